@@ -1,0 +1,111 @@
+"""Cameras: where each photograph was taken from, and the ray of each of its pixels.
+
+Axes inside the package are OpenCV's: x right, y down, z forward. Pixel centres lie at one half. `c2w` maps
+camera to scene coordinates; lengths are scene units, focal lengths and centres are pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+UNDISTORT_STEPS = 6
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Perspective cameras, one row a photograph, with OpenCV distortion `k1 k2 p1 p2` (zeros for a pinhole)."""
+
+    c2w: Float[Tensor, "n 3 4"]
+    focal: Float[Tensor, "n 2"]
+    centre: Float[Tensor, "n 2"]
+    size: Int[Tensor, "n 2"]
+    distortion: Float[Tensor, "n 4"]
+
+    def __len__(self) -> int:
+        return self.c2w.shape[0]
+
+    def __getitem__(self, rows: slice | list[int] | Tensor) -> Cameras:
+        return Cameras(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    def to(self, device: torch.device | str) -> Cameras:
+        """The same cameras on `device`."""
+        return Cameras(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    @property
+    def positions(self) -> Float[Tensor, "n 3"]:
+        """Camera centres in scene coordinates."""
+        return self.c2w[:, :, 3]
+
+    @property
+    def forward(self) -> Float[Tensor, "n 3"]:
+        """Unit viewing directions in scene coordinates."""
+        return self.c2w[:, :, 2]
+
+    def resized(self, scale: float) -> Cameras:
+        """Cameras of the pictures shrunk by `1 / scale`: focal length, centre and size in the new pixels."""
+        size = (self.size.double() * scale).round().to(self.size.dtype)
+        ratio = (size.double() / self.size.double()).float()
+        return replace(self, focal=self.focal * ratio, centre=self.centre * ratio, size=size)
+
+    def directions(
+        self, camera: Int[Tensor, "*r"], x: Float[Tensor, "*r"], y: Float[Tensor, "*r"]
+    ) -> Float[Tensor, "*r 3"]:
+        """Scene directions through the image points `(x, y)` [pixels], of length 1 along the optical axis."""
+        xy = (torch.stack([x, y], -1) - self.centre[camera]) / self.focal[camera]
+        if bool(self.distortion.any()):
+            xy = undistort(xy, self.distortion[camera])
+        local = torch.cat([xy, torch.ones_like(xy[..., :1])], -1)
+        return (self.c2w[camera][..., :3] * local[..., None, :]).sum(-1)
+
+    def project(self, points: Float[Tensor, "p 3"]) -> tuple[Float[Tensor, "n p 2"], Float[Tensor, "n p"]]:
+        """Pixel coordinates of scene points in every camera, and their depth along the optical axis."""
+        local = torch.einsum("nij,npi->npj", self.c2w[:, :, :3], points[None] - self.positions[:, None])
+        depth = local[..., 2]
+        xy = local[..., :2] / torch.where(depth.abs() < 1e-9, torch.full_like(depth, 1e-9), depth)[..., None]
+        xy = distort(xy, self.distortion[:, None])
+        return xy * self.focal[:, None] + self.centre[:, None], depth
+
+
+def pinholes(
+    c2w: Float[Tensor, "n 3 4"], focal: float | tuple[float, float], size: tuple[int, int]
+) -> Cameras:
+    """Cameras that share one focal length [pixels] and size `(width, height)`, looking through the picture's middle."""
+    n = c2w.shape[0]
+    fx, fy = focal if isinstance(focal, tuple) else (focal, focal)
+    return Cameras(
+        c2w=c2w.float(),
+        focal=torch.tensor([[fx, fy]]).float().repeat(n, 1),
+        centre=torch.tensor([[size[0] / 2, size[1] / 2]]).float().repeat(n, 1),
+        size=torch.tensor([size], dtype=torch.int64).repeat(n, 1),
+        distortion=torch.zeros(n, 4),
+    )
+
+
+def distort(xy: Float[Tensor, "*r 2"], k: Float[Tensor, "*#r 4"]) -> Float[Tensor, "*r 2"]:
+    """OpenCV's radial-tangential distortion of normalised image points."""
+    x, y = xy.unbind(-1)
+    k1, k2, p1, p2 = k.unbind(-1)
+    r2 = x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * k2)
+    dx = 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
+    dy = p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
+    return torch.stack([x * radial + dx, y * radial + dy], -1)
+
+
+def undistort(xy: Float[Tensor, "*r 2"], k: Float[Tensor, "*r 4"]) -> Float[Tensor, "*r 2"]:
+    """Inverse of `distort` by fixed-point iteration on the radial factor and the tangential offset."""
+    k1, k2, p1, p2 = k.unbind(-1)
+    u, v = xy.unbind(-1)
+    x, y = u, v
+    for _ in range(UNDISTORT_STEPS):
+        r2 = x * x + y * y
+        radial = 1 + r2 * (k1 + r2 * k2)
+        x, y = (
+            (u - 2 * p1 * x * y - p2 * (r2 + 2 * x * x)) / radial,
+            (v - p1 * (r2 + 2 * y * y) - 2 * p2 * x * y) / radial,
+        )
+    return torch.stack([x, y], -1)

@@ -1,0 +1,13 @@
+"""The one error for input that cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DataError(ValueError):
+    """A file or folder that cannot be used: where, what was found, what was expected, and the cure, in one sentence."""
+
+    def __init__(self, path: Path | str, field: str, found: str, expected: str, cure: str) -> None:
+        self.path, self.field, self.found, self.expected, self.cure = str(path), field, found, expected, cure
+        super().__init__(f"{path}: {field} is {found}, expected {expected}; {cure}.")

@@ -1,0 +1,128 @@
+"""Rays: the half-lines along which a scene is sampled, one row a pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lumifield.core.cameras import Cameras
+
+
+@dataclass(frozen=True)
+class Ndc:
+    """Normalised device coordinates of a forward-facing capture (NeRF, appendix C): camera looks along -z of OpenGL,
+    near plane at `plane` [scene units]."""
+
+    focal: tuple[float, float]
+    size: tuple[int, int]
+    plane: float = 1.0
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Points `origins + t * directions` for `near <= t <= far`.
+
+    `directions` have unit length, except NDC rays, where t runs from 0 to 1. `viewdirs` are always unit scene
+    directions. `radius` is the footprint of a pixel at t = 1 [scene units per t]; `image` the photograph's index.
+    """
+
+    origins: Float[Tensor, "*r 3"]
+    directions: Float[Tensor, "*r 3"]
+    viewdirs: Float[Tensor, "*r 3"]
+    radius: Float[Tensor, "*r"]
+    near: Float[Tensor, "*r"]
+    far: Float[Tensor, "*r"]
+    image: Int[Tensor, "*r"]
+
+    def __len__(self) -> int:
+        return self.origins.shape[0]
+
+    def __getitem__(self, rows: slice | Tensor) -> Rays:
+        return Rays(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+    def to(self, device: torch.device | str) -> Rays:
+        """The same rays on `device`."""
+        return Rays(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def to_ndc(rays: Rays, ndc: Ndc) -> Rays:
+    """Rays warped into normalised device coordinates (NeRF, appendix C, equations 25-26).
+
+    In: OpenCV scene frame of the average camera. Out: NDC axes x right, y up, z from -1 (near plane) to 1 (infinity).
+    """
+    flip = torch.tensor([1.0, -1.0, -1.0], device=rays.origins.device)
+    o, d = rays.origins * flip, rays.directions * flip
+    o = o - ((ndc.plane + o[..., 2]) / d[..., 2])[..., None] * d
+    ax, ay = 2 * ndc.focal[0] / ndc.size[0], 2 * ndc.focal[1] / ndc.size[1]
+    oz, dz = o[..., 2], d[..., 2]
+    origins = torch.stack([-ax * o[..., 0] / oz, -ay * o[..., 1] / oz, 1 + 2 * ndc.plane / oz], -1)
+    directions = torch.stack(
+        [
+            -ax * (d[..., 0] / dz - o[..., 0] / oz),
+            -ay * (d[..., 1] / dz - o[..., 1] / oz),
+            1 - origins[..., 2],
+        ],
+        -1,
+    )
+    zero = torch.zeros_like(rays.near)
+    # At the near plane a pixel is one NDC pixel wide: 2 / W.
+    radius = torch.full_like(rays.radius, 2 / ndc.size[0])
+    return Rays(origins, directions, rays.viewdirs, radius, zero, zero + 1, rays.image)
+
+
+def metric_depth(
+    t: Float[Tensor, "*r"], rays: Rays, ndc: Ndc | None
+) -> Float[Tensor, "*r"]:
+    """Distance from the camera [scene units] of the point at `t`; undoes the NDC warp where there is one.
+
+    `rays` are the rays before the warp (`to_ndc` has not been applied).
+    """
+    if ndc is None:
+        return t
+    oz, dz = -rays.origins[..., 2], -rays.directions[..., 2]
+    start = -(ndc.plane + oz) / dz
+    # Appendix C, equation 20: t' = 1 - oz / (oz + t dz), with oz = -plane at the shifted origin.
+    along = t / (1 - t).clamp_min(1e-6) * ndc.plane / dz.abs()
+    return start + along
+
+
+def camera_rays(
+    cameras: Cameras,
+    camera: Int[Tensor, "r"],
+    pixel: Int[Tensor, "r 2"],
+    near: Float[Tensor, "n"],
+    far: Float[Tensor, "n"],
+    ndc: Ndc | None = None,
+) -> Rays:
+    """Rays through the centres of the pixels `(column, row)` of the given cameras."""
+    x, y = pixel[:, 0] + 0.5, pixel[:, 1] + 0.5
+    local = cameras.directions(camera, x, y)
+    length = local.norm(dim=-1)
+    unit = local / length[:, None]
+    rays = Rays(
+        origins=cameras.positions[camera],
+        directions=unit,
+        viewdirs=unit,
+        radius=1 / (cameras.focal[camera].mean(-1) * length),
+        near=near[camera],
+        far=far[camera],
+        image=camera,
+    )
+    return rays if ndc is None else to_ndc(rays, ndc)
+
+
+def picture_rays(
+    cameras: Cameras, index: int, near: Float[Tensor, "n"], far: Float[Tensor, "n"], ndc: Ndc | None = None
+) -> Rays:
+    """All rays of one picture, row by row from the top left."""
+    width, height = cameras.size[index].tolist()
+    device = cameras.c2w.device
+    row, column = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
+    pixel = torch.stack([column.reshape(-1), row.reshape(-1)], -1)
+    camera = torch.full((width * height,), index, dtype=torch.int64, device=device)
+    return camera_rays(cameras, camera, pixel, near, far, ndc)

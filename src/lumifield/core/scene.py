@@ -1,0 +1,169 @@
+"""Scene: what a reader returns and everything else starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from lumifield.core.cameras import Cameras
+from lumifield.core.randomness import Draws
+from lumifield.core.rays import Ndc, Rays, camera_rays, picture_rays
+
+Background = Literal["white", "black", "random", "none"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Similarity from scene to world coordinates: `world = scale * rotation @ scene + translation`."""
+
+    rotation: Float[Tensor, "3 3"]
+    translation: Float[Tensor, "3"]
+    scale: float
+
+    @staticmethod
+    def identity() -> Frame:
+        """The scene frame is the world frame."""
+        return Frame(torch.eye(3), torch.zeros(3), 1.0)
+
+    def to_world(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
+        """World coordinates of scene points."""
+        return self.scale * points @ self.rotation.T + self.translation
+
+    def to_scene(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
+        """Scene coordinates of world points."""
+        return (points - self.translation) @ self.rotation / self.scale
+
+    def poses_to_world(self, c2w: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 4"]:
+        """Camera-to-world matrices of camera-to-scene matrices."""
+        return torch.cat([self.rotation @ c2w[..., :3], self.to_world(c2w[..., 3])[..., None]], -1)
+
+    def poses_to_scene(self, c2w: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 4"]:
+        """Camera-to-scene matrices of camera-to-world matrices."""
+        return torch.cat([self.rotation.T @ c2w[..., :3], self.to_scene(c2w[..., 3])[..., None]], -1)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pixels of all photographs one after the other, as they came: uint8, RGB or RGB with straight alpha.
+
+    `mask` marks pixels that count (None: all do).
+    """
+
+    pixels: UInt8[Tensor, "p c"]
+    offsets: Int[Tensor, "n_plus_1"]
+    mask: Bool[Tensor, "p"] | None = None
+
+    @cached_property
+    def counting(self) -> Int[Tensor, "m"] | None:
+        """Indices of the pixels that count (None: all do)."""
+        return None if self.mask is None else self.mask.nonzero()[:, 0].int()
+
+    def picture(self, index: int, size: tuple[int, int]) -> UInt8[Tensor, "h w c"]:
+        """One photograph of `size` (width, height)."""
+        rows = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        return self.pixels[rows].reshape(size[1], size[0], -1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rays with the colours that the photographs hold for them; `rgb` is composited over `background`."""
+
+    rays: Rays
+    rgb: Float[Tensor, "r 3"]
+    background: Float[Tensor, "r 3"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One split of a captured scene.
+
+    `near` and `far` bound the rays of each photograph [scene units; 0 and 1 for NDC]. `box` is the region of interest,
+    lower and upper corner; where `unbounded`, matter also lies outside it. `background` is what stands behind
+    transparent pixels. `pictures` is None for a portable scene.
+    """
+
+    cameras: Cameras
+    names: tuple[str, ...]
+    near: Float[Tensor, "n"]
+    far: Float[Tensor, "n"]
+    box: Float[Tensor, "2 3"]
+    frame: Frame
+    background: Background = "none"
+    unbounded: bool = False
+    ndc: Ndc | None = None
+    pictures: Pictures | None = None
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    def without_pictures(self) -> Scene:
+        """The cameras and the space alone."""
+        return replace(self, pictures=None)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of a photograph [pixels]."""
+        width, height = self.cameras.size[index].tolist()
+        return width, height
+
+    def rays(self, index: int) -> Rays:
+        """All rays of one photograph, row by row."""
+        return picture_rays(self.cameras, index, self.near, self.far, self.ndc)
+
+    def truth(self, index: int) -> Float[Tensor, "h w 3"]:
+        """One photograph over its background (white for a random one), rgb in [0, 1]."""
+        assert self.pictures is not None
+        pixels = self.pictures.picture(index, self.size(index)).float() / 255
+        return over(pixels.reshape(-1, pixels.shape[-1]), backdrop(self.background)).reshape(*pixels.shape[:2], 3)
+
+    def valid(self, index: int) -> Bool[Tensor, "h w"]:
+        """The pixels of one photograph that count."""
+        assert self.pictures is not None
+        width, height = self.size(index)
+        if self.pictures.mask is None:
+            return torch.ones(height, width, dtype=torch.bool)
+        rows = slice(int(self.pictures.offsets[index]), int(self.pictures.offsets[index + 1]))
+        return self.pictures.mask[rows].reshape(height, width)
+
+
+def backdrop(background: Background) -> Float[Tensor, "3"]:
+    """The colour shown behind transparent pixels where none is drawn at random."""
+    return torch.zeros(3) if background in ("black", "none") else torch.ones(3)
+
+
+def over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3"]) -> Float[Tensor, "r 3"]:
+    """Straight-alpha pixels composited over a background; RGB pixels as they are."""
+    if pixels.shape[-1] == 3:
+        return pixels
+    alpha = pixels[:, 3:]
+    return pixels[:, :3] * alpha + background * (1 - alpha)
+
+
+def draw(scene: Scene, rays: int, draws: Draws) -> Batch:
+    """`rays` pixels drawn uniformly over all counting pixels of all photographs, and their rays."""
+    pictures = scene.pictures
+    assert pictures is not None
+    counting = pictures.counting
+    if counting is None:
+        index = draws.integers(rays, pictures.pixels.shape[0])
+    else:
+        index = counting[draws.integers(rays, counting.shape[0])].long()
+    camera = torch.searchsorted(pictures.offsets, index, right=True) - 1
+    within = index - pictures.offsets[camera]
+    width = scene.cameras.size[camera, 0]
+    pixel = torch.stack([within % width, within // width], -1)
+    pixels = pictures.pixels[index].float() / 255
+    shape = (rays, 3)
+    if scene.background == "random" and pixels.shape[-1] == 4:
+        background = draws.uniform(*shape)
+    else:
+        background = backdrop(scene.background).to(pixels.device).expand(shape)
+    return Batch(
+        rays=camera_rays(scene.cameras, camera, pixel, scene.near, scene.far, scene.ndc),
+        rgb=over(pixels, background),
+        background=background,
+    )

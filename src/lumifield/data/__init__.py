@@ -1,0 +1,1 @@
+"""Readers: one a data format, each returns a `Scene`."""

@@ -1,0 +1,1 @@
+"""Fields: functions of a point in space that have parameters."""

@@ -1,0 +1,1 @@
+"""Methods: ways to learn a scene."""

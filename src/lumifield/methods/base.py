@@ -1,0 +1,97 @@
+"""The contract of a method: rays in, colours out, named losses, and a place for matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lumifield.core.randomness import Draws
+from lumifield.core.rays import Rays
+from lumifield.core.scene import Batch
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a forward pass may know beside its rays.
+
+    `draws` is None when the pass is deterministic (validation, rendering): no jitter, no noise. `background` is
+    what stands behind the scene for each ray, or one colour for all.
+    """
+
+    background: Float[Tensor, "*r 3"]
+    step: int = 0
+    draws: Draws | None = None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What a method sees along each ray.
+
+    `depth` is the expected t of the matter met, divided by `opacity` (t of `far` where nothing is met). `coarse` is
+    the colour of a coarser pass, where the method has one; `samples` the number of field evaluations.
+    """
+
+    rgb: Float[Tensor, "r 3"]
+    depth: Float[Tensor, "r"]
+    opacity: Float[Tensor, "r"]
+    coarse: Float[Tensor, "r 3"] | None = None
+    samples: int = 0
+
+
+class Method(nn.Module):
+    """A way to learn a scene. Subclasses are final; every other part of the package speaks to this contract only."""
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        """What is seen along the rays."""
+        raise TypeError(f"{type(self).__name__} defines no forward")
+
+    def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
+        """Named loss terms, already weighted: their sum is the objective."""
+        raise TypeError(f"{type(self).__name__} defines no losses")
+
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density at scene points [1 / scene unit]: positive inside matter."""
+        raise TypeError(f"{type(self).__name__} defines no inside")
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Parameters for the optimiser; a group may scale the learning rate by `lr_factor`."""
+        return [{"params": list(self.parameters())}]
+
+    def rays_per_step(self) -> int:
+        """How many rays the next training step should see, over all processes."""
+        raise TypeError(f"{type(self).__name__} defines no rays_per_step")
+
+    def before_step(self, step: int, draws: Draws) -> None:
+        """Called before each training step (occupancy grids refresh here); the default does nothing."""
+
+    def adaptable(self) -> list[str]:
+        """Names of the parameters that a learned start carries over: by default all."""
+        return [name for name, _ in self.named_parameters()]
+
+
+def chunked(method: Method, rays: Rays, context: Context, chunk: int) -> Rendered:
+    """A forward pass without gradients in pieces of `chunk` rays; halves the piece when memory runs out."""
+    parts: list[Rendered] = []
+    start = 0
+    while start < len(rays):
+        piece = slice(start, start + chunk)
+        background = context.background[piece] if context.background.dim() == 2 else context.background
+        try:
+            with torch.no_grad():
+                parts.append(method(rays[piece], Context(background, context.step)))
+        except torch.OutOfMemoryError:
+            if chunk == 1:
+                raise
+            chunk = chunk // 2
+            continue
+        start += chunk
+    return Rendered(
+        rgb=torch.cat([p.rgb for p in parts]),
+        depth=torch.cat([p.depth for p in parts]),
+        opacity=torch.cat([p.opacity for p in parts]),
+        samples=sum(p.samples for p in parts),
+    )
