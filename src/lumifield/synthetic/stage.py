@@ -1,0 +1,191 @@
+"""A stage: items with materials under a sun and a sky, and its rows for the compiled loops.
+
+World axes are z up; colours are linear RGB, 0 to 1; the sky's radiance and the sun's irradiance share one unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, radians, sin
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from lumifield.synthetic.shapes import Point, Shape
+
+Colour = tuple[float, float, float]
+
+# The bounds are grown by this much, so that rounding never loses a surface that lies in them.
+MARGIN = 1e-5
+
+
+@dataclass(frozen=True)
+class Plain:
+    """One colour everywhere."""
+
+    colour: Colour
+    kind: ClassVar[int] = 0
+
+    def row(self) -> tuple[Colour, Colour, float, float]:
+        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
+        return self.colour, self.colour, 1.0, 0.0
+
+
+@dataclass(frozen=True)
+class Checker:
+    """Squares in x and y, `repeats` of them per unit."""
+
+    first: Colour
+    second: Colour
+    repeats: float
+    kind: ClassVar[int] = 1
+
+    def row(self) -> tuple[Colour, Colour, float, float]:
+        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
+        return self.first, self.second, self.repeats, 0.0
+
+
+@dataclass(frozen=True)
+class Stripes:
+    """Bands about z, `repeats` pairs per unit of height, climbing `slant` pairs in one turn."""
+
+    first: Colour
+    second: Colour
+    repeats: float
+    slant: float = 0.0
+    kind: ClassVar[int] = 2
+
+    def row(self) -> tuple[Colour, Colour, float, float]:
+        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
+        return self.first, self.second, self.repeats, self.slant
+
+
+@dataclass(frozen=True)
+class Wood:
+    """Year rings about an axis beside x, `repeats` per unit, with grain along x."""
+
+    light: Colour
+    dark: Colour
+    repeats: float
+    kind: ClassVar[int] = 3
+
+    def row(self) -> tuple[Colour, Colour, float, float]:
+        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
+        return self.light, self.dark, self.repeats, 0.0
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """Fractal noise between two colours, `repeats` blobs per unit."""
+
+    first: Colour
+    second: Colour
+    repeats: float
+    kind: ClassVar[int] = 4
+
+    def row(self) -> tuple[Colour, Colour, float, float]:
+        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
+        return self.first, self.second, self.repeats, 0.0
+
+
+Texture = Plain | Checker | Stripes | Wood | Clouds
+
+
+@dataclass(frozen=True)
+class Material:
+    """A matt texture under a clear coat that reflects `coat` of the light that meets it head-on, or a bare metal."""
+
+    texture: Texture
+    coat: float = 0.0
+    metal: bool = False
+
+
+@dataclass(frozen=True)
+class Item:
+    """A named shape at `centre`, turned about x, then y, then z by `turn` [degrees]."""
+
+    name: str
+    shape: Shape
+    material: Material
+    centre: Point = (0.0, 0.0, 0.0)
+    turn: Point = (0.0, 0.0, 0.0)
+
+    def rotation(self) -> Float[np.ndarray, "3 3"]:
+        """The matrix from the shape's axes to the world's."""
+        x, y, z = (radians(angle) for angle in self.turn)
+        about_x = np.array([[1, 0, 0], [0, cos(x), -sin(x)], [0, sin(x), cos(x)]])
+        about_y = np.array([[cos(y), 0, sin(y)], [0, 1, 0], [-sin(y), 0, cos(y)]])
+        about_z = np.array([[cos(z), -sin(z), 0], [sin(z), cos(z), 0], [0, 0, 1]])
+        return about_z @ about_y @ about_x
+
+    def world_bounds(self) -> Float[np.ndarray, "2 3"]:
+        """Lower and upper corner in the world."""
+        lower, upper = (np.array(corner) for corner in self.shape.bounds())
+        middle = self.rotation() @ ((lower + upper) / 2) + self.centre
+        reach = np.abs(self.rotation()) @ ((upper - lower) / 2) + MARGIN
+        return np.stack([middle - reach, middle + reach])
+
+
+@dataclass(frozen=True)
+class Light:
+    """A sun of angular radius `radius` [degrees] that gives `sun` on a surface facing it, and a sky of three colours."""
+
+    towards: Point = (-0.55, -0.45, 0.85)
+    radius: float = 4.0
+    sun: Colour = (2.75, 2.5, 2.15)
+    zenith: Colour = (0.42, 0.50, 0.66)
+    horizon: Colour = (0.62, 0.62, 0.60)
+    ground: Colour = (0.20, 0.18, 0.16)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Items under a light."""
+
+    items: tuple[Item, ...]
+    light: Light = Light()
+
+
+class Packed(NamedTuple):
+    """A stage as arrays, one row an item."""
+
+    kind: Int[np.ndarray, "n"]
+    size: Float[np.ndarray, "n 4"]
+    convex: Bool[np.ndarray, "n"]
+    centre: Float[np.ndarray, "n 3"]
+    rotation: Float[np.ndarray, "n 3 3"]
+    bounds: Float[np.ndarray, "n 2 3"]
+    texture: Int[np.ndarray, "n"]
+    colours: Float[np.ndarray, "n 2 3"]
+    pattern: Float[np.ndarray, "n 2"]
+    coat: Float[np.ndarray, "n"]
+    metal: Bool[np.ndarray, "n"]
+    towards: Float[np.ndarray, "3"]
+    sun: Float[np.ndarray, "3"]
+    sun_cosine: float
+    sky: Float[np.ndarray, "3 3"]
+
+
+def pack(stage: Stage) -> Packed:
+    """The arrays that the compiled loops take."""
+    items, light = stage.items, stage.light
+    textures = [item.material.texture.row() for item in items]
+    towards = np.array(light.towards)
+    return Packed(
+        kind=np.array([item.shape.kind for item in items], np.int64),
+        size=np.array([item.shape.row() for item in items], np.float64).reshape(-1, 4),
+        convex=np.array([item.shape.convex for item in items], np.bool_),
+        centre=np.array([item.centre for item in items], np.float64).reshape(-1, 3),
+        rotation=np.array([item.rotation() for item in items], np.float64).reshape(-1, 3, 3),
+        bounds=np.array([item.world_bounds() for item in items], np.float64).reshape(-1, 2, 3),
+        texture=np.array([item.material.texture.kind for item in items], np.int64),
+        colours=np.array([row[:2] for row in textures], np.float64).reshape(-1, 2, 3),
+        pattern=np.array([row[2:] for row in textures], np.float64).reshape(-1, 2),
+        coat=np.array([item.material.coat for item in items], np.float64),
+        metal=np.array([item.material.metal for item in items], np.bool_),
+        towards=towards / np.linalg.norm(towards),
+        sun=np.array(light.sun, np.float64),
+        sun_cosine=cos(radians(light.radius)),
+        sky=np.array([light.zenith, light.horizon, light.ground], np.float64),
+    )

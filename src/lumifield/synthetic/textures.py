@@ -1,0 +1,98 @@
+"""Procedural colours of the items: compiled, on points in each item's own axes."""
+
+from __future__ import annotations
+
+from math import atan2, floor, pi, sqrt
+
+import numpy as np
+
+from lumifield.synthetic.jit import inner
+
+U64 = np.uint64
+# Weyl and finaliser constants of splitmix64 (Steele et al. 2014).
+WEYL, MIX_A, MIX_B = U64(0x9E3779B97F4A7C15), U64(0xBF58476D1CE4E5B9), U64(0x94D049BB133111EB)
+S27, S30, S31 = U64(27), U64(30), U64(31)
+OCTAVES = 4
+
+
+@inner
+def scramble(key):
+    """A uint64 that depends on every bit of `key` (the finaliser of splitmix64)."""
+    key = key + WEYL
+    key = (key ^ (key >> S30)) * MIX_A
+    key = (key ^ (key >> S27)) * MIX_B
+    return key ^ (key >> S31)
+
+
+@inner
+def lattice(x, y, z):
+    """A number in [0, 1) for each cell of the integer lattice."""
+    key = scramble(U64(x) ^ scramble(U64(y) ^ scramble(U64(z))))
+    return np.float64(key >> U64(11)) * (1.0 / 9007199254740992.0)
+
+
+@inner
+def smooth(t):
+    return t * t * (3.0 - 2.0 * t)
+
+
+@inner
+def noise(x, y, z):
+    """Value noise in [0, 1]: lattice numbers, interpolated smoothly."""
+    i, j, k = np.int64(floor(x)), np.int64(floor(y)), np.int64(floor(z))
+    u, v, w = smooth(x - floor(x)), smooth(y - floor(y)), smooth(z - floor(z))
+    total = 0.0
+    for a in range(2):
+        for b in range(2):
+            for c in range(2):
+                weight = (u if a else 1.0 - u) * (v if b else 1.0 - v) * (w if c else 1.0 - w)
+                total += weight * lattice(i + a, j + b, k + c)
+    return total
+
+
+@inner
+def clouds(x, y, z):
+    """Fractal noise in [0, 1]."""
+    total, weight = 0.0, 0.5
+    for _ in range(OCTAVES):
+        total += weight * noise(x, y, z)
+        x, y, z, weight = 2.0 * x + 17.0, 2.0 * y + 31.0, 2.0 * z + 47.0, 0.5 * weight
+    return total / (1.0 - 0.5**OCTAVES)
+
+
+@inner
+def rings(p, repeats):
+    """Year rings of a trunk along x whose heart lies beside the item: slow rise, quick fall, and fine grain."""
+    x, y, z = p[0], p[1] + 0.11, p[2] + 0.47
+    radius = sqrt(y * y + z * z) * repeats + 1.6 * noise(1.3 * x, 4.0 * y, 4.0 * z)
+    phase = radius - floor(radius)
+    ring = phase if phase < 0.8 else (1.0 - phase) * 4.0
+    return 0.75 * smooth(ring) + 0.25 * noise(6.0 * x, 60.0 * y, 60.0 * z)
+
+
+@inner
+def share(scene, i, p):
+    """How much of the second colour item `i` shows at the point `p` of its own axes, from 0 to 1."""
+    kind, repeats, slant = scene.texture[i], scene.pattern[i, 0], scene.pattern[i, 1]
+    if kind == 1:
+        return 1.0 if (int(floor(p[0] * repeats)) + int(floor(p[1] * repeats))) & 1 else 0.0
+    if kind == 2:
+        height = p[2] * repeats + slant * atan2(p[1], p[0]) / (2.0 * pi)
+        return 1.0 if height - floor(height) < 0.5 else 0.0
+    if kind == 3:
+        return rings(p, repeats)
+    if kind == 4:
+        return smooth(min(max(2.0 * clouds(p[0] * repeats, p[1] * repeats, p[2] * repeats) - 0.5, 0.0), 1.0))
+    return 0.0
+
+
+@inner
+def colour(scene, i, p):
+    """The albedo of item `i` at the point `p` of its own axes."""
+    s = share(scene, i, p)
+    c = scene.colours
+    return (
+        c[i, 0, 0] * (1.0 - s) + c[i, 1, 0] * s,
+        c[i, 0, 1] * (1.0 - s) + c[i, 1, 1] * s,
+        c[i, 0, 2] * (1.0 - s) + c[i, 1, 2] * s,
+    )
