@@ -1,1 +1,128 @@
-"""Readers: one a data format, each returns a `Scene`."""
+"""Readers: posed photographs on disk become a `Scene`, one split at a time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from lumifield.core.errors import DataError
+
+if TYPE_CHECKING:
+    from lumifield.core.scene import Scene
+    from lumifield.data.pictures import Files
+
+Format = Literal["blender", "llff", "transforms"]
+
+LAYOUTS = "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio) or poses_bounds.npy (LLFF)"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which photographs to read, and how."""
+
+    data: Path
+    """Folder of the scene."""
+    format: Literal["auto", "blender", "llff", "transforms"] = "auto"
+    """Layout of the folder; auto: told by its files."""
+    downscale: int = 1
+    """Read pictures at 1/K of their width and height."""
+    background: Literal["auto", "white", "black", "random"] = "auto"
+    """What stands behind transparent pixels; auto: white; random: another colour for each training ray."""
+    hold_out: Literal["auto", "every-8th", "centre", "none"] = "auto"
+    """Test pictures where the data names none: indices 0, 8, 16, …, or the camera nearest to the middle; auto: the
+    former."""
+    layout: Literal["auto", "forward", "inward"] = "auto"
+    """LLFF only: cameras look forward from one side (normalised device coordinates), or inward from all round."""
+
+
+@runtime_checkable
+class _Reader(Protocol):
+    def splits(self, source: Source) -> tuple[str, ...]: ...
+
+    def cameras(self, source: Source, split: str) -> tuple[Scene, Files]: ...
+
+
+def detect(path: Path) -> Format:
+    """The format of a scene folder; raises `DataError` where there is none that is known."""
+    _check_folder(path)
+    if (path / "poses_bounds.npy").is_file():
+        return "llff"
+    listed = next((path / f"transforms_{s}.json" for s in ("train", "val", "test") if _has(path, s)), None)
+    if listed is not None:
+        return "transforms" if _names_focal_length(listed) else "blender"
+    if (path / "transforms.json").is_file():
+        return "transforms"
+    found = "empty" if not any(path.iterdir()) else "of no known layout"
+    raise DataError(path, "folder", found, LAYOUTS, "point at the folder that holds one of them")
+
+
+def splits(source: Source) -> tuple[str, ...]:
+    """The splits that the data has, of "train", "val" and "test"."""
+    return _reader(source).splits(source)
+
+
+def read(source: Source, split: str) -> Scene:
+    """One split with its pictures; no file of another split is opened."""
+    from lumifield.data.pictures import decode
+
+    scene, files = _cameras(source, split)
+    return replace(scene, pictures=decode(files, scene.cameras.size))
+
+
+def cameras(source: Source, split: str) -> Scene:
+    """One split without its pictures, of which only the headers are read."""
+    return _cameras(source, split)[0]
+
+
+def _cameras(source: Source, split: str) -> tuple[Scene, Files]:
+    reader = _reader(source)
+    known = reader.splits(source)
+    if split not in known:
+        raise DataError(source.data, "split", repr(split), f"one of {', '.join(known)}", "choose one of these")
+    scene, files = reader.cameras(source, split)
+    if bool((scene.cameras.size < 1).any()):
+        smallest = min(min(size) for size in files.sizes)
+        raise DataError(
+            source.data, "downscale", str(source.downscale), f"at most {smallest} for these pictures", "lower it"
+        )
+    return scene, files
+
+
+def _reader(source: Source) -> _Reader:
+    _check_folder(source.data)
+    if source.downscale < 1:
+        raise DataError(source.data, "downscale", str(source.downscale), "1 or more", "raise it")
+    layout = detect(source.data) if source.format == "auto" else source.format
+    if layout != "llff" and source.layout != "auto":
+        raise DataError(source.data, "layout", repr(source.layout), "auto, as only LLFF data has layouts", "drop it")
+    match layout:
+        case "blender":
+            from lumifield.data import blender as reader
+        case "llff":
+            from lumifield.data import llff as reader
+        case "transforms":
+            from lumifield.data import transforms as reader
+    return reader
+
+
+def _check_folder(path: Path) -> None:
+    if not path.exists():
+        raise DataError(path, "folder", "missing", "a scene folder", "check the path")
+    if not path.is_dir():
+        raise DataError(path, "path", "no folder", "a scene folder", "point at the folder that holds the file")
+
+
+def _has(path: Path, split: str) -> bool:
+    return (path / f"transforms_{split}.json").is_file()
+
+
+def _names_focal_length(path: Path) -> bool:
+    """Whether a transforms file gives `fl_x`, as instant-ngp's do and Blender's do not; a broken file gives none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    first = next(iter(content.get("frames") or [{}]), {}) if isinstance(content, dict) else {}
+    return "fl_x" in content or "fl_x" in first

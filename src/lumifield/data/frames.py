@@ -1,0 +1,94 @@
+"""Frames: the JSON files that list photographs with their poses, as Blender and instant-ngp write them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lumifield.core.errors import DataError
+from lumifield.core.poses import checked_pose, from_opengl
+from lumifield.data import Source
+from lumifield.data.pictures import ENDINGS
+
+SPLITS = ("train", "val", "test")
+
+log = logging.getLogger(__name__)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A JSON file that lists frames; raises `DataError` where it is missing, broken, or lists none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            path, "file", "missing", "a JSON list of frames", "restore it or choose another split"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(path, "content", f"no JSON ({error})", "a JSON object", "write the file again") from None
+    frames = content.get("frames") if isinstance(content, dict) else None
+    if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
+        raise DataError(path, "frames", "missing or no list", "a list of frames", "write the file again")
+    if not frames:
+        raise DataError(path, "frames", "empty", "at least one frame", "list the photographs of this split")
+    for index, frame in enumerate(frames):
+        if not isinstance(frame.get("file_path"), str):
+            raise DataError(path, f"frames[{index}].file_path", "missing", "a file name", "name the photograph")
+    return content
+
+
+def split_files(source: Source) -> tuple[str, ...]:
+    """The splits that have a `transforms_SPLIT.json`; raises `DataError` for none, or where a hold-out is asked."""
+    found = tuple(split for split in SPLITS if (source.data / f"transforms_{split}.json").is_file())
+    if not found:
+        raise DataError(source.data, "transforms_train.json", "missing", "the list of training frames", "restore it")
+    if source.hold_out != "auto":
+        raise DataError(
+            source.data, "hold_out", repr(source.hold_out), "auto, as the data names its splits", "drop the option"
+        )
+    return found
+
+
+def picture_file(folder: Path, file_path: str) -> Path | None:
+    """The file that a frame names, with its ending or without; None where there is none."""
+    path = folder / file_path
+    if path.suffix in ENDINGS and path.is_file():
+        return path
+    candidates = (path.with_name(path.name + ending) for ending in ENDINGS)
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def present(path: Path, frames: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Path]]:
+    """The frames whose picture exists, with it; the others are skipped and their number is logged.
+
+    Raises `DataError` where no picture exists.
+    """
+    found = [(frame, picture_file(path.parent, frame["file_path"])) for frame in frames]
+    there = [(frame, picture) for frame, picture in found if picture is not None]
+    absent = len(frames) - len(there)
+    if not there:
+        first = frames[0]["file_path"]
+        raise DataError(
+            path,
+            "every picture",
+            f"missing ({absent} listed, first {first})",
+            "files beside it",
+            "restore the pictures",
+        )
+    if absent:
+        log.warning("%s: %d of %d listed pictures do not exist and are skipped.", path, absent, len(frames))
+    return there
+
+
+def poses(path: Path, frames: list[dict[str, Any]]) -> Float[Tensor, "n 3 4"]:
+    """The poses of the frames in the world of the file, with OpenCV axes; raises `DataError` for one that is none."""
+    matrices = [
+        checked_pose(frame.get("transform_matrix"), path, f"transform_matrix of {frame['file_path']}")
+        for frame in frames
+    ]
+    return from_opengl(torch.stack(matrices))
