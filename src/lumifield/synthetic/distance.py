@@ -6,7 +6,7 @@ surface and do not pass it (sphere tracing, Hart 1996). It is exact outside all 
 
 from __future__ import annotations
 
-from math import cos, hypot, inf, sqrt
+from math import cos, inf, sqrt
 
 from lumifield.synthetic.jit import inner
 from lumifield.synthetic.shapes import BELLY, BEND
@@ -20,22 +20,32 @@ NUDGE = 1e-5
 
 @inner
 def dot(a, b):
+    """The inner product."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @inner
 def along(origin, direction, t):
+    """The point at `t` on a ray."""
     return (origin[0] + t * direction[0], origin[1] + t * direction[1], origin[2] + t * direction[2])
 
 
 @inner
 def unit(a):
+    """The vector of length one in the direction of `a`."""
     scale = 1.0 / sqrt(dot(a, a))
     return (a[0] * scale, a[1] * scale, a[2] * scale)
 
 
 @inner
+def hypot(a, b):
+    """The length of (a, b); the function of `math` guards against overflow and is several times slower."""
+    return sqrt(a * a + b * b)
+
+
+@inner
 def box_distance(p, x, y, z, rounding):
+    """Distance to `Box`."""
     a, b, c = abs(p[0]) - x + rounding, abs(p[1]) - y + rounding, abs(p[2]) - z + rounding
     outside = sqrt(max(a, 0.0) ** 2 + max(b, 0.0) ** 2 + max(c, 0.0) ** 2)
     return outside + min(max(a, max(b, c)), 0.0) - rounding
@@ -43,12 +53,14 @@ def box_distance(p, x, y, z, rounding):
 
 @inner
 def cylinder_distance(p, radius, half_height, rounding):
+    """Distance to `Cylinder`."""
     a, b = hypot(p[0], p[1]) - radius + rounding, abs(p[2]) - half_height + rounding
     return sqrt(max(a, 0.0) ** 2 + max(b, 0.0) ** 2) + min(max(a, b), 0.0) - rounding
 
 
 @inner
 def cone_distance(p, base, tip, height):
+    """Distance to `Cone`: that of the ball at either end, or of the cone between them that touches both."""
     slope = (base - tip) / height
     steep = sqrt(1.0 - slope * slope)
     rho, z = hypot(p[0], p[1]), p[2]
@@ -62,6 +74,7 @@ def cone_distance(p, base, tip, height):
 
 @inner
 def bowl_distance(p, radius, cut, wall):
+    """Distance to `Bowl`: that of the sphere, or beyond its cut that of the rim."""
     rho, z = hypot(p[0], p[1]), p[2]
     lip = sqrt(radius * radius - cut * cut)
     if cut * rho < lip * z:
@@ -71,6 +84,7 @@ def bowl_distance(p, radius, cut, wall):
 
 @inner
 def vase_distance(p, radius, swell, half_height, wall):
+    """A lower bound of the distance to `Vase`."""
     rho, z = hypot(p[0], p[1]), p[2]
     slope = swell * BEND / half_height
     # Beside the profile the radius may change by `slope` per unit: dividing so keeps the distance a lower bound.
@@ -81,86 +95,87 @@ def vase_distance(p, radius, swell, half_height, wall):
 
 
 @inner
-def distance(scene, i, p):
-    """Signed distance of item `i` at the point `p` of its own axes."""
-    kind = scene.kind[i]
-    a, b, c, d = scene.size[i, 0], scene.size[i, 1], scene.size[i, 2], scene.size[i, 3]
+def distance(item, p):
+    """Signed distance of an item at the point `p` of its own axes."""
+    kind, size = item.kind, item.size
     if kind == 0:
-        return sqrt(dot(p, p)) - a
+        return sqrt(dot(p, p)) - size[0]
     if kind == 1:
-        return box_distance(p, a, b, c, d)
+        return box_distance(p, size[0], size[1], size[2], size[3])
     if kind == 2:
-        return cylinder_distance(p, a, b, c)
+        return cylinder_distance(p, size[0], size[1], size[2])
     if kind == 3:
-        return hypot(hypot(p[0], p[1]) - a, p[2]) - b
+        return hypot(hypot(p[0], p[1]) - size[0], p[2]) - size[1]
     if kind == 4:
-        return cone_distance(p, a, b, c)
+        return cone_distance(p, size[0], size[1], size[2])
     if kind == 5:
-        return bowl_distance(p, a, b, c)
-    return vase_distance(p, a, b, c, d)
+        return bowl_distance(p, size[0], size[1], size[2])
+    return vase_distance(p, size[0], size[1], size[2], size[3])
 
 
 @inner
-def to_item(scene, i, v):
-    """A world direction in the axes of item `i`."""
-    r = scene.rotation
+def to_item(item, v):
+    """A world direction in the item's axes."""
+    r = item.rotation
     return (
-        r[i, 0, 0] * v[0] + r[i, 1, 0] * v[1] + r[i, 2, 0] * v[2],
-        r[i, 0, 1] * v[0] + r[i, 1, 1] * v[1] + r[i, 2, 1] * v[2],
-        r[i, 0, 2] * v[0] + r[i, 1, 2] * v[1] + r[i, 2, 2] * v[2],
+        r[0, 0] * v[0] + r[1, 0] * v[1] + r[2, 0] * v[2],
+        r[0, 1] * v[0] + r[1, 1] * v[1] + r[2, 1] * v[2],
+        r[0, 2] * v[0] + r[1, 2] * v[1] + r[2, 2] * v[2],
     )
 
 
 @inner
-def to_world(scene, i, v):
-    """A direction of item `i` in the world's axes."""
-    r = scene.rotation
+def to_world(item, v):
+    """A direction of the item in the world's axes."""
+    r = item.rotation
     return (
-        r[i, 0, 0] * v[0] + r[i, 0, 1] * v[1] + r[i, 0, 2] * v[2],
-        r[i, 1, 0] * v[0] + r[i, 1, 1] * v[1] + r[i, 1, 2] * v[2],
-        r[i, 2, 0] * v[0] + r[i, 2, 1] * v[1] + r[i, 2, 2] * v[2],
+        r[0, 0] * v[0] + r[0, 1] * v[1] + r[0, 2] * v[2],
+        r[1, 0] * v[0] + r[1, 1] * v[1] + r[1, 2] * v[2],
+        r[2, 0] * v[0] + r[2, 1] * v[1] + r[2, 2] * v[2],
     )
 
 
 @inner
-def place(scene, i, point):
-    """A world point in the axes of item `i`."""
-    c = scene.centre
-    return to_item(scene, i, (point[0] - c[i, 0], point[1] - c[i, 1], point[2] - c[i, 2]))
+def place(item, point):
+    """A world point in the item's axes."""
+    c = item.centre
+    return to_item(item, (point[0] - c[0], point[1] - c[1], point[2] - c[2]))
 
 
 @inner
-def normal(scene, i, p):
-    """The unit outward normal of item `i`, in its own axes, at the point `p` of its surface: central differences."""
+def normal(item, p):
+    """The unit outward normal, in the item's axes, at the point `p` of its surface: central differences."""
     x, y, z = p
     return unit(
         (
-            distance(scene, i, (x + NUDGE, y, z)) - distance(scene, i, (x - NUDGE, y, z)),
-            distance(scene, i, (x, y + NUDGE, z)) - distance(scene, i, (x, y - NUDGE, z)),
-            distance(scene, i, (x, y, z + NUDGE)) - distance(scene, i, (x, y, z - NUDGE)),
+            distance(item, (x + NUDGE, y, z)) - distance(item, (x - NUDGE, y, z)),
+            distance(item, (x, y + NUDGE, z)) - distance(item, (x, y - NUDGE, z)),
+            distance(item, (x, y, z + NUDGE)) - distance(item, (x, y, z - NUDGE)),
         )
     )
 
 
 @inner
-def span(scene, i, origin, inverse, far):
-    """Where the ray of reciprocal direction `inverse` enters and leaves the bounds of item `i`, within [0, far]."""
+def span(item, origin, inverse, far):
+    """Where the ray of reciprocal direction `inverse` enters and leaves the item's bounds, within [0, far]."""
     first, last = 0.0, far
+    lower, upper = item.lower, item.upper
     for axis in range(3):
-        a = (scene.bounds[i, 0, axis] - origin[axis]) * inverse[axis]
-        b = (scene.bounds[i, 1, axis] - origin[axis]) * inverse[axis]
-        first = max(first, min(a, b))
-        last = min(last, max(a, b))
+        a, b = (lower[axis] - origin[axis]) * inverse[axis], (upper[axis] - origin[axis]) * inverse[axis]
+        if a > b:
+            a, b = b, a
+        first = a if a > first else first
+        last = b if b < last else last
     return first, last
 
 
 @inner
-def meet(scene, i, origin, direction, first, last):
-    """The first t in [first, last] where the ray is on item `i`, infinity where it is nowhere."""
-    start, way = place(scene, i, origin), to_item(scene, i, direction)
+def meet(item, origin, direction, first, last):
+    """The first t in [first, last] where the ray is on the item, infinity where it is nowhere."""
+    start, way = place(item, origin), to_item(item, direction)
     t = first
     for _ in range(STEPS):
-        gap = distance(scene, i, along(start, way, t))
+        gap = distance(item, along(start, way, t))
         if gap < ARRIVED:
             return t
         t += gap
@@ -171,37 +186,39 @@ def meet(scene, i, origin, direction, first, last):
 
 @inner
 def reciprocal(direction):
-    # A direction along a plane must not give 0 * infinity at a bound that it touches.
+    """One over each coordinate, finite also for zero, so that no bound that a ray touches gives 0 * infinity."""
     x, y, z = direction
     tiny = 1e-300
     return (1.0 / (x if x != 0.0 else tiny), 1.0 / (y if y != 0.0 else tiny), 1.0 / (z if z != 0.0 else tiny))
 
 
 @inner
-def closest(scene, origin, direction, leaving):
-    """The t and number of the first item on the ray (infinity and -1 where there is none); `leaving` is the item that
-    the ray starts on, which a convex item never meets again."""
+def closest(items, among, origin, direction, start):
+    """The t and number of the first item on the ray of those numbered in `among` (infinity and -1 where there is none);
+    `start` numbers the item that the ray leaves, which a convex item never meets again."""
     best, found = inf, -1
     inverse = reciprocal(direction)
-    for i in range(scene.kind.shape[0]):
-        if i == leaving and scene.convex[i]:
+    for i in among:
+        item = items[i]
+        if i == start and item.convex:
             continue
-        first, last = span(scene, i, origin, inverse, best)
+        first, last = span(item, origin, inverse, best)
         if first <= last:
-            t = meet(scene, i, origin, direction, first, last)
+            t = meet(item, origin, direction, first, last)
             if t < best:
                 best, found = t, i
     return best, found
 
 
 @inner
-def blocked(scene, origin, direction, leaving):
-    """Whether anything is on the ray."""
+def blocked(items, origin, direction, start):
+    """Whether anything is on the ray that leaves item `start`."""
     inverse = reciprocal(direction)
-    for i in range(scene.kind.shape[0]):
-        if i == leaving and scene.convex[i]:
+    for i in range(items.shape[0]):
+        item = items[i]
+        if i == start and item.convex:
             continue
-        first, last = span(scene, i, origin, inverse, inf)
-        if first <= last and meet(scene, i, origin, direction, first, last) < inf:
+        first, last = span(item, origin, inverse, inf)
+        if first <= last and meet(item, origin, direction, first, last) < inf:
             return True
     return False

@@ -17,7 +17,7 @@ def inner(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def loop(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A parallel loop that Python calls: compiled once and kept on disk, or once a process where no folder is writable."""
+    """A parallel loop that Python calls, compiled once and kept on disk; once a process where no folder is writable."""
     options = {"parallel": True, "fastmath": FAST, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)

@@ -10,7 +10,7 @@ from math import cos, radians, sin
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from lumifield.synthetic.shapes import Point, Shape
 
@@ -129,13 +129,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Light:
-    """A sun of angular radius `radius` [degrees] that gives `sun` on a surface facing it, and a sky of three colours."""
+    """A sun of angular radius `radius` [degrees] that gives `sun` on what faces it, and a sky of three colours."""
 
     towards: Point = (-0.55, -0.45, 0.85)
     radius: float = 4.0
-    sun: Colour = (2.75, 2.5, 2.15)
-    zenith: Colour = (0.42, 0.50, 0.66)
-    horizon: Colour = (0.62, 0.62, 0.60)
+    sun: Colour = (2.45, 2.25, 1.95)
+    zenith: Colour = (0.40, 0.47, 0.60)
+    horizon: Colour = (0.55, 0.55, 0.53)
     ground: Colour = (0.20, 0.18, 0.16)
 
 
@@ -147,45 +147,64 @@ class Stage:
     light: Light = Light()
 
 
-class Packed(NamedTuple):
-    """A stage as arrays, one row an item."""
+# A row for each item and one for the light, as the compiled loops read them.
+ITEM = np.dtype(
+    [
+        ("kind", np.int64),
+        ("size", np.float64, 4),
+        ("convex", np.bool_),
+        ("centre", np.float64, 3),
+        ("rotation", np.float64, (3, 3)),
+        ("lower", np.float64, 3),
+        ("upper", np.float64, 3),
+        ("texture", np.int64),
+        ("first", np.float64, 3),
+        ("second", np.float64, 3),
+        ("repeats", np.float64),
+        ("slant", np.float64),
+        ("coat", np.float64),
+        ("metal", np.bool_),
+    ],
+    align=True,
+)
+LIGHT = np.dtype(
+    [("towards", np.float64, 3), ("sun", np.float64, 3), ("sun_cosine", np.float64), ("sky", np.float64, (3, 3))],
+    align=True,
+)
 
-    kind: Int[np.ndarray, "n"]
-    size: Float[np.ndarray, "n 4"]
-    convex: Bool[np.ndarray, "n"]
-    centre: Float[np.ndarray, "n 3"]
-    rotation: Float[np.ndarray, "n 3 3"]
-    bounds: Float[np.ndarray, "n 2 3"]
-    texture: Int[np.ndarray, "n"]
-    colours: Float[np.ndarray, "n 2 3"]
-    pattern: Float[np.ndarray, "n 2"]
-    coat: Float[np.ndarray, "n"]
-    metal: Bool[np.ndarray, "n"]
-    towards: Float[np.ndarray, "3"]
-    sun: Float[np.ndarray, "3"]
-    sun_cosine: float
-    sky: Float[np.ndarray, "3 3"]
+
+class Packed(NamedTuple):
+    """A stage as rows: one an item, and one of the light; `all` numbers the items."""
+
+    items: np.ndarray
+    all: np.ndarray
+    light: np.ndarray
 
 
 def pack(stage: Stage) -> Packed:
-    """The arrays that the compiled loops take."""
-    items, light = stage.items, stage.light
-    textures = [item.material.texture.row() for item in items]
-    towards = np.array(light.towards)
+    """The rows that the compiled loops take."""
+    light = stage.light
+    towards = np.array(light.towards) / np.linalg.norm(light.towards)
+    sky = (light.zenith, light.horizon, light.ground)
     return Packed(
-        kind=np.array([item.shape.kind for item in items], np.int64),
-        size=np.array([item.shape.row() for item in items], np.float64).reshape(-1, 4),
-        convex=np.array([item.shape.convex for item in items], np.bool_),
-        centre=np.array([item.centre for item in items], np.float64).reshape(-1, 3),
-        rotation=np.array([item.rotation() for item in items], np.float64).reshape(-1, 3, 3),
-        bounds=np.array([item.world_bounds() for item in items], np.float64).reshape(-1, 2, 3),
-        texture=np.array([item.material.texture.kind for item in items], np.int64),
-        colours=np.array([row[:2] for row in textures], np.float64).reshape(-1, 2, 3),
-        pattern=np.array([row[2:] for row in textures], np.float64).reshape(-1, 2),
-        coat=np.array([item.material.coat for item in items], np.float64),
-        metal=np.array([item.material.metal for item in items], np.bool_),
-        towards=towards / np.linalg.norm(towards),
-        sun=np.array(light.sun, np.float64),
-        sun_cosine=cos(radians(light.radius)),
-        sky=np.array([light.zenith, light.horizon, light.ground], np.float64),
+        items=np.array([item_row(item) for item in stage.items], ITEM),
+        all=np.arange(len(stage.items)),
+        light=np.array([(towards, light.sun, cos(radians(light.radius)), sky)], LIGHT),
+    )
+
+
+def item_row(item: Item) -> tuple[object, ...]:
+    """One item in the order of `ITEM`."""
+    shape, material = item.shape, item.material
+    return (
+        shape.kind,
+        shape.row(),
+        shape.convex,
+        item.centre,
+        item.rotation(),
+        *item.world_bounds(),
+        material.texture.kind,
+        *material.texture.row(),
+        material.coat,
+        material.metal,
     )

@@ -11,6 +11,8 @@ from lumifield.synthetic.jit import inner
 U64 = np.uint64
 # Weyl and finaliser constants of splitmix64 (Steele et al. 2014).
 WEYL, MIX_A, MIX_B = U64(0x9E3779B97F4A7C15), U64(0xBF58476D1CE4E5B9), U64(0x94D049BB133111EB)
+# Odd multipliers that keep neighbouring cells apart before they are scrambled.
+SPREAD_X, SPREAD_Y, SPREAD_Z = U64(0xD6E8FEB86659FD93), U64(0xA0761D6478BD642F), U64(0xE7037ED1A0B428DB)
 S27, S30, S31 = U64(27), U64(30), U64(31)
 OCTAVES = 4
 
@@ -27,12 +29,13 @@ def scramble(key):
 @inner
 def lattice(x, y, z):
     """A number in [0, 1) for each cell of the integer lattice."""
-    key = scramble(U64(x) ^ scramble(U64(y) ^ scramble(U64(z))))
+    key = scramble(U64(x) * SPREAD_X ^ U64(y) * SPREAD_Y ^ U64(z) * SPREAD_Z)
     return np.float64(key >> U64(11)) * (1.0 / 9007199254740992.0)
 
 
 @inner
 def smooth(t):
+    """The cubic from 0 to 1 that starts and ends level."""
     return t * t * (3.0 - 2.0 * t)
 
 
@@ -71,28 +74,28 @@ def rings(p, repeats):
 
 
 @inner
-def share(scene, i, p):
-    """How much of the second colour item `i` shows at the point `p` of its own axes, from 0 to 1."""
-    kind, repeats, slant = scene.texture[i], scene.pattern[i, 0], scene.pattern[i, 1]
+def share(item, p):
+    """How much of its second colour the item shows at the point `p` of its own axes, from 0 to 1."""
+    kind, repeats = item.texture, item.repeats
+    x, y, z = p[0] * repeats, p[1] * repeats, p[2] * repeats
     if kind == 1:
-        return 1.0 if (int(floor(p[0] * repeats)) + int(floor(p[1] * repeats))) & 1 else 0.0
+        return np.float64((np.int64(floor(x)) + np.int64(floor(y))) & 1)
     if kind == 2:
-        height = p[2] * repeats + slant * atan2(p[1], p[0]) / (2.0 * pi)
+        height = z + item.slant * atan2(y, x) / (2.0 * pi)
         return 1.0 if height - floor(height) < 0.5 else 0.0
     if kind == 3:
         return rings(p, repeats)
     if kind == 4:
-        return smooth(min(max(2.0 * clouds(p[0] * repeats, p[1] * repeats, p[2] * repeats) - 0.5, 0.0), 1.0))
+        return smooth(min(max(2.0 * clouds(x, y, z) - 0.5, 0.0), 1.0))
     return 0.0
 
 
 @inner
-def colour(scene, i, p):
-    """The albedo of item `i` at the point `p` of its own axes."""
-    s = share(scene, i, p)
-    c = scene.colours
+def colour(item, p):
+    """The albedo of the item at the point `p` of its own axes."""
+    s, a, b = share(item, p), item.first, item.second
     return (
-        c[i, 0, 0] * (1.0 - s) + c[i, 1, 0] * s,
-        c[i, 0, 1] * (1.0 - s) + c[i, 1, 1] * s,
-        c[i, 0, 2] * (1.0 - s) + c[i, 1, 2] * s,
+        a[0] * (1.0 - s) + b[0] * s,
+        a[1] * (1.0 - s) + b[1] * s,
+        a[2] * (1.0 - s) + b[2] * s,
     )

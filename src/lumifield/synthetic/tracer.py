@@ -8,35 +8,27 @@ its own order and with its own shift.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, floor, inf, pi, sin, sqrt
+from math import cos, floor, pi, sin, sqrt
 
 import numba
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from numba import prange
 
 from lumifield.synthetic.distance import LIFT, along, blocked, closest, dot, normal, place, to_world, unit
 from lumifield.synthetic.jit import inner, loop
 from lumifield.synthetic.stage import Packed
 from lumifield.synthetic.textures import U64, colour, scramble
+from lumifield.synthetic.views import View
 
 R2 = (0.7548776662466927, 0.5698402909980532)
 # Pair k of a sample takes every PRIME[k]-th point of the sequence: prime to any number of samples in use.
-PRIMES = (1, 1009, 2003, 3001, 4001, 5003, 6007, 7001, 8009)
-PIXEL, FIRST, MIRROR = 0, 1, 5
+PRIMES = (1, 1009, 2003, 3001, 4001, 5003, 6007, 7001, 8009, 9001, 10007)
 BOUNCES = 2
+# The pairs of a sample: its place in the pixel, then sun and bounce in turn of the matt path, then of the mirrored one.
+PIXEL, MATT, MIRRORED = 0, 1, 6
 MASK = U64(0xFFFFFFFF)
 HALF = U64(32)
-
-
-@dataclass(frozen=True)
-class View:
-    """A pinhole camera with OpenCV axes that looks through the picture's middle; `focal`, `width`, `height` in pixels."""
-
-    c2w: Float[np.ndarray, "3 4"]
-    focal: float
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -49,8 +41,9 @@ class Truth:
 
 
 @inner
-def pair(key, k, sample, samples):
-    """Two numbers in [0, 1) for dimensions `2 k, 2 k + 1` of a sample."""
+def pair(draw, k):
+    """Two numbers in [0, 1) for dimensions `2 k, 2 k + 1` of a draw: the pixel's key, the sample, and how many it has."""
+    key, sample, samples = draw
     bits = scramble(key ^ U64(k))
     index = (sample * PRIMES[k] + np.int64(bits & U64(0xFFFF))) % samples
     u = index * R2[0] + np.float64(bits >> HALF) / 4294967296.0
@@ -75,12 +68,12 @@ def around(axis, cosine, turn):
 
 
 @inner
-def sky(scene, direction):
+def sky(light, direction):
     """Radiance of the sky without its sun; below the horizon it passes to the ground's within some ten degrees."""
     z = direction[2]
     other = 0 if z > 0.0 else 2
     s = sqrt(z) if z > 0.0 else min(1.0, -6.0 * z)
-    c = scene.sky
+    c = light.sky
     return (
         c[1, 0] * (1.0 - s) + c[other, 0] * s,
         c[1, 1] * (1.0 - s) + c[other, 1] * s,
@@ -89,44 +82,200 @@ def sky(scene, direction):
 
 
 @inner
-def surface(scene, i, origin, direction, t):
-    """Where a ray meets item `i`: a point just above it, its normal in the world and its albedo there."""
+def surface(item, origin, direction, t):
+    """Where a ray meets the item: a point just above it, its normal in the world and its albedo there."""
     p = along(origin, direction, t)
-    local = place(scene, i, p)
-    n = to_world(scene, i, normal(scene, i, local))
-    return along(p, n, LIFT), n, colour(scene, i, local)
+    local = place(item, p)
+    n = to_world(item, normal(item, local))
+    return along(p, n, LIFT), n, colour(item, local)
 
 
 @inner
 def sunlight(scene, i, point, n, u, v):
     """The share of the sun's irradiance that one shadow ray into its disc finds at `point`, over pi."""
-    towards = (scene.towards[0], scene.towards[1], scene.towards[2])
-    ray = around(towards, 1.0 - u * (1.0 - scene.sun_cosine), v)
+    light = scene.light[0]
+    towards = (light.towards[0], light.towards[1], light.towards[2])
+    ray = around(towards, 1.0 - u * (1.0 - light.sun_cosine), v)
     cosine = dot(ray, n)
-    if cosine <= 0.0 or blocked(scene, point, ray, i):
+    if cosine <= 0.0 or blocked(scene.items, point, ray, i):
         return 0.0
     return cosine / pi
 
 
 @inner
-def matt(scene, i, point, n, albedo, key, k, sample, samples):
-    """Radiance that leaves a matt surface: sun and sky, and `BOUNCES` reflections from other matt surfaces."""
+def matt(scene, i, point, n, albedo, draw, k):
+    """Radiance that leaves a matt surface: sun and sky, and `BOUNCES` reflections from others, by the pairs from `k`."""
     red, green, blue = 0.0, 0.0, 0.0
     a, b, c = albedo
-    sun = scene.sun
+    light = scene.light[0]
     for bounce in range(BOUNCES + 1):
-        u, v = pair(key, k + 2 * bounce, sample, samples) if bounce < 2 else pair(key, 0, sample + 7, samples)
+        u, v = pair(draw, k + 2 * bounce)
         lit = sunlight(scene, i, point, n, u, v)
-        red, green, blue = red + a * lit * sun[0], green + b * lit * sun[1], blue + c * lit * sun[2]
+        red, green, blue = red + a * lit * light.sun[0], green + b * lit * light.sun[1], blue + c * lit * light.sun[2]
         if bounce == BOUNCES:
             break
-        u, v = pair(key, k + 2 * bounce + 1, sample, samples)
+        u, v = pair(draw, k + 2 * bounce + 1)
         ray = around(n, sqrt(1.0 - u), v)
-        t, j = closest(scene, point, ray, i)
+        t, j = closest(scene.items, scene.all, point, ray, i)
         if j < 0:
-            above = sky(scene, ray)
+            above = sky(light, ray)
             return red + a * above[0], green + b * above[1], blue + c * above[2]
-        point, n, next_albedo = surface(scene, j, point, ray, t)
-        a, b, c = a * next_albedo[0], b * next_albedo[1], c * next_albedo[2]
-        i = j
+        point, n, next_albedo = surface(scene.items[j], point, ray, t)
+        a, b, c, i = a * next_albedo[0], b * next_albedo[1], c * next_albedo[2], j
     return red, green, blue
+
+
+@inner
+def mirrored(scene, i, point, ray, draw):
+    """Radiance that a mirror at `point` of item `i` throws back: the sky and the sun, or other items taken as matt."""
+    t, j = closest(scene.items, scene.all, point, ray, i)
+    if j >= 0:
+        there, n, albedo = surface(scene.items[j], point, ray, t)
+        return matt(scene, j, there, n, albedo, draw, MIRRORED)
+    light = scene.light[0]
+    red, green, blue = sky(light, ray)
+    towards = (light.towards[0], light.towards[1], light.towards[2])
+    if dot(ray, towards) > light.sun_cosine:
+        disc = 1.0 / (pi * (1.0 - light.sun_cosine * light.sun_cosine))
+        return red + disc * light.sun[0], green + disc * light.sun[1], blue + disc * light.sun[2]
+    return red, green, blue
+
+
+@inner
+def leaving(scene, i, origin, direction, t, draw):
+    """Radiance that leaves item `i` towards the ray's origin: matt under its coat (after Schlick 1994), or metal."""
+    point, n, albedo = surface(scene.items[i], origin, direction, t)
+    coat, metal = scene.items[i].coat, scene.items[i].metal
+    if coat == 0.0 and not metal:
+        return matt(scene, i, point, n, albedo, draw, MATT)
+    cosine = -dot(direction, n)
+    rim = (1.0 - min(max(cosine, 0.0), 1.0)) ** 5
+    head_on = albedo if metal else (coat, coat, coat)
+    share = (
+        head_on[0] + (1.0 - head_on[0]) * rim,
+        head_on[1] + (1.0 - head_on[1]) * rim,
+        head_on[2] + (1.0 - head_on[2]) * rim,
+    )
+    ray = unit(along(direction, n, 2.0 * cosine))
+    m = mirrored(scene, i, point, ray, draw)
+    # A mirrored sun is cut at white before the mean is taken, else its rim would be a staircase.
+    shine = (min(share[0] * m[0], 1.0), min(share[1] * m[1], 1.0), min(share[2] * m[2], 1.0))
+    if metal:
+        return shine
+    d = matt(scene, i, point, n, albedo, draw, MATT)
+    return (
+        shine[0] + (1.0 - share[0]) * d[0],
+        shine[1] + (1.0 - share[1]) * d[1],
+        shine[2] + (1.0 - share[2]) * d[2],
+    )
+
+
+@inner
+def camera_ray(c2w, focal, x, y):
+    """The unit direction through the point (x, y) [pixels from the picture's middle]."""
+    a, b = x / focal, y / focal
+    return unit(
+        (
+            c2w[0, 0] * a + c2w[0, 1] * b + c2w[0, 2],
+            c2w[1, 0] * a + c2w[1, 1] * b + c2w[1, 2],
+            c2w[2, 0] * a + c2w[2, 1] * b + c2w[2, 2],
+        )
+    )
+
+
+@inner
+def choose(windows, column, row, among):
+    """Writes the numbers of the windows that a pixel lies in to `among` and returns how many they are."""
+    count = 0
+    for i in range(windows.shape[0]):
+        if windows[i, 0] <= column < windows[i, 2] and windows[i, 1] <= row < windows[i, 3]:
+            among[count] = i
+            count += 1
+    return count
+
+
+@loop
+def light_pixels(scene, windows, c2w, focal, samples, key, image):
+    """Fills `image` (height, width, 4) with the mean radiance of the samples that meet an item, and their share."""
+    height, width = image.shape[0], image.shape[1]
+    origin = (c2w[0, 3], c2w[1, 3], c2w[2, 3])
+    for row in prange(height):
+        room = np.empty_like(scene.all)
+        for column in range(width):
+            among = room[: choose(windows, column, row, room)]
+            own = scramble(scramble(key) + U64(row * width + column))
+            red, green, blue, met = 0.0, 0.0, 0.0, 0
+            for sample in range(samples if among.size else 0):
+                draw = (own, sample, samples)
+                u, v = pair(draw, PIXEL)
+                ray = camera_ray(c2w, focal, column + u - 0.5 * width, row + v - 0.5 * height)
+                t, i = closest(scene.items, among, origin, ray, -1)
+                if i >= 0:
+                    light = leaving(scene, i, origin, ray, t, draw)
+                    red, green, blue, met = red + light[0], green + light[1], blue + light[2], met + 1
+            share = 1.0 / max(met, 1)
+            image[row, column, 0], image[row, column, 1] = red * share, green * share
+            image[row, column, 2], image[row, column, 3] = blue * share, met / samples
+
+
+@loop
+def meet_pixels(scene, c2w, focal, depth, normals, item):
+    """Fills depth (height, width), normals (height, width, 3) and item with what the rays through the centres meet."""
+    height, width = depth.shape
+    origin = (c2w[0, 3], c2w[1, 3], c2w[2, 3])
+    for row in prange(height):
+        for column in range(width):
+            ray = camera_ray(c2w, focal, column + 0.5 - 0.5 * width, row + 0.5 - 0.5 * height)
+            t, i = closest(scene.items, scene.all, origin, ray, -1)
+            depth[row, column], item[row, column] = t, i + 1
+            if i >= 0:
+                found = scene.items[i]
+                n = to_world(found, normal(found, place(found, along(origin, ray, t))))
+                normals[row, column, 0], normals[row, column, 1], normals[row, column, 2] = n
+
+
+def windows(scene: Packed, view: View) -> Int[np.ndarray, "n 4"]:
+    """The pixels (left, top, right, bottom; the last two excluded) outside of which each item is not seen."""
+    lower, upper = scene.items["lower"], scene.items["upper"]
+    far_side = np.array(list(np.ndindex(2, 2, 2)), bool)
+    corners = np.where(far_side, upper[:, None], lower[:, None]) - view.c2w[:, 3]
+    local = corners @ view.c2w[:, :3]
+    size = np.array([view.width, view.height])
+    ahead = np.maximum(local[..., 2:], 1e-9)
+    image = np.clip(view.focal * local[..., :2] / ahead + size / 2, 0, size)
+    window = np.concatenate([np.floor(image.min(1)), np.ceil(image.max(1))], -1)
+    # Of an item that reaches behind the camera, the corners say nothing.
+    whole = np.any(local[..., 2] < 1e-6, axis=1, keepdims=True)
+    return np.where(whole, np.array([0, 0, *size]), window).astype(np.int64)
+
+
+def radiance(scene: Packed, view: View, samples: int, key: int) -> Float[np.ndarray, "h w 4"]:
+    """Linear RGB of the matter in each pixel, and the share of the pixel that it covers.
+
+    `key` numbers the noise: pictures of one scene should differ in it.
+    """
+    image = np.zeros((view.height, view.width, 4))
+    with numba.parallel_chunksize(1):
+        light_pixels(scene, windows(scene, view), view.c2w, view.focal, samples, U64(key % 2**64), image)
+    return image
+
+
+def truth(scene: Packed, view: View) -> Truth:
+    """What the rays through the pixels' centres meet."""
+    shape = (view.height, view.width)
+    depth, normals, item = np.empty(shape, np.float32), np.zeros((*shape, 3), np.float32), np.empty(shape, np.uint8)
+    meet_pixels(scene, view.c2w, view.focal, depth, normals, item)
+    return Truth(depth, normals, item)
+
+
+def picture(scene: Packed, view: View, samples: int, key: int) -> UInt8[np.ndarray, "h w 4"]:
+    """8-bit sRGB with straight alpha."""
+    linear = radiance(scene, view, samples, key)
+    alpha = linear[..., 3:]
+    return np.round(255 * np.concatenate([encode(linear[..., :3]), alpha], -1)).astype(np.uint8)
+
+
+def encode(linear: Float[np.ndarray, "*p"]) -> Float[np.ndarray, "*p"]:
+    """The sRGB transfer curve (IEC 61966-2-1) of linear light, cut at black and white."""
+    light = np.clip(linear, 0, 1)
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
