@@ -78,6 +78,20 @@ def mean_up(c2w: Float[Tensor, "n 3 4"]) -> Float[Tensor, "3"]:
     return unit(up) if bool(up.norm() > 1e-3) else -c2w[0, :, 1]
 
 
+def level_up(c2w: Float[Tensor, "n 3 4"]) -> Float[Tensor, "3"]:
+    """The direction that is most nearly at right angles to all cameras' rightward axes, on the side of their mean up.
+
+    It is upright however unevenly the cameras surround the scene. Where the rightward axes do not spread in a plane (all look
+    to one side, or the cameras were turned about their optical axes) it is the mean up.
+    """
+    up = mean_up(c2w)
+    right = c2w[:, :, 0]
+    spread, axes = torch.linalg.eigh(right.T @ right / len(right))
+    if not (spread[1] > 0.2 and spread[0] < 0.1 * spread[1]):
+        return up
+    return axes[:, 0] * torch.where(axes[:, 0] @ up < 0, -1.0, 1.0)
+
+
 def average_pose(c2w: Float[Tensor, "n 3 4"]) -> Float[Tensor, "3 4"]:
     """The camera at the mean position that looks along the mean direction with the mean up."""
     forward = c2w[:, :, 2].mean(0)

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-from typing import Any
-
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lumifield.core.cameras import Cameras
-from lumifield.core.errors import DataError
-from lumifield.core.poses import checked_number
 from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source, frames, pictures
 
@@ -30,11 +22,18 @@ def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
     content = frames.load(path)
     kept = frames.present(path, content["frames"])
     files = pictures.survey([picture for _, picture in kept])
-    c2w = frames.poses(path, [frame for frame, _ in kept]).float()
+    size = torch.tensor(files.sizes)
+    focal = torch.tensor([frames.focal_from_angle(path, content, width) for width, _ in files.sizes])
     n = len(kept)
     scene = Scene(
-        cameras=_perspective(c2w, _angle(content, path), files, source.downscale),
-        names=tuple(Path(frame["file_path"]).as_posix() for frame, _ in kept),
+        cameras=Cameras(
+            c2w=frames.poses(path, [frame for frame, _ in kept]).float(),
+            focal=focal[:, None].repeat(1, 2),
+            centre=size / 2,
+            size=size,
+            distortion=torch.zeros(n, 4),
+        ).resized(1 / source.downscale),
+        names=tuple(frame["file_path"].removeprefix("./") for frame, _ in kept),
         near=torch.full((n,), NEAR),
         far=torch.full((n,), FAR),
         box=torch.tensor([[-HALF_SIDE] * 3, [HALF_SIDE] * 3]),
@@ -42,24 +41,3 @@ def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
         background=pictures.background(files, source.background),
     )
     return scene, files
-
-
-def _angle(content: dict[str, Any], path: Path) -> float:
-    """The horizontal angle of view [radians]."""
-    angle = checked_number(content.get("camera_angle_x"), path, "camera_angle_x", positive=True)
-    if angle >= math.pi:
-        raise DataError(path, "camera_angle_x", f"{angle:g}", "an angle below pi [radians]", "give it in radians")
-    return angle
-
-
-def _perspective(c2w: Float[Tensor, "n 3 4"], angle: float, files: pictures.Files, downscale: int) -> Cameras:
-    """Cameras with focal length `0.5 W / tan(angle / 2)` of the true picture size, then of the shrunk one."""
-    whole = torch.tensor(files.sizes, dtype=torch.int64)
-    focal = 0.5 * whole[:, :1].double() / math.tan(0.5 * angle)
-    return Cameras(
-        c2w=c2w,
-        focal=focal.expand(-1, 2).float(),
-        centre=whole.float() / 2,
-        size=whole,
-        distortion=torch.zeros(len(whole), 4),
-    ).resized(1 / downscale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.core.errors import DataError
-from lumifield.core.poses import checked_pose, from_opengl
-from lumifield.data import Source
+from lumifield.core.poses import checked_number, checked_pose, from_opengl
+from lumifield.data import Source, holdout
 from lumifield.data.pictures import ENDINGS
 
 SPLITS = ("train", "val", "test")
@@ -47,10 +48,7 @@ def split_files(source: Source) -> tuple[str, ...]:
     found = tuple(split for split in SPLITS if (source.data / f"transforms_{split}.json").is_file())
     if not found:
         raise DataError(source.data, "transforms_train.json", "missing", "the list of training frames", "restore it")
-    if source.hold_out != "auto":
-        raise DataError(
-            source.data, "hold_out", repr(source.hold_out), "auto, as the data names its splits", "drop the option"
-        )
+    holdout.refuse(source, source.data / f"transforms_{found[0]}.json")
     return found
 
 
@@ -59,7 +57,7 @@ def picture_file(folder: Path, file_path: str) -> Path | None:
     path = folder / file_path
     if path.suffix in ENDINGS and path.is_file():
         return path
-    candidates = (path.with_name(path.name + ending) for ending in ENDINGS)
+    candidates = (path.parent / (path.name + ending) for ending in ENDINGS)
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
@@ -92,3 +90,11 @@ def poses(path: Path, frames: list[dict[str, Any]]) -> Float[Tensor, "n 3 4"]:
         for frame in frames
     ]
     return from_opengl(torch.stack(matrices))
+
+
+def focal_from_angle(path: Path, values: dict[str, Any], width: int) -> float:
+    """The focal length `0.5 W / tan(angle / 2)` [pixels] for the horizontal angle `camera_angle_x` [radians]."""
+    angle = checked_number(values.get("camera_angle_x"), path, "camera_angle_x", positive=True)
+    if angle >= math.pi:
+        raise DataError(path, "camera_angle_x", f"{angle:g}", "an angle below pi [radians]", "give it in radians")
+    return 0.5 * width / math.tan(0.5 * angle)

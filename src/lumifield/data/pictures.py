@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -42,15 +43,15 @@ def survey(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) ->
     return Files(tuple(paths), tuple(sizes), alpha, tuple(masks) if masks else (None,) * len(paths))
 
 
-def background(files: Files, asked: str, *, otherwise: Background = "none") -> Background:
-    """What stands behind the pictures: as asked; for "auto" white where they have alpha, else `otherwise`."""
+def background(files: Files, asked: Literal["auto", "white", "black", "random"]) -> Background:
+    """What stands behind the pictures: as asked; for "auto" white where they have alpha."""
     if asked == "random" and not files.alpha:
         raise DataError(
             files.paths[0], "alpha channel", "absent", "one for a random background", "choose another background"
         )
     if asked == "auto":
-        return "white" if files.alpha else otherwise
-    return asked  # pyright: ignore[reportReturnType]
+        return "white" if files.alpha else "none"
+    return asked
 
 
 def decode(files: Files, sizes: Int[Tensor, "n 2"]) -> Pictures:
@@ -115,7 +116,7 @@ def _has_alpha(picture: Image.Image) -> bool:
 
 
 @contextmanager
-def _opened(path: Path):
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as picture:
             yield picture

@@ -1,0 +1,201 @@
+"""Camera paths: the cameras of a video, in scene coordinates, pure functions of a scene."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation, RotationSpline
+from torch import Tensor
+
+from lumifield.core.cameras import Cameras, pinholes
+from lumifield.core.errors import DataError
+from lumifield.core.poses import (
+    any_normal,
+    average_pose,
+    checked_number,
+    checked_pose,
+    focus_point,
+    level_up,
+    looking,
+    unit,
+)
+from lumifield.core.scene import Frame, Scene
+
+SPIRAL_TURNS = 2
+SPIRAL_QUANTILE = 0.9
+SPIRAL_SHARE = 0.1
+NEAREST_NDC_DEPTH = 4 / 3
+SPHERIC_ELEVATION = math.radians(36)
+
+
+def spiral(scene: Scene, frames: int) -> Cameras:
+    """Two turns of a closed spiral that look at one point ahead, about the average camera of a forward-facing scene.
+
+    Offsets are `(cos a, sin a, sin a / 2) r` for a from 0 to 4 pi, r the 90th percentile of the cameras' offsets. In
+    any other scene the spiral runs about the first camera, with r a tenth of its distance to the focus point.
+    """
+    c2w = scene.cameras.c2w
+    if scene.ndc is not None:
+        base = average_pose(c2w)
+        offsets = (c2w[:, :, 3] - base[:, 3]) @ base[:, :3]
+        radii = torch.quantile(offsets.abs(), SPIRAL_QUANTILE, dim=0)
+        depth = _focus_depth(NEAREST_NDC_DEPTH * scene.ndc.plane, math.inf)
+    else:
+        towards = focus_point(c2w) - c2w[0, :, 3]
+        base = looking(c2w[:1, :, 3], towards[None], level_up(c2w))[0]
+        depth = float(towards.norm())
+        radii = torch.full((3,), SPIRAL_SHARE * depth)
+    angle = _turn(frames) * SPIRAL_TURNS
+    circle = torch.stack([angle.cos(), angle.sin(), (angle / 2).sin()], -1) * radii
+    positions = base[:, 3] + circle @ base[:, :3].T
+    target = base[:, 3] + depth * base[:, 2]
+    return _like_first(scene, looking(positions, target - positions, -base[:, 1]))
+
+
+def orbit(scene: Scene, frames: int) -> Cameras:
+    """A closed circle round the focus point, at the cameras' mean distance and elevation."""
+    offsets = scene.cameras.positions - focus_point(scene.cameras.c2w)
+    elevation = torch.asin((unit(offsets) @ level_up(scene.cameras.c2w)).clamp(-1, 1)).mean()
+    return _circle(scene, frames, float(elevation))
+
+
+def spheric(scene: Scene, frames: int) -> Cameras:
+    """A closed circle round the focus point, at the cameras' mean distance and 36 degrees above it."""
+    return _circle(scene, frames, SPHERIC_ELEVATION)
+
+
+def interpolate(cameras: Cameras, frames: int) -> Cameras:
+    """A smooth way through the given cameras, from the first to the last, at equal numbers of frames between them.
+
+    Positions, centres and the logarithm of the focal length follow cubic splines, rotations a spline of continuous
+    angular acceleration. All frames have the size of the first camera; the angle of view is that of each.
+    """
+    if len(cameras) == 1:
+        return cameras[[0] * frames]
+    scale = cameras.size[:1].double() / cameras.size.double()
+    focal, centre = cameras.focal.double() * scale, cameras.centre.double() * scale
+    smooth = torch.cat([cameras.positions.double(), focal.log(), centre, cameras.distortion.double()], -1)
+    keys, at = np.arange(len(cameras)), np.linspace(0, len(cameras) - 1, frames)
+    values = torch.from_numpy(CubicSpline(keys, smooth.numpy())(at))
+    turned = RotationSpline(keys, Rotation.from_matrix(cameras.c2w[:, :, :3].double().numpy()))(at)
+    positions, focal, centre, distortion = values.float().split([3, 2, 2, 4], -1)
+    matrices = torch.from_numpy(turned.as_matrix()).float()
+    return Cameras(
+        c2w=torch.cat([matrices, positions[..., None]], -1),
+        focal=focal.exp(),
+        centre=centre,
+        size=cameras.size[:1].repeat(frames, 1),
+        distortion=distortion,
+    )
+
+
+def from_json(path: Path, scene: Scene) -> Cameras:
+    """Reads a camera path: a JSON list with one object a frame, in the world frame of the scene.
+
+    Each object has `c2w` (4x4 or 3x4 rows, OpenCV axes), `width`, `height` [pixels] and either `focal` (a number or
+    [fx, fy], pixels) or `fov` (horizontal angle, degrees); it may have `centre` ([cx, cy], pixels, else the middle)
+    and `distortion` ([k1, k2, p1, p2]). Raises `DataError` for anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(path, "file", f"not readable ({error.strerror})", "a camera path", "check the name") from None
+    except ValueError as error:
+        raise DataError(path, "content", f"no JSON ({error})", "a list of cameras", "write the file again") from None
+    if not isinstance(content, list) or not content or not all(isinstance(camera, dict) for camera in content):
+        raise DataError(path, "content", "no list of objects", "at least one camera", "write the file again")
+    c2w = torch.stack([checked_pose(camera.get("c2w"), path, f"c2w of camera {i}") for i, camera in enumerate(content)])
+    numbers = [_lens(camera, path, index) for index, camera in enumerate(content)]
+    focal, centre, size, distortion = torch.tensor(numbers).split([2, 2, 2, 4], -1)
+    return Cameras(
+        c2w=_double(scene.frame).poses_to_scene(c2w).float(),
+        focal=focal,
+        centre=centre,
+        size=size.round().long(),
+        distortion=distortion,
+    )
+
+
+def to_json(cameras: Cameras, frame: Frame) -> str:
+    """The text of a camera path that `from_json` reads, in the world that `frame` leads to."""
+    poses = _double(frame).poses_to_world(cameras.c2w.double())
+    return json.dumps(
+        [
+            {
+                "c2w": [*poses[i].tolist(), [0.0, 0.0, 0.0, 1.0]],
+                "focal": cameras.focal[i].tolist(),
+                "centre": cameras.centre[i].tolist(),
+                "width": int(cameras.size[i, 0]),
+                "height": int(cameras.size[i, 1]),
+                "distortion": cameras.distortion[i].tolist(),
+            }
+            for i in range(len(cameras))
+        ],
+        indent=1,
+    )
+
+
+def _lens(camera: dict[str, Any], path: Path, index: int) -> list[float]:
+    """`fx fy cx cy width height k1 k2 p1 p2` of one camera of a JSON path."""
+
+    def number(value: Any, field: str, *, positive: bool = False) -> float:
+        return checked_number(value, path, f"{field} of camera {index}", positive=positive)
+
+    def several(value: Any, field: str, count: int, *, positive: bool = False) -> list[float]:
+        if not isinstance(value, list) or len(value) != count:
+            raise DataError(path, f"{field} of camera {index}", repr(value), f"{count} numbers", "correct the file")
+        return [number(one, field, positive=positive) for one in value]
+
+    size = [number(camera.get(side), side, positive=True) for side in ("width", "height")]
+    focal = camera.get("focal")
+    if focal is None:
+        fov = number(camera.get("fov"), "focal or fov", positive=True)
+        if fov >= 180:
+            raise DataError(path, f"fov of camera {index}", f"{fov:g}", "below 180 degrees", "correct the file")
+        focal = 0.5 * size[0] / math.tan(math.radians(fov) / 2)
+    focal = several(focal if isinstance(focal, list) else [focal] * 2, "focal", 2, positive=True)
+    centre = several(camera.get("centre", [size[0] / 2, size[1] / 2]), "centre", 2)
+    return [*focal, *centre, *size, *several(camera.get("distortion", [0.0] * 4), "distortion", 4)]
+
+
+def _circle(scene: Scene, frames: int, elevation: float) -> Cameras:
+    """A closed circle round the focus point that begins above or below the first camera."""
+    c2w = scene.cameras.c2w
+    focus, up = focus_point(c2w), level_up(c2w)
+    offsets = c2w[:, :, 3] - focus
+    distance = offsets.norm(dim=-1).mean()
+    first = offsets[0] - (offsets[0] @ up) * up
+    x = unit(first) if bool(first.norm() > 1e-3 * distance) else any_normal(up)
+    y = torch.linalg.cross(up, x)
+    angle = _turn(frames)[:, None]
+    level = angle.cos() * x + angle.sin() * y
+    away = math.cos(elevation) * level + math.sin(elevation) * up
+    return _like_first(scene, looking(focus + distance * away, -away, up))
+
+
+def _turn(frames: int) -> Float[Tensor, "frames"]:
+    """Angles of one turn; the frame after the last would be the first again."""
+    return torch.arange(frames) * (2 * math.pi / frames)
+
+
+def _focus_depth(nearest: float, farthest: float) -> float:
+    """Depth [scene units] that a spiral looks at: `1 / (0.25 / (0.9 nearest) + 0.75 / (5 farthest))`."""
+    return 1 / (0.25 / (0.9 * nearest) + 0.75 / (5 * farthest))
+
+
+def _like_first(scene: Scene, c2w: Float[Tensor, "n 3 4"]) -> Cameras:
+    """Cameras without distortion that have the first photograph's focal length and size."""
+    fx, fy = scene.cameras.focal[0].tolist()
+    return pinholes(c2w, (fx, fy), scene.size(0))
+
+
+def _double(frame: Frame) -> Frame:
+    return replace(frame, rotation=frame.rotation.double(), translation=frame.translation.double())

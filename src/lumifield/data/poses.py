@@ -1,0 +1,31 @@
+"""Scene frames that follow from the poses of a capture, whatever units and axes its world has."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lumifield.core.poses import any_normal, average_pose, focus_point, level_up
+from lumifield.core.scene import Frame
+
+
+def inward_frame(c2w: Float[Tensor, "n 3 4"]) -> Frame:
+    """Origin where the cameras look, +z their common up, the farthest camera at distance 1."""
+    centre = focus_point(c2w)
+    up = level_up(c2w)
+    x = any_normal(up)
+    rotation = torch.stack([x, torch.linalg.cross(up, x), up], -1)
+    farthest = float((c2w[:, :, 3] - centre).norm(dim=-1).max())
+    return Frame(rotation, centre, farthest if farthest > 0 else 1.0)
+
+
+def forward_frame(c2w: Float[Tensor, "n 3 4"], unit: float) -> Frame:
+    """The average camera is the origin and looks along +z; `unit` world units become one scene unit."""
+    average = average_pose(c2w)
+    return Frame(average[:, :3], average[:, 3], unit)
+
+
+def single(frame: Frame) -> Frame:
+    """The frame in single precision."""
+    return Frame(frame.rotation.float(), frame.translation.float(), frame.scale)
