@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-UNDISTORT_STEPS = 6
+UNDISTORT_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,7 @@ class Cameras:
         return xy * self.focal[:, None] + self.centre[:, None], depth
 
 
-def pinholes(
-    c2w: Float[Tensor, "n 3 4"], focal: float | tuple[float, float], size: tuple[int, int]
-) -> Cameras:
+def pinholes(c2w: Float[Tensor, "n 3 4"], focal: float | tuple[float, float], size: tuple[int, int]) -> Cameras:
     """Cameras that share one focal length [pixels] and size `(width, height)`, looking through the picture's middle."""
     n = c2w.shape[0]
     fx, fy = focal if isinstance(focal, tuple) else (focal, focal)
@@ -97,15 +95,18 @@ def distort(xy: Float[Tensor, "*r 2"], k: Float[Tensor, "*#r 4"]) -> Float[Tenso
 
 
 def undistort(xy: Float[Tensor, "*r 2"], k: Float[Tensor, "*r 4"]) -> Float[Tensor, "*r 2"]:
-    """Inverse of `distort` by fixed-point iteration on the radial factor and the tangential offset."""
+    """Inverse of `distort` by Newton's method from the distorted points themselves."""
     k1, k2, p1, p2 = k.unbind(-1)
     u, v = xy.unbind(-1)
     x, y = u, v
     for _ in range(UNDISTORT_STEPS):
+        off_x, off_y = (distort(torch.stack([x, y], -1), k) - xy).unbind(-1)
         r2 = x * x + y * y
-        radial = 1 + r2 * (k1 + r2 * k2)
-        x, y = (
-            (u - 2 * p1 * x * y - p2 * (r2 + 2 * x * x)) / radial,
-            (v - p1 * (r2 + 2 * y * y) - 2 * p2 * x * y) / radial,
-        )
+        radial, slope = 1 + r2 * (k1 + r2 * k2), 2 * (k1 + 2 * r2 * k2)
+        # The Jacobian of `distort` is symmetric.
+        xx = radial + slope * x * x + 2 * p1 * y + 6 * p2 * x
+        yy = radial + slope * y * y + 6 * p1 * y + 2 * p2 * x
+        mixed = slope * x * y + 2 * p1 * x + 2 * p2 * y
+        det = xx * yy - mixed * mixed
+        x, y = x - (yy * off_x - mixed * off_y) / det, y - (xx * off_y - mixed * off_x) / det
     return torch.stack([x, y], -1)

@@ -81,7 +81,7 @@ def mean_up(c2w: Float[Tensor, "n 3 4"]) -> Float[Tensor, "3"]:
 def level_up(c2w: Float[Tensor, "n 3 4"]) -> Float[Tensor, "3"]:
     """The direction that is most nearly at right angles to all cameras' rightward axes, on the side of their mean up.
 
-    It is upright however unevenly the cameras surround the scene. Where the rightward axes do not spread in a plane (all look
+    It is upright however unevenly the cameras surround the scene. Where those axes do not spread in a plane (all look
     to one side, or the cameras were turned about their optical axes) it is the mean up.
     """
     up = mean_up(c2w)
