@@ -101,6 +101,20 @@ class Scene:
     def __len__(self) -> int:
         return len(self.cameras)
 
+    def to(self, device: torch.device | str) -> Scene:
+        """The same scene with cameras and pictures on `device`."""
+        moved = {"cameras": self.cameras.to(device), "near": self.near.to(device), "far": self.far.to(device)}
+        if self.pictures is not None:
+            mask = None if self.pictures.mask is None else self.pictures.mask.to(device)
+            moved["pictures"] = Pictures(self.pictures.pixels.to(device), self.pictures.offsets.to(device), mask)
+        return replace(self, **moved)
+
+    def only(self, rows: list[int]) -> Scene:
+        """The cameras of these rows, without pictures."""
+        names = tuple(self.names[row] for row in rows)
+        moved = {"cameras": self.cameras[rows], "near": self.near[rows], "far": self.far[rows]}
+        return replace(self, names=names, pictures=None, **moved)
+
     def without_pictures(self) -> Scene:
         """The cameras and the space alone."""
         return replace(self, pictures=None)
@@ -158,7 +172,8 @@ def draw(scene: Scene, rays: int, draws: Draws) -> Batch:
     pixel = torch.stack([within % width, within // width], -1)
     pixels = pictures.pixels[index].float() / 255
     shape = (rays, 3)
-    if scene.background == "random" and pixels.shape[-1] == 4:
+    # Behind opaque photographs a new colour each time: matter has to fill the ray, no backdrop can stand in for it.
+    if scene.background in ("random", "none"):
         background = draws.uniform(*shape)
     else:
         background = backdrop(scene.background).to(pixels.device).expand(shape)

@@ -32,6 +32,11 @@ class Files:
     alpha: bool
     masks: tuple[Path | None, ...]
 
+    def only(self, rows: list[int]) -> Files:
+        """The files of these rows."""
+        paths, sizes, masks = (tuple(column[row] for row in rows) for column in (self.paths, self.sizes, self.masks))
+        return Files(paths, sizes, self.alpha, masks)
+
 
 def survey(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) -> Files:
     """The headers of the files; raises `DataError` for one that is missing or no picture."""

@@ -1,1 +1,15 @@
-"""Methods: ways to learn a scene."""
+"""Methods: ways to learn a scene. Their settings form a union; a kind is the word for one on the command line."""
+
+from __future__ import annotations
+
+from lumifield.methods.instant import Instant
+from lumifield.methods.nerf import Nerf
+
+Settings = Instant | Nerf
+
+METHODS: dict[str, type[Settings]] = {"instant": Instant, "nerf": Nerf}
+
+
+def kind_of(settings: Settings) -> str:
+    """The word for a method."""
+    return next(kind for kind, settings_type in METHODS.items() if type(settings) is settings_type)

@@ -43,7 +43,12 @@ class Rendered:
 
 
 class Method(nn.Module):
-    """A way to learn a scene. Subclasses are final; every other part of the package speaks to this contract only."""
+    """A way to learn a scene. Subclasses are final; every other part of the package speaks to this contract only.
+
+    `settings` are those it was built from, with every choice that depended on the data made: they rebuild it alone.
+    """
+
+    settings: Any
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """What is seen along the rays."""
@@ -67,6 +72,9 @@ class Method(nn.Module):
 
     def before_step(self, step: int, draws: Draws) -> None:
         """Called before each training step (occupancy grids refresh here); the default does nothing."""
+
+    def after_step(self, step: int, rays: int, samples: int) -> None:
+        """Called after each training step with what it saw over all processes; the default does nothing."""
 
     def adaptable(self) -> list[str]:
         """Names of the parameters that a learned start carries over: by default all."""

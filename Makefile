@@ -1,0 +1,39 @@
+# Each target works on a bare machine with Python 3.11 or newer.
+PYTHON ?= python3
+# Another index for torch, e.g. https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+VENV := .venv
+PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: setup demo test bench lint pictures
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+demo: setup
+	$(VENV)/bin/lumifield synthesize-data still-life --out demo/still-life
+	$(VENV)/bin/lumifield train instant --data demo/still-life --minutes 2 --out demo/run
+	$(VENV)/bin/lumifield eval demo/run
+	$(VENV)/bin/lumifield render demo/run --path orbit --out demo/orbit.mp4
+	@echo "Look at demo/orbit.mp4 and demo/run/eval/test/report.html"
+
+lint: $(VENV)/.tested
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+
+test: lint
+	$(VENV)/bin/pytest --quiet --durations=10
+
+bench: setup
+	$(VENV)/bin/lumifield bench cpu

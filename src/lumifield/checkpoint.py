@@ -1,0 +1,215 @@
+"""The run folder: plain files without executable content, each whole or absent.
+
+`config.json` (settings), `cameras.json` (every split without its pictures), `weights.safetensors` (best so far),
+`state/last.safetensors` (all that an exact resumption needs), `log/`, `eval/`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import lumifield
+from lumifield.core.cameras import Cameras
+from lumifield.core.errors import DataError
+from lumifield.core.files import replacing
+from lumifield.core.rays import Ndc
+from lumifield.core.scene import Frame, Scene
+from lumifield.core.settings import from_plain, read_json, to_plain
+from lumifield.data import Source
+from lumifield.methods import METHODS, Settings, kind_of
+from lumifield.methods.base import Method
+
+FORMAT = 1
+CONFIG, CAMERAS, WEIGHTS, STATE, SUMMARY = (
+    "config.json",
+    "cameras.json",
+    "weights.safetensors",
+    "state/last.safetensors",
+    "log/summary.json",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, ready to render: `scenes` holds the splits without pictures."""
+
+    folder: Path
+    method: Method
+    config: dict[str, Any]
+    source: Source | None
+    scenes: dict[str, Scene]
+    device: torch.device
+    train: dict[str, Any]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON under its final name in one move."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any] | None = None) -> None:
+    """Writes tensors under their final name in one move, with a JSON note."""
+    packed = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replacing(path) as temporary:
+        try:
+            save_file(packed, temporary, metadata={"about": json.dumps(about or {})})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and note of a file; raises `DataError` where it is missing or damaged."""
+    if not path.is_file():
+        raise DataError(path, "file", "missing", "a checkpoint", "point at the folder of a run that has been saved")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        found = f"damaged ({error})"
+        raise DataError(path, "checkpoint", found, "a whole safetensors file", "train again or restore it") from None
+
+
+def start(folder: Path, method: Method, settings: Settings, source: Source, train: Any, scenes: dict[str, Scene]) -> None:
+    """Writes what does not change while a run goes on."""
+    config = {
+        "format": FORMAT,
+        "lumifield": lumifield.__version__,
+        "method": {"kind": kind_of(settings)} | to_plain(method.settings),
+        "source": to_plain(source) | {"data": str(source.data.resolve())},
+        "train": to_plain(train),
+    }
+    write_json(folder / CONFIG, config)
+    write_json(folder / CAMERAS, {split: _plain_scene(scene) for split, scene in scenes.items()})
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The settings of a run; raises `DataError` for a folder that holds none, or one of another version."""
+    if not (folder / CONFIG).is_file():
+        raise DataError(folder, "run folder", "without config.json", "the folder of a run", "check the path")
+    config = read_json(folder / CONFIG)
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != FORMAT:
+        cure = "use the release of Lumifield that wrote it, or train again"
+        raise DataError(folder / CONFIG, "format", repr(found), str(FORMAT), cure)
+    return config
+
+
+def method_settings(config: dict[str, Any], file: Path) -> Settings:
+    """The method's settings in a run's config."""
+    plain = dict(config.get("method") or {})
+    kind = plain.pop("kind", None)
+    if kind not in METHODS:
+        raise DataError(file, "method kind", repr(kind), f"one of {', '.join(METHODS)}", "correct it")
+    return from_plain(METHODS[kind], plain, file)
+
+
+def load(folder: Path, which: Literal["best", "last"] = "best", device: torch.device | str = "cpu") -> Run:
+    """A run from its folder, without its pictures."""
+    config = read_config(folder)
+    source = from_plain(Source, config["source"], folder / CONFIG)
+    scenes = {split: _scene(plain) for split, plain in read_json(folder / CAMERAS).items()}
+    method = method_settings(config, folder / CONFIG).build(scenes["train"])
+    if which == "best":
+        weights, _ = read_tensors(folder / WEIGHTS)
+    else:
+        tensors, _ = read_tensors(folder / STATE)
+        weights = part(tensors, "weights.")
+    set_weights(method, weights, folder / WEIGHTS)
+    summary = folder / SUMMARY
+    train = read_json(summary) if summary.is_file() else {"seconds": 0.0, "rays": 0, "steps": 0}
+    train.setdefault("n_train_images", len(scenes["train"]))
+    device = torch.device(device)
+    return Run(folder, method.to(device).eval(), config, source, scenes, device, train)
+
+
+def set_weights(method: Method, weights: dict[str, Tensor], file: Path) -> None:
+    """Puts weights into a method; raises `DataError` where names or shapes differ."""
+    own = method.state_dict()
+    wrong = sorted(own.keys() ^ weights.keys())
+    wrong += [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
+    if wrong:
+        raise DataError(file, "parameters", f"different in {wrong[0]}", "those of the method", "load the run's own file")
+    method.load_state_dict(weights)
+
+
+def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def flat_optimiser(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A torch optimiser's state as named tensors and a JSON note."""
+    tensors, plain = {}, {}
+    for index, values in state["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{key}"] = value
+            else:
+                plain[f"{index}.{key}"] = value
+    return tensors, {"groups": state["param_groups"], "values": plain}
+
+
+def nested_optimiser(tensors: dict[str, Tensor], about: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `flat_optimiser`."""
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in (tensors | about["values"]).items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    groups = [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in about["groups"]]
+    return {"state": state, "param_groups": groups}
+
+
+def _plain_scene(scene: Scene) -> dict[str, Any]:
+    cameras, frame = scene.cameras, scene.frame
+    return {
+        "names": list(scene.names),
+        "c2w": cameras.c2w.tolist(),
+        "focal": cameras.focal.tolist(),
+        "centre": cameras.centre.tolist(),
+        "size": cameras.size.tolist(),
+        "distortion": cameras.distortion.tolist(),
+        "near": scene.near.tolist(),
+        "far": scene.far.tolist(),
+        "box": scene.box.tolist(),
+        "frame": {
+            "rotation": frame.rotation.tolist(),
+            "translation": frame.translation.tolist(),
+            "scale": float(frame.scale),
+        },
+        "background": scene.background,
+        "unbounded": scene.unbounded,
+        "ndc": None if scene.ndc is None else to_plain(scene.ndc),
+    }
+
+
+def _scene(plain: dict[str, Any]) -> Scene:
+    numbers = {name: torch.tensor(plain[name], dtype=torch.float32) for name in ("near", "far", "box")}
+    n = len(plain["names"])
+    cameras = Cameras(
+        c2w=torch.tensor(plain["c2w"], dtype=torch.float32).reshape(n, 3, 4),
+        focal=torch.tensor(plain["focal"], dtype=torch.float32).reshape(n, 2),
+        centre=torch.tensor(plain["centre"], dtype=torch.float32).reshape(n, 2),
+        size=torch.tensor(plain["size"], dtype=torch.int64).reshape(n, 2),
+        distortion=torch.tensor(plain["distortion"], dtype=torch.float32).reshape(n, 4),
+    )
+    frame = plain["frame"]
+    ndc = plain["ndc"]
+    return Scene(
+        cameras=cameras,
+        names=tuple(plain["names"]),
+        frame=Frame(torch.tensor(frame["rotation"]), torch.tensor(frame["translation"]), frame["scale"]),
+        background=plain["background"],
+        unbounded=plain["unbounded"],
+        ndc=None if ndc is None else Ndc(tuple(ndc["focal"]), tuple(ndc["size"]), ndc["plane"]),
+        **numbers,
+    )

@@ -1,0 +1,125 @@
+"""Occupancy: which cells of space may hold matter, so that rays skip the rest (Müller et al. 2022, appendix C)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lumifield.core.randomness import Draws
+from lumifield.core.scene import Scene
+from lumifield.core.space import Space
+
+CARVING_VIEWS = 40
+
+Density = Callable[[Float[Tensor, "p 3"]], Float[Tensor, "p"]]
+
+
+class Occupancy(nn.Module):
+    """A decaying maximum of the density in each cell of [0, 1]^3, and the cells where it matters.
+
+    A cell is occupied where density times `step` exceeds `threshold` (or the mean over cells, while that is lower).
+    """
+
+    density: Tensor
+    occupied: Tensor
+    allowed: Tensor
+
+    def __init__(
+        self, side: int, step: float, allowed: Bool[Tensor, "g g g"], *, threshold: float = 0.01, decay: float = 0.8
+    ) -> None:
+        super().__init__()
+        self.side, self.step, self.threshold, self.decay = side, step, threshold, decay
+        self.register_buffer("density", torch.zeros(side**3))
+        self.register_buffer("allowed", allowed.clone())
+        self.register_buffer("occupied", allowed.clone())
+
+    @torch.no_grad()
+    def refresh(self, density: Density, space: Space, draws: Draws, *, everywhere: bool, cells: int) -> None:
+        """Measures the density in some cells at a random point each and decides again which are occupied.
+
+        Looks at every allowed cell, or at `cells` of them, half uniform and half among the occupied.
+        """
+        index = self._all() if everywhere else self._some(cells, draws)
+        points = (self._corner(index) + draws.whole().uniform(len(index), 3)) / self.side
+        found = density(space.scene(points))
+        self.density[index] = torch.maximum(self.density[index] * self.decay, found)
+        mean = self.density[self.allowed.view(-1)].mean()
+        limit = torch.clamp(mean * self.step, max=self.threshold) / self.step
+        self.occupied = (self.density > limit).view(self.allowed.shape) & self.allowed
+
+    def _all(self) -> Int[Tensor, "c"]:
+        return self.allowed.view(-1).nonzero()[:, 0]
+
+    def _some(self, cells: int, draws: Draws) -> Int[Tensor, "c"]:
+        draws = draws.whole()
+        allowed, occupied = self._all(), self.occupied.view(-1).nonzero()[:, 0]
+        picked = [allowed[draws.integers(cells // 2, len(allowed))]]
+        if len(occupied):
+            picked.append(occupied[draws.integers(cells // 2, len(occupied))])
+        return torch.cat(picked)
+
+    def _corner(self, index: Int[Tensor, "c"]) -> Float[Tensor, "c 3"]:
+        x, y, z = index % self.side, index // self.side % self.side, index // self.side**2
+        return torch.stack([x, y, z], -1).float()
+
+
+def carved_box(scene: Scene, side: int = 64) -> Float[Tensor, "2 3"]:
+    """The smallest box round what the silhouettes leave of the region of interest, one cell wider; all of it without."""
+    pictures = scene.pictures
+    if pictures is None or pictures.pixels.shape[-1] < 4 or scene.unbounded:
+        return scene.box
+    left = seen(scene, Space(scene.box, False), side, carve=True).nonzero()
+    if len(left) == 0:
+        return scene.box
+    low = (left.amin(0).flip(0) - 1).clamp(min=0) / side
+    high = (left.amax(0).flip(0) + 2).clamp(max=side) / side
+    return scene.box[0] + torch.stack([low, high]) * (scene.box[1] - scene.box[0])
+
+
+@torch.no_grad()
+def seen(scene: Scene, space: Space, side: int, *, carve: bool) -> Bool[Tensor, "g g g"]:
+    """The cells that no silhouette excludes (space carving), or without alpha those that some photograph looks at.
+
+    A silhouette excludes a cell whose whole projection falls on transparent pixels.
+    """
+    if scene.ndc is not None:
+        return torch.ones(side, side, side, dtype=torch.bool)
+    axis = (torch.arange(side) + 0.5) / side
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    points = space.scene(torch.stack([x, y, z], -1).reshape(-1, 3))
+    radius = 0.5 * 3**0.5 * space.diameter / side
+    left = torch.arange(len(points))
+    looked = torch.zeros(len(points), dtype=torch.bool)
+    # Far apart views first: what they exclude need not be looked at again.
+    for index in range(0, len(scene), max(len(scene) // CARVING_VIEWS, 1)):
+        within, empty = _look(scene, index, points[left], radius)
+        looked[left] |= within
+        if carve:
+            left = left[~empty]
+    cells = torch.zeros(len(points), dtype=torch.bool)
+    cells[left] = looked[left]
+    return cells.view(side, side, side)
+
+
+def _look(
+    scene: Scene, index: int, points: Float[Tensor, "p 3"], radius: float
+) -> tuple[Bool[Tensor, "p"], Bool[Tensor, "p"]]:
+    """Which balls of `radius` a camera may see, and which of them it sees to be transparent."""
+    camera = scene.cameras[[index]]
+    xy, depth = (part[0] for part in camera.project(points))
+    size = camera.size[0]
+    pad = radius * float(camera.focal.mean()) / depth.clamp_min(1e-6)
+    within = (depth > 0) & (xy > -pad[:, None]).all(-1) & (xy < size + pad[:, None]).all(-1)
+    pictures = scene.pictures
+    if pictures is None or pictures.pixels.shape[-1] < 4 or not bool(within.any()):
+        return within, torch.zeros_like(within)
+    alpha = pictures.picture(index, scene.size(index))[..., 3]
+    # The largest alpha within the reach of the widest ball: transparent there means transparent all over any ball.
+    reach = int(pad[within].max().clamp_max(max(scene.size(index)))) + 1
+    spread = nn.functional.max_pool2d(alpha[None, None].float(), 2 * reach + 1, stride=1, padding=reach)[0, 0]
+    central = within & (xy >= 0).all(-1) & (xy < size).all(-1)
+    column, row = xy.nan_to_num().long().clamp(min=0).minimum(size - 1).unbind(-1)
+    return within, central & (spread[row, column] == 0)

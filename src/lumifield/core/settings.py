@@ -1,0 +1,70 @@
+"""Settings as plain JSON and back: frozen dataclasses of numbers, words, paths and each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from lumifield.core.errors import DataError
+
+Settings = TypeVar("Settings")
+
+
+def to_plain(settings: Any) -> Any:
+    """What JSON can hold of a settings dataclass."""
+    if is_dataclass(settings):
+        return {f.name: to_plain(getattr(settings, f.name)) for f in fields(settings)}
+    if isinstance(settings, tuple):
+        return [to_plain(value) for value in settings]
+    return str(settings) if isinstance(settings, Path) else settings
+
+
+def from_plain(kind: type[Settings], plain: dict[str, Any], file: Path) -> Settings:
+    """The settings that `to_plain` came from; raises `DataError` for a key or value that does not fit."""
+    hints = get_type_hints(kind)
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for key in plain:
+        if key not in known:
+            raise DataError(file, "key", repr(key), f"one of {', '.join(known)}", "remove or correct it")
+    for name, field in known.items():
+        if name not in plain and field.default is MISSING and field.default_factory is MISSING:
+            raise DataError(file, "key", f"without {name!r}", f"one of type {hints[name]}", "add it")
+    return kind(**{key: _value(hints[key], value, file, key) for key, value in plain.items()})
+
+
+def _value(hint: Any, plain: Any, file: Path, key: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if plain is None and NoneType in arguments:
+            return None
+        return _value(next(a for a in arguments if a is not NoneType), plain, file, key)
+    if origin is Literal and plain in arguments:
+        return plain
+    if origin is tuple and isinstance(plain, list):
+        return tuple(_value(arguments[0], value, file, key) for value in plain)
+    if is_dataclass(hint) and isinstance(plain, dict):
+        return from_plain(hint, plain, file)  # type: ignore[arg-type]
+    if hint is Path and isinstance(plain, str):
+        return Path(plain)
+    if hint is float and isinstance(plain, int | float) and not isinstance(plain, bool):
+        return float(plain)
+    if hint in (int, str, bool) and type(plain) is hint:
+        return plain
+    wanted = " or ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", str(hint))
+    raise DataError(file, key, repr(plain), wanted, "correct the value")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; raises `DataError` where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(path, "file", "missing", "a JSON file", "check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, "file", f"unreadable ({error})", "a JSON file", "check the file") from None
+    except json.JSONDecodeError as error:
+        where = f"broken at line {error.lineno} ({error.msg})"
+        raise DataError(path, "JSON", where, "valid JSON", "repair or restore the file") from None

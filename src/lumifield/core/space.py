@@ -1,0 +1,59 @@
+"""Space: the part of the scene that a grid covers, and how scene points map to its unit cube."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lumifield.core.rays import Rays
+from lumifield.core.scene import Scene
+from lumifield.kernels import reference
+
+
+@dataclass(frozen=True)
+class Space:
+    """The box [scene units] of a grid; where `contracted`, all space beyond it is folded in (mip-NeRF 360, eq. 10)."""
+
+    box: Float[Tensor, "2 3"]
+    contracted: bool
+
+    def to(self, device: torch.device | str) -> Space:
+        """The same space on `device`."""
+        return Space(self.box.to(device), self.contracted)
+
+    def unit(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
+        """Coordinates in [0, 1]^3 of scene points."""
+        return reference.unit(points, self.box, self.contracted)
+
+    def scene(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
+        """Scene points of coordinates in [0, 1]^3: the inverse of `unit`."""
+        if self.contracted:
+            points = _uncontract(points * 4 - 2) / 2 + 0.5
+        return self.box[0] + points * (self.box[1] - self.box[0])
+
+    @property
+    def diameter(self) -> float:
+        """The longest side of the box, doubled where contracted: what one unit of the cube spans near the middle."""
+        side = float((self.box[1] - self.box[0]).max())
+        return 2 * side if self.contracted else side
+
+
+def _uncontract(points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
+    size = points.abs().amax(-1, keepdim=True).clamp_min(1)
+    return points / size / (2 - size).clamp_min(1e-6)
+
+
+def footprint(scene: Scene) -> float:
+    """Width of a pixel in scene units where the scene is looked at: the median over cameras at the box's middle."""
+    if scene.ndc is not None:
+        return 2 / scene.ndc.size[0]
+    distance = (scene.cameras.positions - scene.box.mean(0)).norm(dim=-1)
+    return float((distance / scene.cameras.focal.mean(-1)).median())
+
+
+def points_on(rays: Rays, ray: Tensor, t: Float[Tensor, "s"]) -> Float[Tensor, "s 3"]:
+    """Scene points at `t` on the rays with the given indices."""
+    return rays.origins[ray] + t[:, None] * rays.directions[ray]

@@ -1,0 +1,54 @@
+"""Method `instant`: a feature grid, a small network, an occupancy grid and packed rays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from lumifield.training.optimiser_settings import Optimiser, Schedule
+
+if TYPE_CHECKING:
+    from lumifield.core.scene import Scene
+    from lumifield.methods.instant.method import InstantMethod
+
+
+@dataclass(frozen=True)
+class Instant:
+    """A scene in minutes on two CPU cores, in seconds on a GPU."""
+
+    levels: int = 8
+    """Levels of the feature grid."""
+    features: int = 2
+    """Features a level."""
+    log2_entries: int = 17
+    """Largest number of corners a level, as a power of two; finer levels are hashed."""
+    coarsest: int = 16
+    """Cells a side of the coarsest level."""
+    finest: int = 0
+    """Cells a side of the finest level (0: as fine as half a pixel of the photographs)."""
+    hidden: int = 64
+    """Width of the hidden layers."""
+    occupancy_side: int = 128
+    """Cells a side of the occupancy grid."""
+    occupancy_every: int = 16
+    """Steps between two looks at the occupancy."""
+    step: float = 1.0
+    """Distance between samples, in pixel widths at the scene."""
+    cone: float = 0.006
+    """Growth of that distance with the distance from the camera, in unbounded scenes."""
+    samples_per_step: int = 32768
+    """Samples that a training step aims at; the number of rays follows."""
+    carve: bool = True
+    """Leave out space that the photographs show to be transparent, where they have alpha."""
+    bf16: Literal["auto", "on", "off"] = "auto"
+    """Networks in bfloat16 (auto: where a trial shows it to be faster)."""
+    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=1e-2, betas=(0.9, 0.99), eps=1e-15))
+    """How parameters move."""
+    schedule: Schedule = field(default_factory=lambda: Schedule(kind="exponential", gamma=0.03, warmup_steps=20))
+    """How the learning rate falls."""
+
+    def build(self, scene: Scene) -> InstantMethod:
+        """The method for a scene, with fresh parameters."""
+        from lumifield.methods.instant.method import InstantMethod
+
+        return InstantMethod(self, scene)

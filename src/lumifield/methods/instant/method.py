@@ -1,0 +1,145 @@
+"""The module behind `instant`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lumifield import kernels
+from lumifield.core.encodings import spherical_harmonics
+from lumifield.core.occupancy import Occupancy, carved_box, seen
+from lumifield.core.packed import Packed, march, visible
+from lumifield.core.precision import autocast
+from lumifield.core.randomness import Draws
+from lumifield.core.rays import Rays
+from lumifield.core.scene import Batch, Scene
+from lumifield.core.space import Space, footprint
+from lumifield.fields.grid import FeatureGrid, geometric
+from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.instant import Instant
+
+LEAST_WEIGHT = 1e-4
+CHUNK = 32768
+MOST_RAYS = 16384
+FIRST_RAYS = 1024
+NDC_STEPS = 256
+WARM_UP = 256
+LOG_THICKNESS_LIMIT = 10.0
+FIRST_THICKNESS = 0.1
+
+
+class InstantMethod(Method):
+    """Density and colour from grid features; samples only where the occupancy grid and the density allow."""
+
+    box: Tensor
+    rays: Tensor
+
+    def __init__(self, settings: Instant, scene: Scene) -> None:
+        super().__init__()
+        carve = settings.carve and scene.pictures is not None
+        box = carved_box(scene) if carve else scene.box
+        self.register_buffer("box", box.clone())
+        self.contracted = scene.unbounded
+        pixel = footprint(scene)
+        self.step = 1 / NDC_STEPS if scene.ndc else pixel * settings.step
+        self.cone = settings.cone if scene.unbounded else 0.0
+        finest = settings.finest or round(2 * self.space.diameter / pixel)
+        self.settings = replace(settings, finest=finest)
+        self.grid = FeatureGrid(
+            geometric(settings.coarsest, finest, settings.levels), settings.features, settings.log2_entries
+        )
+        hidden = settings.hidden
+        self.density_net = nn.Sequential(
+            nn.Linear(self.grid.width, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, 16, bias=False)
+        )
+        self.colour_net = nn.Sequential(
+            nn.Linear(32, hidden, bias=False),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden, bias=False),
+            nn.ReLU(),
+            nn.Linear(hidden, 3, bias=False),
+        )
+        side = settings.occupancy_side
+        allowed = seen(scene, self.space, side, carve=carve)
+        self.occupancy = Occupancy(side, self.step, allowed)
+        self.register_buffer("rays", torch.tensor(float(FIRST_RAYS)))
+
+    @property
+    def space(self) -> Space:
+        """The space that the grids cover."""
+        return Space(self.box, self.contracted)
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        """March, drop what is hidden, look up, composite."""
+        marched = march(rays, self.occupancy, self.space, self.step, self.cone, context.draws)
+        packed = visible(marched, rays, self.density, least=LEAST_WEIGHT)
+        density, rgb = self.look_up(packed, rays)
+        weights = kernels.packed_weights(density * packed.widths(rays), packed.offsets)
+        values = torch.cat([rgb, packed.middle[:, None], torch.ones_like(rgb[:, :1])], -1)
+        sums = kernels.segment_sum(weights[:, None] * values, packed.offsets)
+        opacity = sums[:, 4]
+        return Rendered(
+            rgb=sums[:, :3] + (1 - opacity[:, None]) * context.background,
+            depth=torch.where(opacity > 1e-3, sums[:, 3] / opacity.clamp_min(1e-3), rays.far),
+            opacity=opacity,
+            samples=len(packed),
+        )
+
+    def look_up(self, packed: Packed, rays: Rays) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
+        """Density and colour of each sample, in pieces that stay in the processor's cache."""
+        points, harmonics = packed.points(rays), spherical_harmonics(rays.viewdirs, 4)
+        features = self.grid(self.space.unit(points))
+        parts = []
+        with autocast(points.device, self.settings.bf16):
+            for start in range(0, max(len(packed), 1), CHUNK):
+                piece = slice(start, start + CHUNK)
+                hidden = self.density_net(features[piece])
+                colour = self.colour_net(torch.cat([hidden, harmonics[packed.ray[piece]].to(hidden.dtype)], -1))
+                parts.append((hidden[:, 0], colour))
+        raw, colour = (torch.cat(part).float() for part in zip(*parts, strict=True))
+        return self.to_density(raw), torch.sigmoid(colour)
+
+    @torch.no_grad()
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density alone, without a gradient [1 / scene unit]."""
+        features = self.grid(self.space.unit(points))
+        with autocast(points.device, self.settings.bf16):
+            raw = [self.density_net(part)[:, 0] for part in features.split(CHUNK)]
+        return self.to_density(torch.cat(raw).float())
+
+    def to_density(self, raw: Float[Tensor, "s"]) -> Float[Tensor, "s"]:
+        """exp(raw) times the density that makes one step a tenth opaque, where training sets out; bounded."""
+        return torch.exp(raw.clamp(max=LOG_THICKNESS_LIMIT)) * (FIRST_THICKNESS / self.step)
+
+    def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
+        """Squared error of the colours."""
+        return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
+
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density at scene points, zero where the occupancy grid sees no matter."""
+        return self.density(points)
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """One group for the grid, one for the networks."""
+        networks = [*self.density_net.parameters(), *self.colour_net.parameters()]
+        return [{"params": [self.grid.table]}, {"params": networks}]
+
+    def rays_per_step(self) -> int:
+        """As many rays as bring the wanted number of samples."""
+        return int(self.rays)
+
+    def before_step(self, step: int, draws: Draws) -> None:
+        """Refreshes the occupancy grid: everywhere at first, then a sixteenth of its cells a time."""
+        if step % self.settings.occupancy_every == 0:
+            cells = self.settings.occupancy_side**3 // 32
+            self.occupancy.refresh(self.density, self.space, draws, everywhere=step < WARM_UP, cells=cells)
+
+    def after_step(self, step: int, rays: int, samples: int) -> None:
+        """Adapts the number of rays to the samples that they brought."""
+        wanted = rays * self.settings.samples_per_step / max(samples, 1)
+        self.rays.copy_((0.8 * self.rays + 0.2 * wanted).clamp(64, MOST_RAYS))

@@ -1,0 +1,30 @@
+"""Training: the settings of a run. `fit.py` holds the loop, `run.py` what surrounds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Train:
+    """How long and how carefully to train."""
+
+    steps: int | None = None
+    """Length of the run in steps."""
+    minutes: float | None = None
+    """Length of the run in minutes of wall clock; 5 where neither is given."""
+    seed: int = 0
+    """Seed of every random number of the run."""
+    validate_every: int = 1000
+    """Steps between two looks at validation views (0: only at the end)."""
+    validation_views: int = 4
+    """How many validation views are looked at, evenly spread over the split."""
+    save_every: int = 2000
+    """Steps between two checkpoints."""
+    clip: float = 0.0
+    """Largest norm of the gradient (0: unlimited)."""
+    device: str = "auto"
+    """Where to compute: cpu, cuda, mps (auto: cuda where there is one, else cpu)."""
+    init: Path | None = None
+    """A run whose parameters the training starts from."""

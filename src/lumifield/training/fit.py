@@ -1,0 +1,170 @@
+"""`fit`: the one training loop. Everything that watches, saves or stops a run is a listener."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+
+from lumifield.core.randomness import Draws
+from lumifield.core.scene import Batch
+from lumifield.methods.base import Context, Method
+from lumifield.training.optimiser_settings import Schedule
+from lumifield.training.optimisers import TrainOptimiser, rate
+
+
+class Clock:
+    """Seconds of training: stands still inside `paused`, goes on from `elapsed` after a resume."""
+
+    def __init__(self, elapsed: float = 0.0) -> None:
+        self._before, self._since = elapsed, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self._before + time.perf_counter() - self._since
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Work that does not count as training."""
+        self._before = self.seconds
+        try:
+            yield
+        finally:
+            self._since = time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a run ends: after `steps` or `seconds`, whichever is set."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def fraction(self, step: int, seconds: float) -> float:
+        """How much of the run is over, 0 to 1."""
+        parts = [0.0]
+        if self.steps is not None:
+            parts.append(step / max(self.steps, 1))
+        if self.seconds is not None:
+            parts.append(seconds / max(self.seconds, 1e-9))
+        return min(max(parts), 1.0)
+
+
+@dataclass
+class State:
+    """What changes while a run goes on; all of it is saved and restored."""
+
+    method: Method
+    optimiser: TrainOptimiser
+    draws: Draws
+    clock: Clock = field(default_factory=Clock)
+    step: int = 0
+    rays: int = 0
+    stopped: bool = False
+    rate_factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one step found: its loss terms, colours predicted and true, rays and learning rate."""
+
+    losses: dict[str, float]
+    predicted: torch.Tensor
+    truth: torch.Tensor
+    rays: int
+    samples: int
+    rate: float
+    fraction: float
+
+    @property
+    def loss(self) -> float:
+        """The objective."""
+        return sum(self.losses.values())
+
+
+Listener = Callable[[State, Report], None]
+
+
+def fit(
+    state: State,
+    batch_of: Callable[[int, Draws], Batch],
+    budget: Budget,
+    schedule: Schedule,
+    *,
+    clip: float = 0.0,
+    listeners: Sequence[Listener] = (),
+) -> State:
+    """Trains `state.method` on batches until the budget is spent or a listener sets `state.stopped`."""
+    state.method.train()
+    while not state.stopped and (fraction := shared(budget.fraction(state.step, state.clock.seconds))) < 1:
+        factor = rate(schedule, fraction, state.step) * state.rate_factor
+        state.optimiser.set_rate(factor)
+        report = train_step(state, batch_of, factor, fraction, clip)
+        state.step += 1
+        state.rays += report.rays
+        for listener in listeners:
+            listener(state, report)
+    return state
+
+
+def train_step(
+    state: State, batch_of: Callable[[int, Draws], Batch], factor: float, fraction: float, clip: float
+) -> Report:
+    """One batch forward, backward, averaged over the processes, and a step of the optimiser."""
+    method, draws = state.method, state.draws
+    method.before_step(state.step, draws)
+    rays = max(method.rays_per_step() // draws.world, 1)
+    batch = batch_of(rays, draws)
+    rendered = method(batch.rays, Context(batch.background, state.step, draws))
+    losses = method.losses(rendered, batch)
+    state.optimiser.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    average_gradients(method, draws.world)
+    if clip > 0:
+        torch.nn.utils.clip_grad_norm_(method.parameters(), clip)
+    state.optimiser.step()
+    samples = total(rendered.samples)
+    method.after_step(state.step, rays * draws.world, samples)
+    return Report(
+        {name: float(value.detach()) for name, value in losses.items()},
+        rendered.rgb.detach(),
+        batch.rgb,
+        rays * draws.world,
+        samples,
+        factor,
+        fraction,
+    )
+
+
+def average_gradients(method: Method, world: int) -> None:
+    """The mean gradient over all processes, so that together they step as one process would."""
+    if world == 1:
+        return
+    for parameter in method.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= world
+
+
+def total(count: int) -> int:
+    """A count summed over all processes."""
+    if not dist.is_initialized():
+        return count
+    value = torch.tensor(count, dtype=torch.int64)
+    dist.all_reduce(value)
+    return int(value)
+
+
+def shared(fraction: float) -> float:
+    """The first process's clock, so that all stop at the same step."""
+    if not dist.is_initialized():
+        return fraction
+    value = torch.tensor(fraction, dtype=torch.float64)
+    dist.broadcast(value, 0)
+    return float(value)

@@ -1,0 +1,293 @@
+"""`train`: a run from its settings to its folder. The loop itself is `fit`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
+
+from lumifield import checkpoint, data
+from lumifield.core.errors import DataError
+from lumifield.core.randomness import Draws
+from lumifield.core.scene import Scene, draw
+from lumifield.core.settings import to_plain
+from lumifield.data import Source
+from lumifield.methods import Settings, kind_of
+from lumifield.methods.base import Method
+from lumifield.training import Train
+from lumifield.training.fit import Budget, Clock, Report, State, fit
+from lumifield.training.guard import CollapsedError, Guard
+from lumifield.training.monitor import Monitor, Validator
+from lumifield.training.optimisers import build_optimiser
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MINUTES = 5.0
+MOST_STARTS = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on what, and where the result goes."""
+
+    method: Settings
+    source: Source
+    train: Train
+    out: Path
+
+
+def train(job: Job, *, resume: bool = False, console: Console | None = None) -> Path:
+    """Trains a method on the train split and leaves a run folder; returns it.
+
+    Starts again with another seed, and says so, where a start collapses. Raises `DataError` for data or settings that
+    cannot be used; Ctrl-C ends the run after the step, with everything saved.
+    """
+    rank, world = join_processes()
+    console = console if console is not None and rank == 0 else Console(quiet=True)
+    check_folder(job, resume)
+    device = choose_device(job.train.device)
+    scene = data.read(job.source, "train").to(device)
+    clock = Clock()
+    for attempt in range(MOST_STARTS):
+        state = fresh_state(job, scene, device, attempt, Draws(torch.Generator(device), rank, world), clock)
+        try:
+            run_once(job, state, scene, console, resume=resume)
+            return job.out
+        except CollapsedError as collapsed:
+            log.warning("%s: starting again with seed %d", collapsed, job.train.seed + attempt + 1)
+            resume = False
+    raise CollapsedError(f"{MOST_STARTS} starts with different seeds have shown one colour everywhere")
+
+
+def run_once(job: Job, state: State, scene: Scene, console: Console, *, resume: bool) -> None:
+    """One start, from its first (or saved) step to its last checkpoint."""
+    history = restore(job.out, state) if resume else []
+    first = state.draws.rank == 0
+    if first and not resume:
+        checkpoint.start(job.out, state.method, job.method, job.source, job.train, all_cameras(job.source, scene))
+    budget = budget_of(job.train)
+    with closing_writer(job.out if first else None) as writer, interruptible(state):
+        views = validation_views(job, console) if first else None
+        monitor = Monitor(writer, budget, console)
+        saver = Saver(job, views, history, len(scene), writer, console)
+        listeners = [Guard(), monitor] + ([saver] if first else [])
+        try:
+            fit(
+                state,
+                lambda rays, draws: draw(scene, rays, draws),
+                budget,
+                job.method.schedule,
+                clip=job.train.clip,
+                listeners=listeners,
+            )
+        finally:
+            monitor.close()
+        if first:
+            saver.save(state)
+    rays_per_second = state.rays / max(state.clock.seconds, 1e-9)
+    console.print(f"{state.step} steps, {rays_per_second:,.0f} rays/s, saved in {job.out}", highlight=False)
+
+
+class Saver:
+    """Validates, and writes the last state and the best weights, every so many steps."""
+
+    def __init__(
+        self,
+        job: Job,
+        views: Scene | None,
+        history: list[dict[str, float]],
+        n_train_images: int,
+        writer: SummaryWriter,
+        console: Console,
+    ) -> None:
+        self._job, self._n = job, n_train_images
+        every = job.train.validate_every
+        self._validator = Validator(views, every, job.out / "log", writer, console.print, history, self._keep)
+
+    def __call__(self, state: State, report: Report) -> None:
+        """Looks and saves every so many steps."""
+        self._validator(state, report)
+        if self._job.train.save_every and state.step % self._job.train.save_every == 0:
+            self.save(state)
+
+    def save(self, state: State) -> None:
+        """One checkpoint: a look at the validation views, then the whole state."""
+        self._validator.look(state)
+        summary = {"seconds": state.clock.seconds, "rays": state.rays, "steps": state.step, "n_train_images": self._n}
+        checkpoint.write_json(self._job.out / checkpoint.SUMMARY, summary)
+        tensors, about = snapshot(state)
+        about |= {"history": self._validator.history}
+        checkpoint.write_tensors(self._job.out / checkpoint.STATE, tensors, about)
+
+    def _keep(self, state: State) -> None:
+        checkpoint.write_tensors(self._job.out / checkpoint.WEIGHTS, state.method.state_dict())
+
+
+def snapshot(state: State) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """All that an exact resumption needs."""
+    moments, about = checkpoint.flat_optimiser(state.optimiser.state_dict())
+    tensors = {f"weights.{name}": value for name, value in state.method.state_dict().items()}
+    tensors |= {f"optimiser.{name}": value for name, value in moments.items()}
+    tensors["generator"] = state.draws.generator.get_state()
+    progress = {"step": state.step, "rays": state.rays, "seconds": state.clock.seconds}
+    return tensors, {"optimiser": about, "rate_factor": state.rate_factor} | progress
+
+
+def restore(out: Path, state: State) -> list[dict[str, float]]:
+    """Puts a saved state back; returns the validation history."""
+    file = out / checkpoint.STATE
+    tensors, about = checkpoint.read_tensors(file)
+    checkpoint.set_weights(state.method, checkpoint.part(tensors, "weights."), file)
+    moments = checkpoint.part(tensors, "optimiser.")
+    state.optimiser.load_state_dict(checkpoint.nested_optimiser(moments, about["optimiser"]))
+    state.draws.generator.set_state(tensors["generator"])
+    state.step, state.rays, state.rate_factor = about["step"], about["rays"], about["rate_factor"]
+    state.clock = Clock(about["seconds"])
+    return about["history"]
+
+
+def fresh_state(job: Job, scene: Scene, device: torch.device, attempt: int, draws: Draws, clock: Clock) -> State:
+    """A method with new parameters and its optimiser, at step 0."""
+    seed = job.train.seed + attempt
+    torch.manual_seed(seed)
+    draws.generator.manual_seed(seed)
+    method = job.method.build(scene).to(device)
+    if job.train.init is not None:
+        start_from(method, job.train.init, device)
+    return State(method, build_optimiser(job.method.optimiser, method.param_groups()), draws, clock)
+
+
+def start_from(method: Method, init: Path, device: torch.device) -> None:
+    """Carries the adaptable parameters of another run over; raises `DataError` where none fits."""
+    other = checkpoint.load(init, device=device).method.state_dict()
+    own = method.state_dict()
+    fitting = [n for n in method.adaptable() if n in other and other[n].shape == own[n].shape]
+    if not fitting:
+        cure = "start from a run of the same method and sizes"
+        raise DataError(init, "parameters", "of other names or shapes", "some that fit the method", cure)
+    method.load_state_dict(own | {name: other[name] for name in fitting})
+
+
+def budget_of(settings: Train) -> Budget:
+    """The length of the run: the steps or minutes asked for, five minutes where neither is."""
+    if settings.steps is None and settings.minutes is None:
+        return Budget(seconds=DEFAULT_MINUTES * 60)
+    return Budget(settings.steps, None if settings.minutes is None else settings.minutes * 60)
+
+
+def validation_views(job: Job, console: Console) -> Scene | None:
+    """A few pictures of the val split, evenly spread; None, and a word about it, where there are none."""
+    if job.train.validation_views == 0:
+        return None
+    try:
+        if "val" not in data.splits(job.source):
+            return None
+        return data.read(job.source, "val", at_most=job.train.validation_views)
+    except DataError as missing:
+        console.print(f"no validation: {missing}", highlight=False)
+        return None
+
+
+def all_cameras(source: Source, scene: Scene) -> dict[str, Scene]:
+    """Every split without its pictures, as far as their cameras can be read."""
+    scenes = {"train": scene.without_pictures().to("cpu")}
+    for split in data.splits(source):
+        if split != "train":
+            try:
+                scenes[split] = data.cameras(source, split)
+            except DataError as missing:
+                log.warning("the %s split is left out of the run: %s", split, missing)
+    return scenes
+
+
+def check_folder(job: Job, resume: bool) -> None:
+    """Refuses to overwrite a run, or to resume one with other settings."""
+    holds_run = (job.out / checkpoint.CONFIG).is_file()
+    if not resume:
+        if holds_run:
+            raise DataError(job.out, "run folder", "taken by a run", "a new folder", "choose another --out or --resume")
+        return
+    config = checkpoint.read_config(job.out)
+    saved = checkpoint.method_settings(config, job.out / checkpoint.CONFIG)
+    if kind_of(saved) != kind_of(job.method):
+        cure = "resume with the method of the run"
+        raise DataError(job.out, "method", kind_of(saved), f"{kind_of(job.method)} as asked", cure)
+    same = to_plain(replace(job.source, data=job.source.data.resolve()))
+    for key, value in same.items():
+        if config["source"].get(key) != value:
+            cure = "resume with the settings of the run"
+            raise DataError(job.out, key, repr(config["source"].get(key)), f"{value!r} as asked", cure)
+
+
+def choose_device(asked: str) -> torch.device:
+    """The device asked for; `auto` takes CUDA where there is one."""
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=asked)
+        return torch.device(asked)
+    except (RuntimeError, AssertionError):
+        raise DataError("--device", "device", repr(asked), "one that torch can use here", "try cpu") from None
+
+
+def join_processes() -> tuple[int, int]:
+    """Rank and number of the processes that torchrun has started, joined; 0 and 1 without."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return (dist.get_rank(), world) if world > 1 else (0, 1)
+
+
+@contextmanager
+def closing_writer(out: Path | None) -> Iterator[SummaryWriter]:
+    """TensorBoard's writer for a run; writes to nowhere where `out` is None."""
+    writer = SummaryWriter(str(out / "log" if out else os.devnull), flush_secs=10) if out else SilentWriter()
+    try:
+        yield writer  # type: ignore[misc]
+    finally:
+        writer.close()
+
+
+class SilentWriter:
+    """Stands in for TensorBoard's writer in all processes but the first."""
+
+    def add_scalar(self, *_: Any) -> None:
+        """Writes nothing."""
+
+    def add_image(self, *_: Any, **__: Any) -> None:
+        """Writes nothing."""
+
+    def close(self) -> None:
+        """Has nothing to close."""
+
+
+@contextmanager
+def interruptible(state: State) -> Iterator[None]:
+    """Inside, the first Ctrl-C ends the run after its step; the second one interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(*_: Any) -> None:
+        state.stopped = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
