@@ -42,29 +42,28 @@ def spiral(scene: Scene, frames: int) -> Cameras:
     Offsets are `(cos a, sin a, sin a / 2) r` for a from 0 to 4 pi, r the 90th percentile of the cameras' offsets. In
     any other scene the spiral runs about the first camera, with r a tenth of its distance to the focus point.
     """
-    c2w = scene.cameras.c2w
+    c2w, target = scene.cameras.c2w, _focus(scene)
     if scene.ndc is not None:
         base = average_pose(c2w)
         offsets = (c2w[:, :, 3] - base[:, 3]) @ base[:, :3]
         radii = torch.quantile(offsets.abs(), SPIRAL_QUANTILE, dim=0)
-        depth = _focus_depth(NEAREST_NDC_DEPTH * scene.ndc.plane, math.inf)
     else:
-        towards = focus_point(c2w) - c2w[0, :, 3]
+        towards = target - c2w[0, :, 3]
         base = looking(c2w[:1, :, 3], towards[None], level_up(c2w))[0]
-        depth = float(towards.norm())
-        radii = torch.full((3,), SPIRAL_SHARE * depth)
+        radii = (SPIRAL_SHARE * towards.norm()).expand(3)
     angle = _turn(frames) * SPIRAL_TURNS
     circle = torch.stack([angle.cos(), angle.sin(), (angle / 2).sin()], -1) * radii
     positions = base[:, 3] + circle @ base[:, :3].T
-    target = base[:, 3] + depth * base[:, 2]
     return _like_first(scene, looking(positions, target - positions, -base[:, 1]))
 
 
 def orbit(scene: Scene, frames: int) -> Cameras:
     """A closed circle round the focus point, at the cameras' mean distance and elevation."""
-    offsets = scene.cameras.positions - focus_point(scene.cameras.c2w)
-    elevation = torch.asin((unit(offsets) @ level_up(scene.cameras.c2w)).clamp(-1, 1)).mean()
-    return _circle(scene, frames, float(elevation))
+    up = level_up(scene.cameras.c2w)
+    offsets = scene.cameras.positions - _focus(scene)
+    height = offsets @ up
+    level = (offsets - height[:, None] * up).norm(dim=-1)
+    return _circle(scene, frames, math.atan2(float(height.mean()), float(level.mean())))
 
 
 def spheric(scene: Scene, frames: int) -> Cameras:
@@ -119,7 +118,7 @@ def from_json(path: Path, scene: Scene) -> Cameras:
         c2w=_double(scene.frame).poses_to_scene(c2w).float(),
         focal=focal,
         centre=centre,
-        size=size.round().long(),
+        size=size.long(),
         distortion=distortion,
     )
 
@@ -155,6 +154,11 @@ def _lens(camera: dict[str, Any], path: Path, index: int) -> list[float]:
         return [number(one, field, positive=positive) for one in value]
 
     size = [number(camera.get(side), side, positive=True) for side in ("width", "height")]
+    for side, pixels in zip(("width", "height"), size, strict=True):
+        if pixels != round(pixels):
+            raise DataError(
+                path, f"{side} of camera {index}", f"{pixels:g}", "a whole number of pixels", "correct the file"
+            )
     focal = camera.get("focal")
     if focal is None:
         fov = number(camera.get("fov"), "focal or fov", positive=True)
@@ -169,7 +173,7 @@ def _lens(camera: dict[str, Any], path: Path, index: int) -> list[float]:
 def _circle(scene: Scene, frames: int, elevation: float) -> Cameras:
     """A closed circle round the focus point that begins above or below the first camera."""
     c2w = scene.cameras.c2w
-    focus, up = focus_point(c2w), level_up(c2w)
+    focus, up = _focus(scene), level_up(c2w)
     offsets = c2w[:, :, 3] - focus
     distance = offsets.norm(dim=-1).mean()
     first = offsets[0] - (offsets[0] @ up) * up
@@ -186,9 +190,20 @@ def _turn(frames: int) -> Float[Tensor, "frames"]:
     return torch.arange(frames) * (2 * math.pi / frames)
 
 
-def _focus_depth(nearest: float, farthest: float) -> float:
-    """Depth [scene units] that a spiral looks at: `1 / (0.25 / (0.9 nearest) + 0.75 / (5 farthest))`."""
-    return 1 / (0.25 / (0.9 * nearest) + 0.75 / (5 * farthest))
+def _focus(scene: Scene) -> Float[Tensor, "3"]:
+    """The point nearest to all optical axes; where none is ahead of the cameras, one ahead of the average camera.
+
+    In a forward-facing scene always the latter, at the depth `1 / (0.25 / (0.9 nearest) + 0.75 / (5 farthest))` with
+    the farthest at infinity.
+    """
+    c2w = scene.cameras.c2w
+    average = average_pose(c2w)
+    if scene.ndc is not None:
+        return average[:, 3] + 0.9 / 0.25 * NEAREST_NDC_DEPTH * scene.ndc.plane * average[:, 2]
+    focus = focus_point(c2w)
+    depth = ((focus - c2w[:, :, 3]) * c2w[:, :, 2]).sum(-1)
+    near = scene.near.mean()
+    return focus if bool(depth.mean() > near) else average[:, 3] + 2 * near * average[:, 2]
 
 
 def _like_first(scene: Scene, c2w: Float[Tensor, "n 3 4"]) -> Cameras:

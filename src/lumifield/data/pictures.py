@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -34,8 +34,12 @@ class Files:
 
     def only(self, rows: list[int]) -> Files:
         """The files of these rows."""
-        paths, sizes, masks = (tuple(column[row] for row in rows) for column in (self.paths, self.sizes, self.masks))
-        return Files(paths, sizes, self.alpha, masks)
+        return Files(
+            paths=tuple(self.paths[row] for row in rows),
+            sizes=tuple(self.sizes[row] for row in rows),
+            alpha=self.alpha,
+            masks=tuple(self.masks[row] for row in rows),
+        )
 
 
 def survey(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) -> Files:
@@ -73,15 +77,15 @@ def decode(files: Files, sizes: Int[Tensor, "n 2"]) -> Pictures:
         rows = slice(int(offsets[index]), int(offsets[index + 1]))
         size = (int(sizes[index, 0]), int(sizes[index, 1]))
         whole = _pixels(path, "RGBA" if files.alpha else "RGB")
-        pixels[rows] = torch.from_numpy(shrink(whole, size).reshape(-1, channels))
+        pixels[rows].numpy()[:] = shrink(whole, size).reshape(-1, channels)
         mask_path = files.masks[index]
         if mask is not None and mask_path is not None:
             mask[rows] = torch.from_numpy(_counting(mask_path, files.sizes[index], size))
     return Pictures(pixels, offsets, mask)
 
 
-def shrink(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture `h w c` at `size` (width, height): rounded block means, or area means where blocks do not divide it."""
+def shrink(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt8[np.ndarray, "rows columns c"]:
+    """A picture at `size` (width, height): means of blocks, or of Hamming windows where whole blocks do not fit."""
     height, width, channels = pixels.shape
     if (width, height) == size:
         return pixels
@@ -91,7 +95,7 @@ def shrink(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         count = across * down
         return ((blocks.sum((1, 3), dtype=np.uint32) + count // 2) // count).astype(np.uint8)
     # Band by band: Pillow would weight the colours of a picture with alpha by that alpha.
-    bands = [Image.fromarray(pixels[..., c]).resize(size, Image.Resampling.BOX) for c in range(channels)]
+    bands = [Image.fromarray(pixels[..., c]).resize(size, Image.Resampling.HAMMING) for c in range(channels)]
     return np.stack([np.asarray(band) for band in bands], -1)
 
 
@@ -100,17 +104,18 @@ def listed_pictures(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix in ENDINGS and not p.name.startswith("."))
 
 
-def _counting(path: Path, expected: tuple[int, int], size: tuple[int, int]) -> UInt8[np.ndarray, "p"]:
+def _counting(path: Path, expected: tuple[int, int], size: tuple[int, int]) -> Bool[np.ndarray, "p"]:
     """Which pixels of a shrunk picture count: those whose whole block does."""
     mask = _pixels(path, "L")
-    if mask.shape[1::-1] != expected:
-        found, wanted = (f"{w}x{h}" for w, h in (mask.shape[1::-1], expected))
-        raise DataError(path, "mask size", found, f"its picture's {wanted}", "make the mask as large as its picture")
+    height, width, _ = mask.shape
+    if (width, height) != expected:
+        wanted = f"its picture's {expected[0]}x{expected[1]}"
+        raise DataError(path, "mask size", f"{width}x{height}", wanted, "make the mask as large as its picture")
     counts = np.where(mask > 0, 255, 0).astype(np.uint8)
     return shrink(counts, size).reshape(-1) == 255
 
 
-def _pixels(path: Path, mode: str) -> np.ndarray:
+def _pixels(path: Path, mode: Literal["L", "RGB", "RGBA"]) -> UInt8[np.ndarray, "h w c"]:
     with _opened(path) as picture:
         pixels = np.asarray(picture.convert(mode))
     return pixels.reshape(*pixels.shape[:2], -1)

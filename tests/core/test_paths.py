@@ -1,0 +1,234 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lumifield.core import paths
+from lumifield.core.cameras import Cameras, pinholes
+from lumifield.core.errors import DataError
+from lumifield.core.poses import focus_point, looking
+from lumifield.core.rays import Ndc
+from lumifield.core.scene import Frame, Scene
+
+UP = torch.tensor([0.0, 0.0, 1.0])
+CENTRE = torch.tensor([0.4, -0.3, 0.2])
+
+
+def scene(c2w: torch.Tensor, ndc: Ndc | None = None, frame: Frame | None = None) -> Scene:
+    n = len(c2w)
+    return Scene(
+        cameras=pinholes(c2w, 60.0, (64, 48)),
+        names=tuple(map(str, range(n))),
+        near=torch.full((n,), 1.0),
+        far=torch.full((n,), 6.0),
+        box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
+        frame=frame or Frame.identity(),
+        ndc=ndc,
+    )
+
+
+def inward(**options) -> Scene:
+    """Cameras all round, 30 degrees above the centre, 4 away, unevenly spaced."""
+    angle = torch.tensor([0.2, 0.5, 0.9, 2.0, 3.3, 4.0, 5.1])
+    level = 4 * math.cos(math.pi / 6)
+    offsets = torch.stack([level * angle.cos(), level * angle.sin(), torch.full_like(angle, 2.0)], -1)
+    return scene(looking(CENTRE + offsets, -offsets, UP), **options)
+
+
+def forward() -> Scene:
+    """A grid of cameras that look along +z of the scene, y down."""
+    x, y = torch.meshgrid(torch.linspace(-0.3, 0.3, 5), torch.linspace(-0.2, 0.2, 3), indexing="ij")
+    positions = torch.stack([x.flatten(), y.flatten(), 0.1 * x.flatten()], -1)
+    c2w = looking(positions, torch.tensor([[0.0, 0.0, 1.0]]).repeat(15, 1), torch.tensor([0.0, -1.0, 0.0]))
+    return scene(c2w, Ndc((60.0, 60.0), (64, 48)))
+
+
+CLOSED = [paths.spiral, paths.orbit, paths.spheric]
+
+
+def assert_rotations(c2w: torch.Tensor) -> None:
+    rotation = c2w[:, :, :3]
+    torch.testing.assert_close(rotation.transpose(1, 2) @ rotation, torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(len(rotation)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("path", CLOSED)
+@pytest.mark.parametrize("make", [inward, forward])
+@pytest.mark.parametrize("frames", [1, 7, 60])
+def test_paths_are_cameras_of_the_scene(path, make, frames):
+    cameras = path(make(), frames)
+    assert len(cameras) == frames
+    assert_rotations(cameras.c2w)
+    assert cameras.size.tolist() == [[64, 48]] * frames
+    assert bool((cameras.focal == 60).all())
+
+
+@pytest.mark.parametrize("path", CLOSED)
+@pytest.mark.parametrize("make", [inward, forward])
+def test_closed_paths_join(path, make):
+    """The step from the last frame to the first is like all the others."""
+    positions = path(make(), 240).positions
+    steps = (positions - positions.roll(1, 0)).norm(dim=-1)
+    assert float(steps[0]) <= 1.05 * float(steps[1:].max())
+    assert float(steps.max()) < 0.1 * float(torch.cdist(positions, positions).max())
+
+
+@pytest.mark.parametrize("path", CLOSED)
+def test_the_focus_is_in_the_middle_of_every_frame(path):
+    seen, depth = path(inward(), 24).project(CENTRE[None])
+    assert bool((depth > 0).all())
+    torch.testing.assert_close(seen[:, 0], torch.tensor([[32.0, 24.0]]).expand(24, 2), atol=1e-2, rtol=0)
+
+
+def test_an_orbit_keeps_the_mean_distance_and_elevation():
+    cameras = paths.orbit(inward(), 16)
+    offsets = cameras.positions - CENTRE
+    torch.testing.assert_close(offsets.norm(dim=-1), torch.full((16,), 4.0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(offsets[:, 2], torch.full((16,), 2.0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(cameras.positions[0], inward().cameras.positions[0], atol=1e-4, rtol=0)
+    assert float(cameras.c2w[:, 2, 0].abs().max()) < 1e-5
+
+
+def test_a_spheric_path_looks_down_from_36_degrees():
+    offsets = paths.spheric(inward(), 16).positions - CENTRE
+    torch.testing.assert_close(offsets[:, 2], torch.full((16,), 4 * math.sin(math.radians(36))), atol=1e-4, rtol=0)
+
+
+def test_the_spiral_of_a_forward_facing_scene_by_the_formula():
+    capture = forward()
+    cameras = paths.spiral(capture, 8)
+    radii = np.quantile(np.abs(capture.cameras.positions.numpy()), 0.9, axis=0)
+    angle = 4 * math.pi * 3 / 8
+    expected = np.array([math.cos(angle), math.sin(angle), math.sin(angle / 2)]) * radii
+    np.testing.assert_allclose(cameras.positions[3].numpy(), expected, atol=1e-6)
+    # The nearest depth is 4/3 and the farthest infinity: 1 / (0.25 / 1.2) = 4.8.
+    seen, depth = cameras.project(torch.tensor([[0.0, 0.0, 4.8]]))
+    torch.testing.assert_close(seen[:, 0], torch.tensor([[32.0, 24.0]]).expand(8, 2), atol=1e-3, rtol=0)
+    assert bool((depth > 4).all())
+
+
+def test_a_spiral_elsewhere_stays_near_the_first_camera():
+    capture = inward()
+    away = (paths.spiral(capture, 30).positions - capture.cameras.positions[0]).norm(dim=-1)
+    assert float(away.max()) < 0.2 * 4
+
+
+def test_cameras_above_the_focus_have_an_orbit():
+    c2w = looking(torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]]), torch.tensor([0.0, 1.0, 0.0]))
+    assert_rotations(paths.orbit(scene(c2w), 5).c2w)
+
+
+def keys() -> Cameras:
+    cameras = inward().cameras[[0, 1, 2, 3]]
+    return replace(cameras, focal=torch.tensor([[60.0, 60.0], [80.0, 80.0], [50.0, 55.0], [60.0, 60.0]]))
+
+
+def test_interpolation_passes_through_its_keys():
+    cameras = paths.interpolate(keys(), 10)
+    torch.testing.assert_close(cameras.c2w[::3], keys().c2w, atol=1e-5, rtol=0)
+    torch.testing.assert_close(cameras.focal[::3], keys().focal, atol=1e-3, rtol=0)
+    assert_rotations(cameras.c2w)
+
+
+def test_interpolation_is_smooth():
+    """Neither the path nor the viewing direction has a kink at a key."""
+    cameras = paths.interpolate(keys(), 3 * 200 + 1)
+    for track in (cameras.positions, cameras.forward):
+        speed = track.diff(dim=0)
+        bend = speed.diff(dim=0).norm(dim=-1)
+        at_keys = bend[torch.tensor([199, 399])].max()
+        assert float(at_keys) < 1.5 * float(bend.quantile(0.95))
+
+
+def test_interpolation_between_two_cameras_turns_evenly():
+    c2w = looking(torch.zeros(2, 3), torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), UP)
+    middle = paths.interpolate(pinholes(c2w, 60.0, (64, 48)), 3)
+    torch.testing.assert_close(middle.forward[1], torch.tensor([0.5**0.5, 0.5**0.5, 0.0]), atol=1e-5, rtol=0)
+
+
+def test_interpolation_of_one_camera_stands_still():
+    cameras = paths.interpolate(keys()[[1]], 4)
+    assert torch.equal(cameras.c2w, keys().c2w[[1] * 4])
+
+
+def test_interpolation_keeps_the_angle_of_view_of_each_size():
+    two = keys()[[0, 1]]
+    two = replace(two, size=torch.tensor([[64, 48], [128, 96]]), centre=torch.tensor([[32.0, 24.0], [64.0, 48.0]]))
+    last = paths.interpolate(two, 5)[[4]]
+    assert last.size.tolist() == [[64, 48]]
+    assert last.focal[0].tolist() == pytest.approx([40, 40])
+    assert last.centre[0].tolist() == pytest.approx([32, 24])
+
+
+def moved_frame() -> Frame:
+    turn = looking(torch.zeros(1, 3), torch.tensor([[1.0, 2.0, 3.0]]), UP)[0, :, :3]
+    return Frame(turn, torch.tensor([10.0, -5.0, 2.0]), 2.5)
+
+
+def test_a_path_written_and_read_is_the_same(tmp_path):
+    capture = inward(frame=moved_frame())
+    cameras = replace(keys(), distortion=torch.full((4, 4), 0.01), centre=torch.full((4, 2), 20.5))
+    (tmp_path / "path.json").write_text(paths.to_json(cameras, capture.frame))
+    again = paths.from_json(tmp_path / "path.json", capture)
+    for name in ("c2w", "focal", "centre", "size", "distortion"):
+        torch.testing.assert_close(getattr(again, name), getattr(cameras, name), atol=1e-5, rtol=1e-5, msg=name)
+
+
+def test_a_path_file_is_in_the_world_frame_and_opencv_axes(tmp_path):
+    capture = inward(frame=moved_frame())
+    content = json.loads(paths.to_json(capture.cameras[[0]], capture.frame))
+    world = moved_frame().to_world(capture.cameras.positions[0])
+    np.testing.assert_allclose(np.array(content[0]["c2w"])[:3, 3], world.numpy(), atol=1e-5)
+    assert content[0]["c2w"][3] == [0, 0, 0, 1]
+
+
+def test_the_shortest_path_file(tmp_path):
+    path = tmp_path / "path.json"
+    path.write_text(json.dumps([{"c2w": np.eye(4).tolist(), "fov": 90, "width": 40, "height": 30}]))
+    cameras = paths.from_json(path, inward())
+    assert cameras.focal[0].tolist() == pytest.approx([20, 20])
+    assert cameras.centre.tolist() == [[20, 15]]
+    assert cameras.size.tolist() == [[40, 30]]
+
+
+def one(**changes) -> list:
+    camera = {"c2w": np.eye(4).tolist(), "focal": 50.0, "width": 40, "height": 30} | changes
+    return [{key: value for key, value in camera.items() if value != "absent"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "content is no JSON .*, expected a list of cameras; write the file again"),
+        ("[]", "content is no list of objects, expected at least one camera"),
+        ("[3]", "content is no list of objects"),
+        (one(c2w="absent"), r"c2w of camera 0 is .*, expected a 3x4 or 4x4 matrix; correct or remove this camera"),
+        (one(c2w=(2 * np.eye(4)).tolist()), "c2w of camera 0 is no rotation"),
+        (one(focal=0), "focal of camera 0 is 0, expected a number above zero"),
+        (one(focal=[1.0]), r"focal of camera 0 is \[1\.0\], expected 2 numbers"),
+        (one(focal="absent"), "focal or fov of camera 0 is None, expected a number above zero"),
+        (one(focal="absent", fov=180), "fov of camera 0 is 180, expected below 180 degrees"),
+        (one(width="absent"), "width of camera 0 is None, expected a number above zero"),
+        (one(height=-3), "height of camera 0 is -3, expected a number above zero"),
+        (one(width=40.5), r"width of camera 0 is 40\.5, expected a whole number of pixels"),
+        (one(centre=[1, "a"]), "centre of camera 0 is 'a', expected a finite number"),
+        (one(distortion=[0.0]), r"distortion of camera 0 is \[0\.0\], expected 4 numbers"),
+    ],
+)
+def test_path_files_that_cannot_be(tmp_path, content, message):
+    path = tmp_path / "path.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(DataError, match=rf"path\.json: {message}"):
+        paths.from_json(path, inward())
+
+
+def test_a_missing_path_file(tmp_path):
+    with pytest.raises(DataError, match=r"path\.json: file is not readable \(No such file.*\), expected a camera path"):
+        paths.from_json(tmp_path / "path.json", inward())
+
+
+def test_focus_of_the_made_scene():
+    torch.testing.assert_close(focus_point(inward().cameras.c2w), CENTRE, atol=1e-4, rtol=0)

@@ -1,0 +1,236 @@
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import made_scenes as made
+import pytest
+import torch
+
+from lumifield import data
+from lumifield.core.errors import DataError
+from lumifield.data import Source
+
+
+def test_settings_need_no_torch():
+    code = "import sys, lumifield.data; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_formats_are_told_apart(tmp_path):
+    assert data.detect(made.blender(tmp_path / "a")) == "blender"
+    assert data.detect(made.transforms(tmp_path / "b")) == "transforms"
+    assert data.detect(made.llff(tmp_path / "c", made.row(3))) == "llff"
+    split_files = made.blender(tmp_path / "d")
+    made.edit(split_files / "transforms_train.json", lambda content: content.update(fl_x=9.0))
+    assert data.detect(split_files) == "transforms"
+
+
+def test_a_forced_format_overrides_detection(tmp_path):
+    made.llff(tmp_path, made.row(9))
+    made.transforms(tmp_path, n=9, size=(16, 12))
+    assert data.cameras(Source(tmp_path), "train").ndc is not None
+    assert data.cameras(Source(tmp_path, format="transforms"), "train").unbounded
+
+
+@pytest.mark.parametrize(
+    ("arrange", "message"),
+    [
+        (lambda p: p.rmdir(), r"folder is missing, expected a scene folder; check the path\."),
+        (lambda p: None, r"folder is empty, expected transforms_train\.json .* or poses_bounds\.npy .*; point at"),
+        (lambda p: (p / "readme.txt").touch(), r"folder is of no known layout, expected transforms_train"),
+        (lambda p: (p.rmdir(), p.touch()), r"path is no folder, expected a scene folder; point at the folder"),
+    ],
+    ids=["missing", "empty", "unknown", "file"],
+)
+def test_unusable_folders(tmp_path, arrange, message):
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    arrange(folder)
+    with pytest.raises(DataError, match=message) as error:
+        data.detect(folder)
+    assert str(error.value).startswith(str(folder))
+    assert str(error.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (made.blender, {"layout": "inward"}, "layout is 'inward', expected auto, as only LLFF data has layouts"),
+        (made.transforms, {"layout": "forward"}, "layout is 'forward', expected auto, as only LLFF data has layouts"),
+        (made.blender, {"hold_out": "every-8th"}, "hold_out is 'every-8th', expected auto, as this file names"),
+        (made.transforms, {"background": "random"}, "alpha channel is absent, expected one for a random background"),
+        (made.blender, {"downscale": 0}, "downscale is 0, expected 1 or more"),
+        (made.blender, {"downscale": 60}, "downscale is 60, expected at most 6 for these pictures; lower it"),
+    ],
+)
+def test_options_that_cannot_apply_are_refused(tmp_path, make, options, message):
+    with pytest.raises(DataError, match=message):
+        data.cameras(Source(make(tmp_path), **options), "train")
+
+
+def test_an_unknown_split_names_those_there_are(tmp_path):
+    with pytest.raises(DataError, match="split is 'val', expected one of train, test; choose one of these"):
+        data.cameras(Source(made.transforms(tmp_path)), "val")
+
+
+def test_some_pictures_evenly_spread(tmp_path):
+    source = Source(made.transforms(tmp_path, n=9), hold_out="none")
+    whole, some = data.read(source, "train"), data.read(source, "train", at_most=3)
+    assert some.names == (whole.names[0], whole.names[3], whole.names[6])
+    assert torch.equal(some.truth(1), whole.truth(3))
+    assert data.read(source, "train", at_most=20).names == whole.names
+
+
+def test_cameras_are_those_that_read_gives(tmp_path):
+    for make in (made.blender, made.transforms, lambda p: made.llff(p, made.row(9))):
+        source = Source(make(tmp_path / make.__name__), downscale=2)
+        outline, whole = data.cameras(source, "train"), data.read(source, "train")
+        assert outline.pictures is None
+        assert torch.equal(outline.cameras.size, whole.cameras.size)
+        assert len(whole.pictures.pixels) == int(whole.cameras.size.prod(-1).sum())
+        assert whole.names == outline.names
+
+
+def damage(root: Path, keep: set[str]) -> None:
+    for path in root.rglob("*.png"):
+        if path.relative_to(root).as_posix() not in keep and path.name not in keep:
+            path.write_bytes(b"not a picture")
+
+
+@pytest.mark.parametrize("make", [made.transforms, lambda p: made.llff(p, made.ring(10))], ids=["transforms", "llff"])
+def test_training_opens_no_test_picture(tmp_path, make):
+    source = Source(make(tmp_path))
+    before = data.read(source, "train")
+    damage(tmp_path, set(before.names))
+    after = data.read(source, "train")
+    assert torch.equal(before.pictures.pixels, after.pictures.pixels)
+    assert torch.equal(before.box, after.box)
+    with pytest.raises(DataError, match="picture is damaged or cut off"):
+        data.read(source, "test")
+
+
+def test_training_needs_no_file_of_another_split(tmp_path):
+    made.blender(tmp_path)
+    before = data.read(Source(tmp_path), "train")
+    for split in ("val", "test"):
+        shutil.rmtree(tmp_path / split)
+        (tmp_path / f"transforms_{split}.json").unlink()
+    after = data.read(Source(tmp_path), "train")
+    assert torch.equal(before.pictures.pixels, after.pictures.pixels)
+    assert data.splits(Source(tmp_path)) == ("train",)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", '{"frames": 5}', '{"frames": [1]}'])
+@pytest.mark.parametrize("name", ["transforms_train.json", "transforms.json"])
+def test_broken_lists_of_frames(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=r"(content is no JSON|frames is missing or no list).*write the file again\."):
+        data.cameras(Source(tmp_path), "train")
+
+
+def test_lists_without_frames_or_names(tmp_path):
+    path = tmp_path / "transforms.json"
+    made.write(path, {"frames": []})
+    with pytest.raises(DataError, match="frames is empty, expected at least one frame"):
+        data.cameras(Source(tmp_path), "train")
+    made.write(path, {"frames": [{"transform_matrix": []}]})
+    with pytest.raises(DataError, match=r"frames\[0\]\.file_path is missing, expected a file name"):
+        data.cameras(Source(tmp_path), "train")
+
+
+def test_no_picture_at_all(tmp_path):
+    shutil.rmtree(made.blender(tmp_path) / "train")
+    with pytest.raises(DataError, match=r"every picture is missing \(3 listed, first \./train/r_0\)"):
+        data.read(Source(tmp_path), "train")
+
+
+def test_absent_pictures_are_skipped_and_counted_in_one_line(tmp_path, caplog):
+    made.transforms(tmp_path)
+    for index in (3, 4):
+        (tmp_path / "images" / f"{index:03d}.png").unlink()
+    with caplog.at_level(logging.WARNING):
+        scene = data.cameras(Source(tmp_path, hold_out="none"), "train")
+    assert len(scene) == 8
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'transforms.json'}: 2 of 10 listed pictures do not exist and are skipped."
+    ]
+
+
+def nan_pose(frame: dict) -> None:
+    frame["transform_matrix"][0][3] = float("nan")
+
+
+def scaled_pose(frame: dict) -> None:
+    frame["transform_matrix"] = [[2 * x for x in line] for line in frame["transform_matrix"]]
+
+
+def mirrored_pose(frame: dict) -> None:
+    frame["transform_matrix"] = [[-line[0], *line[1:]] for line in frame["transform_matrix"]]
+
+
+def short_pose(frame: dict) -> None:
+    frame["transform_matrix"] = frame["transform_matrix"][:2]
+
+
+def worded_pose(frame: dict) -> None:
+    frame["transform_matrix"] = [["a"]]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (nan_pose, r"not finite \(NaN or infinity\), expected finite numbers"),
+        (scaled_pose, "no rotation"),
+        (mirrored_pose, "no rotation"),
+        (short_pose, r"of shape \(2, 4\), expected a 3x4 or 4x4 matrix"),
+        (worded_pose, "no table of numbers, expected a 3x4 or 4x4 matrix"),
+    ],
+)
+@pytest.mark.parametrize(("make", "name"), [(made.blender, "transforms_train"), (made.transforms, "transforms")])
+def test_poses_that_cannot_be(tmp_path, make, name, spoil, found):
+    make(tmp_path)
+    made.edit(tmp_path / f"{name}.json", lambda content: spoil(content["frames"][1]))
+    with pytest.raises(DataError, match=rf"{name}\.json: transform_matrix of .* is {found}.*; correct or remove"):
+        data.cameras(Source(tmp_path), "train")
+
+
+def test_nan_is_the_word_in_the_file(tmp_path):
+    """`json` writes NaN as a bare word and reads it again: the pose check has to find it."""
+    made.transforms(tmp_path)
+    made.edit(tmp_path / "transforms.json", lambda content: nan_pose(content["frames"][1]))
+    assert "NaN" in (tmp_path / "transforms.json").read_text()
+    assert json.loads("NaN") != json.loads("NaN")
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from lumifield import data
+scene = data.read(data.Source(Path(sys.argv[1])), "train")
+status = Path("/proc/self/status").read_text()
+peak = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
+print(len(scene.pictures.pixels), int(peak) * 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_memory_grows_by_less_than_eight_bytes_a_pixel(tmp_path):
+    def measure(views: int) -> tuple[int, int]:
+        root = tmp_path / str(views)
+        flat = made.picture(0, (4, 4), 4).repeat(100, 0).repeat(100, 1)
+        frames = []
+        made.save(root / "train/r_0.png", flat)
+        for index, pose in enumerate(made.ring(views)):
+            shutil.copy(root / "train/r_0.png", root / f"train/c_{index}.png")
+            frames.append({"file_path": f"train/c_{index}", "transform_matrix": made.matrix(pose)})
+        made.write(root / "transforms_train.json", {"camera_angle_x": 0.8, "frames": frames})
+        done = subprocess.run([sys.executable, "-c", MEASURE, root], capture_output=True, text=True, check=True)
+        pixels, peak = map(int, done.stdout.split())
+        return pixels, peak
+
+    (few, low), (many, high) = measure(10), measure(100)
+    assert many - few == 90 * 160_000
+    assert (high - low) / (many - few) < 8
