@@ -1,0 +1,134 @@
+"""The step everyone else is measured by: NeRF as the paper describes it, in plain PyTorch, with nothing done for speed.
+
+Run `python benchmarks/textbook.py`; it prints the seconds of one training step and the rays a second as JSON.
+float32, 1,024 rays, 64 coarse and 64 further samples, two networks of 8 layers of 256. It imports torch alone.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+RAYS, COARSE, FURTHER = 1024, 64, 64
+POSITION_OCTAVES, DIRECTION_OCTAVES = 10, 4
+LEARNING_RATE = 5e-4
+
+
+def encode(x: Tensor, octaves: int) -> Tensor:
+    """The coordinates themselves, then sines and cosines of rising frequency (equation 4)."""
+    features = [x]
+    for octave in range(octaves):
+        features += [torch.sin(2.0**octave * x), torch.cos(2.0**octave * x)]
+    return torch.cat(features, -1)
+
+
+class Network(nn.Module):
+    """Figure 7: eight layers for the density, the position again before the sixth, one more layer for the colour."""
+
+    def __init__(self, width: int = 256) -> None:
+        super().__init__()
+        position, direction = 3 + 6 * POSITION_OCTAVES, 3 + 6 * DIRECTION_OCTAVES
+        self.first = nn.ModuleList([nn.Linear(position, width)] + [nn.Linear(width, width) for _ in range(4)])
+        self.second = nn.ModuleList([nn.Linear(position + width, width)] + [nn.Linear(width, width) for _ in range(2)])
+        self.density = nn.Linear(width, 1)
+        self.feature = nn.Linear(width, width)
+        self.side = nn.Linear(width + direction, width // 2)
+        self.colour = nn.Linear(width // 2, 3)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, position: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        h = position
+        for layer in self.first:
+            h = F.relu(layer(h))
+        h = torch.cat([position, h], -1)
+        for layer in self.second:
+            h = F.relu(layer(h))
+        side = F.relu(self.side(torch.cat([self.feature(h), direction], -1)))
+        return self.density(h)[..., 0], torch.sigmoid(self.colour(side))
+
+
+def render(network: Network, origin: Tensor, direction: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour over white, weights and expected distance of each ray (equation 3)."""
+    points = origin[:, None] + z[..., None] * direction[:, None]
+    towards = encode(direction, DIRECTION_OCTAVES)[:, None].expand(-1, z.shape[1], -1)
+    density, rgb = network(encode(points, POSITION_OCTAVES), towards)
+    width = torch.cat([z[:, 1:] - z[:, :-1], torch.full_like(z[:, :1], 1e10)], -1)
+    alpha = 1 - torch.exp(-F.relu(density) * width)
+    clear = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha[:, :-1] + 1e-10], -1), -1)
+    weights = alpha * clear
+    colour = (weights[..., None] * rgb).sum(1) + (1 - weights.sum(-1, keepdim=True))
+    return colour, weights, (weights * z).sum(-1)
+
+
+def coarse_points(rays: int, near: float, far: float, *, jitter: bool = True) -> Tensor:
+    """One point in each of equal parts of the ray (equation 2): at random, or in its middle."""
+    edges = torch.linspace(near, far, COARSE + 1)
+    within = torch.rand(rays, COARSE) if jitter else torch.full((rays, COARSE), 0.5)
+    return edges[:-1] + within * (edges[1:] - edges[:-1])
+
+
+def further_points(z: Tensor, weights: Tensor, *, jitter: bool = True) -> Tensor:
+    """Points spread like the weights, together with the first ones (section 5.2)."""
+    bins = 0.5 * (z[:, 1:] + z[:, :-1])
+    share = weights.detach()[:, 1:-1] + 1e-5
+    total = F.pad((share / share.sum(-1, keepdim=True)).cumsum(-1), (1, 0))
+    u = torch.rand(len(z), FURTHER) if jitter else torch.linspace(0, 1, FURTHER).repeat(len(z), 1)
+    above = torch.searchsorted(total, u, right=True).clamp(1, bins.shape[1] - 1)
+    low, high = total.gather(-1, above - 1), total.gather(-1, above)
+    left, right = bins.gather(-1, above - 1), bins.gather(-1, above)
+    fraction = ((u - low) / (high - low).clamp_min(1e-8)).clamp(0, 1)
+    return torch.sort(torch.cat([z, left + fraction * (right - left)], -1), -1).values
+
+
+class Textbook:
+    """Two networks and their optimiser."""
+
+    def __init__(self, near: float = 2.0, far: float = 6.0) -> None:
+        self.near, self.far = near, far
+        self.coarse, self.fine = Network(), Network()
+        self.optimiser = torch.optim.Adam([*self.coarse.parameters(), *self.fine.parameters()], LEARNING_RATE)
+
+    def look(self, origin: Tensor, direction: Tensor, *, jitter: bool = True) -> tuple[Tensor, Tensor]:
+        """The colours of the rays after the coarse and after the fine pass."""
+        z = coarse_points(len(origin), self.near, self.far, jitter=jitter)
+        first, weights, _ = render(self.coarse, origin, direction, z)
+        second, _, _ = render(self.fine, origin, direction, further_points(z, weights, jitter=jitter))
+        return first, second
+
+    def step(self, origin: Tensor, direction: Tensor, rgb: Tensor) -> None:
+        """One training step on a batch of rays."""
+        first, second = self.look(origin, direction)
+        loss = F.mse_loss(first, rgb) + F.mse_loss(second, rgb)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+
+
+def step_seconds(steps: int = 3) -> float:
+    """The median seconds of a training step on random rays, after one that is not counted."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        textbook = Textbook()
+        origin = torch.tensor([0.0, 0.0, 4.0]).expand(RAYS, 3)
+        direction = F.normalize(0.15 * torch.randn(RAYS, 3) - torch.tensor([0.0, 0.0, 1.0]), dim=-1)
+        rgb = torch.rand(RAYS, 3)
+        textbook.step(origin, direction, rgb)
+        times = []
+        for _ in range(steps):
+            start = time.perf_counter()
+            textbook.step(origin, direction, rgb)
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    seconds = step_seconds()
+    print(json.dumps({"seconds_per_step": seconds, "rays_per_second": RAYS / seconds}))

@@ -1,0 +1,70 @@
+"""Encodings of coordinates as features that a small network can use."""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def positional(x: Float[Tensor, "*p c"], octaves: int, *, linear: bool = False) -> Float[Tensor, "*p features"]:
+    """`[x, sin(f_0 x), cos(f_0 x), …]` with f_k = 2^k (NeRF, equation 4, without pi): c * (1 + 2 * octaves) features.
+
+    `linear` spaces the same number of frequencies evenly from 1 to 2^(octaves - 1).
+    """
+    if octaves == 0:
+        return x
+    if linear:
+        frequencies = torch.linspace(1, 2 ** (octaves - 1), octaves, device=x.device)
+    else:
+        frequencies = 2.0 ** torch.arange(octaves, device=x.device)
+    phase = x[..., None, :] * frequencies[:, None]
+    waves = torch.stack([phase.sin(), phase.cos()], -2)
+    return torch.cat([x, waves.flatten(-3)], -1)
+
+
+def positional_width(channels: int, octaves: int) -> int:
+    """The number of features of `positional`."""
+    return channels * (1 + 2 * octaves)
+
+
+def spherical_harmonics(directions: Float[Tensor, "*p 3"], degree: int) -> Float[Tensor, "*p {degree*degree}"]:
+    """The real spherical harmonics of orders below `degree` (1 to 4) at unit directions, as polynomials of x, y, z.
+
+    Orthonormal over the sphere; the m of each order l run from -l to l.
+    """
+    if not 1 <= degree <= 4:
+        raise ValueError(f"degree is {degree}, expected 1 to 4")
+    x, y, z = directions.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    orders = [[torch.full_like(x, sqrt(1 / (4 * pi)))]]
+    if degree > 1:
+        first = sqrt(3 / (4 * pi))
+        orders.append([first * y, first * z, first * x])
+    if degree > 2:
+        mixed = sqrt(15 / (4 * pi))
+        orders.append(
+            [
+                mixed * x * y,
+                mixed * y * z,
+                sqrt(5 / (16 * pi)) * (3 * zz - 1),
+                mixed * x * z,
+                mixed / 2 * (xx - yy),
+            ]
+        )
+    if degree > 3:
+        outer, inner, mixed = sqrt(35 / (32 * pi)), sqrt(21 / (32 * pi)), sqrt(105 / (4 * pi))
+        orders.append(
+            [
+                outer * y * (3 * xx - yy),
+                mixed * x * y * z,
+                inner * y * (5 * zz - 1),
+                sqrt(7 / (16 * pi)) * z * (5 * zz - 3),
+                inner * x * (5 * zz - 1),
+                mixed / 2 * z * (xx - yy),
+                outer * x * (xx - 3 * yy),
+            ]
+        )
+    return torch.stack([value for order in orders for value in order], -1)

@@ -1,0 +1,156 @@
+"""NeRF's network: position and direction to density and colour through eight layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lumifield.core.encodings import positional, positional_width
+from lumifield.core.errors import DataError
+
+Density = Literal["softplus", "relu"]
+SHIFT = 1.0
+"""Softplus acts on raw values lowered by this, so that space starts thin but not dead (mip-NeRF, section 3.1)."""
+CHUNK = 16_384
+"""Samples in one pass on a CPU: as many as its caches serve well."""
+
+
+class Mlp(nn.Module):
+    """The network of NeRF's figure 7: `depth` layers, of which layer number `skip` (from 0) sees the position again."""
+
+    def __init__(
+        self,
+        *,
+        width: int = 256,
+        depth: int = 8,
+        skip: int = 5,
+        position_octaves: int = 10,
+        direction_octaves: int = 4,
+        activation: Density = "softplus",
+    ) -> None:
+        super().__init__()
+        self.position_octaves, self.direction_octaves = position_octaves, direction_octaves
+        self.skip, self.activation = skip, activation
+        position = positional_width(3, position_octaves)
+        inputs = [position if i == 0 else width + position if i == skip else width for i in range(depth)]
+        self.trunk = nn.ModuleList([nn.Linear(channels, width) for channels in inputs])
+        self.density = nn.Linear(width, 1)
+        self.feature = nn.Linear(width, width)
+        self.side = nn.Linear(width + positional_width(3, direction_octaves), width // 2)
+        self.colour = nn.Linear(width // 2, 3)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(
+        self,
+        points: Float[Tensor, "*s 3"],
+        view: Float[Tensor, "*#s side"],
+        noise: Float[Tensor, "*s"] | None = None,
+    ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s 3"]]:
+        """Density and colour at the points; `view` is `directional` of each point's ray.
+
+        `noise` is added to the density before its activation.
+        """
+        # The feature layer has no activation: it and the layer after it are one product, of a third of the work.
+        weight = self._side_weights()[0] @ self.feature.weight
+        raw, colour = [], []
+        for piece, beside in zip(pieces(points), view.split(piece_rows(points)), strict=True):
+            hidden = self._hidden(piece)
+            raw.append(self.density(hidden)[..., 0])
+            colour.append(self.colour(F.relu(F.linear(hidden, weight) + beside.to(hidden.dtype))))
+        rgb = torch.sigmoid(torch.cat(colour).to(points.dtype))
+        return self._activated(torch.cat(raw).to(points.dtype), noise), rgb
+
+    def density_alone(
+        self, points: Float[Tensor, "*s 3"], noise: Float[Tensor, "*s"] | None = None
+    ) -> Float[Tensor, "*s"]:
+        """Density at the points, without the colour branch."""
+        raw = torch.cat([self.density(self._hidden(piece))[..., 0] for piece in pieces(points)])
+        return self._activated(raw.to(points.dtype), noise)
+
+    def directional(self, viewdirs: Float[Tensor, "*r 3"]) -> Float[Tensor, "*r side"]:
+        """What the viewing direction adds to the colour branch, to be computed once a ray."""
+        inner, outer = self._side_weights()
+        bias = inner @ self.feature.bias + self.side.bias
+        return F.linear(positional(viewdirs, self.direction_octaves), outer, bias)
+
+    def _hidden(self, points: Tensor) -> Tensor:
+        position = positional(points, self.position_octaves)
+        h = position
+        for index, layer in enumerate(self.trunk):
+            if index == self.skip:
+                h = torch.cat([position.to(h.dtype), h], -1)
+            h = F.relu(layer(h))
+        return h
+
+    def _side_weights(self) -> tuple[Tensor, Tensor]:
+        width = self.feature.out_features
+        return self.side.weight[:, :width], self.side.weight[:, width:]
+
+    def _activated(self, raw: Tensor, noise: Tensor | None) -> Tensor:
+        raw = raw if noise is None else raw + noise
+        return F.relu(raw) if self.activation == "relu" else F.softplus(raw - SHIFT)
+
+
+def piece_rows(points: Float[Tensor, "*s 3"]) -> int:
+    """How many rows of points go through a network at once."""
+    if points.device.type == "cpu":
+        return max(CHUNK // max(points.shape[1:-1].numel(), 1), 1)
+    return max(len(points), 1)
+
+
+def pieces(points: Float[Tensor, "*s 3"]) -> tuple[Tensor, ...]:
+    """The points in rows that go through a network at once."""
+    return points.split(piece_rows(points))
+
+
+def load_published(network: Mlp, path: Path, prefix: Literal["nerf_coarse", "nerf_fine"]) -> None:
+    """Fills a network from a published nerf_pl state dict (.safetensors, or a torch file, trainer state ignored).
+
+    Raises DataError where the file cannot be read as plain tensors, or a tensor is missing or of another shape.
+    """
+    state = _read_tensors(path)
+    found = {}
+    for name, own in network.state_dict().items():
+        published = f"{prefix}.{_published_name(name)}"
+        value = state.get(published)
+        if not isinstance(value, Tensor):
+            cure = "give a checkpoint of nerf_pl with this network"
+            raise DataError(path, "the state dict", f"without '{published}'", f"a tensor {list(own.shape)}", cure)
+        if value.shape != own.shape:
+            cure = "build the method with the width, depth, octaves and early_skip of the checkpoint"
+            raise DataError(path, published, f"of shape {list(value.shape)}", f"{list(own.shape)}", cure)
+        found[name] = value
+    network.load_state_dict(found)
+
+
+def _published_name(name: str) -> str:
+    """Our name of a parameter in the words of nerf_pl."""
+    layer, kind = name.rsplit(".", 1)
+    if layer.startswith("trunk."):
+        return f"xyz_encoding_{int(layer.removeprefix('trunk.')) + 1}.0.{kind}"
+    names = {"density": "sigma", "feature": "xyz_encoding_final", "side": "dir_encoding.0", "colour": "rgb.0"}
+    return f"{names[layer]}.{kind}"
+
+
+def _read_tensors(path: Path) -> dict[str, object]:
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        expected, cure = "a state dict of plain tensors", "export the weights alone and give that file"
+        raise DataError(path, "the file", f"unreadable ({reason})", expected, cure) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    return state if isinstance(state, dict) else {}

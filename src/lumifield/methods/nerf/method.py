@@ -1,0 +1,122 @@
+"""The module behind `nerf`: a coarse network finds the matter, a fine one draws it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from lumifield.core.compositing import blend, mean_depth, visible, widths
+from lumifield.core.errors import DataError
+from lumifield.core.precision import autocast
+from lumifield.core.rays import Rays
+from lumifield.core.sampling import middles, resample, spaced, stratified, union
+from lumifield.core.scene import Batch, Scene
+from lumifield.fields.mlp import Mlp, load_published
+from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.nerf import Nerf
+
+
+class NerfMethod(Method):
+    """Two networks, stratified and importance sampling, volume rendering (NeRF, sections 4 and 5)."""
+
+    def __init__(self, settings: Nerf, scene: Scene) -> None:
+        super().__init__()
+        if settings.disparity and not bool((scene.near > 0).all()):
+            found, cure = "asked for where rays start at t = 0", "leave it out (NDC rays are even in disparity already)"
+            raise DataError("nerf", "disparity", found, "near bounds above 0", cure)
+        self.settings = settings
+        self.coarse = network(settings)
+        self.fine = network(settings) if settings.fine_samples else None
+        # Softplus is never quite zero: over a backdrop an endless last interval would hide it for good.
+        self.endless = settings.density == "relu" or scene.background == "none"
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        """Coarse pass, resampling, fine pass over all points, compositing."""
+        settings, draws = self.settings, context.draws
+        even = spaced(rays.near, rays.far, settings.samples, disparity=settings.disparity)
+        z = stratified(even, draws, perturb=settings.perturb)
+        coarse, samples = None, z.numel()
+        if self.fine is not None:
+            if draws is None:  # no loss follows, so nobody needs the coarse colour
+                weights = self.weigh(self.coarse, rays, z, context)
+            else:
+                weights, rgb = self.see(self.coarse, rays, z, context)
+                coarse = blend(weights, rgb, context.background)
+            further = resample(middles(z), weights[:, 1:-1], settings.fine_samples, draws if settings.perturb else None)
+            z = union(z, further)
+            samples += z.numel()
+        weights, rgb = self.see(self.fine or self.coarse, rays, z, context)
+        depth, opacity = mean_depth(weights, z, rays.far)
+        return Rendered(blend(weights, rgb, context.background), depth, opacity, coarse, samples)
+
+    def see(
+        self, mlp: Mlp, rays: Rays, z: Float[Tensor, "r n"], context: Context
+    ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n 3"]]:
+        """Weights and colours of the points `z` of the rays."""
+        view = mlp.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
+        with autocast(z.device, self.settings.bf16):
+            density, rgb = mlp(points_at(rays, z), view[:, None], self.noise(z, context))
+        return visible(density, self.widths(rays, z)), rgb
+
+    def weigh(self, mlp: Mlp, rays: Rays, z: Float[Tensor, "r n"], context: Context) -> Float[Tensor, "r n"]:
+        """Weights alone of the points `z` of the rays."""
+        with autocast(z.device, self.settings.bf16):
+            density = mlp.density_alone(points_at(rays, z), self.noise(z, context))
+        return visible(density, self.widths(rays, z))
+
+    def widths(self, rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:
+        """Lengths of the intervals after the points `z`."""
+        return widths(z, rays.directions, None if self.endless else rays.far)
+
+    def noise(self, z: Float[Tensor, "r n"], context: Context) -> Float[Tensor, "r n"] | None:
+        """Noise for raw densities, where the settings ask for it and the pass is random."""
+        if context.draws is None or self.settings.noise == 0:
+            return None
+        return self.settings.noise * context.draws.normal(*z.shape)
+
+    def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
+        """Squared errors of both passes (NeRF, equation 6)."""
+        losses = {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
+        if rendered.coarse is not None:
+            losses["coarse"] = F.mse_loss(rendered.coarse, batch.rgb)
+        return losses
+
+    @torch.no_grad()
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density of the finest network [1 / unit of the rays' space]."""
+        with autocast(points.device, self.settings.bf16):
+            return (self.fine or self.coarse).density_alone(points)
+
+    def rays_per_step(self) -> int:
+        """The batch of the settings."""
+        return self.settings.batch
+
+    def load_published(self, path: Path) -> None:
+        """Takes over the networks of a published nerf_pl checkpoint, whose scene must be in this scene's frame."""
+        if self.settings.density != "relu":
+            cure = "build the method with density relu and early_skip"
+            raise DataError(path, "the method's density", self.settings.density, "relu, as in the checkpoint", cure)
+        load_published(self.coarse, path, "nerf_coarse")
+        if self.fine is not None:
+            load_published(self.fine, path, "nerf_fine")
+
+
+def network(settings: Nerf) -> Mlp:
+    """A network of the settings, with fresh parameters."""
+    return Mlp(
+        width=settings.width,
+        depth=settings.depth,
+        skip=settings.depth // 2 + (0 if settings.early_skip else 1),
+        position_octaves=settings.position_octaves,
+        direction_octaves=settings.direction_octaves,
+        activation=settings.density,
+    )
+
+
+def points_at(rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n 3"]:
+    """The points at `z` of each ray."""
+    return torch.addcmul(rays.origins[:, None], rays.directions[:, None], z[..., None])

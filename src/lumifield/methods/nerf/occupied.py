@@ -1,0 +1,86 @@
+"""`nerf` with an occupancy grid: one network, asked in occupied space alone."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from lumifield import kernels
+from lumifield.core.compositing import EMPTY
+from lumifield.core.occupancy import Occupancy, carved_box, seen
+from lumifield.core.packed import march, visible
+from lumifield.core.precision import autocast
+from lumifield.core.randomness import Draws
+from lumifield.core.rays import Rays
+from lumifield.core.scene import Batch, Scene
+from lumifield.core.space import Space
+from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.nerf import Nerf
+from lumifield.methods.nerf.method import network
+
+LEAST_WEIGHT = 1e-4
+REFRESH_EVERY, WARM_UP, REFRESH_SHARE = 16, 256, 16
+
+
+class OccupiedNerf(Method):
+    """Even samples in occupied cells take the place of the coarse network (Müller et al. 2022, appendix C)."""
+
+    box: Tensor
+
+    def __init__(self, settings: Nerf, scene: Scene) -> None:
+        super().__init__()
+        self.settings = settings
+        carve = scene.pictures is not None
+        box = carved_box(scene) if carve else scene.box
+        self.register_buffer("box", box.clone())
+        self.contracted = scene.unbounded
+        self.step = float((scene.far - scene.near).median()) / settings.occupancy_samples
+        self.network = network(settings)
+        allowed = seen(scene, self.space, settings.occupancy_side, carve=carve)
+        self.occupancy = Occupancy(settings.occupancy_side, self.step, allowed)
+
+    @property
+    def space(self) -> Space:
+        """The space that the occupancy grid covers."""
+        return Space(self.box, self.contracted)
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        """March, drop what is hidden, look up, composite."""
+        packed = march(rays, self.occupancy, self.space, self.step, 0.0, context.draws)
+        if torch.is_grad_enabled():  # the look costs less than the gradients that it saves, more than a mere look-up
+            packed = visible(packed, rays, self.inside, least=LEAST_WEIGHT)
+        view = self.network.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
+        with autocast(rays.origins.device, self.settings.bf16):
+            density, rgb = self.network(packed.points(rays), view.index_select(0, packed.ray))
+        weights = kernels.packed_weights(density * packed.widths(rays), packed.offsets)
+        values = torch.cat([rgb, packed.middle[:, None], torch.ones_like(rgb[:, :1])], -1)
+        sums = kernels.segment_sum(weights[:, None] * values, packed.offsets)
+        opacity = sums[:, 4]
+        return Rendered(
+            rgb=sums[:, :3] + (1 - opacity[:, None]) * context.background,
+            depth=torch.where(opacity > EMPTY, sums[:, 3] / opacity.clamp_min(EMPTY), rays.far),
+            opacity=opacity,
+            samples=len(packed),
+        )
+
+    def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
+        """Squared error of the colours."""
+        return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
+
+    @torch.no_grad()
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density, without a gradient [1 / unit of the rays' space]."""
+        with autocast(points.device, self.settings.bf16):
+            return self.network.density_alone(points)
+
+    def rays_per_step(self) -> int:
+        """The batch of the settings."""
+        return self.settings.batch
+
+    def before_step(self, step: int, draws: Draws) -> None:
+        """Refreshes the occupancy grid: everywhere at first, then a part of its cells a time."""
+        if step % REFRESH_EVERY == 0:
+            cells = self.settings.occupancy_side**3 // REFRESH_SHARE
+            self.occupancy.refresh(self.inside, self.space, draws, everywhere=step < WARM_UP, cells=cells)
