@@ -64,6 +64,11 @@ def test_undistort_inverts_distort(lens, x, y):
     torch.testing.assert_close(undistort(distort(point, k), k), point, atol=2e-6, rtol=0)
 
 
+def test_undistort_reaches_the_corners_of_a_wide_picture():
+    corner, k = torch.tensor([[0.75, 0.75]]), torch.tensor([[0.2, 0.1, 0.0, 0.0]])
+    torch.testing.assert_close(undistort(distort(corner, k), k), corner, atol=1e-5, rtol=0)
+
+
 def test_distortion_of_one_point_by_hand():
     # r2 = 0.05: radial 1 + 0.05 * 0.1 + 0.0025 * 0.2 = 1.0055.
     got = distort(torch.tensor([[0.1, 0.2]]), torch.tensor([[0.1, 0.2, 0.01, 0.02]]))

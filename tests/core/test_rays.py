@@ -36,6 +36,17 @@ def test_ndc_does_not_depend_on_the_length_of_the_direction():
     torch.testing.assert_close(short.directions, long.directions)
 
 
+def test_ndc_does_not_depend_on_the_unit_of_length():
+    once = to_ndc(one_ray([0.1, -0.2, 0.3], [0.05, 0.1, -1.0]), NDC)
+    larger = Ndc(NDC.focal, NDC.size, plane=3.0)
+    thrice = to_ndc(one_ray([0.3, -0.6, 0.9], [0.05, 0.1, -1.0]), larger)
+    torch.testing.assert_close(thrice.origins, once.origins)
+    torch.testing.assert_close(thrice.directions, once.directions)
+    t = torch.tensor([0.7])
+    depth = metric_depth(t, one_ray([0.1, -0.2, 0.3], [0.05, 0.1, -1.0]), NDC)
+    torch.testing.assert_close(metric_depth(t, one_ray([0.3, -0.6, 0.9], [0.05, 0.1, -1.0]), larger), 3 * depth)
+
+
 coordinate = st.floats(-0.5, 0.5)
 
 
