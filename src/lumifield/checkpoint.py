@@ -79,7 +79,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise DataError(path, "checkpoint", found, "a whole safetensors file", "train again or restore it") from None
 
 
-def start(folder: Path, method: Method, settings: Settings, source: Source, train: Any, scenes: dict[str, Scene]) -> None:
+def start(
+    folder: Path, method: Method, settings: Settings, source: Source, train: Any, scenes: dict[str, Scene]
+) -> None:
     """Writes what does not change while a run goes on."""
     config = {
         "format": FORMAT,
@@ -138,7 +140,9 @@ def set_weights(method: Method, weights: dict[str, Tensor], file: Path) -> None:
     wrong = sorted(own.keys() ^ weights.keys())
     wrong += [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
     if wrong:
-        raise DataError(file, "parameters", f"different in {wrong[0]}", "those of the method", "load the run's own file")
+        raise DataError(
+            file, "parameters", f"different in {wrong[0]}", "those of the method", "load the run's own file"
+        )
     method.load_state_dict(weights)
 
 

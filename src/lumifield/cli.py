@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -81,11 +82,70 @@ class EvalCommand:
 
 
 @dataclass(frozen=True)
+class RenderCommand:
+    """Render a camera path to a video, or one view of a split to pictures with its time and PSNR."""
+
+    folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    out: Path | None = None
+    """A .mp4 or .gif file, or a folder of PNG files (with --view: a folder, by default RUN/views)."""
+    path: str = "orbit"
+    """spiral, orbit, spheric, interpolate, test, or a JSON file of cameras."""
+    frames: int = 120
+    """Frames of the path."""
+    size: tuple[int, int] | None = None
+    """Width and height of the frames (those of the photographs)."""
+    channels: str = "rgb"
+    """Of rgb, depth and opacity, separated by commas: panels side by side."""
+    depth_format: Literal["npy", "pfm", "bytes"] | None = None
+    """Write each frame's distance in world units beside the video, too."""
+    fps: int = 30
+    """Frames a second."""
+    view: int | None = None
+    """Render this one view of --split instead of a path."""
+    split: str = "test"
+    """The split of --view."""
+
+    def run(self) -> None:
+        """Renders."""
+        from lumifield import render
+        from lumifield.checkpoint import load
+
+        run = load(self.folder, device=_device())
+        if self.view is not None:
+            still = render.view(run, self.split, self.view, self.out)
+            against = "no photograph to compare with" if still.psnr is None else f"psnr {still.psnr:.2f} dB"
+            print(f"{still.seconds:.2f} s, {against}: {', '.join(map(str, still.files))}")
+            return
+        if self.out is None:
+            raise DataError("--out", "output", "missing", "a .mp4 or .gif file or a folder", "name one")
+        cameras = render.path_cameras(run, self.path, self.frames, self.size)
+        with _progress("frames") as note:
+            render.render_path(
+                run,
+                cameras,
+                self.out,
+                channels=_channels(self.channels),
+                fps=self.fps,
+                depth_format=self.depth_format,
+                progress=note,
+            )
+        print(self.out)
+
+
+@dataclass(frozen=True)
+class Multiscale:
+    """The pyramid of four sizes of a Blender scene, by exact means (mip-NeRF's multicam layout)."""
+
+    scene: Annotated[Path, arg(name="from")]
+    """Folder of the Blender scene."""
+
+
+@dataclass(frozen=True)
 class SynthesizeCommand:
     """Make a procedural scene with exact truth."""
 
     kind: Annotated[
-        Annotated[StillLife, subcommand("still-life")] | Annotated["Multiscale", subcommand("multiscale")],
+        Annotated[StillLife, subcommand("still-life")] | Annotated[Multiscale, subcommand("multiscale")],
         OmitSubcommandPrefixes,
     ]
     out: Path
@@ -106,11 +166,23 @@ class SynthesizeCommand:
 
 
 @dataclass(frozen=True)
-class Multiscale:
-    """The pyramid of four sizes of a Blender scene, by exact means (mip-NeRF's multicam layout)."""
+class BenchCommand:
+    """Measure speed beside a textbook NeRF step, and the seconds to each quality, in one run."""
 
-    scene: Annotated[Path, arg(name="from")]
-    """Folder of the Blender scene."""
+    name: Positional[Literal["cpu", "gpu"]]
+    source: Annotated[Source, arg(name="")]
+    minutes: float = 5.0
+    """Length of the training."""
+    seed: int = 0
+    """Seed of every random number."""
+    out: Path = Path("benchmarks/results")
+    """Where NAME.json and NAME.md go."""
+
+    def run(self) -> None:
+        """Measures."""
+        from lumifield import bench
+
+        print(bench.markdown(bench.compare(self.source, self.minutes, self.seed, self.out, self.name)))
 
 
 @dataclass(frozen=True)
@@ -127,7 +199,9 @@ class InfoCommand:
 Command = (
     Annotated[TrainCommand, subcommand("train")]
     | Annotated[EvalCommand, subcommand("eval")]
+    | Annotated[RenderCommand, subcommand("render")]
     | Annotated[SynthesizeCommand, subcommand("synthesize-data")]
+    | Annotated[BenchCommand, subcommand("bench")]
     | Annotated[InfoCommand, subcommand("info")]
 )
 
@@ -146,6 +220,31 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("lumifield: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _channels(listed: str) -> tuple[Channel, ...]:
+    names = listed.split(",")
+    for name in names:
+        if name not in ("rgb", "depth", "opacity"):
+            raise DataError("--channels", "channel", repr(name), "rgb, depth or opacity", "correct it")
+    return tuple(names)  # type: ignore[return-value]
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with the time left, as a function of the number done and to do."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _from_config(given: list[str]) -> Any:

@@ -64,7 +64,7 @@ def available() -> dict[str, str]:
         states[name] = f"missing: {module}" if isinstance(module, str) else "ready"
     if states["triton"] == "ready" and not torch.cuda.is_available():
         states["triton"] = "installed, no CUDA device"
-    elif states["numba"] == "ready":
+    if states["numba"] == "ready":
         states["numba"] = _implementation("numba").cache_state()
     return states
 
@@ -138,12 +138,12 @@ def _grid_encode_backward(
     return points.new_empty(0) if d_points is None else d_points, d_table
 
 
-def _grid_encode_setup(ctx, inputs, output) -> None:  # noqa: ANN001
+def _grid_encode_setup(ctx, inputs, output) -> None:
     points, table, ctx.resolutions, ctx.offsets = inputs
     ctx.save_for_backward(points, table)
 
 
-def _grid_encode_gradient(ctx, gradient: Tensor):  # noqa: ANN001, ANN202
+def _grid_encode_gradient(ctx, gradient: Tensor):
     points, table = ctx.saved_tensors
     with_points = ctx.needs_input_grad[0]
     d_points, d_table = _grid_encode_backward(gradient, points, table, ctx.resolutions, ctx.offsets, with_points)
@@ -168,11 +168,11 @@ def _packed_weights_backward(gradient: Tensor, thickness: Tensor, offsets: Tenso
     return _fast(thickness.device).packed_weights_backward(gradient, thickness, offsets)
 
 
-def _save_inputs(ctx, inputs, output) -> None:  # noqa: ANN001
+def _save_inputs(ctx, inputs, output) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _packed_weights_gradient(ctx, gradient: Tensor):  # noqa: ANN001, ANN202
+def _packed_weights_gradient(ctx, gradient: Tensor):
     return _packed_weights_backward(gradient, *ctx.saved_tensors), None
 
 
@@ -194,13 +194,13 @@ def _segment_sum_backward(gradient: Tensor, offsets: Tensor, samples: int) -> Te
     return _fast(gradient.device).segment_sum_backward(gradient, offsets, samples)
 
 
-def _segment_sum_setup(ctx, inputs, output) -> None:  # noqa: ANN001
+def _segment_sum_setup(ctx, inputs, output) -> None:
     values, offsets = inputs
     ctx.samples = values.shape[0]
     ctx.save_for_backward(offsets)
 
 
-def _segment_sum_gradient(ctx, gradient: Tensor):  # noqa: ANN001, ANN202
+def _segment_sum_gradient(ctx, gradient: Tensor):
     return _segment_sum_backward(gradient, *ctx.saved_tensors, ctx.samples), None
 
 

@@ -30,20 +30,20 @@ def _compiled(function: Callable[..., Any], parallel: bool = True) -> Callable[.
 
 
 @numba.njit(inline="always")
-def _corner_row(x, y, z, side, size, dense):  # noqa: ANN001
+def _corner_row(x, y, z, side, size, dense):
     if dense:
         return x + side * (y + side * z)
     return (x ^ (y * PRIME_Y) ^ (z * PRIME_Z)) % size
 
 
 @numba.njit(inline="always")
-def _cell(coordinate, resolution):  # noqa: ANN001
+def _cell(coordinate, resolution):
     scaled = min(max(coordinate, np.float32(0)), np.float32(1)) * np.float32(resolution)
     cell = min(np.int32(scaled), np.int32(resolution - 1))
     return np.uint32(cell), scaled - np.float32(cell)
 
 
-def _encode(points, table, resolutions, offsets, out):  # noqa: ANN001
+def _encode(points, table, resolutions, offsets, out):
     n, features = points.shape[0], table.shape[1]
     for chunk in numba.prange((n + CHUNK - 1) // CHUNK):
         first, last = chunk * CHUNK, min(n, (chunk + 1) * CHUNK)
@@ -72,7 +72,7 @@ def _encode(points, table, resolutions, offsets, out):  # noqa: ANN001
                     out[i, level * features + f] = gz * near + fz * back
 
 
-def _encode_table_gradient(gradient, points, resolutions, offsets, out):  # noqa: ANN001
+def _encode_table_gradient(gradient, points, resolutions, offsets, out):
     # One level a task: levels own disjoint rows, so no two threads meet and the order of sums is fixed.
     n, features = points.shape[0], out.shape[1]
     for level in numba.prange(resolutions.shape[0]):
@@ -107,7 +107,7 @@ def _encode_table_gradient(gradient, points, resolutions, offsets, out):  # noqa
                 out[r7, f] += gb * fy * fx
 
 
-def _encode_points_gradient(gradient, points, table, resolutions, offsets, out):  # noqa: ANN001
+def _encode_points_gradient(gradient, points, table, resolutions, offsets, out):
     n, features = points.shape[0], table.shape[1]
     for i in numba.prange(n):
         dx, dy, dz = np.float32(0), np.float32(0), np.float32(0)
@@ -140,13 +140,17 @@ def _encode_points_gradient(gradient, points, table, resolutions, offsets, out):
 
 
 @numba.njit(inline="always")
-def _occupied_at(p, d, t, occupied, low, scale, contracted):  # noqa: ANN001
+def _occupied_at(p, d, t, occupied, low, scale, contracted):
     side = np.float32(occupied.shape[0])
     x = (p[0] + t * d[0] - low[0]) * scale[0]
     y = (p[1] + t * d[1] - low[1]) * scale[1]
     z = (p[2] + t * d[2] - low[2]) * scale[2]
     if contracted:
-        x, y, z = np.float32(2) * x - np.float32(1), np.float32(2) * y - np.float32(1), np.float32(2) * z - np.float32(1)
+        x, y, z = (
+            np.float32(2) * x - np.float32(1),
+            np.float32(2) * y - np.float32(1),
+            np.float32(2) * z - np.float32(1),
+        )
         size = max(max(abs(x), abs(y)), max(abs(z), np.float32(1)))
         shrink = (np.float32(2) - np.float32(1) / size) / size * np.float32(0.25)
         x, y, z = x * shrink + np.float32(0.5), y * shrink + np.float32(0.5), z * shrink + np.float32(0.5)
@@ -157,7 +161,7 @@ def _occupied_at(p, d, t, occupied, low, scale, contracted):  # noqa: ANN001
 
 
 @numba.njit(inline="always")
-def _span(p, d, near, far, low, high):  # noqa: ANN001
+def _span(p, d, near, far, low, high):
     for axis in range(3):
         slope = d[axis] if abs(d[axis]) >= np.float32(1e-12) else np.float32(1e-12)
         a, b = (low[axis] - p[axis]) / slope, (high[axis] - p[axis]) / slope
@@ -165,7 +169,7 @@ def _span(p, d, near, far, low, high):  # noqa: ANN001
     return near, far
 
 
-def _march(origins, directions, near, far, jitter, occupied, box, contracted, step, cone, ends, t0, t1, ray):  # noqa: ANN001
+def _march(origins, directions, near, far, jitter, occupied, box, contracted, step, cone, ends, t0, t1, ray):
     # Called twice: with empty t0 it counts into ends[r + 1], then it fills from ends[r].
     fill = t0.shape[0] > 0
     low, high = box[0], box[1]
@@ -178,9 +182,7 @@ def _march(origins, directions, near, far, jitter, occupied, box, contracted, st
         slot = ends[r] if fill else 0
         while t < last:
             width = max(cone * t, step)
-            if _occupied_at(
-                origins[r], directions[r], t + np.float32(0.5) * width, occupied, low, scale, contracted
-            ):
+            if _occupied_at(origins[r], directions[r], t + np.float32(0.5) * width, occupied, low, scale, contracted):
                 if fill:
                     t0[slot], t1[slot], ray[slot] = t, t + width, r
                 slot += 1
@@ -189,7 +191,7 @@ def _march(origins, directions, near, far, jitter, occupied, box, contracted, st
             ends[r + 1] = slot
 
 
-def _packed_weights(thickness, offsets, out):  # noqa: ANN001
+def _packed_weights(thickness, offsets, out):
     for r in numba.prange(offsets.shape[0] - 1):
         before = np.float32(0)
         for i in range(offsets[r], offsets[r + 1]):
@@ -197,7 +199,7 @@ def _packed_weights(thickness, offsets, out):  # noqa: ANN001
             before += thickness[i]
 
 
-def _packed_weights_gradient(gradient, thickness, offsets, out):  # noqa: ANN001
+def _packed_weights_gradient(gradient, thickness, offsets, out):
     # dw_i/dtau_i = T_i e^-tau_i ; dw_j/dtau_i = -w_j for j > i: a sum of later gradient * weight runs backwards.
     for r in numba.prange(offsets.shape[0] - 1):
         total = np.float32(0)
@@ -211,7 +213,7 @@ def _packed_weights_gradient(gradient, thickness, offsets, out):  # noqa: ANN001
             later += gradient[i] * -np.expm1(-thickness[i]) * np.exp(-total)
 
 
-def _segment_sum(values, offsets, out):  # noqa: ANN001
+def _segment_sum(values, offsets, out):
     for r in numba.prange(offsets.shape[0] - 1):
         for c in range(values.shape[1]):
             total = np.float32(0)
@@ -220,7 +222,7 @@ def _segment_sum(values, offsets, out):  # noqa: ANN001
             out[r, c] = total
 
 
-def _spread(values, offsets, out):  # noqa: ANN001
+def _spread(values, offsets, out):
     for r in numba.prange(offsets.shape[0] - 1):
         for i in range(offsets[r], offsets[r + 1]):
             for c in range(values.shape[1]):

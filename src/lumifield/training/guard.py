@@ -53,7 +53,9 @@ class Guard:
     def _roll_back(self, state: State) -> None:
         self._rollbacks += 1
         if self._good is None or self._rollbacks > MOST_ROLLBACKS:
-            raise DivergedError(f"the loss is not finite at step {state.step}, also after {self._rollbacks - 1} returns")
+            raise DivergedError(
+                f"the loss is not finite at step {state.step}, also after {self._rollbacks - 1} returns"
+            )
         weights, moments, step = self._good
         state.method.load_state_dict(weights)
         state.optimiser.load_state_dict(copy.deepcopy(moments))

@@ -81,7 +81,7 @@ class Monitor:
 
 
 class Validator:
-    """Looks at validation views without jitter or noise, has the best weights kept, and notes the history of the run."""
+    """Looks at validation views without jitter or noise, has the best weights kept, and notes the history."""
 
     def __init__(
         self,

@@ -36,13 +36,13 @@ class Instant:
     """Distance between samples, in pixel widths at the scene."""
     cone: float = 0.006
     """Growth of that distance with the distance from the camera, in unbounded scenes."""
-    samples_per_step: int = 32768
+    samples_per_step: int = 16384
     """Samples that a training step aims at; the number of rays follows."""
     carve: bool = True
     """Leave out space that the photographs show to be transparent, where they have alpha."""
     bf16: Literal["auto", "on", "off"] = "auto"
     """Networks in bfloat16 (auto: where a trial shows it to be faster)."""
-    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=1e-2, betas=(0.9, 0.99), eps=1e-15))
+    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=2e-2, betas=(0.9, 0.99), eps=1e-15))
     """How parameters move."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="exponential", gamma=0.03, warmup_steps=20))
     """How the learning rate falls."""

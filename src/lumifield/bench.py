@@ -1,0 +1,207 @@
+"""`lumifield bench`: speed measured in one run, beside a textbook NeRF step on the same machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import runpy
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import lumifield
+from lumifield import data
+from lumifield.checkpoint import write_json
+from lumifield.core.errors import DataError
+from lumifield.core.files import replacing
+from lumifield.core.images import mean_squared_error, psnr
+from lumifield.core.randomness import Draws
+from lumifield.core.scene import Scene, draw
+from lumifield.data import Source
+from lumifield.methods import Instant, Nerf, Settings
+from lumifield.methods.views import render_view
+from lumifield.training.fit import Budget, Clock, Report, State, fit
+from lumifield.training.optimisers import build_optimiser
+
+ROOT = Path(lumifield.__file__).parents[2]
+TARGETS = (25.0, 28.0, 30.0, 31.0)
+LOOK_EVERY_SECONDS = 2.5
+VALIDATION_VIEWS = 10
+TIMED_STEPS = 3
+WARM_STEPS = 2
+
+
+@dataclass
+class Curve:
+    """Validation PSNR against seconds of training; the looks themselves do not count."""
+
+    scene: Scene
+    every: float = LOOK_EVERY_SECONDS
+    points: list[tuple[float, int, float]] = field(default_factory=list)
+
+    def __call__(self, state: State, report: Report) -> None:
+        """Looks when it is time."""
+        if state.clock.seconds - (self.points[-1][0] if self.points else 0.0) < self.every:
+            return
+        seconds = state.clock.seconds
+        with state.clock.paused():
+            self.points.append((seconds, state.step, self.look(state)))
+
+    def look(self, state: State) -> float:
+        """Mean PSNR over the validation views [dB]."""
+        state.method.eval()
+        scores = []
+        for index in range(len(self.scene)):
+            view = render_view(state.method, self.scene, index, device=next(state.method.parameters()).device)
+            scores.append(psnr(mean_squared_error(view.rgb.clamp(0, 1), self.scene.truth(index))))
+        state.method.train()
+        return sum(scores) / len(scores)
+
+    def seconds_to(self, target: float) -> float | None:
+        """Seconds until the PSNR was first at least `target` and never below it later; None if never."""
+        reached = None
+        for seconds, _, value in self.points:
+            if value < target:
+                reached = None
+            elif reached is None:
+                reached = seconds
+        return reached
+
+
+def compare(source: Source, minutes: float, seed: int, out: Path, name: Literal["cpu", "gpu"]) -> dict[str, Any]:
+    """All rows of the comparison on one device, written as JSON and Markdown."""
+    device = torch.device("cuda" if name == "gpu" else "cpu")
+    if name == "gpu" and not torch.cuda.is_available():
+        raise DataError("bench gpu", "CUDA device", "absent", "one that torch can use", "run `lumifield bench cpu`")
+    train = data.read(source, "train").to(device)
+    views = data.read(source, "val", at_most=VALIDATION_VIEWS)
+    textbook = textbook_row(device)
+    rows = [textbook]
+    rows.append(steps_row("nerf, 64 + 64 samples", Nerf(samples=64, fine_samples=64, batch=1024), train, seed))
+    rows.append(instant_row(Instant(), train, views, minutes, seed))
+    for row in rows:
+        row["times_textbook"] = row["rays_per_second"] / textbook["rays_per_second"]
+    result = {"machine": machine(device), "commit": commit(), "data": source.data.name, "rows": rows}
+    result |= {"downscale": source.downscale, "minutes": minutes, "seed": seed}
+    if name == "gpu":
+        result["kernels"] = runpy.run_path(str(ROOT / "benchmarks/kernels.py"))["kernel_table"](device)
+    write_json(out / f"{name}.json", result)
+    with replacing(out / f"{name}.md") as temporary:
+        temporary.write_text(markdown(result), encoding="utf-8")
+    return result
+
+
+def textbook_row(device: torch.device) -> dict[str, Any]:
+    """One step of the plain NeRF in benchmarks/textbook.py, in a process of its own."""
+    script = ROOT / "benchmarks" / "textbook.py"
+    if not script.is_file():
+        raise DataError(script, "file", "missing", "the textbook step", "run the benchmark from a checkout")
+    command = [sys.executable, str(script), str(device)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = json.loads(printed.splitlines()[-1])
+    return {"method": "textbook NeRF, 64 + 64 samples", **found}
+
+
+def steps_row(label: str, settings: Settings, train: Scene, seed: int) -> dict[str, Any]:
+    """Seconds a step, the median of a few after a few, from a fresh start."""
+    state = fresh(settings, train, seed)
+    times: list[float] = []
+
+    def note(state: State, report: Report) -> None:
+        times.append(state.clock.seconds)
+
+    fit(
+        state,
+        lambda rays, draws: draw(train, rays, draws),
+        Budget(steps=WARM_STEPS + TIMED_STEPS),
+        settings.schedule,
+        listeners=[note],
+    )
+    spans = sorted(b - a for a, b in zip(times[WARM_STEPS - 1 : -1], times[WARM_STEPS:], strict=True))
+    seconds = spans[len(spans) // 2]
+    rays = state.rays / state.step
+    return {"method": label, "seconds_per_step": seconds, "rays_per_second": rays / seconds}
+
+
+def instant_row(settings: Instant, train: Scene, views: Scene, minutes: float, seed: int) -> dict[str, Any]:
+    """A whole training: its mean speed, when it reached which PSNR on validation views, its memory."""
+    start = time.perf_counter()
+    warm = fresh(settings, train, seed)
+    fit(warm, lambda rays, draws: draw(train, rays, draws), Budget(steps=20), settings.schedule)
+    cold = time.perf_counter() - start
+    state, curve = fresh(settings, train, seed), Curve(views)
+    budget = Budget(seconds=60 * minutes)
+    fit(state, lambda rays, draws: draw(train, rays, draws), budget, settings.schedule, listeners=[curve])
+    seconds = state.clock.seconds
+    return {
+        "method": "instant",
+        "seconds_per_step": seconds / state.step,
+        "rays_per_second": state.rays / seconds,
+        "steps": state.step,
+        "seconds": seconds,
+        "seconds_to": {f"{target:g} dB": curve.seconds_to(target) for target in TARGETS},
+        "last_validation_psnr": curve.look(state),
+        "curve": [{"seconds": s, "step": k, "psnr": p} for s, k, p in curve.points],
+        "first_20_steps_with_compilation_seconds": cold,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def fresh(settings: Settings, train: Scene, seed: int) -> State:
+    """A new method with its optimiser on the scene's device."""
+    device = train.cameras.c2w.device
+    torch.manual_seed(seed)
+    draws = Draws(torch.Generator(device).manual_seed(seed))
+    clock = Clock()  # building is part of the training: it looks at every photograph
+    method = settings.build(train).to(device)
+    return State(method, build_optimiser(settings.optimiser, method.param_groups()), draws, clock)
+
+
+def machine(device: torch.device) -> str:
+    """The processor, or the GPU, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    model = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
+    )
+    return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.is_file() else []
+
+
+def commit() -> str:
+    """The commit that was measured, with a plus where files differ from it."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The comparison as a table."""
+    lines = [
+        f"Machine: {result['machine']}. Commit: {result['commit']}. Data: {result['data']}, pictures at "
+        f"1/{result['downscale']}; rays uniform over all training pixels; PSNR over {VALIDATION_VIEWS} validation views.",
+        "",
+        "| method | s / step | rays / s | times the textbook | " + " | ".join(f"s to {t:g} dB" for t in TARGETS) + " |",
+        "| --- " * (4 + len(TARGETS)) + "|",
+    ]
+    for row in result["rows"]:
+        reached = [row.get("seconds_to", {}).get(f"{t:g} dB") for t in TARGETS]
+        cells = [row["method"], f"{row['seconds_per_step']:.4g}", f"{row['rays_per_second']:,.0f}"]
+        cells += [f"{row['times_textbook']:.1f}"] + ["" if s is None else f"{s:.0f}" for s in reached]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
