@@ -91,9 +91,9 @@ def further_points(z: Tensor, weights: Tensor, *, jitter: bool = True) -> Tensor
 class Textbook:
     """Two networks and their optimiser."""
 
-    def __init__(self, near: float = 2.0, far: float = 6.0) -> None:
+    def __init__(self, near: float = 2.0, far: float = 6.0, *, width: int = 256) -> None:
         self.near, self.far = near, far
-        self.coarse, self.fine = Network(), Network()
+        self.coarse, self.fine = Network(width), Network(width)
         self.optimiser = torch.optim.Adam([*self.coarse.parameters(), *self.fine.parameters()], LEARNING_RATE)
 
     def look(self, origin: Tensor, direction: Tensor, *, jitter: bool = True) -> tuple[Tensor, Tensor]:

@@ -55,10 +55,21 @@ def test_a_device_nobody_probed_uses_float32(monkeypatch: pytest.MonkeyPatch):
     assert precision.bf16_is_faster(torch.device("meta")) is False
 
 
-def test_the_trial_works_inside_no_grad_and_autocast():
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_trial_takes_gradients_inside_passes_without(monkeypatch: pytest.MonkeyPatch, mode):
+    steps = []
+    whole = precision.layer_step
+
+    def counted(layer: torch.nn.Linear, rows: torch.Tensor, half: bool) -> None:
+        whole(layer, rows, False)  # float32, which every machine has
+        steps.append(half)
+
+    monkeypatch.setattr(precision, "layer_step", counted)
     precision.trial_on_cpu.cache_clear()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert precision.trial_on_cpu() in (True, False)
+    with mode(), torch.autocast("cpu", torch.bfloat16):
+        precision.trial_on_cpu()
+    assert steps == [True] * 6 + [False] * 6
+    precision.trial_on_cpu.cache_clear()
 
 
 def test_the_timer_reports_the_shortest_run(monkeypatch: pytest.MonkeyPatch):

@@ -14,7 +14,7 @@ from lumifield.core.scene import Background, Frame, Pictures, Scene, draw
 from lumifield.methods.base import Context, Method
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
-from lumifield.training.optimisers import build_optimiser
+from lumifield.optimising.optimisers import build_optimiser
 
 SMALL = Nerf(samples=12, fine_samples=12, width=32, depth=3, batch=96, bf16="off")
 OCCUPIED = replace(SMALL, occupancy=True, occupancy_side=16, occupancy_samples=64)

@@ -40,6 +40,7 @@ def bf16_is_faster(device: torch.device) -> bool:
 
 
 @cache
+@torch.inference_mode(False)
 def trial_on_cpu() -> bool:
     """Whether a layer and its gradient take less time in bfloat16; once a process, some 20 ms."""
     layer = nn.Linear(WIDTH, WIDTH)

@@ -64,12 +64,11 @@ def resample(
     else:
         u = draws.uniform(len(t), count)
     above = torch.searchsorted(total, u.contiguous(), right=True)
-    below = (above - 1).clamp_min(0)
-    above = above.clamp_max(weights.shape[1])
+    below, above = above - 1, above.clamp_max(weights.shape[1])
     start, height = total.gather(-1, below), total.gather(-1, above) - total.gather(-1, below)
     fraction = (u - start) / torch.where(height < THIN, torch.ones_like(height), height)
     first = t.gather(-1, below)
-    return first + fraction.clamp(0, 1) * (t.gather(-1, above) - first)
+    return first + fraction * (t.gather(-1, above) - first)
 
 
 def union(a: Float[Tensor, "r n"], b: Float[Tensor, "r m"]) -> Float[Tensor, "r n_plus_m"]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from math import cos, inf, sqrt
 
 from lumifield.synthetic.jit import inner
-from lumifield.synthetic.shapes import BELLY, BEND
+from lumifield.synthetic.shapes import BELLY, BEND, HOLLOW
 
-# A ray has arrived when it is this close [world units]; it starts this far above the surface that it leaves.
-ARRIVED, LIFT = 1e-6, 1e-4
+# A ray has arrived when it is this close [world units]: to tell the truth, and to gather light, where a two-hundredth
+# of a pixel is near enough. It starts LIFT above the surface that it leaves.
+EXACT, NEAR, LIFT = 1e-7, 1e-4, 1e-3
 STEPS = 256
 # Half the base of the central differences for normals: rounding and curvature both cost about 1e-10.
 NUDGE = 1e-5
@@ -90,7 +91,7 @@ def vase_distance(p, radius, swell, half_height, wall):
     # Beside the profile the radius may change by `slope` per unit: dividing so keeps the distance a lower bound.
     flat = 1.0 / sqrt(1.0 + slope * slope)
     outer = (rho - radius - swell * cos(BEND * (z / half_height + BELLY))) * flat
-    hollow = max(outer + wall * flat, wall - half_height - z)
+    hollow = max(outer + wall * flat, HOLLOW * half_height - z)
     return max(max(outer, abs(z) - half_height), -hollow)
 
 
@@ -170,13 +171,13 @@ def span(item, origin, inverse, far):
 
 
 @inner
-def meet(item, origin, direction, first, last):
-    """The first t in [first, last] where the ray is on the item, infinity where it is nowhere."""
+def meet(item, origin, direction, first, last, reach):
+    """The first t in [first, last] where the ray is within `reach` of the item, infinity where it is nowhere."""
     start, way = place(item, origin), to_item(item, direction)
     t = first
     for _ in range(STEPS):
         gap = distance(item, along(start, way, t))
-        if gap < ARRIVED:
+        if gap < reach:
             return t
         t += gap
         if t > last:
@@ -193,7 +194,7 @@ def reciprocal(direction):
 
 
 @inner
-def closest(items, among, origin, direction, start):
+def closest(items, among, origin, direction, start, reach):
     """The t and number of the first item on the ray of those numbered in `among` (infinity and -1 where there is none);
     `start` numbers the item that the ray leaves, which a convex item never meets again."""
     best, found = inf, -1
@@ -204,7 +205,7 @@ def closest(items, among, origin, direction, start):
             continue
         first, last = span(item, origin, inverse, best)
         if first <= last:
-            t = meet(item, origin, direction, first, last)
+            t = meet(item, origin, direction, first, last, reach)
             if t < best:
                 best, found = t, i
     return best, found
@@ -219,6 +220,6 @@ def blocked(items, origin, direction, start):
         if i == start and item.convex:
             continue
         first, last = span(item, origin, inverse, inf)
-        if first <= last and meet(item, origin, direction, first, last) < inf:
+        if first <= last and meet(item, origin, direction, first, last, NEAR) < inf:
             return True
     return False

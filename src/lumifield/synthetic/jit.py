@@ -12,8 +12,8 @@ FAST = {"contract", "arcp", "nsz", "afn"}
 
 
 def inner(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that compiled loops call."""
-    return numba.njit(fastmath=FAST, error_model="numpy")(function)
+    """A function that compiled loops alone call: without the entries for Python and C, which take time to compile."""
+    return numba.njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def loop(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,8 +11,8 @@ from typing import ClassVar
 Point = tuple[float, float, float]
 Row = tuple[float, float, float, float]
 
-# A vase's radius is RADIUS + SWELL cos(BEND (z / half height + BELLY)).
-BEND, BELLY = 2.2, 0.35
+# A vase's radius is RADIUS + SWELL cos(BEND (z / half height + BELLY)); it is hollow above HOLLOW half heights.
+BEND, BELLY, HOLLOW = 2.2, 0.35, 0.3
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Bowl:
 
 @dataclass(frozen=True)
 class Vase:
-    """A hollow vessel turned about z with a belly and a neck, `wall` thick, open at the top."""
+    """A vessel turned about z with a belly and a neck, open at the top and hollow in the neck, its wall `wall` thick."""
 
     radius: float
     swell: float

@@ -16,14 +16,14 @@ GLAZE = Material(Stripes((0.76, 0.74, 0.68), (0.05, 0.14, 0.38), 6.0, 1.0), coat
 CELADON = Material(Plain((0.27, 0.48, 0.40)), coat=0.05)
 GOLD = Material(Plain((0.95, 0.68, 0.28)), metal=True)
 ORANGE = Material(Clouds((0.80, 0.28, 0.02), (0.88, 0.40, 0.05), 20.0), coat=0.03)
-APPLE = Material(Clouds((0.50, 0.02, 0.02), (0.72, 0.30, 0.06), 4.0), coat=0.04)
+APPLE = Material(Clouds((0.50, 0.015, 0.02), (0.62, 0.16, 0.04), 7.0), coat=0.04)
 PEAR = Material(Clouds((0.58, 0.58, 0.10), (0.40, 0.46, 0.07), 8.0), coat=0.03)
 LEMON = Material(Plain((0.82, 0.64, 0.05)), coat=0.03)
 PLUM = Material(Plain((0.12, 0.05, 0.20)), coat=0.06)
 COBALT = Material(Plain((0.04, 0.12, 0.42)), coat=0.06)
 STEM = Material(Plain((0.16, 0.09, 0.04)))
-WALLPAPER = Material(Stripes((0.60, 0.54, 0.44), (0.46, 0.50, 0.44), 2.2))
-PAINTING = Material(Clouds((0.10, 0.22, 0.36), (0.72, 0.48, 0.28), 3.0))
+WALLPAPER = Material(Stripes((0.62, 0.55, 0.43), (0.40, 0.47, 0.42), 1.6))
+PAINTING = Material(Clouds((0.06, 0.18, 0.34), (0.78, 0.42, 0.16), 5.0))
 
 
 def objects() -> tuple[Item, ...]:
@@ -59,7 +59,7 @@ def room() -> Stage:
     return Stage(
         (
             Item("table", Box((5.0, 2.6, 0.1), 0.02), OAK, (0, -0.6, TOP - 0.1)),
-            Item("wall", Box((4.0, 6.0, 0.1)), WALLPAPER, (0, 2.1, 0), (90, 90, 0)),
+            Item("wall", Box((4.0, 0.1, 6.0)), WALLPAPER, (0, 2.1, 0), (0, 90, 0)),
             Item("frame", Box((0.62, 0.05, 0.46), 0.02), WALNUT, (0.12, 1.98, 0.86)),
             Item("painting", Box((0.54, 0.04, 0.38)), PAINTING, (0.12, 1.96, 0.86)),
             *objects(),

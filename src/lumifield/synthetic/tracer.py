@@ -15,15 +15,15 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from numba import prange
 
-from lumifield.synthetic.distance import LIFT, along, blocked, closest, dot, normal, place, to_world, unit
+from lumifield.synthetic.distance import EXACT, LIFT, NEAR, along, blocked, closest, dot, normal, place, to_world, unit
 from lumifield.synthetic.jit import inner, loop
 from lumifield.synthetic.stage import Packed
 from lumifield.synthetic.textures import U64, colour, scramble
 from lumifield.synthetic.views import View
 
-R2 = (0.7548776662466927, 0.5698402909980532)
-# Pair k of a sample takes every PRIME[k]-th point of the sequence: prime to any number of samples in use.
-PRIMES = (1, 1009, 2003, 3001, 4001, 5003, 6007, 7001, 8009, 9001, 10007)
+GOLDEN = 0.6180339887498949
+# Pair k runs through the lattice in steps of PRIMES[k] points: primes beyond any number of samples in use.
+PRIMES = (1, 1000081, 1000211, 1000249, 1000333, 1000427, 1000919, 1000999, 1001321, 1001621, 1001659)
 BOUNCES = 2
 # The pairs of a sample: its place in the pixel, then sun and bounce in turn of the matt path, then of the mirrored one.
 PIXEL, MATT, MIRRORED = 0, 1, 6
@@ -42,12 +42,12 @@ class Truth:
 
 @inner
 def pair(draw, k):
-    """Two numbers in [0, 1) for dimensions `2 k, 2 k + 1` of a draw: the pixel's key, the sample, and how many it has."""
+    """Two numbers in [0, 1) for dimensions `2 k, 2 k + 1` of a draw: a pixel's key, the sample, and of how many."""
     key, sample, samples = draw
     bits = scramble(key ^ U64(k))
     index = (sample * PRIMES[k] + np.int64(bits & U64(0xFFFF))) % samples
-    u = index * R2[0] + np.float64(bits >> HALF) / 4294967296.0
-    v = index * R2[1] + np.float64(scramble(bits) & MASK) / 4294967296.0
+    u = index / samples + np.float64(bits >> HALF) / 4294967296.0
+    v = index * GOLDEN + np.float64(scramble(bits) & MASK) / 4294967296.0
     return u - floor(u), v - floor(v)
 
 
@@ -104,7 +104,7 @@ def sunlight(scene, i, point, n, u, v):
 
 @inner
 def matt(scene, i, point, n, albedo, draw, k):
-    """Radiance that leaves a matt surface: sun and sky, and `BOUNCES` reflections from others, by the pairs from `k`."""
+    """Radiance that leaves a matt surface: sun and sky, and `BOUNCES` reflections drawn by the pairs from `k`."""
     red, green, blue = 0.0, 0.0, 0.0
     a, b, c = albedo
     light = scene.light[0]
@@ -116,7 +116,7 @@ def matt(scene, i, point, n, albedo, draw, k):
             break
         u, v = pair(draw, k + 2 * bounce + 1)
         ray = around(n, sqrt(1.0 - u), v)
-        t, j = closest(scene.items, scene.all, point, ray, i)
+        t, j = closest(scene.items, scene.all, point, ray, i, NEAR)
         if j < 0:
             above = sky(light, ray)
             return red + a * above[0], green + b * above[1], blue + c * above[2]
@@ -128,7 +128,7 @@ def matt(scene, i, point, n, albedo, draw, k):
 @inner
 def mirrored(scene, i, point, ray, draw):
     """Radiance that a mirror at `point` of item `i` throws back: the sky and the sun, or other items taken as matt."""
-    t, j = closest(scene.items, scene.all, point, ray, i)
+    t, j = closest(scene.items, scene.all, point, ray, i, NEAR)
     if j >= 0:
         there, n, albedo = surface(scene.items[j], point, ray, t)
         return matt(scene, j, there, n, albedo, draw, MIRRORED)
@@ -209,7 +209,7 @@ def light_pixels(scene, windows, c2w, focal, samples, key, image):
                 draw = (own, sample, samples)
                 u, v = pair(draw, PIXEL)
                 ray = camera_ray(c2w, focal, column + u - 0.5 * width, row + v - 0.5 * height)
-                t, i = closest(scene.items, among, origin, ray, -1)
+                t, i = closest(scene.items, among, origin, ray, -1, NEAR)
                 if i >= 0:
                     light = leaving(scene, i, origin, ray, t, draw)
                     red, green, blue, met = red + light[0], green + light[1], blue + light[2], met + 1
@@ -226,7 +226,7 @@ def meet_pixels(scene, c2w, focal, depth, normals, item):
     for row in prange(height):
         for column in range(width):
             ray = camera_ray(c2w, focal, column + 0.5 - 0.5 * width, row + 0.5 - 0.5 * height)
-            t, i = closest(scene.items, scene.all, origin, ray, -1)
+            t, i = closest(scene.items, scene.all, origin, ray, -1, EXACT)
             depth[row, column], item[row, column] = t, i + 1
             if i >= 0:
                 found = scene.items[i]

@@ -19,7 +19,7 @@ MIDDLE, TARGET, EXTENT, WIDE = (0.0, -3.3, 0.42), (0.0, 0.3, 0.0), (0.7, 0.45), 
 
 @dataclass(frozen=True)
 class View:
-    """A pinhole camera with OpenCV axes, its axis through the picture's middle; `focal`, `width`, `height` in pixels."""
+    """A pinhole camera with OpenCV axes, looking through its middle; `focal`, `width`, `height` in pixels."""
 
     c2w: Float[np.ndarray, "3 4"]
     focal: float

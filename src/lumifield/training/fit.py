@@ -13,8 +13,8 @@ import torch.distributed as dist
 from lumifield.core.randomness import Draws
 from lumifield.core.scene import Batch
 from lumifield.methods.base import Context, Method
-from lumifield.training.optimiser_settings import Schedule
-from lumifield.training.optimisers import TrainOptimiser, rate
+from lumifield.optimising import Schedule
+from lumifield.optimising.optimisers import TrainOptimiser, rate
 
 
 class Clock:

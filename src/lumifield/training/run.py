@@ -29,7 +29,7 @@ from lumifield.training import Train
 from lumifield.training.fit import Budget, Clock, Report, State, fit
 from lumifield.training.guard import CollapsedError, Guard
 from lumifield.training.monitor import Monitor, Validator
-from lumifield.training.optimisers import build_optimiser
+from lumifield.optimising.optimisers import build_optimiser
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from lumifield.training.optimiser_settings import Optimiser, Schedule
+from lumifield.optimising import Optimiser, Schedule
 
 if TYPE_CHECKING:
     from lumifield.core.scene import Scene

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lumifield.core.errors import DataError
-from lumifield.training.optimiser_settings import Optimiser, Schedule
+from lumifield.optimising import Optimiser, Schedule
 
 if TYPE_CHECKING:
     from lumifield.core.scene import Scene

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from lumifield.training.optimiser_settings import Optimiser, Schedule
-from lumifield.training.optimisers import build_optimiser, rate
+from lumifield.optimising import Optimiser, Schedule
+from lumifield.optimising.optimisers import build_optimiser, rate
 
 KINDS = ["sgd", "adam", "radam", "ranger"]
 GRADIENTS = [0.5, -1.0, 0.25, 2.0, -0.5, 1.5, 0.75, -0.25, 0.1, 0.3, -2.0, 1.0, 0.6]

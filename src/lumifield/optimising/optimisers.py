@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lumifield.training.optimiser_settings import Optimiser, Schedule
+from lumifield.optimising import Optimiser, Schedule
 
 LOOK_EVERY, LOOK_SHARE = 6, 0.5
 

@@ -1,4 +1,4 @@
-"""Settings of optimisers and learning rates."""
+"""Optimisers and learning rates: their settings (free of torch); `optimisers.py` builds them."""
 
 from __future__ import annotations
 
