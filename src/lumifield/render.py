@@ -1,0 +1,279 @@
+"""Camera paths to videos and picture folders with raw depth beside them, and single views."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import imageio_ffmpeg
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from lumifield import data
+from lumifield.core import images, paths
+from lumifield.core.cameras import Cameras
+from lumifield.core.errors import DataError
+from lumifield.core.files import replacing, writing
+from lumifield.core.scene import Scene
+from lumifield.methods.views import View, render_view, view_psnr
+
+if TYPE_CHECKING:
+    from lumifield.checkpoint import Run
+
+Channel = Literal["rgb", "depth", "opacity"]
+DepthFormat = Literal["npy", "pfm", "bytes"]
+Progress = Callable[[int, int], None]
+
+DEPTH_WRITERS = {"npy": images.write_npy, "pfm": images.write_pfm, "bytes": images.write_bytes}
+VOTERS = 4096
+BT709 = "scale=out_color_matrix=bt709:out_range=tv"
+BT709_TAGS = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-movflags", "+faststart"]
+OWN_PALETTES = "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=sierra2_4a"
+CODECS = {
+    ".mp4": {"codec": "libx264", "quality": 8, "output_params": ["-vf", BT709, *BT709_TAGS]},
+    ".gif": {"codec": "gif", "quality": None, "pix_fmt_out": "pal8", "output_params": ["-vf", OWN_PALETTES]},
+}
+
+
+@dataclass(frozen=True)
+class Still:
+    """The pictures written of one view, the seconds its rendering took, and its PSNR where there is a photograph."""
+
+    files: tuple[Path, ...]
+    seconds: float
+    psnr: float | None
+
+
+def path_cameras(run: Run, path: str | Path, frames: int, size: tuple[int, int] | None = None) -> Cameras:
+    """The cameras of a path: spiral, orbit, spheric, interpolate, test, or a JSON file; `size` is width and height.
+
+    `interpolate` leads through the test cameras (the training cameras where there are none). `test` and files have
+    as many frames as cameras. Raises `DataError` for a path that is none of these.
+    """
+    if frames < 1:
+        raise DataError(run.folder, "number of frames", str(frames), "1 or more", "ask for more frames")
+    train, test = run.scenes["train"], run.scenes.get("test")
+    match str(path):
+        case "spiral":
+            cameras = paths.spiral(train, frames)
+        case "orbit":
+            cameras = paths.orbit(train, frames)
+        case "spheric":
+            cameras = paths.spheric(train, frames)
+        case "interpolate":
+            cameras = paths.interpolate((test or train).cameras, frames)
+        case "test":
+            cameras = split_scene(run, "test").cameras
+        case name if name.endswith(".json"):
+            cameras = paths.from_json(Path(path), train)
+        case name:
+            expected = "spiral, orbit, spheric, interpolate, test or a .json file"
+            raise DataError(name, "camera path", repr(name), expected, "choose one of these")
+    return cameras if size is None else framed(cameras, size)
+
+
+def framed(cameras: Cameras, size: tuple[int, int]) -> Cameras:
+    """The cameras with pictures of `size` (width, height) and the same vertical angle of view."""
+    target = torch.tensor(size).expand_as(cameras.size)
+    ratio = target / cameras.size
+    return replace(cameras, focal=cameras.focal * ratio[:, 1:], centre=cameras.centre * ratio, size=target.clone())
+
+
+def path_scene(run: Run, cameras: Cameras) -> Scene:
+    """The space of the training scene seen through other cameras, from its median near to its median far."""
+    train = run.scenes["train"].without_pictures()
+    n = len(cameras)
+    return replace(
+        train,
+        cameras=cameras,
+        names=tuple(f"{index:04d}" for index in range(n)),
+        near=train.near.median().expand(n),
+        far=train.far.median().expand(n),
+    )
+
+
+def split_scene(run: Run, split: str) -> Scene:
+    """The cameras of a split; raises `DataError` where the run has none."""
+    scene = run.scenes.get(split)
+    if scene is None or len(scene) == 0:
+        known = ", ".join(name for name, other in run.scenes.items() if len(other) > 0)
+        raise DataError(run.folder, f"split {split!r}", "empty", f"one of {known}", "choose one of these")
+    return scene
+
+
+def render_path(
+    run: Run,
+    cameras: Cameras,
+    out: Path,
+    *,
+    channels: Sequence[Channel] = ("rgb",),
+    fps: int = 30,
+    depth_format: DepthFormat | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Renders a path to OUT.mp4, OUT.gif, or a folder of PNG files where `out` has no ending.
+
+    Several channels stand side by side. Depth has one range of colours for the whole video, the 2nd to the 98th
+    percentile of all frames, and fades with the opacity. With `depth_format`, OUT_depth/0000.npy and so on hold the
+    distance from the camera along each ray [world units], 0 where the opacity is at most one half. Frames go to the
+    disk one by one. Raises `DataError` for an unknown ending or a place that cannot be written to.
+    """
+    check_output(out)
+    views = _views(run, cameras, progress)
+    if depth_format is not None:
+        views = with_raw_depth(views, out.with_name(f"{out.stem}_depth"), depth_format)
+    canvas = int(cameras.size[:, 0].max()), int(cameras.size[:, 1].max())
+    if "depth" not in channels:
+        write_frames(out, (panels(view, channels, canvas) for view in views), fps)
+        return
+    with tempfile.TemporaryDirectory(prefix="lumifield-") as folder:
+        files, span = spool(views, Path(folder))
+        write_frames(out, (panels(load(file), channels, canvas, span) for file in files), fps)
+
+
+def view(run: Run, split: str, index: int, out: Path | None = None) -> Still:
+    """Renders one view of a split to colour, depth and opacity pictures in `out` (RUN/views/SPLIT)."""
+    scene = split_scene(run, split)
+    if not 0 <= index < len(scene):
+        raise DataError(run.folder, "view", str(index), f"0 to {len(scene) - 1}", f"choose a view of {split!r}")
+    seen = render_view(run.method, scene, index, device=run.device)
+    out = run.folder / "views" / split if out is None else out
+    span = images.quantile_range(seen.depth[seen.solid])
+    files = tuple(out / f"{index:03d}_{channel}.png" for channel in ("rgb", "depth", "opacity"))
+    images.write_png(files[0], images.to_uint8(seen.rgb))
+    images.write_png(files[1], seen.depth_picture(*span))
+    images.write_png(files[2], images.to_uint8(seen.opacity))
+    return Still(files, seen.seconds, _psnr(run, seen, split, index))
+
+
+def check_output(out: Path) -> None:
+    """Raises `DataError`, before anything is rendered, where `out` cannot become what its ending says."""
+    if out.suffix not in ("", *CODECS):
+        raise DataError(out, "ending", repr(out.suffix), ".mp4, .gif, or none for a folder of PNG files", "change it")
+    if (out.suffix == "" and out.is_file()) or (out.suffix and out.is_dir()):
+        found, expected = ("a file", "a folder") if out.is_file() else ("a folder", "a file")
+        raise DataError(out, "output", found, expected, "choose another name")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+
+
+def with_raw_depth(views: Iterable[View], folder: Path, depth_format: DepthFormat) -> Iterator[View]:
+    """The same views; each one's depth is written to `folder` on the way."""
+    count = 0
+    for count, seen in enumerate(views, 1):
+        DEPTH_WRITERS[depth_format](folder / f"{count - 1:04d}.{depth_format}", seen.measured_depth)
+        yield seen
+    drop_beyond(folder, count, f".{depth_format}")
+
+
+def spool(views: Iterable[View], folder: Path) -> tuple[list[Path], tuple[float, float]]:
+    """Views on the disk, in 8 bit but for the depth, and the range of depth over all of them."""
+    files, depths = [], []
+    for index, seen in enumerate(views):
+        file = folder / f"{index}.npz"
+        with writing(file):
+            rgb, opacity = images.to_uint8(seen.rgb).numpy(), images.to_uint8(seen.opacity).numpy()
+            np.savez(file, rgb=rgb, depth=seen.depth.numpy(), opacity=opacity)
+        files.append(file)
+        # The same share of all pixels votes in every frame, so that the quantiles are those of the whole video.
+        stride = max(seen.depth.numel() // VOTERS, 1)
+        depths.append(seen.depth.flatten()[::stride][seen.solid.flatten()[::stride]])
+    return files, images.quantile_range(torch.cat(depths))
+
+
+def load(file: Path) -> View:
+    """A view that `spool` wrote."""
+    with np.load(file) as arrays:
+        rgb, depth, opacity = (torch.from_numpy(arrays[name]) for name in ("rgb", "depth", "opacity"))
+    return View(rgb.float() / 255, depth, opacity.float() / 255, 0.0)
+
+
+def panels(
+    seen: View, channels: Sequence[Channel], canvas: tuple[int, int], span: tuple[float, float] = (0.0, 1.0)
+) -> UInt8[Tensor, "h w 3"]:
+    """The channels side by side, each in the middle of a black canvas (width, height)."""
+    shown = []
+    for channel in channels:
+        match channel:
+            case "rgb":
+                pixels = images.to_uint8(seen.rgb)
+            case "depth":
+                pixels = seen.depth_picture(*span)
+            case "opacity":
+                pixels = images.to_uint8(seen.opacity)[..., None].expand(-1, -1, 3)
+        height, width = pixels.shape[:2]
+        panel = pixels.new_zeros(canvas[1], canvas[0], 3)
+        top, left = (canvas[1] - height) // 2, (canvas[0] - width) // 2
+        panel[top : top + height, left : left + width] = pixels
+        shown.append(panel)
+    return torch.cat(shown, 1)
+
+
+def write_frames(out: Path, frames: Iterable[UInt8[Tensor, "h w 3"]], fps: int) -> None:
+    """Frames of one size to a video, or to a folder of PNG files where `out` has no ending."""
+    if out.suffix:
+        encode(out, iter(frames), fps)
+        return
+    count = 0
+    for count, frame in enumerate(frames, 1):
+        images.write_png(out / f"{count - 1:04d}.png", frame)
+    drop_beyond(out, count, ".png")
+
+
+def encode(out: Path, frames: Iterator[UInt8[Tensor, "h w 3"]], fps: int) -> None:
+    """Frames to H.264 in an MP4 file (BT.709, sides made even by repeating the last line), or to a GIF."""
+    with replacing(out) as temporary:
+        frames = map(even, frames) if out.suffix == ".mp4" else frames
+        first = next(frames)
+        size = first.shape[1], first.shape[0]
+        video = imageio_ffmpeg.write_frames(
+            temporary, size, fps=fps, macro_block_size=1, ffmpeg_log_level="quiet", **CODECS[out.suffix]
+        )
+        sent = 0
+        with closing(video):
+            video.send(None)
+            for frame in chain([first], frames):
+                video.send(np.ascontiguousarray(frame.numpy()))
+                sent += 1
+        # The encoder ends without a word when the disk fills up under its last frames.
+        if not temporary.exists() or imageio_ffmpeg.count_frames_and_secs(temporary)[0] != sent:
+            raise OSError("the encoder could not finish")
+
+
+def even(frame: UInt8[Tensor, "h w 3"]) -> UInt8[Tensor, "h2 w2 3"]:
+    """The frame with its last row and column repeated where its sides are odd, as H.264 asks."""
+    if frame.shape[0] % 2:
+        frame = torch.cat([frame, frame[-1:]])
+    return torch.cat([frame, frame[:, -1:]], 1) if frame.shape[1] % 2 else frame
+
+
+def drop_beyond(folder: Path, count: int, ending: str) -> None:
+    """Removes the numbered files that a longer film of before left in the folder."""
+    for file in folder.glob(f"[0-9][0-9][0-9][0-9]{ending}"):
+        if int(file.stem) >= count:
+            file.unlink()
+
+
+def _views(run: Run, cameras: Cameras, progress: Progress | None) -> Iterator[View]:
+    scene = path_scene(run, cameras)
+    for index in range(len(scene)):
+        yield render_view(run.method, scene, index, device=run.device)
+        if progress is not None:
+            progress(index + 1, len(scene))
+
+
+def _psnr(run: Run, seen: View, split: str, index: int) -> float | None:
+    """PSNR against the photograph; None where the run's photographs are not at hand."""
+    try:
+        return None if run.source is None else view_psnr(seen, data.read(run.source, split), index)
+    except DataError:
+        return None

@@ -1,0 +1,97 @@
+"""Methods and scenes whose pictures and depths are known in closed form."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from lumifield.checkpoint import Run
+from lumifield.core.cameras import Cameras, pinholes
+from lumifield.core.images import to_uint8
+from lumifield.core.rays import Ndc, Rays
+from lumifield.core.scene import Frame, Scene
+from lumifield.data import Source
+from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.views import render_view
+
+CPU = torch.device("cpu")
+
+
+class Ball(Method):
+    """An opaque unit ball round the origin, coloured by its normals; `calls` counts the forward passes."""
+
+    calls = 0
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        self.calls += 1
+        b = (rays.origins * rays.directions).sum(-1)
+        inner = b**2 - (rays.origins**2).sum(-1) + 1
+        hit = inner > 0
+        t = torch.where(hit, -b - inner.clamp_min(0).sqrt(), rays.far)
+        normal = rays.origins + t[:, None] * rays.directions
+        rgb = torch.where(hit[:, None], normal * 0.5 + 0.5, context.background.expand(len(rays), 3))
+        return Rendered(rgb, t, hit.float(), samples=len(rays))
+
+
+class Wall(Method):
+    """An opaque wall at the z of normalised device coordinates `z`."""
+
+    def __init__(self, z: float) -> None:
+        super().__init__()
+        self.z = z
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        t = (self.z - rays.origins[:, 2]) / rays.directions[:, 2]
+        return Rendered(torch.full_like(rays.origins, 0.5), t, torch.ones_like(t))
+
+
+def around(n: int, size: tuple[int, int] = (32, 24), distance: float = 4.0) -> Cameras:
+    """Cameras on a level circle that look at the origin; z points up."""
+    poses = []
+    for index in range(n):
+        angle = 2 * math.pi * index / n
+        away = torch.tensor([math.cos(angle), math.sin(angle), 0.0])
+        down = torch.tensor([0.0, 0.0, -1.0])
+        poses.append(torch.stack([torch.linalg.cross(down, -away), down, -away, distance * away], -1))
+    return pinholes(torch.stack(poses), float(size[0]), size)
+
+
+def scene_of(cameras: Cameras, *, frame: Frame | None = None, ndc: Ndc | None = None) -> Scene:
+    """A white scene without pictures, from t = 2 to t = 6."""
+    n = len(cameras)
+    return Scene(
+        cameras=cameras,
+        names=tuple(f"view_{index}" for index in range(n)),
+        near=torch.full((n,), 2.0),
+        far=torch.full((n,), 6.0),
+        box=torch.tensor([[-1.5] * 3, [1.5] * 3]),
+        frame=frame or Frame.identity(),
+        background="white",
+        ndc=ndc,
+    )
+
+
+def run_of(folder: Path, method: Method, scenes: dict[str, Scene], source: Source | None = None) -> Run:
+    """A run that has trained for 10 s on 5 photographs."""
+    train = {"seconds": 10.0, "rays": 5000, "steps": 50, "n_train_images": 5}
+    config = {"method": {"kind": "instant"}}
+    return Run(folder, method, config, source, scenes, CPU, train)
+
+
+def photograph(folder: Path, scene: Scene, split: str) -> Source:
+    """Writes what `Ball` looks like as one split of a Blender scene."""
+    width, _ = scene.size(0)
+    frames = []
+    for index, name in enumerate(scene.names):
+        picture = to_uint8(render_view(Ball(), scene, index, device=CPU).rgb)
+        Image.fromarray(picture.numpy()).save(folder / f"{split}_{name}.png")
+        c2w = scene.cameras.c2w[index] * torch.tensor([1.0, -1.0, -1.0, 1.0])
+        frames.append({"file_path": f"./{split}_{name}", "transform_matrix": [*c2w.tolist(), [0, 0, 0, 1]]})
+    angle = 2 * math.atan(0.5 * width / float(scene.cameras.focal[0, 0]))
+    content = {"camera_angle_x": angle, "frames": frames}
+    (folder / f"transforms_{split}.json").write_text(json.dumps(content))
+    return Source(folder, background="white")

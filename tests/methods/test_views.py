@@ -1,0 +1,104 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from analytic import CPU, Ball, Wall, around, scene_of
+from lumifield.core.cameras import pinholes
+from lumifield.core.images import PSNR_LIMIT, to_uint8
+from lumifield.core.rays import Ndc, picture_rays
+from lumifield.core.scene import Frame, Pictures
+from lumifield.methods.views import View, render_view, usual_chunk, view_psnr
+
+
+def pictured(scene, pixels, mask=None):
+    flat = pixels.reshape(-1, pixels.shape[-1])
+    return replace(scene, pictures=Pictures(flat, torch.tensor([0, len(flat)]), mask))
+
+
+def test_a_view_has_the_shape_of_its_camera_and_the_backdrop_of_its_scene():
+    view = render_view(Ball(), scene_of(around(2, (9, 5))), 1, device=CPU)
+    assert view.rgb.shape == (5, 9, 3)
+    assert view.depth.shape == view.opacity.shape == (5, 9)
+    assert view.rgb[0, 0].tolist() == [1, 1, 1]
+    assert view.seconds > 0
+
+
+def test_a_view_does_not_depend_on_the_chunk():
+    scene = scene_of(around(1, (9, 7)))
+    whole, pieces = (render_view(Ball(), scene, 0, device=CPU, chunk=chunk) for chunk in (None, 10))
+    assert torch.equal(whole.rgb, pieces.rgb)
+    assert torch.equal(whole.depth, pieces.depth)
+    method = Ball()
+    render_view(method, scene, 0, device=CPU, chunk=10)
+    assert method.calls == 7
+
+
+def test_chunks_are_larger_on_an_accelerator():
+    assert usual_chunk(torch.device("cuda")) > usual_chunk(CPU)
+
+
+def test_depth_is_in_world_units():
+    c, s = math.cos(0.3), math.sin(0.3)
+    frame = Frame(torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]]), torch.tensor([5.0, -2.0, 1.0]), 2.5)
+    scene = scene_of(around(3), frame=frame)
+    view = render_view(Ball(), scene, 1, device=CPU)
+    directions = scene.rays(1).directions.reshape(*view.depth.shape, 3) @ frame.rotation.T
+    eye = frame.to_world(scene.cameras.positions[1])
+    radius = (eye + view.depth[..., None] * directions - frame.translation).norm(dim=-1)
+    assert int(view.solid.sum()) > 30
+    torch.testing.assert_close(radius[view.solid], torch.full((int(view.solid.sum()),), 2.5))
+
+
+def test_depth_of_normalised_device_coordinates_is_that_of_the_plane():
+    distance, plane = 7.0, 1.0
+    ndc = Ndc((40.0, 40.0), (32, 24), plane)
+    pose = torch.eye(4)[None, :3].clone()
+    pose[0, :, 3] = torch.tensor([0.2, -0.1, -0.5])
+    frame = Frame(torch.eye(3), torch.zeros(3), 3.0)
+    scene = replace(scene_of(pinholes(pose, 40.0, (32, 24)), frame=frame, ndc=ndc), near=torch.zeros(1))
+    view = render_view(Wall(1 - 2 * plane / distance), scene, 0, device=CPU)
+    unwarped = picture_rays(scene.cameras, 0, scene.near, scene.far)
+    expected = 3.0 * (distance + 0.5) / unwarped.directions[:, 2].reshape(24, 32)
+    torch.testing.assert_close(view.depth, expected, rtol=1e-4, atol=0)
+
+
+def test_depth_is_measured_only_where_there_is_matter():
+    view = View(
+        torch.zeros(1, 4, 3),
+        torch.tensor([[2.0, 3.0, math.nan, math.inf]]),
+        torch.tensor([[0.9, 0.5, 1.0, 1.0]]),
+        0.0,
+    )
+    assert view.solid.tolist() == [[True, False, True, True]]
+    assert view.measured_depth.tolist() == [[2.0, 0.0, 0.0, 0.0]]
+
+
+def test_the_depth_picture_fades_with_the_opacity():
+    view = View(torch.zeros(1, 3, 3), torch.tensor([[2.0, 4.0, 4.0]]), torch.tensor([[1.0, 1.0, 0.0]]), 0.0)
+    near, far, nothing = view.depth_picture(2.0, 4.0)[0].int()
+    assert near[2] > near[1]
+    assert far[0] > far[2]
+    assert nothing.tolist() == [0, 0, 0]
+
+
+def test_psnr_of_a_view_is_that_of_the_rounded_pictures():
+    scene = scene_of(around(1))
+    view = render_view(Ball(), scene, 0, device=CPU)
+    pixels = to_uint8(view.rgb)
+    assert view_psnr(view, pictured(scene, pixels), 0) == PSNR_LIMIT
+    off = pixels.clone()
+    off[..., 0] = torch.where(off[..., 0] > 127, off[..., 0] - 30, off[..., 0] + 30)
+    assert view_psnr(view, pictured(scene, off), 0) == pytest.approx(-10 * math.log10((30 / 255) ** 2 / 3), abs=1e-4)
+
+
+def test_psnr_of_a_view_counts_the_mask_alone():
+    scene = scene_of(around(1))
+    view = render_view(Ball(), scene, 0, device=CPU)
+    pixels = to_uint8(view.rgb)
+    pixels[:12] = 255 - pixels[:12]
+    mask = torch.zeros(24 * 32, dtype=torch.bool)
+    assert view_psnr(view, pictured(scene, pixels, mask), 0) is None
+    mask[12 * 32 :] = True
+    assert view_psnr(view, pictured(scene, pixels, mask), 0) == PSNR_LIMIT

@@ -1,0 +1,224 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from analytic import CPU, Ball, around, photograph, run_of, scene_of
+from lumifield import data, evaluate
+from lumifield.core.errors import DataError
+from lumifield.core.images import PSNR_LIMIT, to_uint8
+from lumifield.core.scene import Pictures
+from lumifield.methods.views import render_view
+
+KEYS = {
+    "psnr",
+    "psnr_masked_image",
+    "ssim",
+    "lpips",
+    "lpips_reason",
+    "n_images",
+    "n_train_images",
+    "per_image",
+    "train_seconds",
+    "train_rays_per_second",
+    "render_seconds",
+    "render_rays_per_second",
+    "method",
+    "data",
+    "split",
+    "protocol",
+}
+PROTOCOL = {
+    "background",
+    "resolution",
+    "pixel_centres",
+    "split_rule",
+    "clipping",
+    "rounding_8bit",
+    "lpips_net",
+    "embedding_fit",
+}
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setattr(evaluate, "perceptual_metric", lambda device: (None, "offline"))
+
+
+@pytest.fixture
+def run(tmp_path):
+    scene = scene_of(around(3))
+    (tmp_path / "data").mkdir()
+    source = photograph(tmp_path / "data", scene, "test")
+    return run_of(tmp_path / "run", Ball(), {"train": scene, "test": scene}, source)
+
+
+def pictured(scene, shift, mask=None):
+    """The scene with photographs of `Ball` whose levels are off by `shift` and wrap outside the mask."""
+    views = [to_uint8(render_view(Ball(), scene, i, device=CPU).rgb) for i in range(len(scene))]
+    pixels = torch.cat([view.reshape(-1, 3) for view in views]).int()
+    pixels = torch.where(pixels > 127, pixels - shift, pixels + shift).to(torch.uint8)
+    if mask is not None:
+        pixels[~mask] = 255 - pixels[~mask]
+    per_view = len(pixels) // len(scene)
+    offsets = torch.arange(len(scene) + 1) * per_view
+    return replace(scene, pictures=Pictures(pixels, offsets, mask))
+
+
+def test_a_method_scores_the_limit_on_its_own_pictures(run):
+    metrics = evaluate.evaluate(run)
+    # Cameras that went through a file are not the same to the last bit, so a pixel may be off by one level.
+    assert 60 < metrics["psnr"] <= PSNR_LIMIT
+    assert metrics["ssim"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_metrics_json_has_every_key_and_is_what_is_returned(run):
+    metrics = evaluate.evaluate(run)
+    written = json.loads((run.folder / "eval" / "test" / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert written == metrics
+    assert metrics.keys() >= KEYS
+    assert metrics["protocol"].keys() >= PROTOCOL
+    assert (metrics["n_images"], metrics["n_train_images"], metrics["method"]) == (3, 5, "instant")
+    assert metrics["train_rays_per_second"] == 500
+    assert metrics["render_rays_per_second"] * metrics["render_seconds"] == pytest.approx(3 * 32 * 24)
+    assert metrics["lpips"] is None
+    assert metrics["lpips_reason"] == "offline"
+    names = data.read(run.source, "test").names
+    assert tuple(picture["name"] for picture in metrics["per_image"]) == names
+
+
+def test_the_protocol_is_declared(run):
+    protocol = evaluate.evaluate(run)["protocol"]
+    assert protocol["background"] == "white"
+    assert protocol["resolution"] == "32x24"
+    assert protocol["split_rule"] == "the data's own transforms_test.json"
+
+
+def test_pictures_and_error_maps_are_written(run):
+    shown = []
+    evaluate.evaluate(run, progress=lambda done, total: shown.append((done, total)))
+    folder = run.folder / "eval" / "test"
+    names = {"000.png", "000_error.png", "001.png", "001_error.png", "002.png", "002_error.png"}
+    assert {path.name for path in folder.iterdir()} == names | {"metrics.json", "report.html"}
+    expected = to_uint8(render_view(Ball(), data.read(run.source, "test"), 2, device=CPU).rgb)
+    assert np.array_equal(np.asarray(Image.open(folder / "002.png")), expected.numpy())
+    assert shown == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_pictures_may_be_left_out_and_another_folder_chosen(run, tmp_path):
+    evaluate.evaluate(run, out=tmp_path / "other", save_pictures=False)
+    assert {path.name for path in (tmp_path / "other").iterdir()} == {"metrics.json", "report.html"}
+    assert not run.folder.exists()
+
+
+def test_the_report_shows_every_view_and_the_history_of_the_training(run):
+    rows = [{"step": i, "seconds": 30.0 * i, "psnr": 20.0 + i} for i in range(3)]
+    (run.folder / "log").mkdir(parents=True)
+    (run.folder / "log" / "history.json").write_text(json.dumps(rows))
+    evaluate.evaluate(run)
+    page = (run.folder / "eval" / "test" / "report.html").read_text()
+    assert page.count("data:image") == 12
+    assert "polyline" in page
+    assert "http" not in page
+
+
+def test_psnr_is_the_mean_over_pictures_of_the_rounded_ones(run, monkeypatch):
+    scene = run.scenes["test"]
+    monkeypatch.setattr(data, "read", lambda source, split: pictured(scene, 10))
+    metrics = evaluate.evaluate(run)
+    assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
+    assert metrics["psnr_masked_image"] is None
+
+
+def test_with_masks_psnr_counts_the_mask_and_the_masked_image_all_pixels(run, monkeypatch):
+    scene = run.scenes["test"]
+    mask = (torch.arange(3 * 32 * 24) % 32) < 8
+    monkeypatch.setattr(data, "read", lambda source, split: pictured(scene, 10, mask))
+    metrics = evaluate.evaluate(run)
+    assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
+    assert metrics["psnr_masked_image"] == pytest.approx(metrics["psnr"] + 10 * math.log10(4), abs=1e-4)
+    error = np.asarray(Image.open(run.folder / "eval" / "test" / "000_error.png"))
+    assert error[:, 8:].max() == 0
+    assert error[:, :8].min(axis=(0, 1)).max() > 0
+
+
+def test_a_picture_without_a_counting_pixel_has_no_psnr(run, monkeypatch):
+    scene = run.scenes["test"]
+    mask = torch.arange(3 * 32 * 24) >= 32 * 24
+    monkeypatch.setattr(data, "read", lambda source, split: pictured(scene, 10, mask))
+    metrics = evaluate.evaluate(run)
+    assert metrics["per_image"][0]["psnr"] is None
+    assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
+
+
+def test_ssim_agrees_with_its_definition():
+    generator = torch.Generator().manual_seed(0)
+    a = torch.rand(20, 30, 3, generator=generator)
+    b = (a + 0.1 * torch.randn(20, 30, 3, generator=generator)).clamp(0, 1)
+
+    def smooth(x):
+        return gaussian_filter(x, 1.5, mode="mirror", radius=5, axes=(0, 1))
+
+    x, y = a.double().numpy(), b.double().numpy()
+    mx, my = smooth(x), smooth(y)
+    vx, vy, vxy = smooth(x * x) - mx**2, smooth(y * y) - my**2, smooth(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    expected = ((2 * mx * my + c1) * (2 * vxy + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean()
+    assert evaluate.ssim(a, b) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_ssim_of_a_picture_smaller_than_the_window_is_absent():
+    assert evaluate.ssim(torch.zeros(10, 50, 3), torch.zeros(10, 50, 3)) is None
+
+
+def test_lpips_is_the_mean_of_what_the_network_says(tmp_path, monkeypatch):
+    seen = []
+
+    def perceptual(a, b):
+        seen.append((tuple(a.shape), float(a.max())))
+        return torch.tensor(0.25)
+
+    monkeypatch.setattr(evaluate, "perceptual_metric", lambda device: (perceptual, None))
+    scene = scene_of(around(2, (40, 36)))
+    monkeypatch.setattr(data, "read", lambda source, split: pictured(scene, 10))
+    run = run_of(tmp_path, Ball(), {"test": scene}, data.Source(tmp_path))
+    metrics = evaluate.evaluate(run)
+    assert metrics["lpips"] == 0.25
+    assert metrics["lpips_reason"] is None
+    assert seen == [((1, 3, 36, 40), 1.0)] * 2
+
+
+def test_lpips_of_small_pictures_is_absent_with_a_reason(run, monkeypatch):
+    monkeypatch.setattr(evaluate, "perceptual_metric", lambda device: (pytest.fail, None))
+    metrics = evaluate.evaluate(run)
+    assert metrics["lpips"] is None
+    assert metrics["lpips_reason"] == "no picture has 32 pixels a side"
+
+
+def test_evaluation_without_photographs_is_one_sentence(run):
+    with pytest.raises(DataError, match="data is unknown to the run"):
+        evaluate.evaluate(replace(run, source=None))
+    with pytest.raises(DataError, match="split is 'val'"):
+        evaluate.evaluate(run, "val")
+
+
+def test_evaluation_to_a_place_that_cannot_be_written_is_one_sentence(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="output is not writable"):
+        evaluate.evaluate(run, out=tmp_path / "file" / "eval")
+
+
+def test_split_rules(run):
+    assert evaluate.split_rule(run, "train") == "every-8th held out"
+    centre = replace(run, source=replace(run.source, hold_out="centre"))
+    assert evaluate.split_rule(centre, "train") == "centre held out"
+
+
+def test_means_leave_out_what_is_absent():
+    assert evaluate.mean([1.0, None, 3.0]) == 2.0
+    assert evaluate.mean([None]) is None

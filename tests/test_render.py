@@ -1,0 +1,279 @@
+import re
+import struct
+import subprocess
+from dataclasses import replace
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from analytic import CPU, Ball, around, photograph, run_of, scene_of
+from lumifield import render
+from lumifield.core import paths
+from lumifield.core.cameras import Cameras, pinholes
+from lumifield.core.errors import DataError
+from lumifield.core.images import read_pfm, to_uint8
+from lumifield.core.rays import Rays
+from lumifield.core.scene import Frame
+from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.views import render_view
+
+
+class Sheet(Method):
+    """One colour everywhere."""
+
+    colour = (0.8, 0.3, 0.1)
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        rgb = torch.tensor(self.colour).expand(len(rays), 3)
+        return Rendered(rgb, rays.near, torch.ones_like(rays.near))
+
+
+class Failing(Ball):
+    """Fails in the third view."""
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        if self.calls == 2:
+            raise KeyboardInterrupt
+        return super().forward(rays, context)
+
+
+@pytest.fixture
+def run(tmp_path):
+    scene = scene_of(around(6), frame=Frame(torch.eye(3), torch.zeros(3), 2.0))
+    return run_of(tmp_path / "run", Ball(), {"train": scene, "test": replace(scene, cameras=around(6, (33, 25)))})
+
+
+def decoded(path):
+    """The frames of a video, and what ffmpeg says of it."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    about = done.stderr.decode()
+    width, height = map(int, re.search(r"Video: .* (\d+)x(\d+)", about).groups())
+    return np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3), about
+
+
+def approaching(*distances):
+    """Cameras on one line to the ball."""
+    return pinholes(torch.cat([around(1, distance=d).c2w for d in distances]), 32.0, (32, 24))
+
+
+@pytest.mark.parametrize("path", ["spiral", "orbit", "spheric", "interpolate"])
+def test_paths_have_as_many_frames_as_asked(run, path):
+    cameras = render.path_cameras(run, path, 7)
+    assert len(cameras) == 7
+    assert cameras.c2w.isfinite().all()
+
+
+def test_the_test_path_is_the_test_cameras(run):
+    assert torch.equal(render.path_cameras(run, "test", 99).c2w, run.scenes["test"].cameras.c2w)
+
+
+def test_interpolation_takes_the_training_cameras_where_there_is_no_test_split(run):
+    run = replace(run, scenes={"train": run.scenes["train"]})
+    assert render.path_cameras(run, "interpolate", 3).size[0].tolist() == [32, 24]
+
+
+def test_a_path_of_a_file_is_in_the_world(run, tmp_path):
+    path = tmp_path / "path.json"
+    path.write_text(paths.to_json(around(4, distance=3.0), run.scenes["train"].frame))
+    cameras = render.path_cameras(run, path, 1)
+    torch.testing.assert_close(cameras.c2w, around(4, distance=3.0).c2w)
+
+
+def test_another_size_keeps_the_vertical_angle_of_view():
+    cameras = render.framed(around(2, (32, 24)), (96, 48))
+    assert cameras.size.tolist() == [[96, 48]] * 2
+    assert cameras.focal.tolist() == [[64, 64]] * 2
+    assert cameras.centre.tolist() == [[48, 24]] * 2
+
+
+def test_a_path_in_another_size(run):
+    assert render.path_cameras(run, "orbit", 2, (10, 8)).size.tolist() == [[10, 8]] * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "frames", "message"),
+    [
+        ("zigzag", 5, "camera path is 'zigzag', expected spiral, orbit"),
+        ("orbit", 0, "number of frames is 0"),
+        ("none.json", 5, "not readable"),
+    ],
+)
+def test_unusable_paths_are_one_sentence(run, path, frames, message):
+    with pytest.raises(DataError, match=message):
+        render.path_cameras(run, path, frames)
+
+
+def test_a_run_without_test_cameras_has_no_test_path(run):
+    with pytest.raises(DataError, match="split 'test' is empty, expected one of train"):
+        render.path_cameras(replace(run, scenes={"train": run.scenes["train"]}), "test", 1)
+
+
+def test_paths_are_rendered_from_the_median_near_to_the_median_far(run):
+    near = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 90.0])
+    run = replace(run, scenes={"train": replace(run.scenes["train"], near=near, far=near + 100)})
+    scene = render.path_scene(run, around(2))
+    assert scene.near.tolist() == [3, 3]
+    assert scene.far.tolist() == [103, 103]
+    assert scene.background == "white"
+    assert scene.names == ("0000", "0001")
+
+
+@pytest.mark.parametrize(("size", "stored"), [((32, 24), (32, 24)), ((33, 25), (34, 26)), ((1, 1), (2, 2))])
+def test_an_mp4_has_every_frame_even_sides_and_the_colours(run, tmp_path, size, stored):
+    render.render_path(replace(run, method=Sheet()), around(5, size), tmp_path / "a.mp4", fps=24)
+    frames, about = decoded(tmp_path / "a.mp4")
+    assert len(frames) == 5
+    assert frames.shape[1:3] == stored[::-1]
+    assert "24 fps" in about
+    assert "h264" in about
+    assert "bt709" in about
+    for frame in frames:
+        np.testing.assert_allclose(frame.mean((0, 1)), np.array(Sheet.colour) * 255, atol=6)
+
+
+def test_an_mp4_shows_what_the_views_show(run, tmp_path):
+    cameras = around(3, (64, 48))
+    render.render_path(run, cameras, tmp_path / "a.mp4")
+    frames, _ = decoded(tmp_path / "a.mp4")
+    for index, frame in enumerate(frames):
+        expected = to_uint8(render_view(Ball(), render.path_scene(run, cameras), index, device=CPU).rgb)
+        assert np.abs(frame.astype(int) - expected.numpy().astype(int)).mean() < 6
+
+
+def test_a_gif_has_every_frame_and_repeats(run, tmp_path):
+    render.render_path(run, around(4, (31, 23)), tmp_path / "a.gif", fps=10)
+    with Image.open(tmp_path / "a.gif") as film:
+        assert (film.n_frames, film.size, film.info["loop"], film.info["duration"]) == (4, (31, 23), 0, 100)
+        film.seek(2)
+        shown = np.asarray(film.convert("RGB")).astype(int)
+    scene = render.path_scene(run, around(4, (31, 23)))
+    expected = to_uint8(render_view(Ball(), scene, 2, device=CPU).rgb).numpy()
+    assert np.abs(shown - expected).mean() < 6
+
+
+def test_a_name_without_ending_becomes_a_folder_of_pictures(run, tmp_path):
+    shown = []
+    render.render_path(run, around(3), tmp_path / "film", progress=lambda done, total: shown.append((done, total)))
+    assert sorted(path.name for path in (tmp_path / "film").iterdir()) == ["0000.png", "0001.png", "0002.png"]
+    expected = to_uint8(render_view(Ball(), render.path_scene(run, around(3)), 1, device=CPU).rgb)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "film" / "0001.png")), expected.numpy())
+    assert shown == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_shorter_film_leaves_nothing_of_a_longer_one(run, tmp_path):
+    for frames in (4, 2):
+        render.render_path(run, around(frames), tmp_path / "film", depth_format="npy")
+    assert len(list((tmp_path / "film").iterdir())) == len(list((tmp_path / "film_depth").iterdir())) == 2
+
+
+def test_channels_stand_side_by_side(run, tmp_path):
+    render.render_path(run, around(2), tmp_path / "film", channels=("rgb", "depth", "opacity"))
+    frame = np.asarray(Image.open(tmp_path / "film" / "0000.png"))
+    assert frame.shape == (24, 96, 3)
+    opacity = frame[:, 64:]
+    assert set(np.unique(opacity)) == {0, 255}
+    assert (frame[:, 32:64][opacity == 0] == 0).all()
+    assert (frame[:, :32][opacity == 0] == 255).all()
+
+
+def test_depth_has_one_range_of_colours_for_the_whole_film(run, tmp_path):
+    render.render_path(run, approaching(3.0, 5.5), tmp_path / "film", channels=("depth",))
+    near, far = (np.asarray(Image.open(tmp_path / "film" / f"000{i}.png"))[12, 16].astype(int) for i in (0, 1))
+    assert near[2] > near[0]
+    assert far[0] > far[2]
+
+
+def test_frames_of_other_sizes_stand_in_the_middle_of_the_canvas(run, tmp_path):
+    small, large = around(1, (10, 8)), around(1, (20, 12))
+    both = Cameras(
+        *(torch.cat([getattr(c, f) for c in (small, large)]) for f in ("c2w", "focal", "centre", "size", "distortion"))
+    )
+    render.render_path(replace(run, method=Sheet()), both, tmp_path / "film")
+    first = np.asarray(Image.open(tmp_path / "film" / "0000.png"))
+    assert first.shape == (12, 20, 3)
+    assert (first[2:10, 5:15] == to_uint8(torch.tensor(Sheet.colour)).numpy()).all()
+    assert first.sum() == first[2:10, 5:15].sum()
+
+
+@pytest.mark.parametrize("depth_format", ["npy", "pfm", "bytes"])
+def test_raw_depth_is_beside_the_film_in_world_units(run, tmp_path, depth_format):
+    render.render_path(run, around(2, (33, 25)), tmp_path / "a.mp4", depth_format=depth_format)
+    path = tmp_path / "a_depth" / f"0001.{depth_format}"
+    match depth_format:
+        case "npy":
+            depth = np.load(path)
+        case "pfm":
+            depth = read_pfm(path).numpy()
+        case _:
+            depth = np.array(struct.unpack(f"<{25 * 33}f", path.read_bytes()), np.float32).reshape(25, 33)
+    assert depth.shape == (25, 33)
+    assert depth[12, 16] == pytest.approx(2.0 * 3.0, abs=1e-5)
+    assert depth[0, 0] == 0
+    view = render_view(Ball(), render.path_scene(run, around(2, (33, 25))), 1, device=CPU)
+    np.testing.assert_array_equal(depth, view.measured_depth.numpy())
+
+
+def test_what_was_rendered_before_a_stop_is_whole(run, tmp_path):
+    for name in ("film", "a.mp4"):
+        with pytest.raises(KeyboardInterrupt):
+            render.render_path(replace(run, method=Failing()), around(5), tmp_path / name)
+    assert sorted(path.name for path in (tmp_path / "film").iterdir()) == ["0000.png", "0001.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film"]
+
+
+def test_a_video_that_lacks_frames_is_an_error_and_not_kept(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(imageio_ffmpeg, "count_frames_and_secs", lambda path: (2, 0.1))
+    with pytest.raises(DataError, match="the encoder could not finish"):
+        render.render_path(run, around(3), tmp_path / "a.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.avi", r"ending is '.avi', expected .mp4, .gif, or none"),
+        ("file/a.mp4", "output is not writable"),
+        ("file", "output is a file, expected a folder"),
+        ("folder.mp4", "output is a folder, expected a file"),
+    ],
+)
+def test_unusable_outputs_are_found_before_anything_is_rendered(run, tmp_path, name, message):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(DataError, match=message):
+        render.render_path(run, around(2), tmp_path / name)
+    assert run.method.calls == 0
+
+
+def test_one_view_is_written_with_its_time(run, tmp_path):
+    still = render.view(run, "test", 2, tmp_path / "views")
+    assert [file.name for file in still.files] == ["002_rgb.png", "002_depth.png", "002_opacity.png"]
+    assert np.asarray(Image.open(still.files[0])).shape == (25, 33, 3)
+    assert np.asarray(Image.open(still.files[2])).shape == (25, 33)
+    assert still.seconds > 0
+    assert still.psnr is None
+
+
+def test_one_view_has_a_psnr_where_there_is_a_photograph(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    source = photograph(tmp_path / "data", run.scenes["test"], "test")
+    still = render.view(replace(run, source=source), "test", 2)
+    assert still.psnr is not None
+    assert still.psnr > 60
+    assert still.files[0] == run.folder / "views" / "test" / "002_rgb.png"
+
+
+def test_one_view_is_shown_where_the_photographs_are_gone(run, tmp_path):
+    source = render.data.Source(tmp_path / "gone")
+    assert render.view(replace(run, source=source), "test", 0).psnr is None
+
+
+def test_a_view_that_is_not_there_is_one_sentence(run):
+    with pytest.raises(DataError, match="view is 6, expected 0 to 5"):
+        render.view(run, "test", 6)
+    with pytest.raises(DataError, match="split 'val' is empty, expected one of train, test"):
+        render.view(run, "val", 0)
