@@ -24,7 +24,8 @@ from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.instant import Instant
 
 LEAST_WEIGHT = 1e-4
-CHUNK = 32768
+CHUNK = 16384
+ROUND = 1024
 MOST_RAYS = 16384
 FIRST_RAYS = 1024
 NDC_STEPS = 256
@@ -92,25 +93,24 @@ class InstantMethod(Method):
 
     def look_up(self, packed: Packed, rays: Rays) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
         """Density and colour of each sample, in pieces that stay in the processor's cache."""
-        points, harmonics = packed.points(rays), spherical_harmonics(rays.viewdirs, 4)
-        features = self.grid(self.space.unit(points))
+        harmonics = padded(spherical_harmonics(rays.viewdirs, 4)[packed.ray])
+        features = self.grid(self.space.unit(padded(packed.points(rays))))
         parts = []
-        with autocast(points.device, self.settings.bf16):
-            for start in range(0, max(len(packed), 1), CHUNK):
-                piece = slice(start, start + CHUNK)
-                hidden = self.density_net(features[piece])
-                colour = self.colour_net(torch.cat([hidden, harmonics[packed.ray[piece]].to(hidden.dtype)], -1))
+        with autocast(features.device, self.settings.bf16):
+            for feature, harmonic in zip(features.split(CHUNK), harmonics.split(CHUNK), strict=True):
+                hidden = self.density_net(feature)
+                colour = self.colour_net(torch.cat([hidden, harmonic.to(hidden.dtype)], -1))
                 parts.append((hidden[:, 0], colour))
-        raw, colour = (torch.cat(part).float() for part in zip(*parts, strict=True))
+        raw, colour = (torch.cat(part)[: len(packed)].float() for part in zip(*parts, strict=True))
         return self.to_density(raw), torch.sigmoid(colour)
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density alone, without a gradient [1 / scene unit]."""
-        features = self.grid(self.space.unit(points))
+        features = self.grid(self.space.unit(padded(points)))
         with autocast(points.device, self.settings.bf16):
             raw = [self.density_net(part)[:, 0] for part in features.split(CHUNK)]
-        return self.to_density(torch.cat(raw).float())
+        return self.to_density(torch.cat(raw)[: len(points)].float())
 
     def to_density(self, raw: Float[Tensor, "s"]) -> Float[Tensor, "s"]:
         """exp(raw) times the density that makes one step a tenth opaque, where training sets out; bounded."""
@@ -143,3 +143,8 @@ class InstantMethod(Method):
         """Adapts the number of rays to the samples that they brought."""
         wanted = rays * self.settings.samples_per_step / max(samples, 1)
         self.rays.copy_((0.8 * self.rays + 0.2 * wanted).clamp(64, MOST_RAYS))
+
+
+def padded(rows: Float[Tensor, "n c"]) -> Float[Tensor, "m c"]:
+    """Rows with zeros to a multiple of `ROUND` (at least one): oneDNN compiles its products anew for every new size."""
+    return F.pad(rows, (0, 0, 0, -len(rows) % ROUND if len(rows) else ROUND))
