@@ -27,8 +27,8 @@ from lumifield.core.scene import Scene, draw
 from lumifield.data import Source
 from lumifield.methods import Instant, Nerf, Settings
 from lumifield.methods.views import render_view
-from lumifield.training.fit import Budget, Clock, Report, State, fit
 from lumifield.optimising.optimisers import build_optimiser
+from lumifield.training.fit import Budget, Clock, Report, State, fit
 
 ROOT = Path(lumifield.__file__).parents[2]
 TARGETS = (25.0, 28.0, 30.0, 31.0)

@@ -33,11 +33,13 @@ Progress = Callable[[int, int], None]
 
 DEPTH_WRITERS = {"npy": images.write_npy, "pfm": images.write_pfm, "bytes": images.write_bytes}
 VOTERS = 4096
-BT709 = "scale=out_color_matrix=bt709:out_range=tv"
-BT709_TAGS = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-movflags", "+faststart"]
+BT709 = (
+    "scale=out_color_matrix=bt709:out_range=tv,"
+    "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+)
 OWN_PALETTES = "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=sierra2_4a"
 CODECS = {
-    ".mp4": {"codec": "libx264", "quality": 8, "output_params": ["-vf", BT709, *BT709_TAGS]},
+    ".mp4": {"codec": "libx264", "quality": 8, "output_params": ["-vf", BT709, "-movflags", "+faststart"]},
     ".gif": {"codec": "gif", "quality": None, "pix_fmt_out": "pal8", "output_params": ["-vf", OWN_PALETTES]},
 }
 

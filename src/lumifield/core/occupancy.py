@@ -12,8 +12,6 @@ from lumifield.core.randomness import Draws
 from lumifield.core.scene import Scene
 from lumifield.core.space import Space
 
-CARVING_VIEWS = 40
-
 Density = Callable[[Float[Tensor, "p 3"]], Float[Tensor, "p"]]
 
 
@@ -67,7 +65,7 @@ class Occupancy(nn.Module):
 
 
 def carved_box(scene: Scene, side: int = 64) -> Float[Tensor, "2 3"]:
-    """The smallest box round what the silhouettes leave of the region of interest, one cell wider; all of it without."""
+    """The smallest box round what silhouettes leave of the region of interest, one cell wider; all of it without any."""
     pictures = scene.pictures
     if pictures is None or pictures.pixels.shape[-1] < 4 or scene.unbounded:
         return scene.box
@@ -77,6 +75,13 @@ def carved_box(scene: Scene, side: int = 64) -> Float[Tensor, "2 3"]:
     low = (left.amin(0).flip(0) - 1).clamp(min=0) / side
     high = (left.amax(0).flip(0) + 2).clamp(max=side) / side
     return scene.box[0] + torch.stack([low, high]) * (scene.box[1] - scene.box[0])
+
+
+def halved(cells: Bool[Tensor, "g g g"]) -> Bool[Tensor, "h h h"]:
+    """The same cells cut into eight each."""
+    for axis in range(3):
+        cells = cells.repeat_interleave(2, axis)
+    return cells
 
 
 @torch.no_grad()
@@ -93,8 +98,7 @@ def seen(scene: Scene, space: Space, side: int, *, carve: bool) -> Bool[Tensor, 
     radius = 0.5 * 3**0.5 * space.diameter / side
     left = torch.arange(len(points))
     looked = torch.zeros(len(points), dtype=torch.bool)
-    # Far apart views first: what they exclude need not be looked at again.
-    for index in range(0, len(scene), max(len(scene) // CARVING_VIEWS, 1)):
+    for index in range(len(scene)):
         within, empty = _look(scene, index, points[left], radius)
         looked[left] |= within
         if carve:
@@ -107,19 +111,18 @@ def seen(scene: Scene, space: Space, side: int, *, carve: bool) -> Bool[Tensor, 
 def _look(
     scene: Scene, index: int, points: Float[Tensor, "p 3"], radius: float
 ) -> tuple[Bool[Tensor, "p"], Bool[Tensor, "p"]]:
-    """Which balls of `radius` a camera may see, and which of them it sees to be transparent."""
+    """The balls of `radius` whose middles a camera sees, and those of them that it sees to be transparent."""
     camera = scene.cameras[[index]]
     xy, depth = (part[0] for part in camera.project(points))
     size = camera.size[0]
-    pad = radius * float(camera.focal.mean()) / depth.clamp_min(1e-6)
-    within = (depth > 0) & (xy > -pad[:, None]).all(-1) & (xy < size + pad[:, None]).all(-1)
+    within = (depth > 0) & (xy >= 0).all(-1) & (xy < size).all(-1)
     pictures = scene.pictures
     if pictures is None or pictures.pixels.shape[-1] < 4 or not bool(within.any()):
         return within, torch.zeros_like(within)
     alpha = pictures.picture(index, scene.size(index))[..., 3]
     # The largest alpha within the reach of the widest ball: transparent there means transparent all over any ball.
-    reach = int(pad[within].max().clamp_max(max(scene.size(index)))) + 1
+    widest = radius * float(camera.focal.mean()) / float(depth[within].min())
+    reach = int(min(widest, max(scene.size(index)))) + 1
     spread = nn.functional.max_pool2d(alpha[None, None].float(), 2 * reach + 1, stride=1, padding=reach)[0, 0]
-    central = within & (xy >= 0).all(-1) & (xy < size).all(-1)
     column, row = xy.nan_to_num().long().clamp(min=0).minimum(size - 1).unbind(-1)
-    return within, central & (spread[row, column] == 0)
+    return within, within & (spread[row, column] == 0)

@@ -33,7 +33,9 @@ def _compiled(function: Callable[..., Any], parallel: bool = True) -> Callable[.
 def _corner_row(x, y, z, side, size, dense):
     if dense:
         return x + side * (y + side * z)
-    return (x ^ (y * PRIME_Y) ^ (z * PRIME_Z)) % size
+    mixed = x ^ (y * PRIME_Y) ^ (z * PRIME_Z)
+    # A division costs as much as the rest of the corner; sizes are powers of two wherever a grid chooses them.
+    return mixed & (size - np.uint32(1)) if size & (size - np.uint32(1)) == 0 else mixed % size
 
 
 @numba.njit(inline="always")

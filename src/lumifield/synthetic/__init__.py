@@ -28,7 +28,7 @@ class StillLife:
     """pictures to watch the training with"""
     test: int = 16
     """pictures to judge by, on a round about the table"""
-    samples: int = 32
+    samples: int = 24
     """light paths per pixel"""
     seed: int = 0
     """turns the cameras and changes the noise"""

@@ -60,7 +60,7 @@ def item_mesh(item: Item) -> Mesh:
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     gaps = probed(row, points)[0].reshape([len(axis) for axis in axes])
     spacing = tuple(axis[1] - axis[0] for axis in axes)
-    vertices, faces, _, _ = marching_cubes(gaps, 0.0, spacing=spacing, gradient_direction="ascent")
+    vertices, faces, _, _ = marching_cubes(gaps, 0.0, spacing=spacing)
     vertices = vertices.astype(np.float64) + [axis[0] for axis in axes]
     for _ in range(NEWTON_STEPS):
         gap, gradient, _ = probed(row, vertices)

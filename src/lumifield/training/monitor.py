@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -90,7 +91,7 @@ class Validator:
         folder: Path,
         writer: SummaryWriter,
         say: Callable[[str], None],
-        history: list[dict[str, float]],
+        history: list[dict[str, Any]],
         keep: Callable[[State], None],
     ) -> None:
         self._scene, self._every, self._folder, self._writer, self._say = scene, every, folder, writer, say

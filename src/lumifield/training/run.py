@@ -25,11 +25,11 @@ from lumifield.core.settings import to_plain
 from lumifield.data import Source
 from lumifield.methods import Settings, kind_of
 from lumifield.methods.base import Method
+from lumifield.optimising.optimisers import build_optimiser
 from lumifield.training import Train
 from lumifield.training.fit import Budget, Clock, Report, State, fit
 from lumifield.training.guard import CollapsedError, Guard
 from lumifield.training.monitor import Monitor, Validator
-from lumifield.optimising.optimisers import build_optimiser
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Saver:
         self,
         job: Job,
         views: Scene | None,
-        history: list[dict[str, float]],
+        history: list[dict[str, Any]],
         n_train_images: int,
         writer: SummaryWriter,
         console: Console,
@@ -144,7 +144,7 @@ def snapshot(state: State) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return tensors, {"optimiser": about, "rate_factor": state.rate_factor} | progress
 
 
-def restore(out: Path, state: State) -> list[dict[str, float]]:
+def restore(out: Path, state: State) -> list[dict[str, Any]]:
     """Puts a saved state back; returns the validation history."""
     file = out / checkpoint.STATE
     tensors, about = checkpoint.read_tensors(file)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lumifield import kernels
 from lumifield.core.encodings import spherical_harmonics
-from lumifield.core.occupancy import Occupancy, carved_box, seen
+from lumifield.core.occupancy import Occupancy, carved_box, halved, seen
 from lumifield.core.packed import Packed, march, visible
 from lumifield.core.precision import autocast
 from lumifield.core.randomness import Draws
@@ -66,8 +66,8 @@ class InstantMethod(Method):
             nn.Linear(hidden, 3, bias=False),
         )
         side = settings.occupancy_side
-        allowed = seen(scene, self.space, side, carve=carve)
-        self.occupancy = Occupancy(side, self.step, allowed)
+        allowed = seen(scene, self.space, side // 2, carve=carve)
+        self.occupancy = Occupancy(side, self.step, halved(allowed))
         self.register_buffer("rays", torch.tensor(float(FIRST_RAYS)))
 
     @property
