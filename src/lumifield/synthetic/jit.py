@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import update_wrapper
+from pathlib import Path
+from types import CellType, FunctionType
 from typing import Any
 
 import numba
 
 # Rounding may be reordered and fused; NaN and infinity keep their meaning.
 FAST = {"contract", "arcp", "nsz", "afn"}
+SOURCES = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 
 
 def inner(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -16,10 +21,20 @@ def inner(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
-def loop(function: Callable[..., Any]) -> Callable[..., Any]:
+def loop(function: FunctionType) -> Callable[..., Any]:
     """A parallel loop that Python calls, compiled once and kept on disk; once a process where no folder is writable."""
     options = {"parallel": True, "fastmath": FAST, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **options)(stamped(function))
     except RuntimeError:  # numba finds no place for its cache
         return numba.njit(**options)(function)
+
+
+def stamped(function: FunctionType) -> FunctionType:
+    """The same function with a digest of this folder's sources in its closure, which is part of numba's cache key.
+
+    By itself the cache notices changes in the function's own file, not in those of the functions that it calls.
+    """
+    code = function.__code__.replace(co_freevars=("sources",))
+    digest = CellType(hashlib.sha256(SOURCES).hexdigest())
+    return update_wrapper(FunctionType(code, function.__globals__, closure=(digest,)), function)

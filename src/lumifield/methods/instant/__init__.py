@@ -44,7 +44,7 @@ class Instant:
     """Networks in bfloat16 (auto: where a trial shows it to be faster)."""
     optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=2e-2, betas=(0.9, 0.99), eps=1e-15))
     """How parameters move."""
-    schedule: Schedule = field(default_factory=lambda: Schedule(kind="exponential", gamma=0.03, warmup_steps=20))
+    schedule: Schedule = field(default_factory=lambda: Schedule(kind="cosine", floor=0.02, warmup_steps=20))
     """How the learning rate falls."""
 
     def build(self, scene: Scene) -> InstantMethod:

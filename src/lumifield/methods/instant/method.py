@@ -23,7 +23,7 @@ from lumifield.fields.grid import FeatureGrid, geometric
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.instant import Instant
 
-LEAST_WEIGHT = 1e-4
+LEAST_WEIGHT = 1e-3
 CHUNK = 16384
 ROUND = 1024
 MOST_RAYS = 16384
