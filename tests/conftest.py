@@ -1,0 +1,36 @@
+"""Shared fixtures. Without a CUDA device Triton runs in its interpreter, which it decides when first imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Random numbers that are the same in every run."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that nobody has written holds NaN, or the lowest integer."""
+
+    def fill(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def filled(*args: object, **kwargs: object) -> Tensor:
+            memory = make(*args, **kwargs)
+            if memory.dtype == torch.bool:
+                return memory
+            return memory.fill_(torch.nan if memory.is_floating_point() else torch.iinfo(memory.dtype).min)
+
+        return filled
+
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, fill(getattr(owner, name)))
