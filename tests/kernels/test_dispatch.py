@@ -68,5 +68,4 @@ def test_operators_are_registered_soundly(fast: Backend, operator: str, generato
         "packed_weights": (points[:, 0].detach().requires_grad_(), offsets),
         "segment_sum": (points, offsets),
     }
-    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(getattr(torch.ops.lumifield, operator).default, arguments[operator], test_utils=checks)
+    torch.library.opcheck(getattr(torch.ops.lumifield, operator).default, arguments[operator])

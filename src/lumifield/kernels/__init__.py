@@ -138,6 +138,13 @@ def _grid_encode_backward(
     return points.new_empty(0) if d_points is None else d_points, d_table
 
 
+@_grid_encode_backward.register_fake
+def _(
+    gradient: Tensor, points: Tensor, table: Tensor, resolutions: list[int], offsets: list[int], with_points: bool
+) -> tuple[Tensor, Tensor]:
+    return points.new_empty(points.shape if with_points else 0), table.new_empty(table.shape)
+
+
 def _grid_encode_setup(ctx, inputs, output) -> None:
     points, table, ctx.resolutions, ctx.offsets = inputs
     ctx.save_for_backward(points, table)
@@ -168,6 +175,11 @@ def _packed_weights_backward(gradient: Tensor, thickness: Tensor, offsets: Tenso
     return _fast(thickness.device).packed_weights_backward(gradient, thickness, offsets)
 
 
+@_packed_weights_backward.register_fake
+def _(gradient: Tensor, thickness: Tensor, offsets: Tensor) -> Tensor:
+    return thickness.new_empty(thickness.shape)
+
+
 def _save_inputs(ctx, inputs, output) -> None:
     ctx.save_for_backward(*inputs)
 
@@ -192,6 +204,11 @@ def _(values: Tensor, offsets: Tensor) -> Tensor:
 @torch.library.custom_op("lumifield::segment_sum_backward", mutates_args=())
 def _segment_sum_backward(gradient: Tensor, offsets: Tensor, samples: int) -> Tensor:
     return _fast(gradient.device).segment_sum_backward(gradient, offsets, samples)
+
+
+@_segment_sum_backward.register_fake
+def _(gradient: Tensor, offsets: Tensor, samples: int) -> Tensor:
+    return gradient.new_empty(samples, gradient.shape[1])
 
 
 def _segment_sum_setup(ctx, inputs, output) -> None:

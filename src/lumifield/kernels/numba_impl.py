@@ -33,7 +33,8 @@ def _compiled(function: Callable[..., Any], parallel: bool = True) -> Callable[.
 def _corner_row(x, y, z, side, size, dense):
     if dense:
         return x + side * (y + side * z)
-    mixed = x ^ (y * PRIME_Y) ^ (z * PRIME_Z)
+    # numba multiplies in 64 bits: uncut, the upper halves would change the remainder.
+    mixed = x ^ np.uint32(y * PRIME_Y) ^ np.uint32(z * PRIME_Z)
     # A division costs as much as the rest of the corner; sizes are powers of two wherever a grid chooses them.
     return mixed & (size - np.uint32(1)) if size & (size - np.uint32(1)) == 0 else mixed % size
 
@@ -203,16 +204,17 @@ def _packed_weights(thickness, offsets, out):
 
 def _packed_weights_gradient(gradient, thickness, offsets, out):
     # dw_i/dtau_i = T_i e^-tau_i ; dw_j/dtau_i = -w_j for j > i: a sum of later gradient * weight runs backwards.
+    # The thickness before each sample waits in `out`: subtracted from the total it would drown in an opaque sample.
     for r in numba.prange(offsets.shape[0] - 1):
-        total = np.float32(0)
+        before = np.float32(0)
         for i in range(offsets[r], offsets[r + 1]):
-            total += thickness[i]
+            out[i] = before
+            before += thickness[i]
         later = np.float32(0)
         for i in range(offsets[r + 1] - 1, offsets[r] - 1, -1):
-            after = np.exp(-total)
-            total = max(total - thickness[i], np.float32(0))
-            out[i] = gradient[i] * after - later
-            later += gradient[i] * -np.expm1(-thickness[i]) * np.exp(-total)
+            left, through = np.exp(-out[i]), np.exp(-(out[i] + thickness[i]))
+            out[i] = gradient[i] * through - later
+            later += gradient[i] * -np.expm1(-thickness[i]) * left
 
 
 def _segment_sum(values, offsets, out):
