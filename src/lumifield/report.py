@@ -51,7 +51,8 @@ dt { color: var(--soft); } dd { margin: 0; }
 .view header { display: flex; justify-content: space-between; gap: 16px; margin-bottom: 8px; flex-wrap: wrap; }
 .view .pictures { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; }
 @media (max-width: 640px) { .view .pictures { grid-template-columns: repeat(2, 1fr); } }
-figure { margin: 0; } img { display: block; width: 100%; height: auto; border-radius: 5px; }
+figure { margin: 0; }
+img { display: block; width: 100%; height: auto; border-radius: 5px; outline: 1px solid var(--line); }
 .scores { font-variant-numeric: tabular-nums; }
 """
 
