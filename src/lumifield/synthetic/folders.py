@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from lumifield.core.errors import DataError
 
@@ -21,12 +21,12 @@ def fresh_folder(out: Path) -> Iterator[Path]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         found = "not empty" if out.is_dir() else "a file"
         raise DataError(out, "the output folder", found, "a new or empty folder", "name another one or empty it")
+    partial = out.parent / f".{out.name}.{uuid4().hex}.partial"
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+        partial.mkdir(parents=True)
         try:
             yield partial
-            settle(partial)
+            flush(partial)
             os.replace(partial, out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -36,11 +36,8 @@ def fresh_folder(out: Path) -> Iterator[Path]:
         raise DataError(out, "the output folder", found, "a folder that can be written", cure) from error
 
 
-def settle(folder: Path) -> None:
-    """Gives the folder the permissions of an ordinary new one and flushes all its files to the disk."""
-    mask = os.umask(0)
-    os.umask(mask)
-    folder.chmod(0o777 & ~mask)
+def flush(folder: Path) -> None:
+    """Sees that all files of the folder have reached the disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

@@ -12,22 +12,22 @@ from typing import Any
 import numba
 
 # Rounding may be reordered and fused; NaN and infinity keep their meaning.
-FAST = {"contract", "arcp", "nsz", "afn"}
+OPTIONS: dict[str, Any] = {"fastmath": {"contract", "arcp", "nsz", "afn"}, "error_model": "numpy"}
+WITHOUT_ENTRIES: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 SOURCES = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 
 
 def inner(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that compiled loops alone call: without the entries for Python and C, which take time to compile."""
-    return numba.njit(fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return numba.njit(**OPTIONS, **WITHOUT_ENTRIES)(function)
 
 
 def loop(function: FunctionType) -> Callable[..., Any]:
     """A parallel loop that Python calls, compiled once and kept on disk; once a process where no folder is writable."""
-    options = {"parallel": True, "fastmath": FAST, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(stamped(function))
+        return numba.njit(parallel=True, cache=True, **OPTIONS)(stamped(function))
     except RuntimeError:  # numba finds no place for its cache
-        return numba.njit(**options)(function)
+        return numba.njit(parallel=True, **OPTIONS)(function)
 
 
 def stamped(function: FunctionType) -> FunctionType:
@@ -37,4 +37,6 @@ def stamped(function: FunctionType) -> FunctionType:
     """
     code = function.__code__.replace(co_freevars=("sources",))
     digest = CellType(hashlib.sha256(SOURCES).hexdigest())
-    return update_wrapper(FunctionType(code, function.__globals__, closure=(digest,)), function)
+    same = FunctionType(code, function.__globals__, closure=(digest,))
+    update_wrapper(same, function)
+    return same

@@ -133,7 +133,7 @@ class Bowl:
 
 @dataclass(frozen=True)
 class Vase:
-    """A vessel turned about z with a belly and a neck, open at the top and hollow in the neck, its wall `wall` thick."""
+    """A vessel turned about z, open at the top and hollow in its neck, where the wall is `wall` thick."""
 
     radius: float
     swell: float

@@ -58,7 +58,7 @@ def write_blender(settings: StillLife, folder: Path, progress: Progress) -> None
 
 
 def write_multicam(settings: StillLife, folder: Path, progress: Progress) -> None:
-    """The pyramid of the Blender scene (mip-NeRF, section 4.2); the truth is that of each scale's own pixels."""
+    """The pyramid of the Blender scene, as mip-NeRF uses it; the truth is that of each scale's own pixels."""
     with tempfile.TemporaryDirectory() as flat:
         write_blender(replace(settings, truth=False), Path(flat), progress)
         build_pyramid(Path(flat), folder)

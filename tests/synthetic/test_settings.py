@@ -1,0 +1,37 @@
+"""The settings: light to import, and checked before anything is written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lumifield.core.errors import DataError
+from lumifield.synthetic import StillLife, write
+
+
+def test_the_settings_load_nothing_heavy():
+    program = (
+        "import sys, lumifield.synthetic; print([m for m in ('torch', 'numba', 'skimage', 'PIL') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 0}, "size is 0, expected a positive multiple of 4"),
+        ({"size": 30}, "size is 30, expected a positive multiple of 4"),
+        ({"size": 36, "format": "multicam"}, "size is 36, expected a positive multiple of 8"),
+        ({"train": 0}, "train is 0, expected at least 1"),
+        ({"test": -1}, "test is -1, expected at least 0"),
+        ({"samples": 0}, "samples is 0, expected at least 1"),
+    ],
+)
+def test_settings_that_make_no_scene_are_refused(tmp_path: Path, change: dict, message: str):
+    with pytest.raises(DataError, match=f"still life: {message}; choose"):
+        write(replace(StillLife(), **change), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,173 @@
+"""The path tracer against what light must do."""
+
+from __future__ import annotations
+
+from math import cos, pi, radians
+
+import numba
+import numpy as np
+import pytest
+
+from lumifield.synthetic import still_life, tracer, views
+from lumifield.synthetic.shapes import Box, Cylinder, Sphere
+from lumifield.synthetic.stage import Checker, Item, Light, Material, Plain, Stage, pack
+from lumifield.synthetic.textures import U64
+from lumifield.synthetic.tracer import encode, pair, picture, radiance
+from lumifield.synthetic.views import View, looking
+
+WHITE = (1.0, 1.0, 1.0)
+BLACK = (0.0, 0.0, 0.0)
+FURNACE = Light(sun=BLACK, zenith=WHITE, horizon=WHITE, ground=WHITE)
+VIEW = View(looking((0.5, -3.0, 1.5), (0.0, 0.0, 0.0)), 40.0, 32, 24)
+
+
+def plain(colour: tuple[float, float, float], coat: float = 0.0, metal: bool = False) -> Material:
+    return Material(Plain(colour), coat, metal)
+
+
+@pytest.mark.parametrize("shape", [Sphere(0.8), Box((0.6, 0.5, 0.4), 0.1), Cylinder(0.7, 0.3)])
+def test_in_a_white_furnace_a_matt_convex_thing_shows_its_albedo(shape):
+    stage = Stage((Item("one", shape, plain((0.2, 0.5, 0.9)), turn=(20, 30, 40)),), FURNACE)
+    image = radiance(pack(stage), VIEW, 4, 0)
+    met = image[..., 3] > 0
+    assert met.sum() > 100
+    assert image[met][:, :3] == pytest.approx(np.broadcast_to([0.2, 0.5, 0.9], (met.sum(), 3)))
+
+
+@pytest.mark.parametrize("material", [plain(WHITE, coat=0.05), plain(WHITE, metal=True)])
+def test_in_a_white_furnace_a_white_thing_under_any_coat_is_white(material):
+    image = radiance(pack(Stage((Item("ball", Sphere(0.8), material),), FURNACE)), VIEW, 4, 0)
+    assert image[image[..., 3] > 0][:, :3] == pytest.approx(1)
+
+
+def test_in_a_white_furnace_nothing_shines_brighter_than_white():
+    stage = Stage(still_life.objects(), FURNACE)
+    assert radiance(pack(stage), views.sphere(1, 0.3, 24)[0], 4, 0).max() <= 1 + 1e-9
+
+
+def lit_plate(radius: float) -> np.ndarray:
+    """A ball above a plate under a sun in the zenith: distance from the middle and radiance of the plate's pixels."""
+    light = Light((0.0, 0.0, 1.0), radius, (pi, pi, pi), BLACK, BLACK, BLACK)
+    plate = Item("plate", Cylinder(2.0, 0.05), plain((0.5, 0.5, 0.5)))
+    ball = Item("ball", Sphere(0.4), plain(BLACK), (0.0, 0.0, 1.05))
+    view = View(looking((0.0, -1.5, 1.0), (0.0, 0.0, 0.05)), 100.0, 101, 75)
+    image = radiance(pack(Stage((plate, ball), light)), view, 64, 0)
+    seen = tracer.truth(pack(Stage((plate, ball), light)), view)
+    points = view.c2w[:, 3] + view.rays() * np.where(np.isfinite(seen.depth), seen.depth, 0)[..., None]
+    on_plate = (seen.item == 1) & (seen.normal[..., 2] > 0.99)
+    distance = np.hypot(points[..., 0], points[..., 1])
+    return np.stack([distance[on_plate], image[on_plate][:, 0]])
+
+
+def test_a_small_sun_casts_a_hard_shadow_where_the_ball_stands_in_its_way():
+    distance, light = lit_plate(0.05)
+    assert light[distance < 0.37].max() == 0
+    assert light[(distance > 0.43) & (distance < 0.8)] == pytest.approx(0.5, rel=1e-5)
+    assert (distance < 0.37).sum() > 20
+
+
+def test_a_large_sun_casts_a_soft_shadow():
+    distance, light = lit_plate(10.0)
+    # The ball's rim is 1 above the plate: the half shadow reaches tan(10 deg) to both sides of its edge.
+    assert light[distance < 0.2].max() == 0
+    # The mean of the cosine over the disc is that of its rim and its middle.
+    assert light[(distance > 0.62) & (distance < 1.8)] == pytest.approx(0.5 * (1 + cos(radians(10))) / 2, rel=0.01)
+    edge = light[(distance > 0.38) & (distance < 0.42)]
+    assert 0.15 < edge.mean() < 0.35
+
+
+def test_a_mirror_shows_what_stands_before_it():
+    mirror = Item("mirror", Box((1.0, 0.05, 1.0)), plain(WHITE, metal=True), (0.0, 1.0, 0.0))
+    light = Light(sun=BLACK, zenith=WHITE, horizon=WHITE, ground=WHITE)
+    image = radiance(pack(Stage((mirror,), light)), View(looking((0.0, -2.0, 0.0), (0.0, 1.0, 0.0)), 20.0, 8, 8), 4, 0)
+    red = Item("red", Box((3.0, 0.05, 3.0)), plain((0.8, 0.0, 0.0)), (0.0, -3.0, 0.0))
+    with_red = radiance(
+        pack(Stage((mirror, red), light)), View(looking((0.0, -2.0, 0.0), (0.0, 1.0, 0.0)), 20.0, 8, 8), 4, 0
+    )
+    assert image[..., :3] == pytest.approx(1)
+    assert with_red[2:6, 2:6, 0].min() > 0.5
+    assert with_red[2:6, 2:6, 1:3].max() == 0
+
+
+def test_a_picture_does_not_depend_on_the_number_of_threads():
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("numba was started with one thread")
+    scene, before = pack(still_life.table()), numba.get_num_threads()
+    pictures = []
+    try:
+        for threads in (1, 2):
+            numba.set_num_threads(threads)
+            pictures.append(radiance(scene, views.sphere(3, 0.0, 32)[1], 4, 5))
+    finally:
+        numba.set_num_threads(before)
+    assert (pictures[0] == pictures[1]).all()
+
+
+def test_the_key_alone_changes_the_noise():
+    scene, view = pack(still_life.table()), views.sphere(3, 0.0, 24)[1]
+    first, again, other = (picture(scene, view, 2, key) for key in (1, 1, -2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_more_samples_come_closer_to_the_mean():
+    scene, view = pack(still_life.table()), views.sphere(3, 0.0, 16)[1]
+    mean = np.mean([radiance(scene, view, 256, 100 + key) for key in range(2)], 0)
+    inside = mean[..., 3] == 1
+    errors = [np.sqrt(np.square(radiance(scene, view, n, 1) - mean)[inside].mean()) for n in (4, 64)]
+    assert errors[1] < errors[0] / 3
+    bias = np.mean([radiance(scene, view, 2, key) for key in range(100)], 0) - mean
+    assert np.abs(bias[inside].mean(0)).max() < 2e-3
+
+
+def test_alpha_is_the_share_of_the_pixel_that_is_covered():
+    view = View(looking((0.0, -3.0, 0.0), (0.0, 0.0, 0.0)), 40.0, 41, 41)
+    image = radiance(pack(Stage((Item("ball", Sphere(1.0), plain(WHITE)),))), view, 64, 0)
+    # The cone that touches the ball cuts the picture in a disc of radius f tan(asin(1 / 3)).
+    assert image[..., 3].sum() == pytest.approx(pi * 40**2 / 8, rel=2e-3)
+    assert (image[image[..., 3] == 0] == 0).all()
+
+
+def test_windows_leave_nothing_out(monkeypatch):
+    stage = Stage((*still_life.table().items, Item("behind", Sphere(1.0), plain(WHITE), (0.0, -3.2, 0.4))))
+    for scene, view in ((pack(still_life.table()), views.sphere(5, 0.0, 32)[4]), (pack(stage), VIEW)):
+        quick = radiance(scene, view, 2, 3)
+        whole = np.tile([0, 0, view.width, view.height], (len(scene.items), 1))
+        with monkeypatch.context() as patch:
+            patch.setattr(tracer, "windows", lambda scene, view, whole=whole: whole)
+            assert (radiance(scene, view, 2, 3) == quick).all()
+
+
+def test_textures_show_both_colours_in_the_right_places():
+    board = Item("board", Box((1.0, 1.0, 0.1)), Material(Checker(WHITE, BLACK, 2.0)))
+    view = View(looking((0.0, -0.001, 3.0), (0.0, 0.0, 0.0)), 80.0, 40, 40)
+    image = radiance(pack(Stage((board,), FURNACE)), view, 1, 0)[..., 0]
+    points = view.c2w[:, 3] + view.rays() * tracer.truth(pack(Stage((board,))), view).depth[..., None]
+    inner = (np.abs(points[..., :2] * 2 - np.round(points[..., :2] * 2)) > 0.15).all(-1)
+    expected = 1 - np.floor(points[..., :2] * 2).sum(-1) % 2
+    assert image[inner] == pytest.approx(expected[inner])
+    assert 0 < expected[inner].mean() < 1
+
+
+@numba.njit
+def pairs(key, k, samples, out):
+    for sample in range(samples):
+        out[sample] = pair((key, sample, samples), k)
+
+
+@pytest.mark.parametrize("samples", [1, 24, 63, 100])
+@pytest.mark.parametrize("k", [0, 3, 10])
+def test_every_pair_of_dimensions_is_spread_evenly(samples: int, k: int):
+    numbers = np.empty((samples, 2))
+    pairs(U64(77), k, samples, numbers)
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    gaps = np.diff(np.sort(numbers[:, 0]))
+    assert gaps == pytest.approx(1 / samples)
+    assert np.diff(np.sort(numbers[:, 1]), append=np.sort(numbers[:, 1])[0] + 1).max() < 3 / samples
+
+
+def test_srgb_curve():
+    assert encode(np.array([-1.0, 0.0, 0.0031308, 0.5, 1.0, 7.0])) == pytest.approx(
+        [0, 0, 0.04045, 0.735357, 1, 1], abs=1e-5
+    )

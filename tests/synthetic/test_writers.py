@@ -1,0 +1,204 @@
+"""What the writers write, read back with PIL, numpy and json alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lumifield.core.errors import DataError
+from lumifield.synthetic import StillLife, still_life, views, write
+from lumifield.synthetic.mesh import probed
+from lumifield.synthetic.stage import Stage, pack
+
+SMALL = StillLife(size=32, train=3, val=1, test=2, samples=2)
+OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def blender(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("scenes") / "blender"
+    write(replace(SMALL, truth_train=True), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def llff(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("scenes") / "llff"
+    write(replace(SMALL, format="llff", train=9, val=1, test=1), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def multicam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("scenes") / "multicam"
+    write(replace(SMALL, format="multicam"), out)
+    return out
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def seen_points(truth: Path, c2w: np.ndarray, focal: float) -> tuple[np.ndarray, np.ndarray]:
+    """The points that the pixels' centres see by the depth file, from a 4x4 OpenGL matrix, and their items."""
+    depth, item = np.load(f"{truth}_depth.npy"), np.asarray(Image.open(f"{truth}_mask.png"))
+    height, width = depth.shape
+    row, column = np.nonzero(item)
+    local = np.stack([column + 0.5 - width / 2, height / 2 - row - 0.5, np.full(row.shape, -focal)], 1)
+    local /= np.linalg.norm(local, axis=1, keepdims=True)
+    return local @ c2w[:3, :3].T * depth[row, column, None] + c2w[:3, 3], item[row, column]
+
+
+def assert_on_items(points: np.ndarray, items: np.ndarray, stage: Stage) -> None:
+    for number in np.unique(items):
+        item = stage.items[number - 1]
+        local = np.ascontiguousarray((points[items == number] - item.centre) @ item.rotation())
+        assert np.abs(probed(pack(Stage((item,))).items, local)[0]).max() < 3e-6
+
+
+def blender_frames(folder: Path) -> list[tuple[str, np.ndarray, float]]:
+    frames = []
+    for split in ("train", "val", "test"):
+        content = json.loads((folder / f"transforms_{split}.json").read_text())
+        focal = 16 / np.tan(content["camera_angle_x"] / 2)
+        frames += [(f["file_path"], np.array(f["transform_matrix"]), focal) for f in content["frames"]]
+    return frames
+
+
+def test_blender_holds_the_poses_of_the_views(blender: Path):
+    frames = blender_frames(blender)
+    assert [name for name, _, _ in frames] == [
+        f"./{split}/r_{i}" for split, n in (("train", 3), ("val", 1), ("test", 2)) for i in range(n)
+    ]
+    expected = [*views.sphere(3, 0.0, 32), *views.sphere(1, 1.1, 32), *views.orbit(2, 0.0, 32)]
+    for (_, matrix, focal), view in zip(frames, expected, strict=True):
+        assert (matrix @ OPENGL)[:3] == pytest.approx(view.c2w)
+        assert matrix[3] == pytest.approx([0, 0, 0, 1])
+        assert focal == pytest.approx(view.focal)
+
+
+def test_blender_truth_lies_on_the_items_within_near_and_far(blender: Path):
+    for name, matrix, focal in blender_frames(blender):
+        points, items = seen_points(blender / "truth" / name, matrix, focal)
+        assert len(points) > 150
+        assert_on_items(points, items, still_life.table())
+        assert np.abs(points).max() < 1.2
+        depth = np.load(blender / "truth" / f"{name}_depth.npy")
+        assert depth.dtype == np.float32
+        assert 2 < depth.min() < depth[np.isfinite(depth)].max() < 6
+
+
+def test_blender_pictures_are_transparent_where_nothing_is(blender: Path):
+    for name, _, _ in blender_frames(blender):
+        pixels = np.asarray(Image.open(blender / f"{name}.png"))
+        item = np.asarray(Image.open(blender / "truth" / f"{name}_mask.png"))
+        normal = np.load(blender / "truth" / f"{name}_normal.npy")
+        assert pixels.shape == (32, 32, 4)
+        assert pixels.dtype == np.uint8
+        assert (item[pixels[..., 3] == 0] == 0).mean() > 0.97
+        assert (item[pixels[..., 3] == 255] > 0).mean() > 0.97
+        assert pixels[item > 0][:, :3].mean() > 60
+        assert np.linalg.norm(normal[item > 0], axis=-1) == pytest.approx(1, abs=1e-6)
+
+
+def test_items_are_named_and_meshed(blender: Path):
+    names = json.loads((blender / "truth" / "items.json").read_text())
+    assert names == [item.name for item in still_life.table().items]
+    assert (blender / "truth" / "mesh.ply").read_bytes().startswith(b"ply")
+
+
+def test_truth_is_written_as_the_settings_say(tmp_path: Path, llff: Path):
+    write(replace(SMALL, truth=False), tmp_path / "none")
+    write(SMALL, tmp_path / "some")
+    assert not (tmp_path / "none" / "truth").exists()
+    assert sorted(path.name for path in (tmp_path / "some" / "truth").iterdir()) == [
+        "items.json",
+        "mesh.ply",
+        "test",
+        "val",
+    ]
+    assert {path.name[:3] for path in (llff / "truth" / "images").iterdir()} == {"000", "008"}
+
+
+def test_the_same_settings_make_the_same_files_and_another_seed_others(tmp_path: Path):
+    plain = replace(SMALL, truth=False)
+    for name, kind in (("one", plain), ("two", plain), ("three", replace(plain, seed=-1))):
+        write(kind, tmp_path / name)
+    one, two, three = (files(tmp_path / name) for name in ("one", "two", "three"))
+    assert one == two
+    assert one.keys() == three.keys()
+    assert all(one[name] != three[name] for name in one)
+
+
+def test_progress_counts_the_pictures(tmp_path: Path):
+    seen = []
+    write(replace(SMALL, truth=False), tmp_path / "out", lambda done, total: seen.append((done, total)))
+    assert seen == [(i, 6) for i in range(1, 7)]
+
+
+@pytest.mark.parametrize("form", ["blender", "multicam", "llff"])
+def test_a_broken_attempt_leaves_nothing(tmp_path: Path, form):
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(replace(SMALL, format=form), tmp_path / "out", stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path):
+    (tmp_path / "mine").touch()
+    with pytest.raises(DataError, match="the output folder is not empty"):
+        write(SMALL, tmp_path)
+
+
+def test_llff_rows_are_those_of_the_format(llff: Path):
+    rows = np.load(llff / "poses_bounds.npy")
+    pictures = sorted((llff / "images").iterdir())
+    assert rows.shape == (11, 17)
+    assert rows.dtype == np.float64
+    assert len(pictures) == 11
+    for row, path, view in zip(rows, pictures, views.grid(11, 32), strict=True):
+        with Image.open(path) as image:
+            assert (image.mode, image.size) == ("RGB", (32, 24))
+        pose = row[:15].reshape(3, 5)
+        down, right, back, position, (height, width, focal) = pose.T
+        assert (height, width, focal) == pytest.approx((24, 32, view.focal))
+        assert np.cross(right, -down) == pytest.approx(back)
+        assert position == pytest.approx(view.c2w[:, 3])
+        assert -back @ (np.array(views.TARGET) - views.MIDDLE) > 0
+        assert down[2] < -0.9
+
+
+def test_llff_truth_lies_on_the_items_and_within_the_bounds(llff: Path):
+    rows = np.load(llff / "poses_bounds.npy")
+    for i in (0, 8):
+        down, right, back, position, (_, _, focal) = rows[i, :15].reshape(3, 5).T
+        c2w = np.stack([right, -down, back, position], 1)
+        points, items = seen_points(llff / "truth" / "images" / f"{i:03d}", c2w, focal)
+        assert len(points) == 32 * 24
+        assert_on_items(points, items, still_life.room())
+        depth = (points - position) @ -back
+        assert rows[i, 15:] == pytest.approx(np.percentile(depth, (0.1, 99.9)), rel=1e-5)
+        assert 0.5 < depth.min() < depth.max() < 10
+
+
+def test_multicam_truth_is_that_of_each_scale(multicam: Path):
+    metadata = json.loads((multicam / "metadata.json").read_text())
+    columns = metadata["test"]
+    assert len(columns["file_path"]) == 8
+    for row, path in enumerate(columns["file_path"]):
+        truth = multicam / "truth" / path.removesuffix(".png")
+        points, items = seen_points(truth, np.array(columns["cam2world"][row]), columns["focal"][row])
+        assert_on_items(points, items, still_life.table())
+        assert np.load(f"{truth}_depth.npy").shape == (columns["height"][row], columns["width"][row])
+
+
+def test_multicam_is_the_pyramid_of_the_blender_scene(multicam: Path, blender: Path):
+    finest = (multicam / "images_val" / "000_d0.png", blender / "val" / "r_0.png")
+    assert (np.asarray(Image.open(finest[0])) == np.asarray(Image.open(finest[1]))).all()
