@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lumifield import kernels
@@ -13,6 +15,9 @@ from lumifield.core.occupancy import Density, Occupancy
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
 from lumifield.core.space import Space
+
+
+PLACES = (0, 16, 64, 256, 1 << 30)
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,9 @@ class Packed:
         """Lengths of the intervals [units of the rays' space]."""
         return (self.t1 - self.t0) * rays.directions.norm(dim=-1)[self.ray]
 
-    def keep(self, kept: Bool[Tensor, "s"]) -> Packed:
-        """Only the intervals marked."""
-        before = torch.nn.functional.pad(kept.cumsum(0), (1, 0))
-        row = kept.nonzero()[:, 0]
-        return Packed(self.t0[row], self.t1[row], self.ray[row], before[self.offsets])
+    def rows(self, rows: Int[Tensor, "k"]) -> Packed:
+        """Only the intervals with these (rising) indices."""
+        return Packed(self.t0[rows], self.t1[rows], self.ray[rows], torch.searchsorted(rows, self.offsets))
 
 
 def march(rays: Rays, occupancy: Occupancy, space: Space, step: float, cone: float, draws: Draws | None) -> Packed:
@@ -68,8 +71,21 @@ def march(rays: Rays, occupancy: Occupancy, space: Space, step: float, cone: flo
 
 @torch.no_grad()
 def visible(packed: Packed, rays: Rays, density: Density, *, least: float) -> Packed:
-    """Only the intervals that contribute more than `least` to their pixel, by the density as it is now."""
-    if len(packed) == 0:
-        return packed
-    thickness = density(packed.points(rays)) * packed.widths(rays)
-    return packed.keep(kernels.packed_weights(thickness, packed.offsets) > least)
+    """Only the intervals that contribute more than `least` to their pixel, by the density as it is now.
+
+    Looks at the first intervals of every ray, then further along the rays that are not yet opaque.
+    """
+    place = torch.arange(len(packed), device=packed.ray.device) - packed.offsets[:-1][packed.ray]
+    kept = torch.zeros_like(place, dtype=torch.bool)
+    before = torch.zeros_like(rays.near)
+    for first, last in itertools.pairwise(PLACES):
+        open_rays = before < -math.log(least)
+        rows = ((place >= first) & (place < last) & open_rays[packed.ray]).nonzero()[:, 0]
+        if len(rows) == 0:
+            continue
+        part = packed.rows(rows)
+        thickness = density(part.points(rays)) * part.widths(rays)
+        weights = kernels.packed_weights(thickness, part.offsets) * torch.exp(-before)[part.ray]
+        kept[rows] = weights > least
+        before += kernels.segment_sum(thickness[:, None], part.offsets)[:, 0]
+    return packed.rows(kept.nonzero()[:, 0])

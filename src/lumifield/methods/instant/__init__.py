@@ -34,7 +34,7 @@ class Instant:
     """Steps between two looks at the occupancy."""
     step: float = 1.0
     """Distance between samples, in pixel widths at the scene."""
-    cone: float = 0.006
+    cone: float = 0.015
     """Growth of that distance with the distance from the camera, in unbounded scenes."""
     samples_per_step: int = 16384
     """Samples that a training step aims at; the number of rays follows."""

@@ -29,9 +29,10 @@ ROUND = 1024
 MOST_RAYS = 16384
 FIRST_RAYS = 1024
 NDC_STEPS = 256
+FINEST_LIMIT = 2048
 WARM_UP = 256
 LOG_THICKNESS_LIMIT = 10.0
-FIRST_THICKNESS = 0.1
+FIRST_THICKNESS_OF_MATTER, FIRST_THICKNESS_OF_SPACE = 0.1, 0.01
 
 
 class InstantMethod(Method):
@@ -46,10 +47,13 @@ class InstantMethod(Method):
         box = carved_box(scene) if carve else scene.box
         self.register_buffer("box", box.clone())
         self.contracted = scene.unbounded
+        self.open = scene.background == "none"
         pixel = footprint(scene)
-        self.step = 1 / NDC_STEPS if scene.ndc else pixel * settings.step
         self.cone = settings.cone if scene.unbounded else 0.0
-        finest = settings.finest or round(2 * self.space.diameter / pixel)
+        # Unbounded scenes are scaled to cameras at distance 1: nearer than half of that, steps stay the same.
+        narrow = self.cone / 2 if scene.unbounded else pixel * settings.step
+        self.step = 1 / NDC_STEPS if scene.ndc else narrow
+        finest = settings.finest or min(round(2 * self.space.diameter / pixel), FINEST_LIMIT)
         self.settings = replace(settings, finest=finest)
         self.grid = FeatureGrid(
             geometric(settings.coarsest, finest, settings.levels), settings.features, settings.log2_entries
@@ -113,8 +117,13 @@ class InstantMethod(Method):
         return self.to_density(torch.cat(raw)[: len(points)].float())
 
     def to_density(self, raw: Float[Tensor, "s"]) -> Float[Tensor, "s"]:
-        """exp(raw) times the density that makes one step a tenth opaque, where training sets out; bounded."""
-        return torch.exp(raw.clamp(max=LOG_THICKNESS_LIMIT)) * (FIRST_THICKNESS / self.step)
+        """exp(raw) times the density where training sets out; bounded.
+
+        Inside silhouettes most of space is matter, and a step starts a tenth opaque. In open space that would be a fog
+        before the first camera: there it starts a hundredth opaque.
+        """
+        first = FIRST_THICKNESS_OF_SPACE if self.open else FIRST_THICKNESS_OF_MATTER
+        return torch.exp(raw.clamp(max=LOG_THICKNESS_LIMIT)) * (first / self.step)
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Squared error of the colours."""
