@@ -33,7 +33,7 @@ lint: $(VENV)/.tested
 	$(VENV)/bin/lint-imports
 
 test: lint
-	$(VENV)/bin/pytest --quiet --durations=10
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest --quiet --numprocesses 2 --durations=10
 
 bench: setup
 	$(VENV)/bin/lumifield bench cpu

@@ -197,7 +197,6 @@ def _plain_scene(scene: Scene) -> dict[str, Any]:
 
 
 def _scene(plain: dict[str, Any]) -> Scene:
-    numbers = {name: torch.tensor(plain[name], dtype=torch.float32) for name in ("near", "far", "box")}
     n = len(plain["names"])
     cameras = Cameras(
         c2w=torch.tensor(plain["c2w"], dtype=torch.float32).reshape(n, 3, 4),
@@ -215,5 +214,7 @@ def _scene(plain: dict[str, Any]) -> Scene:
         background=plain["background"],
         unbounded=plain["unbounded"],
         ndc=None if ndc is None else Ndc(tuple(ndc["focal"]), tuple(ndc["size"]), ndc["plane"]),
-        **numbers,
+        near=torch.tensor(plain["near"], dtype=torch.float32),
+        far=torch.tensor(plain["far"], dtype=torch.float32),
+        box=torch.tensor(plain["box"], dtype=torch.float32),
     )

@@ -16,7 +16,6 @@ from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
 from lumifield.core.space import Space
 
-
 PLACES = (0, 16, 64, 256, 1 << 30)
 
 

@@ -73,9 +73,7 @@ def to_ndc(rays: Rays, ndc: Ndc) -> Rays:
     return Rays(origins, directions, rays.viewdirs, radius, zero, zero + 1, rays.image)
 
 
-def metric_depth(
-    t: Float[Tensor, "*r"], rays: Rays, ndc: Ndc | None
-) -> Float[Tensor, "*r"]:
+def metric_depth(t: Float[Tensor, "*r"], rays: Rays, ndc: Ndc | None) -> Float[Tensor, "*r"]:
     """Distance from the camera [scene units] of the point at `t`; undoes the NDC warp where there is one.
 
     `rays` are the rays before the warp (`to_ndc` has not been applied).
@@ -120,9 +118,7 @@ def picture_rays(
     """All rays of one picture, row by row from the top left."""
     width, height = cameras.size[index].tolist()
     device = cameras.c2w.device
-    row, column = torch.meshgrid(
-        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
-    )
+    row, column = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     pixel = torch.stack([column.reshape(-1), row.reshape(-1)], -1)
     camera = torch.full((width * height,), index, dtype=torch.int64, device=device)
     return camera_rays(cameras, camera, pixel, near, far, ndc)

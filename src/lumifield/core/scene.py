@@ -63,6 +63,13 @@ class Pictures:
         """Indices of the pixels that count (None: all do)."""
         return None if self.mask is None else self.mask.nonzero()[:, 0].int()
 
+    def only(self, rows: list[int]) -> Pictures:
+        """The photographs of these rows."""
+        spans = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
+        ends = torch.tensor([0, *(span.stop - span.start for span in spans)]).cumsum(0)
+        mask = None if self.mask is None else torch.cat([self.mask[span] for span in spans])
+        return Pictures(torch.cat([self.pixels[span] for span in spans]), ends, mask)
+
     def picture(self, index: int, size: tuple[int, int]) -> UInt8[Tensor, "h w c"]:
         """One photograph of `size` (width, height)."""
         rows = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
@@ -110,10 +117,11 @@ class Scene:
         return replace(self, **moved)
 
     def only(self, rows: list[int]) -> Scene:
-        """The cameras of these rows, without pictures."""
+        """The photographs of these rows."""
         names = tuple(self.names[row] for row in rows)
+        pictures = None if self.pictures is None else self.pictures.only(rows)
         moved = {"cameras": self.cameras[rows], "near": self.near[rows], "far": self.far[rows]}
-        return replace(self, names=names, pictures=None, **moved)
+        return replace(self, names=names, pictures=pictures, **moved)
 
     def without_pictures(self) -> Scene:
         """The cameras and the space alone."""

@@ -326,5 +326,5 @@ def segment_sum_backward(gradient: Tensor, offsets: Tensor, samples: int) -> Ten
 def cache_state() -> str:
     """Where compiled kernels are kept, and the threading layer, in words."""
     kept = "cached on disk" if encode_kernel.stats.cache_path else "compiled anew in each process"
-    layer = os.environ.get("NUMBA_THREADING_LAYER", numba.config.THREADING_LAYER)
+    layer = os.environ.get("NUMBA_THREADING_LAYER", "default")
     return f"{kept}, threading layer {layer}, {numba.get_num_threads()} threads"

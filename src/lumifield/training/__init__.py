@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+class TrainingError(RuntimeError):
+    """A training that cannot go on, in one sentence."""
+
+
 @dataclass(frozen=True)
 class Train:
     """How long and how carefully to train."""

@@ -71,7 +71,7 @@ class State:
 
 @dataclass(frozen=True)
 class Report:
-    """What one step found: its loss terms, colours predicted and true, rays and learning rate."""
+    """What one step found: its loss terms, rays and samples over all processes, this one's colours, the rate's factor."""
 
     losses: dict[str, float]
     predicted: torch.Tensor
@@ -101,7 +101,7 @@ def fit(
 ) -> State:
     """Trains `state.method` on batches until the budget is spent or a listener sets `state.stopped`."""
     state.method.train()
-    while not state.stopped and (fraction := shared(budget.fraction(state.step, state.clock.seconds))) < 1:
+    while (fraction := shared(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds))) < 1:
         factor = rate(schedule, fraction, state.step) * state.rate_factor
         state.optimiser.set_rate(factor)
         report = train_step(state, batch_of, factor, fraction, clip)
@@ -131,7 +131,7 @@ def train_step(
     samples = total(rendered.samples)
     method.after_step(state.step, rays * draws.world, samples)
     return Report(
-        {name: float(value.detach()) for name, value in losses.items()},
+        dict(zip(losses, mean(torch.stack(list(losses.values())).detach()), strict=True)),
         rendered.rgb.detach(),
         batch.rgb,
         rays * draws.world,
@@ -152,6 +152,14 @@ def average_gradients(method: Method, world: int) -> None:
         parameter.grad /= world
 
 
+def mean(values: torch.Tensor) -> list[float]:
+    """Values averaged over all processes."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+        values = values / dist.get_world_size()
+    return values.tolist()
+
+
 def total(count: int) -> int:
     """A count summed over all processes."""
     if not dist.is_initialized():
@@ -162,7 +170,7 @@ def total(count: int) -> int:
 
 
 def shared(fraction: float) -> float:
-    """The first process's clock, so that all stop at the same step."""
+    """The first process's number, so that all stop at the same step."""
     if not dist.is_initialized():
         return fraction
     value = torch.tensor(fraction, dtype=torch.float64)

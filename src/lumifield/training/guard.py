@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from lumifield.training.fit import Report, State
+from lumifield.training import TrainingError
+from lumifield.training.fit import Report, State, total
 
 log = logging.getLogger(__name__)
 
@@ -18,11 +19,11 @@ FLAT_STEPS = 200
 FLAT, LIVELY = 0.004, 0.04
 
 
-class CollapsedError(RuntimeError):
+class CollapsedError(TrainingError):
     """The method shows one colour everywhere and does not leave that state."""
 
 
-class DivergedError(RuntimeError):
+class DivergedError(TrainingError):
     """The numbers break again after every return to an earlier state."""
 
 
@@ -41,7 +42,8 @@ class Guard:
         if self._good is None or state.step % SNAPSHOT_EVERY == 0:
             self._snapshot(state)
         flat = spread(report.predicted) < FLAT and spread(report.truth) > LIVELY
-        self._flat = self._flat + 1 if flat else 0
+        lively = total(0 if flat else 1)
+        self._flat = 0 if lively else self._flat + 1
         if self._flat >= FLAT_STEPS:
             raise CollapsedError(f"every ray has shown one colour for {FLAT_STEPS} steps up to step {state.step}")
 

@@ -56,7 +56,7 @@ class Monitor:
     @property
     def train_psnr(self) -> float:
         """PSNR of the last training rays [dB]."""
-        return -10 * math.log10(max(self._error or 1.0, 1e-10))
+        return psnr(1.0 if self._error is None else self._error)
 
     def _line(self, state: State, report: Report) -> str:
         seconds = state.clock.seconds

@@ -55,7 +55,8 @@ def train(job: Job, *, resume: bool = False, console: Console | None = None) -> 
     """
     rank, world = join_processes()
     console = console if console is not None and rank == 0 else Console(quiet=True)
-    check_folder(job, resume)
+    if rank == 0:  # the others may find what the first has already begun to write
+        check_folder(job, resume)
     device = choose_device(job.train.device)
     scene = data.read(job.source, "train").to(device)
     clock = Clock()
@@ -72,7 +73,7 @@ def train(job: Job, *, resume: bool = False, console: Console | None = None) -> 
 
 def run_once(job: Job, state: State, scene: Scene, console: Console, *, resume: bool) -> None:
     """One start, from its first (or saved) step to its last checkpoint."""
-    history = restore(job.out, state) if resume else []
+    history = restore(job.out, state) if resume and (job.out / checkpoint.STATE).is_file() else []
     first = state.draws.rank == 0
     if first and not resume:
         checkpoint.start(job.out, state.method, job.method, job.source, job.train, all_cameras(job.source, scene))
@@ -145,8 +146,10 @@ def snapshot(state: State) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def restore(out: Path, state: State) -> list[dict[str, Any]]:
-    """Puts a saved state back; returns the validation history."""
+    """Puts a saved state back; returns the validation history. Raises `DataError` where its method had other settings."""
     file = out / checkpoint.STATE
+    saved = checkpoint.read_config(out)["method"]
+    refuse_other(out, to_plain(state.method.settings), saved)
     tensors, about = checkpoint.read_tensors(file)
     checkpoint.set_weights(state.method, checkpoint.part(tensors, "weights."), file)
     moments = checkpoint.part(tensors, "optimiser.")
@@ -223,11 +226,15 @@ def check_folder(job: Job, resume: bool) -> None:
     if kind_of(saved) != kind_of(job.method):
         cure = "resume with the method of the run"
         raise DataError(job.out, "method", kind_of(saved), f"{kind_of(job.method)} as asked", cure)
-    same = to_plain(replace(job.source, data=job.source.data.resolve()))
-    for key, value in same.items():
-        if config["source"].get(key) != value:
+    refuse_other(job.out, to_plain(replace(job.source, data=job.source.data.resolve())), config["source"])
+
+
+def refuse_other(out: Path, asked: dict[str, Any], saved: dict[str, Any]) -> None:
+    """Raises `DataError` where a run was begun with settings other than those asked for."""
+    for key, value in asked.items():
+        if saved.get(key) != value:
             cure = "resume with the settings of the run"
-            raise DataError(job.out, key, repr(config["source"].get(key)), f"{value!r} as asked", cure)
+            raise DataError(out, key, repr(saved.get(key)), f"{value!r} as asked", cure)
 
 
 def choose_device(asked: str) -> torch.device:
@@ -245,7 +252,7 @@ def join_processes() -> tuple[int, int]:
     """Rank and number of the processes that torchrun has started, joined; 0 and 1 without."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     return (dist.get_rank(), world) if world > 1 else (0, 1)

@@ -1,0 +1,27 @@
+"""Render one view of a run, with the distance to what it sees in world units.
+
+`render_view` needs the weights and the cameras of the run, not the photographs.
+"""
+
+from pathlib import Path
+
+import torch
+import tyro
+
+from lumifield.checkpoint import load
+from lumifield.core.images import quantile_range, to_uint8, write_npy, write_png
+from lumifield.methods.views import render_view
+
+
+def main(run: Path = Path("runs/example/run"), index: int = 0, out: Path = Path("runs/example/view")) -> None:
+    """Leaves colour and depth pictures and the raw depth in OUT."""
+    trained = load(run, device="cuda" if torch.cuda.is_available() else "cpu")
+    view = render_view(trained.method, trained.scenes["test"], index, device=trained.device)
+    write_png(out / "rgb.png", to_uint8(view.rgb))
+    write_png(out / "depth.png", view.depth_picture(*quantile_range(view.depth[view.solid])))
+    write_npy(out / "depth.npy", view.measured_depth)
+    print(f"{view.seconds:.2f} s, {float(view.solid.float().mean()):.0%} of the pixels meet matter, see {out}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

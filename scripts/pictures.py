@@ -1,0 +1,50 @@
+"""Makes the README's pictures in docs/pictures from the run that `make demo` leaves.
+
+Run `python scripts/pictures.py`. It writes orbit.gif (a round about the scene) and views.jpg (test views: photograph,
+rendering, error, depth), says how large they are, and fails where together they exceed one megabyte.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import tyro
+from PIL import Image
+
+from lumifield.checkpoint import Run, load
+from lumifield.core.files import replacing
+from lumifield.evaluate import compared, photographs
+from lumifield.methods.views import render_view
+from lumifield.render import path_cameras, render_path
+
+ORBIT_FRAMES, ORBIT_SIZE, ORBIT_FPS = 36, (200, 200), 12
+SHOWN = 3
+MOST_BYTES = 1_000_000
+
+
+def main(run: Path = Path("demo/run"), out: Path = Path("docs/pictures")) -> None:
+    """Makes the pictures of RUN in OUT."""
+    trained = load(run, device="cuda" if torch.cuda.is_available() else "cpu")
+    files = out / "orbit.gif", out / "views.jpg"
+    render_path(trained, path_cameras(trained, "orbit", ORBIT_FRAMES, ORBIT_SIZE), files[0], fps=ORBIT_FPS)
+    with replacing(files[1]) as temporary:
+        sheet(trained).save(temporary, format="jpeg", quality=88)
+    for file in files:
+        print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
+    if sum(file.stat().st_size for file in files) > MOST_BYTES:
+        raise SystemExit("too large together: lower ORBIT_FRAMES or ORBIT_SIZE")
+
+
+def sheet(run: Run) -> Image.Image:
+    """Evenly spread test views, one a row: truth, prediction, error and depth."""
+    scene = photographs(run, "test")
+    rows = []
+    for index in range(0, len(scene), max(len(scene) // SHOWN, 1))[:SHOWN]:
+        view = render_view(run.method, scene, index, device=run.device)
+        rows.append(torch.cat(list(compared(view, scene, index).values()), 1))
+    return Image.fromarray(torch.cat(rows).numpy())
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

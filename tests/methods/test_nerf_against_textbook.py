@@ -1,0 +1,77 @@
+"""`nerf` beside the textbook network of benchmarks/, which shares no code with it."""
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from lumifield.core.compositing import blend, mean_depth
+from lumifield.core.sampling import resample
+from lumifield.methods.base import Context
+from lumifield.methods.nerf import Nerf
+from lumifield.methods.nerf.method import NerfMethod
+from lumifield.optimising import Optimiser
+from scenes import ball
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    """benchmarks/nerf_against_textbook.py."""
+    spec = importlib.util.spec_from_file_location("nerf_against_textbook", BENCHMARKS / "nerf_against_textbook.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_same_parameters_show_the_same_picture_and_give_the_same_gradient(benchmark: ModuleType):
+    torch.manual_seed(0)
+    scene, textbook = ball(2), benchmark.textbook
+    network = textbook.Network()
+    torch.nn.init.constant_(network.density.bias, 0.5)
+    method = NerfMethod(Nerf(density="relu", bf16="off"), scene)
+    ours = [*method.coarse.trunk, method.coarse.density, method.coarse.feature, method.coarse.side]
+    theirs = [*network.first, *network.second, network.density, network.feature, network.side]
+    ours, theirs = [*ours, method.coarse.colour], [*theirs, network.colour]
+    for own, other in zip(ours, theirs, strict=True):
+        own.load_state_dict(other.state_dict())
+    rays = scene.rays(0)[slice(100, 140)]
+    z = textbook.coarse_points(40, 2.0, 6.0)
+    expected, weights, depth = textbook.render(network, rays.origins, rays.directions, z)
+    seen, rgb = method.see(method.coarse, rays, z, Context(torch.ones(3)))
+    found = blend(seen, rgb, torch.ones(3))
+    torch.testing.assert_close(seen, weights, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    mean, opacity = mean_depth(seen, z, rays.far)
+    torch.testing.assert_close(mean * opacity, depth, rtol=1e-4, atol=1e-4)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    for index, (own, other) in enumerate(zip(ours, theirs, strict=True)):
+        torch.testing.assert_close(own.weight.grad, other.weight.grad, rtol=1e-3, atol=1e-3, msg=f"layer {index}")
+
+
+def test_the_same_weights_are_resampled_at_the_same_points(benchmark: ModuleType):
+    z = torch.rand(5, 64, generator=torch.Generator().manual_seed(1)).sort(-1).values
+    weights = torch.rand(5, 64, generator=torch.Generator().manual_seed(2)) ** 6
+    expected = benchmark.textbook.further_points(z, weights, jitter=False)
+    further = resample(0.5 * (z[:, 1:] + z[:, :-1]), weights[:, 1:-1], 64, None)
+    torch.testing.assert_close(torch.cat([z, further], -1).sort(-1).values, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_nerf_learns_as_well_as_the_textbook(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(benchmark.textbook, "COARSE", 16)
+    monkeypatch.setattr(benchmark.textbook, "FURTHER", 16)
+    monkeypatch.setattr(benchmark.textbook, "LEARNING_RATE", 4e-3)
+    scene = ball(6)
+    settings = Nerf(samples=16, fine_samples=16, width=32, batch=96, bf16="off", optimiser=Optimiser(lr=4e-3))
+    settings = replace(settings, schedule=replace(settings.schedule, warmup_steps=10))
+    found = benchmark.compare(benchmark.Task(scene, scene.only([0, 3]), 80, settings))
+    assert found["nerf_psnr"] > 14
+    assert found["nerf_psnr"] > found["textbook_psnr"] - 0.3

@@ -1,0 +1,88 @@
+"""A shaded ball as photographs: small enough to be learned in seconds, on the disk or as a `Scene`."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from analytic import around
+from lumifield.core.images import to_uint8
+from lumifield.core.poses import from_opengl
+from lumifield.core.scene import Frame, Pictures, Scene
+from lumifield.data import Source
+from lumifield.methods import Instant, Nerf
+
+RADIUS = 0.8
+FOCAL_OF_WIDTH = 1.5
+
+INSTANT = Instant(
+    levels=4, log2_entries=12, hidden=16, coarsest=4, finest=32, occupancy_side=16, samples_per_step=1024, bf16="off"
+)
+NERF = Nerf(samples=8, fine_samples=8, width=16, depth=3, position_octaves=4, direction_octaves=2, batch=64, bf16="off")
+
+
+def ball(n: int = 8, size: int = 16) -> Scene:
+    """`n` views with alpha, from a ring of cameras about a ball coloured by its normals."""
+    cameras = around(n, (size, size))
+    cameras = replace(cameras, focal=torch.full((n, 2), FOCAL_OF_WIDTH * size))
+    scene = Scene(
+        cameras=cameras,
+        names=tuple(f"./view_{index}" for index in range(n)),
+        near=torch.full((n,), 2.0),
+        far=torch.full((n,), 6.0),
+        box=torch.tensor([[-1.5] * 3, [1.5] * 3]),
+        frame=Frame.identity(),
+        background="white",
+    )
+    pixels = torch.cat([photograph(scene, index).reshape(-1, 4) for index in range(n)])
+    return replace(scene, pictures=Pictures(pixels, torch.arange(n + 1) * size**2))
+
+
+def photograph(scene: Scene, index: int) -> Tensor:
+    """What one camera sees of the ball, uint8 with straight alpha; transparent pixels are black."""
+    rays = scene.rays(index)
+    b = (rays.origins * rays.directions).sum(-1)
+    inner = b**2 - (rays.origins**2).sum(-1) + RADIUS**2
+    hit = inner > 0
+    points = rays.origins + (-b - inner.clamp_min(0).sqrt())[:, None] * rays.directions
+    rgba = torch.cat([points / RADIUS * 0.4 + 0.5, torch.ones(len(rays), 1)], -1) * hit[:, None]
+    width, height = scene.size(index)
+    return to_uint8(rgba).reshape(height, width, 4)
+
+
+def written(root: Path, *, views: int = 8, size: int = 16, held_out: int = 2) -> Source:
+    """The ball in Blender's format; the val and test cameras stand between those of the train split."""
+    whole = ball(views * 2, size)
+    between = list(range(1, 2 * held_out, 2))
+    for split, rows in (("train", list(range(0, 2 * views, 2))), ("val", between), ("test", between)):
+        frames = []
+        for row in rows:
+            file = root / split / f"r_{row}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(photograph(whole, row).numpy()).save(file)
+            pose = [*from_opengl(whole.cameras.c2w[row]).tolist(), [0.0, 0.0, 0.0, 1.0]]
+            frames.append({"file_path": f"./{split}/r_{row}", "transform_matrix": pose})
+        content = {"camera_angle_x": 2 * math.atan(0.5 / FOCAL_OF_WIDTH), "frames": frames}
+        (root / f"transforms_{split}.json").write_text(json.dumps(content))
+    return Source(root)
+
+
+def cut_off(picture: Path) -> None:
+    """Keeps the first half of a file."""
+    content = picture.read_bytes()
+    picture.write_bytes(content[: len(content) // 2])
+
+
+def opaque(root: Path) -> None:
+    """Takes the alpha channel from every picture below a folder."""
+    for file in root.rglob("*.png"):
+        with Image.open(file) as picture:
+            pixels = np.asarray(picture)[..., :3]
+        Image.fromarray(np.ascontiguousarray(pixels)).save(file)

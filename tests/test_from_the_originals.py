@@ -1,0 +1,192 @@
+"""docs/from-the-originals.md: every row names an option of ours, and each of these options changes what comes out."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lumifield import cli
+from lumifield.synthetic import StillLife, write
+
+PAGE = Path(__file__).parents[1] / "docs" / "from-the-originals.md"
+
+# Every option of a training: what both runs are given, and what only one is.
+TRAINING = {
+    "--data": ("", "--data {other}"),
+    "--format": ("", "--format transforms"),
+    "--downscale": ("", "--downscale 2"),
+    "--layout": ("--data {llff}", "--layout inward"),
+    "--hold-out": ("--data {llff}", "--hold-out centre"),
+    "--samples": ("", "--samples 5"),
+    "--fine-samples": ("", "--fine-samples 5"),
+    "--disparity": ("", "--disparity"),
+    "--perturb": ("", "--perturb 0"),
+    "--noise": ("", "--noise 1"),
+    "--batch": ("", "--batch 17"),
+    "--steps": ("", "--steps 3"),
+    "--minutes": ("", "--minutes 1e-9"),
+    "--optimiser.kind": ("", "--optimiser.kind sgd"),
+    "--optimiser.lr": ("", "--optimiser.lr 1e-3"),
+    "--optimiser.momentum": ("--optimiser.kind sgd --steps 3", "--optimiser.momentum 0.5"),
+    "--optimiser.weight-decay": ("", "--optimiser.weight-decay 0.1"),
+    "--optimiser.eps": ("", "--optimiser.eps 1"),
+    "--schedule.kind": ("", "--schedule.kind cosine"),
+    "--schedule.milestones": ("--schedule.kind step", "--schedule.milestones 0.5"),
+    "--schedule.milestone-steps": ("--schedule.kind step", "--schedule.milestone-steps 1"),
+    "--schedule.gamma": ("", "--schedule.gamma 0.5"),
+    "--schedule.power": ("--schedule.kind poly", "--schedule.power 2"),
+    "--schedule.warmup-steps": ("", "--schedule.warmup-steps 2"),
+    "--schedule.warmup-factor": ("--schedule.warmup-steps 2", "--schedule.warmup-factor 0.5"),
+    "--position-octaves": ("", "--position-octaves 3"),
+    "--direction-octaves": ("", "--direction-octaves 3"),
+    "--depth": ("", "--depth 3"),
+    "--width": ("", "--width 10"),
+    "--density": ("", "--density relu"),
+    "--early-skip": ("", "--early-skip"),
+    "--ndc-viewdirs": ("--data {llff}", "--ndc-viewdirs"),
+    "--init": ("", "--init {run}"),
+    "--validate-every": ("--validation-views 1", "--validate-every 1"),
+    "--validation-views": ("--validation-views 1", "--validation-views 2"),
+    "--save-every": ("--validation-views 1", "--save-every 1"),
+}
+RENDERING = {
+    "--path": ("", "--path spheric"),
+    "--size": ("", "--size 8 6"),
+    "--out": ("", "--out {out}.gif"),
+    "--channels": ("", "--channels rgb,depth"),
+    "--depth-format": ("--depth-format npy", "--depth-format bytes"),
+    "--fps": ("--out {out}.gif", "--fps 10"),
+    "--view": ("", "--view 0"),
+    "--split": ("--view 0", "--split train"),
+}
+# Each of these has a test of its own below.
+SINGLE = {("train", "--out"), ("train", "--resume"), ("eval", "--split"), ("eval", "--data"), ("eval", "--last")}
+
+SMALL = (
+    "--steps 2 --batch 16 --width 8 --depth 4 --samples 4 --fine-samples 4 --position-octaves 2 --direction-octaves 2 "
+    "--schedule.warmup-steps 0 --validate-every 0 --validation-views 0 --bf16 off --device cpu"
+)
+
+
+def rows():
+    """The rows of the tables: there, here, note."""
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in cells if row[0] not in ("there", "---")]
+
+
+def named(cell):
+    """The options of a cell, each with its command."""
+    spans = [span.split() for span in re.findall(r"`([^`]+)`", cell)]
+    return {(span[0], word) for span in spans if span[0] != "torchrun" for word in span if word.startswith("--")}
+
+
+def lumifield(command, *parts, **places):
+    """Runs a command, with the places filled in."""
+    cli.main([*command.split(), *(word.format(**places) for part in parts for word in part.split())])
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Small scenes and a run."""
+    folder = tmp_path_factory.mktemp("places")
+    small = {"size": 16, "train": 8, "val": 2, "test": 2, "samples": 1, "truth": False}
+    write(StillLife(**small), folder / "blender")
+    write(StillLife(**small, seed=1), folder / "other")
+    write(StillLife(**small, format="llff"), folder / "llff")
+    found = {name: folder / name for name in ("blender", "other", "llff", "run")}
+    lumifield("train nerf", "--data {blender} --out {run}", SMALL, "--seed 7", **found)
+    return found
+
+
+def trained(out, places, *parts):
+    """What a training leaves: its weights, its validation and its steps."""
+    lumifield("train nerf", "--data {blender} --out {out}", SMALL, *parts, out=out, **places)
+    weights = load_file(out / "weights.safetensors")
+    log = {file.stem: json.loads(file.read_text()) for file in (out / "log").glob("*.json")}
+    history = [(look["step"], look["psnr"]) for look in log.get("history", [])]
+    return weights, history, log["summary"]["steps"]
+
+
+def same(a, b):
+    """Whether two trainings left the same."""
+    weights = a[0].keys() == b[0].keys() and all(torch.equal(a[0][name], b[0][name]) for name in a[0])
+    return weights and a[1:] == b[1:]
+
+
+def rendered(folder, places, *parts):
+    """The files that a rendering leaves."""
+    out = folder / "film"
+    lumifield("render {run}".format(**places), "--out {out} --frames 2 --size 8 8", *parts, out=out, **places)
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def psnrs(run, /, *parts, **places):
+    """The scores of each picture."""
+    lumifield(f"eval {run} --no-pictures", *parts, **places)
+    split = "train" if "--split train" in parts else "test"
+    return [picture["psnr"] for picture in json.loads((run / "eval" / split / "metrics.json").read_text())["per_image"]]
+
+
+def test_every_row_names_an_option_or_says_that_it_is_gone():
+    assert len(rows()) > 50
+    for there, here, note in rows():
+        if here == "gone":
+            assert note, there
+        elif here == "automatic":
+            assert there == "`--chunk`", there
+        elif not here.startswith("`torchrun"):
+            assert named(here), there
+
+
+def test_every_option_of_the_table_is_tried_here():
+    tried = {("train", flag) for flag in TRAINING} | {("render", flag) for flag in RENDERING} | SINGLE
+    assert set().union(*(named(here) for _, here, _ in rows())) == tried
+
+
+def test_the_same_options_leave_the_same(places, tmp_path):
+    assert same(trained(tmp_path / "a", places), trained(tmp_path / "b", places))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "d").mkdir()
+    assert rendered(tmp_path / "c", places) == rendered(tmp_path / "d", places)
+
+
+@pytest.mark.parametrize("flag", TRAINING)
+def test_an_option_of_train_changes_the_run(flag, places, tmp_path):
+    common, change = TRAINING[flag]
+    before = trained(tmp_path / "before", places, common)
+    assert not same(before, trained(tmp_path / "after", places, common, change))
+
+
+@pytest.mark.parametrize("flag", RENDERING)
+def test_an_option_of_render_changes_the_files(flag, places, tmp_path):
+    common, change = RENDERING[flag]
+    (tmp_path / "before").mkdir()
+    (tmp_path / "after").mkdir()
+    before = rendered(tmp_path / "before", places, common)
+    assert before != rendered(tmp_path / "after", places, common, change)
+
+
+def test_out_and_resume_of_train(places, tmp_path):
+    run = tmp_path / "a" / "run"
+    first = trained(run, places)
+    with pytest.raises(SystemExit, match="2"):
+        trained(run, places, "--steps 4")
+    later = trained(run, places, "--steps 4 --resume")
+    assert (first[2], later[2]) == (2, 4)
+
+
+def test_options_of_eval(places, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(places["run"], run)
+    base = psnrs(run)
+    assert psnrs(run, "--split train") != base
+    assert psnrs(run, "--data {other}", **places) != base
+    trained(tmp_path / "second", places, "--seed 8")
+    shutil.copy(tmp_path / "second" / "weights.safetensors", run)
+    assert psnrs(run) != base
+    assert psnrs(run, "--last") == base

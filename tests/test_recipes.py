@@ -1,0 +1,127 @@
+"""The recipes and the examples run: a few steps on a tiny scene."""
+
+import os
+import runpy
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import lumifield.training.run
+from lumifield import cli
+from lumifield.checkpoint import load
+from lumifield.optimising.optimisers import rate
+from lumifield.synthetic import StillLife, write
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.sh"))
+TINY = {
+    "nerf": "--steps 3 --batch 16 --width 8 --samples 4 --fine-samples 4 --downscale 1 --bf16 off --device cpu",
+    "instant": "--steps 3 --samples-per-step 512 --occupancy-side 16 --downscale 1 --bf16 off --device cpu",
+}
+STATED = {
+    "nerf_blender.sh": {
+        "samples": 64,
+        "fine_samples": 64,
+        "batch": 1024,
+        "noise": 0.0,
+        "steps": 250_000,
+        "downscale": 2,
+    },
+    "nerf_blender_paper.sh": {"fine_samples": 128, "batch": 4096, "noise": 0.0, "steps": 200_000, "downscale": 1},
+    "nerf_llff.sh": {"fine_samples": 64, "noise": 1.0, "steps": 106_000, "downscale": 8, "hold_out": "centre"},
+    "nerf_llff_paper.sh": {"fine_samples": 128, "noise": 1.0, "downscale": 4, "hold_out": "every-8th"},
+    "instant_lego.sh": {"minutes": 5.0, "downscale": 2},
+}
+
+# Learning rates by the part of the run that is over: halved after 2, 4 and 8 of 16 epochs, or 10 and 20 of 30.
+RATES = {
+    "nerf_blender.sh": {1 / 16: 5e-4, 2 / 16: 2.5e-4, 4 / 16: 1.25e-4, 8 / 16: 6.25e-5, 1.0: 6.25e-5},
+    "nerf_blender_paper.sh": {0.01: 5e-4 * 0.1**0.01, 0.5: 5e-4 * 0.1**0.5, 1.0: 5e-5},
+    "nerf_llff.sh": {9 / 30: 5e-4, 10 / 30: 2.5e-4, 19 / 30: 2.5e-4, 20 / 30: 1.25e-4, 1.0: 1.25e-4},
+    "nerf_llff_paper.sh": {0.5: 5e-4 * 0.1**0.5, 1.0: 5e-5},
+}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A tiny scene in each layout."""
+    folder = tmp_path_factory.mktemp("scenes")
+    small = {"size": 24, "train": 6, "val": 2, "test": 2, "samples": 1, "truth": False}
+    write(StillLife(**small), folder / "blender")
+    write(StillLife(**small, format="llff"), folder / "llff")
+    return {name: folder / name for name in ("blender", "llff")}
+
+
+def arguments(recipe, folder, *given):
+    """What a recipe calls `lumifield` with."""
+    program = folder / "bin" / "lumifield"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    environment = os.environ | {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([recipe, *given], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def job_of(tmp_path, monkeypatch):
+    """What a recipe as it stands would train."""
+    jobs = []
+    monkeypatch.setattr(lumifield.training.run, "train", lambda job, **_: jobs.append(job))
+
+    def job(recipe):
+        cli.main(arguments(ROOT / "recipes" / recipe, tmp_path, "data", "run"))
+        return jobs[-1]
+
+    return job
+
+
+def test_every_recipe_is_tried():
+    assert {recipe.name for recipe in RECIPES} == STATED.keys()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_a_recipe_trains(recipe, scenes, tmp_path):
+    method = recipe.name.split("_")[0]
+    scene = scenes["llff" if "llff" in recipe.name else "blender"]
+    cli.main(arguments(recipe, tmp_path, str(scene), str(tmp_path / "run"), *TINY[method].split()))
+    run = load(tmp_path / "run")
+    assert run.train["steps"] == 3
+    assert run.config["method"]["kind"] == method
+
+
+@pytest.mark.parametrize("recipe", STATED)
+def test_a_recipe_states_the_published_settings(recipe, job_of):
+    job = job_of(recipe)
+    found = vars(job.train) | vars(job.source) | vars(job.method)
+    assert {name: found[name] for name in STATED[recipe]} == STATED[recipe]
+
+
+@pytest.mark.parametrize("recipe", RATES)
+def test_the_rate_falls_as_published(recipe, job_of):
+    job = job_of(recipe)
+    for over, expected in RATES[recipe].items():
+        found = job.method.optimiser.lr * rate(job.method.schedule, over, round(over * job.train.steps))
+        assert found == pytest.approx(expected), over
+
+
+def test_examples(tmp_path, capsys):
+    def example(number):
+        (script,) = (ROOT / "examples").glob(f"{number:02d}_*.py")
+        return runpy.run_path(str(script))["main"]
+
+    example(1)(folder=tmp_path, size=16, steps=3)
+    example(2)(run=tmp_path / "run", out=tmp_path / "view")
+    example(3)(data=tmp_path / "still-life", rays=20, out=tmp_path / "rays.png")
+    example(4)(run=tmp_path / "run", frames=2, size=16)
+    left = (
+        "run/eval/test/report.html",
+        "view/rgb.png",
+        "view/depth.png",
+        "view/depth.npy",
+        "rays.png",
+        "run/dolly.mp4",
+    )
+    assert [name for name in left if not (tmp_path / name).is_file()] == []
+    assert len(list((ROOT / "examples").glob("*.py"))) == 4

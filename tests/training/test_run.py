@@ -1,0 +1,312 @@
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from lumifield import checkpoint, data
+from lumifield.core.errors import DataError
+from lumifield.methods import Instant
+from lumifield.optimising import Optimiser, Schedule
+from lumifield.training import Train, run
+from lumifield.training.fit import Budget
+from lumifield.training.guard import CollapsedError
+from lumifield.training.run import Job, budget_of, choose_device, train
+from scenes import INSTANT, NERF, ball, written
+
+STEPS, HALF = 12, 5
+METHODS = {
+    "instant": INSTANT,
+    "nerf": NERF,
+    "ranger": replace(NERF, optimiser=Optimiser(kind="ranger", lr=1e-2)),
+    "occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),
+}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("ball"))
+
+
+def saved(folder: Path) -> dict[str, torch.Tensor]:
+    """Everything that a run has saved of its last state."""
+    return checkpoint.read_tensors(folder / checkpoint.STATE)[0]
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+def command(source, out: Path, *options: str) -> list[str]:
+    tiny = [
+        "--levels",
+        "2",
+        "--log2-entries",
+        "8",
+        "--hidden",
+        "8",
+        "--occupancy-side",
+        "8",
+        "--samples-per-step",
+        "64",
+    ]
+    given = ["--data", str(source.data), "--out", str(out), *tiny, "--bf16", "off", *options]
+    return [sys.executable, "-m", "lumifield", "train", "instant", *given]
+
+
+def wait_for(file: Path, process: subprocess.Popen) -> None:
+    while not file.is_file():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(name, source, tmp_path):
+    method, whole = METHODS[name], Train(steps=STEPS, validate_every=4, save_every=HALF)
+    train(Job(method, source, whole, tmp_path / "whole"))
+    # Stopped in the middle of the same schedule, as Ctrl-C does.
+    stop_at(HALF, Job(method, source, whole, tmp_path / "parts"))
+    assert checkpoint.read_tensors(tmp_path / "parts" / checkpoint.STATE)[1]["step"] == HALF
+    train(Job(method, source, whole, tmp_path / "parts"), resume=True)
+    assert_same(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
+    best = [checkpoint.read_tensors(tmp_path / part / checkpoint.WEIGHTS)[0] for part in ("whole", "parts")]
+    assert_same(*best)
+    looks = [json.loads((tmp_path / part / "log/history.json").read_text()) for part in ("whole", "parts")]
+    assert [entry["step"] for entry in looks[0]] == [4, 5, 8, 10, 12]
+    assert [entry["psnr"] for entry in looks[0]] == [entry["psnr"] for entry in looks[1]]
+
+
+def stop_at(step: int, job: Job) -> None:
+    """A run that is interrupted after `step` steps."""
+    keep = run.Saver.__call__
+
+    def watched(self, state, report):
+        keep(self, state, report)
+        state.stopped = state.step == step
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.Saver, "__call__", watched)
+        train(job)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(source, tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        train(Job(INSTANT, source, Train(steps=20, seed=seed), tmp_path / name))
+    assert_same(saved(tmp_path / "a"), saved(tmp_path / "b"))
+    assert not torch.equal(saved(tmp_path / "a")["weights.grid.table"], saved(tmp_path / "c")["weights.grid.table"])
+
+
+def test_training_reads_the_train_split_alone(source, tmp_path):
+    alone = replace(source, data=tmp_path / "alone")
+    shutil.copytree(source.data, alone.data)
+    for split in ("val", "test"):
+        shutil.rmtree(alone.data / split)
+        (alone.data / f"transforms_{split}.json").unlink()
+    settings = Train(steps=STEPS, validate_every=3)
+    train(Job(INSTANT, source, settings, tmp_path / "with"))
+    train(Job(INSTANT, alone, settings, tmp_path / "without"))
+    assert_same(saved(tmp_path / "with"), saved(tmp_path / "without"))
+    assert (tmp_path / "without" / checkpoint.WEIGHTS).is_file()
+
+
+def test_no_picture_of_the_test_split_is_opened(source, tmp_path):
+    broken = replace(source, data=tmp_path / "broken")
+    shutil.copytree(source.data, broken.data)
+    for picture in (broken.data / "test").iterdir():
+        picture.unlink()
+    train(Job(INSTANT, broken, Train(steps=2), tmp_path / "run"))
+    assert set(checkpoint.load(tmp_path / "run").scenes) == {"train", "val"}
+
+
+def test_a_damaged_val_split_is_told_and_does_not_stop_the_training(source, tmp_path, capsys):
+    broken = replace(source, data=tmp_path / "broken")
+    shutil.copytree(source.data, broken.data)
+    (broken.data / "transforms_val.json").write_text("{")
+    train(Job(INSTANT, broken, Train(steps=2), tmp_path / "run"), console=Console(width=500))
+    assert re.search(r"no validation: .*transforms_val.json: content is no JSON", capsys.readouterr().out)
+
+
+def test_the_best_weights_are_kept_beside_the_last(source, tmp_path):
+    # A rate that rises until it destroys what was learned.
+    bad = replace(INSTANT, schedule=Schedule(warmup_steps=8, warmup_factor=1e-4))
+    bad = replace(bad, optimiser=replace(bad.optimiser, lr=5.0))
+    train(Job(INSTANT, source, Train(steps=40, validate_every=0), tmp_path / "good"))
+    train(Job(bad, source, Train(steps=9, validate_every=1, init=tmp_path / "good"), tmp_path / "run"))
+    history = json.loads((tmp_path / "run/log/history.json").read_text())
+    best = max(history, key=lambda entry: entry["psnr"])
+    assert best["step"] < 9
+    views = data.read(source, "val")
+    method = checkpoint.load(tmp_path / "run").method
+    assert mean_psnr(method, views) == pytest.approx(best["psnr"], abs=1e-9)
+    assert mean_psnr(checkpoint.load(tmp_path / "run", "last").method, views) == pytest.approx(history[-1]["psnr"])
+
+
+def mean_psnr(method, views) -> float:
+    from lumifield.core.images import mean_squared_error, psnr
+    from lumifield.methods.views import render_view
+
+    seen = [render_view(method, views, i, device=torch.device("cpu")).rgb.clamp(0, 1) for i in range(len(views))]
+    return sum(psnr(mean_squared_error(rgb, views.truth(i))) for i, rgb in enumerate(seen)) / len(seen)
+
+
+def test_init_carries_the_parameters_over(source, tmp_path):
+    train(Job(NERF, source, Train(steps=3), tmp_path / "first"))
+    still = replace(NERF, optimiser=Optimiser(kind="sgd", lr=0.0))
+    train(Job(still, source, Train(steps=1, seed=9, init=tmp_path / "first"), tmp_path / "second"))
+    first, second = (checkpoint.load(tmp_path / name, "last").method.state_dict() for name in ("first", "second"))
+    assert_same(first, second)
+
+
+def test_init_from_a_run_of_another_method_is_refused(source, tmp_path):
+    train(Job(NERF, source, Train(steps=1), tmp_path / "first"))
+    with pytest.raises(DataError, match="parameters is of other names or shapes, expected some that fit the method"):
+        train(Job(INSTANT, source, Train(steps=1, init=tmp_path / "first"), tmp_path / "second"))
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(source, tmp_path):
+    train(Job(NERF, source, Train(steps=1), tmp_path / "run"))
+    before = (tmp_path / "run" / checkpoint.STATE).read_bytes()
+    with pytest.raises(DataError, match="run folder is taken by a run, expected a new folder"):
+        train(Job(NERF, source, Train(steps=2), tmp_path / "run"))
+    assert (tmp_path / "run" / checkpoint.STATE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "message"),
+    [
+        (INSTANT, {}, "method is nerf, expected instant as asked; resume with the method of the run"),
+        (NERF, {"downscale": 2}, "downscale is 1, expected 2 as asked; resume with the settings of the run"),
+        (replace(NERF, width=8), {}, "width is 16, expected 8 as asked; resume with the settings of the run"),
+    ],
+)
+def test_a_resumption_with_other_settings_is_refused(method, changes, message, source, tmp_path):
+    train(Job(NERF, source, Train(steps=1), tmp_path / "run"))
+    with pytest.raises(DataError, match=re.escape(message)):
+        train(Job(method, replace(source, **changes), Train(steps=2), tmp_path / "run"), resume=True)
+
+
+def test_a_resumption_without_a_run_is_refused(source, tmp_path):
+    with pytest.raises(DataError, match=r"run folder is without config.json, expected the folder of a run"):
+        train(Job(NERF, source, Train(steps=2), tmp_path / "run"), resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_from_the_beginning(source, tmp_path):
+    train(Job(NERF, source, Train(steps=4), tmp_path / "whole"))
+    train(Job(NERF, source, Train(steps=4), tmp_path / "run"))
+    (tmp_path / "run" / checkpoint.STATE).unlink()
+    train(Job(NERF, source, Train(steps=4), tmp_path / "run"), resume=True)
+    assert_same(saved(tmp_path / "whole"), saved(tmp_path / "run"))
+
+
+def test_a_collapsed_start_is_told_and_begins_again_with_the_next_seed(source, tmp_path, monkeypatch, caplog):
+    seeds = []
+
+    class Fragile(run.Guard):
+        def __call__(self, state, report):
+            if not seeds:
+                seeds.append(state.draws.generator.initial_seed())
+                raise CollapsedError("every ray has shown one colour for 200 steps up to step 201")
+            seeds.append(state.draws.generator.initial_seed())
+
+    monkeypatch.setattr(run, "Guard", Fragile)
+    with caplog.at_level(logging.WARNING):
+        train(Job(NERF, source, Train(steps=2, seed=5), tmp_path / "run"))
+    assert seeds == [5, 6, 6]
+    assert "one colour for 200 steps up to step 201: starting again with seed 6" in caplog.text
+    train(Job(NERF, source, Train(steps=2, seed=6), tmp_path / "other"))
+    assert_same(saved(tmp_path / "run"), saved(tmp_path / "other"))
+
+
+def test_three_collapsed_starts_are_an_error(source, tmp_path, monkeypatch):
+    class Dead(run.Guard):
+        def __call__(self, state, report):
+            raise CollapsedError("flat")
+
+    monkeypatch.setattr(run, "Guard", Dead)
+    with pytest.raises(CollapsedError, match="3 starts with different seeds have shown one colour everywhere"):
+        train(Job(NERF, source, Train(steps=2), tmp_path / "run"))
+
+
+def test_a_run_has_a_length():
+    assert budget_of(Train()) == Budget(seconds=300.0)
+    assert budget_of(Train(steps=7)) == Budget(7)
+    assert budget_of(Train(minutes=0.5)) == Budget(seconds=30.0)
+    assert budget_of(Train(steps=7, minutes=0.5)) == Budget(7, 30.0)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    assert choose_device("cpu") == torch.device("cpu")
+    for name in ("gpu", "cuda:99"):
+        with pytest.raises(DataError, match=f"--device: device is '{name}', expected one that torch can use here"):
+            choose_device(name)
+
+
+def test_a_run_by_the_clock_ends_by_the_clock(source, tmp_path):
+    train(Job(NERF, source, Train(minutes=0.005), tmp_path / "run"))
+    summary = json.loads((tmp_path / "run/log/summary.json").read_text())
+    assert summary["steps"] >= 1
+    assert summary["seconds"] >= 0.3
+
+
+def test_the_console_says_how_it_went(source, tmp_path, capsys):
+    train(Job(NERF, source, Train(steps=3), tmp_path / "run"), console=Console(width=300))
+    said = capsys.readouterr().out
+    assert re.search(r"step +1 +psnr +\d+\.\d+ dB +[\d,]+ rays/s", said)
+    assert re.search(r"step 3: validation psnr \d+\.\d+ dB after \d+ s", said)
+    assert re.search(rf"3 steps, [\d,]+ rays/s, saved in {tmp_path / 'run'}", said)
+
+
+def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
+    out = tmp_path / "run"
+    started = command(source, out, "--steps", "1000000", "--save-every", "1", "--validate-every", "0")
+    process = subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(out / checkpoint.STATE, process)
+    process.send_signal(signal.SIGINT)
+    said, complaints = process.communicate(timeout=60)
+    assert process.returncode == 0, complaints
+    assert "Traceback" not in complaints
+    _, about = checkpoint.read_tensors(out / checkpoint.STATE)
+    assert f"{about['step']} steps, " in said
+    assert json.loads((out / checkpoint.SUMMARY).read_text())["steps"] == about["step"]
+    assert checkpoint.load(out).method.rays_per_step() > 0
+    assert not [path for path in out.rglob(".*") if path.is_file()]
+
+
+def test_a_killed_run_has_whole_files_and_goes_on_from_its_last_checkpoint(source, tmp_path):
+    out = tmp_path / "run"
+    started = command(source, out, "--steps", "1000000", "--save-every", "1", "--validate-every", "1")
+    process = subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(out / checkpoint.STATE, process)
+    # It saves all the time: some of these moments fall into the middle of a file.
+    for moment in (0.0, 0.05, 0.03):
+        time.sleep(moment)
+        for file in (checkpoint.STATE, checkpoint.WEIGHTS):
+            checkpoint.read_tensors(out / file)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(60)
+    last = checkpoint.read_tensors(out / checkpoint.STATE)[1]
+    assert json.loads((out / checkpoint.SUMMARY).read_text())["steps"] - last["step"] in (0, 1)
+    config = checkpoint.read_config(out)
+    method = checkpoint.method_settings(config, out)
+    assert isinstance(method, Instant)
+    train(Job(method, source, Train(steps=last["step"] + 1), out), resume=True)
+    assert checkpoint.read_tensors(out / checkpoint.STATE)[1]["step"] == last["step"] + 1
+
+
+def test_scene_and_files_agree(source):
+    there, meant = data.read(source, "train"), ball(16)
+    assert torch.equal(there.cameras.c2w, meant.cameras.c2w[::2])
+    assert torch.equal(there.truth(3), meant.truth(6))
