@@ -194,7 +194,8 @@ def markdown(result: dict[str, Any]) -> str:
     """The comparison as a table."""
     lines = [
         f"Machine: {result['machine']}. Commit: {result['commit']}. Data: {result['data']}, pictures at "
-        f"1/{result['downscale']}; rays uniform over all training pixels; PSNR over {VALIDATION_VIEWS} validation views.",
+        f"1/{result['downscale']}; rays uniform over all training pixels; PSNR over {VALIDATION_VIEWS} validation "
+        "views.",
         "",
         "| method | s / step | rays / s | times the textbook | " + " | ".join(f"s to {t:g} dB" for t in TARGETS) + " |",
         "| --- " * (4 + len(TARGETS)) + "|",

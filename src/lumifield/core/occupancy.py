@@ -65,7 +65,7 @@ class Occupancy(nn.Module):
 
 
 def carved_box(scene: Scene, side: int = 64) -> Float[Tensor, "2 3"]:
-    """The smallest box round what silhouettes leave of the region of interest, one cell wider; all of it without any."""
+    """The smallest box round what silhouettes leave of the region of interest, one cell wider."""
     pictures = scene.pictures
     if pictures is None or pictures.pixels.shape[-1] < 4 or scene.unbounded:
         return scene.box

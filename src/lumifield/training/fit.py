@@ -71,7 +71,7 @@ class State:
 
 @dataclass(frozen=True)
 class Report:
-    """What one step found: its loss terms, rays and samples over all processes, this one's colours, the rate's factor."""
+    """What one step found: loss terms, rays and samples over all processes, this one's colours, the rate's factor."""
 
     losses: dict[str, float]
     predicted: torch.Tensor

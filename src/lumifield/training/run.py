@@ -146,7 +146,7 @@ def snapshot(state: State) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def restore(out: Path, state: State) -> list[dict[str, Any]]:
-    """Puts a saved state back; returns the validation history. Raises `DataError` where its method had other settings."""
+    """Puts a saved state back; returns the history. Raises `DataError` where its method had other settings."""
     file = out / checkpoint.STATE
     saved = checkpoint.read_config(out)["method"]
     refuse_other(out, to_plain(state.method.settings), saved)
