@@ -110,7 +110,7 @@ def method_settings(config: dict[str, Any], file: Path) -> Settings:
     """The method's settings in a run's config."""
     plain = dict(config.get("method") or {})
     kind = plain.pop("kind", None)
-    if kind not in METHODS:
+    if kind not in tuple(METHODS):
         raise DataError(file, "method kind", repr(kind), f"one of {', '.join(METHODS)}", "correct it")
     return from_plain(METHODS[kind], plain, file)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,11 @@ import tyro
 from tyro.conf import CascadeSubcommandArgs, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from lumifield.core.errors import DataError
-from lumifield.core.settings import from_plain, read_json
+from lumifield.core.settings import from_plain, mapping, read_json
 from lumifield.data import Source
 from lumifield.methods import METHODS, Instant, Nerf
 from lumifield.synthetic import StillLife
-from lumifield.training import Train
+from lumifield.training import Train, TrainingError
 
 MethodChoice = Annotated[
     Annotated[Instant, subcommand("instant")] | Annotated[Nerf, subcommand("nerf")], OmitSubcommandPrefixes
@@ -38,7 +39,7 @@ class TrainCommand:
     config: Path | None = None
     """A run's config.json or a recipe: settings that the command line does not give."""
     resume: bool = False
-    """Go on where the run in --out was stopped."""
+    """Go on where the run in --out was stopped, with its settings."""
 
     def run(self) -> None:
         """Trains."""
@@ -209,6 +210,8 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command; a mistake of the user's ends it with one sentence and exit code 2."""
     given = sys.argv[1:] if arguments is None else arguments
+    # Threads that spin while they wait make a busy machine many times slower; torch reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         default = _from_config(given)
@@ -217,6 +220,9 @@ def main(arguments: list[str] | None = None) -> None:
     except DataError as error:
         print(f"lumifield: {error}", file=sys.stderr)
         sys.exit(2)
+    except TrainingError as error:
+        print(f"lumifield: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("lumifield: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -248,24 +254,43 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _from_config(given: list[str]) -> Any:
-    """The train command that `--config FILE` describes, for the command line to change; missing without one."""
-    if given[:1] != ["train"] or "--config" not in given[:-1]:
+    """The train command that `--config FILE`, or else the run to resume, describes; missing without one."""
+    if given[:1] != ["train"]:
         return tyro.MISSING
-    file = Path(given[given.index("--config") + 1])
-    plain = read_json(file)
+    named, out = _value(given, "--config"), _value(given, "--out")
+    if named is not None:
+        return _described(Path(named))
+    resumed = Path(out) / "config.json" if out is not None and "--resume" in given else None
+    return _described(resumed) if resumed is not None and resumed.is_file() else tyro.MISSING
+
+
+def _value(given: list[str], option: str) -> str | None:
+    """What the command line gives for an option, in one word or in two."""
+    for word, following in zip(given, [*given[1:], None], strict=True):
+        if word == option:
+            return following
+        if word.startswith(f"{option}="):
+            return word.removeprefix(f"{option}=")
+    return None
+
+
+def _described(file: Path) -> TrainCommand:
+    """The train command that a run's config.json or a recipe describes."""
+    plain = mapping(read_json(file), file, "content")
     known = ("format", "lumifield", "method", "source", "train")
     for key in plain:
         if key not in known:
             raise DataError(file, "key", repr(key), f"one of {', '.join(known)}", "remove or correct it")
-    method = dict(plain.get("method") or {"kind": "instant"})
-    kind = method.pop("kind", None)
-    if kind not in METHODS:
+    method = dict(mapping(plain.get("method", {}), file, "method"))
+    kind = method.pop("kind", "instant")
+    if kind not in tuple(METHODS):
         raise DataError(file, "method kind", repr(kind), f"one of {', '.join(METHODS)}", "correct it")
-    source = plain.get("source") or {}
+    source = mapping(plain.get("source", {}), file, "source")
+    read = from_plain(Source, {"data": "."} | source, file)
     return TrainCommand(
-        source=from_plain(Source, source, file) if "data" in source else Source(tyro.MISSING, **source),
+        source=read if "data" in source else replace(read, data=tyro.MISSING),
         out=tyro.MISSING,
         method=from_plain(METHODS[kind], method, file),
-        train=from_plain(Train, plain.get("train") or {}, file),
+        train=from_plain(Train, plain.get("train", {}), file),
         config=file,
     )

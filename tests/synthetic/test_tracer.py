@@ -45,35 +45,62 @@ def test_in_a_white_furnace_nothing_shines_brighter_than_white():
     assert radiance(pack(stage), views.sphere(1, 0.3, 24)[0], 4, 0).max() <= 1 + 1e-9
 
 
-def lit_plate(radius: float) -> np.ndarray:
-    """A ball above a plate under a sun in the zenith: distance from the middle and radiance of the plate's pixels."""
+def lit_plate(radius: float, height: float) -> np.ndarray:
+    """A ball over a plate under a sun in the zenith: distance from the middle and radiance of the plate's pixels."""
     light = Light((0.0, 0.0, 1.0), radius, (pi, pi, pi), BLACK, BLACK, BLACK)
     plate = Item("plate", Cylinder(2.0, 0.05), plain((0.5, 0.5, 0.5)))
-    ball = Item("ball", Sphere(0.4), plain(BLACK), (0.0, 0.0, 1.05))
+    ball = Item("ball", Sphere(0.4), plain(BLACK), (0.0, 0.0, height))
     view = View(looking((0.0, -1.5, 1.0), (0.0, 0.0, 0.05)), 100.0, 101, 75)
     image = radiance(pack(Stage((plate, ball), light)), view, 64, 0)
     seen = tracer.truth(pack(Stage((plate, ball), light)), view)
     points = view.c2w[:, 3] + view.rays() * np.where(np.isfinite(seen.depth), seen.depth, 0)[..., None]
-    on_plate = (seen.item == 1) & (seen.normal[..., 2] > 0.99)
+    # Behind the middle the ball cuts pixels in two.
+    on_plate = (seen.item == 1) & (seen.normal[..., 2] > 0.99) & (points[..., 1] < -0.15)
     distance = np.hypot(points[..., 0], points[..., 1])
     return np.stack([distance[on_plate], image[on_plate][:, 0]])
 
 
 def test_a_small_sun_casts_a_hard_shadow_where_the_ball_stands_in_its_way():
-    distance, light = lit_plate(0.05)
+    distance, light = lit_plate(0.05, 0.5)
     assert light[distance < 0.37].max() == 0
     assert light[(distance > 0.43) & (distance < 0.8)] == pytest.approx(0.5, rel=1e-5)
     assert (distance < 0.37).sum() > 20
 
 
 def test_a_large_sun_casts_a_soft_shadow():
-    distance, light = lit_plate(10.0)
+    distance, light = lit_plate(10.0, 1.05)
     # The ball's rim is 1 above the plate: the half shadow reaches tan(10 deg) to both sides of its edge.
     assert light[distance < 0.2].max() == 0
     # The mean of the cosine over the disc is that of its rim and its middle.
     assert light[(distance > 0.62) & (distance < 1.8)] == pytest.approx(0.5 * (1 + cos(radians(10))) / 2, rel=0.01)
     edge = light[(distance > 0.38) & (distance < 0.42)]
     assert 0.15 < edge.mean() < 0.35
+
+
+def overhead(material: Material, light: Light) -> np.ndarray:
+    """Radiance of a level plate straight from above."""
+    view = View(looking((0.0, -1e-6, 3.0), (0.0, 0.0, 0.0)), 400.0, 8, 8)
+    return radiance(pack(Stage((Item("plate", Box((1.0, 1.0, 0.1)), material),), light)), view, 256, 0)[..., 0]
+
+
+def test_a_low_sun_lights_by_its_cosine():
+    light = Light((np.sqrt(3.0), 0.0, 1.0), 0.5, (pi, pi, pi), BLACK, BLACK, BLACK)
+    assert overhead(plain((0.6, 0.6, 0.6)), light) == pytest.approx(0.6 / 2, rel=1e-3)
+
+
+def test_a_sky_lights_by_the_cosine_of_each_of_its_parts():
+    # Radiance sqrt(z): its mean, weighed by the cosine, is 2 int_0^1 z^(3/2) dz = 4/5.
+    light = Light(sun=BLACK, zenith=WHITE, horizon=BLACK, ground=BLACK)
+    assert overhead(plain((0.6, 0.6, 0.6)), light).mean() == pytest.approx(0.6 * 4 / 5, rel=1e-3)
+
+
+def test_a_coat_throws_back_its_share_of_the_sun():
+    # A disc of radius r that gives E has the radiance E / (pi sin^2 r).
+    light = Light((0.0, 0.0, 1.0), 10.0, (0.3, 0.3, 0.3), BLACK, BLACK, BLACK)
+    disc = 0.3 / (pi * np.sin(radians(10)) ** 2)
+    assert overhead(plain(BLACK, coat=0.05), light) == pytest.approx(0.05 * disc, rel=1e-5)
+    aside = Light((1.0, 0.0, 1.0), 10.0, (0.3, 0.3, 0.3), BLACK, BLACK, BLACK)
+    assert overhead(plain(BLACK, coat=0.05), aside).max() == 0
 
 
 def test_a_mirror_shows_what_stands_before_it():
@@ -130,7 +157,11 @@ def test_alpha_is_the_share_of_the_pixel_that_is_covered():
 
 def test_windows_leave_nothing_out(monkeypatch):
     stage = Stage((*still_life.table().items, Item("behind", Sphere(1.0), plain(WHITE), (0.0, -3.2, 0.4))))
-    for scene, view in ((pack(still_life.table()), views.sphere(5, 0.0, 32)[4]), (pack(stage), VIEW)):
+    # A wall that comes from behind on the left and is seen on the right alone.
+    wall = Stage((Item("wall", Box((10.0, 0.125, 1.0)), plain(WHITE), (0.0, -0.75, 0.0)),))
+    wide = View(looking((0.0, 0.0, 0.0), (1.0, 1.0, 0.0)), 10.0, 60, 20)
+    cases = [(still_life.table(), views.sphere(5, 0.0, 32)[4]), (stage, VIEW), (wall, wide)]
+    for scene, view in [(pack(stage), view) for stage, view in cases]:
         quick = radiance(scene, view, 2, 3)
         whole = np.tile([0, 0, view.width, view.height], (len(scene.items), 1))
         with monkeypatch.context() as patch:

@@ -22,8 +22,24 @@ def to_plain(settings: Any) -> Any:
     return str(settings) if isinstance(settings, Path) else settings
 
 
-def from_plain(kind: type[Settings], plain: dict[str, Any], file: Path) -> Settings:
+def at_least(least: int | float, settings: Any, *names: str) -> None:
+    """Raises `DataError` where one of the named numbers is below `least`; None is no number."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value >= least:
+            raise DataError(type(settings).__name__.lower(), name, f"{value:g}", f"at least {least:g}", "raise it")
+
+
+def mapping(plain: Any, file: Path, key: str) -> dict[str, Any]:
+    """A JSON object; raises `DataError` for anything else."""
+    if not isinstance(plain, dict):
+        raise DataError(file, key, repr(plain), "an object of settings", "correct the value")
+    return plain
+
+
+def from_plain(kind: type[Settings], plain: Any, file: Path) -> Settings:
     """The settings that `to_plain` came from; raises `DataError` for a key or value that does not fit."""
+    plain = mapping(plain, file, kind.__name__.lower())
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     for key in plain:
@@ -43,7 +59,7 @@ def _value(hint: Any, plain: Any, file: Path, key: str) -> Any:
         return _value(next(a for a in arguments if a is not NoneType), plain, file, key)
     if origin is Literal and plain in arguments:
         return plain
-    if origin is tuple and isinstance(plain, list):
+    if origin is tuple and isinstance(plain, list) and (arguments[-1] is ... or len(plain) == len(arguments)):
         return tuple(_value(arguments[0], value, file, key) for value in plain)
     if is_dataclass(hint) and isinstance(plain, dict):
         return from_plain(hint, plain, file)  # type: ignore[arg-type]

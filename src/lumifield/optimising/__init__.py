@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lumifield.core.errors import DataError
+from lumifield.core.settings import at_least
+
 
 @dataclass(frozen=True)
 class Optimiser:
@@ -22,6 +25,11 @@ class Optimiser:
     """Memory of the two averages of adam, radam and ranger (None: 0.9 0.999, for ranger 0.95 0.999)."""
     eps: float = 1e-8
     """Added to the root of the second average."""
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "lr", "momentum", "weight_decay", "eps")
+        if self.betas is not None and not all(0 <= beta < 1 for beta in self.betas):
+            raise DataError("optimiser", "betas", str(self.betas), "numbers from 0 to below 1", "lower them")
 
 
 @dataclass(frozen=True)
@@ -44,3 +52,6 @@ class Schedule:
     """Steps over which the rate rises to its full value."""
     warmup_factor: float = 0.01
     """The factor at the first step of the warm-up."""
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "gamma", "power", "floor", "warmup_steps", "warmup_factor")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lumifield.core.settings import at_least
+
 
 class TrainingError(RuntimeError):
     """A training that cannot go on, in one sentence."""
@@ -32,3 +34,6 @@ class Train:
     """Where to compute: cpu, cuda, mps (auto: cuda where there is one, else cpu)."""
     init: Path | None = None
     """A run whose parameters the training starts from."""
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "steps", "minutes", "validate_every", "validation_views", "save_every", "clip")

@@ -49,10 +49,10 @@ class Budget:
         """How much of the run is over, 0 to 1."""
         parts = [0.0]
         if self.steps is not None:
-            parts.append(step / max(self.steps, 1))
+            parts.append(step / self.steps if step < self.steps else 1.0)
         if self.seconds is not None:
-            parts.append(seconds / max(self.seconds, 1e-9))
-        return min(max(parts), 1.0)
+            parts.append(seconds / self.seconds if seconds < self.seconds else 1.0)
+        return max(parts)
 
 
 @dataclass

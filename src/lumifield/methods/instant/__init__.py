@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from lumifield.core.errors import DataError
+from lumifield.core.settings import at_least
 from lumifield.optimising import Optimiser, Schedule
 
 if TYPE_CHECKING:
@@ -46,6 +48,15 @@ class Instant:
     """How parameters move."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="cosine", floor=0.02, warmup_steps=20))
     """How the learning rate falls."""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "levels", "features", "log2_entries", "coarsest", "hidden", "occupancy_every")
+        at_least(1, self, "samples_per_step")
+        at_least(0, self, "finest", "cone")
+        at_least(0.01, self, "step")
+        if self.occupancy_side < 2 or self.occupancy_side % 2:
+            found, cure = str(self.occupancy_side), "take the next even number"
+            raise DataError("instant", "occupancy_side", found, "an even number from 2", cure)
 
     def build(self, scene: Scene) -> InstantMethod:
         """The method for a scene, with fresh parameters."""

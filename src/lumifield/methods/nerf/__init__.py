@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lumifield.core.errors import DataError
+from lumifield.core.settings import at_least
 from lumifield.optimising import Optimiser, Schedule
 
 if TYPE_CHECKING:
@@ -57,8 +58,10 @@ class Nerf:
     """How the learning rate falls."""
 
     def __post_init__(self) -> None:
-        if self.samples < 3:
-            raise DataError("nerf", "samples", str(self.samples), "at least 3", "take more samples a ray")
+        at_least(3, self, "samples")
+        at_least(2, self, "width")
+        at_least(1, self, "depth", "batch", "occupancy_side", "occupancy_samples")
+        at_least(0, self, "fine_samples", "perturb", "noise", "position_octaves", "direction_octaves")
         if self.occupancy and self.noise:
             cure = "leave out one of the two"
             raise DataError("nerf", "noise", f"{self.noise} beside an occupancy grid", "0 with occupancy", cure)
