@@ -5,7 +5,7 @@ TORCH_INDEX ?=
 VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: setup demo test bench lint pictures
+.PHONY: setup demo test lint
 
 setup: $(VENV)/.installed
 
@@ -34,6 +34,3 @@ lint: $(VENV)/.tested
 
 test: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest --quiet --numprocesses 2 --durations=10
-
-bench: setup
-	$(VENV)/bin/lumifield bench cpu

@@ -60,10 +60,10 @@ class Monitor:
 
     def _line(self, state: State, report: Report) -> str:
         seconds = state.clock.seconds
-        left = seconds / max(report.fraction, 1e-6) * (1 - report.fraction)
+        left = f"{seconds / report.fraction * (1 - report.fraction):5.0f}" if report.fraction > 0 else "    ?"
         return (
             f"step {state.step:6d}  psnr {self.train_psnr:5.2f} dB  {state.rays / max(seconds, 1e-9):9,.0f} rays/s  "
-            f"{seconds:5.0f} s  {left:5.0f} s left"
+            f"{seconds:5.0f} s  {left} s left"
         )
 
     def _show(self, line: str) -> None:

@@ -35,7 +35,7 @@ class Instant:
     occupancy_every: int = 16
     """Steps between two looks at the occupancy."""
     step: float = 1.0
-    """Distance between samples, in pixel widths at the scene."""
+    """Distance between samples, in pixel widths at the scene (open scenes: as a factor of their usual distance)."""
     cone: float = 0.015
     """Growth of that distance with the distance from the camera, in unbounded scenes."""
     samples_per_step: int = 16384

@@ -51,8 +51,8 @@ class InstantMethod(Method):
         pixel = footprint(scene)
         self.cone = settings.cone if scene.unbounded else 0.0
         # Unbounded scenes are scaled to cameras at distance 1: nearer than half of that, steps stay the same.
-        narrow = self.cone / 2 if scene.unbounded else pixel * settings.step
-        self.step = 1 / NDC_STEPS if scene.ndc else narrow
+        usual = 1 / NDC_STEPS if scene.ndc else max(self.cone / 2, pixel) if scene.unbounded else pixel
+        self.step = usual * settings.step
         finest = settings.finest or min(round(2 * self.space.diameter / pixel), FINEST_LIMIT)
         self.settings = replace(settings, finest=finest)
         self.grid = FeatureGrid(
@@ -130,7 +130,7 @@ class InstantMethod(Method):
         return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
-        """Density at scene points, zero where the occupancy grid sees no matter."""
+        """Density at scene points."""
         return self.density(points)
 
     def param_groups(self) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ class InstantMethod(Method):
         return int(self.rays)
 
     def before_step(self, step: int, draws: Draws) -> None:
-        """Refreshes the occupancy grid: everywhere at first, then a sixteenth of its cells a time."""
+        """Refreshes the occupancy grid: everywhere at first, then some of its cells a time."""
         if step % self.settings.occupancy_every == 0:
             cells = self.settings.occupancy_side**3 // 32
             self.occupancy.refresh(self.density, self.space, draws, everywhere=step < WARM_UP, cells=cells)
