@@ -43,7 +43,8 @@ def run(folder: Path, factor: int) -> int:
     (folder / "factor.py").write_text(
         f"from lumifield.synthetic.jit import inner\n@inner\ndef times(x):\n    return {factor} * x\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "FACTOR": str(factor)}
+    paths = os.pathsep.join([str(folder), *sys.path])
+    environment = os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "FACTOR": str(factor)}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment, cwd=folder, capture_output=True, text=True, check=True
     )

@@ -34,6 +34,14 @@ def test_heights_are_spread_and_mostly_above():
     assert np.diff(heights) == pytest.approx(1.06 / 60)
 
 
+def test_the_orbit_rises_and_sinks_twice_between_12_and_47_degrees():
+    positions = np.stack([view.c2w[:, 3] for view in views.orbit(40, 0.0, 8)])
+    elevation = np.degrees(np.arcsin(positions[:, 2] / 4))
+    assert (elevation.min(), elevation.max()) == pytest.approx((12, 47), abs=0.5)
+    azimuth = np.unwrap(np.arctan2(positions[:, 1], positions[:, 0]))
+    assert np.diff(azimuth) == pytest.approx(2 * np.pi / 40)
+
+
 def test_the_grid_is_planar_and_its_cameras_are_parallel():
     some = views.grid(12, 40)
     positions = np.stack([view.c2w[:, 3] for view in some])

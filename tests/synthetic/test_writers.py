@@ -135,6 +135,15 @@ def test_the_same_settings_make_the_same_files_and_another_seed_others(tmp_path:
     assert all(one[name] != three[name] for name in one)
 
 
+def test_a_seed_leaves_the_grid_alone_and_changes_its_noise(tmp_path: Path):
+    kind = StillLife(size=32, train=1, val=0, test=0, samples=1, format="llff", truth=False)
+    for seed in (0, 1):
+        write(replace(kind, seed=seed), tmp_path / str(seed))
+    first, second = files(tmp_path / "0"), files(tmp_path / "1")
+    assert first["poses_bounds.npy"] == second["poses_bounds.npy"]
+    assert first["images/000.png"] != second["images/000.png"]
+
+
 def test_progress_counts_the_pictures(tmp_path: Path):
     seen = []
     write(replace(SMALL, truth=False), tmp_path / "out", lambda done, total: seen.append((done, total)))
