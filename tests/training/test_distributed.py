@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,3 +43,54 @@ def test_two_processes_learn_what_one_does(tmp_path):
             one[name], two[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
     assert checkpoint.load(tmp_path / "two").train["rays"] == STEPS * FEW["batch"]
+
+
+def test_all_processes_fail_and_stop_together():
+    """Only the second process sees the fault, and only the first is asked to stop."""
+    program = """
+import datetime, logging, sys
+import torch, torch.distributed as dist
+from dataclasses import replace
+sys.path.insert(0, sys.argv[1])
+from scenes import NERF, ball
+from lumifield.core.randomness import Draws
+from lumifield.core.scene import draw
+from lumifield.optimising import Optimiser, Schedule
+from lumifield.optimising.optimisers import build_optimiser
+from lumifield.training.fit import Budget, State, fit
+from lumifield.training.guard import Guard
+
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))
+rank, scene, calls = dist.get_rank(), ball(2, 8), []
+torch.manual_seed(0)
+method = replace(NERF, batch=8).build(scene)
+draws = Draws(torch.Generator().manual_seed(0), rank, 2)
+state = State(method, build_optimiser(Optimiser(lr=1e-3), method.param_groups()), draws)
+
+def batch_of(rays, draws):
+    calls.append(1)
+    batch = draw(scene, rays, draws)
+    return replace(batch, rgb=batch.rgb * torch.nan) if rank == 1 and len(calls) == 3 else batch
+
+def stop(state, report):
+    state.stopped = rank == 0 and state.step == 5
+
+fit(state, batch_of, Budget(50), Schedule(), listeners=[Guard(), stop])
+total = sum(float(p.detach().double().sum()) for p in method.parameters())
+print(f"rank {rank}: step {state.step} factor {state.rate_factor} sum {total:.9f}", flush=True)
+"""
+    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        file.write(program)
+        file.flush()
+        done = subprocess.run(
+            [*starter, file.name, str(Path(__file__).parents[1])],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    first, second = sorted(line for line in done.stdout.splitlines() if line.startswith("rank"))
+    assert first.startswith("rank 0: step 5 factor 0.5 sum")
+    assert second.removeprefix("rank 1") == first.removeprefix("rank 0")

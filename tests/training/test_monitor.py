@@ -59,13 +59,7 @@ def _loose(monkeypatch):
 def test_the_line_has_step_psnr_speed_and_the_time_left():
     watch, said = watching(Writer())
     watch(state_at(50, 10.0), report_of(0.01))
-    assert said.getvalue().split("  ") == [
-        "step     50",
-        "psnr 20.00 dB",
-        "       20 rays/s",
-        "   10 s",
-        "   30 s left\n",
-    ]
+    assert said.getvalue() == "step     50  psnr 20.00 dB         20 rays/s     10 s     30 s left\n"
 
 
 def test_without_a_terminal_a_line_comes_every_twenty_seconds():
@@ -127,7 +121,7 @@ class Grey(Method):
     def forward(self, rays, context):
         assert context.draws is None
         assert not self.training
-        return Rendered(self.value.expand(len(rays), 3), rays.far, torch.ones(len(rays)))
+        return Rendered(self.value + torch.zeros(len(rays), 3), rays.far, torch.ones(len(rays)))
 
 
 def looking(folder, scene=SCENE, every: int = 10, history=None):
