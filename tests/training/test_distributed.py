@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +17,8 @@ FEW = {"samples": 6, "fine_samples": 6, "width": 8, "depth": 2, "position_octave
 
 
 def together(*given: str) -> subprocess.CompletedProcess:
-    starter = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-    return subprocess.run(
-        [*starter, "-m", "lumifield", *given], capture_output=True, text=True, timeout=300, check=False
-    )
+    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run([*starter, *given], capture_output=True, text=True, timeout=300, check=False)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -31,7 +28,18 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_two_processes_learn_what_one_does(tmp_path):
     source = written(tmp_path / "ball", views=4, size=8)
     options = [word for name, value in FEW.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    given = ["train", "nerf", "--data", str(source.data), "--out", str(tmp_path / "two"), "--steps", str(STEPS)]
+    given = [
+        "-m",
+        "lumifield",
+        "train",
+        "nerf",
+        "--data",
+        str(source.data),
+        "--out",
+        str(tmp_path / "two"),
+        "--steps",
+        str(STEPS),
+    ]
     done = together(*given, "--bf16", "off", "--direction-octaves", "2", *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(f"{STEPS} steps, ") == 1
@@ -45,7 +53,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
     assert checkpoint.load(tmp_path / "two").train["rays"] == STEPS * FEW["batch"]
 
 
-def test_all_processes_fail_and_stop_together():
+def test_all_processes_fail_and_stop_together(tmp_path):
     """Only the second process sees the fault, and only the first is asked to stop."""
     program = """
 import datetime, logging, sys
@@ -79,17 +87,9 @@ fit(state, batch_of, Budget(50), Schedule(), listeners=[Guard(), stop])
 total = sum(float(p.detach().double().sum()) for p in method.parameters())
 print(f"rank {rank}: step {state.step} factor {state.rate_factor} sum {total:.9f}", flush=True)
 """
-    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
-        file.write(program)
-        file.flush()
-        done = subprocess.run(
-            [*starter, file.name, str(Path(__file__).parents[1])],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+    file = tmp_path / "program.py"
+    file.write_text(program)
+    done = together(str(file), str(Path(__file__).parents[1]))
     assert done.returncode == 0, done.stderr
     first, second = sorted(line for line in done.stdout.splitlines() if line.startswith("rank"))
     assert first.startswith("rank 0: step 5 factor 0.5 sum")
