@@ -131,7 +131,7 @@ def train_step(
     samples = total(rendered.samples)
     method.after_step(state.step, rays * draws.world, samples)
     return Report(
-        {n: float(v.detach()) for n, v in losses.items()},
+        dict(zip(losses, mean(torch.stack(list(losses.values())).detach()), strict=True)),
         rendered.rgb.detach(),
         batch.rgb,
         rays * draws.world,
