@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lumifield.training import TrainingError
-from lumifield.training.fit import Report, State
+from lumifield.training.fit import Report, State, total
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Guard:
             return
         if self._good is None or state.step % SNAPSHOT_EVERY == 0:
             self._snapshot(state)
-        spread(report.predicted) < FLAT and spread(report.truth) > LIVELY
+        flat = spread(report.predicted) < FLAT and spread(report.truth) > LIVELY
         lively = total(0 if flat else 1)
         self._flat = 0 if lively else self._flat + 1
         if self._flat >= FLAT_STEPS:
