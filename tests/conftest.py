@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+
+from commands import refusal, tree
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
@@ -34,3 +37,16 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
         monkeypatch.setattr(owner, name, fill(getattr(owner, name)))
+
+
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that has to be refused without a trace below `tmp_path`; returns what it says."""
+
+    def run(*arguments: str | Path) -> str:
+        before = tree(tmp_path)
+        said = refusal(capsys, *arguments)
+        assert tree(tmp_path) == before
+        return said
+
+    return run

@@ -22,7 +22,7 @@ from lumifield.core.errors import DataError
 from lumifield.core.files import replacing
 from lumifield.core.rays import Ndc
 from lumifield.core.scene import Frame, Scene
-from lumifield.core.settings import from_plain, read_json, to_plain
+from lumifield.core.settings import from_plain, mapping, read_json, to_plain
 from lumifield.data import Source
 from lumifield.methods import METHODS, Settings, kind_of
 from lumifield.methods.base import Method
@@ -108,7 +108,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def method_settings(config: dict[str, Any], file: Path) -> Settings:
     """The method's settings in a run's config."""
-    plain = dict(config.get("method") or {})
+    plain = dict(mapping(config.get("method"), file, "method"))
     kind = plain.pop("kind", None)
     if kind not in tuple(METHODS):
         raise DataError(file, "method kind", repr(kind), f"one of {', '.join(METHODS)}", "correct it")
@@ -118,8 +118,8 @@ def method_settings(config: dict[str, Any], file: Path) -> Settings:
 def load(folder: Path, which: Literal["best", "last"] = "best", device: torch.device | str = "cpu") -> Run:
     """A run from its folder, without its pictures."""
     config = read_config(folder)
-    source = from_plain(Source, config["source"], folder / CONFIG)
-    scenes = {split: _scene(plain) for split, plain in read_json(folder / CAMERAS).items()}
+    source = from_plain(Source, config.get("source"), folder / CONFIG)
+    scenes = _scenes(folder / CAMERAS)
     method = method_settings(config, folder / CONFIG).build(scenes["train"])
     if which == "best":
         weights, _ = read_tensors(folder / WEIGHTS)
@@ -128,8 +128,8 @@ def load(folder: Path, which: Literal["best", "last"] = "best", device: torch.de
         weights = part(tensors, "weights.")
     set_weights(method, weights, folder / WEIGHTS)
     summary = folder / SUMMARY
-    train = read_json(summary) if summary.is_file() else {"seconds": 0.0, "rays": 0, "steps": 0}
-    train.setdefault("n_train_images", len(scenes["train"]))
+    train = {"seconds": 0.0, "rays": 0, "steps": 0, "n_train_images": len(scenes["train"])}
+    train |= mapping(read_json(summary), summary, "content") if summary.is_file() else {}
     device = torch.device(device)
     return Run(folder, method.to(device).eval(), config, source, scenes, device, train)
 
@@ -196,6 +196,19 @@ def _plain_scene(scene: Scene) -> dict[str, Any]:
     }
 
 
+def _scenes(file: Path) -> dict[str, Scene]:
+    """The splits in cameras.json; raises `DataError` where they are not what was written."""
+    plain = mapping(read_json(file), file, "content")
+    try:
+        scenes = {split: _scene(one) for split, one in plain.items()}
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        found, cure = f"damaged ({type(error).__name__}: {error})", "restore the file or train again"
+        raise DataError(file, "content", found, "the cameras of the run", cure) from None
+    if "train" not in scenes:
+        raise DataError(file, "train split", "missing", "the cameras of the run", "restore the file or train again")
+    return scenes
+
+
 def _scene(plain: dict[str, Any]) -> Scene:
     n = len(plain["names"])
     cameras = Cameras(
@@ -205,16 +218,16 @@ def _scene(plain: dict[str, Any]) -> Scene:
         size=torch.tensor(plain["size"], dtype=torch.int64).reshape(n, 2),
         distortion=torch.tensor(plain["distortion"], dtype=torch.float32).reshape(n, 4),
     )
-    frame = plain["frame"]
-    ndc = plain["ndc"]
+    frame, ndc = plain["frame"], plain["ndc"]
+    rotation, translation = torch.tensor(frame["rotation"]), torch.tensor(frame["translation"])
     return Scene(
         cameras=cameras,
         names=tuple(plain["names"]),
-        frame=Frame(torch.tensor(frame["rotation"]), torch.tensor(frame["translation"]), frame["scale"]),
+        frame=Frame(rotation.reshape(3, 3), translation.reshape(3), float(frame["scale"])),
         background=plain["background"],
         unbounded=plain["unbounded"],
         ndc=None if ndc is None else Ndc(tuple(ndc["focal"]), tuple(ndc["size"]), ndc["plane"]),
-        near=torch.tensor(plain["near"], dtype=torch.float32),
-        far=torch.tensor(plain["far"], dtype=torch.float32),
-        box=torch.tensor(plain["box"], dtype=torch.float32),
+        near=torch.tensor(plain["near"], dtype=torch.float32).reshape(n),
+        far=torch.tensor(plain["far"], dtype=torch.float32).reshape(n),
+        box=torch.tensor(plain["box"], dtype=torch.float32).reshape(2, 3),
     )

@@ -17,6 +17,7 @@ from lumifield.core import images
 from lumifield.core.errors import DataError
 from lumifield.core.files import replacing
 from lumifield.core.scene import Scene
+from lumifield.core.settings import read_json
 from lumifield.methods.views import View, render_view, view_psnr
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def evaluate(
     """
     scene = photographs(run, split)
     out = run.folder / "eval" / split if out is None else out
+    noted = history(run.folder)
     perceptual, reason = perceptual_metric(run.device)
     per_image, sights, pixels = [], [], 0
     for index in range(len(scene)):
@@ -68,7 +70,7 @@ def evaluate(
     metrics = summary(run, split, scene, per_image, pixels) | {"lpips_reason": reason}
     if metrics["lpips"] is None and reason is None:
         metrics["lpips_reason"] = f"no picture has {LPIPS_SMALLEST} pixels a side"
-    report.write(out / "report.html", metrics, sights, history(run.folder))
+    report.write(out / "report.html", metrics, sights, noted)
     with replacing(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return metrics
@@ -78,6 +80,9 @@ def photographs(run: Run, split: str) -> Scene:
     """The photographs of a split; raises `DataError` where there are none to compare with."""
     if run.source is None:
         raise DataError(run.folder, "data", "unknown to the run", "a data set", "evaluate a run trained on photographs")
+    if not run.source.data.exists():
+        cure = "name their new place with --data"
+        raise DataError(run.source.data, "folder", "missing", "the photographs of the run", cure)
     scene = data.read(run.source, split)
     if len(scene) == 0:
         raise DataError(run.source.data, f"split {split!r}", "empty", "one picture or more", "choose another split")
@@ -200,7 +205,7 @@ def split_rule(run: Run, split: str) -> str:
 def history(folder: Path) -> list[dict[str, Any]]:
     """What the training wrote down as it went: step, seconds, psnr; empty where it did not."""
     path = folder / "log" / "history.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return read_json(path) if path.is_file() else []
 
 
 def mean(values: list[float | None]) -> float | None:

@@ -247,8 +247,16 @@ def encode(out: Path, frames: Iterator[UInt8[Tensor, "h w 3"]], fps: int) -> Non
                 video.send(np.ascontiguousarray(frame.numpy()))
                 sent += 1
         # The encoder ends without a word when the disk fills up under its last frames.
-        if not temporary.exists() or imageio_ffmpeg.count_frames_and_secs(temporary)[0] != sent:
+        if stored(temporary) != sent:
             raise OSError("the encoder could not finish")
+
+
+def stored(video: Path) -> int:
+    """How many frames a video file holds; 0 where it is missing or damaged."""
+    try:
+        return (imageio_ffmpeg.count_frames_and_secs(video)[0] if video.exists() else None) or 0
+    except RuntimeError:
+        return 0
 
 
 def even(frame: UInt8[Tensor, "h w 3"]) -> UInt8[Tensor, "h2 w2 3"]:

@@ -134,8 +134,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(path, "picture", "missing", "a PNG or JPEG file", "restore the file") from None
     # Pillow reports damage found in the header, in a chunk and in the data as these three.
     except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(
             path, "picture", f"damaged or cut off ({error})", "a whole PNG or JPEG file", "copy the file again"
         ) from None

@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lumifield import checkpoint, data
 from lumifield.core.errors import DataError
+from lumifield.core.files import writing
 from lumifield.core.randomness import Draws
 from lumifield.core.scene import Scene, draw
 from lumifield.core.settings import to_plain
@@ -260,12 +261,27 @@ def join_processes() -> tuple[int, int]:
 
 @contextmanager
 def closing_writer(out: Path | None) -> Iterator[SummaryWriter]:
-    """TensorBoard's writer for a run; writes to nowhere where `out` is None."""
-    writer = SummaryWriter(str(out / "log" if out else os.devnull), flush_secs=10) if out else SilentWriter()
+    """TensorBoard's writer for a run; writes to nowhere where `out` is None. Raises `DataError` on a full disk."""
+    if out is None:
+        yield SilentWriter()  # type: ignore[misc]
+        return
+    with quiet_threads(), writing(out / "log"):
+        writer = SummaryWriter(str(out / "log"), flush_secs=10)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Inside, threads keep the operating system's errors to themselves: TensorBoard's raises its own in the caller."""
+    before = threading.excepthook
+    threading.excepthook = lambda failed: None if issubclass(failed.exc_type, OSError) else before(failed)
     try:
-        yield writer  # type: ignore[misc]
+        yield
     finally:
-        writer.close()
+        threading.excepthook = before
 
 
 class SilentWriter:
@@ -276,9 +292,6 @@ class SilentWriter:
 
     def add_image(self, *_: Any, **__: Any) -> None:
         """Writes nothing."""
-
-    def close(self) -> None:
-        """Has nothing to close."""
 
 
 @contextmanager

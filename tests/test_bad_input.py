@@ -1,0 +1,189 @@
+"""Input that cannot be used ends a command with one sentence and exit code 2, and nothing is written."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import made_scenes as made
+from commands import SENTENCE, called, train
+from scenes import cut_off, written
+
+MAKERS = {
+    "blender": made.blender,
+    "transforms": made.transforms,
+    "llff": lambda folder: made.llff(folder, made.row(9)),
+}
+LISTS = {"blender": "transforms_train.json", "transforms": "transforms.json", "llff": "poses_bounds.npy"}
+PICTURES = {"blender": "train/r_1.png", "transforms": "images/001.png", "llff": "images/001.png"}
+FRAMED = ("blender", "transforms")
+
+
+@pytest.fixture
+def training(refused, tmp_path):
+    """What a training on `tmp_path / "scene"` is refused with."""
+    return lambda *options: refused(*train(tmp_path / "scene", tmp_path / "run", *options))
+
+
+@pytest.fixture(params=MAKERS)
+def layout(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def scene(tmp_path, layout) -> Path:
+    return MAKERS[layout](tmp_path / "scene")
+
+
+def test_a_missing_folder(training):
+    assert re.search(r"scene: folder is missing, expected a scene folder; check the path", training())
+
+
+@pytest.mark.parametrize("named", ["auto", *MAKERS])
+def test_an_empty_folder(training, tmp_path, named):
+    (tmp_path / "scene").mkdir()
+    found = {
+        "auto": r"scene: folder is empty, expected transforms_train\.json .*; point at the folder that holds one",
+        "llff": r"poses_bounds\.npy: file is missing, expected the poses of an LLFF scene; choose another format",
+    }
+    missing = r"scene: transforms_train\.json is missing, expected the list of training frames; restore it"
+    assert re.search(found.get(named, missing), training("--format", named))
+
+
+def test_a_file_in_the_place_of_the_folder(training, tmp_path):
+    (tmp_path / "scene").touch()
+    assert "scene: path is no folder, expected a scene folder; point at the folder that holds" in training()
+
+
+def test_a_broken_list_of_photographs(training, scene, layout):
+    cut_off(scene / LISTS[layout])
+    found = "no array" if layout == "llff" else "no JSON"
+    assert re.search(rf"{LISTS[layout]}: content is {found} \(.*\), expected a .*; write the file again", training())
+
+
+def test_a_list_that_is_no_list(training, scene, layout):
+    if layout == "llff":
+        np.save(scene / LISTS[layout], np.array(["a"]))
+        assert "poses_bounds.npy: array is of shape (1,), expected N rows of 17 numbers" in training()
+    else:
+        (scene / LISTS[layout]).write_text("[]")
+        assert f"{LISTS[layout]}: frames is missing or no list, expected a list of frames" in training()
+
+
+def test_every_picture_is_missing(training, scene, layout):
+    shutil.rmtree((scene / PICTURES[layout]).parent)
+    if layout == "llff":
+        assert "scene: images is missing or empty, expected images or images_K; restore the pictures" in training()
+    else:
+        assert re.search(rf"{LISTS[layout]}: every picture is missing \(.* listed, first .*\), .*; restore", training())
+
+
+def test_a_truncated_picture(training, scene, layout):
+    cut_off(scene / PICTURES[layout])
+    found = r"picture is damaged or cut off \(.*\), expected a whole PNG or JPEG file; copy the file again"
+    assert re.search(f"{PICTURES[layout]}: {found}", training())
+
+
+def test_a_file_that_is_no_picture(training, scene, layout):
+    (scene / PICTURES[layout]).write_text("no picture")
+    assert re.search(rf"{PICTURES[layout]}: picture is damaged or cut off .*; copy the file again", training())
+
+
+def test_an_empty_picture_file(training, scene, layout):
+    (scene / PICTURES[layout]).write_bytes(b"")
+    assert re.search(rf"{PICTURES[layout]}: picture is damaged or cut off .*; copy the file again", training())
+
+
+def spoil_table(scene: Path, row: int, column: int, value: float) -> None:
+    table = np.load(scene / LISTS["llff"])
+    table[row, column] = value
+    np.save(scene / LISTS["llff"], table)
+
+
+def test_a_pose_that_is_not_finite(training, scene, layout):
+    if layout == "llff":
+        spoil_table(scene, 3, 3, np.nan)
+        where = r"poses_bounds\.npy: pose in row 3"
+    else:
+        made.edit(
+            scene / LISTS[layout],
+            lambda content: content["frames"][1]["transform_matrix"][0].__setitem__(3, float("nan")),
+        )
+        where = rf"{LISTS[layout]}: transform_matrix of .*1.*"
+    assert re.search(
+        rf"{where} is not finite \(NaN or infinity\), expected finite numbers; correct or remove", training()
+    )
+
+
+def test_a_focal_length_of_zero(training, scene, layout):
+    if layout == "llff":
+        spoil_table(scene, 2, 14, 0.0)
+    else:
+        key = {"blender": "camera_angle_x", "transforms": "fl_x"}[layout]
+        made.edit(scene / LISTS[layout], lambda content: content.update({key: 0.0}))
+    field = {"blender": "camera_angle_x", "transforms": r"fl_x of images/\d+\.png", "llff": "focal length in row 2"}
+    found = r"is 0\.0, expected a number above zero; correct the file"
+    assert re.search(f"{LISTS[layout]}: {field[layout]} {found}", training())
+
+
+@pytest.mark.parametrize("layout", ["transforms", "llff"])
+def test_pictures_of_another_size_than_stated(training, scene, layout):
+    Image.new("RGB", (5, 5)).save(scene / PICTURES[layout])
+    found = {
+        "transforms": r"transforms\.json: w of images/001\.png is 8, expected the picture's 5; give the size",
+        "llff": r"images/001\.png: picture size is 5x5, expected 16x12 \(poses_bounds\.npy states 16x12\); give",
+    }[layout]
+    assert re.search(found, training())
+
+
+def test_a_table_of_16_columns(training, tmp_path):
+    scene = MAKERS["llff"](tmp_path / "scene")
+    np.save(scene / LISTS["llff"], np.load(scene / LISTS["llff"])[:, :16])
+    assert "poses_bounds.npy: array is of shape (9, 16), expected N rows of 17 numbers" in training()
+
+
+@pytest.mark.parametrize("layout", FRAMED)
+def test_a_list_without_frames(training, scene, layout):
+    made.edit(scene / LISTS[layout], lambda content: content.update(frames=[]))
+    assert f"{LISTS[layout]}: frames is empty, expected at least one frame; list the photographs" in training()
+
+
+@pytest.mark.parametrize("layout", ["transforms", "llff"])
+def test_a_training_split_of_which_nothing_is_left(training, tmp_path, layout):
+    if layout == "llff":
+        made.llff(tmp_path / "scene", made.row(1))
+    else:
+        made.transforms(tmp_path / "scene", n=1)
+    assert "scene: train split is empty, expected a picture beside the 1 held out; set hold_out to none" in training()
+
+
+def test_a_named_split_without_pictures(training, tmp_path):
+    made.transforms(tmp_path / "scene", train_filenames=[], test_filenames=[])
+    assert "transforms.json: train_filenames is empty, expected file_path of at least one frame" in training()
+
+
+@pytest.mark.parametrize("out", ["file", "file/run"])
+def test_an_output_that_is_a_file_or_below_one(refused, tmp_path, out):
+    source = written(tmp_path / "ball")
+    (tmp_path / "file").write_text("taken")
+    said = refused(*train(source.data, tmp_path / out))
+    assert re.search(rf"{out}/config\.json: output is not writable \(.*\), expected a place .*; .* another place", said)
+
+
+def test_a_run_that_is_there_already(refused, tmp_path):
+    source = written(tmp_path / "ball")
+    called(*train(source.data, tmp_path / "run"))
+    assert "run: run folder is taken by a run, expected a new folder" in refused(*train(source.data, tmp_path / "run"))
+
+
+def test_a_process_of_its_own_ends_the_same_way(tmp_path):
+    command = [sys.executable, "-m", "lumifield", *map(str, train(tmp_path / "scene", tmp_path / "run"))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert SENTENCE.fullmatch(done.stderr), done.stderr
+    assert list(tmp_path.iterdir()) == []

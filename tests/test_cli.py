@@ -1,0 +1,294 @@
+"""The words of the command line: what each command is made of, and what a wrong one is told."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import lumifield.bench
+import lumifield.checkpoint
+import lumifield.evaluate
+import lumifield.render
+import lumifield.synthetic
+import lumifield.training.run
+from commands import SENTENCE, called, refusal
+from lumifield import cli
+from lumifield.core.settings import to_plain
+from lumifield.data import Source
+from lumifield.methods import Instant, Nerf
+from lumifield.synthetic import StillLife
+from lumifield.training import Train, TrainingError
+from lumifield.training.run import Job
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list:
+    """What `train` was asked for: jobs, and whether to resume."""
+    jobs = []
+    monkeypatch.setattr(lumifield.training.run, "train", lambda job, resume, console: jobs.append((job, resume)))
+    return jobs
+
+
+@pytest.fixture
+def loaded(monkeypatch) -> SimpleNamespace:
+    """Stands for a run that `load` gave; notes with what."""
+    run = SimpleNamespace(source=None)
+
+    def load(folder, which="best", device="cpu"):
+        run.folder, run.which = folder, which
+        return run
+
+    monkeypatch.setattr(lumifield.checkpoint, "load", load)
+    return run
+
+
+def test_train_takes_the_default_method_and_settings(trained):
+    called("train", "--data", "photos", "--out", "run")
+    assert trained == [(Job(Instant(), Source(Path("photos")), Train(), Path("run")), False)]
+
+
+def test_train_takes_settings_of_every_part(trained):
+    called(
+        *("train", "nerf", "--data", "photos", "--out", "run", "--width", "64", "--optimiser.kind", "radam"),
+        *("--schedule.kind", "step", "--schedule.milestones", "0.5", "0.75", "--downscale", "4", "--steps", "7"),
+    )
+    job, _ = trained[0]
+    assert isinstance(job.method, Nerf)
+    assert (job.method.width, job.method.optimiser.kind) == (64, "radam")
+    assert (job.method.schedule.kind, job.method.schedule.milestones) == ("step", (0.5, 0.75))
+    assert (job.source.downscale, job.train.steps) == (4, 7)
+
+
+def config(folder: Path, **parts) -> Path:
+    file = folder / "config.json"
+    file.write_text(json.dumps(parts))
+    return file
+
+
+def test_a_config_gives_what_the_command_line_does_not(trained, tmp_path):
+    method = {"kind": "nerf"} | to_plain(Nerf(width=32, depth=4))
+    file = config(tmp_path, method=method, source={"data": "photos", "downscale": 2}, train={"seed": 3, "steps": 9})
+    called("train", "--config", file, "--out", "run")
+    called("train", f"--config={file}", "--out", "run", "--steps", "5", "--downscale", "8")
+    called("train", "nerf", "--config", file, "--out", "run", "--depth", "2")
+    source = Source(Path("photos"), downscale=2)
+    assert trained[0][0] == Job(Nerf(width=32, depth=4), source, Train(seed=3, steps=9), Path("run"))
+    assert (trained[1][0].train, trained[1][0].source.downscale) == (Train(seed=3, steps=5), 8)
+    assert trained[2][0].method == Nerf(width=32, depth=2)
+
+
+def test_a_config_without_data_leaves_it_to_the_command_line(tmp_path):
+    file = config(tmp_path, source={"downscale": 0}, train={"seed": 3})
+    command = [sys.executable, "-m", "lumifield", "train", "--config", str(file), "--out", str(tmp_path / "run")]
+    without, given = (
+        subprocess.run([*command, *data], capture_output=True, text=True) for data in ((), ("--data", str(tmp_path)))
+    )
+    assert (without.returncode, given.returncode) == (2, 2)
+    assert "--data" in without.stderr
+    assert f"{tmp_path}: downscale is 0, expected 1 or more" in given.stderr
+
+
+def test_a_resumption_takes_the_settings_of_the_run(trained, tmp_path):
+    config(tmp_path, format=1, lumifield="0", method={"kind": "nerf", "width": 32}, source={"data": "/photos"})
+    called("train", "--resume", "--out", tmp_path, "--steps", "50")
+    job = Job(Nerf(width=32), Source(Path("/photos")), Train(steps=50), tmp_path)
+    assert trained == [(job, True)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"methods": {}}, "key is 'methods', expected one of format, lumifield, method, source, train; remove or"),
+        ({"method": {"kind": "gaussian"}}, "method kind is 'gaussian', expected one of instant, nerf; correct it"),
+        ({"method": {"kind": "nerf", "levels": 3}}, "key is 'levels', expected one of samples, "),
+        ({"method": [1]}, r"method is \[1\], expected an object of settings"),
+        ({"train": {"steps": "many"}}, "steps is 'many', expected int; correct the value"),
+        ({"source": 3}, "source is 3, expected an object of settings"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_one_sentence(parts, message, trained, tmp_path, capsys):
+    file = config(tmp_path, **({"source": {"data": "photos"}} | parts))
+    assert re.search(f"config.json: {message}", refusal(capsys, "train", "--config", file, "--out", "run"))
+    assert trained == []
+
+
+def test_settings_that_cannot_be_are_one_sentence(trained, capsys):
+    given = ("train", "nerf", "--data", "photos", "--out", "run")
+    assert "nerf: samples is 1, expected at least 3; raise it" in refusal(capsys, *given, "--samples", "1")
+    assert "train: steps is -1, expected at least 0; raise it" in refusal(capsys, *given, "--steps", "-1")
+    assert trained == []
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("train", "--data", "d", "--out", "o", "--stepz", "3"), "--stepz"),
+        (("train", "--data", "d", "--out", "o", "--format", "colmap"), "--format"),
+        (("train", "--data", "d", "--out", "o", "--steps", "few"), "--steps"),
+        (("train", "gaussian", "--data", "d", "--out", "o"), "gaussian"),
+        (("train", "--data", "d"), "--out"),
+        (("eval",), "RUN"),
+        (("eval", "run", "--splits", "val"), "--splits"),
+        (("render", "run", "--size", "3"), "--size"),
+        (("render", "run", "--depth-format", "exr"), "--depth-format"),
+        (("bench", "tpu", "--data", "d"), "tpu"),
+        (("synthesize-data", "cube", "--out", "o"), "cube"),
+        (("trian",), "trian"),
+    ],
+)
+def test_a_wrong_word_is_named(words, named, trained, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        called(*words)
+    said = capsys.readouterr().err
+    assert named in said
+    assert "Traceback" not in said
+    assert trained == []
+
+
+def test_eval(loaded, monkeypatch, capsys, tmp_path):
+    asked = []
+
+    def evaluate(run, split, *, save_pictures, progress):
+        asked.append((run, split, save_pictures))
+        progress(1, 2)
+        return {"psnr": 30.123, "ssim": 0.9, "lpips": None, "lpips_reason": "offline", "n_images": 2}
+
+    monkeypatch.setattr(lumifield.evaluate, "evaluate", evaluate)
+    called("eval", tmp_path)
+    said = capsys.readouterr().out.split("\n")
+    assert said[-4:] == ["test, 2 views: psnr 30.12 dB, ssim 0.9", "no lpips: offline", said[-2], ""]
+    assert said[-2] == str(tmp_path / "eval" / "test" / "report.html")
+    assert (asked.pop(), loaded.which) == ((loaded, "test", True), "best")
+    called("eval", tmp_path, "--split", "val", "--no-pictures", "--last")
+    assert (asked.pop(), loaded.which) == ((loaded, "val", False), "last")
+
+
+def test_eval_looks_for_the_photographs_where_it_is_told(monkeypatch, tmp_path):
+    from scenes import INSTANT, ball
+
+    run = lumifield.checkpoint.Run(
+        *(tmp_path, INSTANT.build(ball()), {}, Source(Path("old"), downscale=2), {}, None, {})  # type: ignore[arg-type]
+    )
+    seen = []
+    monkeypatch.setattr(lumifield.checkpoint, "load", lambda *_, **__: run)
+    scores = {"psnr": 1.0, "ssim": None, "lpips": 0.1, "n_images": 1}
+    monkeypatch.setattr(lumifield.evaluate, "evaluate", lambda run, *_, **__: seen.append(run.source) or scores)
+    called("eval", tmp_path, "--data", "new")
+    assert seen == [Source(Path("new"), downscale=2)]
+
+
+def test_render(loaded, monkeypatch, tmp_path, capsys):
+    asked = {}
+    monkeypatch.setattr(lumifield.render, "path_cameras", lambda run, *words: asked.update(path=words) or "cameras")
+
+    def render_path(run, cameras, out, **options):
+        options.pop("progress")(1, 1)
+        asked.update(cameras=cameras, out=out, **options)
+
+    monkeypatch.setattr(lumifield.render, "render_path", render_path)
+    called(
+        *("render", "run", "--out", "film.mp4", "--path", "spiral", "--frames", "9", "--size", "40", "30"),
+        *("--channels", "rgb,depth", "--depth-format", "pfm", "--fps", "12"),
+    )
+    assert asked == {
+        "path": ("spiral", 9, (40, 30)),
+        "cameras": "cameras",
+        "out": Path("film.mp4"),
+        "channels": ("rgb", "depth"),
+        "depth_format": "pfm",
+        "fps": 12,
+    }
+    assert capsys.readouterr().out.endswith("film.mp4\n")
+
+
+def test_render_one_view(loaded, monkeypatch, capsys):
+    still = lumifield.render.Still((Path("a.png"), Path("b.png")), 1.234, 30.5)
+    monkeypatch.setattr(lumifield.render, "view", lambda run, *words: still if words == ("val", 3, None) else None)
+    called("render", "run", "--view", "3", "--split", "val")
+    assert capsys.readouterr().out == "1.23 s, psnr 30.50 dB: a.png, b.png\n"
+
+
+@pytest.mark.parametrize("channels", ["foo", "rgb,foo", "", "rgb, depth"])
+def test_an_unknown_channel_is_one_sentence(loaded, monkeypatch, capsys, channels):
+    monkeypatch.setattr(lumifield.render, "path_cameras", lambda *_: None)
+    said = refusal(capsys, "render", "run", "--out", "film.mp4", "--channels", channels)
+    unknown = next(name for name in channels.split(",") if name != "rgb")
+    assert f"--channels: channel is {unknown!r}, expected rgb, depth or opacity; correct it" in said
+
+
+def test_render_has_to_know_where_to(loaded, capsys):
+    assert "--out: output is missing, expected a .mp4 or .gif file or a folder; name one" in refusal(
+        capsys, "render", "run"
+    )
+
+
+def test_synthesize_data(monkeypatch):
+    asked = []
+    monkeypatch.setattr(lumifield.synthetic, "write", lambda kind, out, note: asked.append((kind, out)))
+    called("synthesize-data", "still-life", "--out", "scene", "--size", "32", "--format", "llff")
+    assert asked == [(StillLife(size=32, format="llff"), Path("scene"))]
+
+
+def test_synthesize_data_of_several_sizes(monkeypatch):
+    import lumifield.synthetic.pyramid
+
+    asked = []
+    monkeypatch.setattr(lumifield.synthetic.pyramid, "multiscale", lambda scene, out: asked.append((scene, out)))
+    called("synthesize-data", "multiscale", "--from", "lego", "--out", "scene")
+    assert asked == [(Path("lego"), Path("scene"))]
+
+
+def test_bench(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(lumifield.bench, "compare", lambda *words: asked.append(words))
+    monkeypatch.setattr(lumifield.bench, "markdown", lambda result: "a table")
+    called("bench", "cpu", "--data", "lego", "--minutes", "0.5", "--seed", "2", "--out", "results")
+    assert asked == [(Source(Path("lego")), 0.5, 2, Path("results"), "cpu")]
+    assert capsys.readouterr().out == "a table\n"
+
+
+def test_info(capsys):
+    called("info")
+    said = capsys.readouterr().out
+    assert said.startswith(f"lumifield {lumifield.__version__}, Python ")
+    assert "kernels" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "lumifield: interrupted\n"),
+        (TrainingError("the loss is not finite at step 3"), 1, "lumifield: the loss is not finite at step 3\n"),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, error, code, said):
+    def stopped(*_, **__):
+        raise error
+
+    monkeypatch.setattr(lumifield.training.run, "train", stopped)
+    with pytest.raises(SystemExit) as left:
+        called("train", "--data", "photos", "--out", "run")
+    assert left.value.code == code
+    assert capsys.readouterr().err == said
+
+
+def test_faults_of_the_program_are_not_hidden(monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(lumifield.training.run, "train", broken)
+    with pytest.raises(ZeroDivisionError):
+        called("train", "--data", "photos", "--out", "run")
+
+
+def test_the_module_is_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "lumifield", "eval", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert SENTENCE.fullmatch(done.stderr), done.stderr
+    assert cli.main.__module__ == "lumifield.cli"
