@@ -59,7 +59,7 @@ def test_weights_of_a_ray_sum_to_its_opacity(backend: Backend, generator: torch.
     assert_same({"opacity": total}, {"opacity": expected}, VALUES)
 
 
-@pytest.mark.parametrize("opaque", [1e4, 1e10])
+@pytest.mark.parametrize("opaque", [1e4, 1e10, 1e30, math.inf])
 def test_an_opaque_sample_takes_what_is_left_and_hides_the_rest(backend: Backend, opaque: float) -> None:
     thickness = torch.tensor([0.1, opaque, 0.2, 0.3, 0.4])
     gradient = torch.tensor([1.0, 2.0, -3.0, 4.0, 5.0])

@@ -7,6 +7,8 @@ from torch import Tensor
 
 PRIMES = (1, 2654435761, 805459861)
 CORNERS = tuple((i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1))
+OPAQUE = 1e3
+"""exp(-tau) is zero in double precision from here on."""
 
 
 def grid_encode(points: Tensor, table: Tensor, resolutions: list[int], offsets: list[int]) -> Tensor:
@@ -117,7 +119,8 @@ def ray_of(offsets: Tensor, samples: int) -> Tensor:
 def packed_weights(thickness: Tensor, offsets: Tensor) -> Tensor:
     """w_i = (1 - exp(-tau_i)) exp(-sum_{j<i} tau_j) in each ray (NeRF, equation 3); tau >= 0 is density times width."""
     segment = ray_of(offsets, thickness.shape[0])
-    total = torch.nn.functional.pad(thickness.double().cumsum(0), (1, 0))
+    # Uncut, one endless sample would drown the sums of all later rays.
+    total = torch.nn.functional.pad(thickness.double().clamp(max=OPAQUE).cumsum(0), (1, 0))
     before = (total[:-1] - total[offsets[:-1]][segment]).to(thickness.dtype)
     return -torch.expm1(-thickness) * torch.exp(-before)
 
