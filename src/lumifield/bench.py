@@ -10,7 +10,8 @@ import runpy
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,16 +27,22 @@ from lumifield.core.randomness import Draws
 from lumifield.core.scene import Scene, draw
 from lumifield.data import Source
 from lumifield.methods import Instant, Nerf, Settings
+from lumifield.methods.nerf.occupied import REFRESH_EVERY, OccupiedNerf
 from lumifield.methods.views import render_view
 from lumifield.optimising.optimisers import build_optimiser
-from lumifield.training.fit import Budget, Clock, Report, State, fit
+from lumifield.training.fit import Budget, Clock, Listener, Report, State, fit
 
 ROOT = Path(lumifield.__file__).parents[2]
 TARGETS = (25.0, 28.0, 30.0, 31.0)
 LOOK_EVERY_SECONDS = 2.5
 VALIDATION_VIEWS = 10
-TIMED_STEPS = 3
-WARM_STEPS = 2
+TEXTBOOK_SAMPLES = 64 + 128
+"""A ray of the textbook: those of the coarse network, and all for the fine one."""
+WARM_STEPS, TIMED_STEPS = 2, 4
+GRID_STEPS, GRID_RAYS = 768, 256
+"""The training that an occupancy grid comes from before steps behind it are timed."""
+GRID_CYCLES = 2
+"""Refreshes of the occupancy grid among the timed steps."""
 
 
 @dataclass
@@ -84,7 +91,9 @@ def compare(source: Source, minutes: float, seed: int, out: Path, name: Literal[
     views = data.read(source, "val", at_most=VALIDATION_VIEWS)
     textbook = textbook_row(device)
     rows = [textbook]
-    rows.append(steps_row("nerf, 64 + 64 samples", Nerf(samples=64, fine_samples=64, batch=1024), train, seed))
+    nerf = Nerf(samples=64, fine_samples=64, batch=1024)
+    rows.append({"method": "nerf, 64 + 64 samples"} | timed(fresh(nerf, train, seed), train, TIMED_STEPS))
+    rows.append(occupancy_row(replace(nerf, occupancy=True), train, seed))
     rows.append(instant_row(Instant(), train, views, minutes, seed))
     for row in rows:
         row["times_textbook"] = row["rays_per_second"] / textbook["rays_per_second"]
@@ -106,39 +115,60 @@ def textbook_row(device: torch.device) -> dict[str, Any]:
     command = [sys.executable, str(script), str(device)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = json.loads(printed.splitlines()[-1])
-    return {"method": "textbook NeRF, 64 + 64 samples", **found}
+    return {"method": "textbook NeRF, 64 + 64 samples", "samples_per_ray": TEXTBOOK_SAMPLES, **found}
 
 
-def steps_row(label: str, settings: Settings, train: Scene, seed: int) -> dict[str, Any]:
-    """Seconds a step, the median of a few after a few, from a fresh start."""
-    state = fresh(settings, train, seed)
-    times: list[float] = []
+def timed(state: State, train: Scene, steps: int) -> dict[str, float]:
+    """Mean seconds of `steps` steps after a few, rays a second, and samples a ray that bring a gradient."""
+    begun, samples = state.step + WARM_STEPS, 0
+    run(state, train, Budget(steps=begun))
+    seconds, rays = state.clock.seconds, state.rays
 
-    def note(state: State, report: Report) -> None:
-        times.append(state.clock.seconds)
+    def count(state: State, report: Report) -> None:
+        nonlocal samples
+        samples += report.samples
 
-    fit(
-        state,
-        lambda rays, draws: draw(train, rays, draws),
-        Budget(steps=WARM_STEPS + TIMED_STEPS),
-        settings.schedule,
-        listeners=[note],
-    )
-    spans = sorted(b - a for a, b in zip(times[WARM_STEPS - 1 : -1], times[WARM_STEPS:], strict=True))
-    seconds = spans[len(spans) // 2]
-    rays = state.rays / state.step
-    return {"method": label, "seconds_per_step": seconds, "rays_per_second": rays / seconds}
+    run(state, train, Budget(steps=begun + steps), [count])
+    seconds, rays = state.clock.seconds - seconds, state.rays - rays
+    return {
+        "seconds_per_step": seconds / steps,
+        "rays_per_second": rays / seconds,
+        "samples_per_ray": samples / rays,
+        "timed_steps": steps,
+    }
+
+
+def occupancy_row(settings: Nerf, train: Scene, seed: int) -> dict[str, Any]:
+    """Steps behind the grid of a training with fewer rays a step, refreshes among them as often as ever.
+
+    `occupied_share` is the grid's occupied part of the box half-way and at the end of that training.
+    """
+    state = fresh(replace(settings, batch=GRID_RAYS), train, seed)
+    method, shares = state.method, []
+    assert isinstance(method, OccupiedNerf)
+    for steps in (GRID_STEPS // 2, GRID_STEPS):
+        run(state, train, Budget(steps=steps))
+        shares.append(float(method.occupancy.occupied.float().mean()))
+    method.settings = settings
+    label = f"nerf, occupancy grid warm after {GRID_STEPS} steps of {GRID_RAYS} rays"
+    row = {"method": label, "occupied_share": shares, "grid_seconds": state.clock.seconds}
+    return row | timed(state, train, GRID_CYCLES * REFRESH_EVERY)
+
+
+def run(state: State, train: Scene, budget: Budget, listeners: Sequence[Listener] = ()) -> None:
+    """Trains on pixels drawn uniformly until the budget is spent."""
+    schedule = state.method.settings.schedule
+    fit(state, lambda rays, draws: draw(train, rays, draws), budget, schedule, listeners=listeners)
 
 
 def instant_row(settings: Instant, train: Scene, views: Scene, minutes: float, seed: int) -> dict[str, Any]:
     """A whole training: its mean speed, when it reached which PSNR on validation views, its memory."""
     start = time.perf_counter()
     warm = fresh(settings, train, seed)
-    fit(warm, lambda rays, draws: draw(train, rays, draws), Budget(steps=20), settings.schedule)
+    run(warm, train, Budget(steps=20))
     cold = time.perf_counter() - start
     state, curve = fresh(settings, train, seed), Curve(views)
-    budget = Budget(seconds=60 * minutes)
-    fit(state, lambda rays, draws: draw(train, rays, draws), budget, settings.schedule, listeners=[curve])
+    run(state, train, Budget(seconds=60 * minutes), [curve])
     seconds = state.clock.seconds
     return {
         "method": "instant",
@@ -197,12 +227,15 @@ def markdown(result: dict[str, Any]) -> str:
         f"1/{result['downscale']}; rays uniform over all training pixels; PSNR over {VALIDATION_VIEWS} validation "
         "views.",
         "",
-        "| method | s / step | rays / s | times the textbook | " + " | ".join(f"s to {t:g} dB" for t in TARGETS) + " |",
-        "| --- " * (4 + len(TARGETS)) + "|",
+        "| method | samples / ray | s / step | rays / s | times the textbook | "
+        + " | ".join(f"s to {t:g} dB" for t in TARGETS)
+        + " |",
+        "| --- " * (5 + len(TARGETS)) + "|",
     ]
     for row in result["rows"]:
         reached = [row.get("seconds_to", {}).get(f"{t:g} dB") for t in TARGETS]
-        cells = [row["method"], f"{row['seconds_per_step']:.4g}", f"{row['rays_per_second']:,.0f}"]
+        samples = f"{row['samples_per_ray']:.1f}" if "samples_per_ray" in row else ""
+        cells = [row["method"], samples, f"{row['seconds_per_step']:.4g}", f"{row['rays_per_second']:,.0f}"]
         cells += [f"{row['times_textbook']:.1f}"] + ["" if s is None else f"{s:.0f}" for s in reached]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

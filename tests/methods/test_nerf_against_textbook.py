@@ -1,6 +1,7 @@
 """`nerf` beside the textbook network of benchmarks/, which shares no code with it."""
 
 import importlib.util
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_the_same_weights_are_resampled_at_the_same_points(benchmark: ModuleType
     torch.testing.assert_close(torch.cat([z, further], -1).sort(-1).values, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_both_learn_from_the_same_rays(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch):
+def test_all_learn_from_the_same_rays(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch):
     """So few steps of so small networks differ by some dB from seed to seed: how well is for the script to say."""
     monkeypatch.setattr(benchmark.textbook, "COARSE", 16)
     monkeypatch.setattr(benchmark.textbook, "FURTHER", 16)
@@ -73,6 +74,25 @@ def test_both_learn_from_the_same_rays(benchmark: ModuleType, monkeypatch: pytes
     scene = ball(6)
     settings = Nerf(samples=16, fine_samples=16, width=32, batch=96, bf16="off", optimiser=Optimiser(lr=4e-3))
     settings = replace(settings, schedule=replace(settings.schedule, warmup_steps=10))
-    before, after = (benchmark.compare(benchmark.Task(scene, scene.only([0, 3]), n, settings)) for n in (0, 80))
-    for name in ("nerf_psnr", "textbook_psnr"):
-        assert after[name] > before[name] + 2, name
+    settings = replace(settings, occupancy_side=16, occupancy_samples=128)
+    task = benchmark.Task(scene, scene.only([0, 3]), 80, settings)
+    before, after = (list(benchmark.compare(replace(task, steps=steps))) for steps in (0, task.steps))
+    assert [row["method"] for row in after] == ["textbook", "nerf", "nerf with occupancy"]
+    for start, end in zip(before, after, strict=True):
+        assert end["psnr"] > start["psnr"] + 2, end["method"]
+
+
+def test_means_and_differences_are_those_of_the_seeds(benchmark: ModuleType, tmp_path: Path):
+    psnr = {"textbook": (20.0, 24.0), "nerf": (21.0, 24.5)}
+    rows = [
+        {"method": name, "seed": seed, "psnr": values[seed], "seconds": 10.0 * (1 + seed)}
+        for seed in (0, 1)
+        for name, values in psnr.items()
+    ]
+    result = {"machine": "M", "commit": "C", "steps": 5, "rays": 6, "width": 7, "rows": rows}
+    benchmark.save(result, tmp_path)
+    assert json.loads((tmp_path / "nerf_against_textbook.json").read_text()) == result
+    table = (tmp_path / "nerf_against_textbook.md").read_text()
+    assert "5 steps of 6 rays, networks 7 wide, seeds [0, 1]" in table
+    assert "| textbook | 22.00 | +0.00, +0.00, +0.00 | 15 |" in table
+    assert "| nerf | 22.75 | +0.75, +0.50, +1.00 | 15 |" in table
