@@ -75,7 +75,7 @@ class Curve:
         """Seconds until the PSNR was first at least `target` and never below it later; None if never."""
         reached = None
         for seconds, _, value in self.points:
-            if value < target:
+            if not value >= target:  # a broken look is not good enough either
                 reached = None
             elif reached is None:
                 reached = seconds

@@ -121,12 +121,9 @@ def load(folder: Path, which: Literal["best", "last"] = "best", device: torch.de
     source = from_plain(Source, config.get("source"), folder / CONFIG)
     scenes = _scenes(folder / CAMERAS)
     method = method_settings(config, folder / CONFIG).build(scenes["train"])
-    if which == "best":
-        weights, _ = read_tensors(folder / WEIGHTS)
-    else:
-        tensors, _ = read_tensors(folder / STATE)
-        weights = part(tensors, "weights.")
-    set_weights(method, weights, folder / WEIGHTS)
+    file = folder / (WEIGHTS if which == "best" else STATE)
+    tensors, _ = read_tensors(file)
+    set_weights(method, tensors if which == "best" else part(tensors, "weights."), file)
     summary = folder / SUMMARY
     train = {"seconds": 0.0, "rays": 0, "steps": 0, "n_train_images": len(scenes["train"])}
     train |= mapping(read_json(summary), summary, "content") if summary.is_file() else {}

@@ -1,4 +1,3 @@
-import made_scenes as made
 import numpy as np
 import pytest
 import torch
@@ -6,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import made_scenes as made
 from lumifield.core.errors import DataError
 from lumifield.data.pictures import decode, listed_pictures, shrink, survey
 

@@ -1,7 +1,7 @@
-import made_scenes as made
 import pytest
 import torch
 
+import made_scenes as made
 from lumifield.data.poses import forward_frame, inward_frame
 
 

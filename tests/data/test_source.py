@@ -5,10 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import made_scenes as made
 import pytest
 import torch
 
+import made_scenes as made
 from lumifield import data
 from lumifield.core.errors import DataError
 from lumifield.data import Source

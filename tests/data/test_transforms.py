@@ -2,11 +2,11 @@ import math
 import os
 from pathlib import Path
 
-import made_scenes as made
 import numpy as np
 import pytest
 import torch
 
+import made_scenes as made
 from lumifield import data
 from lumifield.core.errors import DataError
 from lumifield.data import Source

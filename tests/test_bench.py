@@ -1,0 +1,191 @@
+"""The rows of the benchmark at tiny sizes; its figures are never compared with anything."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lumifield import bench
+from lumifield.core.errors import DataError
+from lumifield.core.images import PSNR_LIMIT
+from lumifield.data import Source
+from lumifield.training.fit import Clock
+from scenes import INSTANT, NERF, ball, written
+
+SPEED = {"seconds_per_step": 2.0, "rays_per_second": 10.0}
+
+
+def brute_force(points: list[tuple[float, int, float]], target: float) -> float | None:
+    """The first second from which every look was good enough."""
+    for index, (seconds, _, _) in enumerate(points):
+        if all(value >= target for _, _, value in points[index:]):
+            return seconds
+    return None
+
+
+@given(st.lists(st.sampled_from([24.0, 25.0, 26.0, float("nan"), float("inf")])), st.sampled_from([25.0, 25.5]))
+def test_seconds_to_a_quality_that_is_kept(values, target):
+    points = [(2.5 * index, 10 * index, value) for index, value in enumerate(values, 1)]
+    assert bench.Curve(ball(1), points=points).seconds_to(target) == brute_force(points, target)
+
+
+def test_seconds_to_by_example():
+    points = [(1.0, 1, 24.0), (2.0, 2, 26.0), (3.0, 3, 24.9), (4.0, 4, 25.0), (5.0, 5, 27.0)]
+    curve = bench.Curve(ball(1), points=points)
+    assert [curve.seconds_to(target) for target in (20.0, 25.0, 26.0, 28.0)] == [1.0, 4.0, 5.0, None]
+    assert bench.Curve(ball(1)).seconds_to(0.0) is None
+
+
+class Ticking(Clock):
+    """A clock that a test sets; it notes that it was stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.stops = 0.0, 0
+
+    @property
+    def seconds(self) -> float:
+        return self.now
+
+    def paused(self):
+        self.stops += 1
+        return super().paused()
+
+
+def test_a_curve_looks_every_so_many_seconds_while_the_clock_stands(monkeypatch):
+    state = replace(bench.fresh(INSTANT, ball(2), 0), clock=Ticking())
+    curve = bench.Curve(ball(2), every=2.5)
+    monkeypatch.setattr(bench.Curve, "look", lambda self, state: state.clock.now * 10)
+    for state.step, state.clock.now in enumerate((1.0, 2.4, 2.6, 3.0, 5.0, 5.2, 11.0)):
+        curve(state, None)
+    assert curve.points == [(2.6, 2, 26.0), (5.2, 5, 52.0), (11.0, 6, 110.0)]
+    assert state.clock.stops == 3
+
+
+def test_a_look_is_the_mean_psnr_and_leaves_the_method_training():
+    scene = ball(2)
+    state = bench.fresh(INSTANT, scene, 0)
+    found = bench.Curve(scene).look(state)
+    assert 0 < found < PSNR_LIMIT
+    assert found == pytest.approx(sum(bench.Curve(scene.only([row])).look(state) for row in (0, 1)) / 2)
+    assert state.method.training
+
+
+def test_a_fresh_state_is_that_of_its_seed():
+    first, second, other = (bench.fresh(NERF, ball(2), seed).method.state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_row_of_some_steps():
+    row = bench.steps_row("a few", NERF, ball(2), 0)
+    assert row["method"] == "a few"
+    assert row["rays_per_second"] * row["seconds_per_step"] == pytest.approx(NERF.batch)
+
+
+def test_the_median_step_counts(monkeypatch):
+    times = iter([10.0, 20.0, 21.0, 25.0, 27.0])
+
+    def fit(state, batch_of, budget, schedule, listeners):
+        assert budget.steps == bench.WARM_STEPS + bench.TIMED_STEPS == 5
+        for _ in range(budget.steps):
+            state.step, state.rays, state.clock.now = state.step + 1, state.rays + 64, next(times)
+            listeners[0](state, None)
+
+    fresh = bench.fresh
+    monkeypatch.setattr(bench, "fresh", lambda *given: replace(fresh(*given), clock=Ticking()))
+    monkeypatch.setattr(bench, "fit", fit)
+    row = bench.steps_row("a few", NERF, ball(2), 0)
+    assert row == {"method": "a few", "seconds_per_step": 2.0, "rays_per_second": 32.0}
+
+
+def test_the_row_of_instant():
+    row = bench.instant_row(INSTANT, ball(3), ball(2), 0.01, 0)
+    assert row["seconds"] >= 0.6
+    assert row["steps"] * row["seconds_per_step"] == pytest.approx(row["seconds"])
+    assert set(row["seconds_to"]) == {"25 dB", "28 dB", "30 dB", "31 dB"}
+    assert row["peak_memory_bytes"] > 1e7
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """A whole comparison of which only the reading is real."""
+    asked = []
+    monkeypatch.setattr(bench, "textbook_row", lambda device: {"method": "textbook", **SPEED})
+    monkeypatch.setattr(bench, "steps_row", lambda label, *_: {"method": label, **SPEED, "rays_per_second": 25.0})
+
+    def instant_row(settings, train, views, minutes, seed):
+        asked.append((len(train), len(views), minutes, seed))
+        reached = {"25 dB": 3.4, "28 dB": 33.6, "30 dB": None, "31 dB": None}
+        return {"method": "instant", "seconds_per_step": 0.01, "rays_per_second": 12345.0, "seconds_to": reached}
+
+    monkeypatch.setattr(bench, "instant_row", instant_row)
+    source = written(tmp_path / "ball", views=5, held_out=3)
+    return bench.compare(source, 0.5, 7, tmp_path / "results", "cpu"), asked, tmp_path / "results"
+
+
+def test_the_comparison_is_written_as_it_is_returned(compared):
+    result, asked, folder = compared
+    assert asked == [(5, 3, 0.5, 7)]
+    assert json.loads((folder / "cpu.json").read_text()) == result
+    assert (folder / "cpu.md").read_text() == bench.markdown(result)
+    assert [row["times_textbook"] for row in result["rows"]] == [1.0, 2.5, 1234.5]
+    assert (result["data"], result["downscale"], result["minutes"], result["seed"]) == ("ball", 1, 0.5, 7)
+    assert "cores, torch" in result["machine"]
+
+
+def test_the_table(compared):
+    result, _, _ = compared
+    said = bench.markdown(result | {"machine": "a machine", "commit": "abc"}).splitlines()
+    assert said == [
+        "Machine: a machine. Commit: abc. Data: ball, pictures at 1/1; rays uniform over all training pixels; "
+        "PSNR over 10 validation views.",
+        "",
+        "| method | s / step | rays / s | times the textbook | s to 25 dB | s to 28 dB | s to 30 dB | s to 31 dB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| textbook | 2 | 10 | 1.0 |  |  |  |  |",
+        "| nerf, 64 + 64 samples | 2 | 25 | 2.5 |  |  |  |  |",
+        "| instant | 0.01 | 12,345 | 1234.5 | 3 | 34 |  |  |",
+    ]
+
+
+def test_the_textbook_step_runs_in_a_process_of_its_own(tmp_path, monkeypatch):
+    script = tmp_path / "benchmarks" / "textbook.py"
+    script.parent.mkdir()
+    script.write_text("import json, sys; print('a word'); print(json.dumps({'device': sys.argv[1]}))")
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    row = bench.textbook_row(torch.device("cpu"))
+    assert row == {"method": "textbook NeRF, 64 + 64 samples", "device": "cpu"}
+    script.unlink()
+    with pytest.raises(DataError, match=r"textbook\.py: file is missing, expected the textbook step; run the"):
+        bench.textbook_row(torch.device("cpu"))
+
+
+def test_the_textbook_script_is_where_it_is_looked_for():
+    assert (bench.ROOT / "benchmarks" / "textbook.py").is_file()
+    assert (bench.ROOT / "benchmarks" / "kernels.py").is_file()
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DataError, match="bench gpu: CUDA device is absent, expected one that torch can use; run"):
+        bench.compare(Source(tmp_path / "nowhere"), 1.0, 0, tmp_path / "results", "gpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_commit_is_that_of_the_checkout_or_unknown(tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    described = bench.commit()
+    assert subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.startswith(described)
+    monkeypatch.setattr(bench, "ROOT", Path(sys.executable))
+    assert bench.commit() == "unknown"
