@@ -78,7 +78,7 @@ def scene_of(cameras: Cameras, *, frame: Frame | None = None, ndc: Ndc | None = 
 def run_of(folder: Path, method: Method, scenes: dict[str, Scene], source: Source | None = None) -> Run:
     """A run that has trained for 10 s on 5 photographs."""
     train = {"seconds": 10.0, "rays": 5000, "steps": 50, "n_train_images": 5}
-    config = {"method": {"kind": "instant"}}
+    config = {"method": {"kind": "instant"}, "source": {"downscale": 1}}
     return Run(folder, method, config, source, scenes, CPU, train)
 
 

@@ -18,6 +18,7 @@ from lumifield.core.poses import from_opengl
 from lumifield.core.scene import Frame, Pictures, Scene
 from lumifield.data import Source
 from lumifield.methods import Instant, Nerf
+from lumifield.methods.base import Method
 
 RADIUS = 0.8
 FOCAL_OF_WIDTH = 1.5
@@ -72,6 +73,18 @@ def written(root: Path, *, views: int = 8, size: int = 16, held_out: int = 2) ->
         content = {"camera_angle_x": 2 * math.atan(0.5 / FOCAL_OF_WIDTH), "frames": frames}
         (root / f"transforms_{split}.json").write_text(json.dumps(content))
     return Source(root)
+
+
+def published(method: Method) -> dict[str, Tensor]:
+    """The parameters of method `nerf` under the names of nerf_pl's checkpoints."""
+    names = {"density": "sigma", "feature": "xyz_encoding_final", "side": "dir_encoding.0", "colour": "rgb.0"}
+    names |= {f"trunk.{index}": f"xyz_encoding_{index + 1}.0" for index in range(8)}
+    state = {}
+    for name, value in method.state_dict().items():
+        network, layer = name.split(".", 1)
+        layer, kind = layer.rsplit(".", 1)
+        state[f"nerf_{network}.{names[layer]}.{kind}"] = value
+    return state
 
 
 def cut_off(picture: Path) -> None:

@@ -36,10 +36,10 @@ def trained(monkeypatch) -> list:
 @pytest.fixture
 def loaded(monkeypatch) -> SimpleNamespace:
     """Stands for a run that `load` gave; notes with what."""
-    run = SimpleNamespace(source=None)
+    run = SimpleNamespace(source=None, config={"source": {}})
 
-    def load(folder, which="best", device="cpu"):
-        run.folder, run.which = folder, which
+    def load(folder, which="best", device="cpu", *, chunk=None):
+        run.folder, run.which, run.chunk = folder, which, chunk
         return run
 
     monkeypatch.setattr(lumifield.checkpoint, "load", load)
@@ -163,22 +163,23 @@ def test_eval(loaded, monkeypatch, capsys, tmp_path):
     assert said[-4:] == ["test, 2 views: psnr 30.12 dB, ssim 0.9", "no lpips: offline", said[-2], ""]
     assert said[-2] == str(tmp_path / "eval" / "test" / "report.html")
     assert (asked.pop(), loaded.which) == ((loaded, "test", True), "best")
-    called("eval", tmp_path, "--split", "val", "--no-pictures", "--last")
-    assert (asked.pop(), loaded.which) == ((loaded, "val", False), "last")
+    called("eval", tmp_path, "--split", "val", "--no-pictures", "--last", "--chunk", "7")
+    assert (asked.pop(), loaded.which, loaded.chunk) == ((loaded, "val", False), "last", 7)
 
 
 def test_eval_looks_for_the_photographs_where_it_is_told(monkeypatch, tmp_path):
     from scenes import INSTANT, ball
 
     run = lumifield.checkpoint.Run(
-        *(tmp_path, INSTANT.build(ball()), {}, Source(Path("old"), downscale=2), {}, None, {})  # type: ignore[arg-type]
+        *(tmp_path, INSTANT.build(ball()), {"source": {}}, Source(Path("old"), downscale=2), {}, None, {})  # type: ignore[arg-type]
     )
     seen = []
     monkeypatch.setattr(lumifield.checkpoint, "load", lambda *_, **__: run)
     scores = {"psnr": 1.0, "ssim": None, "lpips": 0.1, "n_images": 1}
     monkeypatch.setattr(lumifield.evaluate, "evaluate", lambda run, *_, **__: seen.append(run.source) or scores)
     called("eval", tmp_path, "--data", "new")
-    assert seen == [Source(Path("new"), downscale=2)]
+    called("eval", tmp_path, "--downscale", "4")
+    assert seen == [Source(Path("new"), downscale=2), Source(Path("old"), downscale=4)]
 
 
 def test_render(loaded, monkeypatch, tmp_path, capsys):
@@ -207,8 +208,10 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
 
 def test_render_one_view(loaded, monkeypatch, capsys):
     still = lumifield.render.Still((Path("a.png"), Path("b.png")), 1.234, 30.5)
-    monkeypatch.setattr(lumifield.render, "view", lambda run, *words: still if words == ("val", 3, None) else None)
-    called("render", "run", "--view", "3", "--split", "val")
+    asked = []
+    monkeypatch.setattr(lumifield.render, "view", lambda run, *words, size: asked.append((*words, size)) or still)
+    called("render", "run", "--view", "3", "--split", "val", "--size", "8", "6", "--chunk", "9")
+    assert (asked, loaded.chunk) == ([("val", 3, None, (8, 6))], 9)
     assert capsys.readouterr().out == "1.23 s, psnr 30.50 dB: a.png, b.png\n"
 
 

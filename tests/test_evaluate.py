@@ -129,7 +129,7 @@ def test_the_report_shows_every_view_and_the_history_of_the_training(run):
 
 def test_psnr_is_the_mean_over_pictures_of_the_rounded_ones(run, monkeypatch):
     scene = run.scenes["test"]
-    monkeypatch.setattr(data, "read", lambda source, split: pictured(scene, 10))
+    monkeypatch.setattr(data, "read", lambda source, split, rows: pictured(scene, 10))
     metrics = evaluate.evaluate(run)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
     assert metrics["psnr_masked_image"] is None
@@ -138,7 +138,7 @@ def test_psnr_is_the_mean_over_pictures_of_the_rounded_ones(run, monkeypatch):
 def test_with_masks_psnr_counts_the_mask_and_the_masked_image_all_pixels(run, monkeypatch):
     scene = run.scenes["test"]
     mask = (torch.arange(3 * 32 * 24) % 32) < 8
-    monkeypatch.setattr(data, "read", lambda source, split: pictured(scene, 10, mask))
+    monkeypatch.setattr(data, "read", lambda source, split, rows: pictured(scene, 10, mask))
     metrics = evaluate.evaluate(run)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
     assert metrics["psnr_masked_image"] == pytest.approx(metrics["psnr"] + 10 * math.log10(4), abs=1e-4)
@@ -150,7 +150,7 @@ def test_with_masks_psnr_counts_the_mask_and_the_masked_image_all_pixels(run, mo
 def test_a_picture_without_a_counting_pixel_has_no_psnr(run, monkeypatch):
     scene = run.scenes["test"]
     mask = torch.arange(3 * 32 * 24) >= 32 * 24
-    monkeypatch.setattr(data, "read", lambda source, split: pictured(scene, 10, mask))
+    monkeypatch.setattr(data, "read", lambda source, split, rows: pictured(scene, 10, mask))
     metrics = evaluate.evaluate(run)
     assert metrics["per_image"][0]["psnr"] is None
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
@@ -185,7 +185,7 @@ def test_lpips_is_the_mean_of_what_the_network_says(tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluate, "perceptual_metric", lambda device: (perceptual, None))
     scene = scene_of(around(2, (40, 36)))
-    monkeypatch.setattr(data, "read", lambda source, split: pictured(scene, 10))
+    monkeypatch.setattr(data, "read", lambda source, split, rows: pictured(scene, 10))
     run = run_of(tmp_path, Ball(), {"test": scene}, data.Source(tmp_path))
     metrics = evaluate.evaluate(run)
     assert metrics["lpips"] == 0.25
@@ -222,3 +222,26 @@ def test_split_rules(run):
 def test_means_leave_out_what_is_absent():
     assert evaluate.mean([1.0, None, 3.0]) == 2.0
     assert evaluate.mean([None]) is None
+
+
+def test_scores_do_not_depend_on_the_chunk(run):
+    pieces = replace(run, method=Ball(), chunk=100)
+    whole, parts = (evaluate.evaluate(each)["per_image"] for each in (run, pieces))
+    assert [picture["psnr"] for picture in whole] == [picture["psnr"] for picture in parts]
+    assert pieces.method.calls == 3 * -(-32 * 24 // 100)
+
+
+def test_another_size_than_trained_is_told_and_written_apart(run):
+    evaluate.evaluate(run)
+    half = evaluate.evaluate(replace(run, source=replace(run.source, downscale=2)))
+    assert half["protocol"]["resolution"] == "16x12 (1/2 of the files, trained at 1/1)"
+    assert 20 < half["psnr"] < 60
+    written = {name: run.folder / "eval" / name / "metrics.json" for name in ("test", "test_downscale_2")}
+    assert [json.loads(file.read_text())["psnr"] == half["psnr"] for file in written.values()] == [False, True]
+
+
+def test_the_size_of_the_training_is_not_told_twice(run):
+    config = {"method": {"kind": "instant"}, "source": {"downscale": 2}}
+    metrics = evaluate.evaluate(replace(run, config=config, source=replace(run.source, downscale=2)))
+    assert metrics["protocol"]["resolution"] == "16x12 (1/2 of the files)"
+    assert (run.folder / "eval" / "test" / "metrics.json").is_file()

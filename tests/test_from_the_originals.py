@@ -3,14 +3,19 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from lumifield import cli
+from lumifield.methods import Nerf, views
 from lumifield.synthetic import StillLife, write
+from scenes import ball, published
 
 PAGE = Path(__file__).parents[1] / "docs" / "from-the-originals.md"
 
@@ -64,7 +69,9 @@ RENDERING = {
     "--split": ("--view 0", "--split train"),
 }
 # Each of these has a test of its own below.
-SINGLE = {("train", "--out"), ("train", "--resume"), ("eval", "--split"), ("eval", "--data"), ("eval", "--last")}
+SINGLE = {("train", "--out"), ("train", "--resume"), ("render", "--chunk")} | {
+    ("eval", flag) for flag in ("--split", "--data", "--last", "--downscale", "--chunk")
+}
 
 SMALL = (
     "--steps 2 --batch 16 --width 8 --depth 4 --samples 4 --fine-samples 4 --position-octaves 2 --direction-octaves 2 "
@@ -128,8 +135,8 @@ def rendered(folder, places, *parts):
 def psnrs(run, /, *parts, **places):
     """The scores of each picture."""
     lumifield(f"eval {run} --no-pictures", *parts, **places)
-    split = "train" if "--split train" in parts else "test"
-    return [picture["psnr"] for picture in json.loads((run / "eval" / split / "metrics.json").read_text())["per_image"]]
+    written = max((run / "eval").rglob("metrics.json"), key=lambda file: file.stat().st_mtime_ns)
+    return [picture["psnr"] for picture in json.loads(written.read_text())["per_image"]]
 
 
 def test_every_row_names_an_option_or_says_that_it_is_gone():
@@ -137,8 +144,6 @@ def test_every_row_names_an_option_or_says_that_it_is_gone():
     for there, here, note in rows():
         if here == "gone":
             assert note, there
-        elif here == "automatic":
-            assert there == "`--chunk`", there
         elif not here.startswith("`torchrun"):
             assert named(here), there
 
@@ -186,7 +191,52 @@ def test_options_of_eval(places, tmp_path):
     base = psnrs(run)
     assert psnrs(run, "--split train") != base
     assert psnrs(run, "--data {other}", **places) != base
+    assert psnrs(run, "--downscale 2") != base
+    assert psnrs(run, "--downscale 1") == base
     trained(tmp_path / "second", places, "--seed 8")
     shutil.copy(tmp_path / "second" / "weights.safetensors", run)
     assert psnrs(run) != base
     assert psnrs(run, "--last") == base
+
+
+def test_the_chunk_changes_the_passes_and_not_the_result(places, tmp_path, monkeypatch):
+    sizes, whole = set(), views.chunked
+
+    def noted(method, rays, context, chunk):
+        sizes.add(chunk)
+        return whole(method, rays, context, chunk)
+
+    monkeypatch.setattr(views, "chunked", noted)
+    (tmp_path / "before").mkdir()
+    (tmp_path / "after").mkdir()
+    base, before = psnrs(places["run"]), rendered(tmp_path / "before", places, "--depth-format npy")
+    assert sizes == {views.usual_chunk(torch.device("cpu"))}
+    sizes.clear()
+    after = rendered(tmp_path / "after", places, "--depth-format npy --chunk 50")
+    assert psnrs(places["run"], "--chunk 50") == pytest.approx(base, abs=0.01)
+    assert sizes == {50}
+    assert before.keys() == after.keys()
+    for name in before:
+        a, b = (pixels(tmp_path / part / name) for part in ("before", "after"))
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1.0)
+    with pytest.raises(SystemExit, match="2"):
+        psnrs(places["run"], "--chunk 0")
+
+
+def pixels(file):
+    """The numbers of a picture or of raw depth."""
+    return torch.from_numpy(np.load(file) if file.suffix == ".npy" else np.asarray(Image.open(file), np.float32))
+
+
+def test_a_published_checkpoint_becomes_a_run_that_can_be_scored_and_rendered(places, tmp_path):
+    method = Nerf(samples=4, fine_samples=4, width=8, depth=4, position_octaves=2, direction_octaves=2, density="relu")
+    network = replace(method, early_skip=True).build(ball())
+    torch.save({"state_dict": published(network), "epoch": 15}, tmp_path / "epoch.ckpt")
+    run = tmp_path / "run"
+    fitting = "--density relu --early-skip --init {init} --steps 0"
+    trained(run, places, fitting.format(init=tmp_path / "epoch.ckpt"))
+    weights = load_file(run / "weights.safetensors")
+    assert all(torch.equal(weights[name], value) for name, value in network.state_dict().items())
+    assert len(psnrs(run)) == 2
+    (tmp_path / "film").mkdir()
+    assert len(rendered(tmp_path / "film", places | {"run": run})) == 2

@@ -19,6 +19,7 @@ from lumifield.core.rays import Rays
 from lumifield.core.scene import Frame
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.views import render_view
+from scenes import cut_off
 
 
 class Sheet(Method):
@@ -277,3 +278,36 @@ def test_a_view_that_is_not_there_is_one_sentence(run):
         render.view(run, "test", 6)
     with pytest.raises(DataError, match="split 'val' is empty, expected one of train, test"):
         render.view(run, "val", 0)
+
+
+def test_one_view_in_another_size_keeps_its_angle_and_has_no_psnr(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    run = replace(run, source=photograph(tmp_path / "data", run.scenes["test"], "test"))
+    still = render.view(run, "test", 2, tmp_path / "views", size=(66, 50))
+    large = np.asarray(Image.open(still.files[0])).astype(int)
+    small = np.asarray(Image.open(render.view(run, "test", 2).files[0])).astype(int)
+    assert large.shape == (50, 66, 3)
+    assert np.abs(large.reshape(25, 2, 33, 2, 3).mean((1, 3)) - small).mean() < 12
+    assert still.psnr is None
+    assert render.view(run, "test", 2, size=(33, 25)).psnr is not None
+
+
+def test_one_view_reads_its_own_picture_alone(run, tmp_path):
+    (tmp_path / "data").mkdir()
+    source = photograph(tmp_path / "data", run.scenes["test"], "test")
+    for file in (tmp_path / "data").glob("*.png"):
+        if "view_2" not in file.name:
+            cut_off(file)
+    assert render.view(replace(run, source=source), "test", 2).psnr > 60
+    assert render.view(replace(run, source=source), "test", 1).psnr is None
+
+
+@pytest.mark.parametrize("chunk", [1, 100])
+def test_films_and_views_do_not_depend_on_the_chunk(run, tmp_path, chunk):
+    pieces = replace(run, method=Ball(), chunk=chunk)
+    for name, each in (("whole", run), ("pieces", pieces)):
+        render.render_path(each, around(2, (9, 7)), tmp_path / name)
+        render.view(each, "test", 1, tmp_path / name, size=(9, 7))
+    files = [sorted((tmp_path / name).iterdir()) for name in ("whole", "pieces")]
+    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+    assert pieces.method.calls == 3 * -(-63 // chunk)

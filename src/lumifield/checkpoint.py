@@ -39,7 +39,10 @@ CONFIG, CAMERAS, WEIGHTS, STATE, SUMMARY = (
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run, ready to render: `scenes` holds the splits without pictures."""
+    """A trained run, ready to render: `scenes` holds the splits without pictures.
+
+    `chunk` is the number of rays rendered at once (None: by the device).
+    """
 
     folder: Path
     method: Method
@@ -48,6 +51,7 @@ class Run:
     scenes: dict[str, Scene]
     device: torch.device
     train: dict[str, Any]
+    chunk: int | None = None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -88,7 +92,7 @@ def start(
         "lumifield": lumifield.__version__,
         "method": {"kind": kind_of(settings)} | to_plain(method.settings),
         "source": to_plain(source) | {"data": str(source.data.resolve())},
-        "train": to_plain(train),
+        "train": to_plain(train) | ({"init": str(train.init.resolve())} if train.init else {}),
     }
     write_json(folder / CONFIG, config)
     write_json(folder / CAMERAS, {split: _plain_scene(scene) for split, scene in scenes.items()})
@@ -115,8 +119,14 @@ def method_settings(config: dict[str, Any], file: Path) -> Settings:
     return from_plain(METHODS[kind], plain, file)
 
 
-def load(folder: Path, which: Literal["best", "last"] = "best", device: torch.device | str = "cpu") -> Run:
-    """A run from its folder, without its pictures."""
+def load(
+    folder: Path,
+    which: Literal["best", "last"] = "best",
+    device: torch.device | str = "cpu",
+    *,
+    chunk: int | None = None,
+) -> Run:
+    """A run from its folder, without its pictures, to be rendered `chunk` rays at once."""
     config = read_config(folder)
     source = from_plain(Source, config.get("source"), folder / CONFIG)
     scenes = _scenes(folder / CAMERAS)
@@ -128,7 +138,7 @@ def load(folder: Path, which: Literal["best", "last"] = "best", device: torch.de
     train = {"seconds": 0.0, "rays": 0, "steps": 0, "n_train_images": len(scenes["train"])}
     train |= mapping(read_json(summary), summary, "content") if summary.is_file() else {}
     device = torch.device(device)
-    return Run(folder, method.to(device).eval(), config, source, scenes, device, train)
+    return Run(folder, method.to(device).eval(), config, source, scenes, device, train, chunk)
 
 
 def set_weights(method: Method, weights: dict[str, Tensor], file: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import CascadeSubcommandArgs, OmitSubcommandPrefixes, Positional, arg, subcommand
@@ -20,6 +20,10 @@ from lumifield.data import Source
 from lumifield.methods import METHODS, Instant, Nerf
 from lumifield.synthetic import StillLife
 from lumifield.training import Train, TrainingError
+
+if TYPE_CHECKING:
+    from lumifield.checkpoint import Run
+    from lumifield.render import Still
 
 MethodChoice = Annotated[
     Annotated[Instant, subcommand("instant")] | Annotated[Nerf, subcommand("nerf")], OmitSubcommandPrefixes
@@ -63,23 +67,30 @@ class EvalCommand:
     """Write each view and its error map."""
     last: bool = False
     """The last weights instead of those that validated best."""
+    downscale: int | None = None
+    """Read the photographs at 1/K of their width and height (as for the training); another size is written apart."""
+    chunk: int | None = None
+    """Rays rendered at once (as many as suit the device); halved when memory runs out."""
 
     def run(self) -> None:
         """Evaluates."""
-        from lumifield.checkpoint import load
-        from lumifield.evaluate import evaluate
+        from lumifield import evaluate
 
-        run = load(self.folder, "last" if self.last else "best", device=_device())
-        if self.data is not None and run.source is not None:
-            run = replace(run, source=replace(run.source, data=self.data))
-        with _progress(f"{self.split} views") as note:
-            metrics = evaluate(run, self.split, save_pictures=self.pictures, progress=note)
+        run, first = _opened(self.folder, "last" if self.last else "best", self.chunk)
+        changes = {"data": self.data, "downscale": self.downscale}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if run.source is not None:
+            run = replace(run, source=replace(run.source, **changes))
+        with _progress(f"{self.split} views", first) as note:
+            metrics = evaluate.evaluate(run, self.split, save_pictures=self.pictures, progress=note)
+        if not first:
+            return
         words = {"psnr": "dB", "ssim": "", "lpips": ""}
         scores = [f"{k} {metrics[k]:.4g} {unit}".strip() for k, unit in words.items() if metrics[k] is not None]
         print(f"{self.split}, {metrics['n_images']} views: {', '.join(scores)}")
         if metrics["lpips"] is None:
             print(f"no lpips: {metrics['lpips_reason']}")
-        print(self.folder / "eval" / self.split / "report.html")
+        print(evaluate.folder_of(run, self.split) / "report.html")
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ class RenderCommand:
     frames: int = 120
     """Frames of the path."""
     size: tuple[int, int] | None = None
-    """Width and height of the frames (those of the photographs)."""
+    """Width and height of the frames or the view (those of the photographs)."""
     channels: str = "rgb"
     """Of rgb, depth and opacity, separated by commas: panels side by side."""
     depth_format: Literal["npy", "pfm", "bytes"] | None = None
@@ -105,22 +116,22 @@ class RenderCommand:
     """Render this one view of --split instead of a path."""
     split: str = "test"
     """The split of --view."""
+    chunk: int | None = None
+    """Rays rendered at once (as many as suit the device); halved when memory runs out."""
 
     def run(self) -> None:
         """Renders."""
         from lumifield import render
-        from lumifield.checkpoint import load
 
-        run = load(self.folder, device=_device())
+        run, first = _opened(self.folder, "best", self.chunk)
         if self.view is not None:
-            still = render.view(run, self.split, self.view, self.out)
-            against = "no photograph to compare with" if still.psnr is None else f"psnr {still.psnr:.2f} dB"
-            print(f"{still.seconds:.2f} s, {against}: {', '.join(map(str, still.files))}")
+            if first:
+                print(_told(render.view(run, self.split, self.view, self.out, size=self.size)))
             return
         if self.out is None:
             raise DataError("--out", "output", "missing", "a .mp4 or .gif file or a folder", "name one")
         cameras = render.path_cameras(run, self.path, self.frames, self.size)
-        with _progress("frames") as note:
+        with _progress("frames", first) as note:
             render.render_path(
                 run,
                 cameras,
@@ -130,7 +141,8 @@ class RenderCommand:
                 depth_format=self.depth_format,
                 progress=note,
             )
-        print(self.out)
+        if first:
+            print(self.out)
 
 
 @dataclass(frozen=True)
@@ -228,10 +240,23 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _device() -> str:
+def _opened(folder: Path, which: Literal["best", "last"], chunk: int | None) -> tuple[Run, bool]:
+    """A run on the device of this process, and whether this is the first process."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    from lumifield.checkpoint import load
+    from lumifield.core import processes
+
+    if chunk is not None and chunk < 1:
+        raise DataError("--chunk", "rays at once", str(chunk), "1 or more", "raise it")
+    rank, _ = processes.join()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load(folder, which, device=device, chunk=chunk), rank == 0
+
+
+def _told(still: Still) -> str:
+    against = "no photograph to compare with" if still.psnr is None else f"psnr {still.psnr:.2f} dB"
+    return f"{still.seconds:.2f} s, {against}: {', '.join(map(str, still.files))}"
 
 
 def _channels(listed: str) -> tuple[Channel, ...]:
@@ -243,12 +268,12 @@ def _channels(listed: str) -> tuple[Channel, ...]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def _progress(what: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with the time left, as a function of the number done and to do."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, transient=True) as bar:
+    with Progress(*columns, transient=True, disable=not shown) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

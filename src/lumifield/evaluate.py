@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from lumifield import data, report
-from lumifield.core import images
+from lumifield.core import images, processes
 from lumifield.core.errors import DataError
 from lumifield.core.files import replacing
 from lumifield.core.scene import Scene
@@ -45,48 +46,65 @@ def evaluate(
     save_pictures: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Renders all views of a split, scores them and writes RUN/eval/SPLIT (or `out`); returns what metrics.json holds.
+    """Renders all views of a split, scores them and writes `folder_of(run, split)` (or `out`).
 
-    `psnr` is the mean over the pictures of each one's PSNR; a picture without a pixel that counts has none. Raises
-    `DataError` where the run has no photographs of the split, or `out` cannot be written.
+    Returns what metrics.json holds: `psnr` is the mean over the pictures of each one's PSNR; a picture without a pixel
+    that counts has none. Several processes share the views, and the first writes the result. Raises `DataError` where
+    the run has no photographs of the split, or `out` cannot be written.
     """
-    scene = photographs(run, split)
-    out = run.folder / "eval" / split if out is None else out
+    rank, world = processes.join()
+    scene = photographs(run, split, slice(rank, None, world))
+    out = folder_of(run, split) if out is None else out
     noted = history(run.folder)
     perceptual, reason = perceptual_metric(run.device)
-    per_image, sights, pixels = [], [], 0
-    for index in range(len(scene)):
-        view = render_view(run.method, scene, index, device=run.device)
-        pictures = compared(view, scene, index)
-        scores = score(view, scene, index, pictures, perceptual)
-        per_image.append({"name": scene.names[index], "seconds": view.seconds} | scores)
-        sights.append(report.Sight.of(scene.names[index], scores, pictures))
-        pixels += view.opacity.numel()
-        if save_pictures:
-            images.write_png(out / f"{index:03d}.png", pictures["prediction"])
-            images.write_png(out / f"{index:03d}_error.png", pictures["error"])
+    own = []
+    for row in range(len(scene)):
+        file = out / f"{rank + row * world:03d}.png" if save_pictures else None
+        own.append(look(run, scene, row, perceptual, file))
         if progress is not None:
-            progress(index + 1, len(scene))
-    metrics = summary(run, split, scene, per_image, pixels) | {"lpips_reason": reason}
-    if metrics["lpips"] is None and reason is None:
-        metrics["lpips_reason"] = f"no picture has {LPIPS_SMALLEST} pixels a side"
-    report.write(out / "report.html", metrics, sights, noted)
-    with replacing(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            progress(row + 1, len(scene))
+    shares = processes.gather(own)
+    looks = [shares[index % world][index // world] for index in range(sum(map(len, shares)))]
+    metrics = summary(run, split, scene, looks, reason)
+    if rank == 0:
+        sights = [report.Sight(each["name"], each["scores"], each["pictures"]) for each in looks]
+        report.write(out / "report.html", metrics, sights, noted)
+        with replacing(out / "metrics.json") as temporary:
+            temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return metrics
 
 
-def photographs(run: Run, split: str) -> Scene:
-    """The photographs of a split; raises `DataError` where there are none to compare with."""
+def look(run: Run, scene: Scene, row: int, perceptual: Perceptual | None, file: Path | None) -> dict[str, Any]:
+    """One view rendered and scored, as JSON holds it; its picture goes to `file`, its error map beside it."""
+    view = render_view(run.method, scene, row, device=run.device, chunk=run.chunk)
+    pictures = compared(view, scene, row)
+    if file is not None:
+        images.write_png(file, pictures["prediction"])
+        images.write_png(file.with_stem(f"{file.stem}_error"), pictures["error"])
+    sight = report.Sight.of(scene.names[row], score(view, scene, row, pictures, perceptual), pictures)
+    return asdict(sight) | {"size": scene.size(row), "seconds": view.seconds}
+
+
+def folder_of(run: Run, split: str) -> Path:
+    """RUN/eval/SPLIT; RUN/eval/SPLIT_downscale_N where the photographs are read at another size than for training."""
+    now, trained = downscales(run)
+    return run.folder / "eval" / (split if now == trained else f"{split}_downscale_{now}")
+
+
+def downscales(run: Run) -> tuple[int, int]:
+    """By how much the photographs are shrunk now, and by how much they were for the training."""
+    trained = run.config["source"].get("downscale", 1)
+    return trained if run.source is None else run.source.downscale, trained
+
+
+def photographs(run: Run, split: str, rows: slice = slice(None)) -> Scene:
+    """The photographs of a split; raises `DataError` where the run knows of none to compare with."""
     if run.source is None:
         raise DataError(run.folder, "data", "unknown to the run", "a data set", "evaluate a run trained on photographs")
     if not run.source.data.exists():
         cure = "name their new place with --data"
         raise DataError(run.source.data, "folder", "missing", "the photographs of the run", cure)
-    scene = data.read(run.source, split)
-    if len(scene) == 0:
-        raise DataError(run.source.data, f"split {split!r}", "empty", "one picture or more", "choose another split")
-    return scene
+    return data.read(run.source, split, rows=rows)
 
 
 def compared(view: View, scene: Scene, index: int) -> dict[str, Tensor]:
@@ -149,36 +167,38 @@ def perceptual_metric(device: torch.device) -> tuple[Perceptual | None, str | No
     return lambda a, b: metric(a.to(device), b.to(device)), None
 
 
-def summary(run: Run, split: str, scene: Scene, per_image: list[dict[str, Any]], pixels: int) -> dict[str, Any]:
-    """All of metrics.json but the reason for a missing LPIPS."""
-    seconds = sum(picture["seconds"] for picture in per_image)
-    keys = ("psnr", "psnr_masked_image", "ssim", "lpips")
+def summary(
+    run: Run, split: str, scene: Scene, looks: list[dict[str, Any]], lpips_reason: str | None
+) -> dict[str, Any]:
+    """All of metrics.json; `scene` is a part of the split or all of it."""
+    seconds = sum(look["seconds"] for look in looks)
+    sizes = [tuple(look["size"]) for look in looks]
+    scores = {key: mean([look["scores"][key] for look in looks]) for key in looks[0]["scores"]}
+    if scores["lpips"] is None and lpips_reason is None:
+        lpips_reason = f"no picture has {LPIPS_SMALLEST} pixels a side"
     return {
-        **{key: mean([picture[key] for picture in per_image]) for key in keys},
-        "n_images": len(per_image),
+        **scores,
+        "lpips_reason": lpips_reason,
+        "n_images": len(looks),
         "n_train_images": run.train["n_train_images"],
         "train_seconds": run.train["seconds"],
         "train_steps": run.train["steps"],
         "train_rays_per_second": rate(run.train["rays"], run.train["seconds"]),
         "render_seconds": seconds,
-        "render_rays_per_second": rate(pixels, seconds),
+        "render_rays_per_second": rate(sum(width * height for width, height in sizes), seconds),
         "method": run.config["method"]["kind"],
         "data": str(run.source.data) if run.source else None,
         "split": split,
-        "protocol": protocol(run, split, scene),
-        "per_image": per_image,
+        "protocol": protocol(run, split, scene, sizes),
+        "per_image": [{"name": look["name"], "seconds": look["seconds"]} | look["scores"] for look in looks],
     }
 
 
-def protocol(run: Run, split: str, scene: Scene) -> dict[str, str]:
+def protocol(run: Run, split: str, scene: Scene, sizes: list[tuple[int, int]]) -> dict[str, str]:
     """Every choice that moves the scores, in words."""
-    sizes = sorted({tuple(size) for size in scene.cameras.size.tolist()})
-    shown = [f"{width}x{height}" for width, height in sizes]
-    downscale = run.source.downscale if run.source else 1
     return {
         "background": BACKDROPS[scene.background],
-        "resolution": (shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}")
-        + (f" (1/{downscale} of the files)" if downscale > 1 else ""),
+        "resolution": resolution(run, sizes),
         "pixel_centres": "at one half",
         "split_rule": split_rule(run, split),
         "clipping": "to [0, 1] before rounding",
@@ -190,6 +210,16 @@ def protocol(run: Run, split: str, scene: Scene) -> dict[str, str]:
         "embedding_fit": "none, the method has no embedding of a picture",
         "colour_pass": "the finest",
     }
+
+
+def resolution(run: Run, sizes: list[tuple[int, int]]) -> str:
+    """The sizes of the pictures, and how they came to be."""
+    smallest, largest = (f"{width}x{height}" for width, height in (min(sizes), max(sizes)))
+    now, trained = downscales(run)
+    notes = [f"1/{now} of the files"] if now > 1 else []
+    notes += [f"trained at 1/{trained}"] if now != trained else []
+    shown = smallest if smallest == largest else f"{smallest} to {largest}"
+    return f"{shown} ({', '.join(notes)})" if notes else shown
 
 
 def split_rule(run: Run, split: str) -> str:

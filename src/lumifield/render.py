@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from lumifield import data
-from lumifield.core import images, paths
+from lumifield.core import images, paths, processes
 from lumifield.core.cameras import Cameras
 from lumifield.core.errors import DataError
 from lumifield.core.files import replacing, writing
@@ -125,27 +125,40 @@ def render_path(
     Several channels stand side by side. Depth has one range of colours for the whole video, the 2nd to the 98th
     percentile of all frames, and fades with the opacity. With `depth_format`, OUT_depth/0000.npy and so on hold the
     distance from the camera along each ray [world units], 0 where the opacity is at most one half. Frames go to the
-    disk one by one. Raises `DataError` for an unknown ending or a place that cannot be written to.
+    disk one by one; several processes share them, and the first puts them together. Raises `DataError` for an unknown
+    ending or a place that cannot be written to.
     """
     check_output(out)
-    views = _views(run, cameras, progress)
+    rank, world = processes.join()
+    shown = shared_views(run, path_scene(run, cameras), progress)
+    raw = out.with_name(f"{out.stem}_depth")
     if depth_format is not None:
-        views = with_raw_depth(views, out.with_name(f"{out.stem}_depth"), depth_format)
+        shown = with_raw_depth(shown, raw, depth_format)
     canvas = int(cameras.size[:, 0].max()), int(cameras.size[:, 1].max())
-    if "depth" not in channels:
-        write_frames(out, (panels(view, channels, canvas) for view in views), fps)
-        return
-    with tempfile.TemporaryDirectory(prefix="lumifield-") as folder:
-        files, span = spool(views, Path(folder))
-        write_frames(out, (panels(load(file), channels, canvas, span) for file in files), fps)
+    if world == 1 and "depth" not in channels:
+        write_frames(out, (panels(seen, channels, canvas) for _, seen in shown), fps)
+    else:
+        with common_folder(out.parent) as folder:
+            spool(shown, folder)
+            processes.gather(None)
+            if rank == 0:
+                files = [folder / f"{index}.npz" for index in range(len(cameras))]
+                span = depth_range(files) if "depth" in channels else (0.0, 1.0)
+                write_frames(out, (panels(load(file), channels, canvas, span) for file in files), fps)
+    if rank == 0 and depth_format is not None:
+        drop_beyond(raw, len(cameras), f".{depth_format}")
 
 
-def view(run: Run, split: str, index: int, out: Path | None = None) -> Still:
-    """Renders one view of a split to colour, depth and opacity pictures in `out` (RUN/views/SPLIT)."""
+def view(run: Run, split: str, index: int, out: Path | None = None, *, size: tuple[int, int] | None = None) -> Still:
+    """Renders one view of a split to colour, depth and opacity pictures in `out` (RUN/views/SPLIT).
+
+    `size` is its width and height, with the same vertical angle of view (those of the photograph).
+    """
     scene = split_scene(run, split)
     if not 0 <= index < len(scene):
         raise DataError(run.folder, "view", str(index), f"0 to {len(scene) - 1}", f"choose a view of {split!r}")
-    seen = render_view(run.method, scene, index, device=run.device)
+    scene = scene if size is None else replace(scene, cameras=framed(scene.cameras, size))
+    seen = render_view(run.method, scene, index, device=run.device, chunk=run.chunk)
     out = run.folder / "views" / split if out is None else out
     span = images.quantile_range(seen.depth[seen.solid])
     files = tuple(out / f"{index:03d}_{channel}.png" for channel in ("rgb", "depth", "opacity"))
@@ -168,28 +181,53 @@ def check_output(out: Path) -> None:
             pass
 
 
-def with_raw_depth(views: Iterable[View], folder: Path, depth_format: DepthFormat) -> Iterator[View]:
+def shared_views(run: Run, scene: Scene, progress: Progress | None) -> Iterator[tuple[int, View]]:
+    """This process's share of the views, each with its place in the film."""
+    rank, world = processes.join()
+    own = range(rank, len(scene), world)
+    for done, index in enumerate(own, 1):
+        yield index, render_view(run.method, scene, index, device=run.device, chunk=run.chunk)
+        if progress is not None:
+            progress(done, len(own))
+
+
+def with_raw_depth(
+    shown: Iterable[tuple[int, View]], folder: Path, depth_format: DepthFormat
+) -> Iterator[tuple[int, View]]:
     """The same views; each one's depth is written to `folder` on the way."""
-    count = 0
-    for count, seen in enumerate(views, 1):
-        DEPTH_WRITERS[depth_format](folder / f"{count - 1:04d}.{depth_format}", seen.measured_depth)
-        yield seen
-    drop_beyond(folder, count, f".{depth_format}")
+    for index, seen in shown:
+        DEPTH_WRITERS[depth_format](folder / f"{index:04d}.{depth_format}", seen.measured_depth)
+        yield index, seen
 
 
-def spool(views: Iterable[View], folder: Path) -> tuple[list[Path], tuple[float, float]]:
-    """Views on the disk, in 8 bit but for the depth, and the range of depth over all of them."""
-    files, depths = [], []
-    for index, seen in enumerate(views):
+@contextmanager
+def common_folder(parent: Path) -> Iterator[Path]:
+    """A temporary folder that all processes see; it goes when the first one leaves."""
+    if processes.join()[0] > 0:
+        yield Path(processes.gather(None)[0])
+        return
+    with tempfile.TemporaryDirectory(prefix=".lumifield-", dir=parent) as folder:
+        processes.gather(folder)
+        yield Path(folder)
+
+
+def spool(shown: Iterable[tuple[int, View]], folder: Path) -> None:
+    """Writes views to the disk, in 8 bit but for the depth."""
+    for index, seen in shown:
         file = folder / f"{index}.npz"
         with writing(file):
             rgb, opacity = images.to_uint8(seen.rgb).numpy(), images.to_uint8(seen.opacity).numpy()
             np.savez(file, rgb=rgb, depth=seen.depth.numpy(), opacity=opacity)
-        files.append(file)
+
+
+def depth_range(files: Iterable[Path]) -> tuple[float, float]:
+    """The range of depth over all spooled views [world units]."""
+    depths = []
+    for seen in map(load, files):
         # The same share of all pixels votes in every frame, so that the quantiles are those of the whole video.
         stride = max(seen.depth.numel() // VOTERS, 1)
         depths.append(seen.depth.flatten()[::stride][seen.solid.flatten()[::stride]])
-    return files, images.quantile_range(torch.cat(depths))
+    return images.quantile_range(torch.cat(depths))
 
 
 def load(file: Path) -> View:
@@ -273,17 +311,12 @@ def drop_beyond(folder: Path, count: int, ending: str) -> None:
             file.unlink()
 
 
-def _views(run: Run, cameras: Cameras, progress: Progress | None) -> Iterator[View]:
-    scene = path_scene(run, cameras)
-    for index in range(len(scene)):
-        yield render_view(run.method, scene, index, device=run.device)
-        if progress is not None:
-            progress(index + 1, len(scene))
-
-
 def _psnr(run: Run, seen: View, split: str, index: int) -> float | None:
-    """PSNR against the photograph; None where the run's photographs are not at hand."""
+    """PSNR against the photograph; None where there is none at hand, or none of this size."""
+    if run.source is None:
+        return None
     try:
-        return None if run.source is None else view_psnr(seen, data.read(run.source, split), index)
+        scene = data.read(run.source, split, rows=slice(index, index + 1))
     except DataError:
         return None
+    return view_psnr(seen, scene, 0) if scene.size(0) == seen.rgb.shape[1::-1] else None

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ import made_scenes as made
 from lumifield import data
 from lumifield.core.errors import DataError
 from lumifield.data import Source
+from scenes import cut_off
 
 
 def test_settings_need_no_torch():
@@ -82,6 +84,25 @@ def test_some_pictures_evenly_spread(tmp_path):
     assert some.names == (whole.names[0], whole.names[3], whole.names[6])
     assert torch.equal(some.truth(1), whole.truth(3))
     assert data.read(source, "train", at_most=20).names == whole.names
+
+
+def test_some_rows_alone(tmp_path):
+    source = Source(made.transforms(tmp_path, n=5), hold_out="none")
+    whole = data.read(source, "train")
+    for row in (0, 2, 4):
+        cut_off(tmp_path / whole.names[row])
+    some = data.read(source, "train", rows=slice(1, None, 2))
+    assert some.names == (whole.names[1], whole.names[3])
+    assert torch.equal(some.truth(1), whole.truth(3))
+    assert len(data.read(source, "train", rows=slice(7, None))) == 0
+
+
+def test_rows_without_a_mask_still_know_that_the_split_has_masks(tmp_path):
+    source = Source(made.transforms(tmp_path, n=3), hold_out="none")
+    made.save(tmp_path / "masks/1.png", np.zeros((6, 8), dtype=np.uint8))
+    made.edit(tmp_path / "transforms.json", lambda content: content["frames"][1].update(mask_path="masks/1.png"))
+    assert data.read(source, "train", rows=slice(1)).pictures.mask.all()
+    assert not data.read(source, "train", rows=slice(1, 2)).pictures.mask.any()
 
 
 def test_cameras_are_those_that_read_gives(tmp_path):

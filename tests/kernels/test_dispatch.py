@@ -5,6 +5,7 @@ import torch
 from loops import OFFSETS, RESOLUTIONS, Backend, packed
 
 from lumifield import kernels
+from lumifield.core.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,12 @@ def test_the_environment_forces_a_back_end(monkeypatch: pytest.MonkeyPatch) -> N
     assert kernels.live("cpu") == "reference"
 
 
+def test_an_unknown_back_end_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUMIFIELD_KERNELS", "nubma")
+    with pytest.raises(DataError, match="LUMIFIELD_KERNELS: its value is 'nubma', expected reference, numba or triton"):
+        kernels.segment_sum(torch.ones(3, 1), packed(3))
+
+
 def test_a_missing_back_end_is_replaced_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_module", lambda name: f"No module named '{name}'")
     assert kernels.live("cpu") == "reference"
@@ -52,7 +59,7 @@ def test_a_missing_back_end_is_replaced_and_named(monkeypatch: pytest.MonkeyPatc
     }
     with (
         kernels.backend("numba"),
-        pytest.raises(RuntimeError, match="the numba kernels cannot be used here: No module named 'numba'"),
+        pytest.raises(DataError, match=r"the back end is numba, which cannot be used here \(No module named 'numba'\)"),
     ):
         kernels.segment_sum(torch.ones(3, 1), packed(3))
 

@@ -15,6 +15,7 @@ from lumifield.methods.base import Context, Method
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
 from lumifield.optimising.optimisers import build_optimiser
+from scenes import published
 
 SMALL = Nerf(samples=12, fine_samples=12, width=32, depth=3, batch=96, bf16="off")
 OCCUPIED = replace(SMALL, occupancy=True, occupancy_side=16, occupancy_samples=64)
@@ -326,14 +327,7 @@ def test_published_weights_of_both_networks_are_loaded(tmp_path: Path):
     first, second = (built(settings, ball(), seed) for seed in (0, 1))
     assert isinstance(first, NerfMethod)
     assert isinstance(second, NerfMethod)
-    names = {"density": "sigma", "feature": "xyz_encoding_final", "side": "dir_encoding.0", "colour": "rgb.0"}
-    names |= {f"trunk.{i}": f"xyz_encoding_{i + 1}.0" for i in range(8)}
-    state = {}
-    for name, value in first.state_dict().items():
-        network, layer = name.split(".", 1)
-        layer, kind = layer.rsplit(".", 1)
-        state[f"nerf_{network}.{names[layer]}.{kind}"] = value
-    torch.save(state, tmp_path / "weights.ckpt")
+    torch.save(published(first), tmp_path / "weights.ckpt")
     second.load_published(tmp_path / "weights.ckpt")
     for name, value in second.state_dict().items():
         assert torch.equal(value, first.state_dict()[name]), name

@@ -130,9 +130,16 @@ def looking(folder, scene=SCENE, every: int = 10, history=None):
     return Validator(scene, every, folder, writer, said.append, history or [], keep), kept, said, writer
 
 
+def grey_errors(value: float) -> list[float]:
+    return [float(((SCENE.truth(index) - value) ** 2).mean()) for index in range(len(SCENE))]
+
+
 def grey_psnr(value: float) -> float:
-    errors = [float(((SCENE.truth(index) - value) ** 2).mean()) for index in range(len(SCENE))]
-    return sum(-10 * math.log10(error) for error in errors) / len(errors)
+    return sum(-10 * math.log10(error) for error in grey_errors(value)) / len(SCENE)
+
+
+def grey_loss(value: float) -> float:
+    return sum(grey_errors(value)) / len(SCENE)
 
 
 def test_views_are_looked_at_every_so_many_steps_and_the_best_are_kept(tmp_path):
@@ -154,6 +161,7 @@ def test_views_are_looked_at_every_so_many_steps_and_the_best_are_kept(tmp_path)
     ]
     assert said[0] == f"step 10: validation psnr {expected[0]:.2f} dB after 70 s"
     assert list(writer.scalars["val/psnr"]) == [10, 20, 30]
+    assert writer.scalars["val/loss"] == pytest.approx({10: grey_loss(0.2), 20: grey_loss(0.8), 30: grey_loss(0.5)})
     assert writer.images["val/truth_prediction_depth"].shape == (8, 24, 3)
 
 

@@ -22,7 +22,7 @@ from lumifield.training import Train, run
 from lumifield.training.fit import Budget
 from lumifield.training.guard import CollapsedError
 from lumifield.training.run import Job, budget_of, choose_device, train
-from scenes import INSTANT, NERF, ball, written
+from scenes import INSTANT, NERF, ball, published, written
 
 STEPS, HALF = 12, 5
 METHODS = {
@@ -168,11 +168,72 @@ def test_init_carries_the_parameters_over(source, tmp_path):
     assert_same(first, second)
 
 
-def test_init_from_a_run_of_another_method_is_refused(source, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (INSTANT, "parameter 'grid.table' is missing, expected [9046, 2] as in the method; start from a run of the"),
+        (replace(NERF, width=8), "parameter 'coarse.trunk.0.weight' is [16, 27], expected [8, 27] as in the method"),
+    ],
+)
+def test_init_from_a_run_of_another_method_or_size_is_refused(method, message, source, tmp_path):
     train(Job(NERF, source, Train(steps=1), tmp_path / "first"))
-    with pytest.raises(DataError, match="parameters is of other names or shapes, expected some that fit the method"):
-        train(Job(INSTANT, source, Train(steps=1, init=tmp_path / "first"), tmp_path / "second"))
+    with pytest.raises(DataError, match=re.escape(message)):
+        train(Job(method, source, Train(steps=1, init=tmp_path / "first"), tmp_path / "second"))
     assert not (tmp_path / "second").exists()
+
+
+def test_init_needs_no_cameras(source, tmp_path):
+    train(Job(NERF, source, Train(steps=1), tmp_path / "first"))
+    (tmp_path / "first" / checkpoint.CAMERAS).unlink()
+    train(Job(NERF, source, Train(steps=0, init=tmp_path / "first"), tmp_path / "second"))
+    assert_same(*(checkpoint.read_tensors(tmp_path / n / checkpoint.WEIGHTS)[0] for n in ("first", "second")))
+
+
+def test_init_from_no_run_is_refused(source, tmp_path):
+    with pytest.raises(DataError, match=r"nowhere: run folder is without config\.json"):
+        train(Job(NERF, source, Train(steps=1, init=tmp_path / "nowhere"), tmp_path / "second"))
+
+
+def test_init_is_noted_and_a_resumption_does_not_read_it_again(source, tmp_path):
+    train(Job(NERF, source, Train(steps=3), tmp_path / "first"))
+    settings = Train(steps=STEPS, init=tmp_path / "first", validate_every=0, save_every=HALF)
+    train(Job(NERF, source, settings, tmp_path / "whole"))
+    stop_at(HALF, Job(NERF, source, settings, tmp_path / "parts"))
+    noted = json.loads((tmp_path / "parts" / checkpoint.CONFIG).read_text())["train"]["init"]
+    assert noted == str((tmp_path / "first").resolve())
+    shutil.rmtree(tmp_path / "first")
+    train(Job(NERF, source, settings, tmp_path / "parts"), resume=True)
+    assert_same(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
+
+
+def test_init_from_a_published_checkpoint_renders_what_its_networks_show(source, tmp_path):
+    method = replace(NERF, depth=4, density="relu", early_skip=True)
+    first = method.build(ball())
+    torch.save({"state_dict": published(first)}, tmp_path / "epoch.ckpt")
+    train(Job(method, source, Train(steps=0, init=tmp_path / "epoch.ckpt"), tmp_path / "run"))
+    assert_same(checkpoint.load(tmp_path / "run").method.state_dict(), first.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (NERF, "the method's density is softplus, expected relu, as in the checkpoint"),
+        (INSTANT, "the start is a file, expected the folder of a run of this method"),
+        (replace(NERF, occupancy=True), "the start is a file, expected the folder of a run of this method"),
+    ],
+)
+def test_init_from_a_published_checkpoint_that_does_not_fit_is_refused(method, message, source, tmp_path):
+    torch.save(published(replace(NERF, depth=4).build(ball())), tmp_path / "epoch.ckpt")
+    with pytest.raises(DataError, match=message):
+        train(Job(method, source, Train(steps=0, init=tmp_path / "epoch.ckpt"), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumption_before_the_first_checkpoint_notes_its_settings(source, tmp_path):
+    train(Job(NERF, source, Train(steps=1), tmp_path / "run"))
+    (tmp_path / "run" / checkpoint.STATE).unlink()
+    train(Job(replace(NERF, width=8), source, Train(steps=2), tmp_path / "run"), resume=True)
+    assert checkpoint.load(tmp_path / "run").method.settings.width == 8
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(source, tmp_path):

@@ -62,14 +62,19 @@ def splits(source: Source) -> tuple[str, ...]:
     return _reader(source).splits(source)
 
 
-def read(source: Source, split: str, *, at_most: int | None = None) -> Scene:
-    """One split with its pictures, or `at_most` so many of them, evenly spread; no file of another split is opened."""
+def read(source: Source, split: str, *, at_most: int | None = None, rows: slice = slice(None)) -> Scene:
+    """One split with its pictures, or those of some `rows`, or `at_most` so many of them, evenly spread.
+
+    No other picture is decoded, and no file of another split is opened.
+    """
     from lumifield.data.pictures import decode
 
     scene, files = _cameras(source, split)
-    if at_most is not None and at_most < len(scene):
-        rows = [index * len(scene) // at_most for index in range(at_most)]
-        scene, files = scene.only(rows), files.only(rows)
+    kept = list(range(len(scene)))[rows]
+    if at_most is not None and at_most < len(kept):
+        kept = [kept[index * len(kept) // at_most] for index in range(at_most)]
+    if len(kept) < len(scene):
+        scene, files = scene.only(kept), files.only(kept)
     return replace(scene, pictures=decode(files, scene.cameras.size))
 
 

@@ -24,13 +24,15 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 class Files:
     """The picture files of a split: their sizes (width, height) and whether any has alpha, from the headers alone.
 
-    `masks` are files whose pixels of value 0 do not count (None: no mask for that picture).
+    `masks` are files whose pixels of value 0 do not count (None: no mask for that picture); `masked` says whether any
+    picture of the split has one.
     """
 
     paths: tuple[Path, ...]
     sizes: tuple[tuple[int, int], ...]
     alpha: bool
     masks: tuple[Path | None, ...]
+    masked: bool
 
     def only(self, rows: list[int]) -> Files:
         """The files of these rows."""
@@ -39,6 +41,7 @@ class Files:
             sizes=tuple(self.sizes[row] for row in rows),
             alpha=self.alpha,
             masks=tuple(self.masks[row] for row in rows),
+            masked=self.masked,
         )
 
 
@@ -49,7 +52,8 @@ def survey(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) ->
         with _opened(path) as picture:
             sizes.append(picture.size)
             alpha = alpha or _has_alpha(picture)
-    return Files(tuple(paths), tuple(sizes), alpha, tuple(masks) if masks else (None,) * len(paths))
+    masks = tuple(masks) if masks else (None,) * len(paths)
+    return Files(tuple(paths), tuple(sizes), alpha, masks, any(masks))
 
 
 def background(files: Files, asked: Literal["auto", "white", "black", "random"]) -> Background:
@@ -72,7 +76,7 @@ def decode(files: Files, sizes: Int[Tensor, "n 2"]) -> Pictures:
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.prod(-1).cumsum(0)])
     total, channels = int(offsets[-1]), 4 if files.alpha else 3
     pixels = torch.empty(total, channels, dtype=torch.uint8)
-    mask = torch.ones(total, dtype=torch.bool) if any(files.masks) else None
+    mask = torch.ones(total, dtype=torch.bool) if files.masked else None
     for index, path in enumerate(files.paths):
         rows = slice(int(offsets[index]), int(offsets[index + 1]))
         size = (int(sizes[index, 0]), int(sizes[index, 1]))

@@ -16,7 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lumifield.core.errors import DataError
 from lumifield.kernels import reference
+
+VARIABLE = "LUMIFIELD_KERNELS"
 
 Backend = Literal["reference", "numba", "triton"]
 _forced: list[Backend] = []
@@ -48,10 +51,13 @@ def _module(name: str) -> ModuleType | str:
 
 
 def live(device: torch.device | str) -> Backend:
-    """The back end that serves a device now."""
-    wanted = _forced[-1] if _forced else os.environ.get("LUMIFIELD_KERNELS", "")
+    """The back end that serves a device now; raises `DataError` where the environment forces one that is unknown."""
+    wanted = _forced[-1] if _forced else os.environ.get(VARIABLE, "")
     if wanted in ("reference", "numba", "triton"):
         return wanted
+    if wanted:
+        cure = "unset it to let the device decide"
+        raise DataError(VARIABLE, "its value", repr(wanted), "reference, numba or triton", cure)
     fast = {"cpu": "numba", "cuda": "triton"}.get(torch.device(device).type, "reference")
     return fast if fast == "reference" or isinstance(_module(fast), ModuleType) else "reference"  # type: ignore[return-value]
 
@@ -72,7 +78,8 @@ def available() -> dict[str, str]:
 def _implementation(name: str) -> ModuleType:
     module = _module(name)
     if isinstance(module, str):
-        raise RuntimeError(f"the {name} kernels cannot be used here: {module}; unset LUMIFIELD_KERNELS")
+        found = f"{name}, which cannot be used here ({module})"
+        raise DataError(VARIABLE, "the back end", found, "one that is installed", "unset it")
     return module
 
 

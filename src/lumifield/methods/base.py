@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lumifield.core.errors import DataError
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
 from lumifield.core.scene import Batch
@@ -79,6 +81,14 @@ class Method(nn.Module):
     def adaptable(self) -> list[str]:
         """Names of the parameters that a learned start carries over: by default all."""
         return [name for name, _ in self.named_parameters()]
+
+    def load_published(self, path: Path) -> None:
+        """Takes over the parameters of a published checkpoint; raises `DataError` where it does not fit.
+
+        By default no checkpoint does.
+        """
+        cure = "start from a run, or choose method nerf without an occupancy grid"
+        raise DataError(path, "the start", "a file", "the folder of a run of this method", cure)
 
 
 def chunked(method: Method, rays: Rays, context: Context, chunk: int) -> Rendered:

@@ -116,27 +116,29 @@ class Validator:
         if self._scene is None or self._looked == state.step:
             return
         self._looked = state.step
-        value = self._views(state)
+        value, loss = self._views(state)
         if value > self.best:
             self._keep(state)
         entry = {"step": state.step, "seconds": state.clock.seconds, "rays": state.rays, "psnr": value}
         self.history.append(entry)
         write_json(self._folder / "history.json", self.history)
         self._writer.add_scalar("val/psnr", value, state.step)
+        self._writer.add_scalar("val/loss", loss, state.step)
         self._say(f"step {state.step}: validation psnr {value:.2f} dB after {state.clock.seconds:.0f} s")
 
-    def _views(self, state: State) -> float:
+    def _views(self, state: State) -> tuple[float, float]:
+        """Means over the views of PSNR [dB] and of the squared error."""
         scene, method = self._scene, state.method
         assert scene is not None
         method.eval()
         device = next(method.parameters()).device
-        scores = []
+        errors = []
         for index in range(len(scene)):
             view, truth = render_view(method, scene, index, device=device), scene.truth(index)
-            scores.append(psnr(mean_squared_error(view.rgb.clamp(0, 1), truth, scene.valid(index))))
+            errors.append(mean_squared_error(view.rgb.clamp(0, 1), truth, scene.valid(index)))
             if index == 0:
                 depth = view.depth_picture(*quantile_range(view.depth[view.solid])).float() / 255
                 triptych = torch.cat([truth, view.rgb.clamp(0, 1), depth], 1)
                 self._writer.add_image("val/truth_prediction_depth", triptych, state.step, dataformats="HWC")
         method.train()
-        return sum(scores) / len(scores)
+        return sum(map(psnr, errors)) / len(errors), sum(errors) / len(errors)

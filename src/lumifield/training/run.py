@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from lumifield import checkpoint, data
+from lumifield.core import processes
 from lumifield.core.errors import DataError
 from lumifield.core.files import writing
 from lumifield.core.randomness import Draws
@@ -54,15 +53,17 @@ def train(job: Job, *, resume: bool = False, console: Console | None = None) -> 
     Starts again with another seed, and says so, where a start collapses. Raises `DataError` for data or settings that
     cannot be used; Ctrl-C ends the run after the step, with everything saved.
     """
-    rank, world = join_processes()
+    rank, world = processes.join()
     console = console if console is not None and rank == 0 else Console(quiet=True)
     if rank == 0:  # the others may find what the first has already begun to write
         check_folder(job, resume)
+    resume = resume and (job.out / checkpoint.STATE).is_file()
     device = choose_device(job.train.device)
     scene = data.read(job.source, "train").to(device)
     clock = Clock()
     for attempt in range(MOST_STARTS):
-        state = fresh_state(job, scene, device, attempt, Draws(torch.Generator(device), rank, world), clock)
+        draws = Draws(torch.Generator(device), rank, world)
+        state = fresh_state(job, scene, device, attempt, draws, clock, init=None if resume else job.train.init)
         try:
             run_once(job, state, scene, console, resume=resume)
             return job.out
@@ -74,7 +75,7 @@ def train(job: Job, *, resume: bool = False, console: Console | None = None) -> 
 
 def run_once(job: Job, state: State, scene: Scene, console: Console, *, resume: bool) -> None:
     """One start, from its first (or saved) step to its last checkpoint."""
-    history = restore(job.out, state) if resume and (job.out / checkpoint.STATE).is_file() else []
+    history = restore(job.out, state) if resume else []
     first = state.draws.rank == 0
     if first and not resume:
         checkpoint.start(job.out, state.method, job.method, job.source, job.train, all_cameras(job.source, scene))
@@ -161,26 +162,36 @@ def restore(out: Path, state: State) -> list[dict[str, Any]]:
     return about["history"]
 
 
-def fresh_state(job: Job, scene: Scene, device: torch.device, attempt: int, draws: Draws, clock: Clock) -> State:
-    """A method with new parameters and its optimiser, at step 0."""
+def fresh_state(
+    job: Job, scene: Scene, device: torch.device, attempt: int, draws: Draws, clock: Clock, *, init: Path | None
+) -> State:
+    """A method with new parameters, or those of `init`, and its optimiser, at step 0."""
     seed = job.train.seed + attempt
     torch.manual_seed(seed)
     draws.generator.manual_seed(seed)
     method = job.method.build(scene).to(device)
-    if job.train.init is not None:
-        start_from(method, job.train.init, device)
+    if init is not None:
+        start_from(method, init)
     return State(method, build_optimiser(job.method.optimiser, method.param_groups()), draws, clock)
 
 
-def start_from(method: Method, init: Path, device: torch.device) -> None:
-    """Carries the adaptable parameters of another run over; raises `DataError` where none fits."""
-    other = checkpoint.load(init, device=device).method.state_dict()
-    own = method.state_dict()
-    fitting = [n for n in method.adaptable() if n in other and other[n].shape == own[n].shape]
-    if not fitting:
-        cure = "start from a run of the same method and sizes"
-        raise DataError(init, "parameters", "of other names or shapes", "some that fit the method", cure)
-    method.load_state_dict(own | {name: other[name] for name in fitting})
+def start_from(method: Method, init: Path) -> None:
+    """Takes over the adaptable parameters of a run folder, or of a published checkpoint where `init` is a file.
+
+    Raises `DataError` where one of them is missing or of another shape.
+    """
+    if init.is_file():
+        method.load_published(init)
+        return
+    checkpoint.read_config(init)
+    file, own = init / checkpoint.WEIGHTS, method.state_dict()
+    other, _ = checkpoint.read_tensors(file)
+    for name in method.adaptable():
+        found = list(other[name].shape) if name in other else "missing"
+        if found != list(own[name].shape):
+            cure = "start from a run of the same method and sizes"
+            raise DataError(file, f"parameter {name!r}", str(found), f"{list(own[name].shape)} as in the method", cure)
+    method.load_state_dict(own | {name: other[name] for name in method.adaptable()})
 
 
 def budget_of(settings: Train) -> Budget:
@@ -247,16 +258,6 @@ def choose_device(asked: str) -> torch.device:
         return torch.device(asked)
     except (RuntimeError, AssertionError):
         raise DataError("--device", "device", repr(asked), "one that torch can use here", "try cpu") from None
-
-
-def join_processes() -> tuple[int, int]:
-    """Rank and number of the processes that torchrun has started, joined; 0 and 1 without."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    return (dist.get_rank(), world) if world > 1 else (0, 1)
 
 
 @contextmanager
