@@ -1,0 +1,212 @@
+"""What every method promises (see `lumifield.methods.base`), on bounded, open and NDC scenes."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lumifield.core.cameras import pinholes
+from lumifield.core.randomness import Draws
+from lumifield.core.rays import Ndc
+from lumifield.core.scene import Batch, Pictures, Scene, draw
+from lumifield.core.settings import from_plain, to_plain
+from lumifield.methods import METHODS, kind_of
+from lumifield.methods.base import Context, Method, chunked
+from scenes import INSTANT, NERF, ball
+
+SMALL = {
+    "instant": INSTANT,
+    "nerf": NERF,
+    "nerf, one pass": replace(NERF, fine_samples=0),
+    "nerf, occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),
+}
+WHITE = torch.ones(3)
+
+
+def opaque(scene: Scene) -> Pictures:
+    assert scene.pictures is not None
+    return Pictures(scene.pictures.pixels[:, :3].contiguous(), scene.pictures.offsets)
+
+
+def bounded() -> Scene:
+    return ball(4, 10)
+
+
+def unbounded() -> Scene:
+    scene = ball(4, 10)
+    far = torch.full((4,), 100.0)
+    return replace(scene, pictures=opaque(scene), background="none", unbounded=True, far=far, near=far * 0 + 0.05)
+
+
+def forward() -> Scene:
+    scene = ball(4, 10)
+    cameras = pinholes(torch.eye(3, 4).repeat(4, 1, 1), 12.0, (10, 10))
+    near, box = torch.zeros(4), torch.tensor([[-1.1] * 3, [1.1] * 3])
+    return replace(
+        replace(scene, cameras=cameras, pictures=opaque(scene), background="none", ndc=Ndc((12.0, 12.0), (10, 10))),
+        **{"near": near, "far": near + 1, "box": box},
+    )
+
+
+SCENES = {"bounded": bounded, "unbounded": unbounded, "forward": forward}
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def settings(request):
+    return SMALL[request.param]
+
+
+@pytest.fixture(scope="module", params=SCENES)
+def scene(request) -> Scene:
+    return SCENES[request.param]()
+
+
+def draws(seed: int = 0) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def trained(settings, scene) -> Method:
+    """A method that has trained for some steps."""
+    torch.manual_seed(0)
+    method, source = settings.build(scene), draws(1)
+    optimiser = torch.optim.Adam([{**group, "lr": 5e-3} for group in method.param_groups()])
+    for step in range(6):
+        rendered, batch = stepped(method, scene, step, source)
+        optimiser.zero_grad()
+        torch.stack(list(method.losses(rendered, batch).values())).sum().backward()
+        optimiser.step()
+        method.after_step(step, len(batch.rays), rendered.samples)
+    return method.eval()
+
+
+@pytest.fixture
+def method(trained) -> Method:
+    return copy.deepcopy(trained)
+
+
+def stepped(method: Method, scene: Scene, step: int, source: Draws):
+    method.before_step(step, source)
+    batch = draw(scene, method.rays_per_step(), source)
+    return method(batch.rays, Context(batch.background, step, source)), batch
+
+
+def test_every_method_is_tried():
+    assert {kind_of(settings) for settings in SMALL.values()} == set(METHODS)
+
+
+def test_a_pass_without_draws_takes_no_random_numbers(method, scene):
+    before = torch.get_rng_state()
+    first = method(scene.rays(0), Context(WHITE))
+    torch.rand(7)
+    second = method(scene.rays(0), Context(WHITE))
+    assert torch.equal(first.rgb, second.rgb)
+    assert torch.equal(first.depth, second.depth)
+    torch.set_rng_state(before)
+    method(scene.rays(0), Context(WHITE))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_training_takes_random_numbers_from_the_draws_alone(method, scene):
+    before = torch.get_rng_state()
+    first, second, other = (stepped(method, scene, 7, draws(seed))[0].rgb for seed in (0, 0, 1))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_pieces_of_rays_give_the_same_picture(method, scene):
+    rays = scene.rays(1)
+    whole = chunked(method, rays, Context(WHITE), len(rays))
+    for chunk in (7, 64, 10**6):
+        parts = chunked(method, rays, Context(WHITE), chunk)
+        for name in ("rgb", "depth", "opacity"):
+            torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-4, atol=1e-5)
+        assert parts.samples == whole.samples
+
+
+def test_rays_do_not_see_each_other(method, scene):
+    rays = scene.rays(0)
+    order = torch.randperm(len(rays), generator=torch.Generator().manual_seed(3))
+    straight, mixed = (method(r, Context(WHITE)).rgb.detach() for r in (rays, rays[order]))
+    torch.testing.assert_close(mixed, straight[order], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_what_is_seen_is_in_bounds(method, scene):
+    rays = scene.rays(2)
+    for context in (Context(WHITE), Context(WHITE, 7, draws())):
+        seen = method(rays, context)
+        assert seen.rgb.shape == (len(rays), 3)
+        assert seen.depth.shape == seen.opacity.shape == (len(rays),)
+        for value in (seen.rgb, seen.opacity):
+            assert float(value.min()) >= -1e-5
+            assert float(value.max()) <= 1 + 1e-5
+        # A sample stands for an interval whose middle may lie half an interval beyond the far bound.
+        assert bool((seen.depth >= rays.near - 1e-5).all())
+        assert bool((seen.depth <= 1.02 * rays.far + 1e-5).all())
+        assert seen.samples > 0
+
+
+@torch.no_grad()
+def test_the_background_fills_what_is_left(method, scene):
+    rays = scene.rays(0)
+    colours = torch.rand(len(rays), 3, generator=torch.Generator().manual_seed(4))
+    black, each = (method(rays, Context(background)) for background in (torch.zeros(3), colours))
+    expected = black.rgb + (1 - black.opacity[:, None]) * colours
+    torch.testing.assert_close(each.rgb, expected, rtol=0, atol=1e-5)
+    assert torch.equal(each.depth, black.depth)
+    assert torch.equal(each.opacity, black.opacity)
+
+
+@torch.no_grad()
+def test_weights_and_settings_give_the_same_picture_in_a_scene_without_pictures(method, scene):
+    kind = METHODS[kind_of(method.settings)]
+    torch.manual_seed(9)
+    other = from_plain(kind, to_plain(method.settings), Path("config.json")).build(scene.without_pictures())
+    other.load_state_dict(method.state_dict())
+    for index in range(2):
+        first, second = (m(scene.rays(index), Context(WHITE)) for m in (method, other.eval()))
+        assert torch.equal(first.rgb, second.rgb)
+        assert torch.equal(first.depth, second.depth)
+    assert other.settings == method.settings
+    assert other.rays_per_step() == method.rays_per_step()
+
+
+def test_losses_are_named_scalars_with_gradients(method, scene):
+    rendered, batch = stepped(method, scene, 7, draws())
+    losses = method.losses(rendered, batch)
+    assert losses
+    for name, loss in losses.items():
+        assert loss.shape == (), name
+        assert float(loss.detach()) >= 0
+        assert loss.requires_grad
+    perfect = Batch(batch.rays, rendered.rgb.detach(), batch.background)
+    assert float(method.losses(rendered, perfect)["rgb"].detach()) == 0
+
+
+def test_every_parameter_is_moved_once_and_carried_over(method):
+    grouped = [parameter for group in method.param_groups() for parameter in group["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, method.parameters()))
+    assert set(method.adaptable()) <= {name for name, _ in method.named_parameters()}
+    assert method.rays_per_step() > 0
+
+
+@torch.no_grad()
+def test_density_is_never_negative(method, scene):
+    generator = torch.Generator().manual_seed(5)
+    within = scene.box[0] + torch.rand(200, 3, generator=generator) * (scene.box[1] - scene.box[0])
+    for points in (within, within * 1e4, within[:0]):
+        density = method.inside(points)
+        assert density.shape == (len(points),)
+        assert bool(torch.isfinite(density).all())
+        assert bool((density >= 0).all())
+
+
+@torch.no_grad()
+def test_no_rays(method, scene):
+    for context in (Context(WHITE), Context(WHITE, 7, draws())):
+        seen = method(scene.rays(0)[slice(0, 0)], context)
+        assert (seen.rgb.shape, seen.depth.shape, seen.opacity.shape) == ((0, 3), (0,), (0,))

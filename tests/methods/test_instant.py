@@ -1,0 +1,171 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lumifield.core.cameras import pinholes
+from lumifield.core.errors import DataError
+from lumifield.core.randomness import Draws
+from lumifield.core.rays import Ndc
+from lumifield.core.scene import Pictures, Scene, draw
+from lumifield.methods import Instant
+from lumifield.methods.base import Context
+from lumifield.methods.instant.method import MOST_RAYS, ROUND, InstantMethod, padded
+from lumifield.optimising.optimisers import build_optimiser
+from scenes import INSTANT, RADIUS, ball
+
+WHITE = torch.ones(3)
+
+
+def draws(seed: int = 0) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed))
+
+
+def built(scene: Scene, settings: Instant = INSTANT) -> InstantMethod:
+    torch.manual_seed(0)
+    return settings.build(scene)
+
+
+def opened(scene: Scene) -> Scene:
+    """The scene as opaque photographs of open space."""
+    assert scene.pictures is not None
+    pictures = Pictures(scene.pictures.pixels[:, :3].contiguous(), scene.pictures.offsets)
+    n = len(scene)
+    bounds = {"near": torch.full((n,), 0.05), "far": torch.full((n,), 100.0)}
+    return replace(scene, pictures=pictures, background="none", unbounded=True, **bounds)
+
+
+def forward(n: int = 3) -> Scene:
+    cameras = pinholes(torch.eye(3, 4).repeat(n, 1, 1), 12.0, (10, 10))
+    scene = opened(ball(n, 10))
+    bounds = {"near": torch.zeros(n), "far": torch.ones(n), "box": torch.tensor([[-1.1] * 3, [1.1] * 3])}
+    return replace(scene, cameras=cameras, unbounded=False, ndc=Ndc((12.0, 12.0), (10, 10)), **bounds)
+
+
+@torch.enable_grad()
+def trained(scene: Scene, steps: int, settings: Instant = INSTANT) -> InstantMethod:
+    method, source = built(scene, settings), draws(3)
+    optimiser = build_optimiser(settings.optimiser, method.param_groups())
+    for step in range(steps):
+        method.before_step(step, source)
+        batch = draw(scene, method.rays_per_step(), source)
+        rendered = method(batch.rays, Context(batch.background, step, source))
+        optimiser.zero_grad()
+        method.losses(rendered, batch)["rgb"].backward()
+        optimiser.step()
+        method.after_step(step, len(batch.rays), rendered.samples)
+    return method
+
+
+@torch.no_grad()
+def test_it_learns_the_ball():
+    scene = ball(8, 24)
+    method = trained(scene, 150)
+    seen = method(scene.rays(3), Context(WHITE))
+    error = float(((seen.rgb - scene.truth(3).reshape(-1, 3)) ** 2).mean())
+    assert error < 0.004
+    assert scene.pictures is not None
+    solid = scene.pictures.picture(3, (24, 24))[..., 3].reshape(-1) == 255
+    assert float((seen.opacity > 0.5).eq(solid).float().mean()) > 0.95
+    middle = seen.depth.reshape(24, 24)[11:13, 11:13]
+    assert float((middle - (4 - RADIUS)).abs().max()) < 0.8
+
+
+@pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10)), forward()], ids=["bounded", "open", "ndc"])
+def test_gradients_reach_every_parameter(scene):
+    method, source = built(scene), draws()
+    batch = draw(scene, 200, source)
+    method.losses(method(batch.rays, Context(batch.background, 0, source)), batch)["rgb"].backward()
+    for name, parameter in method.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(torch.isfinite(parameter.grad).all()), name
+        assert float(parameter.grad.abs().max()) > 0, name
+
+
+@pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10)), forward()], ids=["bounded", "open", "ndc"])
+def test_where_no_cell_is_occupied_the_background_is_seen(scene):
+    method = built(scene)
+    method.occupancy.occupied.zero_()
+    colour = torch.tensor([0.2, 0.4, 0.6])
+    rays = scene.rays(0)
+    seen = method(rays, Context(colour, draws=draws()))
+    assert torch.equal(seen.rgb, colour.expand(len(rays), 3))
+    assert torch.equal(seen.depth, rays.far)
+    assert float(seen.opacity.detach().abs().max()) == seen.samples == 0
+    method.losses(seen, draw(scene, len(rays), draws()))["rgb"].backward()
+
+
+def test_no_rays_train_too():
+    method = built(ball(3, 10))
+    seen = method(ball(3, 10).rays(0)[slice(0, 0)], Context(WHITE, draws=draws()))
+    assert (len(seen.rgb), seen.samples) == (0, 0)
+    seen.rgb.sum().backward()
+
+
+@torch.no_grad()
+def test_a_saved_state_gives_the_same_picture():
+    scene = ball(3, 10)
+    method = trained(scene, 5)
+    other = method.settings.build(scene.without_pictures())
+    other.load_state_dict(method.state_dict())
+    first, second = (m(scene.rays(0), Context(WHITE)) for m in (method, other))
+    assert torch.equal(first.rgb, second.rgb)
+    assert torch.equal(first.depth, second.depth)
+    assert other.rays_per_step() == method.rays_per_step()
+
+
+def test_rays_follow_the_samples_that_they_bring():
+    method = built(ball(3, 10), replace(INSTANT, samples_per_step=1000))
+    for _ in range(60):
+        rays = method.rays_per_step()
+        method.after_step(0, rays, rays * 5)
+    assert abs(method.rays_per_step() - 200) <= 2
+    for samples, limit in ((10**9, 64), (0, MOST_RAYS)):
+        for _ in range(60):
+            method.after_step(0, method.rays_per_step(), samples)
+        assert abs(method.rays_per_step() - limit) <= 1
+
+
+def test_occupancy_is_looked_at_every_so_many_steps(monkeypatch):
+    method, looks = built(ball(3, 10)), []
+    monkeypatch.setattr(method.occupancy, "refresh", lambda *_, everywhere, cells: looks.append((everywhere, cells)))
+    for step in (0, 1, 15, 16, 240, 255, 256, 272):
+        method.before_step(step, draws())
+    assert looks == [(True, 128), (True, 128), (True, 128), (False, 128), (False, 128)]
+
+
+def test_choices_that_follow_from_the_data_are_kept():
+    finest = built(ball(3, 10), replace(INSTANT, finest=0)).settings.finest
+    assert finest > built(ball(3, 5), replace(INSTANT, finest=0)).settings.finest > 1
+    assert built(ball(3, 10)).settings == INSTANT
+
+
+def test_density_is_bounded_and_starts_thin():
+    for scene, thickness in ((ball(3, 10), 0.1), (opened(ball(3, 10)), 0.01)):
+        method = built(scene)
+        start = method.to_density(torch.zeros(1)) * method.step
+        assert float(start) == pytest.approx(thickness)
+        ends = method.to_density(torch.tensor([-1e30, 1e30]))
+        assert float(ends[0]) == 0
+        assert 0 < float(ends[1]) < 1e12
+
+
+@pytest.mark.parametrize("rows", [0, 1, ROUND - 1, ROUND, ROUND + 1])
+def test_rows_are_padded_with_zeros(rows):
+    filled = padded(torch.ones(rows, 3))
+    assert len(filled) % ROUND == 0
+    assert ROUND <= len(filled) < rows + ROUND + 1
+    assert float(filled.sum()) == 3 * rows
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"levels": 0}, "instant: levels is 0, expected at least 1"),
+        ({"step": 0.0}, "instant: step is 0, expected at least 0.01"),
+        ({"occupancy_side": 3}, "instant: occupancy_side is 3, expected an even number from 2; take the next even"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(change, message):
+    with pytest.raises(DataError, match=message):
+        Instant(**change)
