@@ -14,6 +14,7 @@ from lumifield.core.scene import Background, Frame, Pictures, Scene, draw
 from lumifield.methods.base import Context, Method
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
+from lumifield.methods.nerf.occupied import OccupiedNerf
 from lumifield.optimising.optimisers import build_optimiser
 from scenes import published
 
@@ -307,6 +308,14 @@ def test_samples_that_carry_nothing_are_left_out_of_the_gradient_pass_alone(warm
     part = method(rays, context)
     assert part.samples < whole.samples
     torch.testing.assert_close(part.rgb, whole.rgb, rtol=0, atol=5e-3)
+
+
+def test_no_space_is_given_up_before_anything_was_learnt():
+    """A fresh network has nearly one density everywhere: where it is below average says nothing about matter."""
+    method = built(Nerf(occupancy=True, occupancy_side=16, bf16="off"), ball())
+    assert isinstance(method, OccupiedNerf)
+    method.before_step(0, draws())
+    assert torch.equal(method.occupancy.occupied, method.occupancy.allowed)
 
 
 def test_occupancy_returns_with_the_parameters(warm: tuple[Method, list[float]]):

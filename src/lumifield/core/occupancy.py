@@ -18,7 +18,8 @@ Density = Callable[[Float[Tensor, "p 3"]], Float[Tensor, "p"]]
 class Occupancy(nn.Module):
     """A decaying maximum of the density in each cell of [0, 1]^3, and the cells where it matters.
 
-    A cell is occupied where density times `step` exceeds `threshold` (or the mean over cells, while that is lower).
+    A cell is occupied where density times `step` exceeds `threshold` (or the mean over cells, while that is lower). It
+    is measured within `margin` cells of it, too: a sliver of matter fills little of its own cell, and is soon missed.
     """
 
     density: Tensor
@@ -26,10 +27,17 @@ class Occupancy(nn.Module):
     allowed: Tensor
 
     def __init__(
-        self, side: int, step: float, allowed: Bool[Tensor, "g g g"], *, threshold: float = 0.01, decay: float = 0.8
+        self,
+        side: int,
+        step: float,
+        allowed: Bool[Tensor, "g g g"],
+        *,
+        threshold: float = 0.01,
+        decay: float = 0.8,
+        margin: float = 0.0,
     ) -> None:
         super().__init__()
-        self.side, self.step, self.threshold, self.decay = side, step, threshold, decay
+        self.side, self.step, self.threshold, self.decay, self.margin = side, step, threshold, decay, margin
         self.register_buffer("density", torch.zeros(side**3))
         self.register_buffer("allowed", allowed.clone())
         self.register_buffer("occupied", allowed.clone())
@@ -41,8 +49,9 @@ class Occupancy(nn.Module):
         Looks at every allowed cell, or at `cells` of them, half uniform and half among the occupied.
         """
         index = self._all() if everywhere else self._some(cells, draws)
-        points = (self._corner(index) + draws.whole().uniform(len(index), 3)) / self.side
-        found = density(space.scene(points))
+        within = draws.whole().uniform(len(index), 3) * (1 + 2 * self.margin) - self.margin
+        points = (self._corner(index) + within) / self.side
+        found = density(space.scene(points.clamp(0, 1)))
         self.density[index] = torch.maximum(self.density[index] * self.decay, found)
         mean = self.density[self.allowed.view(-1)].mean()
         limit = torch.clamp(mean * self.step, max=self.threshold) / self.step

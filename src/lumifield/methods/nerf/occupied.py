@@ -22,6 +22,9 @@ from lumifield.methods.nerf.method import network
 
 LEAST_WEIGHT = 1e-4
 REFRESH_EVERY, WARM_UP, REFRESH_SHARE = 16, 256, 16
+EMPTY_DENSITY = 0.1
+"""Cells thinner than this [1 / unit] are empty. Space starts thrice as thick, so that nothing is given up unlearnt."""
+MARGIN = 0.5
 
 
 class OccupiedNerf(Method):
@@ -39,7 +42,8 @@ class OccupiedNerf(Method):
         self.step = float((scene.far - scene.near).median()) / settings.occupancy_samples
         self.network = network(settings)
         allowed = seen(scene, self.space, settings.occupancy_side, carve=carve)
-        self.occupancy = Occupancy(settings.occupancy_side, self.step, allowed)
+        threshold = EMPTY_DENSITY * self.step
+        self.occupancy = Occupancy(settings.occupancy_side, self.step, allowed, threshold=threshold, margin=MARGIN)
 
     @property
     def space(self) -> Space:
