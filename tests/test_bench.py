@@ -83,26 +83,26 @@ def test_a_fresh_state_is_that_of_its_seed():
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_the_row_of_some_steps():
-    row = bench.steps_row("a few", NERF, ball(2), 0)
-    assert row["method"] == "a few"
+def test_samples_a_ray_are_those_of_both_networks():
+    train = ball(2)
+    state = bench.fresh(NERF, train, 0)
+    row = bench.timed(state, train, 3)
+    assert state.step == bench.WARM_STEPS + 3
+    assert row["timed_steps"] == 3
+    assert row["samples_per_ray"] == 8 + 16
     assert row["rays_per_second"] * row["seconds_per_step"] == pytest.approx(NERF.batch)
 
 
-def test_the_median_step_counts(monkeypatch):
-    times = iter([10.0, 20.0, 21.0, 25.0, 27.0])
-
-    def fit(state, batch_of, budget, schedule, listeners):
-        assert budget.steps == bench.WARM_STEPS + bench.TIMED_STEPS == 5
-        for _ in range(budget.steps):
-            state.step, state.rays, state.clock.now = state.step + 1, state.rays + 64, next(times)
-            listeners[0](state, None)
-
-    fresh = bench.fresh
-    monkeypatch.setattr(bench, "fresh", lambda *given: replace(fresh(*given), clock=Ticking()))
-    monkeypatch.setattr(bench, "fit", fit)
-    row = bench.steps_row("a few", NERF, ball(2), 0)
-    assert row == {"method": "a few", "seconds_per_step": 2.0, "rays_per_second": 32.0}
+def test_steps_behind_a_warm_grid_hold_whole_cycles_of_refreshes(monkeypatch):
+    for name, value in (("GRID_STEPS", 4), ("GRID_CYCLES", 1), ("GRID_RAYS", 8)):
+        monkeypatch.setattr(bench, name, value)
+    settings = replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=16)
+    row = bench.occupancy_row(settings, ball(2), 0)
+    assert row["method"] == "nerf, occupancy grid warm after 4 steps of 8 rays"
+    assert row["timed_steps"] == bench.REFRESH_EVERY
+    assert row["rays_per_second"] * row["seconds_per_step"] == pytest.approx(NERF.batch)
+    assert 0 < row["samples_per_ray"] < 16
+    assert all(0 < share < 1 for share in row["occupied_share"])
 
 
 def test_the_row_of_instant():
@@ -119,7 +119,9 @@ def compared(tmp_path, monkeypatch):
     """A whole comparison of which only the reading is real."""
     asked = []
     monkeypatch.setattr(bench, "textbook_row", lambda device: {"method": "textbook", **SPEED})
-    monkeypatch.setattr(bench, "steps_row", lambda label, *_: {"method": label, **SPEED, "rays_per_second": 25.0})
+    timed = {**SPEED, "rays_per_second": 25.0, "samples_per_ray": 24.0}
+    monkeypatch.setattr(bench, "timed", lambda *_: timed)
+    monkeypatch.setattr(bench, "occupancy_row", lambda *_: {"method": "occupancy", **timed, "samples_per_ray": 6.26})
 
     def instant_row(settings, train, views, minutes, seed):
         asked.append((len(train), len(views), minutes, seed))
@@ -136,7 +138,7 @@ def test_the_comparison_is_written_as_it_is_returned(compared):
     assert asked == [(5, 3, 0.5, 7)]
     assert json.loads((folder / "cpu.json").read_text()) == result
     assert (folder / "cpu.md").read_text() == bench.markdown(result)
-    assert [row["times_textbook"] for row in result["rows"]] == [1.0, 2.5, 1234.5]
+    assert [row["times_textbook"] for row in result["rows"]] == [1.0, 2.5, 2.5, 1234.5]
     assert (result["data"], result["downscale"], result["minutes"], result["seed"]) == ("ball", 1, 0.5, 7)
     assert "cores, torch" in result["machine"]
 
@@ -148,11 +150,13 @@ def test_the_table(compared):
         "Machine: a machine. Commit: abc. Data: ball, pictures at 1/1; rays uniform over all training pixels; "
         "PSNR over 10 validation views.",
         "",
-        "| method | s / step | rays / s | times the textbook | s to 25 dB | s to 28 dB | s to 30 dB | s to 31 dB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| textbook | 2 | 10 | 1.0 |  |  |  |  |",
-        "| nerf, 64 + 64 samples | 2 | 25 | 2.5 |  |  |  |  |",
-        "| instant | 0.01 | 12,345 | 1234.5 | 3 | 34 |  |  |",
+        "| method | samples / ray | s / step | rays / s | times the textbook "
+        "| s to 25 dB | s to 28 dB | s to 30 dB | s to 31 dB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| textbook |  | 2 | 10 | 1.0 |  |  |  |  |",
+        "| nerf, 64 + 64 samples | 24.0 | 2 | 25 | 2.5 |  |  |  |  |",
+        "| occupancy | 6.3 | 2 | 25 | 2.5 |  |  |  |  |",
+        "| instant |  | 0.01 | 12,345 | 1234.5 | 3 | 34 |  |  |",
     ]
 
 
@@ -162,7 +166,7 @@ def test_the_textbook_step_runs_in_a_process_of_its_own(tmp_path, monkeypatch):
     script.write_text("import json, sys; print('a word'); print(json.dumps({'device': sys.argv[1]}))")
     monkeypatch.setattr(bench, "ROOT", tmp_path)
     row = bench.textbook_row(torch.device("cpu"))
-    assert row == {"method": "textbook NeRF, 64 + 64 samples", "device": "cpu"}
+    assert row == {"method": "textbook NeRF, 64 + 64 samples", "samples_per_ray": 192, "device": "cpu"}
     script.unlink()
     with pytest.raises(DataError, match=r"textbook\.py: file is missing, expected the textbook step; run the"):
         bench.textbook_row(torch.device("cpu"))
