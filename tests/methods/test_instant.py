@@ -8,9 +8,11 @@ from lumifield.core.errors import DataError
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Ndc
 from lumifield.core.scene import Pictures, Scene, draw
+from lumifield.kernels import packed_weights
 from lumifield.methods import Instant
 from lumifield.methods.base import Context
 from lumifield.methods.instant.method import MOST_RAYS, ROUND, InstantMethod, padded
+from lumifield.methods.instant.sampling import Marcher, Proposer, Sampled, packed_evenly
 from lumifield.optimising.optimisers import build_optimiser
 from scenes import INSTANT, RADIUS, ball
 
@@ -35,11 +37,22 @@ def opened(scene: Scene) -> Scene:
     return replace(scene, pictures=pictures, background="none", unbounded=True, **bounds)
 
 
+def shrunk(scene: Scene) -> Scene:
+    """The scene with cameras at a distance of 1, as readers hand out open scenes."""
+    c2w = scene.cameras.c2w.clone()
+    c2w[..., 3] /= 4
+    return replace(scene, cameras=replace(scene.cameras, c2w=c2w), box=scene.box / 4)
+
+
 def forward(n: int = 3) -> Scene:
     cameras = pinholes(torch.eye(3, 4).repeat(n, 1, 1), 12.0, (10, 10))
     scene = opened(ball(n, 10))
     bounds = {"near": torch.zeros(n), "far": torch.ones(n), "box": torch.tensor([[-1.1] * 3, [1.1] * 3])}
     return replace(scene, cameras=cameras, unbounded=False, ndc=Ndc((12.0, 12.0), (10, 10)), **bounds)
+
+
+def objective(losses: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.stack(list(losses.values())).sum()
 
 
 @torch.enable_grad()
@@ -51,7 +64,7 @@ def trained(scene: Scene, steps: int, settings: Instant = INSTANT) -> InstantMet
         batch = draw(scene, method.rays_per_step(), source)
         rendered = method(batch.rays, Context(batch.background, step, source))
         optimiser.zero_grad()
-        method.losses(rendered, batch)["rgb"].backward()
+        objective(method.losses(rendered, batch)).backward()
         optimiser.step()
         method.after_step(step, len(batch.rays), rendered.samples)
     return method
@@ -74,8 +87,10 @@ def test_it_learns_the_ball():
 @pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10)), forward()], ids=["bounded", "open", "ndc"])
 def test_gradients_reach_every_parameter(scene):
     method, source = built(scene), draws()
+    if isinstance(method.sampler, Proposer):  # a proposal that covers everything, as at first, has nothing to learn
+        method.sampler.grid.table.data.sub_(3)
     batch = draw(scene, 200, source)
-    method.losses(method(batch.rays, Context(batch.background, 0, source)), batch)["rgb"].backward()
+    objective(method.losses(method(batch.rays, Context(batch.background, 0, source)), batch)).backward()
     for name, parameter in method.named_parameters():
         assert parameter.grad is not None, name
         assert bool(torch.isfinite(parameter.grad).all()), name
@@ -84,8 +99,9 @@ def test_gradients_reach_every_parameter(scene):
 
 @pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10)), forward()], ids=["bounded", "open", "ndc"])
 def test_where_no_cell_is_occupied_the_background_is_seen(scene):
-    method = built(scene)
-    method.occupancy.occupied.zero_()
+    method = built(scene, replace(INSTANT, sampling="occupancy"))
+    assert isinstance(method.sampler, Marcher)
+    method.sampler.occupancy.occupied.zero_()
     colour = torch.tensor([0.2, 0.4, 0.6])
     rays = scene.rays(0)
     seen = method(rays, Context(colour, draws=draws()))
@@ -95,11 +111,69 @@ def test_where_no_cell_is_occupied_the_background_is_seen(scene):
     method.losses(seen, draw(scene, len(rays), draws()))["rgb"].backward()
 
 
-def test_no_rays_train_too():
-    method = built(ball(3, 10))
-    seen = method(ball(3, 10).rays(0)[slice(0, 0)], Context(WHITE, draws=draws()))
+@pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10))], ids=["bounded", "open"])
+def test_no_rays_train_too(scene):
+    method = built(scene)
+    seen = method(scene.rays(0)[slice(0, 0)], Context(WHITE, draws=draws()))
     assert (len(seen.rgb), seen.samples) == (0, 0)
-    seen.rgb.sum().backward()
+    objective({"rgb": seen.rgb.sum(), **seen.penalties}).backward()
+
+
+@torch.no_grad()
+def test_behind_opaque_photographs_proposals_find_the_ball():
+    scene = shrunk(opened(ball(24, 24)))
+    method = trained(scene, 400, replace(INSTANT, samples=12, samples_per_step=4096))
+    middle = torch.zeros(24, 24, dtype=torch.bool)
+    middle[10:14, 10:14] = True
+    rays = scene.rays(3)[middle.view(-1)]
+    assert float(((method(rays, Context(WHITE)).rgb - scene.truth(3)[middle]) ** 2).mean()) < 0.01
+    packed = method.sampler(rays, method.space, method.density, None).packed
+    weights = packed_weights(method.density(packed.points(rays)) * packed.widths(rays), packed.offsets)
+    at_the_ball = (packed.middle - (4 - RADIUS) / 4).abs() < 0.05
+    assert float(weights[at_the_ball].sum() / weights.sum()) > 0.5
+    assert float(at_the_ball.float().mean()) > 0.5
+
+
+@pytest.mark.parametrize("scene", [opened(ball(3, 10)), forward()], ids=["open", "ndc"])
+def test_proposals_cover_each_ray_from_near_to_far(scene):
+    method = built(scene, replace(INSTANT, samples=9))
+    assert isinstance(method.sampler, Proposer)
+    rays = scene.rays(1)
+    for source in (None, draws()):
+        packed = method.sampler(rays, method.space, method.density, source).packed
+        t0, t1 = packed.t0.view(-1, 9), packed.t1.view(-1, 9)
+        assert torch.equal(t0[:, 1:], t1[:, :-1])
+        torch.testing.assert_close(t0[:, 0], rays.near)
+        torch.testing.assert_close(t1[:, -1], rays.far, rtol=1e-3, atol=0)
+        assert bool((t1 >= t0).all())
+
+
+def test_either_way_to_sample_serves_any_scene():
+    for scene in (ball(3, 10), opened(ball(3, 10))):
+        for sampling in ("occupancy", "proposals"):
+            method = built(scene, replace(INSTANT, sampling=sampling))
+            batch = draw(scene, 50, draws())
+            losses = method.losses(method(batch.rays, Context(batch.background, 0, draws())), batch)
+            assert set(losses) == ({"rgb"} if sampling == "occupancy" else {"rgb", "proposal", "distortion"})
+
+
+def test_penalties_belong_to_the_training_alone_and_know_their_price():
+    method = built(opened(ball(3, 10)))
+    rays = opened(ball(3, 10)).rays(0)
+    assert method(rays, Context(WHITE)).penalties == {}
+    sampled = method.sampler(rays, method.space, method.density, draws())
+    weights = torch.full((len(sampled.packed),), 0.01)
+    cheap, dear = (sampled.penalties(weights, price)["distortion"] for price in (1.0, 3.0))
+    torch.testing.assert_close(dear, 3 * cheap)
+    assert Sampled(sampled.packed).penalties(weights, 1.0) == {}
+
+
+def test_even_packing_lists_the_intervals_ray_by_ray():
+    packed = packed_evenly(torch.tensor([[0.0, 1.0, 3.0], [2.0, 2.5, 4.0]]))
+    assert packed.t0.tolist() == [0, 1, 2, 2.5]
+    assert packed.t1.tolist() == [1, 3, 2.5, 4]
+    assert packed.ray.tolist() == [0, 0, 1, 1]
+    assert packed.offsets.tolist() == [0, 2, 4]
 
 
 @torch.no_grad()
@@ -128,7 +202,10 @@ def test_rays_follow_the_samples_that_they_bring():
 
 def test_occupancy_is_looked_at_every_so_many_steps(monkeypatch):
     method, looks = built(ball(3, 10)), []
-    monkeypatch.setattr(method.occupancy, "refresh", lambda *_, everywhere, cells: looks.append((everywhere, cells)))
+    assert isinstance(method.sampler, Marcher)
+    monkeypatch.setattr(
+        method.sampler.occupancy, "refresh", lambda *_, everywhere, cells: looks.append((everywhere, cells))
+    )
     for step in (0, 1, 15, 16, 240, 255, 256, 272):
         method.before_step(step, draws())
     assert looks == [(True, 128), (True, 128), (True, 128), (False, 128), (False, 128)]
@@ -137,7 +214,9 @@ def test_occupancy_is_looked_at_every_so_many_steps(monkeypatch):
 def test_choices_that_follow_from_the_data_are_kept():
     finest = built(ball(3, 10), replace(INSTANT, finest=0)).settings.finest
     assert finest > built(ball(3, 5), replace(INSTANT, finest=0)).settings.finest > 1
-    assert built(ball(3, 10)).settings == INSTANT
+    assert built(ball(3, 10)).settings == replace(INSTANT, sampling="occupancy")
+    assert built(opened(ball(3, 10))).settings == replace(INSTANT, sampling="proposals")
+    assert built(forward()).settings == replace(INSTANT, sampling="proposals")
 
 
 def test_density_is_bounded_and_starts_thin():
@@ -162,6 +241,7 @@ def test_rows_are_padded_with_zeros(rows):
     ("change", "message"),
     [
         ({"levels": 0}, "instant: levels is 0, expected at least 1"),
+        ({"proposals": (9, 0)}, "instant: proposals is 0, expected at least 1"),
         ({"step": 0.0}, "instant: step is 0, expected at least 0.01"),
         ({"occupancy_side": 3}, "instant: occupancy_side is 3, expected an even number from 2; take the next even"),
     ],

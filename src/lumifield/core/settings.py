@@ -23,11 +23,12 @@ def to_plain(settings: Any) -> Any:
 
 
 def at_least(least: int | float, settings: Any, *names: str) -> None:
-    """Raises `DataError` where one of the named numbers is below `least`; None is no number."""
+    """Raises `DataError` where one of the named numbers (or of several under a name) is below `least`; None is none."""
     for name in names:
         value = getattr(settings, name)
-        if value is not None and not value >= least:
-            raise DataError(type(settings).__name__.lower(), name, f"{value:g}", f"at least {least:g}", "raise it")
+        for number in value if isinstance(value, tuple) else () if value is None else (value,):
+            if not number >= least:
+                raise DataError(type(settings).__name__.lower(), name, f"{number:g}", f"at least {least:g}", "raise it")
 
 
 def mapping(plain: Any, file: Path, key: str) -> dict[str, Any]:

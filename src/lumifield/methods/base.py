@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ class Rendered:
     """What a method sees along each ray.
 
     `depth` is the expected t of the matter met, divided by `opacity` (t of `far` where nothing is met). `coarse` is
-    the colour of a coarser pass, where the method has one; `samples` the number of field evaluations.
+    the colour of a coarser pass, where the method has one; `samples` the number of field evaluations; `penalties` terms
+    of the objective that only the pass itself can tell, already weighted.
     """
 
     rgb: Float[Tensor, "r 3"]
@@ -42,6 +43,7 @@ class Rendered:
     opacity: Float[Tensor, "r"]
     coarse: Float[Tensor, "r 3"] | None = None
     samples: int = 0
+    penalties: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Method(nn.Module):

@@ -30,12 +30,21 @@ class Instant:
     """Cells a side of the finest level (0: as fine as half a pixel of the photographs)."""
     hidden: int = 64
     """Width of the hidden layers."""
+    sampling: Literal["auto", "occupancy", "proposals"] = "auto"
+    """Where to look along a ray: in cells of an occupancy grid, or where learned proposals expect matter (auto: the
+    latter behind photographs without alpha)."""
+    proposals: tuple[int, int] = (96, 48)
+    """Intervals of a ray in the two rounds of proposals."""
+    samples: int = 32
+    """Samples of a ray behind proposals."""
+    distortion: float = 0.002
+    """Price of fog and floaters behind proposals."""
     occupancy_side: int = 128
     """Cells a side of the occupancy grid."""
     occupancy_every: int = 16
     """Steps between two looks at the occupancy."""
     step: float = 1.0
-    """Distance between samples, in pixel widths at the scene (open scenes: as a factor of their usual distance)."""
+    """Distance between samples in occupied cells, in pixel widths at the scene (open scenes: as a factor of theirs)."""
     cone: float = 0.015
     """Growth of that distance with the distance from the camera, in unbounded scenes."""
     samples_per_step: int = 16384
@@ -51,8 +60,8 @@ class Instant:
 
     def __post_init__(self) -> None:
         at_least(1, self, "levels", "features", "log2_entries", "coarsest", "hidden", "occupancy_every")
-        at_least(1, self, "samples_per_step")
-        at_least(0, self, "finest", "cone")
+        at_least(1, self, "samples_per_step", "proposals", "samples")
+        at_least(0, self, "finest", "cone", "distortion")
         at_least(0.01, self, "step")
         if self.occupancy_side < 2 or self.occupancy_side % 2:
             found, cure = str(self.occupancy_side), "take the next even number"

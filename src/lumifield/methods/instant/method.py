@@ -1,4 +1,4 @@
-"""The module behind `instant`."""
+"""The module behind `instant`: a feature grid and two small networks; `sampling.py` says where they are asked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from lumifield import kernels
 from lumifield.core.encodings import spherical_harmonics
-from lumifield.core.occupancy import Occupancy, carved_box, halved, seen
-from lumifield.core.packed import Packed, march, visible
+from lumifield.core.occupancy import carved_box
+from lumifield.core.packed import Packed
 from lumifield.core.precision import autocast
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
@@ -22,21 +22,20 @@ from lumifield.core.space import Space, footprint
 from lumifield.fields.grid import FeatureGrid, geometric
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.instant import Instant
+from lumifield.methods.instant.sampling import Marcher, Proposer
 
-LEAST_WEIGHT = 1e-3
 CHUNK = 16384
 ROUND = 1024
 MOST_RAYS = 16384
 FIRST_RAYS = 1024
 NDC_STEPS = 256
-FINEST_LIMIT = 2048
-WARM_UP = 256
+FINEST_LIMIT_OF_MATTER, FINEST_LIMIT_OF_SPACE = 2048, 512
 LOG_THICKNESS_LIMIT = 10.0
 FIRST_THICKNESS_OF_MATTER, FIRST_THICKNESS_OF_SPACE = 0.1, 0.01
 
 
 class InstantMethod(Method):
-    """Density and colour from grid features; samples only where the occupancy grid and the density allow."""
+    """Density and colour from grid features at the few samples of a ray that may matter."""
 
     box: Tensor
     rays: Tensor
@@ -49,12 +48,16 @@ class InstantMethod(Method):
         self.contracted = scene.unbounded
         self.open = scene.background == "none"
         pixel = footprint(scene)
-        self.cone = settings.cone if scene.unbounded else 0.0
+        cone = settings.cone if scene.unbounded else 0.0
         # Unbounded scenes are scaled to cameras at distance 1: nearer than half of that, steps stay the same.
-        usual = 1 / NDC_STEPS if scene.ndc else max(self.cone / 2, pixel) if scene.unbounded else pixel
+        usual = 1 / NDC_STEPS if scene.ndc else max(cone / 2, pixel) if scene.unbounded else pixel
         self.step = usual * settings.step
-        finest = settings.finest or min(round(2 * self.space.diameter / pixel), FINEST_LIMIT)
-        self.settings = replace(settings, finest=finest)
+        limit = FINEST_LIMIT_OF_SPACE if self.open else FINEST_LIMIT_OF_MATTER
+        finest = settings.finest or min(round(2 * self.space.diameter / pixel), limit)
+        sampling = settings.sampling
+        if sampling == "auto":
+            sampling = "proposals" if self.open else "occupancy"
+        self.settings = replace(settings, finest=finest, sampling=sampling)
         self.grid = FeatureGrid(
             geometric(settings.coarsest, finest, settings.levels), settings.features, settings.log2_entries
         )
@@ -69,9 +72,10 @@ class InstantMethod(Method):
             nn.ReLU(),
             nn.Linear(hidden, 3, bias=False),
         )
-        side = settings.occupancy_side
-        allowed = seen(scene, self.space, side // 2, carve=carve)
-        self.occupancy = Occupancy(side, self.step, halved(allowed))
+        if sampling == "proposals":
+            self.sampler = Proposer(settings, first=self.first)
+        else:
+            self.sampler = Marcher(settings, scene, self.space, step=self.step, cone=cone)
         self.register_buffer("rays", torch.tensor(float(FIRST_RAYS)))
 
     @property
@@ -80,9 +84,9 @@ class InstantMethod(Method):
         return Space(self.box, self.contracted)
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
-        """March, drop what is hidden, look up, composite."""
-        marched = march(rays, self.occupancy, self.space, self.step, self.cone, context.draws)
-        packed = visible(marched, rays, self.density, least=LEAST_WEIGHT)
+        """Choose where to look, look up, composite."""
+        sampled = self.sampler(rays, self.space, self.density, context.draws)
+        packed = sampled.packed
         density, rgb = self.look_up(packed, rays)
         weights = kernels.packed_weights(density * packed.widths(rays), packed.offsets)
         values = torch.cat([rgb, packed.middle[:, None], torch.ones_like(rgb[:, :1])], -1)
@@ -93,6 +97,7 @@ class InstantMethod(Method):
             depth=torch.where(opacity > 1e-3, sums[:, 3] / opacity.clamp_min(1e-3), rays.far),
             opacity=opacity,
             samples=len(packed),
+            penalties=sampled.penalties(weights, self.settings.distortion) if context.draws is not None else {},
         )
 
     def look_up(self, packed: Packed, rays: Rays) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
@@ -122,31 +127,33 @@ class InstantMethod(Method):
         Inside silhouettes most of space is matter, and a step starts a tenth opaque. In open space that would be a fog
         before the first camera: there it starts a hundredth opaque.
         """
-        first = FIRST_THICKNESS_OF_SPACE if self.open else FIRST_THICKNESS_OF_MATTER
-        return torch.exp(raw.clamp(max=LOG_THICKNESS_LIMIT)) * (first / self.step)
+        return torch.exp(raw.clamp(max=LOG_THICKNESS_LIMIT)) * self.first
+
+    @property
+    def first(self) -> float:
+        """Density where training sets out [1 / scene unit]."""
+        return (FIRST_THICKNESS_OF_SPACE if self.open else FIRST_THICKNESS_OF_MATTER) / self.step
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
-        """Squared error of the colours."""
-        return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
+        """Squared error of the colours, and what the choice of intervals costs."""
+        return {"rgb": F.mse_loss(rendered.rgb, batch.rgb), **rendered.penalties}
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density at scene points."""
         return self.density(points)
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """One group for the grid, one for the networks."""
+        """One group for the grids, one for the networks."""
         networks = [*self.density_net.parameters(), *self.colour_net.parameters()]
-        return [{"params": [self.grid.table]}, {"params": networks}]
+        return [{"params": [self.grid.table, *self.sampler.parameters()]}, {"params": networks}]
 
     def rays_per_step(self) -> int:
         """As many rays as bring the wanted number of samples."""
         return int(self.rays)
 
     def before_step(self, step: int, draws: Draws) -> None:
-        """Refreshes the occupancy grid: everywhere at first, then some of its cells a time."""
-        if step % self.settings.occupancy_every == 0:
-            cells = self.settings.occupancy_side**3 // 32
-            self.occupancy.refresh(self.density, self.space, draws, everywhere=step < WARM_UP, cells=cells)
+        """Prepares the choice of intervals."""
+        self.sampler.prepare(step, self.space, self.density, draws)
 
     def after_step(self, step: int, rays: int, samples: int) -> None:
         """Adapts the number of rays to the samples that they brought."""

@@ -1,0 +1,105 @@
+"""Where `instant` looks along its rays: through occupied cells, or where a learned proposal expects matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lumifield.core.occupancy import Density, Occupancy, halved, seen
+from lumifield.core.packed import Packed, march, visible
+from lumifield.core.proposals import Histogram, distortion, even, placed, proposal_loss, regathered
+from lumifield.core.randomness import Draws
+from lumifield.core.rays import Rays
+from lumifield.core.scene import Scene
+from lumifield.core.space import Space
+from lumifield.fields.grid import FeatureGrid
+from lumifield.kernels import packed_weights
+from lumifield.methods.instant import Instant
+
+LEAST_WEIGHT = 1e-3
+WARM_UP = 256
+REFRESHED_SHARE = 32
+PROPOSAL_RESOLUTIONS = [32, 64, 128]
+PROPOSAL_LOG2_ENTRIES = 17
+LOG_DENSITY_LIMIT = 12.0
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The intervals to look up, and what they were chosen by: the edges of a ray's intervals and its proposals."""
+
+    packed: Packed
+    edges: Float[Tensor, "r n_plus_1"] | None = None
+    proposals: tuple[Histogram, ...] = ()
+
+    def penalties(self, weights: Float[Tensor, "s"], price: float) -> dict[str, Tensor]:
+        """Loss terms of the choice, given what the intervals turned out to weigh; distortion costs `price`."""
+        if self.edges is None:
+            return {}
+        final = Histogram(self.edges, weights.view(len(self.edges), self.edges.shape[1] - 1))
+        missed = torch.stack([proposal_loss(proposal, final) for proposal in self.proposals]).sum()
+        return {"proposal": missed, "distortion": price * distortion(final)}
+
+
+class Marcher(nn.Module):
+    """Even steps through occupied cells; what is hidden or empty by the density as it is now is dropped."""
+
+    def __init__(self, settings: Instant, scene: Scene, space: Space, *, step: float, cone: float) -> None:
+        super().__init__()
+        self.step, self.cone, self.every = step, cone, settings.occupancy_every
+        allowed = seen(scene, space, settings.occupancy_side // 2, carve=settings.carve and scene.pictures is not None)
+        self.occupancy = Occupancy(settings.occupancy_side, step, halved(allowed))
+
+    def forward(self, rays: Rays, space: Space, density: Density, draws: Draws | None) -> Sampled:
+        """The intervals of each ray that contribute to its pixel."""
+        marched = march(rays, self.occupancy, space, self.step, self.cone, draws)
+        return Sampled(visible(marched, rays, density, least=LEAST_WEIGHT))
+
+    def prepare(self, step: int, space: Space, density: Density, draws: Draws) -> None:
+        """Refreshes the occupancy grid at times: everywhere at first, then some of its cells."""
+        if step % self.every == 0:
+            cells = self.occupancy.side**3 // REFRESHED_SHARE
+            self.occupancy.refresh(density, space, draws, everywhere=step < WARM_UP, cells=cells)
+
+
+class Proposer(nn.Module):
+    """A fixed number of intervals on each ray, gathered in rounds where a grid of densities expects matter.
+
+    The grid has no network: its density is the exponential of the sum of its features.
+    """
+
+    def __init__(self, settings: Instant, *, first: float) -> None:
+        super().__init__()
+        self.counts = (*settings.proposals, settings.samples)
+        self.first = first
+        self.grid = FeatureGrid(PROPOSAL_RESOLUTIONS, 1, PROPOSAL_LOG2_ENTRIES)
+
+    def forward(self, rays: Rays, space: Space, density: Density, draws: Draws | None) -> Sampled:
+        """The intervals of each ray where the proposals saw most."""
+        edges = even(len(rays), self.counts[0], draws, rays.near.device)
+        proposals = []
+        for count in self.counts[1:]:
+            packed = packed_evenly(placed(edges, rays.near, rays.far, unbounded=space.contracted))
+            weights = packed_weights(self.density(packed.points(rays), space) * packed.widths(rays), packed.offsets)
+            proposals.append(Histogram(edges, weights.view(len(rays), edges.shape[1] - 1)))
+            edges = regathered(proposals[-1], count, draws)
+        packed = packed_evenly(placed(edges, rays.near, rays.far, unbounded=space.contracted))
+        return Sampled(packed, edges, tuple(proposals))
+
+    def density(self, points: Float[Tensor, "p 3"], space: Space) -> Float[Tensor, "p"]:
+        """What the grid expects at scene points [1 / scene unit]."""
+        return self.first * torch.exp(self.grid(space.unit(points)).sum(-1).clamp(max=LOG_DENSITY_LIMIT))
+
+    def prepare(self, step: int, space: Space, density: Density, draws: Draws) -> None:
+        """Nothing: the grid learns with the field."""
+
+
+def packed_evenly(t: Float[Tensor, "r n_plus_1"]) -> Packed:
+    """The intervals between the edges of each ray, one ray after the other."""
+    rays, count = t.shape[0], t.shape[1] - 1
+    ray = torch.arange(rays, dtype=torch.int32, device=t.device).repeat_interleave(count)
+    offsets = torch.arange(rays + 1, device=t.device) * count
+    return Packed(t[:, :-1].reshape(-1), t[:, 1:].reshape(-1), ray, offsets)
