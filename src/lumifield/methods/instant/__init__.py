@@ -22,7 +22,7 @@ class Instant:
     """Levels of the feature grid."""
     features: int = 2
     """Features a level."""
-    log2_entries: int = 17
+    log2_entries: int = 18
     """Largest number of corners a level, as a power of two; finer levels are hashed."""
     coarsest: int = 16
     """Cells a side of the coarsest level."""

@@ -20,6 +20,8 @@ from lumifield.kernels import packed_weights
 from lumifield.methods.instant import Instant
 
 LEAST_WEIGHT = 1e-3
+PICTURE_STEP = 0.5
+"""Step of a picture, in steps of training: there jitter averages the error of a coarse sum away, here nothing does."""
 WARM_UP = 256
 REFRESHED_SHARE = 32
 PROPOSAL_RESOLUTIONS = [32, 64, 128]
@@ -55,7 +57,8 @@ class Marcher(nn.Module):
 
     def forward(self, rays: Rays, space: Space, density: Density, draws: Draws | None) -> Sampled:
         """The intervals of each ray that contribute to its pixel."""
-        marched = march(rays, self.occupancy, space, self.step, self.cone, draws)
+        finer = PICTURE_STEP if draws is None else 1.0
+        marched = march(rays, self.occupancy, space, finer * self.step, finer * self.cone, draws)
         return Sampled(visible(marched, rays, density, least=LEAST_WEIGHT))
 
     def prepare(self, step: int, space: Space, density: Density, draws: Draws) -> None:
