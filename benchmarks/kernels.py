@@ -1,7 +1,7 @@
 """Each fast kernel timed beside its reference, on the same device, in the same minutes, after both were found equal.
 
 Run `python benchmarks/kernels.py --device cpu --out FOLDER`; it writes kernels.json and kernels.md there.
-The grid is that of `instant`: 8 levels of 2 features and at most 2^17 rows, the finest with 512 cells a side.
+The grid is that of `instant`: 8 levels of 2 features and at most 2^18 rows, the finest with 512 cells a side.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lumifield.core.files import replacing
 SAMPLES = (32_768, 262_144)
 PER_RAY = 64
 RESOLUTIONS = [16, 26, 43, 70, 115, 189, 311, 512]
-ROWS, FEATURES = 2**17, 2
+ROWS, FEATURES = 2**18, 2
 REPEATS, SECONDS = 9, 3.0  # runs of a pair, while these seconds last
 TOLERANCE = 1e-3
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumifield import bench
-from lumifield.core.errors import DataError
 from lumifield.core.images import PSNR_LIMIT
 from lumifield.data import Source
+from lumifield.errors import DataError
 from lumifield.training.fit import Clock
 from scenes import INSTANT, NERF, ball, written
 
@@ -61,11 +61,12 @@ class Ticking(Clock):
 def test_a_curve_looks_every_so_many_seconds_while_the_clock_stands(monkeypatch):
     state = replace(bench.fresh(INSTANT, ball(2), 0), clock=Ticking())
     curve = bench.Curve(ball(2), every=2.5)
-    monkeypatch.setattr(bench.Curve, "look", lambda self, state: state.clock.now * 10)
-    for state.step, state.clock.now in enumerate((1.0, 2.4, 2.6, 3.0, 5.0, 5.2, 11.0)):
+    monkeypatch.setattr(bench.Curve, "look", lambda self, state: state.clock.now * 5)
+    for state.step, state.clock.now in enumerate((1.0, 2.4, 2.6, 3.0, 5.0, 5.2, 11.0, 14.0, 40.9, 41.0)):
         curve(state, None)
-    assert curve.points == [(2.6, 2, 26.0), (5.2, 5, 52.0), (11.0, 6, 110.0)]
-    assert state.clock.stops == 3
+    # From the look that met every target on, looks are twelve times rarer.
+    assert curve.points == [(2.6, 2, 13.0), (5.2, 5, 26.0), (11.0, 6, 55.0), (41.0, 9, 205.0)]
+    assert state.clock.stops == 4
 
 
 def test_a_look_is_the_mean_psnr_and_leaves_the_method_training():

@@ -12,10 +12,10 @@ import torch
 from safetensors import safe_open
 
 from lumifield import checkpoint
-from lumifield.core.errors import DataError
 from lumifield.core.rays import Ndc
 from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source
+from lumifield.errors import DataError
 from lumifield.methods.views import render_view
 from lumifield.optimising import Optimiser
 from lumifield.optimising.optimisers import build_optimiser

@@ -10,9 +10,9 @@ from scipy.ndimage import gaussian_filter
 
 from analytic import CPU, Ball, around, photograph, run_of, scene_of
 from lumifield import data, evaluate
-from lumifield.core.errors import DataError
 from lumifield.core.images import PSNR_LIMIT, to_uint8
 from lumifield.core.scene import Pictures
+from lumifield.errors import DataError
 from lumifield.methods.views import render_view
 
 KEYS = {

@@ -13,10 +13,10 @@ from analytic import CPU, Ball, around, photograph, run_of, scene_of
 from lumifield import render
 from lumifield.core import paths
 from lumifield.core.cameras import Cameras, pinholes
-from lumifield.core.errors import DataError
 from lumifield.core.images import read_pfm, to_uint8
 from lumifield.core.rays import Rays
 from lumifield.core.scene import Frame
+from lumifield.errors import DataError
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.views import render_view
 from scenes import cut_off

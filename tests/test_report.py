@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lumifield import report
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 
 SCORES = {"psnr": 30.0, "psnr_masked_image": None, "ssim": 0.9, "lpips": None}
 PICTURES = {caption: torch.zeros(4, 6, 3, dtype=torch.uint8) for caption in ("truth", "prediction", "error", "depth")}

@@ -20,12 +20,12 @@ import torch
 import lumifield
 from lumifield import data
 from lumifield.checkpoint import write_json
-from lumifield.core.errors import DataError
 from lumifield.core.files import replacing
 from lumifield.core.images import mean_squared_error, psnr
 from lumifield.core.randomness import Draws
 from lumifield.core.scene import Scene, draw
 from lumifield.data import Source
+from lumifield.errors import DataError
 from lumifield.methods import Instant, Nerf, Settings
 from lumifield.methods.nerf.occupied import REFRESH_EVERY, OccupiedNerf
 from lumifield.methods.views import render_view
@@ -35,6 +35,8 @@ from lumifield.training.fit import Budget, Clock, Listener, Report, State, fit
 ROOT = Path(lumifield.__file__).parents[2]
 TARGETS = (25.0, 28.0, 30.0, 31.0)
 LOOK_EVERY_SECONDS = 2.5
+LATER = 12
+"""How much rarer the looks are once every target is met."""
 VALIDATION_VIEWS = 10
 TEXTBOOK_SAMPLES = 64 + 128
 """A ray of the textbook: those of the coarse network, and all for the fine one."""
@@ -55,7 +57,9 @@ class Curve:
 
     def __call__(self, state: State, report: Report) -> None:
         """Looks when it is time."""
-        if state.clock.seconds - (self.points[-1][0] if self.points else 0.0) < self.every:
+        best = max((value for _, _, value in self.points), default=0.0)
+        every = self.every * (1 if best < TARGETS[-1] else LATER)
+        if state.clock.seconds - (self.points[-1][0] if self.points else 0.0) < every:
             return
         seconds = state.clock.seconds
         with state.clock.paused():

@@ -18,12 +18,12 @@ from torch import Tensor
 
 import lumifield
 from lumifield.core.cameras import Cameras
-from lumifield.core.errors import DataError
 from lumifield.core.files import replacing
 from lumifield.core.rays import Ndc
 from lumifield.core.scene import Frame, Scene
 from lumifield.core.settings import from_plain, mapping, read_json, to_plain
 from lumifield.data import Source
+from lumifield.errors import DataError
 from lumifield.methods import METHODS, Settings, kind_of
 from lumifield.methods.base import Method
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import CascadeSubcommandArgs, OmitSubcommandPrefixes, Positional, arg, subcommand
 
-from lumifield.core.errors import DataError
 from lumifield.core.settings import from_plain, mapping, read_json
 from lumifield.data import Source
+from lumifield.errors import DataError
 from lumifield.methods import METHODS, Instant, Nerf
 from lumifield.synthetic import StillLife
 from lumifield.training import Train, TrainingError

@@ -15,10 +15,10 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from lumifield import data, report
 from lumifield.core import images, processes
-from lumifield.core.errors import DataError
 from lumifield.core.files import replacing
 from lumifield.core.scene import Scene
 from lumifield.core.settings import read_json
+from lumifield.errors import DataError
 from lumifield.methods.views import View, render_view, view_psnr
 
 if TYPE_CHECKING:

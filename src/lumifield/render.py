@@ -19,9 +19,9 @@ from torch import Tensor
 from lumifield import data
 from lumifield.core import images, paths, processes
 from lumifield.core.cameras import Cameras
-from lumifield.core.errors import DataError
 from lumifield.core.files import replacing, writing
 from lumifield.core.scene import Scene
+from lumifield.errors import DataError
 from lumifield.methods.views import View, render_view, view_psnr
 
 if TYPE_CHECKING:

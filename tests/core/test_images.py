@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lumifield.core import images
-from lumifield.core.errors import DataError
 from lumifield.core.files import replacing
+from lumifield.errors import DataError
 
 
 def test_rounding_to_8_bit_takes_the_nearest_level_and_clips():

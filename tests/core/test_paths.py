@@ -8,10 +8,10 @@ import torch
 
 from lumifield.core import paths
 from lumifield.core.cameras import Cameras, pinholes
-from lumifield.core.errors import DataError
 from lumifield.core.poses import focus_point, looking
 from lumifield.core.rays import Ndc
 from lumifield.core.scene import Frame, Scene
+from lumifield.errors import DataError
 
 UP = torch.tensor([0.0, 0.0, 1.0])
 CENTRE = torch.tensor([0.4, -0.3, 0.2])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumifield.core.errors import DataError
 from lumifield.core.settings import at_least, from_plain, mapping, read_json, to_plain
+from lumifield.errors import DataError
 from lumifield.methods import METHODS
 from lumifield.methods.nerf import Nerf
 

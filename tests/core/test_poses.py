@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumifield.core.errors import DataError
 from lumifield.core.poses import (
     any_normal,
     average_pose,
@@ -18,6 +17,7 @@ from lumifield.core.poses import (
     looking,
     mean_up,
 )
+from lumifield.errors import DataError
 
 UP = torch.tensor([0.0, 0.0, 1.0])
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lumifield.core import precision
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 
 CPU = torch.device("cpu")
 

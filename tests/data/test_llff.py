@@ -8,8 +8,8 @@ import torch
 
 import made_scenes as made
 from lumifield import data
-from lumifield.core.errors import DataError
 from lumifield.data import Source
+from lumifield.errors import DataError
 
 
 def table(root: Path, change) -> None:

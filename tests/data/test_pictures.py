@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import made_scenes as made
-from lumifield.core.errors import DataError
 from lumifield.data.pictures import decode, listed_pictures, shrink, survey
+from lumifield.errors import DataError
 
 
 def decoded(*paths, size=None, masks=None):

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lumifield.core.encodings import positional
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 from lumifield.fields import mlp
 from lumifield.fields.mlp import Mlp, load_published
 

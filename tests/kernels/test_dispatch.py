@@ -5,7 +5,7 @@ import torch
 from loops import OFFSETS, RESOLUTIONS, Backend, packed
 
 from lumifield import kernels
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from lumifield.core.cameras import pinholes
-from lumifield.core.errors import DataError
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Ndc
 from lumifield.core.scene import Pictures, Scene, draw
+from lumifield.errors import DataError
 from lumifield.kernels import packed_weights
 from lumifield.methods import Instant
 from lumifield.methods.base import Context

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from lumifield.core.cameras import pinholes
-from lumifield.core.errors import DataError
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Ndc, Rays
 from lumifield.core.scene import Background, Frame, Pictures, Scene, draw
+from lumifield.errors import DataError
 from lumifield.methods.base import Context, Method
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod

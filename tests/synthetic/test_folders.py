@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 from lumifield.synthetic.folders import fresh_folder
 
 

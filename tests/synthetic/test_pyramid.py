@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 from lumifield.synthetic.pyramid import multiscale, shrunk
 
 FIELDS = {

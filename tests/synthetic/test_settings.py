@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 from lumifield.synthetic import StillLife, write
 
 

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from lumifield import checkpoint, data
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 from lumifield.methods import Instant
 from lumifield.optimising import Optimiser, Schedule
 from lumifield.training import Train, run

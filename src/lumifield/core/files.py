@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 
 
 @contextmanager

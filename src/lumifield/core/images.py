@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from lumifield.core.errors import DataError
 from lumifield.core.files import replacing
+from lumifield.errors import DataError
 
 Anchors = tuple[tuple[float, float, float], ...]
 

@@ -16,7 +16,6 @@ from scipy.spatial.transform import Rotation, RotationSpline
 from torch import Tensor
 
 from lumifield.core.cameras import Cameras, pinholes
-from lumifield.core.errors import DataError
 from lumifield.core.poses import (
     any_normal,
     average_pose,
@@ -28,6 +27,7 @@ from lumifield.core.poses import (
     unit,
 )
 from lumifield.core.scene import Frame, Scene
+from lumifield.errors import DataError
 
 SPIRAL_TURNS = 2
 SPIRAL_QUANTILE = 0.9

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 
 ORTHONORMAL_TOLERANCE = 1e-2
 

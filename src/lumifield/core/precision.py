@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 
 VARIABLE = "LUMIFIELD_BF16"
 GAIN = 1.2

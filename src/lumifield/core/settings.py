@@ -8,7 +8,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 
 Settings = TypeVar("Settings")
 

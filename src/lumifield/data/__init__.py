@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 
 if TYPE_CHECKING:
     from lumifield.core.scene import Scene

@@ -7,8 +7,8 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.core.errors import DataError
 from lumifield.data import Source
+from lumifield.errors import DataError
 
 EVERY = 8
 

@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.core.cameras import Cameras
-from lumifield.core.errors import DataError
 from lumifield.core.poses import checked_number, checked_pose, unit
 from lumifield.core.rays import Ndc, Rays, to_ndc
 from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source, holdout, pictures
 from lumifield.data.poses import forward_frame, inward_frame, single
+from lumifield.errors import DataError
 
 COLUMNS = 17
 # The nearest depth of every forward-facing scene is 4/3 scene units, so that the near plane at 1 lies before it.

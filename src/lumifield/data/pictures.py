@@ -14,8 +14,8 @@ from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from lumifield.core.errors import DataError
 from lumifield.core.scene import Background, Pictures
+from lumifield.errors import DataError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 

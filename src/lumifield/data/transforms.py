@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.core.cameras import Cameras
-from lumifield.core.errors import DataError
 from lumifield.core.poses import checked_number, checked_pose
 from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source, frames, holdout, pictures
 from lumifield.data.poses import inward_frame, single
+from lumifield.errors import DataError
 
 NEAR, FAR_BOUNDED, FAR_UNBOUNDED = 0.05, 3.0, 100.0
 CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")

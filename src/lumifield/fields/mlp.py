@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lumifield.core.encodings import positional, positional_width
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 
 Density = Literal["softplus", "relu"]
 SHIFT = 1.0

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 from lumifield.kernels import reference
 
 VARIABLE = "LUMIFIELD_KERNELS"

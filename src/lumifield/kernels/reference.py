@@ -49,15 +49,15 @@ def corner_rows(corner: Tensor, resolution: int, size: int) -> Tensor:
 def contract(points: Tensor) -> Tensor:
     """Mip-NeRF 360's contraction, equation 10, with the maximum norm: all space into the cube [-2, 2]^3."""
     size = points.abs().amax(-1, keepdim=True).clamp_min(1)
-    return points * (2 - 1 / size) / size
+    return points * ((2 - 1 / size) / size)
 
 
 def unit(points: Tensor, box: Tensor, contracted: bool) -> Tensor:
     """Scene points in the coordinates of the grids, [0, 1]^3 over the box (or over all space, where contracted)."""
     if not contracted:
         return (points - box[0]) / (box[1] - box[0])
-    centred = (2 * points - box[0] - box[1]) / (box[1] - box[0])
-    return contract(centred) / 4 + 0.5
+    span = box[1] - box[0]
+    return contract(torch.addcmul(-(box[0] + box[1]) / span, points, 2 / span)) / 4 + 0.5
 
 
 def box_span(origin: Tensor, direction: Tensor, near: Tensor, far: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:

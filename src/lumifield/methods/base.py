@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lumifield.core.errors import DataError
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
 from lumifield.core.scene import Batch
+from lumifield.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lumifield.core.errors import DataError
 from lumifield.core.settings import at_least
+from lumifield.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 
 Progress = Callable[[int, int], None]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from lumifield.core.errors import DataError
+from lumifield.errors import DataError
 from lumifield.synthetic.folders import fresh_folder
 
 LEVELS = 4

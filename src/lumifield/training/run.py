@@ -17,12 +17,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lumifield import checkpoint, data
 from lumifield.core import processes
-from lumifield.core.errors import DataError
 from lumifield.core.files import writing
 from lumifield.core.randomness import Draws
 from lumifield.core.scene import Scene, draw
 from lumifield.core.settings import to_plain
 from lumifield.data import Source
+from lumifield.errors import DataError
 from lumifield.methods import Settings, kind_of
 from lumifield.methods.base import Method
 from lumifield.optimising.optimisers import build_optimiser

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lumifield.core import compositing
 from lumifield.core.occupancy import Density, Occupancy, halved, seen
 from lumifield.core.packed import Packed, march, visible
 from lumifield.core.proposals import Histogram, distortion, even, placed, proposal_loss, regathered
@@ -16,7 +17,6 @@ from lumifield.core.rays import Rays
 from lumifield.core.scene import Scene
 from lumifield.core.space import Space
 from lumifield.fields.grid import FeatureGrid
-from lumifield.kernels import packed_weights
 from lumifield.methods.instant import Instant
 
 LEAST_WEIGHT = 1e-3
@@ -85,16 +85,19 @@ class Proposer(nn.Module):
         edges = even(len(rays), self.counts[0], draws, rays.near.device)
         proposals = []
         for count in self.counts[1:]:
-            packed = packed_evenly(placed(edges, rays.near, rays.far, unbounded=space.contracted))
-            weights = packed_weights(self.density(packed.points(rays), space) * packed.widths(rays), packed.offsets)
-            proposals.append(Histogram(edges, weights.view(len(rays), edges.shape[1] - 1)))
+            t = placed(edges, rays.near, rays.far, unbounded=space.contracted)
+            proposals.append(Histogram(edges, self.weights(t, rays, space)))
             edges = regathered(proposals[-1], count, draws)
         packed = packed_evenly(placed(edges, rays.near, rays.far, unbounded=space.contracted))
         return Sampled(packed, edges, tuple(proposals))
 
-    def density(self, points: Float[Tensor, "p 3"], space: Space) -> Float[Tensor, "p"]:
-        """What the grid expects at scene points [1 / scene unit]."""
-        return self.first * torch.exp(self.grid(space.unit(points)).sum(-1).clamp(max=LOG_DENSITY_LIMIT))
+    def weights(self, t: Float[Tensor, "r n_plus_1"], rays: Rays, space: Space) -> Float[Tensor, "r n"]:
+        """How much of each ray its intervals stop, by what the grid expects in their middles."""
+        middle = 0.5 * (t[:, 1:] + t[:, :-1])
+        points = torch.addcmul(rays.origins[:, None], rays.directions[:, None], middle[..., None])
+        features = self.grid(space.unit(points.view(-1, 3))).view(*middle.shape, self.grid.width)
+        density = self.first * torch.exp(features.sum(-1).clamp(max=LOG_DENSITY_LIMIT))
+        return compositing.visible(density, (t[:, 1:] - t[:, :-1]) * rays.directions.norm(dim=-1, keepdim=True))
 
     def prepare(self, step: int, space: Space, density: Density, draws: Draws) -> None:
         """Nothing: the grid learns with the field."""

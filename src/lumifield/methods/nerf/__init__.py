@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from lumifield.core.errors import DataError
 from lumifield.core.settings import at_least
+from lumifield.errors import DataError
 from lumifield.optimising import Optimiser, Schedule
 
 if TYPE_CHECKING:

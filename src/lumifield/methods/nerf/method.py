@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lumifield.core.compositing import blend, mean_depth, visible, widths
-from lumifield.core.errors import DataError
 from lumifield.core.precision import autocast
 from lumifield.core.rays import Rays
 from lumifield.core.sampling import middles, resample, spaced, stratified, union
 from lumifield.core.scene import Batch, Scene
+from lumifield.errors import DataError
 from lumifield.fields.mlp import Mlp, load_published
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf import Nerf
