@@ -32,6 +32,8 @@ STATED = {
     "nerf_llff.sh": {"fine_samples": 64, "noise": 1.0, "steps": 106_000, "downscale": 8, "hold_out": "centre"},
     "nerf_llff_paper.sh": {"fine_samples": 128, "noise": 1.0, "downscale": 4, "hold_out": "every-8th"},
     "instant_lego.sh": {"minutes": 5.0, "downscale": 2},
+    "instant_llff.sh": {"minutes": 10.0, "downscale": 8},
+    "instant_open.sh": {"minutes": 10.0, "downscale": 1},
 }
 
 # Learning rates by the part of the run that is over: halved after 2, 4 and 8 of 16 epochs, or 10 and 20 of 30.
