@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from lumifield.core.poses import from_opengl, looking
+from lumifield.synthetic.pyramid import multiscale
 
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
@@ -51,6 +53,13 @@ def blender(root: Path, *, size: tuple[int, int] = (8, 6), channels: int = 4, co
             save(root / split / f"r_{index}.png", picture(index, size, channels))
             frames.append({"file_path": f"./{split}/r_{index}", "transform_matrix": matrix(pose)})
         write(root / f"transforms_{split}.json", {"camera_angle_x": 0.8, "frames": frames})
+    return root
+
+
+def multicam(root: Path, *, size: tuple[int, int] = (24, 16), channels: int = 4, counts=(3, 2, 2)) -> Path:
+    """The pyramid of four sizes of a Blender scene of `size`."""
+    with tempfile.TemporaryDirectory() as folder:
+        multiscale(blender(Path(folder), size=size, channels=channels, counts=counts), root)
     return root
 
 

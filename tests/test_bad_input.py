@@ -18,9 +18,20 @@ MAKERS = {
     "blender": made.blender,
     "transforms": made.transforms,
     "llff": lambda folder: made.llff(folder, made.row(9)),
+    "multicam": made.multicam,
 }
-LISTS = {"blender": "transforms_train.json", "transforms": "transforms.json", "llff": "poses_bounds.npy"}
-PICTURES = {"blender": "train/r_1.png", "transforms": "images/001.png", "llff": "images/001.png"}
+LISTS = {
+    "blender": "transforms_train.json",
+    "transforms": "transforms.json",
+    "llff": "poses_bounds.npy",
+    "multicam": "metadata.json",
+}
+PICTURES = {
+    "blender": "train/r_1.png",
+    "transforms": "images/001.png",
+    "llff": "images/001.png",
+    "multicam": "images_train/001_d1.png",
+}
 FRAMED = ("blender", "transforms")
 
 
@@ -50,6 +61,7 @@ def test_an_empty_folder(training, tmp_path, named):
     found = {
         "auto": r"scene: folder is empty, expected transforms_train\.json .*; point at the folder that holds one",
         "llff": r"poses_bounds\.npy: file is missing, expected the poses of an LLFF scene; choose another format",
+        "multicam": r"metadata\.json: file is missing, expected a JSON list of frames; restore it",
     }
     missing = r"scene: transforms_train\.json is missing, expected the list of training frames; restore it"
     assert re.search(found.get(named, missing), training("--format", named))
@@ -72,6 +84,9 @@ def test_a_list_that_is_no_list(training, scene, layout):
         assert "poses_bounds.npy: array is of shape (1,), expected N rows of 17 numbers" in training()
     else:
         (scene / LISTS[layout]).write_text("[]")
+        if layout == "multicam":
+            assert "metadata.json: every split is missing, expected columns for train, val or test" in training()
+            return
         assert f"{LISTS[layout]}: frames is missing or no list, expected a list of frames" in training()
 
 
@@ -109,6 +124,9 @@ def test_a_pose_that_is_not_finite(training, scene, layout):
     if layout == "llff":
         spoil_table(scene, 3, 3, np.nan)
         where = r"poses_bounds\.npy: pose in row 3"
+    elif layout == "multicam":
+        made.edit(scene / LISTS[layout], lambda c: c["train"]["cam2world"][5][0].__setitem__(3, float("nan")))
+        where = r"metadata\.json: cam2world of images_train/001_d1\.png"
     else:
         made.edit(
             scene / LISTS[layout],
@@ -120,6 +138,7 @@ def test_a_pose_that_is_not_finite(training, scene, layout):
     )
 
 
+@pytest.mark.parametrize("layout", ["blender", "transforms", "llff"])
 def test_a_focal_length_of_zero(training, scene, layout):
     if layout == "llff":
         spoil_table(scene, 2, 14, 0.0)

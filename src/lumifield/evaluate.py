@@ -226,9 +226,9 @@ def split_rule(run: Run, split: str) -> str:
     """How the split was chosen."""
     if run.source is None:
         return "unknown"
-    named = run.source.data / f"transforms_{split}.json"
-    if named.is_file():
-        return f"the data's own {named.name}"
+    for named in (f"transforms_{split}.json", "metadata.json"):
+        if (run.source.data / named).is_file():
+            return f"the data's own {named}"
     return "every-8th held out" if run.source.hold_out == "auto" else f"{run.source.hold_out} held out"
 
 

@@ -25,6 +25,7 @@ def test_formats_are_told_apart(tmp_path):
     assert data.detect(made.blender(tmp_path / "a")) == "blender"
     assert data.detect(made.transforms(tmp_path / "b")) == "transforms"
     assert data.detect(made.llff(tmp_path / "c", made.row(3))) == "llff"
+    assert data.detect(made.multicam(tmp_path / "e")) == "multicam"
     split_files = made.blender(tmp_path / "d")
     made.edit(split_files / "transforms_train.json", lambda content: content.update(fl_x=9.0))
     assert data.detect(split_files) == "transforms"

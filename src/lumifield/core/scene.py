@@ -78,11 +78,15 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rays with the colours that the photographs hold for them; `rgb` is composited over `background`."""
+    """Rays with the colours that the photographs hold for them; `rgb` is composited over `background`.
+
+    `weight` says how much each ray counts in the loss (None: all the same).
+    """
 
     rays: Rays
     rgb: Float[Tensor, "r 3"]
     background: Float[Tensor, "r 3"]
+    weight: Float[Tensor, "r"] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class Scene:
 
     `near` and `far` bound the rays of each photograph [scene units; 0 and 1 for NDC]. `box` is the region of interest,
     lower and upper corner; where `unbounded`, matter also lies outside it. `background` is what stands behind
-    transparent pixels. `pictures` is None for a portable scene.
+    transparent pixels. `pictures` is None for a portable scene. `loss_weight` says how much a pixel of each photograph
+    counts in the loss (None: all the same).
     """
 
     cameras: Cameras
@@ -104,6 +109,7 @@ class Scene:
     unbounded: bool = False
     ndc: Ndc | None = None
     pictures: Pictures | None = None
+    loss_weight: Float[Tensor, "n"] | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -114,6 +120,8 @@ class Scene:
         if self.pictures is not None:
             mask = None if self.pictures.mask is None else self.pictures.mask.to(device)
             moved["pictures"] = Pictures(self.pictures.pixels.to(device), self.pictures.offsets.to(device), mask)
+        if self.loss_weight is not None:
+            moved["loss_weight"] = self.loss_weight.to(device)
         return replace(self, **moved)
 
     def only(self, rows: list[int]) -> Scene:
@@ -121,6 +129,8 @@ class Scene:
         names = tuple(self.names[row] for row in rows)
         pictures = None if self.pictures is None else self.pictures.only(rows)
         moved = {"cameras": self.cameras[rows], "near": self.near[rows], "far": self.far[rows]}
+        if self.loss_weight is not None:
+            moved["loss_weight"] = self.loss_weight[rows]
         return replace(self, names=names, pictures=pictures, **moved)
 
     def without_pictures(self) -> Scene:
@@ -189,4 +199,5 @@ def draw(scene: Scene, rays: int, draws: Draws) -> Batch:
         rays=camera_rays(scene.cameras, camera, pixel, scene.near, scene.far, scene.ndc),
         rgb=over(pixels, background),
         background=background,
+        weight=None if scene.loss_weight is None else scene.loss_weight[camera],
     )

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from lumifield.core.scene import Scene
     from lumifield.data.pictures import Files
 
-Format = Literal["blender", "llff", "transforms"]
+Format = Literal["blender", "llff", "multicam", "transforms"]
 
-LAYOUTS = "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio) or poses_bounds.npy (LLFF)"
+LAYOUTS = (
+    "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio), metadata.json (multicam) or "
+    "poses_bounds.npy (LLFF)"
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Source:
 
     data: Path
     """Folder of the scene."""
-    format: Literal["auto", "blender", "llff", "transforms"] = "auto"
+    format: Literal["auto", "blender", "llff", "multicam", "transforms"] = "auto"
     """Layout of the folder; auto: told by its files."""
     downscale: int = 1
     """Read pictures at 1/K of their width and height."""
@@ -53,6 +56,8 @@ def detect(path: Path) -> Format:
         return "transforms" if _names_focal_length(listed) else "blender"
     if (path / "transforms.json").is_file():
         return "transforms"
+    if (path / "metadata.json").is_file():
+        return "multicam"
     found = "empty" if not any(path.iterdir()) else "of no known layout"
     raise DataError(path, "folder", found, LAYOUTS, "point at the folder that holds one of them")
 
@@ -109,6 +114,8 @@ def _reader(source: Source) -> _Reader:
             from lumifield.data import blender as reader
         case "llff":
             from lumifield.data import llff as reader
+        case "multicam":
+            from lumifield.data import multicam as reader
         case "transforms":
             from lumifield.data import transforms as reader
     return reader

@@ -24,14 +24,7 @@ log = logging.getLogger(__name__)
 
 def load(path: Path) -> dict[str, Any]:
     """A JSON file that lists frames; raises `DataError` where it is missing, broken, or lists none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(
-            path, "file", "missing", "a JSON list of frames", "restore it or choose another split"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(path, "content", f"no JSON ({error})", "a JSON object", "write the file again") from None
+    content = parsed(path)
     frames = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
         raise DataError(path, "frames", "missing or no list", "a list of frames", "write the file again")
@@ -41,6 +34,18 @@ def load(path: Path) -> dict[str, Any]:
         if not isinstance(frame.get("file_path"), str):
             raise DataError(path, f"frames[{index}].file_path", "missing", "a file name", "name the photograph")
     return content
+
+
+def parsed(path: Path) -> Any:
+    """What a JSON file holds; raises `DataError` where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            path, "file", "missing", "a JSON list of frames", "restore it or choose another split"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(path, "content", f"no JSON ({error})", "a JSON object", "write the file again") from None
 
 
 def split_files(source: Source) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
@@ -33,17 +34,24 @@ class Context:
 class Rendered:
     """What a method sees along each ray.
 
-    `depth` is the expected t of the matter met, divided by `opacity` (t of `far` where nothing is met). `coarse` is
-    the colour of a coarser pass, where the method has one; `samples` the number of field evaluations; `penalties` terms
-    of the objective that only the pass itself can tell, already weighted.
+    `depth` is the expected t of the matter met, divided by `opacity` (t of `far` where nothing is met). `coarse` are
+    the colours of coarser passes, where the method has some; `samples` is the number of field evaluations; `penalties`
+    are terms of the objective that only the pass itself can tell, already weighted.
     """
 
     rgb: Float[Tensor, "r 3"]
     depth: Float[Tensor, "r"]
     opacity: Float[Tensor, "r"]
-    coarse: Float[Tensor, "r 3"] | None = None
+    coarse: tuple[Float[Tensor, "r 3"], ...] = ()
     samples: int = 0
     penalties: dict[str, Tensor] = field(default_factory=dict)
+
+
+def colour_error(rgb: Float[Tensor, "r 3"], batch: Batch) -> Float[Tensor, ""]:
+    """The mean squared error of colours, `sum w |rgb - truth|^2 / (3 sum w)` over rays of weight w."""
+    if batch.weight is None:
+        return F.mse_loss(rgb, batch.rgb)
+    return (batch.weight * (rgb - batch.rgb).square().mean(-1)).sum() / batch.weight.sum()
 
 
 class Method(nn.Module):

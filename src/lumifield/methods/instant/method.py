@@ -20,7 +20,7 @@ from lumifield.core.rays import Rays
 from lumifield.core.scene import Batch, Scene
 from lumifield.core.space import Space, footprint
 from lumifield.fields.grid import FeatureGrid, geometric
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import Context, Method, Rendered, colour_error
 from lumifield.methods.instant import Instant
 from lumifield.methods.instant.sampling import Marcher, Proposer
 
@@ -136,7 +136,7 @@ class InstantMethod(Method):
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Squared error of the colours, and what the choice of intervals costs."""
-        return {"rgb": F.mse_loss(rendered.rgb, batch.rgb), **rendered.penalties}
+        return {"rgb": colour_error(rendered.rgb, batch), **rendered.penalties}
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density at scene points."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from lumifield.core.compositing import blend, mean_depth, visible, widths
 from lumifield.core.precision import autocast
@@ -16,7 +15,7 @@ from lumifield.core.sampling import middles, resample, spaced, stratified, union
 from lumifield.core.scene import Batch, Scene
 from lumifield.errors import DataError
 from lumifield.fields.mlp import Mlp, load_published
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import Context, Method, Rendered, colour_error
 from lumifield.methods.nerf import Nerf
 
 
@@ -39,13 +38,13 @@ class NerfMethod(Method):
         settings, draws = self.settings, context.draws
         even = spaced(rays.near, rays.far, settings.samples, disparity=settings.disparity)
         z = stratified(even, draws, perturb=settings.perturb)
-        coarse, samples = None, z.numel()
+        coarse, samples = (), z.numel()
         if self.fine is not None:
             if draws is None:  # no loss follows, so nobody needs the coarse colour
                 weights = self.weigh(self.coarse, rays, z, context)
             else:
                 weights, rgb = self.see(self.coarse, rays, z, context)
-                coarse = blend(weights, rgb, context.background)
+                coarse = (blend(weights, rgb, context.background),)
             further = resample(middles(z), weights[:, 1:-1], settings.fine_samples, draws if settings.perturb else None)
             z = union(z, further)
             samples += z.numel()
@@ -80,9 +79,9 @@ class NerfMethod(Method):
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Squared errors of both passes (NeRF, equation 6)."""
-        losses = {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
-        if rendered.coarse is not None:
-            losses["coarse"] = F.mse_loss(rendered.coarse, batch.rgb)
+        losses = {"rgb": colour_error(rendered.rgb, batch)}
+        if rendered.coarse:
+            losses["coarse"] = colour_error(rendered.coarse[0], batch)
         return losses
 
     @torch.no_grad()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from lumifield import kernels
 from lumifield.core.compositing import EMPTY
@@ -16,7 +15,7 @@ from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
 from lumifield.core.scene import Batch, Scene
 from lumifield.core.space import Space
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import Context, Method, Rendered, colour_error
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import network
 
@@ -71,7 +70,7 @@ class OccupiedNerf(Method):
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Squared error of the colours."""
-        return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
+        return {"rgb": colour_error(rendered.rgb, batch)}
 
     @torch.no_grad()
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
