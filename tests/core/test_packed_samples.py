@@ -125,7 +125,7 @@ def slow_visible(packed: Packed, thickness: torch.Tensor, least: float) -> list[
     return kept
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.sampled_from([1e-4, 1e-2, 0.3]), st.sampled_from([0.01, 1.0, 50.0]))
 def test_visible_samples_equal_a_slow_walk(seed, least, dense):
     rays = rays_of(6, seed)

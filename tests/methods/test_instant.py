@@ -11,7 +11,7 @@ from lumifield.errors import DataError
 from lumifield.kernels import packed_weights
 from lumifield.methods import Instant
 from lumifield.methods.base import Context
-from lumifield.methods.instant.method import MOST_RAYS, ROUND, InstantMethod, padded
+from lumifield.methods.instant.method import MOST_RAYS, ROUND, InstantMethod, padded, tempered
 from lumifield.methods.instant.sampling import Marcher, Proposer, Sampled, packed_evenly
 from lumifield.optimising.optimisers import build_optimiser
 from scenes import INSTANT, RADIUS, ball
@@ -166,6 +166,27 @@ def test_penalties_belong_to_the_training_alone_and_know_their_price():
     cheap, dear = (sampled.penalties(weights, price)["distortion"] for price in (1.0, 3.0))
     torch.testing.assert_close(dear, 3 * cheap)
     assert Sampled(sampled.packed).penalties(weights, 1.0) == {}
+
+
+def test_gradients_shrink_towards_an_open_camera_and_values_do_not():
+    values = torch.tensor([2.0, 3.0, 4.0], requires_grad=True)
+    out = tempered(values, torch.tensor([0.1, 0.5, 7.0]))
+    torch.testing.assert_close(out, values)
+    out.sum().backward()
+    torch.testing.assert_close(values.grad, torch.tensor([0.01, 0.25, 1.0]))
+    assert tempered(torch.zeros(0, 3), torch.zeros(0, 1)).shape == (0, 3)
+
+
+@torch.no_grad()
+def test_a_trace_of_matter_at_the_far_end_hardly_moves_the_depth(monkeypatch):
+    scene = opened(ball(3, 10))
+    method = built(scene)
+    rays = scene.rays(0)[slice(0, 1)]
+    packed = packed_evenly(torch.tensor([[0.9, 1.1, 90.0, 91.0]]))
+    thickness = torch.tensor([4.0, 0.0, 100.0]) / packed.widths(rays)
+    monkeypatch.setattr(method.sampler, "forward", lambda *_: Sampled(packed))
+    monkeypatch.setattr(method, "look_up", lambda *_: (thickness, torch.zeros(3, 3)))
+    assert float(method(rays, Context(WHITE)).depth) == pytest.approx(1, abs=0.05)
 
 
 def test_even_packing_lists_the_intervals_ray_by_ray():

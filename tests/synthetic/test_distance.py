@@ -65,7 +65,7 @@ def test_distance_is_that_of_the_nearest_surface_point(shape: Shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(numbers=st.lists(st.floats(-2, 2), min_size=6, max_size=6))
 def test_distance_never_changes_faster_than_the_place(shape: Shape, numbers: list[float]):
     points = np.array(numbers).reshape(2, 3)

@@ -57,15 +57,17 @@ def placed(
     near, far = near[:, None], far[:, None]
     if not unbounded:
         return near + (far - near) * edges
-    start, end = _folded(near), _folded(far)
-    return _unfolded(start + (end - start) * edges)
+    start, end = folded(near), folded(far)
+    return unfolded(start + (end - start) * edges)
 
 
-def _folded(t: Tensor) -> Tensor:
+def folded(t: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """All of an open ray in [0, 1]: even in t up to 1, in 1 / t beyond."""
     return torch.where(t < 1, t / 2, 1 - 0.5 / t.clamp_min(1))
 
 
-def _unfolded(s: Tensor) -> Tensor:
+def unfolded(s: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """The inverse of `folded`."""
     return torch.where(s < 0.5, 2 * s, 0.5 / (1 - s).clamp_min(1e-9))
 
 
