@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from lumifield import cli
+from lumifield import cli, download
+from lumifield.download.sets import Archive, DataSet
 from lumifield.methods import Nerf, views
 from lumifield.synthetic import StillLife, write
 from scenes import ball, published
+from serving import Site, served, zipped
 
 PAGE = Path(__file__).parents[1] / "docs" / "from-the-originals.md"
 
@@ -72,6 +74,7 @@ RENDERING = {
 SINGLE = {("train", "--out"), ("train", "--resume"), ("render", "--chunk")} | {
     ("eval", flag) for flag in ("--split", "--data", "--last", "--downscale", "--chunk")
 }
+SINGLE |= {("download", "--out"), ("download", "--scenes")}
 
 SMALL = (
     "--steps 2 --batch 16 --width 8 --depth 4 --samples 4 --fine-samples 4 --position-octaves 2 --direction-octaves 2 "
@@ -240,3 +243,20 @@ def test_a_published_checkpoint_becomes_a_run_that_can_be_scored_and_rendered(pl
     assert len(psnrs(run)) == 2
     (tmp_path / "film").mkdir()
     assert len(rendered(tmp_path / "film", places | {"run": run})) == 2
+
+
+def test_options_of_download(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with served(Site(zipped({f"set/{scene}/a.txt": b"a" for scene in ("lego", "ship")}))) as site:
+        sets = (DataSet("blender", "", "", "", (Archive("a.zip", ("lego", "ship"), site.url),)),)
+        monkeypatch.setattr(download, "SETS", sets)
+        lumifield("download blender", "--out {out}", out=tmp_path / "all")
+        lumifield("download blender", "--out {out} --scenes ship", out=tmp_path / "one")
+    assert sorted(path.name for path in tmp_path.glob("all/*")) == ["lego", "ship"]
+    assert sorted(path.name for path in tmp_path.glob("one/*")) == ["ship"]
+
+
+def test_every_set_of_the_table_is_one_that_can_be_asked_for():
+    spans = [span.split() for _, here, _ in rows() for span in re.findall(r"`([^`]+)`", here)]
+    named_sets = {span[1] for span in spans if span[0] == "download"}
+    assert named_sets == {chosen.name for chosen in download.SETS} - {"nerf-example"}

@@ -179,6 +179,32 @@ class SynthesizeCommand:
 
 
 @dataclass(frozen=True)
+class DownloadCommand:
+    """Fetch a published data set; without a name: list the sets, their terms and their scenes."""
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """Name of the set."""
+    out: Path | None = None
+    """Folder that gets a folder for each scene."""
+    scenes: tuple[str, ...] = ()
+    """Only these scenes."""
+
+    def run(self) -> None:
+        """Downloads, or lists."""
+        from lumifield import download
+
+        if self.name is None:
+            print("\n".join(download.listing()))
+            return
+        download.named(self.name)
+        if self.out is None:
+            raise DataError("--out", "output", "missing", "a folder", "name one")
+        with _transfers() as note:
+            folders = download.download(self.name, self.out, self.scenes, progress=note)
+        print("\n".join(map(str, folders)))
+
+
+@dataclass(frozen=True)
 class BenchCommand:
     """Measure speed beside a textbook NeRF step, and the seconds to each quality, in one run."""
 
@@ -214,6 +240,7 @@ Command = (
     | Annotated[EvalCommand, subcommand("eval")]
     | Annotated[RenderCommand, subcommand("render")]
     | Annotated[SynthesizeCommand, subcommand("synthesize-data")]
+    | Annotated[DownloadCommand, subcommand("download")]
     | Annotated[BenchCommand, subcommand("bench")]
     | Annotated[InfoCommand, subcommand("info")]
 )
@@ -276,6 +303,23 @@ def _progress(what: str, shown: bool = True) -> Iterator[Callable[[int, int], No
     with Progress(*columns, transient=True, disable=not shown) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _transfers() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A progress bar for each file, as a function of its name and the bytes done and to do."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with Progress(TextColumn("{task.description}"), BarColumn(), *columns, transient=True) as bar:
+        tasks = {}
+
+        def note(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, completed=done, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield note
 
 
 def _from_config(given: list[str]) -> Any:

@@ -1,0 +1,281 @@
+"""`lumifield download`: from a name to folders of scenes, through a server of this machine."""
+
+import hashlib
+import io
+import json
+import logging
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import lumifield.download
+from commands import called, files, largest_file, refusal
+from lumifield import cli, download
+from lumifield.download.sets import SETS, Archive, DataSet
+from lumifield.download.transfer import Patience
+from lumifield.errors import DataError
+from serving import Site, served, tarred, zipped
+
+SCENES = ("lego", "ship", "mic")
+CONTENT = {f"nerf_synthetic/{scene}/{name}": scene.encode() for scene in SCENES for name in ("a.txt", "train/b.txt")}
+EXTRA = {"__MACOSX/nerf_synthetic/lego/._a.txt": b"junk", "nerf_synthetic/README": b"words"}
+CALM = Patience(timeout=60, attempts=2, wait=0.0)
+
+
+@pytest.fixture(autouse=True)
+def _without_proxy(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def site():
+    with served(Site(zipped(CONTENT | EXTRA))) as site:
+        yield site
+
+
+@pytest.fixture
+def offer(monkeypatch, site):
+    """Puts a table of sets in the place of the real one, whose files all come from the site."""
+
+    def put(*archives, **more):
+        archives = archives or (Archive("nerf.zip", SCENES, site.url),)
+        sets = (
+            DataSet("nerf", "Scenes", "https://example.org/page", "research", archives, **more),
+            DataSet("pyramids", "Pyramids", "https://example.org/page", "research", pyramids_of="nerf"),
+        )
+        monkeypatch.setattr(download, "SETS", sets)
+
+    put()
+    return put
+
+
+def fetched(out, *scenes, name="nerf"):
+    return download.download(name, out, scenes, patience=CALM, progress=lambda what, done, total: None)
+
+
+def refused(out, *scenes):
+    with pytest.raises(DataError) as caught:
+        fetched(out, *scenes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.usefixtures("offer")
+def test_every_scene_gets_a_folder_and_nothing_else_stays(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    out = tmp_path / "deep" / "out"
+    assert fetched(out) == tuple(out / scene for scene in SCENES)
+    assert sorted(files(out)) == sorted(f"{scene}/{name}" for scene in SCENES for name in ("a.txt", "train/b.txt"))
+    assert "Scenes: research (https://example.org/page)" in caplog.text
+    assert "none is published, so its length and its inner sums are checked" in caplog.text
+
+
+@pytest.mark.usefixtures("offer")
+def test_chosen_scenes_alone_and_the_others_later(tmp_path, site, caplog):
+    caplog.set_level(logging.INFO)
+    assert fetched(tmp_path, "ship", "ship") == (tmp_path / "ship",)
+    assert {name.split("/")[0] for name in files(tmp_path)} == {"ship"}
+    (tmp_path / "ship" / "a.txt").write_text("mine")
+    fetched(tmp_path)
+    assert {name.split("/")[0] for name in files(tmp_path)} == set(SCENES)
+    assert (tmp_path / "ship" / "a.txt").read_text() == "mine"
+    assert f"{tmp_path / 'ship'} is there already" in caplog.text
+    fetched(tmp_path)
+    assert len(site.asked) == 2
+
+
+def test_an_archive_a_scene_without_its_folder_and_with_archives_within(tmp_path, site, offer):
+    site.content = tarred({"seq-01.zip": zipped({"seq-01/frame.txt": b"1"}), "words.txt": b"w"})
+    offer(Archive("chess.tar.gz", ("chess",), site.url), Archive("fire.zip", ("fire",), "http://never.invalid/"))
+    fetched(tmp_path, "chess")
+    assert sorted(files(tmp_path)) == ["chess/seq-01/frame.txt", "chess/words.txt"]
+
+
+@pytest.mark.usefixtures("offer")
+def test_a_download_goes_on_where_another_stopped(tmp_path, site):
+    site.manners, site.always = ["truncate"], "503"
+    assert "run the command again later" in refused(tmp_path)
+    assert sorted(files(tmp_path)) == ["nerf.zip.part", "nerf.zip.part.json"]
+    site.always = None
+    fetched(tmp_path)
+    assert site.asked[-1] == f"bytes={len(site.content) // 2}-"
+    assert not (tmp_path / "nerf.zip.part").exists()
+
+
+def test_a_checksum_is_compared(tmp_path, site, offer):
+    offer(Archive("nerf.zip", SCENES, site.url, sha256="0" * 64))
+    said = refused(tmp_path)
+    found = hashlib.sha256(site.content).hexdigest()
+    assert f"{site.url}: the sha256 is {found}, expected {'0' * 64}; run it again, or open" in said
+    assert not files(tmp_path)
+    offer(Archive("nerf.zip", SCENES, site.url, sha256=found))
+    fetched(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<html>Quota exceeded</html>", "the file is something else, expected a zip or tar archive"),
+        (zipped({"nerf/lego/../../../evil": b"x"}), "which leads outside"),
+        (zipped({"nerf/lego/a": b"x"}), "the content is without ship, expected every scene"),
+    ],
+)
+def test_a_bad_archive_leaves_nothing(tmp_path, site, offer, content, words):
+    del offer
+    site.content = content
+    said = refused(tmp_path)
+    assert words in said
+    by_hand = f"open https://example.org/page in a browser, save nerf.zip as {tmp_path / 'nerf.zip'}, and run"
+    assert by_hand in said
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("offer")
+def test_a_length_that_is_too_small_is_found_out_and_the_next_call_starts_anew(tmp_path, site):
+    site.manners = ["short-length"]
+    assert "run it again" in refused(tmp_path)
+    assert fetched(tmp_path)
+    assert site.asked == [None, None]
+
+
+def test_a_set_for_browsers_says_what_to_do_and_takes_the_file(tmp_path, site, offer):
+    offer(Archive("nerf.zip", SCENES))
+    said = refused(tmp_path)
+    assert "https://example.org/page: nerf is to be had with a browser alone, expected a file; open" in said
+    placed = tmp_path / "nerf.zip"
+    assert f"save nerf.zip as {placed}, and run the command again." in said
+    placed.write_bytes(site.content[:-30])
+    assert str(placed) in refused(tmp_path)
+    placed.write_bytes(site.content)
+    fetched(tmp_path)
+    assert placed.is_file()
+    assert (tmp_path / "lego" / "a.txt").is_file()
+    assert not site.asked
+
+
+@pytest.mark.usefixtures("offer")
+def test_a_file_that_cannot_be_read_is_told(tmp_path, site, monkeypatch):
+    (tmp_path / "nerf.zip").write_bytes(site.content)
+
+    def refuse(self, *arguments, **more):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert f"{tmp_path / 'nerf.zip'}: the file is unreadable (Permission denied)" in refused(tmp_path)
+
+
+@pytest.mark.usefixtures("offer")
+def test_a_full_disk_while_unpacking_leaves_the_download(tmp_path, site):
+    big = {f"nerf/{scene}/noise": bytes(400_000) for scene in SCENES}
+    site.content = zipped(big)
+    with largest_file(100_000):
+        assert "not writable" in refused(tmp_path)
+    assert sorted(files(tmp_path)) == ["nerf.zip.part", "nerf.zip.part.json"]
+    fetched(tmp_path)
+    assert len(site.asked) == 1
+
+
+@pytest.mark.usefixtures("offer")
+def test_an_interruption_while_unpacking_leaves_the_download(tmp_path, site, monkeypatch):
+    def interrupted(self, *arguments, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "open", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fetched(tmp_path)
+    assert sorted(files(tmp_path)) == ["nerf.zip.part", "nerf.zip.part.json"]
+    fetched(tmp_path)
+    assert len(site.asked) == 1
+
+
+@pytest.mark.usefixtures("offer")
+def test_a_file_in_the_place_of_a_scene_is_kept(tmp_path):
+    (tmp_path / "lego").write_text("mine")
+    assert "the output folder is a file" in refused(tmp_path)
+    assert (tmp_path / "lego").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("offer")
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    assert "output is not writable" in refused(tmp_path / "out")
+
+
+def test_multicam_is_built_from_blender_scenes(tmp_path, site, offer):
+    del offer
+    picture = io.BytesIO()
+    Image.new("RGBA", (16, 16)).save(picture, "PNG")
+    listed = {"camera_angle_x": 0.7, "frames": [{"file_path": "./train/r_0", "transform_matrix": [[0.0] * 4] * 4}]}
+    blender = {"transforms_train.json": json.dumps(listed).encode(), "train/r_0.png": picture.getvalue()}
+    site.content = zipped({f"nerf/{scene}/{name}": blender[name] for scene in SCENES for name in blender})
+    out = tmp_path / "out"
+    (out / "nerf").mkdir(parents=True)
+    (out / "nerf" / "nerf.zip").write_bytes(site.content)
+    assert fetched(out, "mic", name="pyramids") == (out / "mic",)
+    assert len(json.loads((out / "mic" / "metadata.json").read_text())["train"]["file_path"]) == 4
+    assert sorted(files(out / "nerf")) == ["nerf.zip"]
+    (out / "nerf" / "nerf.zip").unlink()
+    fetched(out, name="pyramids")
+    assert sorted(p.name for p in out.iterdir()) == sorted(SCENES)
+
+
+@pytest.mark.usefixtures("offer")
+def test_the_command_fetches_and_prints_the_folders(tmp_path, capsys):
+    called("download", "nerf", "--out", tmp_path, "--scenes", "ship", "lego")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [str(tmp_path / "ship"), str(tmp_path / "lego")]
+
+
+def test_without_a_name_the_command_lists_the_sets(capsys):
+    called("download")
+    said = capsys.readouterr().out
+    for chosen in SETS:
+        assert chosen.name in said
+        assert chosen.page in said
+    assert "nlr: the scenes of neural lumigraph rendering (needs a browser)" in said
+    assert "scenes: chair, drums, ficus, hotdog, lego, materials, mic, ship" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("nerf-syntetic",),
+            "the set is 'nerf-syntetic', expected one of nerf-synthetic, llff, .*; take 'nerf-synthetic'",
+        ),
+        (("7scenes", "--out", "x"), "take '7-scenes'"),
+        (("zzz",), "take one of these"),
+        (("cambridge", "--out", "x", "--scenes", "kingscollege"), "the scene is .*; take 'KingsCollege'"),
+        (("cambridge",), "--out: output is missing, expected a folder"),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(words, refusal(capsys, "download", *arguments))
+    assert not any(tmp_path.iterdir())
+
+
+def test_control_c_ends_the_command(monkeypatch, tmp_path, capsys):
+    def interrupted(*arguments, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lumifield.download, "download", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        cli.main(["download", "llff", "--out", str(tmp_path)])
+    assert capsys.readouterr().err == "lumifield: interrupted\n"
+
+
+def test_the_table_is_sound():
+    assert len({chosen.name for chosen in SETS}) == len(SETS)
+    for chosen in SETS:
+        assert chosen.page.startswith(("https://", "http://www.computationalimaging.org"))
+        assert bool(chosen.archives) != (chosen.pyramids_of is not None)
+        scenes = download.scenes_of(chosen)
+        assert len(set(scenes)) == len(scenes) > 0
+        for archive in chosen.archives:
+            assert archive.file.endswith((".zip", ".tar.gz"))
+            assert archive.url is None or archive.url.startswith("https://")
