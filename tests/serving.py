@@ -61,13 +61,13 @@ class Site:
         other = request.headers["If-Range"] not in (None, self.etag)
         if asked is None or manner in ("ignore-range", "page") or other:
             return 0
-        return int(asked.removeprefix("bytes=").removesuffix("-"))
+        first = int(asked.removeprefix("bytes=").removesuffix("-"))
+        return first - 1 if manner == "wrong-span" else first
 
     def _head(self, request: BaseHTTPRequestHandler, start: int, body: bytes, manner: str | None) -> None:
         request.send_response(206 if start else 200)
         if start:
-            first = start - 1 if manner == "wrong-span" else start
-            request.send_header("Content-Range", f"bytes {first}-{len(self.content) - 1}/{len(self.content)}")
+            request.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         if self.etag:
             request.send_header("ETag", self.etag)
         if manner != "no-length":

@@ -153,7 +153,9 @@ def test_a_file_that_changes_in_between_is_read_anew(site, part):
     site.manners, site.always = ["truncate"], "503"
     refused(site, part)
     site.content, site.etag, site.always = CONTENT[::-1], '"two"', None
+    before = len(site.asked)
     assert got(site, part) == CONTENT[::-1]
+    assert len(site.asked) == before + 1
 
 
 @pytest.mark.parametrize("change", ["etag", "length"])
@@ -161,7 +163,7 @@ def test_a_server_that_sends_the_rest_of_another_file_is_not_believed(site, part
     site.manners, site.always = ["truncate"], "503"
     refused(site, part)
     site.always, site._start = None, lambda request, manner: 100000 if request.headers["Range"] else 0
-    site.content = CONTENT[::-1] if change == "etag" else CONTENT + b"more"
+    site.content = CONTENT[::-1] if change == "etag" else CONTENT[::-1] + b"more"
     site.etag = '"two"' if change == "etag" else None
     assert got(site, part) == site.content
 
@@ -169,6 +171,7 @@ def test_a_server_that_sends_the_rest_of_another_file_is_not_believed(site, part
 def test_a_rest_that_starts_elsewhere_is_not_believed(site, part):
     site.manners = ["truncate", "wrong-span"]
     assert got(site, part) == CONTENT
+    assert site.asked == [None, "bytes=100000-", None]
 
 
 def test_a_file_that_has_become_shorter(site, part):
@@ -206,13 +209,15 @@ def test_a_part_of_unknown_origin_is_not_used(site, part, content):
     assert site.asked == [None]
 
 
-def test_a_full_disk_is_told_and_the_part_goes_on_later(site, part):
-    with largest_file(70_000):
+@pytest.mark.parametrize(("whole", "free"), [(200_000, 70_000), (5_000, 1_000)])
+def test_a_full_disk_is_told_and_the_part_goes_on_later(site, part, whole, free):
+    site.content = CONTENT[:whole]
+    with largest_file(free):
         said = refused(site, part)
     assert f"{part}: output is not writable" in said
-    assert part.read_bytes() == CONTENT[:70_000]
-    assert got(site, part) == CONTENT
-    assert site.asked == [None, "bytes=70000-"]
+    assert part.read_bytes() == CONTENT[:free]
+    assert got(site, part) == site.content
+    assert site.asked == [None, f"bytes={free}-"]
 
 
 def test_an_interruption_leaves_a_part_to_go_on_with(site, part):
