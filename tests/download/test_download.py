@@ -221,6 +221,10 @@ def test_multicam_is_built_from_blender_scenes(tmp_path, site, offer):
     (out / "nerf" / "nerf.zip").unlink()
     fetched(out, name="pyramids")
     assert sorted(p.name for p in out.iterdir()) == sorted(SCENES)
+    owned = tmp_path / "owned"
+    fetched(owned / "nerf", "lego")
+    fetched(owned, "lego", "mic", name="pyramids")
+    assert sorted(p.name for p in (owned / "nerf").iterdir()) == ["lego"]
 
 
 @pytest.mark.usefixtures("offer")

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from commands import files
@@ -199,7 +199,6 @@ def test_archives_within_share_one_budget(tmp_path):
         unpack_inner(tmp_path, Budget(size=1000))
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["w", "w:gz", "w:xz", "zip"]), st.lists(st.tuples(st.floats(0, 0.9999), st.integers(1, 255))))
 def test_no_damage_gives_anything_but_files_or_an_error_in_one_sentence(kind, flips):
     content = bytearray(zipped(HONEST) if kind == "zip" else tarred(HONEST, mode=kind))

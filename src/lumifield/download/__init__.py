@@ -88,17 +88,19 @@ def _there(folder: Path) -> bool:
 
 
 def _pyramids(source: str, out: Path, scenes: tuple[str, ...], patience: Patience | None, progress: Progress) -> None:
-    """Downloads Blender scenes beside the pyramids that are made of them; they go when these are made."""
+    """Downloads Blender scenes beside the pyramids that are made of them; they go then, but those found there stay."""
     # Here, because it imports an image library that no other download needs.
     from lumifield.synthetic.pyramid import multiscale
 
     beside = out / source
+    found = [beside / scene for scene in scenes if _there(beside / scene)]
     blender = download(source, beside, scenes, patience=patience, progress=progress) if scenes else ()
     for folder in blender:
         log.info("%s: making the pyramid", out / folder.name)
         multiscale(folder, out / folder.name)
-        with writing(out):
-            shutil.rmtree(folder)
+        if folder not in found:
+            with writing(out):
+                shutil.rmtree(folder)
     if beside.is_dir() and not any(beside.iterdir()):
         beside.rmdir()
 
@@ -114,7 +116,7 @@ def _obtain(
         _scenes(placed, archive, out, scenes)
         return
     if archive.url is None:
-        raise DataError(chosen.page, f"{chosen.name}", "to be had with a browser alone", "a file", by_hand)
+        raise DataError(chosen.page, chosen.name, "to be had with a browser alone", "a file", by_hand)
     part = out / f"{archive.file}.part"
     fetch(archive.url, part, by_hand, patience, lambda done, total: progress(archive.file, done, total))
     try:
