@@ -17,7 +17,7 @@ from lumifield.core.images import to_uint8
 from lumifield.core.poses import from_opengl
 from lumifield.core.scene import Frame, Pictures, Scene
 from lumifield.data import Source
-from lumifield.methods import Instant, Nerf
+from lumifield.methods import Instant, MipNerf, Nerf
 from lumifield.methods.base import Method
 
 RADIUS = 0.8
@@ -27,6 +27,8 @@ INSTANT = Instant(
     levels=4, log2_entries=12, hidden=16, coarsest=4, finest=32, occupancy_side=16, samples_per_step=1024, bf16="off"
 )
 NERF = Nerf(samples=8, fine_samples=8, width=16, depth=3, position_octaves=4, direction_octaves=2, batch=64, bf16="off")
+
+MIP_NERF = MipNerf(samples=8, width=16, depth=3, octaves=(0, 6), direction_octaves=(0, 2), batch=64, bf16="off")
 
 
 def ball(n: int = 8, size: int = 16) -> Scene:

@@ -17,7 +17,7 @@ from tyro.conf import CascadeSubcommandArgs, OmitSubcommandPrefixes, Positional,
 from lumifield.core.settings import from_plain, mapping, read_json
 from lumifield.data import Source
 from lumifield.errors import DataError
-from lumifield.methods import METHODS, Instant, Nerf
+from lumifield.methods import METHODS, Instant, MipNerf, Nerf
 from lumifield.synthetic import StillLife
 from lumifield.training import Train, TrainingError
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from lumifield.render import Still
 
 MethodChoice = Annotated[
-    Annotated[Instant, subcommand("instant")] | Annotated[Nerf, subcommand("nerf")], OmitSubcommandPrefixes
+    Annotated[Instant, subcommand("instant")]
+    | Annotated[MipNerf, subcommand("mip-nerf")]
+    | Annotated[Nerf, subcommand("nerf")],
+    OmitSubcommandPrefixes,
 ]
 Channel = Literal["rgb", "depth", "opacity"]
 

@@ -14,10 +14,15 @@ from lumifield.core.scene import Batch, Pictures, Scene, draw
 from lumifield.core.settings import from_plain, to_plain
 from lumifield.methods import METHODS, kind_of
 from lumifield.methods.base import Context, Method, chunked
-from scenes import INSTANT, NERF, ball
+from scenes import INSTANT, MIP_NERF, NERF, ball
 
 SMALL = {
     "instant": INSTANT,
+    "mip-nerf": MIP_NERF,
+    "mip-nerf, three passes": replace(MIP_NERF, levels=3, viewdirs=False, integrated=False),
+    "mip-nerf, grid": replace(
+        MIP_NERF, backbone="grid", grid_levels=3, grid_log2_entries=10, grid_coarsest=4, grid_finest=16, grid_hidden=8
+    ),
     "nerf": NERF,
     "nerf, one pass": replace(NERF, fine_samples=0),
     "nerf, occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),

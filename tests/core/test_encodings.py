@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumifield.core.encodings import positional, positional_width, spherical_harmonics
+from lumifield.core.encodings import Positional, positional, positional_width, spherical_harmonics
 
 
 def slow_positional(x: list[float], frequencies: list[float]) -> list[float]:
@@ -25,6 +25,14 @@ def test_positional_equals_loops(channels: int, octaves: int, features: int):
     assert positional_width(channels, octaves) == features
     expected = [slow_positional(row.tolist(), [2.0**k for k in range(octaves)]) for row in x]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_positional_from_another_octave_on():
+    x = torch.tensor([[0.3, -0.7, 0.1]], dtype=torch.float64)
+    encoding = Positional(2, first=1)
+    expected = slow_positional([0.3, -0.7, 0.1], [2.0, 4.0])
+    assert encoding(x)[0].tolist() == pytest.approx(expected)
+    assert encoding.width == 15
 
 
 def test_positional_with_linear_frequencies():

@@ -106,7 +106,19 @@ def test_radius_in_ndc_is_the_distance_between_neighbouring_pixels_at_the_near_p
     camera = pinholes(torch.eye(3, 4)[None], 50.0, (6, 4))
     rays = picture_rays(camera, 0, torch.zeros(1), torch.ones(1), Ndc((50.0, 50.0), (6, 4)))
     origins = rays.origins.reshape(4, 6, 3)
-    assert float(rays.radius[0]) == pytest.approx(float((origins[0, 1] - origins[0, 0]).norm()), rel=1e-5)
+    across, down = (float((origins[at] - origins[0, 0]).norm()) for at in ((0, 1), (1, 0)))
+    torch.testing.assert_close(rays.radius, torch.full((24,), 0.5 * (across + down)), rtol=1e-4, atol=0)
+
+
+def test_radius_in_ndc_grows_with_the_pixels_that_are_rendered():
+    ndc, near, far = Ndc((50.0, 50.0), (6, 4)), torch.zeros(1), torch.ones(1)
+    c2w = torch.eye(3, 4)[None].clone()
+    c2w[0, :, 3] = torch.tensor([0.2, -0.1, -0.3])
+    fine, coarse = (picture_rays(pinholes(c2w, f, s), 0, near, far, ndc) for f, s in ((50.0, (6, 4)), (25.0, (3, 2))))
+    for rays, width in ((fine, 6), (coarse, 3)):
+        apart = [float((rays.origins[at] - rays.origins[0]).norm()) for at in (1, width)]
+        assert float(rays.radius[0]) == pytest.approx(0.5 * sum(apart), rel=1e-4)
+    assert float(coarse.radius[0] / fine.radius[0]) == pytest.approx(2, rel=1e-3)
 
 
 def test_rays_of_a_picture_run_row_by_row():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lumifield.core.randomness import Draws
-from lumifield.core.sampling import middles, resample, spaced, stratified, union
+from lumifield.core.sampling import blurred, middles, resample, resampled_edges, spaced, stratified, union
 
 
 def draws(seed: int = 0, rank: int = 0, world: int = 1) -> Draws:
@@ -56,9 +56,9 @@ def test_two_processes_see_what_one_sees():
         assert torch.equal(part, whole[rank::2])
 
 
-def invert(t: list[float], weights: list[float], u: float) -> float:
+def invert(t: list[float], weights: list[float], u: float, *, padding: float = 1e-5) -> float:
     """Walks along the intervals until their share reaches u."""
-    shares = [w + 1e-5 for w in weights]
+    shares = [w + padding for w in weights]
     left = u * sum(shares)
     for i, share in enumerate(shares):
         if left < share:
@@ -132,3 +132,85 @@ def test_union_is_sorted_and_keeps_every_point():
 
 def test_middles():
     assert middles(torch.tensor([[0.0, 2.0, 3.0]])).tolist() == [[1.0, 2.5]]
+
+
+def test_blurred_weights_that_are_known():
+    assert blurred(torch.tensor([[0.0, 0.2, 0.8, 0.0]]), 0.01)[0].tolist() == pytest.approx([0.11, 0.51, 0.81, 0.41])
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_blurred_weights_equal_loops(count: int):
+    weights = torch.rand(5, count, generator=torch.Generator().manual_seed(count))
+    found = blurred(weights, 0.02)
+    for row, w in enumerate(weights.tolist()):
+        for i in range(count):
+            left, right = w[max(i - 1, 0)], w[min(i + 1, count - 1)]
+            expected = 0.5 * (max(left, w[i]) + max(w[i], right)) + 0.02
+            assert float(found[row, i]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [1, 4, 128])
+def test_edges_by_weight_invert_the_sum(count: int):
+    generator = torch.Generator().manual_seed(count)
+    t = torch.rand(6, 10, generator=generator).cumsum(-1)
+    weights = torch.rand(6, 9, generator=generator) ** 4 + 0.01
+    found = resampled_edges(t, weights, count, None)
+    assert found.shape == (6, count + 1)
+    for row in range(6):
+        share = (weights[row] / weights[row].sum()).tolist()
+        for k in range(count + 1):
+            expected = invert(t[row].tolist(), share, k / count, padding=0.0)
+            assert float(found[row, k]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_edges_are_drawn_one_in_each_stratum_evenly():
+    t = torch.linspace(0, 1, 5).expand(4000, 5)
+    found = resampled_edges(t, torch.full((4000, 4), 0.25), 9, draws())
+    strata = found * 10 - torch.arange(10)
+    assert float(strata.min()) > -1e-4
+    assert float(strata.max()) < 1 + 1e-4
+    for column in range(10):
+        counts = torch.histc(strata[:, column], 5, 0, 1)
+        assert float((counts / 800 - 1).abs().max()) < 0.15
+
+
+def test_edges_drawn_by_weight_are_distributed_like_it():
+    weights = torch.tensor([[0.1, 0.0, 0.6, 0.3]]).expand(3000, 4)
+    found = resampled_edges(torch.linspace(0, 1, 5).expand(3000, 5), weights, 7, draws())
+    counts = torch.histc(found, 4, 0, 1) / found.numel()
+    assert counts.tolist() == pytest.approx([0.1, 0.0, 0.6, 0.3], abs=0.01)
+
+
+@pytest.mark.parametrize("jittered", [False, True])
+@pytest.mark.parametrize("weights", [[0.0] * 4, [1e-38] * 4, [1e30, 0, 0, 1e-30], [0, 0, 0, 5.0], [1e-12, 1, 0, 0]])
+def test_edges_of_extreme_weights_rise_from_near_to_far(weights: list[float], jittered: bool):
+    t = torch.tensor([[2.0, 2.0, 3.0, 1e6, 1e7]])
+    found = resampled_edges(t, torch.tensor([weights]), 20, draws() if jittered else None)
+    assert bool(torch.isfinite(found).all())
+    assert bool((found.diff(dim=-1) >= 0).all())
+    assert float(found.min()) >= 2
+    assert float(found.max()) <= 1e7
+
+
+def test_gradients_of_edges_and_blurring():
+    generator = torch.Generator().manual_seed(3)
+    weights = torch.rand(2, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    t = torch.rand(2, 6, generator=generator, dtype=torch.float64).cumsum(-1)
+    assert torch.autograd.gradcheck(lambda w: blurred(w, 0.01), weights)
+
+    def inner(w: torch.Tensor) -> torch.Tensor:
+        return resampled_edges(t, w, 6, None)[:, 1:-1]
+
+    assert torch.autograd.gradcheck(inner, weights, atol=1e-4)
+
+
+def test_edges_in_two_processes_are_those_of_one():
+    t, weights = torch.linspace(0, 1, 5).expand(8, 5), torch.rand(8, 4, generator=torch.Generator().manual_seed(0))
+    whole = resampled_edges(t, weights, 5, draws(3))
+    for rank in range(2):
+        assert torch.equal(resampled_edges(t[rank::2], weights[rank::2], 5, draws(3, rank, 2)), whole[rank::2])
+
+
+def test_no_rays_have_no_edges():
+    assert resampled_edges(torch.zeros(0, 4), torch.zeros(0, 3), 5, draws()).shape == (0, 6)
+    assert blurred(torch.zeros(0, 3), 0.1).shape == (0, 3)

@@ -67,6 +67,19 @@ def test_the_diameter_is_what_the_unit_cube_spans_near_the_middle():
     assert Space(BOX, True).to("cpu").contracted
 
 
+@pytest.mark.parametrize("contracted", [False, True])
+def test_shrinkage_is_the_cube_root_of_the_volume_of_a_small_cube(contracted, generator):
+    space = Space(BOX, contracted)
+    points = torch.randn(40, 3, generator=generator) * torch.tensor([1.0, 5.0, 60.0])
+    found = space.shrinkage(points)
+    for row, point in enumerate(points.double()):
+        exact = Space(BOX.double(), contracted)
+        volume = torch.autograd.functional.jacobian(exact.unit, point).det().abs()
+        assert float(found[row]) == pytest.approx(float(volume ** (1 / 3)), rel=1e-4)
+    assert bool(space.shrinkage(torch.tensor([[1e20, 0.0, 0.0]])).isfinite().all())
+    assert space.shrinkage(torch.zeros(0, 3)).shape == (0,)
+
+
 def test_the_footprint_is_the_width_of_a_pixel_at_the_middle():
     # Focal length 24 pixels, 4 from the ball's middle.
     assert footprint(ball(4, 16)) == pytest.approx(4 / 24)

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lumifield.core.encodings import positional
+from lumifield.core.encodings import Positional, positional
 from lumifield.errors import DataError
 from lumifield.fields import mlp
 from lumifield.fields.mlp import Mlp, load_published
@@ -123,7 +123,7 @@ def test_no_points(shape: tuple[int, ...]):
 
 def test_gradients():
     torch.manual_seed(0)
-    network = Mlp(width=4, depth=3, skip=2, position_octaves=1, direction_octaves=1).double()
+    network = Mlp(width=4, depth=3, skip=2, position=Positional(1), direction=Positional(1)).double()
     for layer in network.modules():
         if isinstance(layer, torch.nn.Linear):  # away from the kinks of relu
             torch.nn.init.normal_(layer.bias, 1.0)
@@ -224,3 +224,26 @@ def test_other_files_are_refused(tmp_path: Path, content: str, suffix: str):
         torch.save([1, 2], path)
     with pytest.raises(DataError, match="weights"):
         load_published(Mlp(skip=4), path, "nerf_fine")
+
+
+def test_without_directions_colour_comes_straight_from_the_trunk():
+    network, (points, viewdirs) = Mlp(width=32, depth=2, direction=None), rays()
+    view = network.directional(viewdirs)
+    assert view.shape == (3, 0)
+    density, rgb = network(points, view[:, None])
+    hidden = network._hidden(points)
+    torch.testing.assert_close(rgb, torch.sigmoid(network.colour(hidden)))
+    torch.testing.assert_close(density, network.density_alone(points))
+    assert sum(p.numel() for p in network.parameters()) == 63 * 32 + 32 + 32 * 32 + 32 + 32 + 1 + 3 * 32 + 3
+
+
+@pytest.mark.parametrize(("activation", "usual"), [("softplus", -1.0), ("relu", 0.0)])
+def test_the_bias_moves_raw_densities(activation, usual):
+    torch.manual_seed(0)
+    network, (points, _) = Mlp(width=16, activation=activation), rays()
+    before = network.density_alone(points)
+    assert network.bias == usual
+    network.bias = usual + 0.5
+    with torch.no_grad():
+        network.density.bias -= 0.5
+    torch.testing.assert_close(network.density_alone(points), before)

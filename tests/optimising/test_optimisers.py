@@ -198,6 +198,14 @@ def test_warm_up_starts_low_and_rises_evenly(kind):
     assert rises == pytest.approx([0.0099] * 100)
 
 
+def test_log_linear_rates_with_a_warm_up_like_a_sine():
+    """The published schedule: 5e-4 to 5e-6 over a million steps, from a hundredth over the first 2,500."""
+    schedule = Schedule("exponential", gamma=0.01, warmup_steps=2500, warmup_factor=0.01, warmup="sine")
+    published = {0: 5e-6, 1250: 3.5298e-4, 2500: 4.94277e-4, 500_000: 5e-5, 1_000_000: 5e-6}
+    for step, expected in published.items():
+        assert 5e-4 * rate(schedule, step / 1e6, step) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["step", "cosine", "poly", "exponential"])
 def test_schedules_never_rise_without_warm_up(kind):
     schedule = Schedule(kind, milestones=(0.3, 0.7))

@@ -2,24 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import pi, sqrt
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
-def positional(x: Float[Tensor, "*p c"], octaves: int, *, linear: bool = False) -> Float[Tensor, "*p features"]:
+@runtime_checkable
+class Encoding(Protocol):
+    """A function of rows of numbers to rows of features."""
+
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        ...
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """The features."""
+        ...
+
+
+@dataclass(frozen=True)
+class Positional:
+    """`positional` of three coordinates, with as many octaves from `first` on."""
+
+    octaves: int
+    first: int = 0
+
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return positional_width(3, self.octaves)
+
+    def __call__(self, x: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p features"]:
+        """The features of `positional`."""
+        return positional(x, self.octaves, first=self.first)
+
+
+def positional(
+    x: Float[Tensor, "*p c"], octaves: int, *, first: int = 0, linear: bool = False
+) -> Float[Tensor, "*p features"]:
     """`[x, sin(f_0 x), cos(f_0 x), …]` with f_k = 2^k (NeRF, equation 4, without pi): c * (1 + 2 * octaves) features.
 
-    `linear` spaces the same number of frequencies evenly from 1 to 2^(octaves - 1).
+    k starts at `first`. `linear` spaces the same number of frequencies evenly from 1 to 2^(octaves - 1).
     """
     if octaves == 0:
         return x
     if linear:
         frequencies = torch.linspace(1, 2 ** (octaves - 1), octaves, device=x.device)
     else:
-        frequencies = 2.0 ** torch.arange(octaves, device=x.device)
+        frequencies = 2.0 ** torch.arange(first, first + octaves, device=x.device)
     phase = x[..., None, :] * frequencies[:, None]
     waves = torch.stack([phase.sin(), phase.cos()], -2)
     return torch.cat([x, waves.flatten(-3)], -1)

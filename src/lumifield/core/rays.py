@@ -68,8 +68,9 @@ def to_ndc(rays: Rays, ndc: Ndc) -> Rays:
         -1,
     )
     zero = torch.zeros_like(rays.near)
-    # At the near plane a pixel is one NDC pixel wide: 2 / W.
-    radius = torch.full_like(rays.radius, 2 / ndc.size[0])
+    # The pixel's footprint where the ray meets the near plane, as the mean of its sides in NDC.
+    reach = (o - rays.origins * flip).norm(dim=-1)
+    radius = rays.radius * reach * (ax + ay) / (2 * ndc.plane)
     return Rays(origins, directions, rays.viewdirs, radius, zero, zero + 1, rays.image)
 
 

@@ -15,6 +15,7 @@ from lumifield.core.randomness import Draws
 
 PADDING = 1e-5
 """Added to each weight before resampling, so that an empty ray is resampled evenly."""
+EPS = torch.finfo(torch.float32).eps
 THIN = 1e-5
 """A bin that holds less than this share of a ray is not interpolated in."""
 
@@ -69,6 +70,35 @@ def resample(
     fraction = (u - start) / torch.where(height < THIN, torch.ones_like(height), height)
     first = t.gather(-1, below)
     return first + fraction * (t.gather(-1, above) - first)
+
+
+def blurred(weights: Float[Tensor, "r n"], padding: float) -> Float[Tensor, "r n"]:
+    """Weights widened into their neighbours, plus `padding`: the mean of the two largest pairs (mip-NeRF, eq. 18)."""
+    ends = torch.cat([weights[:, :1], weights, weights[:, -1:]], -1)
+    larger = torch.maximum(ends[:, 1:], ends[:, :-1])
+    return 0.5 * (larger[:, 1:] + larger[:, :-1]) + padding
+
+
+def resampled_edges(
+    t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], count: int, draws: Draws | None
+) -> Float[Tensor, "r {count}+1"]:
+    """Edges of `count` new intervals distributed like the weights of the old ones (mip-NeRF, section 3.1).
+
+    With `draws` each edge is drawn within its own stratum, so that edges stay in order. Gradients flow through them.
+    """
+    missing = (PADDING - weights.sum(-1, keepdim=True)).clamp_min(0)
+    share = weights + missing / weights.shape[1]
+    inner = (share / share.sum(-1, keepdim=True))[:, :-1].cumsum(-1).clamp_max(1)
+    total = torch.nn.functional.pad(torch.nn.functional.pad(inner, (1, 0)), (0, 1), value=1.0)
+    if draws is None:
+        u = torch.linspace(0, 1 - EPS, count + 1, device=t.device).expand(len(t), count + 1).contiguous()
+    else:
+        strata = torch.arange(count + 1, device=t.device) / (count + 1)
+        u = (strata + draws.uniform(len(t), count + 1) * (1 / (count + 1) - EPS)).clamp_max(1 - EPS)
+    below = (torch.searchsorted(total.detach(), u, right=True) - 1).clamp(0, weights.shape[1] - 1)
+    start, height = total.gather(-1, below), total.gather(-1, below + 1) - total.gather(-1, below)
+    first, length = t.gather(-1, below), t.gather(-1, below + 1) - t.gather(-1, below)
+    return first + length * ((u - start) / height.clamp_min(EPS)).clamp(0, 1)
 
 
 def union(a: Float[Tensor, "r n"], b: Float[Tensor, "r m"]) -> Float[Tensor, "r n_plus_m"]:

@@ -34,6 +34,15 @@ class Space:
             points = _uncontract(points * 4 - 2) / 2 + 0.5
         return self.box[0] + points * (self.box[1] - self.box[0])
 
+    def shrinkage(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p"]:
+        """By how much `unit` scales lengths about the points: the cube root of its scaling of volumes."""
+        span = self.box[1] - self.box[0]
+        even = 1 / span.prod() ** (1 / 3)
+        if not self.contracted:
+            return even.expand(points.shape[:-1])
+        size = (torch.addcmul(-(self.box[0] + self.box[1]) / span, points, 2 / span)).abs().amax(-1).clamp_min(1)
+        return even / 2 * ((2 - 1 / size) / size**2) ** (2 / 3)
+
     @property
     def diameter(self) -> float:
         """The longest side of the box, doubled where contracted: what one unit of the cube spans near the middle."""

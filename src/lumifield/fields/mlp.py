@@ -13,18 +13,23 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lumifield.core.encodings import positional, positional_width
+from lumifield.core.encodings import Encoding, Positional
 from lumifield.errors import DataError
 
 Density = Literal["softplus", "relu"]
-SHIFT = 1.0
-"""Softplus acts on raw values lowered by this, so that space starts thin but not dead (mip-NeRF, section 3.1)."""
+BIASES: dict[Density, float] = {"softplus": -1.0, "relu": 0.0}
+"""Added to raw densities: softplus acts on lowered ones, so that space starts thin but not dead (mip-NeRF, 3.1)."""
+POSITION, DIRECTION = Positional(10), Positional(4)
 CHUNK = 16_384
 """Samples in one pass on a CPU: as many as its caches serve well."""
 
 
 class Mlp(nn.Module):
-    """The network of NeRF's figure 7: `depth` layers, of which layer number `skip` (from 0) sees the position again."""
+    """The network of NeRF's figure 7: `depth` layers, of which layer number `skip` (from 0) sees the position again.
+
+    What it takes for a point is up to the encoding of `position`. Without one of `direction` colours are the same from
+    everywhere. `bias` is added to raw densities (None: the activation's own, see `BIASES`).
+    """
 
     def __init__(
         self,
@@ -32,20 +37,23 @@ class Mlp(nn.Module):
         width: int = 256,
         depth: int = 8,
         skip: int = 5,
-        position_octaves: int = 10,
-        direction_octaves: int = 4,
+        position: Encoding = POSITION,
+        direction: Encoding | None = DIRECTION,
         activation: Density = "softplus",
+        bias: float | None = None,
     ) -> None:
         super().__init__()
-        self.position_octaves, self.direction_octaves = position_octaves, direction_octaves
+        self.position, self.direction = position, direction
         self.skip, self.activation = skip, activation
-        position = positional_width(3, position_octaves)
-        inputs = [position if i == 0 else width + position if i == skip else width for i in range(depth)]
+        self.bias = BIASES[activation] if bias is None else bias
+        entry = position.width
+        inputs = [entry if i == 0 else width + entry if i == skip else width for i in range(depth)]
         self.trunk = nn.ModuleList([nn.Linear(channels, width) for channels in inputs])
         self.density = nn.Linear(width, 1)
-        self.feature = nn.Linear(width, width)
-        self.side = nn.Linear(width + positional_width(3, direction_octaves), width // 2)
-        self.colour = nn.Linear(width // 2, 3)
+        if direction is not None:
+            self.feature = nn.Linear(width, width)
+            self.side = nn.Linear(width + direction.width, width // 2)
+        self.colour = nn.Linear(width if direction is None else width // 2, 3)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -53,7 +61,7 @@ class Mlp(nn.Module):
 
     def forward(
         self,
-        points: Float[Tensor, "*s 3"],
+        points: Float[Tensor, "*s c"],
         view: Float[Tensor, "*#s side"],
         noise: Float[Tensor, "*s"] | None = None,
     ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s 3"]]:
@@ -62,30 +70,33 @@ class Mlp(nn.Module):
         `noise` is added to the density before its activation.
         """
         # The feature layer has no activation: it and the layer after it are one product, of a third of the work.
-        weight = self._side_weights()[0] @ self.feature.weight
+        weight = None if self.direction is None else self._side_weights()[0] @ self.feature.weight
         raw, colour = [], []
         for piece, beside in zip(pieces(points), view.split(piece_rows(points)), strict=True):
             hidden = self._hidden(piece)
             raw.append(self.density(hidden)[..., 0])
-            colour.append(self.colour(F.relu(F.linear(hidden, weight) + beside.to(hidden.dtype))))
+            seen = hidden if weight is None else F.relu(F.linear(hidden, weight) + beside.to(hidden.dtype))
+            colour.append(self.colour(seen))
         rgb = torch.sigmoid(torch.cat(colour).to(points.dtype))
         return self._activated(torch.cat(raw).to(points.dtype), noise), rgb
 
     def density_alone(
-        self, points: Float[Tensor, "*s 3"], noise: Float[Tensor, "*s"] | None = None
+        self, points: Float[Tensor, "*s c"], noise: Float[Tensor, "*s"] | None = None
     ) -> Float[Tensor, "*s"]:
         """Density at the points, without the colour branch."""
         raw = torch.cat([self.density(self._hidden(piece))[..., 0] for piece in pieces(points)])
         return self._activated(raw.to(points.dtype), noise)
 
     def directional(self, viewdirs: Float[Tensor, "*r 3"]) -> Float[Tensor, "*r side"]:
-        """What the viewing direction adds to the colour branch, to be computed once a ray."""
+        """What the viewing direction adds to the colour branch, to be computed once a ray; no column without one."""
+        if self.direction is None:
+            return viewdirs[..., :0]
         inner, outer = self._side_weights()
         bias = inner @ self.feature.bias + self.side.bias
-        return F.linear(positional(viewdirs, self.direction_octaves), outer, bias)
+        return F.linear(self.direction(viewdirs), outer, bias)
 
     def _hidden(self, points: Tensor) -> Tensor:
-        position = positional(points, self.position_octaves)
+        position = self.position(points)
         h = position
         for index, layer in enumerate(self.trunk):
             if index == self.skip:
@@ -99,17 +110,17 @@ class Mlp(nn.Module):
 
     def _activated(self, raw: Tensor, noise: Tensor | None) -> Tensor:
         raw = raw if noise is None else raw + noise
-        return F.relu(raw) if self.activation == "relu" else F.softplus(raw - SHIFT)
+        return F.relu(raw + self.bias) if self.activation == "relu" else F.softplus(raw + self.bias)
 
 
-def piece_rows(points: Float[Tensor, "*s 3"]) -> int:
+def piece_rows(points: Float[Tensor, "*s c"]) -> int:
     """How many rows of points go through a network at once."""
     if points.device.type == "cpu":
         return max(CHUNK // max(points.shape[1:-1].numel(), 1), 1)
     return max(len(points), 1)
 
 
-def pieces(points: Float[Tensor, "*s 3"]) -> tuple[Tensor, ...]:
+def pieces(points: Float[Tensor, "*s c"]) -> tuple[Tensor, ...]:
     """The points in rows that go through a network at once."""
     return points.split(piece_rows(points))
 

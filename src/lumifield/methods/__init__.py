@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from lumifield.methods.instant import Instant
+from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.nerf import Nerf
 
-Settings = Instant | Nerf
+Settings = Instant | MipNerf | Nerf
 
-METHODS: dict[str, type[Settings]] = {"instant": Instant, "nerf": Nerf}
+METHODS: dict[str, type[Settings]] = {"instant": Instant, "mip-nerf": MipNerf, "nerf": Nerf}
 
 
 def kind_of(settings: Settings) -> str:

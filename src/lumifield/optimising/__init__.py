@@ -52,6 +52,8 @@ class Schedule:
     """Steps over which the rate rises to its full value."""
     warmup_factor: float = 0.01
     """The factor at the first step of the warm-up."""
+    warmup: Literal["linear", "sine"] = "linear"
+    """How the rate rises: evenly, or like the first quarter of a sine."""
 
     def __post_init__(self) -> None:
         at_least(0, self, "gamma", "power", "floor", "warmup_steps", "warmup_factor")

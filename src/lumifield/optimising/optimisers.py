@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import cos, pi
+from math import cos, pi, sin
 from typing import Any
 
 import torch
@@ -85,7 +85,9 @@ def rate(schedule: Schedule, progress: float, step: int) -> float:
     if step >= schedule.warmup_steps:
         warm = 1.0
     else:
-        warm = schedule.warmup_factor + (1 - schedule.warmup_factor) * step / schedule.warmup_steps
+        risen = step / schedule.warmup_steps
+        risen = risen if schedule.warmup == "linear" else sin(0.5 * pi * risen)
+        warm = schedule.warmup_factor + (1 - schedule.warmup_factor) * risen
     return warm * (schedule.floor + (1 - schedule.floor) * shape)
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.core.compositing import blend, mean_depth, visible, widths
+from lumifield.core.encodings import Positional
 from lumifield.core.precision import autocast
 from lumifield.core.rays import Rays
 from lumifield.core.sampling import middles, resample, spaced, stratified, union
@@ -110,8 +111,8 @@ def network(settings: Nerf) -> Mlp:
         width=settings.width,
         depth=settings.depth,
         skip=settings.depth // 2 + (0 if settings.early_skip else 1),
-        position_octaves=settings.position_octaves,
-        direction_octaves=settings.direction_octaves,
+        position=Positional(settings.position_octaves),
+        direction=Positional(settings.direction_octaves),
         activation=settings.density,
     )
 

@@ -1,0 +1,130 @@
+"""The module behind `mip-nerf`: every pass asks one network for the Gaussians of its intervals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lumifield.core.compositing import blend, mean_depth, visible
+from lumifield.core.cones import gaussians
+from lumifield.core.precision import autocast
+from lumifield.core.randomness import Draws
+from lumifield.core.rays import Rays
+from lumifield.core.sampling import blurred, middles, resampled_edges, spaced, stratified
+from lumifield.core.scene import Batch, Scene
+from lumifield.core.space import footprint
+from lumifield.errors import DataError
+from lumifield.methods.base import Context, Method, Rendered, colour_error
+from lumifield.methods.mip_nerf import MipNerf
+from lumifield.methods.mip_nerf.fields import GridField, finest_of, mlp
+
+GRID_RATE = 20.0
+"""The grid's parameters are each seen by few samples and move faster than those of the deep network."""
+
+
+class MipNerfMethod(Method):
+    """Cones, one field for all passes, resampling by blurred weights (mip-NeRF, section 3)."""
+
+    spread: Tensor
+
+    def __init__(self, settings: MipNerf, scene: Scene) -> None:
+        super().__init__()
+        if settings.disparity and not bool((scene.near > 0).all()):
+            found, cure = "asked for where rays start at t = 0", "leave it out (NDC rays are even in disparity already)"
+            raise DataError("mip-nerf", "disparity", found, "near bounds above 0", cure)
+        if settings.ray_shape == "auto":
+            settings = replace(settings, ray_shape="cone" if scene.ndc is None else "cylinder")
+        if settings.backbone == "grid":
+            settings = replace(settings, grid_finest=finest_of(settings, scene))
+        self.settings = settings
+        self.field = GridField(settings, scene) if settings.backbone == "grid" else mlp(settings)
+        self.register_buffer("spread", torch.tensor(footprint(scene) ** 2 / 12))
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        """Even intervals, passes that gather them where matter is, compositing of the last."""
+        settings = self.settings
+        draws = context.draws if settings.jitter else None
+        t = stratified(spaced(rays.near, rays.far, settings.samples + 1, disparity=settings.disparity), draws)
+        coarse = []
+        for _ in range(settings.levels - 1):
+            if context.draws is None:  # no loss follows, so nobody needs the coarse colour
+                weights = self.weigh(rays, t, context)
+            else:
+                weights, rgb = self.see(rays, t, context)
+                coarse.append(blend(weights, rgb, context.background))
+            t = self.gathered(t, weights, draws)
+        weights, rgb = self.see(rays, t, context)
+        depth, opacity = mean_depth(weights, middles(t), rays.far)
+        samples = settings.levels * weights.numel()
+        return Rendered(blend(weights, rgb, context.background), depth, opacity, tuple(coarse), samples)
+
+    def see(
+        self, rays: Rays, t: Float[Tensor, "r n_plus_1"], context: Context
+    ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n 3"]]:
+        """Weights and colours of the intervals between the edges `t` of the rays."""
+        view = self.field.directional(rays.viewdirs)
+        with autocast(t.device, self.settings.bf16):
+            density, rgb = self.field(self.seen(rays, t), view[:, None], self.noise(t, context))
+        padding = self.settings.rgb_padding
+        return visible(density, lengths(rays, t)), rgb * (1 + 2 * padding) - padding
+
+    def weigh(self, rays: Rays, t: Float[Tensor, "r n_plus_1"], context: Context) -> Float[Tensor, "r n"]:
+        """Weights alone of the intervals between the edges `t` of the rays."""
+        with autocast(t.device, self.settings.bf16):
+            density = self.field.density_alone(self.seen(rays, t), self.noise(t, context))
+        return visible(density, lengths(rays, t))
+
+    def seen(self, rays: Rays, t: Float[Tensor, "r n_plus_1"]) -> Float[Tensor, "r n 6"]:
+        """The Gaussians of the intervals; without the integrated encoding they are points."""
+        found = gaussians(rays, t, cylinders=self.settings.ray_shape == "cylinder")
+        if not self.settings.integrated:
+            found = replace(found, variance=torch.zeros_like(found.variance))
+        return found.joined
+
+    def gathered(
+        self, t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], draws: Draws | None
+    ) -> Float[Tensor, "r n_plus_1"]:
+        """Edges of as many intervals where the weights are."""
+        weights = blurred(weights.detach() if self.settings.stop_gradient else weights, self.settings.resample_padding)
+        return resampled_edges(t, weights, self.settings.samples, draws)
+
+    def noise(self, t: Float[Tensor, "r n_plus_1"], context: Context) -> Float[Tensor, "r n"] | None:
+        """Noise for raw densities, where the settings ask for it and the pass is random."""
+        if context.draws is None or self.settings.noise == 0:
+            return None
+        return self.settings.noise * context.draws.normal(len(t), t.shape[1] - 1)
+
+    def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
+        """Squared errors of all passes (equation 19), rays weighed by the multipliers of their photographs."""
+        if not self.settings.loss_multipliers:
+            batch = replace(batch, weight=None)
+        losses = {"rgb": colour_error(rendered.rgb, batch)}
+        if rendered.coarse:
+            errors = torch.stack([colour_error(rgb, batch) for rgb in rendered.coarse])
+            losses["coarse"] = self.settings.coarse_weight * errors.sum()
+        return losses
+
+    @torch.no_grad()
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density about the points, as a pixel of the photographs sees it [1 / unit of the rays' space]."""
+        spread = self.spread if self.settings.integrated else torch.zeros_like(self.spread)
+        with autocast(points.device, self.settings.bf16):
+            return self.field.density_alone(torch.cat([points, spread.expand_as(points)], -1))
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """One group, faster for the grid."""
+        factor = GRID_RATE if self.settings.backbone == "grid" else 1.0
+        return [{"params": list(self.parameters()), "lr_factor": factor}]
+
+    def rays_per_step(self) -> int:
+        """The batch of the settings."""
+        return self.settings.batch
+
+
+def lengths(rays: Rays, t: Float[Tensor, "r n_plus_1"]) -> Float[Tensor, "r n"]:
+    """The lengths of the intervals in space."""
+    return (t[:, 1:] - t[:, :-1]) * rays.directions.norm(dim=-1, keepdim=True)

@@ -1,0 +1,380 @@
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from lumifield.core.cameras import pinholes
+from lumifield.core.cones import PIXEL_RADIUS, Integrated
+from lumifield.core.randomness import Draws
+from lumifield.core.rays import Ndc, Rays
+from lumifield.core.sampling import blurred, resampled_edges
+from lumifield.core.scene import Pictures, Scene, draw
+from lumifield.errors import DataError
+from lumifield.methods.base import Context
+from lumifield.methods.mip_nerf import MipNerf
+from lumifield.methods.mip_nerf.fields import GridField
+from lumifield.methods.mip_nerf.method import MipNerfMethod
+from lumifield.optimising.optimisers import build_optimiser
+from scenes import MIP_NERF, ball
+
+SMALL = replace(MIP_NERF, samples=12, width=32, batch=96)
+GRID = replace(SMALL, backbone="grid", grid_levels=3, grid_log2_entries=12, grid_coarsest=4, grid_hidden=16)
+WHITE = torch.ones(3)
+
+
+def draws(seed: int = 0, rank: int = 0, world: int = 1) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed), rank, world)
+
+
+def built(settings: MipNerf, scene: Scene, seed: int = 0) -> MipNerfMethod:
+    torch.manual_seed(seed)
+    return settings.build(scene)
+
+
+def forward_scene() -> Scene:
+    """Views of normalised device coordinates."""
+    scene = replace(ball(3, 12), near=torch.zeros(3), far=torch.ones(3), ndc=Ndc((18.0, 18.0), (12, 12)))
+    return replace(scene, cameras=pinholes(torch.eye(3, 4).repeat(3, 1, 1), 18.0, (12, 12)), background="none")
+
+
+def scaled_scene() -> Scene:
+    """Two sizes of the ball, the smaller ones weighing four times as much."""
+    large, small = ball(3, 16), ball(3, 8)
+    assert large.pictures is not None
+    assert small.pictures is not None
+    cameras = replace(
+        large.cameras,
+        **{
+            name: torch.cat([getattr(s.cameras, name) for s in (large, small)])
+            for name in ("c2w", "focal", "centre", "size", "distortion")
+        },
+    )
+    pixels = torch.cat([large.pictures.pixels, small.pictures.pixels])
+    offsets = torch.cat([large.pictures.offsets, large.pictures.offsets[-1] + small.pictures.offsets[1:]])
+    return replace(
+        large,
+        cameras=cameras,
+        names=large.names + small.names,
+        near=large.near.repeat(2),
+        far=large.far.repeat(2),
+        pictures=Pictures(pixels, offsets),
+        loss_weight=torch.tensor([1.0, 1, 1, 4, 4, 4]),
+    )
+
+
+def losses_of(method: MipNerfMethod, scene: Scene, source: Draws, step: int = 0) -> dict[str, Tensor]:
+    batch = draw(scene, method.rays_per_step(), source)
+    return method.losses(method(batch.rays, Context(batch.background, step, source)), batch)
+
+
+def trained(settings: MipNerf, scene: Scene, steps: int, lr: float = 3e-3) -> tuple[MipNerfMethod, list[float]]:
+    method, source, found = built(settings, scene), draws(7), []
+    optimiser = build_optimiser(replace(settings.optimiser, lr=lr), method.param_groups())
+    for step in range(steps):
+        losses = losses_of(method, scene, source, step)
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimiser.step()
+        found.append(float(losses["rgb"].detach()))
+    return method, found
+
+
+def test_the_full_network_has_the_published_number_of_parameters():
+    scene = ball()
+    assert sum(p.numel() for p in MipNerf().build(scene).parameters()) == 612_740
+    assert sum(p.numel() for p in MipNerf(levels=4, samples=3).build(scene).parameters()) == 612_740
+    plain = MipNerf(viewdirs=False).build(scene)
+    assert sum(p.numel() for p in plain.parameters()) == 612_740 - 65_792 - 36_352 - 387 + 771
+    early = MipNerf(early_skip=True).build(scene)
+    assert [layer.in_features for layer in early.field.trunk].index(352) == 4
+    assert [layer.in_features for layer in MipNerf().build(scene).field.trunk].index(352) == 5
+
+
+def slow_pass(method: MipNerfMethod, rays: Rays, row: int, t: list[float]) -> tuple[list[float], Tensor]:
+    """Weights and composited colour over white of one ray, interval by interval, by the closed forms."""
+    left, weights, colour = 1.0, [], torch.zeros(3)
+    d, radius = rays.directions[row].double(), PIXEL_RADIUS * float(rays.radius[row])
+    view = method.field.directional(rays.viewdirs[row])
+    for t0, t1 in pairwise(t):
+        cubes, fifths = t1**3 - t0**3, t1**5 - t0**5
+        mean = 3 * (t1**4 - t0**4) / (4 * cubes)
+        along, across = 3 * fifths / (5 * cubes) - mean**2, radius**2 * 3 * fifths / (20 * cubes)
+        full = along * d[:, None] * d + across * (torch.eye(3) - d[:, None] * d / (d @ d))
+        place = rays.origins[row].double() + mean * d
+        joined = torch.cat([place, full.diagonal()]).float()
+        density, rgb = method.field(joined[None], view[None])
+        alpha = 1 - math.exp(-float(density) * (t1 - t0))
+        weights.append(left * alpha)
+        colour += left * alpha * (rgb[0] * 1.002 - 0.001)
+        left *= 1 - alpha
+    return weights, colour + left
+
+
+def test_a_deterministic_pass_equals_loops():
+    scene = ball(3, 12)
+    method = trained(SMALL, scene, 30)[0].requires_grad_(False)
+    rays = scene.rays(0)[slice(64, 68)]
+    found = method(rays, Context(WHITE))
+    for row in range(4):
+        t = [2 + 4 * i / 12 for i in range(13)]
+        weights, _ = slow_pass(method, rays, row, t)
+        w = torch.tensor([weights])
+        t = resampled_edges(torch.tensor([t]), blurred(w, 0.01), 12, None)[0].tolist()
+        weights, colour = slow_pass(method, rays, row, t)
+        torch.testing.assert_close(found.rgb[row], colour, rtol=0, atol=2e-4)
+        middles = [0.5 * (a + b) for a, b in pairwise(t)]
+        depth = sum(w * at for w, at in zip(weights, middles, strict=True)) / sum(weights)
+        assert float(found.depth[row]) == pytest.approx(depth, abs=2e-3)
+        assert float(found.opacity[row]) == pytest.approx(sum(weights), abs=2e-4)
+
+
+CHANGES = {
+    "backbone": "grid",
+    "samples": 13,
+    "levels": 3,
+    "ray_shape": "cylinder",
+    "disparity": True,
+    "resample_padding": 0.5,
+    "integrated": False,
+    "octaves": (1, 7),
+    "viewdirs": False,
+    "direction_octaves": (1, 3),
+    "width": 16,
+    "depth": 4,
+    "early_skip": True,
+    "density": "relu",
+    "density_bias": 0.0,
+    "rgb_padding": 0.1,
+    "bf16": "on",
+}
+GRID_CHANGES = {
+    "grid_levels": 4,
+    "grid_features": 2,
+    "grid_log2_entries": 8,
+    "grid_coarsest": 5,
+    "grid_finest": 9,
+    "grid_hidden": 8,
+    "integrated": False,
+    "viewdirs": False,
+    "density": "relu",
+    "density_bias": 0.0,
+}
+
+
+def difference(first: MipNerf, second: MipNerf) -> float:
+    scene = ball(3, 12)
+    pictures = [trained(s, scene, 3)[0](scene.rays(0), Context(WHITE)).rgb.detach() for s in (first, second)]
+    return float((pictures[0] - pictures[1]).abs().max())
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_setting_changes_the_picture(name: str):
+    settings = replace(SMALL, depth=5)
+    assert difference(settings, replace(settings, **{name: CHANGES[name]})) > 1e-5
+
+
+@pytest.mark.parametrize("name", GRID_CHANGES)
+def test_each_setting_of_the_grid_changes_the_picture(name: str):
+    assert difference(GRID, replace(GRID, **{name: GRID_CHANGES[name]})) > 1e-6
+
+
+@pytest.mark.parametrize(
+    "change", [{"jitter": False}, {"noise": 1.0}, {"stop_gradient": False}, {"coarse_weight": 1.0}], ids=str
+)
+def test_each_setting_of_training_changes_what_is_learnt(change):
+    assert difference(SMALL, replace(SMALL, **change)) > 1e-6
+
+
+def test_loss_multipliers_change_what_is_learnt_where_the_data_states_some():
+    for scene, same in ((scaled_scene(), False), (ball(3, 12), True)):
+        first, second = (trained(replace(SMALL, loss_multipliers=on), scene, 2)[1] for on in (True, False))
+        assert (first == second) == same
+
+
+def test_losses_are_the_weighed_squares_of_all_passes():
+    scene = scaled_scene()
+    method = built(replace(SMALL, levels=3, coarse_weight=0.25), scene)
+    source = draws()
+    batch = draw(scene, 10, source)
+    rendered = method(batch.rays, Context(batch.background, draws=source))
+    assert len(rendered.coarse) == 2
+    assert rendered.samples == 10 * 3 * 12
+    assert batch.weight is not None
+    errors = []
+    for rgb in (rendered.rgb.detach(), *(rgb.detach() for rgb in rendered.coarse)):
+        each = [float(((rgb[i] - batch.rgb[i]) ** 2).sum() / 3) for i in range(10)]
+        weights = batch.weight.tolist()
+        errors.append(sum(w * e for w, e in zip(weights, each, strict=True)) / sum(weights))
+    losses = {name: float(loss.detach()) for name, loss in method.losses(rendered, batch).items()}
+    assert losses == pytest.approx({"rgb": errors[0], "coarse": 0.25 * (errors[1] + errors[2])}, rel=1e-5)
+
+
+@pytest.mark.parametrize("settings", [SMALL, GRID, replace(SMALL, noise=1.0)])
+def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: MipNerf):
+    scene = ball(3, 12)
+    method = trained(settings, scene, 2)[0]
+    rays = scene.rays(1)
+    first, second = (method(rays, Context(WHITE)) for _ in range(2))
+    assert torch.equal(first.rgb, second.rgb)
+    assert first.coarse == ()
+    random = [method(rays, Context(WHITE, draws=draws(seed))).rgb for seed in (0, 0, 1)]
+    assert torch.equal(random[0], random[1])
+    assert not torch.equal(random[0], random[2])
+
+
+def test_without_jitter_and_noise_draws_change_nothing():
+    scene = ball(3, 12)
+    method = built(replace(SMALL, jitter=False), scene)
+    seen = (method(scene.rays(0), Context(WHITE, draws=source)).rgb for source in (draws(), None))
+    torch.testing.assert_close(*seen)
+
+
+def test_noise_is_normal_and_of_the_stated_deviation():
+    method = built(replace(SMALL, noise=2.0), ball(3, 12))
+    noise = method.noise(torch.zeros(5000, 13), Context(WHITE, draws=draws()))
+    assert noise is not None
+    assert noise.shape == (5000, 12)
+    assert float(noise.mean()) == pytest.approx(0, abs=0.05)
+    assert float(noise.std()) == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_two_processes_see_what_one_sees(noise: float):
+    scene = ball(3, 12)
+    method = built(replace(SMALL, noise=noise), scene)
+
+    def colours(rank: int, world: int) -> Tensor:
+        return method(scene.rays(0)[slice(rank, 64, world)], Context(WHITE, draws=draws(5, rank, world))).rgb
+
+    whole = colours(0, 1)
+    for rank in range(2):
+        torch.testing.assert_close(colours(rank, 2), whole[rank::2])
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_gradients_reach_the_coarse_pass_through_edges_only_where_asked(stop: bool):
+    scene = ball(3, 12)
+    method = built(replace(SMALL, stop_gradient=stop), scene)
+    weights = torch.rand(4, 12, requires_grad=True)
+    t = method.gathered(torch.linspace(2, 6, 13).expand(4, 13), weights, None)
+    assert t.requires_grad != stop
+
+
+@pytest.mark.parametrize("settings", [SMALL, GRID, replace(SMALL, viewdirs=False)])
+def test_gradients_reach_every_parameter(settings: MipNerf):
+    scene = ball(3, 12)
+    method = built(settings, scene)
+    torch.stack(list(losses_of(method, scene, draws()).values())).sum().backward()
+    for name, parameter in method.named_parameters():
+        assert parameter.grad is not None, name
+        assert float(parameter.grad.abs().max()) > 0, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "lr"),
+    [
+        (SMALL, 3e-3),
+        (replace(SMALL, integrated=False), 3e-3),
+        (replace(SMALL, viewdirs=False, levels=1), 3e-3),
+        (replace(SMALL, levels=3, loss_multipliers=False), 3e-3),
+        (GRID, 1e-3),
+    ],
+    ids=["full", "no IPE", "no viewdirs, one level", "no area loss, three levels", "grid"],
+)
+def test_training_learns_the_ball_at_both_sizes(settings: MipNerf, lr: float):
+    scene = scaled_scene()
+    method, losses = trained(settings, scene, 80, lr)
+    assert sum(losses[-5:]) / 5 < 0.5 * sum(losses[:3]) / 3
+    with torch.no_grad():
+        for index in (0, 3):
+            seen = method(scene.rays(index), Context(WHITE))
+            assert float(((seen.rgb - scene.truth(index).reshape(-1, 3)) ** 2).mean()) < 0.06
+    axes = torch.cat([torch.eye(3), -torch.eye(3)])
+    assert float(method.inside(0.7 * axes).mean()) > float(method.inside(1.3 * axes).mean())
+
+
+def test_wide_cones_see_a_smoother_field():
+    """The same rays with a hundredfold footprint: fine octaves and levels fade, so that neighbours look alike."""
+    scene = ball(3, 12)
+    for settings in (replace(SMALL, octaves=(0, 12)), GRID):
+        method = trained(settings, scene, 10)[0]
+        if isinstance(method.field, GridField):
+            with torch.no_grad():
+                method.field.grid.table.normal_(generator=torch.Generator().manual_seed(0))
+        t = torch.linspace(2.5, 5.5, 200).expand(4, 200)
+        rough = []
+        for factor in (1e-3, 10.0):
+            rays = scene.rays(0)[slice(64, 68)]
+            rays = replace(rays, radius=rays.radius * factor)
+            if isinstance(method.field, GridField):
+                features = method.field.features(method.seen(rays, t))
+            else:
+                features = Integrated(*settings.octaves)(method.seen(rays, t))
+            rough.append(float(features.detach().diff(dim=1).square().mean()))
+        assert rough[1] < 0.5 * rough[0]
+
+
+def test_levels_of_the_grid_fade_by_the_stated_formula():
+    scene = ball(3, 12)
+    field = built(GRID, scene).field
+    assert isinstance(field, GridField)
+    mean, width = torch.tensor([[0.2, -0.3, 0.1]]), 0.15
+    joined = torch.cat([mean, torch.full((1, 3), width**2)], -1)
+    plain = field.features(torch.cat([mean, torch.zeros(1, 3)], -1)).detach()
+    expected = []
+    for level, cells in enumerate(field.grid.resolutions):
+        share = math.erf(1 / math.sqrt(8 * (width / 3 * cells) ** 2))
+        expected += [share * value for value in plain[0, 4 * level : 4 * level + 4].tolist()]
+    assert field.features(joined)[0].tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_bounded_grid_holds_nothing_beyond_its_box():
+    scene = ball(3, 12)
+    method = trained(GRID, scene, 3)[0]
+    density = method.inside(torch.tensor([[0.0, 0, 0], [1.6, 0, 0], [0, 0, -30.0]]))
+    assert float(density[0]) > 0
+    assert density[1:].tolist() == [0, 0]
+
+
+def test_cylinders_in_normalised_device_coordinates_and_cones_elsewhere():
+    assert built(SMALL, ball(3, 12)).settings.ray_shape == "cone"
+    scene = forward_scene()
+    assert built(SMALL, scene).settings.ray_shape == "cylinder"
+    assert built(replace(SMALL, ray_shape="cone"), scene).settings.ray_shape == "cone"
+    variance = built(SMALL, scene).seen(scene.rays(0), torch.tensor([[0.1, 0.2, 0.9]]).repeat(144, 1))[..., 3:]
+    radius = PIXEL_RADIUS * scene.rays(0).radius[0]
+    assert float(variance[0, 0].sum()) == pytest.approx(
+        float(0.1**2 / 12 * scene.rays(0).directions[0].square().sum() + 2 * radius**2 / 4), rel=1e-3
+    )
+
+
+def test_empty_space_shows_the_background_at_far():
+    scene = ball(3, 12)
+    method = built(replace(SMALL, density="relu", density_bias=-100.0), scene)
+    background = torch.tensor([0.2, 0.4, 0.6])
+    rendered = method(scene.rays(0), Context(background))
+    torch.testing.assert_close(rendered.rgb, background.expand(144, 3))
+    assert rendered.depth.tolist() == [6.0] * 144
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": 0}, "mipnerf: samples is 0, expected at least 1"),
+        ({"levels": 0}, "levels is 0, expected at least 1"),
+        ({"octaves": (3, 3)}, "octaves is 3 3, expected two numbers that rise by 1 or more; name the first"),
+        ({"direction_octaves": (4, 2)}, "direction_octaves is 4 2, expected two numbers that rise by 0 or more"),
+        ({"noise": -1.0}, "noise is -1, expected at least 0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(change: dict, message: str):
+    with pytest.raises(DataError, match=message):
+        MipNerf(**change)
+
+
+def test_disparity_needs_a_near_bound():
+    with pytest.raises(DataError, match="mip-nerf: disparity is asked for where rays start at t = 0"):
+        built(replace(SMALL, disparity=True), forward_scene())
