@@ -21,10 +21,15 @@ from lumifield.optimising import Optimiser
 from lumifield.optimising.optimisers import build_optimiser
 from lumifield.training import Train
 from lumifield.training.run import Job, train
-from scenes import INSTANT, NERF, ball, written
+from scenes import INSTANT, MIP_NERF, NERF, ball, written
 
 CPU = torch.device("cpu")
-METHODS = {"instant": INSTANT, "nerf": NERF, "occupied": replace(NERF, occupancy=True, occupancy_side=8)}
+METHODS = {
+    "instant": INSTANT,
+    "mip-nerf": MIP_NERF,
+    "nerf": NERF,
+    "occupied": replace(NERF, occupancy=True, occupancy_side=8),
+}
 PICKLE, ZIP, GZIP = b"\x80", b"PK", b"\x1f\x8b"
 
 

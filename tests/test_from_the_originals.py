@@ -60,6 +60,49 @@ TRAINING = {
     "--validation-views": ("--validation-views 1", "--validation-views 2"),
     "--save-every": ("--validation-views 1", "--save-every 1"),
 }
+MIP_TRAINING = {
+    "--data": ("", "--data {other}"),
+    "--format": ("", "--format transforms"),
+    "--downscale": ("", "--downscale 2"),
+    "--background": ("", "--background black"),
+    "--near": ("", "--near 1.5"),
+    "--far": ("", "--far 8"),
+    "--layout": ("--data {llff}", "--layout inward"),
+    "--hold-out": ("--data {llff}", "--hold-out centre"),
+    "--no-viewdirs": ("", "--no-viewdirs"),
+    "--no-jitter": ("", "--no-jitter"),
+    "--ray-shape": ("", "--ray-shape cylinder"),
+    "--levels": ("", "--levels 3"),
+    "--samples": ("", "--samples 5"),
+    "--width": ("", "--width 10"),
+    "--depth": ("", "--depth 3"),
+    "--early-skip": ("", "--early-skip"),
+    "--noise": ("", "--noise 1"),
+    "--density": ("", "--density relu"),
+    "--density-bias": ("", "--density-bias 0"),
+    "--rgb-padding": ("", "--rgb-padding 0.1"),
+    "--resample-padding": ("", "--resample-padding 1"),
+    "--octaves": ("", "--octaves 1 4"),
+    "--direction-octaves": ("", "--direction-octaves 1 3"),
+    "--coarse-weight": ("", "--coarse-weight 1"),
+    "--disparity": ("", "--disparity"),
+    "--no-stop-gradient": ("--steps 3", "--no-stop-gradient"),
+    "--no-integrated": ("", "--no-integrated"),
+    "--no-loss-multipliers": ("--data {pyramid}", "--no-loss-multipliers"),
+    "--one-picture": ("", "--one-picture"),
+    "--batch": ("", "--batch 17"),
+    "--steps": ("", "--steps 3"),
+    "--clip": ("--optimiser.kind sgd", "--clip 1e-3"),
+    "--clip-value": ("--optimiser.kind sgd", "--clip-value 1e-3"),
+    "--optimiser.lr": ("", "--optimiser.lr 1e-3"),
+    "--optimiser.weight-decay": ("", "--optimiser.weight-decay 0.1"),
+    "--schedule.gamma": ("", "--schedule.gamma 0.5"),
+    "--schedule.warmup": ("--schedule.warmup-steps 3", "--schedule.warmup linear"),
+    "--schedule.warmup-steps": ("", "--schedule.warmup-steps 2"),
+    "--schedule.warmup-factor": ("--schedule.warmup-steps 2", "--schedule.warmup-factor 0.5"),
+    "--validate-every": ("--validation-views 1", "--validate-every 1"),
+    "--save-every": ("--validation-views 1", "--save-every 1"),
+}
 RENDERING = {
     "--path": ("", "--path spheric"),
     "--size": ("", "--size 8 6"),
@@ -71,15 +114,23 @@ RENDERING = {
     "--split": ("--view 0", "--split train"),
 }
 # Each of these has a test of its own below.
-SINGLE = {("train", "--out"), ("train", "--resume"), ("render", "--chunk")} | {
-    ("eval", flag) for flag in ("--split", "--data", "--last", "--downscale", "--chunk")
+SINGLE = {
+    *((train, flag) for train in ("train nerf", "train mip-nerf") for flag in ("--out", "--resume")),
+    *(("eval", flag) for flag in ("--split", "--data", "--last", "--downscale", "--chunk")),
+    ("render", "--chunk"),
+    ("train mip-nerf", "--device"),
+    ("synthesize-data", "--from"),
 }
 SINGLE |= {("download", "--out"), ("download", "--scenes")}
 
 SMALL = (
-    "--steps 2 --batch 16 --width 8 --depth 4 --samples 4 --fine-samples 4 --position-octaves 2 --direction-octaves 2 "
-    "--schedule.warmup-steps 0 --validate-every 0 --validation-views 0 --bf16 off --device cpu"
+    "--steps 2 --batch 16 --width 8 --depth 4 --samples 4 --schedule.warmup-steps 0 --validate-every 0 "
+    "--validation-views 0 --bf16 off --device cpu"
 )
+OWN = {
+    "nerf": "--fine-samples 4 --position-octaves 2 --direction-octaves 2",
+    "mip-nerf": "--octaves 0 3 --direction-octaves 0 2",
+}
 
 
 def rows():
@@ -90,9 +141,11 @@ def rows():
 
 
 def named(cell):
-    """The options of a cell, each with its command."""
-    spans = [span.split() for span in re.findall(r"`([^`]+)`", cell)]
-    return {(span[0], word) for span in spans if span[0] != "torchrun" for word in span if word.startswith("--")}
+    """The options of a cell, each with its command, and that of a training with its method."""
+    spans = [span.split() for span in re.findall(r"`([^`]+)`", cell) if not span.startswith("torchrun")]
+    commands = [" ".join(span[:2]) if span[0] == "train" else span[0] for span in spans]
+    pairs = zip(commands, spans, strict=True)
+    return {(command, word) for command, span in pairs for word in span if word.startswith("--")}
 
 
 def lumifield(command, *parts, **places):
@@ -108,14 +161,15 @@ def places(tmp_path_factory):
     write(StillLife(**small), folder / "blender")
     write(StillLife(**small, seed=1), folder / "other")
     write(StillLife(**small, format="llff"), folder / "llff")
-    found = {name: folder / name for name in ("blender", "other", "llff", "run")}
-    lumifield("train nerf", "--data {blender} --out {run}", SMALL, "--seed 7", **found)
+    found = {name: folder / name for name in ("blender", "other", "llff", "pyramid", "run")}
+    lumifield("synthesize-data multiscale --from {blender} --out {pyramid}".format(**found))
+    lumifield("train nerf", "--data {blender} --out {run}", SMALL, OWN["nerf"], "--seed 7", **found)
     return found
 
 
-def trained(out, places, *parts):
+def trained(out, places, *parts, method="nerf"):
     """What a training leaves: its weights, its validation and its steps."""
-    lumifield("train nerf", "--data {blender} --out {out}", SMALL, *parts, out=out, **places)
+    lumifield(f"train {method}", "--data {blender} --out {out}", SMALL, OWN[method], *parts, out=out, **places)
     weights = load_file(out / "weights.safetensors")
     log = {file.stem: json.loads(file.read_text()) for file in (out / "log").glob("*.json")}
     history = [(look["step"], look["psnr"]) for look in log.get("history", [])]
@@ -152,7 +206,8 @@ def test_every_row_names_an_option_or_says_that_it_is_gone():
 
 
 def test_every_option_of_the_table_is_tried_here():
-    tried = {("train", flag) for flag in TRAINING} | {("render", flag) for flag in RENDERING} | SINGLE
+    tried = {("train nerf", flag) for flag in TRAINING} | {("train mip-nerf", flag) for flag in MIP_TRAINING}
+    tried |= {("render", flag) for flag in RENDERING} | SINGLE
     assert set().union(*(named(here) for _, here, _ in rows())) == tried
 
 
@@ -170,6 +225,29 @@ def test_an_option_of_train_changes_the_run(flag, places, tmp_path):
     assert not same(before, trained(tmp_path / "after", places, common, change))
 
 
+@pytest.mark.parametrize("flag", MIP_TRAINING)
+def test_an_option_of_a_mip_nerf_training_changes_the_run(flag, places, tmp_path):
+    common, change = MIP_TRAINING[flag]
+    before = trained(tmp_path / "before", places, common, method="mip-nerf")
+    assert not same(before, trained(tmp_path / "after", places, common, change, method="mip-nerf"))
+
+
+def test_the_device_of_a_mip_nerf_training(places, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        trained(tmp_path / "run", places, "--device nowhere", method="mip-nerf")
+    assert "device is 'nowhere', expected one that torch can use here" in capsys.readouterr().err
+
+
+def test_the_pyramid_is_that_of_the_scene_asked_for(places, tmp_path):
+    for name in ("blender", "other"):
+        lumifield(f"synthesize-data multiscale --from {places[name]} --out {tmp_path / name}")
+    first, second, again = (
+        (folder / "images_train" / "000_d3.png").read_bytes()
+        for folder in (tmp_path / "blender", tmp_path / "other", places["pyramid"])
+    )
+    assert first == again != second
+
+
 @pytest.mark.parametrize("flag", RENDERING)
 def test_an_option_of_render_changes_the_files(flag, places, tmp_path):
     common, change = RENDERING[flag]
@@ -179,12 +257,13 @@ def test_an_option_of_render_changes_the_files(flag, places, tmp_path):
     assert before != rendered(tmp_path / "after", places, common, change)
 
 
-def test_out_and_resume_of_train(places, tmp_path):
+@pytest.mark.parametrize("method", OWN)
+def test_out_and_resume_of_train(places, tmp_path, method):
     run = tmp_path / "a" / "run"
-    first = trained(run, places)
+    first = trained(run, places, method=method)
     with pytest.raises(SystemExit, match="2"):
-        trained(run, places, "--steps 4")
-    later = trained(run, places, "--steps 4 --resume")
+        trained(run, places, "--steps 4", method=method)
+    later = trained(run, places, "--steps 4 --resume", method=method)
     assert (first[2], later[2]) == (2, 4)
 
 

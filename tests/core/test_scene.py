@@ -69,6 +69,28 @@ def test_masked_pixels_are_never_drawn():
     assert set(seen) == {i for i in range(23) if mask[i]}
 
 
+@pytest.mark.parametrize("mask", [None, [i % 3 == 0 or i > 18 for i in range(23)]])
+def test_a_step_of_one_picture(mask):
+    scene, source = two_pictures(mask=mask), draws()
+    batches = [draw(scene, 60, source, one_picture=True) for _ in range(300)]
+    images = [batch.rays.image.unique().tolist() for batch in batches]
+    assert {len(image) for image in images} == {1}
+    allowed = [i for i in range(23) if mask is None or mask[i]]
+    first = [i for i in allowed if i < 15]
+    assert sum(image == [0] for image in images) / 300 == pytest.approx(len(first) / len(allowed), abs=0.1)
+    seen = {value for batch in batches for value in (batch.rgb[:, 0] * 255).round().long().tolist()}
+    assert seen == set(allowed)
+
+
+def test_two_processes_draw_of_the_same_picture():
+    scene = two_pictures()
+    for seed in range(5):
+        alone = draw(scene, 40, draws(seed), one_picture=True)
+        for rank in (0, 1):
+            part = draw(scene, 20, draws(seed, rank=rank, world=2), one_picture=True)
+            torch.testing.assert_close(part.rays.directions, alone.rays.directions[rank::2])
+
+
 def test_two_processes_draw_what_one_draws():
     scene = two_pictures(background="random")
     alone = draw(scene, 40, draws())

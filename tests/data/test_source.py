@@ -74,6 +74,16 @@ def test_options_that_cannot_apply_are_refused(tmp_path, make, options, message)
         data.cameras(Source(make(tmp_path), **options), "train")
 
 
+def test_bounds_that_are_asked_for(tmp_path):
+    source = Source(made.blender(tmp_path), near=1.5, far=7.0)
+    scene = data.cameras(source, "val")
+    assert (scene.near.tolist(), scene.far.tolist()) == ([1.5] * 2, [7.0] * 2)
+    assert data.cameras(Source(tmp_path, far=9.0), "val").near.tolist() == [2.0] * 2
+    for bounds, found in (({"near": 6.0}, "6 to 6"), ({"near": -1.0}, "-1 to 6"), ({"far": 1.0}, "2 to 1")):
+        with pytest.raises(DataError, match=f"near and far is {found}, expected 0 <= near < far; correct them"):
+            data.cameras(Source(tmp_path, **bounds), "val")
+
+
 def test_an_unknown_split_names_those_there_are(tmp_path):
     with pytest.raises(DataError, match="split is 'val', expected one of train, test; choose one of these"):
         data.cameras(Source(made.transforms(tmp_path)), "val")

@@ -112,6 +112,20 @@ def test_the_rate_factor_scales_the_rate():
     torch.testing.assert_close(whole.method.colour, half.method.colour)
 
 
+def test_each_number_of_the_gradient_is_clipped():
+    plain, clipped = Constant(), Constant()
+    with torch.no_grad():
+        for method in (plain, clipped):
+            method.colour[0] = 1.0
+    for method, limit in ((plain, 0.0), (clipped, 0.2)):
+        fit(state_of(method, lr=1.0), batch_of, Budget(1), Schedule(), clip_value=limit)
+    start = torch.tensor([1.0, 0.0, 0.0])
+    moved = (start - plain.colour.detach()).clamp(-0.2, 0.2)
+    assert float(moved.abs().max()) == pytest.approx(0.2)
+    assert float(moved.abs().min()) < 0.2
+    torch.testing.assert_close(start - clipped.colour.detach(), moved)
+
+
 def test_the_gradient_is_clipped_to_its_largest_norm():
     method = Constant()
     fit(state_of(method, lr=1.0), batch_of, Budget(1), Schedule(), clip=0.01)

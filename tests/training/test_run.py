@@ -22,11 +22,12 @@ from lumifield.training import Train, run
 from lumifield.training.fit import Budget
 from lumifield.training.guard import CollapsedError
 from lumifield.training.run import Job, budget_of, choose_device, train
-from scenes import INSTANT, NERF, ball, published, written
+from scenes import INSTANT, MIP_NERF, NERF, ball, published, written
 
 STEPS, HALF = 12, 5
 METHODS = {
     "instant": INSTANT,
+    "mip-nerf": replace(MIP_NERF, backbone="grid", grid_levels=2, grid_log2_entries=8, grid_hidden=8),
     "nerf": NERF,
     "ranger": replace(NERF, optimiser=Optimiser(kind="ranger", lr=1e-2)),
     "occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),

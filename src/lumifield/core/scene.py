@@ -63,6 +63,11 @@ class Pictures:
         """Indices of the pixels that count (None: all do)."""
         return None if self.mask is None else self.mask.nonzero()[:, 0].int()
 
+    @property
+    def count(self) -> int:
+        """The number of pixels that count."""
+        return len(self.pixels if self.counting is None else self.counting)
+
     def only(self, rows: list[int]) -> Pictures:
         """The photographs of these rows."""
         spans = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
@@ -175,15 +180,17 @@ def over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3"]) -> Flo
     return pixels[:, :3] * alpha + background * (1 - alpha)
 
 
-def draw(scene: Scene, rays: int, draws: Draws) -> Batch:
-    """`rays` pixels drawn uniformly over all counting pixels of all photographs, and their rays."""
+def draw(scene: Scene, rays: int, draws: Draws, *, one_picture: bool = False) -> Batch:
+    """`rays` pixels drawn uniformly over all counting pixels of all photographs, and their rays.
+
+    With `one_picture` all are of one photograph, which is drawn by its number of pixels.
+    """
     pictures = scene.pictures
     assert pictures is not None
-    counting = pictures.counting
-    if counting is None:
-        index = draws.integers(rays, pictures.pixels.shape[0])
-    else:
-        index = counting[draws.integers(rays, counting.shape[0])].long()
+    first, end = _of_one(pictures, draws.whole()) if one_picture else (0, pictures.count)
+    index = first + draws.integers(rays, end - first)
+    if pictures.counting is not None:
+        index = pictures.counting[index].long()
     camera = torch.searchsorted(pictures.offsets, index, right=True) - 1
     within = index - pictures.offsets[camera]
     width = scene.cameras.size[camera, 0]
@@ -201,3 +208,15 @@ def draw(scene: Scene, rays: int, draws: Draws) -> Batch:
         background=background,
         weight=None if scene.loss_weight is None else scene.loss_weight[camera],
     )
+
+
+def _of_one(pictures: Pictures, draws: Draws) -> tuple[int, int]:
+    """The range of one photograph among the pixels that count."""
+    pixel = draws.integers(1, pictures.count)
+    counting = pictures.counting
+    if counting is None:
+        camera = int(torch.searchsorted(pictures.offsets, pixel, right=True)) - 1
+        return int(pictures.offsets[camera]), int(pictures.offsets[camera + 1])
+    camera = int(torch.searchsorted(pictures.offsets, counting[pixel].long(), right=True)) - 1
+    first, end = torch.searchsorted(counting, pictures.offsets[camera : camera + 2].int()).tolist()
+    return first, end

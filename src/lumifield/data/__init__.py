@@ -37,6 +37,10 @@ class Source:
     former."""
     layout: Literal["auto", "forward", "inward"] = "auto"
     """LLFF only: cameras look forward from one side (normalised device coordinates), or inward from all round."""
+    near: float | None = None
+    """Where rays begin, in the units of the scene frame (as the layout says)."""
+    far: float | None = None
+    """Where rays end (as the layout says)."""
 
 
 @runtime_checkable
@@ -99,7 +103,17 @@ def _cameras(source: Source, split: str) -> tuple[Scene, Files]:
         raise DataError(
             source.data, "downscale", str(source.downscale), f"at most {smallest} for these pictures", "lower it"
         )
-    return scene, files
+    return _bounded(source, scene), files
+
+
+def _bounded(source: Source, scene: Scene) -> Scene:
+    """The scene with the bounds that are asked for."""
+    near = scene.near if source.near is None else scene.near * 0 + source.near
+    far = scene.far if source.far is None else scene.far * 0 + source.far
+    if bool((near < 0).any()) or bool((near >= far).any()):
+        found = f"{float(near.min()):g} to {float(far.max()):g}"
+        raise DataError(source.data, "near and far", found, "0 <= near < far", "correct them")
+    return replace(scene, near=near, far=far)
 
 
 def _reader(source: Source) -> _Reader:

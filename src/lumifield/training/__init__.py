@@ -30,10 +30,14 @@ class Train:
     """Steps between two checkpoints."""
     clip: float = 0.0
     """Largest norm of the gradient (0: unlimited)."""
+    clip_value: float = 0.0
+    """Largest absolute value of each number of the gradient, cut before its norm (0: unlimited)."""
+    one_picture: bool = False
+    """Draw the rays of a step from one photograph, each time another, instead of from all."""
     device: str = "auto"
     """Where to compute: cpu, cuda, mps (auto: cuda where there is one, else cpu)."""
     init: Path | None = None
     """A run, or a published nerf_pl checkpoint for method nerf, whose parameters the training starts from."""
 
     def __post_init__(self) -> None:
-        at_least(0, self, "steps", "minutes", "validate_every", "validation_views", "save_every", "clip")
+        at_least(0, self, "steps", "minutes", "validate_every", "validation_views", "save_every", "clip", "clip_value")

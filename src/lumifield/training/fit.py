@@ -97,6 +97,7 @@ def fit(
     schedule: Schedule,
     *,
     clip: float = 0.0,
+    clip_value: float = 0.0,
     listeners: Sequence[Listener] = (),
 ) -> State:
     """Trains `state.method` on batches until the budget is spent or a listener sets `state.stopped`."""
@@ -104,7 +105,7 @@ def fit(
     while (fraction := shared(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds))) < 1:
         factor = rate(schedule, fraction, state.step) * state.rate_factor
         state.optimiser.set_rate(factor)
-        report = train_step(state, batch_of, factor, fraction, clip)
+        report = train_step(state, batch_of, factor, fraction, clip=clip, clip_value=clip_value)
         state.step += 1
         state.rays += report.rays
         for listener in listeners:
@@ -113,7 +114,13 @@ def fit(
 
 
 def train_step(
-    state: State, batch_of: Callable[[int, Draws], Batch], factor: float, fraction: float, clip: float
+    state: State,
+    batch_of: Callable[[int, Draws], Batch],
+    factor: float,
+    fraction: float,
+    *,
+    clip: float = 0.0,
+    clip_value: float = 0.0,
 ) -> Report:
     """One batch forward, backward, averaged over the processes, and a step of the optimiser."""
     method, draws = state.method, state.draws
@@ -125,6 +132,8 @@ def train_step(
     state.optimiser.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
     average_gradients(method, draws.world)
+    if clip_value > 0:
+        torch.nn.utils.clip_grad_value_(method.parameters(), clip_value)
     if clip > 0:
         torch.nn.utils.clip_grad_norm_(method.parameters(), clip)
     state.optimiser.step()

@@ -88,10 +88,11 @@ def run_once(job: Job, state: State, scene: Scene, console: Console, *, resume: 
         try:
             fit(
                 state,
-                lambda rays, draws: draw(scene, rays, draws),
+                lambda rays, draws: draw(scene, rays, draws, one_picture=job.train.one_picture),
                 budget,
                 job.method.schedule,
                 clip=job.train.clip,
+                clip_value=job.train.clip_value,
                 listeners=listeners,
             )
         finally:
