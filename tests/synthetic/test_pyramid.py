@@ -92,6 +92,12 @@ def test_pictures_without_alpha_stay_so(scene: Path, tmp_path: Path):
     assert pixels(tmp_path / "out" / "images_test" / "000_d3.png").shape == (2, 3, 3)
 
 
+def test_a_split_without_pictures_is_left_out(scene: Path, tmp_path: Path):
+    (scene / "transforms_val.json").write_text('{"camera_angle_x": 0.7, "frames": []}')
+    multiscale(scene, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "metadata.json").read_text()).keys() == {"train", "test"}
+
+
 def test_means_of_extreme_pixels():
     assert (shrunk(np.full((8, 8, 4), 255, np.uint8), 8) == 255).all()
     assert (shrunk(np.zeros((8, 8, 4), np.uint8), 8) == 0).all()

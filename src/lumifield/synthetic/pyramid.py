@@ -39,7 +39,8 @@ def build_pyramid(scene_folder: Path, folder: Path) -> None:
     if not found:
         cure = "name a folder in the layout of NeRF's Blender scenes"
         raise DataError(scene_folder, "the list of pictures", "missing", "transforms_train.json", cure)
-    metadata = {split: split_pyramid(scene_folder, split, folder) for split in found}
+    columns = {split: split_pyramid(scene_folder, split, folder) for split in found}
+    metadata = {split: listed for split, listed in columns.items() if listed}
     (folder / "metadata.json").write_text(json.dumps(metadata))
 
 

@@ -1,0 +1,125 @@
+"""`mip-nerf`, its ablations and `nerf` learn one still life at four sizes from the same rays, and are judged at each.
+
+Run `python benchmarks/mip_nerf_scales.py --steps 4000`; it writes mip_nerf_scales.json and .md, anew after each
+training. Pictures are 64, 32, 16 and 8 pixels wide, over white. All ask their networks, of equal width, equally often.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from lumifield.bench import commit, machine
+from lumifield.checkpoint import write_json
+from lumifield.core.files import replacing
+from lumifield.core.randomness import Draws
+from lumifield.core.scene import Scene, draw
+from lumifield.data import Source, read
+from lumifield.methods import MipNerf, Nerf, Settings
+from lumifield.methods.views import render_view, view_psnr
+from lumifield.optimising import Schedule
+from lumifield.optimising.optimisers import build_optimiser
+from lumifield.synthetic import StillLife, write
+from lumifield.training.fit import Budget, State, fit
+
+CPU = torch.device("cpu")
+SIZE, TEST_VIEWS, SAMPLES = 64, 8, 64
+
+
+def contestants(width: int, rays: int) -> dict[str, Settings]:
+    """Every method with networks of one width, asked 2 SAMPLES times a ray, at the same learning rates."""
+    schedule = Schedule(kind="exponential", gamma=0.1, warmup_steps=100)
+    mip = MipNerf(samples=SAMPLES, width=width, batch=rays, schedule=schedule)
+    half = SAMPLES // 2
+    return {
+        "mip-nerf": mip,
+        "mip-nerf without integrated encoding": replace(mip, integrated=False),
+        "mip-nerf without area loss": replace(mip, loss_multipliers=False),
+        "mip-nerf without viewing directions": replace(mip, viewdirs=False),
+        "mip-nerf, feature grid": replace(mip, backbone="grid"),
+        "nerf": Nerf(samples=SAMPLES - half // 2, fine_samples=half, width=width, batch=rays, schedule=schedule),
+    }
+
+
+def learnt(settings: Settings, train: Scene, steps: int, seed: int) -> State:
+    """A method after some steps."""
+    torch.manual_seed(seed)
+    method = settings.build(train)
+    optimiser = build_optimiser(settings.optimiser, method.param_groups())
+    state = State(method, optimiser, Draws(torch.Generator().manual_seed(seed)))
+    return fit(state, lambda rays, draws: draw(train, rays, draws), Budget(steps), settings.schedule)
+
+
+def scores(state: State, test: Scene) -> dict[str, float]:
+    """Mean PSNR of the pictures of each width [dB]."""
+    state.method.eval()
+    found: dict[str, list[float]] = {}
+    for index in range(len(test)):
+        psnr = view_psnr(render_view(state.method, test, index, device=CPU), test, index)
+        if psnr is not None:
+            found.setdefault(str(test.size(index)[0]), []).append(psnr)
+    return {width: mean(values) for width, values in found.items()}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Means over the seeds as a table."""
+    rows: list[dict[str, Any]] = result["rows"]
+    widths = list(rows[0]["psnr"])
+    lines = [
+        f"Machine: {result['machine']}. Commit: {result['commit']}. A still life at widths {', '.join(widths)}, "
+        f"{result['steps']} steps of {result['rays']} rays, networks {result['width']} wide, {TEST_VIEWS} held-out "
+        f"views, PSNR in dB, means over the seeds {sorted({row['seed'] for row in rows})}.",
+        "",
+        f"| method | {' | '.join(widths)} | mean of sizes | seconds |",
+        "| --- " * (len(widths) + 3) + "|",
+    ]
+    for name in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == name]
+        each = [mean(row["psnr"][width] for row in own) for width in widths]
+        cells = [f"{value:.2f}" for value in (*each, mean(each))]
+        lines.append(f"| {name} | {' | '.join(cells)} | {mean(row['seconds'] for row in own):.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def save(result: dict[str, Any], out: Path) -> None:
+    """Both files, as far as the rows go."""
+    write_json(out / "mip_nerf_scales.json", result)
+    with replacing(out / "mip_nerf_scales.md") as temporary:
+        temporary.write_text(markdown(result), encoding="utf-8")
+
+
+def main() -> None:
+    names = list(contestants(8, 8))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=4000, help="training steps of each")
+    parser.add_argument("--rays", type=int, default=256, help="rays a step")
+    parser.add_argument("--width", type=int, default=64, help="width of all networks")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one training of each method a seed")
+    parser.add_argument("--methods", nargs="+", choices=names, default=names, help="which to train")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Source(Path(folder) / "still_life", background="white")
+        write(StillLife(size=SIZE, test=TEST_VIEWS, truth=False, format="multicam"), source.data)
+        train, test = read(source, "train"), read(source, "test")
+    result: dict[str, Any] = {"machine": machine(CPU), "commit": commit(), "steps": options.steps}
+    result |= {"rays": options.rays, "width": options.width, "rows": []}
+    for seed in options.seeds:
+        for name in options.methods:
+            start = time.perf_counter()
+            state = learnt(contestants(options.width, options.rays)[name], train, options.steps, seed)
+            row = {"method": name, "seed": seed, "seconds": time.perf_counter() - start}
+            result["rows"].append(row | {"psnr": scores(state, test)})
+            save(result, options.out)
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()
