@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+import made_scenes as made
 from analytic import CPU, Ball, around, photograph, run_of, scene_of
 from lumifield import data, evaluate
 from lumifield.core.images import PSNR_LIMIT, to_uint8
@@ -24,6 +25,7 @@ KEYS = {
     "n_images",
     "n_train_images",
     "per_image",
+    "per_size",
     "train_seconds",
     "train_rays_per_second",
     "render_seconds",
@@ -90,6 +92,20 @@ def test_metrics_json_has_every_key_and_is_what_is_returned(run):
     assert metrics["lpips_reason"] == "offline"
     names = data.read(run.source, "test").names
     assert tuple(picture["name"] for picture in metrics["per_image"]) == names
+
+
+def test_scores_are_also_given_for_each_size(run, tmp_path):
+    folder = made.multicam(tmp_path / "scene", size=(32, 24), counts=(2, 1, 2))
+    source = data.Source(folder)
+    run = replace(run, source=source, scenes={split: data.cameras(source, split) for split in ("train", "test")})
+    metrics = evaluate.evaluate(run, save_pictures=False)
+    assert list(metrics["per_size"]) == ["32x24", "16x12", "8x6", "4x3"]
+    for level, scores in enumerate(metrics["per_size"].values()):
+        own = [picture["psnr"] for picture in metrics["per_image"][level::4]]
+        assert scores["psnr"] == pytest.approx(sum(own) / 2)
+    assert metrics["per_size"]["4x3"]["ssim"] is None
+    assert metrics["protocol"]["split_rule"] == "the data's own metadata.json"
+    assert metrics["protocol"]["resolution"] == "4x3 to 32x24"
 
 
 def test_the_protocol_is_declared(run):

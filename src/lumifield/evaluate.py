@@ -173,7 +173,7 @@ def summary(
     """All of metrics.json; `scene` is a part of the split or all of it."""
     seconds = sum(look["seconds"] for look in looks)
     sizes = [tuple(look["size"]) for look in looks]
-    scores = {key: mean([look["scores"][key] for look in looks]) for key in looks[0]["scores"]}
+    scores = means(looks)
     if scores["lpips"] is None and lpips_reason is None:
         lpips_reason = f"no picture has {LPIPS_SMALLEST} pixels a side"
     return {
@@ -190,6 +190,10 @@ def summary(
         "data": str(run.source.data) if run.source else None,
         "split": split,
         "protocol": protocol(run, split, scene, sizes),
+        "per_size": {
+            f"{width}x{height}": means([look for look in looks if tuple(look["size"]) == (width, height)])
+            for width, height in sorted(set(sizes), reverse=True)
+        },
         "per_image": [{"name": look["name"], "seconds": look["seconds"]} | look["scores"] for look in looks],
     }
 
@@ -236,6 +240,11 @@ def history(folder: Path) -> list[dict[str, Any]]:
     """What the training wrote down as it went: step, seconds, psnr; empty where it did not."""
     path = folder / "log" / "history.json"
     return read_json(path) if path.is_file() else []
+
+
+def means(looks: list[dict[str, Any]]) -> dict[str, float | None]:
+    """The mean of each score over some views."""
+    return {key: mean([look["scores"][key] for look in looks]) for key in looks[0]["scores"]}
 
 
 def mean(values: list[float | None]) -> float | None:
