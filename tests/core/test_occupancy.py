@@ -179,6 +179,16 @@ def test_cells_that_no_camera_looks_at_are_left_out():
     assert 0 < int(cells.sum()) < cells.numel()
 
 
+def test_photographs_that_look_at_a_cell_are_counted():
+    scene = ball(4, 10)
+    space = Space(scene.box, False)
+    middles = space.scene((torch.cartesian_prod(*[torch.arange(8.0)] * 3).flip(-1) + 0.5) / 8)
+    xy, depth = scene.cameras.project(middles)
+    looks = ((depth > 0) & (xy >= 0).all(-1) & (xy < 10).all(-1)).sum(0).view(8, 8, 8)
+    for least in (1, 2, 4, 5):
+        assert torch.equal(seen(scene, space, 8, carve=False, least=least), looks >= least)
+
+
 def test_all_of_ndc_space_is_seen():
     scene = replace(ball(2, 12), ndc=Ndc((12.0, 12.0), (12, 12)))
     assert bool(seen(scene, Space(scene.box, False), 4, carve=True).all())

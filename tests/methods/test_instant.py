@@ -17,6 +17,7 @@ from lumifield.optimising.optimisers import build_optimiser
 from scenes import INSTANT, RADIUS, ball
 
 WHITE = torch.ones(3)
+MIDDLE = torch.full((2, 3), 0.5)
 
 
 def draws(seed: int = 0) -> Draws:
@@ -189,6 +190,20 @@ def test_a_trace_of_matter_at_the_far_end_hardly_moves_the_depth(monkeypatch):
     assert float(method(rays, Context(WHITE)).depth) == pytest.approx(1, abs=0.05)
 
 
+def test_matter_behind_proposals_is_where_two_photographs_look():
+    scene = opened(ball(5, 10))
+    method = built(scene)
+    cells = torch.randint(16, 48, (300, 3), generator=torch.Generator().manual_seed(0))  # the box is the inner half
+    middles = method.space.scene((cells + 0.5) / 64)
+    xy, depth = scene.cameras.project(middles)
+    looks = ((depth > 0) & (xy >= 0).all(-1) & (xy < 10).all(-1)).sum(0)
+    assert {1, 2, 3} < set(looks.tolist())
+    assert torch.equal(method.inside(middles) > 0, looks >= 2)
+    assert float(method.inside(torch.tensor([[50.0, 60.0, 70.0]]))) > 0
+    alone = built(scene.only([0]))  # a single photograph has only its own word
+    assert float(alone.inside(torch.zeros(1, 3))) > 0
+
+
 def test_even_packing_lists_the_intervals_ray_by_ray():
     packed = packed_evenly(torch.tensor([[0.0, 1.0, 3.0], [2.0, 2.5, 4.0]]))
     assert packed.t0.tolist() == [0, 1, 2, 2.5]
@@ -243,9 +258,9 @@ def test_choices_that_follow_from_the_data_are_kept():
 def test_density_is_bounded_and_starts_thin():
     for scene, thickness in ((ball(3, 10), 0.1), (opened(ball(3, 10)), 0.01)):
         method = built(scene)
-        start = method.to_density(torch.zeros(1)) * method.step
+        start = method.to_density(torch.zeros(1), MIDDLE[:1]) * method.step
         assert float(start) == pytest.approx(thickness)
-        ends = method.to_density(torch.tensor([-1e30, 1e30]))
+        ends = method.to_density(torch.tensor([-1e30, 1e30]), MIDDLE)
         assert float(ends[0]) == 0
         assert 0 < float(ends[1]) < 1e12
 

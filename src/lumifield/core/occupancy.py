@@ -94,8 +94,8 @@ def halved(cells: Bool[Tensor, "g g g"]) -> Bool[Tensor, "h h h"]:
 
 
 @torch.no_grad()
-def seen(scene: Scene, space: Space, side: int, *, carve: bool) -> Bool[Tensor, "g g g"]:
-    """The cells that no silhouette excludes (space carving), or without alpha those that some photograph looks at.
+def seen(scene: Scene, space: Space, side: int, *, carve: bool, least: int = 1) -> Bool[Tensor, "g g g"]:
+    """The cells that at least so many photographs look at, and that no silhouette excludes (space carving).
 
     A silhouette excludes a cell whose whole projection falls on transparent pixels.
     """
@@ -106,14 +106,14 @@ def seen(scene: Scene, space: Space, side: int, *, carve: bool) -> Bool[Tensor, 
     points = space.scene(torch.stack([x, y, z], -1).reshape(-1, 3))
     radius = 0.5 * 3**0.5 * space.diameter / side
     left = torch.arange(len(points))
-    looked = torch.zeros(len(points), dtype=torch.bool)
+    looks = torch.zeros(len(points), dtype=torch.int32)
     for index in range(len(scene)):
         within, empty = _look(scene, index, points[left], radius)
-        looked[left] |= within
+        looks[left] += within
         if carve:
             left = left[~empty]
     cells = torch.zeros(len(points), dtype=torch.bool)
-    cells[left] = looked[left]
+    cells[left] = looks[left] >= least
     return cells.view(side, side, side)
 
 

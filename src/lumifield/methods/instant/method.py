@@ -75,7 +75,7 @@ class InstantMethod(Method):
             nn.Linear(hidden, 3, bias=False),
         )
         if sampling == "proposals":
-            self.sampler = Proposer(settings, first=self.first)
+            self.sampler = Proposer(settings, scene, self.space, first=self.first)
         else:
             self.sampler = Marcher(settings, scene, self.space, step=self.step, cone=cone)
         self.register_buffer("rays", torch.tensor(float(FIRST_RAYS)))
@@ -110,7 +110,8 @@ class InstantMethod(Method):
     def look_up(self, packed: Packed, rays: Rays) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
         """Density and colour of each sample, in pieces that stay in the processor's cache."""
         harmonics = padded(spherical_harmonics(rays.viewdirs, 4)[packed.ray])
-        features = self.grid(self.space.unit(padded(packed.points(rays))))
+        unit = self.space.unit(padded(packed.points(rays)))
+        features = self.grid(unit)
         parts = []
         with autocast(features.device, self.settings.bf16):
             for feature, harmonic in zip(features.split(CHUNK), harmonics.split(CHUNK), strict=True):
@@ -118,23 +119,24 @@ class InstantMethod(Method):
                 colour = self.colour_net(torch.cat([hidden, harmonic.to(hidden.dtype)], -1))
                 parts.append((hidden[:, 0], colour))
         raw, colour = (torch.cat(part)[: len(packed)].float() for part in zip(*parts, strict=True))
-        return self.to_density(raw), torch.sigmoid(colour)
+        return self.to_density(raw, unit[: len(packed)]), torch.sigmoid(colour)
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density alone, without a gradient [1 / scene unit]."""
-        features = self.grid(self.space.unit(padded(points)))
+        unit = self.space.unit(padded(points))
+        features = self.grid(unit)
         with autocast(points.device, self.settings.bf16):
             raw = [self.density_net(part)[:, 0] for part in features.split(CHUNK)]
-        return self.to_density(torch.cat(raw)[: len(points)].float())
+        return self.to_density(torch.cat(raw)[: len(points)].float(), unit[: len(points)])
 
-    def to_density(self, raw: Float[Tensor, "s"]) -> Float[Tensor, "s"]:
-        """exp(raw) times the density where training sets out; bounded.
+    def to_density(self, raw: Float[Tensor, "s"], unit: Float[Tensor, "s 3"]) -> Float[Tensor, "s"]:
+        """exp(raw) times the density where training sets out; bounded, and none where matter cannot be.
 
         Inside silhouettes most of space is matter, and a step starts a tenth opaque. In open space that would be a fog
         before the first camera: there it starts a hundredth opaque.
         """
-        return torch.exp(raw.clamp(max=LOG_THICKNESS_LIMIT)) * self.first
+        return torch.exp(raw.clamp(max=LOG_THICKNESS_LIMIT)) * self.first * self.sampler.possible(unit)
 
     @property
     def first(self) -> float:

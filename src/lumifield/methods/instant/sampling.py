@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lumifield.core import compositing
@@ -27,6 +27,7 @@ REFRESHED_SHARE = 32
 PROPOSAL_RESOLUTIONS = [32, 64, 128]
 PROPOSAL_LOG2_ENTRIES = 17
 LOG_DENSITY_LIMIT = 12.0
+LOCATED_SIDE, LOCATED_VIEWS = 64, 2
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class Marcher(nn.Module):
         marched = march(rays, self.occupancy, space, finer * self.step, finer * self.cone, draws)
         return Sampled(visible(marched, rays, density, least=LEAST_WEIGHT))
 
+    def possible(self, unit: Float[Tensor, "p 3"]) -> float:
+        """Whether matter may be at points of the unit cube: marching has asked already."""
+        return 1.0
+
     def prepare(self, step: int, space: Space, density: Density, draws: Draws) -> None:
         """Refreshes the occupancy grid at times: everywhere at first, then some of its cells."""
         if step % self.every == 0:
@@ -74,11 +79,14 @@ class Proposer(nn.Module):
     The grid has no network: its density is the exponential of the sum of its features.
     """
 
-    def __init__(self, settings: Instant, *, first: float) -> None:
+    located: Tensor
+
+    def __init__(self, settings: Instant, scene: Scene, space: Space, *, first: float) -> None:
         super().__init__()
         self.counts = (*settings.proposals, settings.samples)
         self.first = first
         self.grid = FeatureGrid(PROPOSAL_RESOLUTIONS, 1, PROPOSAL_LOG2_ENTRIES)
+        self.register_buffer("located", located(scene, space))
 
     def forward(self, rays: Rays, space: Space, density: Density, draws: Draws | None) -> Sampled:
         """The intervals of each ray where the proposals saw most."""
@@ -99,8 +107,27 @@ class Proposer(nn.Module):
         density = self.first * torch.exp(features.sum(-1).clamp(max=LOG_DENSITY_LIMIT))
         return compositing.visible(density, (t[:, 1:] - t[:, :-1]) * rays.directions.norm(dim=-1, keepdim=True))
 
+    def possible(self, unit: Float[Tensor, "p 3"]) -> Bool[Tensor, "p"]:
+        """Whether matter may be at points of the unit cube."""
+        x, y, z = (unit * LOCATED_SIDE).long().clamp(0, LOCATED_SIDE - 1).unbind(-1)
+        return self.located[z, y, x]
+
     def prepare(self, step: int, space: Space, density: Density, draws: Draws) -> None:
         """Nothing: the grid learns with the field."""
+
+
+def located(scene: Scene, space: Space) -> Bool[Tensor, "g g g"]:
+    """The cells of the box that two photographs look at, and all beyond it.
+
+    Matter that a single photograph shows could be anywhere on its rays. Right before its camera it would be a floater.
+    """
+    cells = seen(scene, space, LOCATED_SIDE, carve=False, least=min(LOCATED_VIEWS, len(scene)))
+    if space.contracted:
+        beyond = torch.ones_like(cells)
+        quarter = LOCATED_SIDE // 4
+        beyond[quarter:-quarter, quarter:-quarter, quarter:-quarter] = False
+        cells |= beyond
+    return cells
 
 
 def packed_evenly(t: Float[Tensor, "r n_plus_1"]) -> Packed:
