@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.core.randomness import Draws
+from lumifield.core.sampling import inverted
 
 EVEN_SHARE = 0.01
 """How much of a ray's new intervals is spread evenly over the old ones, whatever their weight."""
@@ -43,11 +44,7 @@ def regathered(histogram: Histogram, count: int, draws: Draws | None) -> Float[T
     """
     share = histogram.weights + EVEN_SHARE / histogram.weights.shape[1]
     total = torch.nn.functional.pad((share / share.sum(-1, keepdim=True)).cumsum(-1), (1, 0))
-    wanted = even(len(share), count, draws, share.device)
-    below = (torch.searchsorted(total, wanted, right=True) - 1).clamp(0, share.shape[1] - 1)
-    first, start = histogram.edges.gather(1, below), total.gather(1, below)
-    length, height = histogram.edges.gather(1, below + 1) - first, total.gather(1, below + 1) - start
-    return first + length * ((wanted - start) / height).clamp(0, 1)
+    return inverted(histogram.edges, total, even(len(share), count, draws, share.device))
 
 
 def placed(

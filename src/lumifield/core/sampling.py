@@ -95,7 +95,14 @@ def resampled_edges(
     else:
         strata = torch.arange(count + 1, device=t.device) / (count + 1)
         u = (strata + draws.uniform(len(t), count + 1) * (1 / (count + 1) - EPS)).clamp_max(1 - EPS)
-    below = (torch.searchsorted(total.detach(), u, right=True) - 1).clamp(0, weights.shape[1] - 1)
+    return inverted(t, total, u)
+
+
+def inverted(
+    t: Float[Tensor, "r n_plus_1"], total: Float[Tensor, "r n_plus_1"], u: Float[Tensor, "r m"]
+) -> Float[Tensor, "r m"]:
+    """Where along a ray the sum of its intervals' shares, 0 at the first edge and 1 at the last, reaches `u`."""
+    below = (torch.searchsorted(total.detach(), u, right=True) - 1).clamp(0, t.shape[1] - 2)
     start, height = total.gather(-1, below), total.gather(-1, below + 1) - total.gather(-1, below)
     first, length = t.gather(-1, below), t.gather(-1, below + 1) - t.gather(-1, below)
     return first + length * ((u - start) / height.clamp_min(EPS)).clamp(0, 1)
