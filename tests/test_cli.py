@@ -103,7 +103,7 @@ def test_a_resumption_takes_the_settings_of_the_run(trained, tmp_path):
     ("parts", "message"),
     [
         ({"methods": {}}, "key is 'methods', expected one of format, lumifield, method, source, train; remove or"),
-        ({"method": {"kind": "gaussian"}}, "method kind is 'gaussian', expected one of instant, mip-nerf, nerf; correct"),
+        ({"method": {"kind": "gaussian"}}, "method kind is 'gaussian', expected one of instant, mip-nerf, nerf"),
         ({"method": {"kind": "nerf", "levels": 3}}, "key is 'levels', expected one of samples, "),
         ({"method": [1]}, r"method is \[1\], expected an object of settings"),
         ({"train": {"steps": "many"}}, "steps is 'many', expected int; correct the value"),
