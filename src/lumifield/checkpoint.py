@@ -1,15 +1,21 @@
 """The run folder: plain files without executable content, each whole or absent.
 
 `config.json` (settings), `cameras.json` (every split without its pictures), `weights.safetensors` (best so far),
-`state/last.safetensors` (all that an exact resumption needs), `log/`, `eval/`.
+`state/last.safetensors` (all that an exact resumption needs), `log/`, `eval/`. The first three are a portable scene, as
+a folder or packed into one zip file.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +34,7 @@ from lumifield.methods import METHODS, Settings, kind_of
 from lumifield.methods.base import Method
 
 FORMAT = 1
+LARGEST_PORTABLE = 2**32
 CONFIG, CAMERAS, WEIGHTS, STATE, SUMMARY = (
     "config.json",
     "cameras.json",
@@ -95,7 +102,12 @@ def start(
         "train": to_plain(train) | ({"init": str(train.init.resolve())} if train.init else {}),
     }
     write_json(folder / CONFIG, config)
-    write_json(folder / CAMERAS, {split: _plain_scene(scene) for split, scene in scenes.items()})
+    write_scenes(folder / CAMERAS, scenes)
+
+
+def write_scenes(path: Path, scenes: dict[str, Scene]) -> None:
+    """Writes every split without its pictures."""
+    write_json(path, {split: _plain_scene(scene) for split, scene in scenes.items()})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -120,15 +132,23 @@ def method_settings(config: dict[str, Any], file: Path) -> Settings:
 
 
 def load(
-    folder: Path,
+    path: Path,
     which: Literal["best", "last"] = "best",
     device: torch.device | str = "cpu",
     *,
     chunk: int | None = None,
 ) -> Run:
-    """A run from its folder, without its pictures, to be rendered `chunk` rays at once."""
+    """A run from its folder or a portable scene, without its pictures, to be rendered `chunk` rays at once."""
+    if not path.is_file():
+        return _loaded(path, which, torch.device(device), chunk)
+    with _unpacked(path) as folder:
+        return replace(_loaded(folder, which, torch.device(device), chunk), folder=path.with_suffix(""))
+
+
+def _loaded(folder: Path, which: Literal["best", "last"], device: torch.device, chunk: int | None) -> Run:
     config = read_config(folder)
-    source = from_plain(Source, config.get("source"), folder / CONFIG)
+    portable = "source" in config and config["source"] is None
+    source = None if portable else from_plain(Source, config.get("source"), folder / CONFIG)
     scenes = _scenes(folder / CAMERAS)
     method = method_settings(config, folder / CONFIG).build(scenes["train"])
     file = folder / (WEIGHTS if which == "best" else STATE)
@@ -137,8 +157,29 @@ def load(
     summary = folder / SUMMARY
     train = {"seconds": 0.0, "rays": 0, "steps": 0, "n_train_images": len(scenes["train"])}
     train |= mapping(read_json(summary), summary, "content") if summary.is_file() else {}
-    device = torch.device(device)
     return Run(folder, method.to(device).eval(), config, source, scenes, device, train, chunk)
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """The folder of a portable scene in one file, while the block lasts; its faults are told as those of the file."""
+    cure = "get it again, or export it again"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with ZipFile(path) as archive:
+                parts = [archive.getinfo(name) for name in (CONFIG, CAMERAS, WEIGHTS)]
+                if sum(part.file_size for part in parts) > LARGEST_PORTABLE:
+                    raise DataError(path, "content", "far larger than any scene", "a portable scene", cure)
+                for part in parts:
+                    archive.extract(part, folder)
+            yield Path(folder)
+        except KeyError as error:
+            raise DataError(path, "content", f"incomplete ({error.args[0]})", "a portable scene", cure) from None
+        except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise DataError(path, "file", f"damaged ({error})", "a run's folder or a portable scene", cure) from None
+        except DataError as error:
+            place = error.path.replace(folder, str(path), 1)
+            raise DataError(place, error.field, error.found, error.expected, error.cure) from None
 
 
 def set_weights(method: Method, weights: dict[str, Tensor], file: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import CascadeSubcommandArgs, OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from lumifield import progress
 from lumifield.core.settings import from_plain, mapping, read_json
 from lumifield.data import Source
 from lumifield.errors import DataError
+from lumifield.export import CamerasExport, Weights
 from lumifield.methods import METHODS, Instant, MipNerf, Nerf
 from lumifield.synthetic import StillLife
 from lumifield.training import Train, TrainingError
@@ -29,6 +29,10 @@ MethodChoice = Annotated[
     Annotated[Instant, subcommand("instant")]
     | Annotated[MipNerf, subcommand("mip-nerf")]
     | Annotated[Nerf, subcommand("nerf")],
+    OmitSubcommandPrefixes,
+]
+ExportChoice = Annotated[
+    Annotated[CamerasExport, subcommand("cameras")] | Annotated[Weights, subcommand("weights")],
     OmitSubcommandPrefixes,
 ]
 Channel = Literal["rgb", "depth", "opacity"]
@@ -84,7 +88,7 @@ class EvalCommand:
         changes = {name: value for name, value in changes.items() if value is not None}
         if run.source is not None:
             run = replace(run, source=replace(run.source, **changes))
-        with _progress(f"{self.split} views", first) as note:
+        with progress.counted(f"{self.split} views", first) as note:
             metrics = evaluate.evaluate(run, self.split, save_pictures=self.pictures, progress=note)
         if not first:
             return
@@ -134,7 +138,7 @@ class RenderCommand:
         if self.out is None:
             raise DataError("--out", "output", "missing", "a .mp4 or .gif file or a folder", "name one")
         cameras = render.path_cameras(run, self.path, self.frames, self.size)
-        with _progress("frames", first) as note:
+        with progress.counted("frames", first) as note:
             render.render_path(
                 run,
                 cameras,
@@ -146,6 +150,26 @@ class RenderCommand:
             )
         if first:
             print(self.out)
+
+
+@dataclass(frozen=True)
+class ExportCommand:
+    """Take a trained scene elsewhere, in the world frame of its photographs."""
+
+    kind: ExportChoice
+    folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run, or a portable scene."""
+    out: Path
+    """The file, whose ending says its format, or the folder."""
+
+    def run(self) -> None:
+        """Exports."""
+        run, first = _opened(self.folder, "best", None)
+        if not first:
+            return
+        with progress.counted(type(self.kind).__name__.lower()) as note:
+            self.kind.write(run, self.out, note)
+        print(self.out)
 
 
 @dataclass(frozen=True)
@@ -171,7 +195,7 @@ class SynthesizeCommand:
         """Makes the scene."""
         from lumifield.synthetic import write
 
-        with _progress("pictures") as note:
+        with progress.counted("pictures") as note:
             if isinstance(self.kind, Multiscale):
                 from lumifield.synthetic.pyramid import multiscale
 
@@ -202,7 +226,7 @@ class DownloadCommand:
         download.named(self.name)
         if self.out is None:
             raise DataError("--out", "output", "missing", "a folder", "name one")
-        with _transfers() as note:
+        with progress.transfers() as note:
             folders = download.download(self.name, self.out, self.scenes, progress=note)
         print("\n".join(map(str, folders)))
 
@@ -242,6 +266,7 @@ Command = (
     Annotated[TrainCommand, subcommand("train")]
     | Annotated[EvalCommand, subcommand("eval")]
     | Annotated[RenderCommand, subcommand("render")]
+    | Annotated[ExportCommand, subcommand("export")]
     | Annotated[SynthesizeCommand, subcommand("synthesize-data")]
     | Annotated[DownloadCommand, subcommand("download")]
     | Annotated[BenchCommand, subcommand("bench")]
@@ -270,7 +295,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _opened(folder: Path, which: Literal["best", "last"], chunk: int | None) -> tuple[Run, bool]:
+def _opened(path: Path, which: Literal["best", "last"], chunk: int | None) -> tuple[Run, bool]:
     """A run on the device of this process, and whether this is the first process."""
     import torch
 
@@ -281,7 +306,7 @@ def _opened(folder: Path, which: Literal["best", "last"], chunk: int | None) -> 
         raise DataError("--chunk", "rays at once", str(chunk), "1 or more", "raise it")
     rank, _ = processes.join()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load(folder, which, device=device, chunk=chunk), rank == 0
+    return load(path, which, device=device, chunk=chunk), rank == 0
 
 
 def _told(still: Still) -> str:
@@ -295,34 +320,6 @@ def _channels(listed: str) -> tuple[Channel, ...]:
         if name not in ("rgb", "depth", "opacity"):
             raise DataError("--channels", "channel", repr(name), "rgb, depth or opacity", "correct it")
     return tuple(names)  # type: ignore[return-value]
-
-
-@contextmanager
-def _progress(what: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with the time left, as a function of the number done and to do."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, transient=True, disable=not shown) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _transfers() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress bar for each file, as a function of its name and the bytes done and to do."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    with Progress(TextColumn("{task.description}"), BarColumn(), *columns, transient=True) as bar:
-        tasks = {}
-
-        def note(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, completed=done, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield note
 
 
 def _from_config(given: list[str]) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 from lumifield import data
 from lumifield.core import images, paths, processes
 from lumifield.core.cameras import Cameras
-from lumifield.core.files import replacing, writing
+from lumifield.core.files import check_output, replacing, writing
 from lumifield.core.scene import Scene
 from lumifield.errors import DataError
 from lumifield.methods.views import View, render_view, view_psnr
@@ -128,7 +128,7 @@ def render_path(
     disk one by one; several processes share them, and the first puts them together. Raises `DataError` for an unknown
     ending or a place that cannot be written to.
     """
-    check_output(out)
+    check_output(out, ("", *CODECS), ".mp4, .gif, or none for a folder of PNG files")
     rank, world = processes.join()
     shown = shared_views(run, path_scene(run, cameras), progress)
     raw = out.with_name(f"{out.stem}_depth")
@@ -166,19 +166,6 @@ def view(run: Run, split: str, index: int, out: Path | None = None, *, size: tup
     images.write_png(files[1], seen.depth_picture(*span))
     images.write_png(files[2], images.to_uint8(seen.opacity))
     return Still(files, seen.seconds, _psnr(run, seen, split, index))
-
-
-def check_output(out: Path) -> None:
-    """Raises `DataError`, before anything is rendered, where `out` cannot become what its ending says."""
-    if out.suffix not in ("", *CODECS):
-        raise DataError(out, "ending", repr(out.suffix), ".mp4, .gif, or none for a folder of PNG files", "change it")
-    if (out.suffix == "" and out.is_file()) or (out.suffix and out.is_dir()):
-        found, expected = ("a file", "a folder") if out.is_file() else ("a folder", "a file")
-        raise DataError(out, "output", found, expected, "choose another name")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
 
 
 def shared_views(run: Run, scene: Scene, progress: Progress | None) -> Iterator[tuple[int, View]]:

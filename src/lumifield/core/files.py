@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lumifield.errors import DataError
+
+
+def check_output(out: Path, endings: tuple[str, ...], expected: str) -> None:
+    """Raises `DataError`, before any work, where `out` cannot become a file of one of the endings ("" is a folder).
+
+    `expected` says in words what endings there are. Leaves nothing but the folder that `out` lies in.
+    """
+    if out.suffix not in endings:
+        raise DataError(out, "ending", repr(out.suffix), expected, "change it")
+    check_place(out, folder=out.suffix == "")
+
+
+def check_place(out: Path, *, folder: bool) -> None:
+    """Raises `DataError` where neither a file (or a folder) `out` stands nor one can be written."""
+    if (out.is_file() and folder) or (out.is_dir() and not folder):
+        found, wanted = ("a folder", "a file") if out.is_dir() else ("a file", "a folder")
+        raise DataError(out, "output", found, wanted, "choose another name")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out if out.is_dir() else out.parent):
+            pass
 
 
 @contextmanager

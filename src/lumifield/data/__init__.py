@@ -78,7 +78,7 @@ def read(source: Source, split: str, *, at_most: int | None = None, rows: slice 
     """
     from lumifield.data.pictures import decode
 
-    scene, files = _cameras(source, split)
+    scene, files = located(source, split)
     kept = list(range(len(scene)))[rows]
     if at_most is not None and at_most < len(kept):
         kept = [kept[index * len(kept) // at_most] for index in range(at_most)]
@@ -89,10 +89,11 @@ def read(source: Source, split: str, *, at_most: int | None = None, rows: slice 
 
 def cameras(source: Source, split: str) -> Scene:
     """One split without its pictures, of which only the headers are read."""
-    return _cameras(source, split)[0]
+    return located(source, split)[0]
 
 
-def _cameras(source: Source, split: str) -> tuple[Scene, Files]:
+def located(source: Source, split: str) -> tuple[Scene, Files]:
+    """One split without its pictures, and the files that hold them, of which only the headers are read."""
     reader = _reader(source)
     known = reader.splits(source)
     if split not in known:

@@ -1,0 +1,188 @@
+"""Cameras for other programs: transforms.json, COLMAP's text model, frusta to look at."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from lumifield import data
+from lumifield.core.cameras import Cameras
+from lumifield.core.files import check_output, check_place, replacing
+from lumifield.core.poses import from_opengl
+from lumifield.core.scene import Frame, Scene
+from lumifield.errors import DataError
+from lumifield.export import CamerasExport
+
+if TYPE_CHECKING:
+    from lumifield.checkpoint import Run
+
+FORMATS = {".json": "transforms", "": "colmap", ".ply": "frusta"}
+LENS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "p1", "p2")
+FRUSTUM_SHARE = 0.1
+SPLIT_COLOURS = {"train": (60, 60, 60), "val": (30, 110, 220), "test": (230, 120, 20)}
+
+
+@dataclass(frozen=True)
+class Shots:
+    """The cameras of a split in the world frame, and the photographs taken there (paths, or names where they are gone).
+
+    `masks` are the photographs' files of pixels that count, None for those without.
+    """
+
+    cameras: Cameras
+    photographs: tuple[Path, ...]
+    masks: tuple[Path | None, ...]
+
+    def __iter__(self) -> Iterator[tuple[Path, Cameras]]:
+        return zip(self.photographs, (self.cameras[[row]] for row in range(len(self.cameras))), strict=True)
+
+
+def write(settings: CamerasExport, run: Run, out: Path) -> None:
+    """Writes the cameras of a run in the format asked for, or told by the ending of `out`."""
+    chosen = settings.format
+    if chosen == "auto":
+        check_output(out, tuple(FORMATS), ".json (transforms), .ply (frusta), or none for a folder (COLMAP)")
+        chosen = FORMATS[out.suffix]
+    splits = tuple(run.scenes) if settings.split is None else (settings.split,)
+    shots = {split: taken(run, split) for split in splits}
+    check_place(out, folder=chosen == "colmap")
+    match chosen:
+        case "transforms":
+            write_transforms(out, shots, run.scenes["train"])
+        case "colmap":
+            write_colmap(out, shots, None if run.source is None else run.source.data)
+        case "frusta":
+            write_frusta(out, shots)
+
+
+def taken(run: Run, split: str) -> Shots:
+    """The cameras of a split, of the photographs' full size where these are at hand, else as they were trained on."""
+    if split not in run.scenes:
+        known = ", ".join(run.scenes)
+        raise DataError(run.folder, "split", repr(split), f"one of {known}", "choose one of these")
+    if run.source is not None:
+        try:
+            scene, files = data.located(replace(run.source, downscale=1), split)
+            return Shots(in_world(scene), files.paths, files.masks)
+        except DataError:
+            pass
+    scene = run.scenes[split]
+    return Shots(in_world(scene), tuple(map(Path, scene.names)), (None,) * len(scene))
+
+
+def in_world(scene: Scene) -> Cameras:
+    """The cameras of a scene in world coordinates, in double precision."""
+    frame = Frame(scene.frame.rotation.double(), scene.frame.translation.double(), scene.frame.scale)
+    return replace(scene.cameras, c2w=frame.poses_to_world(scene.cameras.c2w.double()))
+
+
+def write_transforms(out: Path, shots: dict[str, Shots], scene: Scene) -> None:
+    """A transforms.json of instant-ngp and nerfstudio, which names the photographs of each split."""
+    frames = {}
+    for one in shots.values():
+        for (photograph, camera), mask in zip(one, one.masks, strict=True):
+            pose = [*from_opengl(camera.c2w[0]).tolist(), [0.0, 0.0, 0.0, 1.0]]
+            frame = {"file_path": beside(photograph, out), "transform_matrix": pose} | lens(camera)
+            frames[photograph] = frame | ({} if mask is None else {"mask_path": beside(mask, out)})
+    first = next(iter(frames.values()))
+    shared = {key: first[key] for key in LENS if all(frame[key] == first[key] for frame in frames.values())}
+    listed = [{key: value for key, value in frame.items() if key not in shared} for frame in frames.values()]
+    names = {f"{split}_filenames": [beside(p, out) for p in one.photographs] for split, one in shots.items()}
+    content = {"camera_model": "OPENCV"} | shared | region(scene) | names | {"frames": listed}
+    with replacing(out) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def lens(camera: Cameras) -> dict[str, float | int]:
+    """The intrinsics of a camera under the names of transforms.json."""
+    values = [*camera.focal[0].tolist(), *camera.centre[0].tolist(), *camera.size[0].tolist()]
+    return dict(zip(LENS, [*values, *camera.distortion[0].tolist()], strict=True))
+
+
+def region(scene: Scene) -> dict[str, Any]:
+    """How instant-ngp maps the world to its unit cube: the region of interest fills it (no region in an NDC scene)."""
+    if scene.ndc is not None:
+        return {}
+    low, high = scene.box
+    scale = 1 / (float((high - low).max()) * scene.frame.scale)
+    offset = 0.5 - scale * scene.frame.to_world((low + high) / 2)
+    return {"aabb_scale": 16 if scene.unbounded else 1, "scale": scale, "offset": offset.tolist()}
+
+
+def beside(photograph: Path, out: Path) -> str:
+    """The path of a photograph from the folder of `out` (a mere name stays as it is)."""
+    return os.path.relpath(photograph, out.parent) if photograph.is_file() else photograph.as_posix()
+
+
+def write_colmap(out: Path, shots: dict[str, Shots], folder: Path | None) -> None:
+    """COLMAP's text model: cameras.txt, images.txt with names below `folder`, and an empty points3D.txt."""
+    lenses: dict[str, int] = {}
+    images = {}
+    for one in shots.values():
+        for photograph, camera in one:
+            number = lenses.setdefault(colmap_lens(camera), len(lenses) + 1)
+            within = folder is not None and photograph.is_relative_to(folder)
+            name = photograph.relative_to(folder) if within else photograph  # type: ignore[arg-type]
+            images.setdefault(name.as_posix(), f"{colmap_pose(camera.c2w[0])} {number}")
+    cameras = [f"{number} {text}" for text, number in lenses.items()]
+    # Each image has a second line for its points: none here.
+    listed = [f"{row} {text} {name}\n" for row, (name, text) in enumerate(images.items(), 1)]
+    lines = {
+        "cameras.txt": ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS[]", *cameras],
+        "images.txt": ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of POINTS2D[]", *listed],
+        "points3D.txt": ["# POINT3D_ID X Y Z R G B ERROR TRACK[]"],
+    }
+    for name, text in lines.items():
+        with replacing(out / name) as temporary:
+            temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def colmap_lens(camera: Cameras) -> str:
+    """Model, size and parameters of a camera in COLMAP's words."""
+    values = [*camera.focal[0].tolist(), *camera.centre[0].tolist()]
+    model = "PINHOLE"
+    if bool(camera.distortion.any()):
+        model, values = "OPENCV", [*values, *camera.distortion[0].tolist()]
+    width, height = camera.size[0].tolist()
+    return f"{model} {width} {height} {' '.join(f'{value:.9g}' for value in values)}"
+
+
+def colmap_pose(c2w: Float[Tensor, "3 4"]) -> str:
+    """Quaternion (w x y z) and translation from world to camera."""
+    rotation = c2w[:, :3].T
+    x, y, z, w = Rotation.from_matrix(rotation.numpy()).as_quat()
+    return " ".join(f"{value:.12g}" for value in (w, x, y, z, *(-rotation @ c2w[:, 3]).tolist()))
+
+
+def write_frusta(out: Path, shots: dict[str, Shots]) -> None:
+    """A pyramid for each camera as PLY: apex at its centre, base of its picture's shape, colour of its split."""
+    import trimesh  # half a second to import, and only this function needs it
+
+    positions = torch.cat([one.cameras.positions for one in shots.values()])
+    spread = (positions - positions.mean(0)).norm(dim=-1).median()
+    length = FRUSTUM_SHARE * float(spread) if spread > 0 else 1.0
+    sides = np.array([[0, 2, 1], [0, 3, 2], [0, 4, 3], [0, 1, 4], [1, 2, 3], [1, 3, 4]])
+    corners = [frustum(camera, length) for one in shots.values() for _, camera in one]
+    colours = [SPLIT_COLOURS.get(split, (0, 0, 0)) for split, one in shots.items() for _ in range(5 * len(one.cameras))]
+    faces = np.concatenate([sides + 5 * row for row in range(len(corners))])
+    shape = trimesh.Trimesh(torch.cat(corners).numpy(), faces, vertex_colors=colours, process=False)
+    with replacing(out) as temporary:
+        shape.export(temporary, file_type="ply")
+
+
+def frustum(camera: Cameras, length: float) -> Float[Tensor, "5 3"]:
+    """The apex of a camera's pyramid and its base's corners, from the top left, at `length` along the optical axis."""
+    width, height = camera.size[0].tolist()
+    x, y = torch.tensor([[0.0, width, width, 0.0], [0.0, 0.0, height, height]])
+    ahead = camera.directions(torch.zeros(4, dtype=torch.int64), x, y)
+    return camera.positions + length * torch.cat([torch.zeros_like(ahead[:1]), ahead])
