@@ -192,3 +192,16 @@ def test_photographs_that_look_at_a_cell_are_counted():
 def test_all_of_ndc_space_is_seen():
     scene = replace(ball(2, 12), ndc=Ndc((12.0, 12.0), (12, 12)))
     assert bool(seen(scene, Space(scene.box, False), 4, carve=True).all())
+
+
+def test_points_are_held_by_the_cell_they_lie_in():
+    cells = torch.rand(4, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5
+    grid = Occupancy(4, 1.0, cells)
+    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(1)) * 1.4 - 0.2
+    expected = []
+    for x, y, z in points.tolist():
+        inside = all(0 <= value < 1 for value in (x, y, z))
+        expected.append(inside and bool(cells[int(z * 4), int(y * 4), int(x * 4)]))
+    assert grid.holds(points).tolist() == expected
+    assert grid.holds(points[:0]).shape == (0,)
+    assert grid.holds(torch.tensor([[1e30, 0.5, 0.5], [-1e30, 0.5, 0.5]])).tolist() == [False, False]

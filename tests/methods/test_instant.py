@@ -285,3 +285,12 @@ def test_rows_are_padded_with_zeros(rows):
 def test_settings_that_cannot_work_are_refused(change, message):
     with pytest.raises(DataError, match=message):
         Instant(**change)
+
+
+def test_nothing_is_inside_where_no_ray_is_looked_at():
+    method = built(ball(3, 10))
+    middle = method.box.mean(0, keepdim=True)
+    assert float(method.inside(middle)) > 0
+    method.sampler.occupancy.occupied.fill_(False)
+    assert float(method.inside(middle)) == 0
+    assert float(method.density(middle)) > 0

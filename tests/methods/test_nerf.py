@@ -339,3 +339,13 @@ def test_published_weights_of_both_networks_are_loaded(tmp_path: Path):
     second.load_published(tmp_path / "weights.ckpt")
     for name, value in second.state_dict().items():
         assert torch.equal(value, first.state_dict()[name]), name
+
+
+def test_nothing_is_inside_an_unoccupied_cell():
+    method = built(OCCUPIED, ball())
+    assert isinstance(method, OccupiedNerf)
+    middle = torch.zeros(1, 3)
+    assert float(method.inside(middle)) > 0
+    method.occupancy.occupied.fill_(False)
+    assert float(method.inside(middle)) == 0
+    assert float(method.density(middle)) > 0

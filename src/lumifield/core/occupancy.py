@@ -57,6 +57,12 @@ class Occupancy(nn.Module):
         limit = torch.clamp(mean * self.step, max=self.threshold) / self.step
         self.occupied = (self.density > limit).view(self.allowed.shape) & self.allowed
 
+    def holds(self, unit: Float[Tensor, "p 3"]) -> Bool[Tensor, "p"]:
+        """Whether points of [0, 1]^3 lie in occupied cells; points outside do not."""
+        cell = (unit * self.side).floor().long()
+        x, y, z = cell.clamp(0, self.side - 1).unbind(-1)
+        return self.occupied[z, y, x] & ((unit >= 0) & (unit <= 1)).all(-1)
+
     def _all(self) -> Int[Tensor, "c"]:
         return self.allowed.view(-1).nonzero()[:, 0]
 

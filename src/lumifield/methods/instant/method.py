@@ -148,8 +148,8 @@ class InstantMethod(Method):
         return {"rgb": colour_error(rendered.rgb, batch), **rendered.penalties}
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
-        """Density at scene points."""
-        return self.density(points)
+        """Density at scene points; none where no ray is looked at."""
+        return self.density(points) * self.sampler.looked_at(self.space.unit(points))
 
     def param_groups(self) -> list[dict[str, Any]]:
         """One group for the grids, one for the networks."""

@@ -66,6 +66,10 @@ class Marcher(nn.Module):
         """Whether matter may be at points of the unit cube: marching has asked already."""
         return 1.0
 
+    def looked_at(self, unit: Float[Tensor, "p 3"]) -> Bool[Tensor, "p"]:
+        """Whether marching looks at points of the unit cube: elsewhere no photograph has shaped the density."""
+        return self.occupancy.holds(unit)
+
     def prepare(self, step: int, space: Space, density: Density, draws: Draws) -> None:
         """Refreshes the occupancy grid at times: everywhere at first, then some of its cells."""
         if step % self.every == 0:
@@ -111,6 +115,10 @@ class Proposer(nn.Module):
         """Whether matter may be at points of the unit cube."""
         x, y, z = (unit * LOCATED_SIDE).long().clamp(0, LOCATED_SIDE - 1).unbind(-1)
         return self.located[z, y, x]
+
+    def looked_at(self, unit: Float[Tensor, "p 3"]) -> bool:
+        """Whether proposals may lead to points of the unit cube: to all of them."""
+        return True
 
     def prepare(self, step: int, space: Space, density: Density, draws: Draws) -> None:
         """Nothing: the grid learns with the field."""

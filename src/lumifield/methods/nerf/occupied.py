@@ -53,7 +53,7 @@ class OccupiedNerf(Method):
         """March, drop what is hidden, look up, composite."""
         packed = march(rays, self.occupancy, self.space, self.step, 0.0, context.draws)
         if torch.is_grad_enabled():  # the look costs less than the gradients that it saves, more than a mere look-up
-            packed = visible(packed, rays, self.inside, least=LEAST_WEIGHT)
+            packed = visible(packed, rays, self.density, least=LEAST_WEIGHT)
         view = self.network.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
         with autocast(rays.origins.device, self.settings.bf16):
             density, rgb = self.network(packed.points(rays), view.index_select(0, packed.ray))
@@ -72,9 +72,13 @@ class OccupiedNerf(Method):
         """Squared error of the colours."""
         return {"rgb": colour_error(rendered.rgb, batch)}
 
-    @torch.no_grad()
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
-        """Density, without a gradient [1 / unit of the rays' space]."""
+        """Density in occupied cells, none elsewhere: no photograph has shaped it [1 / unit of the rays' space]."""
+        return self.density(points) * self.occupancy.holds(self.space.unit(points))
+
+    @torch.no_grad()
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density of the network anywhere, without a gradient."""
         with autocast(points.device, self.settings.bf16):
             return self.network.density_alone(points)
 
@@ -86,4 +90,4 @@ class OccupiedNerf(Method):
         """Refreshes the occupancy grid: everywhere at first, then a part of its cells a time."""
         if step % REFRESH_EVERY == 0:
             cells = self.settings.occupancy_side**3 // REFRESH_SHARE
-            self.occupancy.refresh(self.inside, self.space, draws, everywhere=step < WARM_UP, cells=cells)
+            self.occupancy.refresh(self.density, self.space, draws, everywhere=step < WARM_UP, cells=cells)
