@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from lumifield.checkpoint import Run
 from lumifield.core.cameras import Cameras, pinholes
@@ -22,7 +23,10 @@ CPU = torch.device("cpu")
 
 
 class Ball(Method):
-    """An opaque unit ball round the origin, coloured by its normals; `calls` counts the forward passes."""
+    """An opaque unit ball round the origin, coloured by its normals; `calls` counts the forward passes.
+
+    Its density falls by a factor of e every twentieth beyond its surface.
+    """
 
     calls = 0
 
@@ -36,6 +40,9 @@ class Ball(Method):
         rgb = torch.where(hit[:, None], normal * 0.5 + 0.5, context.background.expand(len(rays), 3))
         return Rendered(rgb, t, hit.float(), samples=len(rays))
 
+    def inside(self, points: Tensor) -> Tensor:
+        return 100 * torch.exp(20 * (1 - points.norm(dim=-1)))
+
 
 class Wall(Method):
     """An opaque wall at the z of normalised device coordinates `z`."""
@@ -47,6 +54,9 @@ class Wall(Method):
     def forward(self, rays: Rays, context: Context) -> Rendered:
         t = (self.z - rays.origins[:, 2]) / rays.directions[:, 2]
         return Rendered(torch.full_like(rays.origins, 0.5), t, torch.ones_like(t))
+
+    def inside(self, points: Tensor) -> Tensor:
+        return 100 * torch.exp(20 * (points[:, 2] - self.z))
 
 
 def around(n: int, size: tuple[int, int] = (32, 24), distance: float = 4.0) -> Cameras:

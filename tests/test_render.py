@@ -181,6 +181,35 @@ def test_channels_stand_side_by_side(run, tmp_path):
     assert (frame[:, :32][opacity == 0] == 255).all()
 
 
+def test_normals_of_a_ball_are_shown_as_colours(run, tmp_path):
+    """The ball is coloured by its normals already, over white; normals are shown over black."""
+    render.render_path(run, around(2, (64, 48)), tmp_path / "film", channels=("rgb", "normal"))
+    frame = np.asarray(Image.open(tmp_path / "film" / "0001.png")).astype(int)
+    colour, normal = frame[:, :64], frame[:, 64:]
+    met = (normal > 0).any(-1)
+    assert (colour[~met] == 255).all()
+    assert np.abs(colour - normal)[met].max() < 20
+    assert met.sum() > 500
+
+
+def test_normals_can_be_read_from_the_depth(run, tmp_path):
+    for source in ("density", "depth"):
+        render.render_path(run, around(1, (64, 48)), tmp_path / source, channels=("normal",), normals=source)
+        render.view(run, "test", 0, tmp_path / f"{source}_view", normals=source)
+    for names in (("density/0000.png", "depth/0000.png"), ("density_view/000_normal.png", "depth_view/000_normal.png")):
+        a, b = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in names)
+        assert (a != b).any()
+        assert np.median(np.abs(a - b)[(a > 0).any(-1)]) < 12
+
+
+def test_normals_are_the_same_where_frames_go_over_the_disk(run, tmp_path):
+    """Depth needs all frames before the first can be shown."""
+    for name, channels in (("straight", ("normal",)), ("spooled", ("depth", "normal"))):
+        render.render_path(run, around(2), tmp_path / name, channels=channels)
+    straight, spooled = (np.asarray(Image.open(tmp_path / name / "0001.png")) for name in ("straight", "spooled"))
+    assert np.array_equal(straight, spooled[:, 32:])
+
+
 def test_depth_has_one_range_of_colours_for_the_whole_film(run, tmp_path):
     render.render_path(run, approaching(3.0, 5.5), tmp_path / "film", channels=("depth",))
     near, far = (np.asarray(Image.open(tmp_path / "film" / f"000{i}.png"))[12, 16].astype(int) for i in (0, 1))
@@ -252,9 +281,9 @@ def test_unusable_outputs_are_found_before_anything_is_rendered(run, tmp_path, n
 
 def test_one_view_is_written_with_its_time(run, tmp_path):
     still = render.view(run, "test", 2, tmp_path / "views")
-    assert [file.name for file in still.files] == ["002_rgb.png", "002_depth.png", "002_opacity.png"]
+    assert [file.name for file in still.files] == [f"002_{name}.png" for name in ("rgb", "depth", "normal", "opacity")]
     assert np.asarray(Image.open(still.files[0])).shape == (25, 33, 3)
-    assert np.asarray(Image.open(still.files[2])).shape == (25, 33)
+    assert np.asarray(Image.open(still.files[3])).shape == (25, 33)
     assert still.seconds > 0
     assert still.psnr is None
 

@@ -17,7 +17,7 @@ CALLS = (
     "eval {run}",
     "eval {run} --split val --data {single}",
     "render {run} --path test --size 16 12 --depth-format npy --out {run}/film",
-    "render {run} --path orbit --frames 1 --channels rgb,depth --out {run}/film.gif",
+    "render {run} --path orbit --frames 1 --channels rgb,depth,normal --out {run}/film.gif",
     "render {run} --view 1 --out {run}/view",
 )
 PROGRAM = "import sys; from lumifield import cli\nfor call in sys.argv[1:]: cli.main(call.split())"

@@ -35,7 +35,7 @@ ExportChoice = Annotated[
     Annotated[CamerasExport, subcommand("cameras")] | Annotated[Weights, subcommand("weights")],
     OmitSubcommandPrefixes,
 ]
-Channel = Literal["rgb", "depth", "opacity"]
+Channel = Literal["rgb", "depth", "normal", "opacity"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ class RenderCommand:
     size: tuple[int, int] | None = None
     """Width and height of the frames or the view (those of the photographs)."""
     channels: str = "rgb"
-    """Of rgb, depth and opacity, separated by commas: panels side by side."""
+    """Of rgb, depth, normal and opacity, separated by commas: panels side by side."""
+    normals: Literal["density", "depth"] = "density"
+    """What normals are read from."""
     depth_format: Literal["npy", "pfm", "bytes"] | None = None
     """Write each frame's distance in world units beside the video, too."""
     fps: int = 30
@@ -133,7 +135,7 @@ class RenderCommand:
         run, first = _opened(self.folder, "best", self.chunk)
         if self.view is not None:
             if first:
-                print(_told(render.view(run, self.split, self.view, self.out, size=self.size)))
+                print(_told(render.view(run, self.split, self.view, self.out, size=self.size, normals=self.normals)))
             return
         if self.out is None:
             raise DataError("--out", "output", "missing", "a .mp4 or .gif file or a folder", "name one")
@@ -145,6 +147,7 @@ class RenderCommand:
                 self.out,
                 channels=_channels(self.channels),
                 fps=self.fps,
+                normals=self.normals,
                 depth_format=self.depth_format,
                 progress=note,
             )
@@ -317,8 +320,8 @@ def _told(still: Still) -> str:
 def _channels(listed: str) -> tuple[Channel, ...]:
     names = listed.split(",")
     for name in names:
-        if name not in ("rgb", "depth", "opacity"):
-            raise DataError("--channels", "channel", repr(name), "rgb, depth or opacity", "correct it")
+        if name not in ("rgb", "depth", "normal", "opacity"):
+            raise DataError("--channels", "channel", repr(name), "rgb, depth, normal or opacity", "correct it")
     return tuple(names)  # type: ignore[return-value]
 
 

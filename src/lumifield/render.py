@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import imageio_ffmpeg
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -19,29 +17,21 @@ from torch import Tensor
 from lumifield import data
 from lumifield.core import images, paths, processes
 from lumifield.core.cameras import Cameras
-from lumifield.core.files import check_output, replacing, writing
+from lumifield.core.files import check_output, writing
 from lumifield.core.scene import Scene
 from lumifield.errors import DataError
-from lumifield.methods.views import View, render_view, view_psnr
+from lumifield.films import CODECS, drop_beyond, write_frames
+from lumifield.methods.views import Normals, NormalSource, View, render_view, view_psnr
 
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
 
-Channel = Literal["rgb", "depth", "opacity"]
+Channel = Literal["rgb", "depth", "normal", "opacity"]
 DepthFormat = Literal["npy", "pfm", "bytes"]
 Progress = Callable[[int, int], None]
 
 DEPTH_WRITERS = {"npy": images.write_npy, "pfm": images.write_pfm, "bytes": images.write_bytes}
 VOTERS = 4096
-BT709 = (
-    "scale=out_color_matrix=bt709:out_range=tv,"
-    "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-)
-OWN_PALETTES = "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=sierra2_4a"
-CODECS = {
-    ".mp4": {"codec": "libx264", "quality": 8, "output_params": ["-vf", BT709, "-movflags", "+faststart"]},
-    ".gif": {"codec": "gif", "quality": None, "pix_fmt_out": "pal8", "output_params": ["-vf", OWN_PALETTES]},
-}
 
 
 @dataclass(frozen=True)
@@ -117,20 +107,23 @@ def render_path(
     *,
     channels: Sequence[Channel] = ("rgb",),
     fps: int = 30,
+    normals: NormalSource = "density",
     depth_format: DepthFormat | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Renders a path to OUT.mp4, OUT.gif, or a folder of PNG files where `out` has no ending.
 
     Several channels stand side by side. Depth has one range of colours for the whole video, the 2nd to the 98th
-    percentile of all frames, and fades with the opacity. With `depth_format`, OUT_depth/0000.npy and so on hold the
-    distance from the camera along each ray [world units], 0 where the opacity is at most one half. Frames go to the
-    disk one by one; several processes share them, and the first puts them together. Raises `DataError` for an unknown
-    ending or a place that cannot be written to.
+    percentile of all frames, and fades with the opacity. Normals n, read from `normals`, are in world axes; 0.5 + 0.5 n
+    is shown, and fades, too. With `depth_format`, OUT_depth/0000.npy and so on hold the distance from the camera along
+    each ray [world units], 0 where the opacity is at most one half. Frames go to the disk one by one; several processes
+    share them, and the first puts them together. Raises `DataError` for an unknown ending or a place that cannot be
+    written to.
     """
     check_output(out, ("", *CODECS), ".mp4, .gif, or none for a folder of PNG files")
     rank, world = processes.join()
-    shown = shared_views(run, path_scene(run, cameras), progress)
+    found = Normals.learned_from(run.scenes["train"], normals) if "normal" in channels else None
+    shown = shared_views(run, path_scene(run, cameras), found, progress)
     raw = out.with_name(f"{out.stem}_depth")
     if depth_format is not None:
         shown = with_raw_depth(shown, raw, depth_format)
@@ -149,8 +142,16 @@ def render_path(
         drop_beyond(raw, len(cameras), f".{depth_format}")
 
 
-def view(run: Run, split: str, index: int, out: Path | None = None, *, size: tuple[int, int] | None = None) -> Still:
-    """Renders one view of a split to colour, depth and opacity pictures in `out` (RUN/views/SPLIT).
+def view(
+    run: Run,
+    split: str,
+    index: int,
+    out: Path | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    normals: NormalSource = "density",
+) -> Still:
+    """Renders one view of a split to colour, depth, normal and opacity pictures in `out` (RUN/views/SPLIT).
 
     `size` is its width and height, with the same vertical angle of view (those of the photograph).
     """
@@ -158,22 +159,30 @@ def view(run: Run, split: str, index: int, out: Path | None = None, *, size: tup
     if not 0 <= index < len(scene):
         raise DataError(run.folder, "view", str(index), f"0 to {len(scene) - 1}", f"choose a view of {split!r}")
     scene = scene if size is None else replace(scene, cameras=framed(scene.cameras, size))
-    seen = render_view(run.method, scene, index, device=run.device, chunk=run.chunk)
+    found = Normals.learned_from(run.scenes["train"], normals)
+    seen = render_view(run.method, scene, index, device=run.device, chunk=run.chunk, normals=found)
     out = run.folder / "views" / split if out is None else out
     span = images.quantile_range(seen.depth[seen.solid])
-    files = tuple(out / f"{index:03d}_{channel}.png" for channel in ("rgb", "depth", "opacity"))
-    images.write_png(files[0], images.to_uint8(seen.rgb))
-    images.write_png(files[1], seen.depth_picture(*span))
-    images.write_png(files[2], images.to_uint8(seen.opacity))
-    return Still(files, seen.seconds, _psnr(run, seen, split, index))
+    pictures = {
+        "rgb": images.to_uint8(seen.rgb),
+        "depth": seen.depth_picture(*span),
+        "normal": seen.normal_picture(),
+        "opacity": images.to_uint8(seen.opacity),
+    }
+    files = {channel: out / f"{index:03d}_{channel}.png" for channel in pictures}
+    for channel, pixels in pictures.items():
+        images.write_png(files[channel], pixels)
+    return Still(tuple(files.values()), seen.seconds, _psnr(run, seen, split, index))
 
 
-def shared_views(run: Run, scene: Scene, progress: Progress | None) -> Iterator[tuple[int, View]]:
+def shared_views(
+    run: Run, scene: Scene, normals: Normals | None, progress: Progress | None
+) -> Iterator[tuple[int, View]]:
     """This process's share of the views, each with its place in the film."""
     rank, world = processes.join()
     own = range(rank, len(scene), world)
     for done, index in enumerate(own, 1):
-        yield index, render_view(run.method, scene, index, device=run.device, chunk=run.chunk)
+        yield index, render_view(run.method, scene, index, device=run.device, chunk=run.chunk, normals=normals)
         if progress is not None:
             progress(done, len(own))
 
@@ -199,12 +208,14 @@ def common_folder(parent: Path) -> Iterator[Path]:
 
 
 def spool(shown: Iterable[tuple[int, View]], folder: Path) -> None:
-    """Writes views to the disk, in 8 bit but for the depth."""
+    """Writes views to the disk, in 8 bit but for depth and normals."""
     for index, seen in shown:
         file = folder / f"{index}.npz"
+        kept = {"rgb": images.to_uint8(seen.rgb), "opacity": images.to_uint8(seen.opacity), "depth": seen.depth}
+        if seen.normal is not None:
+            kept["normal"] = seen.normal
         with writing(file):
-            rgb, opacity = images.to_uint8(seen.rgb).numpy(), images.to_uint8(seen.opacity).numpy()
-            np.savez(file, rgb=rgb, depth=seen.depth.numpy(), opacity=opacity)
+            np.savez(file, allow_pickle=False, **{name: values.numpy() for name, values in kept.items()})
 
 
 def depth_range(files: Iterable[Path]) -> tuple[float, float]:
@@ -220,8 +231,9 @@ def depth_range(files: Iterable[Path]) -> tuple[float, float]:
 def load(file: Path) -> View:
     """A view that `spool` wrote."""
     with np.load(file) as arrays:
-        rgb, depth, opacity = (torch.from_numpy(arrays[name]) for name in ("rgb", "depth", "opacity"))
-    return View(rgb.float() / 255, depth, opacity.float() / 255, 0.0)
+        kept = {name: torch.from_numpy(values) for name, values in arrays.items()}
+    rgb, opacity = kept["rgb"].float() / 255, kept["opacity"].float() / 255
+    return View(rgb, kept["depth"], opacity, 0.0, kept.get("normal"))
 
 
 def panels(
@@ -235,6 +247,8 @@ def panels(
                 pixels = images.to_uint8(seen.rgb)
             case "depth":
                 pixels = seen.depth_picture(*span)
+            case "normal":
+                pixels = seen.normal_picture()
             case "opacity":
                 pixels = images.to_uint8(seen.opacity)[..., None].expand(-1, -1, 3)
         height, width = pixels.shape[:2]
@@ -243,59 +257,6 @@ def panels(
         panel[top : top + height, left : left + width] = pixels
         shown.append(panel)
     return torch.cat(shown, 1)
-
-
-def write_frames(out: Path, frames: Iterable[UInt8[Tensor, "h w 3"]], fps: int) -> None:
-    """Frames of one size to a video, or to a folder of PNG files where `out` has no ending."""
-    if out.suffix:
-        encode(out, iter(frames), fps)
-        return
-    count = 0
-    for count, frame in enumerate(frames, 1):
-        images.write_png(out / f"{count - 1:04d}.png", frame)
-    drop_beyond(out, count, ".png")
-
-
-def encode(out: Path, frames: Iterator[UInt8[Tensor, "h w 3"]], fps: int) -> None:
-    """Frames to H.264 in an MP4 file (BT.709, sides made even by repeating the last line), or to a GIF."""
-    with replacing(out) as temporary:
-        frames = map(even, frames) if out.suffix == ".mp4" else frames
-        first = next(frames)
-        size = first.shape[1], first.shape[0]
-        video = imageio_ffmpeg.write_frames(
-            temporary, size, fps=fps, macro_block_size=1, ffmpeg_log_level="quiet", **CODECS[out.suffix]
-        )
-        sent = 0
-        with closing(video):
-            video.send(None)
-            for frame in chain([first], frames):
-                video.send(np.ascontiguousarray(frame.numpy()))
-                sent += 1
-        # The encoder ends without a word when the disk fills up under its last frames.
-        if stored(temporary) != sent:
-            raise OSError("the encoder could not finish")
-
-
-def stored(video: Path) -> int:
-    """How many frames a video file holds; 0 where it is missing or damaged."""
-    try:
-        return (imageio_ffmpeg.count_frames_and_secs(video)[0] if video.exists() else None) or 0
-    except RuntimeError:
-        return 0
-
-
-def even(frame: UInt8[Tensor, "h w 3"]) -> UInt8[Tensor, "h2 w2 3"]:
-    """The frame with its last row and column repeated where its sides are odd, as H.264 asks."""
-    if frame.shape[0] % 2:
-        frame = torch.cat([frame, frame[-1:]])
-    return torch.cat([frame, frame[:, -1:]], 1) if frame.shape[1] % 2 else frame
-
-
-def drop_beyond(folder: Path, count: int, ending: str) -> None:
-    """Removes the numbered files that a longer film of before left in the folder."""
-    for file in folder.glob(f"[0-9][0-9][0-9][0-9]{ending}"):
-        if int(file.stem) >= count:
-            file.unlink()
 
 
 def _psnr(run: Run, seen: View, split: str, index: int) -> float | None:

@@ -232,3 +232,14 @@ def test_a_missing_path_file(tmp_path):
 
 def test_focus_of_the_made_scene():
     torch.testing.assert_close(focus_point(inward().cameras.c2w), CENTRE, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("path", "share"), [(paths.orbit, 0.5), (paths.spheric, 1.0)])
+def test_round_a_forward_facing_scene_there_is_only_its_front(path, share):
+    capture = forward()
+    offsets = path(capture, 16).positions - capture.cameras.positions.mean(0)
+    radius = capture.cameras.positions.sub(capture.cameras.positions.mean(0))[:, :2].norm(dim=-1).quantile(share)
+    torch.testing.assert_close(offsets.norm(dim=-1), radius.expand(16), atol=0.02, rtol=0)
+    seen, depth = path(capture, 16).project(torch.tensor([[0.0, 0.0, 4.8]]))
+    torch.testing.assert_close(seen[:, 0], torch.tensor([[32.0, 24.0]]).expand(16, 2), atol=0.05, rtol=0)
+    assert bool((depth > 4).all())

@@ -9,7 +9,7 @@ from lumifield.core.cameras import pinholes
 from lumifield.core.images import PSNR_LIMIT, to_uint8
 from lumifield.core.rays import Ndc, picture_rays
 from lumifield.core.scene import Frame, Pictures
-from lumifield.methods.views import View, render_view, usual_chunk, view_psnr
+from lumifield.methods.views import Normals, View, render_view, usual_chunk, view_psnr
 
 
 def pictured(scene, pixels, mask=None):
@@ -102,3 +102,74 @@ def test_psnr_of_a_view_counts_the_mask_alone():
     assert view_psnr(view, pictured(scene, pixels, mask), 0) is None
     mask[12 * 32 :] = True
     assert view_psnr(view, pictured(scene, pixels, mask), 0) == PSNR_LIMIT
+
+
+def moved() -> Frame:
+    c, s = math.cos(0.3), math.sin(0.3)
+    return Frame(torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]]), torch.tensor([5.0, -2.0, 1.0]), 2.5)
+
+
+def degrees(a, b):
+    return torch.rad2deg(torch.linalg.cross(a, b).norm(dim=-1).atan2((a * b).sum(-1)))
+
+
+@pytest.mark.parametrize(("source", "worst"), [("density", 4.0), ("depth", 4.0)])
+def test_normals_of_a_ball_are_in_world_axes(source, worst):
+    scene = scene_of(around(3, (64, 48)), frame=moved())
+    view = render_view(Ball(), scene, 1, device=CPU, normals=Normals.learned_from(scene, source))
+    truth = (view.rgb * 2 - 1) @ moved().rotation.T
+    # Depth says nothing of the surface within reach of the silhouette.
+    met = view.solid & ((view.rgb * 2 - 1) @ -scene.cameras.forward[1] > 0.75)
+    assert int(met.sum()) > 200
+    assert float(degrees(view.normal, truth)[met].max()) < worst
+    assert bool((view.normal[met].norm(dim=-1) - 1).abs().max() < 1e-5)
+
+
+@pytest.mark.parametrize("source", ["density", "depth"])
+def test_normals_of_a_wall_in_normalised_device_coordinates_are_those_of_space(source):
+    ndc = Ndc((40.0, 40.0), (32, 24), 1.0)
+    pose = torch.eye(4)[None, :3].clone()
+    pose[0, :, 3] = torch.tensor([0.2, -0.1, -0.5])
+    scene = replace(scene_of(pinholes(pose, 40.0, (32, 24)), frame=moved(), ndc=ndc), near=torch.zeros(1))
+    view = render_view(Wall(1 - 2 / 7), scene, 0, device=CPU, normals=Normals.learned_from(scene, source))
+    expected = moved().rotation @ torch.tensor([0.0, 0.0, -1.0])
+    assert float(degrees(view.normal, expected.expand_as(view.normal)).max()) < 1
+
+
+def test_normals_of_a_density_are_sought_only_where_something_is_seen():
+    scene = scene_of(around(1, (64, 48)))
+    view = render_view(Ball(), scene, 0, device=CPU, normals=Normals.learned_from(scene))
+    assert bool((view.normal[~view.solid] == 0).all())
+    assert bool((view.normal_picture()[~view.solid] == 0).all())
+    front = view.normal_picture()[24, 32]
+    assert front.tolist() == pytest.approx([255, 128, 128], abs=4)
+
+
+def test_normals_do_not_depend_on_the_chunk():
+    scene = scene_of(around(1, (9, 7)))
+    normals = Normals.learned_from(scene)
+    whole, pieces = (render_view(Ball(), scene, 0, device=CPU, chunk=c, normals=normals) for c in (None, 10))
+    assert torch.equal(whole.normal, pieces.normal)
+
+
+@pytest.mark.parametrize("source", ["density", "depth"])
+def test_normals_are_not_finer_than_the_training_pictures(source):
+    """A picture four times as large asks about the same neighbourhoods."""
+    trained, large = scene_of(around(1, (32, 24))), scene_of(around(1, (128, 96)))
+    steps = []
+
+    class Noted(Ball):
+        def normals(self, points, step, ndc):
+            steps.append(float(step.median()))
+            return super().normals(points, step, ndc)
+
+    normals = Normals.learned_from(trained, source)
+    views = [render_view(Noted(), scene, 0, device=CPU, normals=normals) for scene in (trained, large)]
+    if source == "density":
+        assert steps[0] == pytest.approx(steps[-1], rel=0.05)
+    small, fine = views[0].normal, views[1].normal.reshape(24, 4, 32, 4, 3).mean((1, 3))
+    assert float(degrees(small, fine)[views[0].solid].median()) < 2
+
+
+def test_a_view_without_normals_has_none():
+    assert render_view(Ball(), scene_of(around(1)), 0, device=CPU).normal is None

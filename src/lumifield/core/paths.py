@@ -58,7 +58,12 @@ def spiral(scene: Scene, frames: int) -> Cameras:
 
 
 def orbit(scene: Scene, frames: int) -> Cameras:
-    """A closed circle round the focus point, at the cameras' mean distance and elevation."""
+    """A closed circle round the focus point, at the cameras' mean distance and elevation.
+
+    In a forward-facing scene it runs before it, in the plane of the cameras, half of which are within it.
+    """
+    if scene.ndc is not None:
+        return _circle_before(scene, frames, 0.5)
     up = level_up(scene.cameras.c2w)
     offsets = scene.cameras.positions - _focus(scene)
     height = offsets @ up
@@ -67,7 +72,12 @@ def orbit(scene: Scene, frames: int) -> Cameras:
 
 
 def spheric(scene: Scene, frames: int) -> Cameras:
-    """A closed circle round the focus point, at the cameras' mean distance and 36 degrees above it."""
+    """A closed circle round the focus point, at the cameras' mean distance and 36 degrees above it.
+
+    In a forward-facing scene it runs before it, in the plane of the cameras, as far out as the outermost.
+    """
+    if scene.ndc is not None:
+        return _circle_before(scene, frames, 1.0)
     return _circle(scene, frames, SPHERIC_ELEVATION)
 
 
@@ -183,6 +193,16 @@ def _circle(scene: Scene, frames: int, elevation: float) -> Cameras:
     level = angle.cos() * x + angle.sin() * y
     away = math.cos(elevation) * level + math.sin(elevation) * up
     return _like_first(scene, looking(focus + distance * away, -away, up))
+
+
+def _circle_before(scene: Scene, frames: int, share: float) -> Cameras:
+    """A closed circle round the average camera, in its plane, with this share of the cameras within."""
+    c2w, focus = scene.cameras.c2w, _focus(scene)
+    base = average_pose(c2w)
+    radius = torch.quantile(((c2w[:, :, 3] - base[:, 3]) @ base[:, :2]).norm(dim=-1), share)
+    angle = _turn(frames)
+    positions = base[:, 3] + radius * torch.stack([angle.cos(), angle.sin()], -1) @ base[:, :2].T
+    return _like_first(scene, looking(positions, focus - positions, -base[:, 1]))
 
 
 def _turn(frames: int) -> Float[Tensor, "frames"]:

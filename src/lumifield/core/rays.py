@@ -74,6 +74,13 @@ def to_ndc(rays: Rays, ndc: Ndc) -> Rays:
     return Rays(origins, directions, rays.viewdirs, radius, zero, zero + 1, rays.image)
 
 
+def ndc_points(points: Float[Tensor, "*p 3"], ndc: Ndc) -> Float[Tensor, "*p 3"]:
+    """Scene points in normalised device coordinates (NeRF, appendix C, equation 8): where `to_ndc` leads their rays."""
+    x, y, z = points.unbind(-1)
+    ax, ay = 2 * ndc.focal[0] / ndc.size[0], 2 * ndc.focal[1] / ndc.size[1]
+    return torch.stack([ax * x / z, -ay * y / z, 1 - 2 * ndc.plane / z], -1)
+
+
 def metric_depth(t: Float[Tensor, "*r"], rays: Rays, ndc: Ndc | None) -> Float[Tensor, "*r"]:
     """Distance from the camera [scene units] of the point at `t`; undoes the NDC warp where there is one.
 

@@ -140,7 +140,7 @@ class Scene:
 
     def without_pictures(self) -> Scene:
         """The cameras and the space alone."""
-        return replace(self, pictures=None)
+        return replace(self, pictures=None, loss_weight=None)
 
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of a photograph [pixels]."""

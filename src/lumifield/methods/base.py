@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lumifield.core.normals import outward
 from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays
+from lumifield.core.rays import Ndc, Rays, ndc_points
 from lumifield.core.scene import Batch
 from lumifield.errors import DataError
 
@@ -73,6 +74,10 @@ class Method(nn.Module):
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density at scene points [1 / scene unit]: positive inside matter."""
         raise TypeError(f"{type(self).__name__} defines no inside")
+
+    def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, "p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
+        """Outward unit normals at points of the scene before any warp (`ndc`), over `step` [scene units] about them."""
+        return outward(lambda about: self.inside(about if ndc is None else ndc_points(about, ndc)), points, step)
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Parameters for the optimiser; a group may scale the learning rate by `lr_factor`."""

@@ -3,31 +3,56 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from lumifield.core.images import colourise, mean_squared_error, psnr, to_uint8
-from lumifield.core.rays import metric_depth, picture_rays
+from lumifield.core.normals import of_neighbours
+from lumifield.core.rays import Ndc, metric_depth, picture_rays
 from lumifield.core.scene import Scene, backdrop
 from lumifield.methods.base import Context, Method, chunked
 
+NormalSource = Literal["density", "depth"]
+
 SOLID = 0.5
+LEAST_SEEN = 0.5 / 255
+LIFT, STEP_OF_DENSITY, STEP_OF_DEPTH = 1.0, 2.5, 2.0
+"""How far before the depth density is looked at, how far about there, and how far apart depths are compared [pixels].
+
+They are those that come nearest to the truth of the still life.
+"""
+
+
+@dataclass(frozen=True)
+class Normals:
+    """What normals are read from, and the angle of a pixel of the training [radians], below which nothing is known."""
+
+    source: NormalSource
+    pixel: float
+
+    @staticmethod
+    def learned_from(scene: Scene, source: NormalSource = "density") -> Normals:
+        """Normals of a method that was trained on a scene."""
+        return Normals(source, 1 / float(scene.cameras.focal.mean(-1).median()))
 
 
 @dataclass(frozen=True)
 class View:
     """A rendered view, on the CPU, and the seconds that it took.
 
-    `depth` is the distance from the camera along the ray [world units]; it means little where `opacity` is low.
+    `depth` is the distance from the camera along the ray [world units], `normal` the unit normal of what it meets
+    (world axes; None where not asked for). Both mean little where `opacity` is low.
     """
 
     rgb: Float[Tensor, "h w 3"]
     depth: Float[Tensor, "h w"]
     opacity: Float[Tensor, "h w"]
     seconds: float
+    normal: Float[Tensor, "h w 3"] | None = None
 
     @property
     def solid(self) -> Bool[Tensor, "h w"]:
@@ -43,27 +68,76 @@ class View:
         """Depth in colours between `low` and `high` [world units], fading to black with the opacity."""
         return to_uint8(colourise(self.depth, low, high) * self.opacity[..., None])
 
+    def normal_picture(self) -> UInt8[Tensor, "h w 3"]:
+        """Normals n as the colours 0.5 + 0.5 n, fading to black with the opacity."""
+        assert self.normal is not None
+        return to_uint8((0.5 + 0.5 * self.normal) * self.opacity[..., None])
+
 
 def usual_chunk(device: torch.device) -> int:
     """Rays at once that keep the processor busy and the memory of a wide network small."""
     return 4096 if device.type == "cpu" else 32768
 
 
-def render_view(method: Method, scene: Scene, index: int, *, device: torch.device, chunk: int | None = None) -> View:
+def render_view(
+    method: Method,
+    scene: Scene,
+    index: int,
+    *,
+    device: torch.device,
+    chunk: int | None = None,
+    normals: Normals | None = None,
+) -> View:
     """One view of `scene` (pictures are not needed), without jitter or noise, over the scene's backdrop."""
     start = time.perf_counter()
     width, height = scene.size(index)
     context = Context(backdrop(scene.background).to(device))
-    seen = chunked(method, scene.rays(index).to(device), context, chunk or usual_chunk(device))
-    unwarped = picture_rays(scene.cameras, index, scene.near, scene.far)
+    chunk = chunk or usual_chunk(device)
+    seen = chunked(method, scene.rays(index).to(device), context, chunk)
+    rays = picture_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
     rgb, depth, opacity = seen.rgb.float().cpu(), seen.depth.float().cpu(), seen.opacity.float().cpu()
-    distance = metric_depth(depth, unwarped.to("cpu"), scene.ndc) * scene.frame.scale
-    return View(
+    distance = metric_depth(depth, rays, scene.ndc)
+    view = View(
         rgb=rgb.reshape(height, width, 3),
-        depth=distance.reshape(height, width),
+        depth=distance.reshape(height, width) * scene.frame.scale,
         opacity=opacity.reshape(height, width),
         seconds=time.perf_counter() - start,
     )
+    return view if normals is None else with_normals(view, method, scene.only([index]), normals, device, chunk)
+
+
+def with_normals(view: View, method: Method, scene: Scene, normals: Normals, device: torch.device, chunk: int) -> View:
+    """The view with the normals of the points at its depths; the scene has its camera alone."""
+    rays = picture_rays(scene.cameras, 0, scene.near, scene.far).to("cpu")
+    distance = view.depth.reshape(-1) / scene.frame.scale
+    if normals.source == "depth":
+        points = (rays.origins + distance[:, None] * rays.directions).view(view.rgb.shape)
+        pixels = max(normals.pixel / float(rays.radius.median()), 1.0)
+        found = of_neighbours(points, rays.origins[0], round(STEP_OF_DEPTH * pixels))
+    else:
+        pixel = distance * rays.radius.clamp_min(normals.pixel)
+        points = rays.origins + (distance - LIFT * pixel)[:, None] * rays.directions
+        seen = view.opacity.reshape(-1) > LEAST_SEEN
+        found = density_normals(method, points, STEP_OF_DENSITY * pixel, seen, scene.ndc, device=device, chunk=chunk)
+    return replace(view, normal=(found.view(-1, 3) @ scene.frame.rotation.T.to("cpu")).view(view.rgb.shape))
+
+
+@torch.no_grad()
+def density_normals(
+    method: Method,
+    points: Float[Tensor, "p 3"],
+    step: Float[Tensor, "p"],
+    seen: Bool[Tensor, "p"],
+    ndc: Ndc | None,
+    *,
+    device: torch.device,
+    chunk: int,
+) -> Float[Tensor, "p 3"]:
+    """Normals of the density about the points that are seen, `chunk` at once; zero elsewhere."""
+    normal = torch.zeros_like(points)
+    for rows in seen.nonzero()[:, 0].split(chunk):
+        normal[rows] = method.normals(points[rows].to(device), step[rows].to(device), ndc).float().cpu()
+    return normal
 
 
 def view_psnr(view: View, scene: Scene, index: int) -> float | None:
