@@ -108,6 +108,7 @@ RENDERING = {
     "--size": ("", "--size 8 6"),
     "--out": ("", "--out {out}.gif"),
     "--channels": ("", "--channels rgb,depth"),
+    "--normals": ("--channels normal", "--normals depth"),
     "--depth-format": ("--depth-format npy", "--depth-format bytes"),
     "--fps": ("--out {out}.gif", "--fps 10"),
     "--view": ("", "--view 0"),
