@@ -83,7 +83,7 @@ def test_no_rays_and_no_cells():
         assert len(packed) == 0
         assert set(packed.offsets.tolist()) == {0}
     few = march(rays_of(3), grid(0.0), SPACE, 0.1, 0.0, None)
-    kept = visible(few, rays_of(3), lambda p: torch.ones(len(p)), least=1e-3)
+    kept = visible(few, rays_of(3), lambda part: torch.ones(len(part)), least=1e-3)
     assert (len(kept), kept.offsets.tolist()) == (0, [0, 0, 0, 0])
 
 
@@ -132,7 +132,9 @@ def test_visible_samples_equal_a_slow_walk(seed, least, dense):
     packed = march(rays, grid(0.8, seed), SPACE, 0.02, 0.0, None)
     values = dense * torch.rand(len(packed), generator=torch.Generator().manual_seed(seed))
     at = {tuple(point): float(value) for point, value in zip(packed.points(rays).tolist(), values, strict=True)}
-    kept = visible(packed, rays, lambda p: torch.tensor([at[tuple(q)] for q in p.tolist()]), least=least)
+    kept = visible(
+        packed, rays, lambda part: torch.tensor([at[tuple(q)] for q in part.points(rays).tolist()]), least=least
+    )
     thickness = values * packed.widths(rays)
     slow = slow_visible(packed, thickness, least)
     rows = torch.searchsorted(
@@ -146,9 +148,9 @@ def test_what_lies_behind_opaque_matter_is_not_looked_at():
     rays, looked = rays_of(5), []
     packed = march(rays, grid(1.0), SPACE, 0.005, 0.0, None)
 
-    def density(points):
-        looked.append(len(points))
-        return torch.full((len(points),), 1e4)
+    def density(part):
+        looked.append(len(part))
+        return torch.full((len(part),), 1e4)
 
     kept = visible(packed, rays, density, least=1e-3)
     assert looked == [5 * 16]
@@ -159,5 +161,20 @@ def test_what_lies_behind_opaque_matter_is_not_looked_at():
 def test_extreme_densities(value, left):
     rays = rays_of(5)
     packed = march(rays, grid(1.0), SPACE, 0.05, 0.0, None)
-    kept = visible(packed, rays, lambda p: torch.full((len(p),), value), least=1e-3)
+    kept = visible(packed, rays, lambda part: torch.full((len(part),), value), least=1e-3)
     assert len(kept) == 5 * left
+
+
+def test_footprints_grow_with_the_distance_but_in_cylinders():
+    rays = rays_of(4)
+    packed = march(rays, grid(1.0), SPACE, 0.05, 0.0, None)
+    for ray, t0, t1, cone, cylinder in zip(
+        packed.ray.tolist(),
+        packed.t0.tolist(),
+        packed.t1.tolist(),
+        packed.footprints(rays, cylinders=False).tolist(),
+        packed.footprints(rays, cylinders=True).tolist(),
+        strict=True,
+    ):
+        assert cylinder == float(rays.radius[ray])
+        assert cone == pytest.approx(cylinder * (t0 + t1) / 2)

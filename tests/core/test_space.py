@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lumifield.core.rays import Ndc
-from lumifield.core.space import Space, footprint, points_on
+from lumifield.core.space import Space, footprint, footprints, points_on
 from scenes import ball
 
 BOX = torch.tensor([[-1.0, -2.0, 0.0], [3.0, 2.0, 8.0]])
@@ -78,6 +78,15 @@ def test_shrinkage_is_the_cube_root_of_the_volume_of_a_small_cube(contracted, ge
         assert float(found[row]) == pytest.approx(float(volume ** (1 / 3)), rel=1e-4)
     assert bool(space.shrinkage(torch.tensor([[1e20, 0.0, 0.0]])).isfinite().all())
     assert space.shrinkage(torch.zeros(0, 3)).shape == (0,)
+
+
+def test_the_footprint_is_that_of_most_pixels():
+    large, small = ball(3, 32), ball(5, 4)
+    parts = ("c2w", "focal", "centre", "size", "distortion")
+    both = {name: torch.cat([getattr(small.cameras, name), getattr(large.cameras, name)]) for name in parts}
+    scene = replace(large, cameras=replace(large.cameras, **both))
+    assert footprint(scene) == pytest.approx(4 / 48)
+    torch.testing.assert_close(footprints(scene), torch.tensor([4 / 6] * 5 + [4 / 48] * 3))
 
 
 def test_the_footprint_is_the_width_of_a_pixel_at_the_middle():

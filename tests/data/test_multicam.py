@@ -12,7 +12,6 @@ from lumifield.core.randomness import Draws
 from lumifield.core.scene import draw
 from lumifield.data import Source
 from lumifield.errors import DataError
-from lumifield.methods.base import colour_error
 
 FOCAL = 12 / math.tan(0.4)
 
@@ -82,30 +81,17 @@ def test_weights_of_one_everywhere_are_none(tmp_path):
     made.edit(folder / "metadata.json", lambda content: content["train"].update(lossmult=[1.0] * 12))
     scene = data.read(Source(folder), "train")
     assert scene.loss_weight is None
-    assert draw(scene, 5, Draws(torch.Generator())).weight is None
 
 
-def test_pixels_are_drawn_evenly_and_weighed_by_their_photograph(tmp_path):
+def test_pixels_are_drawn_as_often_as_their_photograph_counts(tmp_path):
     scene = data.read(Source(made.multicam(tmp_path / "scene")), "train")
     batch = draw(scene, 20_000, Draws(torch.Generator().manual_seed(0)))
-    assert torch.equal(batch.weight, scene.loss_weight[batch.rays.image])
-    shares = torch.bincount(batch.rays.image % 4, minlength=4) / 20_000
+    # Together the photographs of each size weigh the same, and so do all photographs of a size.
+    assert torch.bincount(batch.rays.image % 4) / 20_000 == pytest.approx([0.25] * 4, rel=0.05)
+    assert torch.bincount(batch.rays.image) / 20_000 == pytest.approx([1 / len(scene)] * len(scene), rel=0.15)
+    evenly = draw(replace(scene, loss_weight=None), 20_000, Draws(torch.Generator().manual_seed(0)))
+    shares = torch.bincount(evenly.rays.image % 4, minlength=4) / 20_000
     assert shares.tolist() == pytest.approx([1 / 1.328125 / 4**k for k in range(4)], rel=0.1)
-    # Together the photographs of each size weigh the same.
-    total = [float(batch.weight[batch.rays.image % 4 == level].sum()) for level in range(4)]
-    assert total == pytest.approx([total[0]] * 4, rel=0.15)
-
-
-def test_the_error_of_a_batch_by_hand(tmp_path):
-    scene = data.read(Source(made.multicam(tmp_path / "scene")), "train")
-    batch = draw(scene, 50, Draws(torch.Generator().manual_seed(0)))
-    rgb = torch.full((50, 3), 0.25)
-    parts = [(float(w), float(((rgb[i] - batch.rgb[i]) ** 2).sum() / 3)) for i, w in enumerate(batch.weight.tolist())]
-    expected = sum(w * e for w, e in parts) / sum(w for w, _ in parts)
-    assert float(colour_error(rgb, batch)) == pytest.approx(expected, rel=1e-5)
-    plain = colour_error(rgb, replace(batch, weight=None))
-    assert float(plain) == pytest.approx(sum(e for _, e in parts) / 50, rel=1e-5)
-    assert float(colour_error(rgb, replace(batch, weight=torch.full((50,), 3.0)))) == pytest.approx(float(plain))
 
 
 def test_some_photographs_keep_their_weights(tmp_path):

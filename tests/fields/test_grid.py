@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 import torch
@@ -91,3 +92,30 @@ def test_points_outside_take_the_features_of_the_surface(far):
 def test_no_points():
     grid = FeatureGrid([3, 100], 2, 8)
     assert grid(torch.zeros(0, 3)).shape == (0, 4)
+
+
+def test_a_smeared_grid_fades_what_is_finer_than_the_gaussian():
+    grid = FeatureGrid([2, 8, 40], 2, 12, smeared=True)
+    plain = FeatureGrid([2, 8, 40], 2, 12)
+    plain.load_state_dict(grid.state_dict())
+    points, width = torch.rand(20, 3), torch.rand(20) * 0.1
+    found, sharp = grid(points, width).detach(), plain(points).detach()
+    assert found.shape == (20, grid.width) == (20, 9)
+    for row in range(20):
+        for level, cells in enumerate((2, 8, 40)):
+            share = math.erf(1 / (math.sqrt(8) * float(width[row]) * cells))
+            pair = slice(2 * level, 2 * level + 2)
+            torch.testing.assert_close(found[row, pair], share * sharp[row, pair])
+            assert float(found[row, 6 + level]) == pytest.approx(0.1 * (2 * share - 1), abs=1e-6)
+
+
+@pytest.mark.parametrize(("width", "share"), [(0.0, 1.0), (1e-38, 1.0), (1e30, 0.0)])
+def test_extreme_gaussians(width, share):
+    grid = FeatureGrid([4, 9], 1, 12, smeared=True)
+    points = torch.rand(5, 3)
+    found = grid(points, torch.full((5,), width))
+    torch.testing.assert_close(found[:, 2:], torch.full((5, 2), 0.1 * (2 * share - 1)))
+    assert bool(torch.isfinite(found).all())
+    found.sum().backward()
+    assert bool(torch.isfinite(grid.table.grad).all())
+    assert grid(points[:0], torch.zeros(0)).shape == (0, 4)

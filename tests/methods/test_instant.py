@@ -294,3 +294,57 @@ def test_nothing_is_inside_where_no_ray_is_looked_at():
     method.sampler.occupancy.occupied.fill_(False)
     assert float(method.inside(middle)) == 0
     assert float(method.density(middle)) > 0
+
+
+def at_two_sizes(n: int = 8) -> Scene:
+    """The ball at 24 and, by exact means, at 6 pixels of width; pictures of both sizes count the same."""
+    large = ball(n, 24)
+    assert large.pictures is not None
+    fine = large.pictures.pixels.view(n, 24, 24, 4).float()
+    rgb, alpha = fine[..., :3] * fine[..., 3:] / 255, fine[..., 3:]
+    rgb, alpha = (part.view(n, 6, 4, 6, 4, -1).mean((2, 4)) for part in (rgb, alpha))
+    coarse = torch.cat([rgb * 255 / alpha.clamp_min(1), alpha], -1).round().clamp(0, 255).to(torch.uint8)
+    cameras, small = large.cameras, large.cameras.resized(1 / 4)
+    both = {name: torch.cat([getattr(cameras, name), getattr(small, name)]) for name in CAMERA_PARTS}
+    pixels = torch.cat([large.pictures.pixels, coarse.view(-1, 4)])
+    offsets = torch.cat([torch.arange(n) * 576, n * 576 + torch.arange(n + 1) * 36])
+    return replace(
+        large,
+        cameras=replace(cameras, **both),
+        names=large.names * 2,
+        near=large.near.repeat(2),
+        far=large.far.repeat(2),
+        pictures=Pictures(pixels, offsets),
+        loss_weight=torch.tensor([1.0, 16.0]).repeat_interleave(n),
+    )
+
+
+CAMERA_PARTS = ("c2w", "focal", "centre", "size", "distortion")
+
+
+@torch.no_grad()
+def test_anti_aliasing_helps_the_small_pictures():
+    scene, errors = at_two_sizes(), {}
+    for on in (True, False):
+        method = trained(scene, 150, replace(INSTANT, anti_alias=on))
+        seen = [method(scene.rays(index), Context(WHITE)).rgb for index in range(8, 16)]
+        truth = [scene.truth(index).reshape(-1, 3) for index in range(8, 16)]
+        errors[on] = float((torch.cat(seen) - torch.cat(truth)).square().mean())
+    assert errors[True] < 0.7 * errors[False]
+
+
+@pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10)), forward()], ids=["bounded", "open", "ndc"])
+@torch.no_grad()
+def test_a_wider_pixel_sees_another_density_only_with_anti_aliasing(scene):
+    points = 0.5 * torch.rand(50, 3)
+    for on in (True, False):
+        method = built(scene, replace(INSTANT, anti_alias=on))
+        method.grid.table.uniform_(-1, 1)
+        sharp, wide = (method.density(points, torch.full((50,), width)) for width in (1e-4, 1.0))
+        assert torch.equal(sharp, wide) != on
+        own = method.density(points, torch.full((50,), method.pixel))
+        assert torch.equal(method.density(points), own)
+        rays = scene.rays(0)
+        wider = replace(rays, radius=30 * rays.radius)
+        same = torch.equal(method(rays, Context(WHITE)).rgb, method(wider, Context(WHITE)).rgb)
+        assert same != on

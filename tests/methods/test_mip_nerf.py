@@ -188,13 +188,7 @@ def test_each_setting_of_training_changes_what_is_learnt(change):
     assert difference(SMALL, replace(SMALL, **change)) > 1e-6
 
 
-def test_loss_multipliers_change_what_is_learnt_where_the_data_states_some():
-    for scene, same in ((scaled_scene(), False), (ball(3, 12), True)):
-        first, second = (trained(replace(SMALL, loss_multipliers=on), scene, 2)[1] for on in (True, False))
-        assert (first == second) == same
-
-
-def test_losses_are_the_weighed_squares_of_all_passes():
+def test_losses_are_the_squares_of_all_passes():
     scene = scaled_scene()
     method = built(replace(SMALL, levels=3, coarse_weight=0.25), scene)
     source = draws()
@@ -202,12 +196,8 @@ def test_losses_are_the_weighed_squares_of_all_passes():
     rendered = method(batch.rays, Context(batch.background, draws=source))
     assert len(rendered.coarse) == 2
     assert rendered.samples == 10 * 3 * 12
-    assert batch.weight is not None
-    errors = []
-    for rgb in (rendered.rgb.detach(), *(rgb.detach() for rgb in rendered.coarse)):
-        each = [float(((rgb[i] - batch.rgb[i]) ** 2).sum() / 3) for i in range(10)]
-        weights = batch.weight.tolist()
-        errors.append(sum(w * e for w, e in zip(weights, each, strict=True)) / sum(weights))
+    passes = (rendered.rgb.detach(), *(rgb.detach() for rgb in rendered.coarse))
+    errors = [sum(float(((rgb[i] - batch.rgb[i]) ** 2).sum()) for i in range(10)) / 30 for rgb in passes]
     losses = {name: float(loss.detach()) for name, loss in method.losses(rendered, batch).items()}
     assert losses == pytest.approx({"rgb": errors[0], "coarse": 0.25 * (errors[1] + errors[2])}, rel=1e-5)
 
@@ -279,10 +269,10 @@ def test_gradients_reach_every_parameter(settings: MipNerf):
         (SMALL, 3e-3),
         (replace(SMALL, integrated=False), 3e-3),
         (replace(SMALL, viewdirs=False, levels=1), 3e-3),
-        (replace(SMALL, levels=3, loss_multipliers=False), 3e-3),
+        (replace(SMALL, levels=3), 3e-3),
         (GRID, 1e-3),
     ],
-    ids=["full", "no IPE", "no viewdirs, one level", "no area loss, three levels", "grid"],
+    ids=["full", "no IPE", "no viewdirs, one level", "three levels", "grid"],
 )
 def test_training_learns_the_ball_at_both_sizes(settings: MipNerf, lr: float):
     scene = scaled_scene()
@@ -324,11 +314,12 @@ def test_levels_of_the_grid_fade_by_the_stated_formula():
     mean, width = torch.tensor([[0.2, -0.3, 0.1]]), 0.15
     joined = torch.cat([mean, torch.full((1, 3), width**2)], -1)
     plain = field.features(torch.cat([mean, torch.zeros(1, 3)], -1)).detach()
-    expected = []
+    expected, counted = [], []
     for level, cells in enumerate(field.grid.resolutions):
         share = math.erf(1 / math.sqrt(8 * (width / 3 * cells) ** 2))
         expected += [share * value for value in plain[0, 4 * level : 4 * level + 4].tolist()]
-    assert field.features(joined)[0].tolist() == pytest.approx(expected, rel=1e-4)
+        counted.append(0.1 * (2 * share - 1))
+    assert field.features(joined)[0].tolist() == pytest.approx(expected + counted, rel=1e-4)
 
 
 def test_a_bounded_grid_holds_nothing_beyond_its_box():

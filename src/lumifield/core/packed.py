@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lumifield import kernels
-from lumifield.core.occupancy import Density, Occupancy
+from lumifield.core.occupancy import Occupancy
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
 from lumifield.core.space import Space
@@ -44,6 +45,14 @@ class Packed:
         """Lengths of the intervals [units of the rays' space]."""
         return (self.t1 - self.t0) * rays.directions.norm(dim=-1)[self.ray]
 
+    def footprints(self, rays: Rays, *, cylinders: bool) -> Float[Tensor, "s"]:
+        """Width of the pixel in the middle of each interval [units of the rays' space].
+
+        A pixel sees a cone, which is as wide as `rays.radius` where t is 1; as a cylinder (NDC) it is so everywhere.
+        """
+        radius = rays.radius[self.ray]
+        return radius if cylinders else radius * self.middle
+
     def rows(self, rows: Int[Tensor, "k"]) -> Packed:
         """Only the intervals with these (rising) indices."""
         return Packed(self.t0[rows], self.t1[rows], self.ray[rows], torch.searchsorted(rows, self.offsets))
@@ -69,7 +78,7 @@ def march(rays: Rays, occupancy: Occupancy, space: Space, step: float, cone: flo
 
 
 @torch.no_grad()
-def visible(packed: Packed, rays: Rays, density: Density, *, least: float) -> Packed:
+def visible(packed: Packed, rays: Rays, density: Callable[[Packed], Float[Tensor, "s"]], *, least: float) -> Packed:
     """Only the intervals that contribute more than `least` to their pixel, by the density as it is now.
 
     Looks at the first intervals of every ray, then further along the rays that are not yet opaque.
@@ -83,7 +92,7 @@ def visible(packed: Packed, rays: Rays, density: Density, *, least: float) -> Pa
         if len(rows) == 0:
             continue
         part = packed.rows(rows)
-        thickness = density(part.points(rays)) * part.widths(rays)
+        thickness = density(part) * part.widths(rays)
         weights = kernels.packed_weights(thickness, part.offsets) * torch.exp(-before)[part.ray]
         kept[rows] = weights > least
         before += kernels.segment_sum(thickness[:, None], part.offsets)[:, 0]

@@ -63,10 +63,12 @@ class Pictures:
         """Indices of the pixels that count (None: all do)."""
         return None if self.mask is None else self.mask.nonzero()[:, 0].int()
 
-    @property
-    def count(self) -> int:
-        """The number of pixels that count."""
-        return len(self.pixels if self.counting is None else self.counting)
+    @cached_property
+    def spans(self) -> Int[Tensor, "n_plus_1"]:
+        """Where each photograph's pixels begin among those that count."""
+        if self.counting is None:
+            return self.offsets
+        return torch.searchsorted(self.counting, self.offsets.to(self.counting.dtype))
 
     def only(self, rows: list[int]) -> Pictures:
         """The photographs of these rows."""
@@ -83,15 +85,11 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rays with the colours that the photographs hold for them; `rgb` is composited over `background`.
-
-    `weight` says how much each ray counts in the loss (None: all the same).
-    """
+    """Rays with the colours that the photographs hold for them; `rgb` is composited over `background`."""
 
     rays: Rays
     rgb: Float[Tensor, "r 3"]
     background: Float[Tensor, "r 3"]
-    weight: Float[Tensor, "r"] | None = None
 
 
 @dataclass(frozen=True)
@@ -181,14 +179,17 @@ def over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3"]) -> Flo
 
 
 def draw(scene: Scene, rays: int, draws: Draws, *, one_picture: bool = False) -> Batch:
-    """`rays` pixels drawn uniformly over all counting pixels of all photographs, and their rays.
+    """`rays` pixels drawn over all counting pixels of all photographs, and their rays.
 
-    With `one_picture` all are of one photograph, which is drawn by its number of pixels.
+    A pixel is drawn as often as its photograph's `loss_weight` says: the expected objective is that of weighing each
+    pixel's error, but no few pixels shake a step. With `one_picture` all are of one photograph.
     """
     pictures = scene.pictures
     assert pictures is not None
-    first, end = _of_one(pictures, draws.whole()) if one_picture else (0, pictures.count)
-    index = first + draws.integers(rays, end - first)
+    if one_picture or scene.loss_weight is not None:
+        index = _drawn_by_picture(scene, pictures.spans, rays, draws, one_picture=one_picture)
+    else:
+        index = draws.integers(rays, int(pictures.spans[-1]))
     if pictures.counting is not None:
         index = pictures.counting[index].long()
     camera = torch.searchsorted(pictures.offsets, index, right=True) - 1
@@ -206,17 +207,18 @@ def draw(scene: Scene, rays: int, draws: Draws, *, one_picture: bool = False) ->
         rays=camera_rays(scene.cameras, camera, pixel, scene.near, scene.far, scene.ndc),
         rgb=over(pixels, background),
         background=background,
-        weight=None if scene.loss_weight is None else scene.loss_weight[camera],
     )
 
 
-def _of_one(pictures: Pictures, draws: Draws) -> tuple[int, int]:
-    """The range of one photograph among the pixels that count."""
-    pixel = draws.integers(1, pictures.count)
-    counting = pictures.counting
-    if counting is None:
-        camera = int(torch.searchsorted(pictures.offsets, pixel, right=True)) - 1
-        return int(pictures.offsets[camera]), int(pictures.offsets[camera + 1])
-    camera = int(torch.searchsorted(pictures.offsets, counting[pixel].long(), right=True)) - 1
-    first, end = torch.searchsorted(counting, pictures.offsets[camera : camera + 2].int()).tolist()
-    return first, end
+def _drawn_by_picture(
+    scene: Scene, spans: Int[Tensor, "n_plus_1"], rays: int, draws: Draws, *, one_picture: bool
+) -> Int[Tensor, "{rays}"]:
+    """Indices among the pixels that count: first a photograph, by its pixels and their weight, then one of them."""
+    pixels = spans[1:] - spans[:-1]
+    ends = (pixels if scene.loss_weight is None else pixels * scene.loss_weight.double()).cumsum(0)
+    # A share just below 1 would round up to the end: the last photograph that has pixels is meant.
+    place = draws.whole().uniform(1, 1) if one_picture else draws.uniform(rays, 1)
+    last = int(pixels.nonzero()[-1])
+    picture = torch.searchsorted(ends, place[:, 0] * ends[-1], right=True).clamp(max=last).expand(rays)
+    within = (draws.uniform(rays, 1)[:, 0] * pixels[picture]).long()
+    return spans[picture] + torch.minimum(within, pixels[picture] - 1)

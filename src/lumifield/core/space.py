@@ -56,11 +56,19 @@ def _uncontract(points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
 
 
 def footprint(scene: Scene) -> float:
-    """Width of a pixel in scene units where the scene is looked at: the median over cameras at the box's middle."""
+    """Width of a pixel in scene units where the scene is looked at: the median over all pixels at the box's middle."""
+    width = footprints(scene)
+    order = width.argsort()
+    pixels = scene.cameras.size.prod(-1)[order].cumsum(0)
+    return float(width[order][torch.searchsorted(pixels, pixels[-1] // 2)])
+
+
+def footprints(scene: Scene) -> Float[Tensor, "n"]:
+    """Width of a pixel of each photograph at the box's middle [scene units]."""
     if scene.ndc is not None:
-        return 2 / scene.ndc.size[0]
+        return 2 / scene.cameras.size[:, 0]
     distance = (scene.cameras.positions - scene.box.mean(0)).norm(dim=-1)
-    return float((distance / scene.cameras.focal.mean(-1)).median())
+    return distance / scene.cameras.focal.mean(-1)
 
 
 def points_on(rays: Rays, ray: Tensor, t: Float[Tensor, "s"]) -> Float[Tensor, "s 3"]:

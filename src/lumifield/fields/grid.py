@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from lumifield import kernels
 
 INITIAL_RANGE = 1e-4
+THINNEST = 1e-15
+SHARE_SCALE = 0.1
 
 
 def geometric(coarsest: int, finest: int, levels: int) -> list[int]:
@@ -20,10 +22,15 @@ def geometric(coarsest: int, finest: int, levels: int) -> list[int]:
 
 
 class FeatureGrid(nn.Module):
-    """Trilinear features of several grids at points of the unit cube, one after the other."""
+    """Trilinear features of several grids at points of the unit cube, one after the other.
 
-    def __init__(self, resolutions: list[int], features: int, log2_entries: int) -> None:
+    Where it is `smeared` it is asked for Gaussians instead of points. A level of n cells a side counts by
+    erf(1 / sqrt(8 s^2 n^2)) for a standard deviation s (Zip-NeRF, equation 4); how much each counts are features, too.
+    """
+
+    def __init__(self, resolutions: list[int], features: int, log2_entries: int, *, smeared: bool = False) -> None:
         super().__init__()
+        self.smeared = smeared
         self.resolutions = resolutions
         self.offsets = [0]
         for resolution in resolutions:
@@ -33,8 +40,17 @@ class FeatureGrid(nn.Module):
     @property
     def width(self) -> int:
         """Number of features a point."""
-        return len(self.resolutions) * self.table.shape[1]
+        return len(self.resolutions) * (self.table.shape[1] + self.smeared)
 
-    def forward(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p features"]:
-        """Features at points in [0, 1]^3."""
-        return kernels.grid_encode(points, self.table, self.resolutions, self.offsets)
+    def forward(
+        self, points: Float[Tensor, "p 3"], width: Float[Tensor, "p"] | None = None
+    ) -> Float[Tensor, "p features"]:
+        """Features at points in [0, 1]^3, or of Gaussians of standard deviation `width` about them."""
+        found = kernels.grid_encode(points, self.table, self.resolutions, self.offsets)
+        if not self.smeared:
+            return found
+        assert width is not None
+        cells = torch.tensor(self.resolutions, device=width.device, dtype=width.dtype)
+        shares = torch.erf(1 / (8**0.5 * width.clamp_min(THINNEST)[:, None] * cells))
+        faded = (found.view(-1, len(cells), self.table.shape[1]) * shares[..., None]).view(found.shape)
+        return torch.cat([faded, SHARE_SCALE * (2 * shares - 1)], -1)

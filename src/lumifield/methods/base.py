@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lumifield.core.normals import outward
 from lumifield.core.randomness import Draws
@@ -46,13 +45,6 @@ class Rendered:
     coarse: tuple[Float[Tensor, "r 3"], ...] = ()
     samples: int = 0
     penalties: dict[str, Tensor] = field(default_factory=dict)
-
-
-def colour_error(rgb: Float[Tensor, "r 3"], batch: Batch) -> Float[Tensor, ""]:
-    """The mean squared error of colours, `sum w |rgb - truth|^2 / (3 sum w)` over rays of weight w."""
-    if batch.weight is None:
-        return F.mse_loss(rgb, batch.rgb)
-    return (batch.weight * (rgb - batch.rgb).square().mean(-1)).sum() / batch.weight.sum()
 
 
 class Method(nn.Module):

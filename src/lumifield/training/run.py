@@ -60,6 +60,8 @@ def train(job: Job, *, resume: bool = False, console: Console | None = None) -> 
     resume = resume and (job.out / checkpoint.STATE).is_file()
     device = choose_device(job.train.device)
     scene = data.read(job.source, "train").to(device)
+    if not job.train.loss_multipliers:
+        scene = replace(scene, loss_weight=None)
     clock = Clock()
     for attempt in range(MOST_STARTS):
         draws = Draws(torch.Generator(device), rank, world)

@@ -28,6 +28,8 @@ class Instant:
     """Cells a side of the coarsest level."""
     finest: int = 0
     """Cells a side of the finest level (0: as fine as half a pixel of the photographs)."""
+    anti_alias: bool = True
+    """Fade the levels that are finer than a pixel is where it meets the scene."""
     hidden: int = 64
     """Width of the hidden layers."""
     sampling: Literal["auto", "occupancy", "proposals"] = "auto"

@@ -21,13 +21,15 @@ from lumifield.core.rays import Rays
 from lumifield.core.scene import Batch, Scene
 from lumifield.core.space import Space, footprint
 from lumifield.fields.grid import FeatureGrid, geometric
-from lumifield.methods.base import Context, Method, Rendered, colour_error
+from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.instant import Instant
 from lumifield.methods.instant.sampling import Marcher, Proposer
 
 CHUNK = 16384
 EMPTY = 1e-3
 ROUND = 1024
+SQUARE = 12**0.5
+"""Width of a square over its standard deviation along an axis."""
 MOST_RAYS = 16384
 FIRST_RAYS = 1024
 NDC_STEPS = 256
@@ -49,7 +51,8 @@ class InstantMethod(Method):
         self.register_buffer("box", box.clone())
         self.contracted = scene.unbounded
         self.open = scene.background == "none"
-        pixel = footprint(scene)
+        self.pixel = pixel = footprint(scene)
+        self.ndc = scene.ndc is not None
         cone = settings.cone if scene.unbounded else 0.0
         # Unbounded scenes are scaled to cameras at distance 1: nearer than half of that, steps stay the same.
         usual = 1 / NDC_STEPS if scene.ndc else max(cone / 2, pixel) if scene.unbounded else pixel
@@ -61,7 +64,10 @@ class InstantMethod(Method):
             sampling = "proposals" if self.open else "occupancy"
         self.settings = replace(settings, finest=finest, sampling=sampling)
         self.grid = FeatureGrid(
-            geometric(settings.coarsest, finest, settings.levels), settings.features, settings.log2_entries
+            geometric(settings.coarsest, finest, settings.levels),
+            settings.features,
+            settings.log2_entries,
+            smeared=settings.anti_alias,
         )
         hidden = settings.hidden
         self.density_net = nn.Sequential(
@@ -110,8 +116,7 @@ class InstantMethod(Method):
     def look_up(self, packed: Packed, rays: Rays) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
         """Density and colour of each sample, in pieces that stay in the processor's cache."""
         harmonics = padded(spherical_harmonics(rays.viewdirs, 4)[packed.ray])
-        unit = self.space.unit(padded(packed.points(rays)))
-        features = self.grid(unit)
+        unit, features = self.features(packed.points(rays), packed.footprints(rays, cylinders=self.ndc))
         parts = []
         with autocast(features.device, self.settings.bf16):
             for feature, harmonic in zip(features.split(CHUNK), harmonics.split(CHUNK), strict=True):
@@ -122,13 +127,24 @@ class InstantMethod(Method):
         return self.to_density(raw, unit[: len(packed)]), torch.sigmoid(colour)
 
     @torch.no_grad()
-    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
-        """Density alone, without a gradient [1 / scene unit]."""
-        unit = self.space.unit(padded(points))
-        features = self.grid(unit)
+    def density(self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, "p"] | None = None) -> Float[Tensor, "p"]:
+        """Density alone, without a gradient [1 / scene unit], as pixels of that width see it (a photograph's)."""
+        if footprint is None:
+            footprint = points.new_full((len(points),), self.pixel)
+        unit, features = self.features(points, footprint)
         with autocast(points.device, self.settings.bf16):
             raw = [self.density_net(part)[:, 0] for part in features.split(CHUNK)]
-        return self.to_density(torch.cat(raw)[: len(points)].float(), unit[: len(points)])
+        return self.to_density(torch.cat(raw)[: len(footprint)].float(), unit[: len(footprint)])
+
+    def features(
+        self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, "p"]
+    ) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m features"]]:
+        """Where the points lie in the unit cube, and the features there of pixels of that width; both padded."""
+        unit = self.space.unit(padded(points))
+        if not self.settings.anti_alias:
+            return unit, self.grid(unit)
+        width = footprint * self.space.shrinkage(points) / SQUARE
+        return unit, self.grid(unit, padded(width[:, None])[:, 0])
 
     def to_density(self, raw: Float[Tensor, "s"], unit: Float[Tensor, "s 3"]) -> Float[Tensor, "s"]:
         """exp(raw) times the density where training sets out; bounded, and none where matter cannot be.
@@ -145,7 +161,7 @@ class InstantMethod(Method):
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Squared error of the colours, and what the choice of intervals costs."""
-        return {"rgb": colour_error(rendered.rgb, batch), **rendered.penalties}
+        return {"rgb": F.mse_loss(rendered.rgb, batch.rgb), **rendered.penalties}
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density at scene points; none where no ray is looked at."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,15 +10,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lumifield.core import compositing
-from lumifield.core.occupancy import Density, Occupancy, halved, seen
+from lumifield.core.occupancy import Occupancy, halved, seen
 from lumifield.core.packed import Packed, march, visible
 from lumifield.core.proposals import Histogram, distortion, even, placed, proposal_loss, regathered
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
 from lumifield.core.scene import Scene
-from lumifield.core.space import Space
+from lumifield.core.space import Space, footprints
 from lumifield.fields.grid import FeatureGrid
 from lumifield.methods.instant import Instant
+
+Smeared = Callable[[Float[Tensor, "p 3"], Float[Tensor, "p"]], Float[Tensor, "p"]]
+"""Density at points as pixels of the given widths [scene units] see it."""
 
 LEAST_WEIGHT = 1e-3
 PICTURE_STEP = 0.5
@@ -53,14 +57,20 @@ class Marcher(nn.Module):
     def __init__(self, settings: Instant, scene: Scene, space: Space, *, step: float, cone: float) -> None:
         super().__init__()
         self.step, self.cone, self.every = step, cone, settings.occupancy_every
+        self.ndc = scene.ndc is not None
+        self.finest, self.coarsest = (float(width) for width in footprints(scene).aminmax())
         allowed = seen(scene, space, settings.occupancy_side // 2, carve=settings.carve and scene.pictures is not None)
         self.occupancy = Occupancy(settings.occupancy_side, step, halved(allowed))
 
-    def forward(self, rays: Rays, space: Space, density: Density, draws: Draws | None) -> Sampled:
+    def forward(self, rays: Rays, space: Space, density: Smeared, draws: Draws | None) -> Sampled:
         """The intervals of each ray that contribute to its pixel."""
         finer = PICTURE_STEP if draws is None else 1.0
         marched = march(rays, self.occupancy, space, finer * self.step, finer * self.cone, draws)
-        return Sampled(visible(marched, rays, density, least=LEAST_WEIGHT))
+
+        def look(part: Packed) -> Float[Tensor, "s"]:
+            return density(part.points(rays), part.footprints(rays, cylinders=self.ndc))
+
+        return Sampled(visible(marched, rays, look, least=LEAST_WEIGHT))
 
     def possible(self, unit: Float[Tensor, "p 3"]) -> float:
         """Whether matter may be at points of the unit cube: marching has asked already."""
@@ -70,11 +80,16 @@ class Marcher(nn.Module):
         """Whether marching looks at points of the unit cube: elsewhere no photograph has shaped the density."""
         return self.occupancy.holds(unit)
 
-    def prepare(self, step: int, space: Space, density: Density, draws: Draws) -> None:
+    def prepare(self, step: int, space: Space, density: Smeared, draws: Draws) -> None:
         """Refreshes the occupancy grid at times: everywhere at first, then some of its cells."""
         if step % self.every == 0:
             cells = self.occupancy.side**3 // REFRESHED_SHARE
-            self.occupancy.refresh(density, space, draws, everywhere=step < WARM_UP, cells=cells)
+
+            def of_any_pixel(points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+                share = draws.whole().uniform(len(points), 1)[:, 0]
+                return density(points, self.finest * (self.coarsest / self.finest) ** share)
+
+            self.occupancy.refresh(of_any_pixel, space, draws, everywhere=step < WARM_UP, cells=cells)
 
 
 class Proposer(nn.Module):
@@ -92,7 +107,7 @@ class Proposer(nn.Module):
         self.grid = FeatureGrid(PROPOSAL_RESOLUTIONS, 1, PROPOSAL_LOG2_ENTRIES)
         self.register_buffer("located", located(scene, space))
 
-    def forward(self, rays: Rays, space: Space, density: Density, draws: Draws | None) -> Sampled:
+    def forward(self, rays: Rays, space: Space, density: Smeared, draws: Draws | None) -> Sampled:
         """The intervals of each ray where the proposals saw most."""
         edges = even(len(rays), self.counts[0], draws, rays.near.device)
         proposals = []
@@ -120,7 +135,7 @@ class Proposer(nn.Module):
         """Whether proposals may lead to points of the unit cube: to all of them."""
         return True
 
-    def prepare(self, step: int, space: Space, density: Density, draws: Draws) -> None:
+    def prepare(self, step: int, space: Space, density: Smeared, draws: Draws) -> None:
         """Nothing: the grid learns with the field."""
 
 

@@ -36,8 +36,6 @@ class MipNerf:
     """Added to the blurred weights before intervals are drawn by them."""
     coarse_weight: float = 0.1
     """Weight of the loss of all passes but the last."""
-    loss_multipliers: bool = True
-    """Weigh pixels by what the data states for their photograph, so that small pictures count (the area loss)."""
     integrated: bool = True
     """Let features that are finer than the cone fade (the integrated encoding); else all see the middles alone."""
     octaves: tuple[int, int] = (0, 16)

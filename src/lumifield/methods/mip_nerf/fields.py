@@ -46,10 +46,7 @@ def finest_of(settings: MipNerf, scene: Scene) -> int:
 
 
 class GridField(nn.Module):
-    """Features of a grid at the middles of Gaussians, each level as far as it is coarser than the Gaussian.
-
-    A level of n cells a side counts by erf(1 / sqrt(8 s^2 n^2)), s being the Gaussian's width (Zip-NeRF, equation 4).
-    """
+    """Features of a grid at the middles of Gaussians, each level as far as it is coarser than the Gaussian."""
 
     box: Tensor
 
@@ -58,7 +55,7 @@ class GridField(nn.Module):
         self.settings, self.contracted = settings, scene.unbounded
         self.register_buffer("box", scene.box.clone())
         resolutions = geometric(settings.grid_coarsest, settings.grid_finest, settings.grid_levels)
-        self.grid = FeatureGrid(resolutions, settings.grid_features, settings.grid_log2_entries)
+        self.grid = FeatureGrid(resolutions, settings.grid_features, settings.grid_log2_entries, smeared=True)
         self.direction = directions(settings)
         hidden, side = settings.grid_hidden, self.direction.width if settings.viewdirs else 0
         self.density_net = nn.Sequential(
@@ -103,11 +100,8 @@ class GridField(nn.Module):
     def features(self, joined: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s features"]:
         """Features of the grid, faded by the size of the Gaussians."""
         mean, variance = joined.reshape(-1, 6).split(3, -1)
-        width = (variance.mean(-1) * self.space.shrinkage(mean) ** 2).clamp_min(THINNEST).sqrt()
-        cells = torch.tensor(self.grid.resolutions, device=mean.device, dtype=mean.dtype)
-        counts = torch.erf(1 / (8**0.5 * width[:, None] * cells))
-        found = self.grid(self.space.unit(mean)) * counts.repeat_interleave(self.settings.grid_features, -1)
-        return found.view(*joined.shape[:-1], self.grid.width)
+        width = variance.mean(-1).clamp_min(THINNEST).sqrt() * self.space.shrinkage(mean)
+        return self.grid(self.space.unit(mean), width).view(*joined.shape[:-1], self.grid.width)
 
     def _activated(self, raw: Tensor, joined: Tensor, noise: Tensor | None) -> Tensor:
         raw = raw + self.settings.density_bias if noise is None else raw + noise + self.settings.density_bias

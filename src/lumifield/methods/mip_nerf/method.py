@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from lumifield.core.compositing import blend, mean_depth, visible
 from lumifield.core.cones import gaussians
@@ -18,7 +19,7 @@ from lumifield.core.sampling import blurred, middles, resampled_edges, spaced, s
 from lumifield.core.scene import Batch, Scene
 from lumifield.core.space import footprint
 from lumifield.errors import DataError
-from lumifield.methods.base import Context, Method, Rendered, colour_error
+from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.mip_nerf.fields import GridField, finest_of, mlp
 
@@ -99,12 +100,10 @@ class MipNerfMethod(Method):
         return self.settings.noise * context.draws.normal(len(t), t.shape[1] - 1)
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
-        """Squared errors of all passes (equation 19), rays weighed by the multipliers of their photographs."""
-        if not self.settings.loss_multipliers:
-            batch = replace(batch, weight=None)
-        losses = {"rgb": colour_error(rendered.rgb, batch)}
+        """Squared errors of all passes (equation 19)."""
+        losses = {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
         if rendered.coarse:
-            errors = torch.stack([colour_error(rgb, batch) for rgb in rendered.coarse])
+            errors = torch.stack([F.mse_loss(rgb, batch.rgb) for rgb in rendered.coarse])
             losses["coarse"] = self.settings.coarse_weight * errors.sum()
         return losses
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from lumifield.core.compositing import blend, mean_depth, visible, widths
 from lumifield.core.encodings import Positional
@@ -16,7 +17,7 @@ from lumifield.core.sampling import middles, resample, spaced, stratified, union
 from lumifield.core.scene import Batch, Scene
 from lumifield.errors import DataError
 from lumifield.fields.mlp import Mlp, load_published
-from lumifield.methods.base import Context, Method, Rendered, colour_error
+from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf import Nerf
 
 
@@ -80,9 +81,9 @@ class NerfMethod(Method):
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Squared errors of both passes (NeRF, equation 6)."""
-        losses = {"rgb": colour_error(rendered.rgb, batch)}
+        losses = {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
         if rendered.coarse:
-            losses["coarse"] = colour_error(rendered.coarse[0], batch)
+            losses["coarse"] = F.mse_loss(rendered.coarse[0], batch.rgb)
         return losses
 
     @torch.no_grad()

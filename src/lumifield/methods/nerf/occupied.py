@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from lumifield import kernels
 from lumifield.core.compositing import EMPTY
@@ -15,7 +16,7 @@ from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
 from lumifield.core.scene import Batch, Scene
 from lumifield.core.space import Space
-from lumifield.methods.base import Context, Method, Rendered, colour_error
+from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import network
 
@@ -53,7 +54,7 @@ class OccupiedNerf(Method):
         """March, drop what is hidden, look up, composite."""
         packed = march(rays, self.occupancy, self.space, self.step, 0.0, context.draws)
         if torch.is_grad_enabled():  # the look costs less than the gradients that it saves, more than a mere look-up
-            packed = visible(packed, rays, self.density, least=LEAST_WEIGHT)
+            packed = visible(packed, rays, lambda part: self.density(part.points(rays)), least=LEAST_WEIGHT)
         view = self.network.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
         with autocast(rays.origins.device, self.settings.bf16):
             density, rgb = self.network(packed.points(rays), view.index_select(0, packed.ray))
@@ -70,7 +71,7 @@ class OccupiedNerf(Method):
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Squared error of the colours."""
-        return {"rgb": colour_error(rendered.rgb, batch)}
+        return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density in occupied cells, none elsewhere: no photograph has shaped it [1 / unit of the rays' space]."""
