@@ -106,13 +106,28 @@ def test_steps_behind_a_warm_grid_hold_whole_cycles_of_refreshes(monkeypatch):
     assert all(0 < share < 1 for share in row["occupied_share"])
 
 
-def test_the_row_of_instant():
+class Counting(Clock):
+    """A clock on which each look takes a twentieth of a second."""
+
+    @property
+    def seconds(self) -> float:
+        self._before += 0.05
+        return self._before
+
+
+def test_the_row_of_instant(monkeypatch):
+    monkeypatch.setattr(bench, "Clock", Counting)
     row = bench.instant_row(INSTANT, ball(3), ball(2), 0.01, 0)
     assert row["seconds"] >= 0.6
     assert row["steps"] * row["seconds_per_step"] == pytest.approx(row["seconds"])
     assert set(row["seconds_to"]) == {"25 dB", "28 dB", "30 dB", "31 dB"}
     assert row["peak_memory_bytes"] > 1e7
     assert json.loads(json.dumps(row, allow_nan=False)) == row
+
+
+def test_a_benchmark_without_time_for_a_step_is_refused():
+    with pytest.raises(DataError, match="--minutes"):
+        bench.instant_row(INSTANT, ball(3), ball(2), 1e-9, 0)
 
 
 @pytest.fixture

@@ -173,6 +173,8 @@ def instant_row(settings: Instant, train: Scene, views: Scene, minutes: float, s
     cold = time.perf_counter() - start
     state, curve = fresh(settings, train, seed), Curve(views)
     run(state, train, Budget(seconds=60 * minutes), [curve])
+    if state.step == 0:
+        raise DataError("bench", "--minutes", f"{minutes:g}", "time for a step at least", "raise it")
     seconds = state.clock.seconds
     return {
         "method": "instant",
