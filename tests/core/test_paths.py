@@ -243,3 +243,4 @@ def test_round_a_forward_facing_scene_there_is_only_its_front(path, share):
     seen, depth = path(capture, 16).project(torch.tensor([[0.0, 0.0, 4.8]]))
     torch.testing.assert_close(seen[:, 0], torch.tensor([[32.0, 24.0]]).expand(16, 2), atol=0.05, rtol=0)
     assert bool((depth > 4).all())
+    assert float(path(capture, 16).c2w[:, 1, 1].min()) > 0.9

@@ -136,6 +136,21 @@ def test_normals_of_a_wall_in_normalised_device_coordinates_are_those_of_space(s
     assert float(degrees(view.normal, expected.expand_as(view.normal)).max()) < 1
 
 
+def test_a_slope_that_is_learned_in_normalised_device_coordinates_has_its_normal_in_space():
+    ndc = Ndc((40.0, 30.0), (32, 24), 1.0)
+    normal = torch.tensor([0.48, -0.6, -0.64])
+
+    class Slope(Ball):
+        def inside(self, points):
+            z = 2 * ndc.plane / (1 - points[:, 2])
+            x, y = points[:, 0] * z * 32 / 80, -points[:, 1] * z * 24 / 60
+            return torch.exp(-5 * torch.stack([x, y, z - 5], -1) @ normal)
+
+    points = torch.tensor([[0.5, 0.2, 5.0], [-1.0, 0.4, 4.0], [0.0, 0.0, 7.0]])
+    found = Slope().normals(points, torch.full((3,), 0.05), ndc)
+    torch.testing.assert_close(found, normal.expand(3, 3), atol=1e-3, rtol=0)
+
+
 def test_normals_of_a_density_are_sought_only_where_something_is_seen():
     scene = scene_of(around(1, (64, 48)))
     view = render_view(Ball(), scene, 0, device=CPU, normals=Normals.learned_from(scene))
