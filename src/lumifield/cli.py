@@ -16,7 +16,7 @@ from lumifield import progress
 from lumifield.core.settings import from_plain, mapping, read_json
 from lumifield.data import Source
 from lumifield.errors import DataError
-from lumifield.export import CamerasExport, Weights
+from lumifield.export import CamerasExport, Mesh, Weights
 from lumifield.methods import METHODS, Instant, MipNerf, Nerf
 from lumifield.synthetic import StillLife
 from lumifield.training import Train, TrainingError
@@ -32,7 +32,9 @@ MethodChoice = Annotated[
     OmitSubcommandPrefixes,
 ]
 ExportChoice = Annotated[
-    Annotated[CamerasExport, subcommand("cameras")] | Annotated[Weights, subcommand("weights")],
+    Annotated[Mesh, subcommand("mesh")]
+    | Annotated[CamerasExport, subcommand("cameras")]
+    | Annotated[Weights, subcommand("weights")],
     OmitSubcommandPrefixes,
 ]
 Channel = Literal["rgb", "depth", "normal", "opacity"]

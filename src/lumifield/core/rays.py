@@ -81,6 +81,14 @@ def ndc_points(points: Float[Tensor, "*p 3"], ndc: Ndc) -> Float[Tensor, "*p 3"]
     return torch.stack([ax * x / z, -ay * y / z, 1 - 2 * ndc.plane / z], -1)
 
 
+def from_ndc(points: Float[Tensor, "*p 3"], ndc: Ndc) -> Float[Tensor, "*p 3"]:
+    """Scene points of normalised device coordinates, the inverse of `ndc_points`; z = 1 is infinitely far."""
+    x, y, z = points.unbind(-1)
+    depth = 2 * ndc.plane / (1 - z)
+    ax, ay = 2 * ndc.focal[0] / ndc.size[0], 2 * ndc.focal[1] / ndc.size[1]
+    return torch.stack([x * depth / ax, -y * depth / ay, depth], -1)
+
+
 def metric_depth(t: Float[Tensor, "*r"], rays: Rays, ndc: Ndc | None) -> Float[Tensor, "*r"]:
     """Distance from the camera [scene units] of the point at `t`; undoes the NDC warp where there is one.
 

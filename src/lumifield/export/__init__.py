@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lumifield.core.settings import at_least
+
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
 
@@ -44,3 +46,42 @@ class Weights:
         from lumifield.export import weights
 
         weights.write(self, run, out)
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """The surface as coloured triangles: .ply, .obj, .glb, .dae, or .stl, which has no colours."""
+
+    resolution: int = 256
+    """Cells along the longest side of the bounds."""
+    bounds: tuple[float, float, float, float, float, float] | None = None
+    """Lower and upper corner of the box to look in, in the world (forward-facing scenes: in normalised device
+    coordinates); by default round all matter of the region of interest."""
+    level: float | None = None
+    """Density at the surface [1 / unit of the scene]; by default such that five pixel widths stop half of the light."""
+    keep: Literal["all", "largest"] | int = 200
+    """Which connected pieces: all, the largest, or those of at least so many faces."""
+    hidden: bool = True
+    """Keep the faces that no training camera sees; without them the surface is open."""
+    faces: int | None = None
+    """Simplify to about so many faces."""
+    colours: Literal["photographs", "radiance", "field"] = "photographs"
+    """From the training photographs that see a place, from a ray of the method against its normal, or from rays of the
+    method in the directions of the training cameras."""
+    texture: int | None = None
+    """Colours in a texture of so many pixels a side (GLB, OBJ) instead of at the vertices."""
+    data: Path | None = None
+    """Where the photographs are now, if they have moved since the training."""
+
+    def __post_init__(self) -> None:
+        at_least(2, self, "resolution")
+        at_least(4, self, "faces")
+        at_least(16, self, "texture")
+        if isinstance(self.keep, int):
+            at_least(1, self, "keep")
+
+    def write(self, run: Run, out: Path, progress: Progress | None = None) -> None:
+        """Writes the mesh; raises `DataError` for an unknown ending, bounds that miss the scene, or no matter."""
+        from lumifield.export import mesh
+
+        mesh.write(self, run, out, progress)

@@ -55,6 +55,9 @@ class Method(nn.Module):
 
     settings: Any
 
+    surface_level: float | None = None
+    """The value of `inside` at a surface, where it is a signed distance; a density has no such value of its own."""
+
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """What is seen along the rays."""
         raise TypeError(f"{type(self).__name__} defines no forward")

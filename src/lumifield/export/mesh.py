@@ -1,0 +1,107 @@
+"""`export mesh`: marching cubes over the matter of a run, coloured as its photographs are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from lumifield import data
+from lumifield.core.files import check_output
+from lumifield.errors import DataError
+from lumifield.export import Mesh, Progress, glances
+from lumifield.export.cameras import in_world
+from lumifield.export.colours import Paint, Spots, completed, fused, in_view, photographs
+from lumifield.export.matter import matter, nothing
+from lumifield.export.model import ENDINGS, TEXTURED, Model, save
+from lumifield.export.surface import Lattice, Surface, extract, only, pieces
+from lumifield.export.texture import baked, normals
+
+if TYPE_CHECKING:
+    from lumifield.checkpoint import Run
+
+# Colours of spots on a surface, and which are known; the last argument is the edge of a cell [world units].
+Look = Callable[[Surface, Spots, float], tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, "p"]]]
+
+
+def write(settings: Mesh, run: Run, out: Path, progress: Progress | None) -> None:
+    """Extracts, selects, simplifies, colours and writes the surface of a run."""
+    check_ending(out, textured=settings.texture is not None)
+    look = looks(settings, run)
+    where = matter(run, settings.level)
+    lattice = Lattice.over(where.bounds(settings.bounds), settings.resolution)
+    surface = selected(where.in_world(extract(where.field, lattice, progress)), settings, run)
+    if len(surface.faces) == 0:
+        raise nothing(where)
+    reach = edge(surface)
+    if settings.faces is not None:
+        surface = simplified(surface, settings.faces)
+
+    def paint(spots: Spots) -> UInt8[np.ndarray, "p 3"]:
+        return np.round(255 * completed(spots.points, *look(surface, spots, reach))).astype(np.uint8)
+
+    save(baked(surface, settings.texture, paint) if settings.texture else painted(surface, paint), out)
+
+
+def check_ending(out: Path, *, textured: bool) -> None:
+    """Raises `DataError` where `out` cannot become a file of one of the formats."""
+    if textured and out.suffix in ENDINGS and out.suffix not in TEXTURED:
+        expected = f"{' or '.join(TEXTURED)} for a texture"
+        raise DataError(out, "ending", repr(out.suffix), expected, "change it or drop --texture")
+    check_output(out, ENDINGS, f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+
+
+def looks(settings: Mesh, run: Run) -> Look:
+    """Where colours come from; raises `DataError` where photographs are asked for and gone."""
+    match settings.colours:
+        case "radiance":
+            return lambda surface, spots, reach: glances.radiance(run, spots, reach)
+        case "field":
+            return lambda surface, spots, reach: glances.field(run, spots, reach)
+    if run.source is None:
+        cure = "choose --colours radiance or field"
+        raise DataError(run.folder, "photographs", "not part of a portable scene", "those of the training", cure)
+    scene = data.read(run.source if settings.data is None else replace(run.source, data=settings.data), "train")
+    return lambda surface, spots, reach: fused(spots, surface, lambda: photographs(scene))
+
+
+def selected(surface: Surface, settings: Mesh, run: Run) -> Surface:
+    """The pieces to keep, and of these, where asked, the faces that a training camera sees."""
+    kept = np.ones(len(surface.faces), bool)
+    if settings.keep != "all" and len(surface.faces):
+        piece = pieces(surface)
+        kept = piece == 0 if settings.keep == "largest" else np.bincount(piece)[piece] >= settings.keep
+    surface = only(surface, kept)
+    if settings.hidden:
+        return surface
+    spots, cameras = Spots(surface.vertices, normals(surface)), in_world(run.scenes["train"])
+    seen = np.zeros(len(surface.vertices), bool)
+    for index in range(len(cameras)):
+        seen[in_view(spots, surface, cameras[[index]]).row] = True
+    return only(surface, np.flatnonzero(seen[surface.faces].any(1)))
+
+
+def painted(surface: Surface, paint: Paint) -> Model:
+    """The surface with colours at its vertices."""
+    spots = Spots(surface.vertices, normals(surface))
+    return Model(surface.vertices, surface.faces, spots.normals, paint(spots))
+
+
+def simplified(surface: Surface, faces: int) -> Surface:
+    """About so many faces instead, by quadric errors (Garland and Heckbert 1997)."""
+    import fast_simplification
+
+    if len(surface.faces) <= faces:
+        return surface
+    points, triangles = fast_simplification.simplify(surface.vertices, surface.faces, target_count=faces)[:2]
+    return Surface(points.astype(np.float64), triangles.astype(np.int64))
+
+
+def edge(surface: Surface) -> float:
+    """The median length of the edges."""
+    corners = surface.vertices[surface.faces]
+    return float(np.median(np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1)))
