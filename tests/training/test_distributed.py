@@ -86,6 +86,7 @@ def stop(state, report):
 fit(state, batch_of, Budget(50), Schedule(), listeners=[Guard(), stop])
 total = sum(float(p.detach().double().sum()) for p in method.parameters())
 print(f"rank {rank}: step {state.step} factor {state.rate_factor} sum {total:.9f}", flush=True)
+dist.destroy_process_group()
 """
     file = tmp_path / "program.py"
     file.write_text(program)
