@@ -85,3 +85,22 @@ class Mesh:
         from lumifield.export import mesh
 
         mesh.write(self, run, out, progress)
+
+
+@dataclass(frozen=True)
+class Points:
+    """What the training cameras see as a cloud of points with normals and colours (.ply)."""
+
+    count: int = 1_000_000
+    """At most about so many points."""
+    normals: Literal["density", "depth"] = "density"
+    """What the normals are read from."""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "count")
+
+    def write(self, run: Run, out: Path, progress: Progress | None = None) -> None:
+        """Writes the points; raises `DataError` for an unknown ending, or where no view shows matter."""
+        from lumifield.export import points
+
+        points.write(self, run, out, progress)

@@ -1,0 +1,134 @@
+"""How close a mesh of the still life comes to its exact surface, and what a textured mesh of a scene looks like.
+
+Run `python benchmarks/meshes.py --still-life RUN --textured RUN` with trained runs; it writes meshes.json and meshes.md.
+Distances are shares of the diagonal of the true mesh. Pictures are drawn by rasteriser.py from the written files alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from rasteriser import load, picture, project, rasterise
+from scipy.spatial import KDTree
+
+from lumifield.bench import commit, machine
+from lumifield.checkpoint import Run, write_json
+from lumifield.checkpoint import load as load_run
+from lumifield.core.files import replacing
+from lumifield.core.scene import Scene
+from lumifield.data import read
+from lumifield.export import Mesh
+
+SAMPLES, CLOSE, VIEWS = 100_000, 0.005, 8
+
+
+def lens(scene: Scene, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pose, focal lengths and centre of a camera whose scene frame is the world."""
+    cameras = scene.cameras
+    return tuple(part[index].double().numpy() for part in (cameras.c2w, cameras.focal, cameras.centre))
+
+
+def seen_part(mesh: trimesh.Trimesh, scene: Scene) -> trimesh.Trimesh:
+    """The faces that a camera of the scene sees at twice its resolution."""
+    faces, seen = np.asarray(mesh.faces), np.zeros(len(mesh.faces), bool)
+    for index in range(len(scene)):
+        c2w, focal, centre = lens(scene, index)
+        width, height = scene.size(index)
+        drawn = rasterise(
+            *project(np.asarray(mesh.vertices), c2w, 2 * focal, 2 * centre), faces, (2 * width, 2 * height)
+        )
+        seen[drawn.face[drawn.face >= 0]] = True
+    return trimesh.Trimesh(mesh.vertices, faces[seen], process=False)
+
+
+def distances(mesh: trimesh.Trimesh, truth: trimesh.Trimesh) -> dict[str, float]:
+    """Mean distances both ways between points spread evenly over the surfaces, and the F-score of the close ones."""
+    ours, theirs = (trimesh.sample.sample_surface(one, SAMPLES, seed=0)[0] for one in (mesh, truth))
+    diagonal = float(np.linalg.norm(np.ptp(truth.vertices, axis=0)))
+    there, back = KDTree(theirs).query(ours)[0] / diagonal, KDTree(ours).query(theirs)[0] / diagonal
+    precision, recall = (there < CLOSE).mean(), (back < CLOSE).mean()
+    return {
+        "to_truth_percent": 100 * there.mean(),
+        "from_truth_percent": 100 * back.mean(),
+        "f_score": 2 * precision * recall / (precision + recall),
+    }
+
+
+def grey_levels(mesh: trimesh.Trimesh, scene: Scene, depths: list[np.ndarray]) -> dict[str, float]:
+    """Differences of the nearest vertex's colour from test photographs where they see the true surface."""
+    tree, found = KDTree(mesh.vertices), []
+    for index, depth in enumerate(depths):
+        rays = scene.rays(index)
+        rgba = scene.pictures.picture(index, scene.size(index)).reshape(-1, 4).numpy().astype(float)
+        met = np.isfinite(depth.reshape(-1)) & (rgba[:, 3] == 255)
+        points = (rays.origins + np.where(met, depth.reshape(-1), 0)[:, None] * rays.directions.numpy()).numpy()[met]
+        colours = np.asarray(mesh.visual.vertex_colors)[tree.query(points)[1], :3]
+        found.append(np.abs(colours - rgba[met, :3]).mean(1))
+    gaps = np.concatenate(found)
+    return {"grey_levels_mean": gaps.mean(), "grey_levels_median": np.median(gaps)}
+
+
+def still_life(run: Run, folder: Path) -> dict[str, Any]:
+    """The still life's mesh against the truth beside its photographs."""
+    data = run.source.data
+    start = time.perf_counter()
+    Mesh(hidden=False).write(run, folder / "seen.ply")
+    seconds = time.perf_counter() - start
+    Mesh().write(run, folder / "whole.ply")
+    mesh, whole = load(folder / "seen.ply"), load(folder / "whole.ply")
+    truth = trimesh.load(data / "truth" / "mesh.ply", process=False)
+    test = read(run.source, "test", at_most=VIEWS)
+    depths = [np.load(data / "truth" / f"{name.removeprefix('./')}_depth.npy") for name in test.names]
+    result = distances(mesh, seen_part(truth, run.scenes["train"])) | grey_levels(mesh, test, depths)
+    return result | {"watertight": bool(whole.is_watertight), "faces": len(mesh.faces), "seconds": seconds}
+
+
+def textured(run: Run, folder: Path, faces: int, texture: int) -> dict[str, Any]:
+    """PSNR and overlap of silhouettes of a textured GLB in test views."""
+    start = time.perf_counter()
+    Mesh(hidden=False, faces=faces, texture=texture).write(run, folder / "scene.glb")
+    seconds, mesh = time.perf_counter() - start, load(folder / "scene.glb")
+    test = read(run.source, "test", at_most=VIEWS)
+    psnrs, overlaps = [], []
+    for index in range(len(test)):
+        rgba = picture(mesh, *lens(test, index), test.size(index))
+        shown = np.round(255 * (rgba[..., :3] + 1 - rgba[..., 3:])) / 255
+        alpha = test.pictures.picture(index, test.size(index))[..., 3].numpy() > 127
+        psnrs.append(-10 * np.log10(((shown - test.truth(index).numpy()) ** 2).mean()))
+        overlaps.append(((rgba[..., 3] > 0.5) & alpha).sum() / ((rgba[..., 3] > 0.5) | alpha).sum())
+    megabytes = (folder / "scene.glb").stat().st_size / 1e6
+    return {"psnr": np.mean(psnrs), "overlap": np.mean(overlaps), "megabytes": megabytes, "seconds": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--still-life", type=Path, required=True)
+    parser.add_argument("--textured", type=Path, required=True)
+    parser.add_argument("--faces", type=int, default=60_000)
+    parser.add_argument("--texture", type=int, default=1024)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        parts = {
+            "still life": still_life(load_run(given.still_life), Path(folder)),
+            "textured": textured(load_run(given.textured), Path(folder), given.faces, given.texture),
+        }
+    plain = {part: {key: round(float(value), 4) for key, value in row.items()} for part, row in parts.items()}
+    write_json(given.out / "meshes.json", {"machine": machine(torch.device("cpu")), "commit": commit()} | plain)
+    lines = ["| measured | value |", "| --- | --- |"]
+    for part, row in plain.items():
+        lines += [f"| {part}: {key.replace('_', ' ')} | {value:g} |" for key, value in row.items()]
+    with replacing(given.out / "meshes.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
