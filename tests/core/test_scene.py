@@ -70,6 +70,25 @@ def test_masked_pixels_are_never_drawn():
 
 
 @pytest.mark.parametrize("mask", [None, [i % 3 == 0 or i > 18 for i in range(23)]])
+@pytest.mark.parametrize("weight", [(1.0, 3.0), (1e-3, 1e3), (1.0, 0.0)], ids=str)
+def test_pixels_are_drawn_as_often_as_their_picture_counts(weight, mask):
+    scene = replace(two_pictures(mask=mask), loss_weight=torch.tensor(weight))
+    batch = draw(scene, 20_000, draws())
+    found = Counter((batch.rgb[:, 0] * 255).round().long().tolist())
+    wanted = {i: weight[i >= 15] for i in range(23) if (mask is None or mask[i]) and weight[i >= 15]}
+    for pixel, share in wanted.items():
+        assert found[pixel] / 20_000 == pytest.approx(share / sum(wanted.values()), rel=0.1, abs=0.004)
+    assert set(found) <= set(wanted)
+
+
+def test_a_picture_without_pixels_that_count_is_never_drawn():
+    scene = replace(two_pictures(mask=[True] * 15 + [False] * 8), loss_weight=torch.tensor([1.0, 1e6]))
+    for source in (draws(), draws(1)):
+        assert set(draw(scene, 500, source).rays.image.tolist()) == {0}
+        assert set(draw(scene, 500, source, one_picture=True).rays.image.tolist()) == {0}
+
+
+@pytest.mark.parametrize("mask", [None, [i % 3 == 0 or i > 18 for i in range(23)]])
 def test_a_step_of_one_picture(mask):
     scene, source = two_pictures(mask=mask), draws()
     batches = [draw(scene, 60, source, one_picture=True) for _ in range(300)]
