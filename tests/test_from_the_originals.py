@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lumifield import cli, download
+from lumifield.checkpoint import load
 from lumifield.download.sets import Archive, DataSet
 from lumifield.methods import Nerf, views
 from lumifield.synthetic import StillLife, write
@@ -114,6 +115,15 @@ RENDERING = {
     "--view": ("", "--view 0"),
     "--split": ("--view 0", "--split train"),
 }
+MESHING = {
+    "--out": ("", "--out {out}.obj"),
+    "--data": ("", "--data {other}"),
+    "--resolution": ("", "--resolution 9"),
+    "--bounds": ("", "--bounds -1 -1 -1 1 1 0.5"),
+    "--level": ("", "--level 1e-9"),
+    "--colours": ("", "--colours radiance"),
+    "--keep": ("", "--keep 1000000"),
+}
 # Each of these has a test of its own below.
 SINGLE = {
     *((train, flag) for train in ("train nerf", "train mip-nerf") for flag in ("--out", "--resume")),
@@ -144,7 +154,7 @@ def rows():
 def named(cell):
     """The options of a cell, each with its command, and that of a training with its method."""
     spans = [span.split() for span in re.findall(r"`([^`]+)`", cell) if not span.startswith("torchrun")]
-    commands = [" ".join(span[:2]) if span[0] == "train" else span[0] for span in spans]
+    commands = [" ".join(span[:2]) if span[0] in ("train", "export") else span[0] for span in spans]
     pairs = zip(commands, spans, strict=True)
     return {(command, word) for command, span in pairs for word in span if word.startswith("--")}
 
@@ -208,7 +218,7 @@ def test_every_row_names_an_option_or_says_that_it_is_gone():
 
 def test_every_option_of_the_table_is_tried_here():
     tried = {("train nerf", flag) for flag in TRAINING} | {("train mip-nerf", flag) for flag in MIP_TRAINING}
-    tried |= {("render", flag) for flag in RENDERING} | SINGLE
+    tried |= {("render", flag) for flag in RENDERING} | {("export mesh", flag) for flag in MESHING} | SINGLE
     assert set().union(*(named(here) for _, here, _ in rows())) == tried
 
 
@@ -256,6 +266,27 @@ def test_an_option_of_render_changes_the_files(flag, places, tmp_path):
     (tmp_path / "after").mkdir()
     before = rendered(tmp_path / "before", places, common)
     assert before != rendered(tmp_path / "after", places, common, change)
+
+
+def meshed(out, places, *parts):
+    """The files of a mesh at the median density of the box, or None where there is none."""
+    out.mkdir()
+    density = load(places["run"]).method.inside(2 * torch.rand(999, 3, generator=torch.Generator().manual_seed(0)) - 1)
+    common = f"--out {out}/mesh.ply --resolution 8 --bounds -1 -1 -1 1 1 1 --keep all --level {float(density.median())}"
+    try:
+        lumifield("export mesh {run}".format(**places), common, *parts, out=out / "mesh", **places)
+    except SystemExit:
+        return None
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+@pytest.mark.parametrize("flag", MESHING)
+def test_an_option_of_export_mesh_changes_the_files(flag, places, tmp_path):
+    common, change = MESHING[flag]
+    before = meshed(tmp_path / "before", places, common)
+    assert before is not None
+    assert before == meshed(tmp_path / "again", places, common)
+    assert before != meshed(tmp_path / "after", places, common, change)
 
 
 @pytest.mark.parametrize("method", OWN)
