@@ -1,6 +1,6 @@
 """How close a mesh of the still life comes to its exact surface, and what a textured mesh of a scene looks like.
 
-Run `python benchmarks/meshes.py --still-life RUN --textured RUN` with trained runs; writes meshes.json and meshes.md.
+Run `python benchmarks/meshes.py --still-life RUN --textured RUN` with trained runs; it writes meshes.json and .md.
 Distances are shares of the diagonal of the true mesh. Pictures are drawn by rasteriser.py from the written files alone.
 """
 

@@ -11,6 +11,7 @@ from lumifield.core.settings import at_least, from_plain, mapping, read_json, to
 from lumifield.errors import DataError
 from lumifield.methods import METHODS
 from lumifield.methods.nerf import Nerf
+from lumifield.optimising import Optimiser
 
 FILE = Path("config.json")
 
@@ -129,3 +130,8 @@ def test_numbers_have_a_least_value():
         Nerf(batch=0)
     with pytest.raises(DataError, match="nerf: noise is nan, expected at least 0"):
         Nerf(noise=float("nan"))
+
+
+def test_no_setting_is_infinite():
+    with pytest.raises(DataError, match="optimiser: lr is inf, expected a finite number; lower it"):
+        Optimiser(lr=float("inf"))

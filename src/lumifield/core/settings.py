@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, fields, is_dataclass
+from math import inf
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -27,8 +28,9 @@ def at_least(least: int | float, settings: Any, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         for number in value if isinstance(value, tuple) else () if value is None else (value,):
-            if not number >= least:
-                raise DataError(type(settings).__name__.lower(), name, f"{number:g}", f"at least {least:g}", "raise it")
+            expected, cure = ("a finite number", "lower it") if number == inf else (f"at least {least:g}", "raise it")
+            if not least <= number < inf:
+                raise DataError(type(settings).__name__.lower(), name, f"{number:g}", expected, cure)
 
 
 def mapping(plain: Any, file: Path, key: str) -> dict[str, Any]:
