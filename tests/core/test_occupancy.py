@@ -205,3 +205,14 @@ def test_points_are_held_by_the_cell_they_lie_in():
     assert grid.holds(points).tolist() == expected
     assert grid.holds(points[:0]).shape == (0,)
     assert grid.holds(torch.tensor([[1e30, 0.5, 0.5], [-1e30, 0.5, 0.5]])).tolist() == [False, False]
+
+
+def test_the_density_is_asked_for_in_occupied_cells_alone():
+    cells = torch.zeros(2, 2, 2, dtype=torch.bool)
+    cells[0, 0, 1] = True
+    asked = []
+    space = Space(torch.tensor([[-1.0] * 3, [1.0] * 3]), False)
+    points = torch.tensor([[0.5, -0.5, -0.5], [-0.5, -0.5, -0.5], [0.5, -0.5, -3.0], [0.9, -0.1, -0.9]])
+    found = Occupancy(2, 1.0, cells).inside(lambda some: asked.append(some) or 7 * some[:, 0].bfloat16(), space, points)
+    assert torch.allclose(found, torch.tensor([3.5, 0.0, 0.0, 6.3]), atol=0.05)
+    assert torch.equal(torch.cat(asked), points[[0, 3]])

@@ -63,6 +63,13 @@ class Occupancy(nn.Module):
         x, y, z = cell.clamp(0, self.side - 1).unbind(-1)
         return self.occupied[z, y, x] & ((unit >= 0) & (unit <= 1)).all(-1)
 
+    def inside(self, density: Density, space: Space, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """The density at scene points in occupied cells; elsewhere 0, without asking for it."""
+        held = self.holds(space.unit(points))
+        found = torch.zeros(len(points), device=points.device)
+        found[held] = density(points[held]).float()
+        return found
+
     def _all(self) -> Int[Tensor, "c"]:
         return self.allowed.view(-1).nonzero()[:, 0]
 

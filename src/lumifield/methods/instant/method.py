@@ -165,7 +165,7 @@ class InstantMethod(Method):
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density at scene points; none where no ray is looked at."""
-        return self.density(points) * self.sampler.looked_at(self.space.unit(points))
+        return self.sampler.inside(self.density, self.space, points)
 
     def param_groups(self) -> list[dict[str, Any]]:
         """One group for the grids, one for the networks."""

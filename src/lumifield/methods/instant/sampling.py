@@ -76,9 +76,9 @@ class Marcher(nn.Module):
         """Whether matter may be at points of the unit cube: marching has asked already."""
         return 1.0
 
-    def looked_at(self, unit: Float[Tensor, "p 3"]) -> Bool[Tensor, "p"]:
-        """Whether marching looks at points of the unit cube: elsewhere no photograph has shaped the density."""
-        return self.occupancy.holds(unit)
+    def inside(self, density: Density, space: Space, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """The density at scene points where marching looks: elsewhere no photograph has shaped it."""
+        return self.occupancy.inside(density, space, points)
 
     def prepare(self, step: int, space: Space, density: Smeared, draws: Draws) -> None:
         """Refreshes the occupancy grid at times: everywhere at first, then some of its cells."""
@@ -131,9 +131,9 @@ class Proposer(nn.Module):
         x, y, z = (unit * LOCATED_SIDE).long().clamp(0, LOCATED_SIDE - 1).unbind(-1)
         return self.located[z, y, x]
 
-    def looked_at(self, unit: Float[Tensor, "p 3"]) -> bool:
-        """Whether proposals may lead to points of the unit cube: to all of them."""
-        return True
+    def inside(self, density: Density, space: Space, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """The density at scene points: proposals may lead to all of them."""
+        return density(points)
 
     def prepare(self, step: int, space: Space, density: Smeared, draws: Draws) -> None:
         """Nothing: the grid learns with the field."""

@@ -75,7 +75,7 @@ class OccupiedNerf(Method):
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density in occupied cells, none elsewhere: no photograph has shaped it [1 / unit of the rays' space]."""
-        return self.density(points) * self.occupancy.holds(self.space.unit(points))
+        return self.occupancy.inside(self.density, self.space, points)
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
