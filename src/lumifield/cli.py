@@ -179,6 +179,29 @@ class ExportCommand:
 
 
 @dataclass(frozen=True)
+class ViewCommand:
+    """Show a run in the browser, until interrupted."""
+
+    folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    port: int = 8080
+    """Port on 127.0.0.1; where it is taken, the next free one."""
+    chunk: int | None = None
+    """Rays rendered at once (as many as suit the device and its speed); halved when memory runs out."""
+
+    def run(self) -> None:
+        """Serves."""
+        from lumifield.viewer import Viewer
+
+        run, _ = _opened(self.folder, "best", self.chunk)
+        viewer = Viewer(run, self.port)
+        try:
+            while True:
+                viewer.work()
+        finally:
+            viewer.close()
+
+
+@dataclass(frozen=True)
 class Multiscale:
     """The pyramid of four sizes of a Blender scene, by exact means (mip-NeRF's multicam layout)."""
 
@@ -273,6 +296,7 @@ Command = (
     | Annotated[EvalCommand, subcommand("eval")]
     | Annotated[RenderCommand, subcommand("render")]
     | Annotated[ExportCommand, subcommand("export")]
+    | Annotated[ViewCommand, subcommand("view")]
     | Annotated[SynthesizeCommand, subcommand("synthesize-data")]
     | Annotated[DownloadCommand, subcommand("download")]
     | Annotated[BenchCommand, subcommand("bench")]

@@ -42,7 +42,7 @@ def spiral(scene: Scene, frames: int) -> Cameras:
     Offsets are `(cos a, sin a, sin a / 2) r` for a from 0 to 4 pi, r the 90th percentile of the cameras' offsets. In
     any other scene the spiral runs about the first camera, with r a tenth of its distance to the focus point.
     """
-    c2w, target = scene.cameras.c2w, _focus(scene)
+    c2w, target = scene.cameras.c2w, subject(scene)
     if scene.ndc is not None:
         base = average_pose(c2w)
         offsets = (c2w[:, :, 3] - base[:, 3]) @ base[:, :3]
@@ -65,7 +65,7 @@ def orbit(scene: Scene, frames: int) -> Cameras:
     if scene.ndc is not None:
         return _circle_before(scene, frames, 0.5)
     up = level_up(scene.cameras.c2w)
-    offsets = scene.cameras.positions - _focus(scene)
+    offsets = scene.cameras.positions - subject(scene)
     height = offsets @ up
     level = (offsets - height[:, None] * up).norm(dim=-1)
     return _circle(scene, frames, math.atan2(float(height.mean()), float(level.mean())))
@@ -183,7 +183,7 @@ def _lens(camera: dict[str, Any], path: Path, index: int) -> list[float]:
 def _circle(scene: Scene, frames: int, elevation: float) -> Cameras:
     """A closed circle round the focus point that begins above or below the first camera."""
     c2w = scene.cameras.c2w
-    focus, up = _focus(scene), level_up(c2w)
+    focus, up = subject(scene), level_up(c2w)
     offsets = c2w[:, :, 3] - focus
     distance = offsets.norm(dim=-1).mean()
     first = offsets[0] - (offsets[0] @ up) * up
@@ -197,7 +197,7 @@ def _circle(scene: Scene, frames: int, elevation: float) -> Cameras:
 
 def _circle_before(scene: Scene, frames: int, share: float) -> Cameras:
     """A closed circle round the average camera, in its plane, with this share of the cameras within."""
-    c2w, focus = scene.cameras.c2w, _focus(scene)
+    c2w, focus = scene.cameras.c2w, subject(scene)
     base = average_pose(c2w)
     radius = torch.quantile(((c2w[:, :, 3] - base[:, 3]) @ base[:, :2]).norm(dim=-1), share)
     angle = _turn(frames)
@@ -210,7 +210,7 @@ def _turn(frames: int) -> Float[Tensor, "frames"]:
     return torch.arange(frames) * (2 * math.pi / frames)
 
 
-def _focus(scene: Scene) -> Float[Tensor, "3"]:
+def subject(scene: Scene) -> Float[Tensor, "3"]:
     """The point nearest to all optical axes; where none is ahead of the cameras, one ahead of the average camera.
 
     In a forward-facing scene always the latter, at the depth `1 / (0.25 / (0.9 nearest) + 0.75 / (5 farthest))` with
