@@ -25,7 +25,7 @@ KEYS = {
     "n_images",
     "n_train_images",
     "per_image",
-    "per_size",
+    "per_scale",
     "train_seconds",
     "train_rays_per_second",
     "render_seconds",
@@ -99,11 +99,11 @@ def test_scores_are_also_given_for_each_size(run, tmp_path):
     source = data.Source(folder)
     run = replace(run, source=source, scenes={split: data.cameras(source, split) for split in ("train", "test")})
     metrics = evaluate.evaluate(run, save_pictures=False)
-    assert list(metrics["per_size"]) == ["32x24", "16x12", "8x6", "4x3"]
-    for level, scores in enumerate(metrics["per_size"].values()):
+    assert list(metrics["per_scale"]) == ["32x24", "16x12", "8x6", "4x3"]
+    for level, scores in enumerate(metrics["per_scale"].values()):
         own = [picture["psnr"] for picture in metrics["per_image"][level::4]]
         assert scores["psnr"] == pytest.approx(sum(own) / 2)
-    assert metrics["per_size"]["4x3"]["ssim"] is None
+    assert metrics["per_scale"]["4x3"]["ssim"] is None
     assert metrics["protocol"]["split_rule"] == "the data's own metadata.json"
     assert metrics["protocol"]["resolution"] == "4x3 to 32x24"
 

@@ -40,6 +40,7 @@ STATED = {
     "instant_lego.sh": {"minutes": 5.0, "downscale": 2},
     "instant_llff.sh": {"minutes": 10.0, "downscale": 8},
     "instant_open.sh": {"minutes": 10.0, "downscale": 1},
+    "instant_multiscale.sh": {"minutes": 8.0, "anti_alias": True, "loss_multipliers": True},
 }
 
 # Learning rates by the part of the run that is over: halved after 2, 4 and 8 of 16 epochs, or 10 and 20 of 30.

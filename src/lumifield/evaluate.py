@@ -190,7 +190,7 @@ def summary(
         "data": str(run.source.data) if run.source else None,
         "split": split,
         "protocol": protocol(run, split, scene, sizes),
-        "per_size": {
+        "per_scale": {
             f"{width}x{height}": means([look for look in looks if tuple(look["size"]) == (width, height)])
             for width, height in sorted(set(sizes), reverse=True)
         },
