@@ -25,10 +25,11 @@ PATIENCE = 120.0
 
 
 class Page:
-    """One open page."""
+    """One open page; `events` are what it has told of itself, in order."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket, self.sent = socket, 0
+        self.events: list[dict[str, Any]] = []
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The result of a command of the debugging protocol."""
@@ -39,6 +40,21 @@ class Page:
             if answer.get("id") == self.sent:
                 assert "error" not in answer, answer
                 return answer["result"]
+            self.events.append(answer)
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of an expression in the page; of a promise, what it keeps."""
+        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def until(self, expression: str) -> None:
+        """Waits until an expression in the page is true."""
+        for _ in range(round(PATIENCE / 0.05)):
+            if self.evaluate(expression):
+                return
+            time.sleep(0.05)
+        raise TimeoutError(f"never true: {expression}")
 
     def screenshot(self) -> bytes:
         """What the page looks like, as PNG."""

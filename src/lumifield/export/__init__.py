@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lumifield.core.settings import at_least
+from lumifield.errors import DataError
 
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
@@ -104,3 +105,26 @@ class Points:
         from lumifield.export import points
 
         points.write(self, run, out, progress)
+
+
+@dataclass(frozen=True)
+class Web:
+    """One self-contained page (.html) that shows the scene in any browser with WebGL2."""
+
+    side: int = 256
+    """Voxels along each side of the region, a multiple of 8."""
+    rays: int = 1_000_000
+    """Rays of the training cameras that the colours are fitted to."""
+    seed: int = 0
+    """Seed of their choice."""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "rays")
+        if self.side % 8 or not 16 <= self.side <= 512:
+            raise DataError("web", "side", str(self.side), "a multiple of 8 from 16 to 512", "take the nearest one")
+
+    def write(self, run: Run, out: Path, progress: Progress | None = None) -> None:
+        """Writes the page; raises `DataError` for another ending, or a scene without matter."""
+        from lumifield.export import web
+
+        web.write(self, run, out, progress)

@@ -1,0 +1,150 @@
+"""Voxels: matter at some corners of a regular grid, interpolated between them, and what rays see of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from lumifield import kernels
+from lumifield.core.packed import Packed, visible
+from lumifield.core.rays import Rays
+from lumifield.core.space import Space
+
+STEP = 0.5
+"""Distance between the samples of a ray, in voxels."""
+CONE = 1 / 64
+"""Growth of that distance with the distance from the camera, in contracted space."""
+MOST = 254 / 255
+"""The largest share of light that a voxel stops: 8 bits hold it, and its logarithm is finite."""
+CORNERS = tuple(product((0, 1), repeat=3))
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """`side` cells along each axis of a space; cells and corners are indexed `[z, y, x]`."""
+
+    space: Space
+    side: int
+
+    @property
+    def step(self) -> float:
+        """Distance between samples near the cameras [scene units]."""
+        return STEP * self.space.diameter / self.side
+
+    @property
+    def cone(self) -> float:
+        """Growth of that distance with t."""
+        return CONE if self.space.contracted else 0.0
+
+    def lengths(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """The sides of the cells about scene points [scene units]."""
+        return 1 / (self.side * self.space.shrinkage(points))
+
+    def corners(self, index: Int[Tensor, "v"]) -> Float[Tensor, "v 3"]:
+        """Scene points of corners, given by their flat indices."""
+        wide = self.side + 1
+        return self.space.scene(torch.stack([index % wide, index // wide % wide, index // wide**2], -1) / self.side)
+
+    def cells(self, points: Float[Tensor, "p 3"]) -> Bool[Tensor, "g g g"]:
+        """The cells that hold at least one of the scene points."""
+        x, y, z = (self.space.unit(points) * self.side).long().clamp(0, self.side - 1).unbind(-1)
+        held = torch.zeros(self.side, self.side, self.side, dtype=torch.bool)
+        held[z, y, x] = True
+        return held
+
+
+def corners_of(cells: Bool[Tensor, "g g g"]) -> Bool[Tensor, "c c c"]:
+    """The corners of the cells."""
+    side = len(cells)
+    corners = torch.zeros(side + 1, side + 1, side + 1, dtype=torch.bool)
+    for z, y, x in CORNERS:
+        corners[z : side + z, y : side + y, x : side + x] |= cells
+    return corners
+
+
+def cells_at(corners: Bool[Tensor, "c c c"]) -> Bool[Tensor, "g g g"]:
+    """The cells with at least one of the corners."""
+    side = len(corners) - 1
+    cells = torch.zeros(side, side, side, dtype=torch.bool)
+    for z, y, x in CORNERS:
+        cells |= corners[z : side + z, y : side + y, x : side + x]
+    return cells
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """The share of light that matter at some corners stops in the length of a cell, `1 - exp(-density * length)`.
+
+    `row` names each corner's row of `alpha`, and of any other table of what is at the corners. Row 0 is empty space.
+    """
+
+    lattice: Lattice
+    row: Int[Tensor, "c c c"]
+    alpha: Float[Tensor, "v"]
+
+    @staticmethod
+    def of(lattice: Lattice, corners: Int[Tensor, "n"], alpha: Float[Tensor, "n"]) -> Voxels:
+        """Voxels with matter at the corners of the given (rising) flat indices."""
+        wide = lattice.side + 1
+        row = torch.zeros(wide**3, dtype=torch.int32)
+        row[corners] = torch.arange(1, len(corners) + 1, dtype=torch.int32)
+        return Voxels(lattice, row.view(wide, wide, wide), F.pad(alpha.clamp(0, MOST), (1, 0)))
+
+    @property
+    def corners(self) -> Int[Tensor, "n"]:
+        """Flat indices of the corners with matter, in the order of their rows."""
+        return self.row.flatten().nonzero()[:, 0]
+
+    def kept(self, corners: Bool[Tensor, "c c c"]) -> Voxels:
+        """Only the matter at these corners."""
+        left = (corners & (self.row > 0)).flatten().nonzero()[:, 0]
+        return Voxels.of(self.lattice, left, self.alpha[self.row.flatten()[left]])
+
+    def around(self, points: Float[Tensor, "p 3"]) -> tuple[Int[Tensor, "p 8"], Float[Tensor, "p 8"]]:
+        """The rows of the eight corners about scene points, and their trilinear weights."""
+        side = self.lattice.side
+        scaled = self.lattice.space.unit(points).clamp(0, 1) * side
+        cell = scaled.floor().clamp(max=side - 1)
+        x, y, z = (torch.stack([1 - part, part], -1) for part in (scaled - cell).unbind(-1))
+        weights = (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]).flatten(1)
+        strides = torch.tensor([(side + 1) ** 2, side + 1, 1])
+        first = (cell.long() * strides.flip(0)).sum(-1, keepdim=True)
+        return self.row.flatten()[first + torch.tensor(CORNERS) @ strides], weights
+
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density at scene points [1 / scene unit]."""
+        rows, weights = self.around(points)
+        return -torch.log1p(-interpolated(self.alpha[:, None], rows, weights)[:, 0]) / self.lattice.lengths(points)
+
+    def march(
+        self, rays: Rays, occupied: Bool[Tensor, "g g g"], jitter: Float[Tensor, "r"], least: float
+    ) -> tuple[Packed, Float[Tensor, "s"]]:
+        """The intervals of rays that contribute more than `least` to their pixels, and how much each contributes."""
+        box, contracted = self.lattice.space.box, self.lattice.space.contracted
+        marched = kernels.march(
+            rays.origins,
+            rays.directions,
+            rays.near,
+            rays.far,
+            jitter,
+            occupied,
+            box,
+            contracted,
+            self.lattice.step,
+            self.lattice.cone,
+        )
+        packed = visible(Packed(*marched), rays, lambda part: self.density(part.points(rays)), least=least)
+        thickness = self.density(packed.points(rays)) * packed.widths(rays)
+        return packed, kernels.packed_weights(thickness, packed.offsets)
+
+
+def interpolated(
+    table: Shaped[Tensor, "v c"], rows: Int[Tensor, "p 8"], weights: Float[Tensor, "p 8"]
+) -> Float[Tensor, "p c"]:
+    """Weighted sums of rows of a table; row 0 counts as zero."""
+    return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum", padding_idx=0)
