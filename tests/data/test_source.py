@@ -42,7 +42,7 @@ def test_a_forced_format_overrides_detection(tmp_path):
     ("arrange", "message"),
     [
         (lambda p: p.rmdir(), r"folder is missing, expected a scene folder; check the path\."),
-        (lambda p: None, r"folder is empty, expected transforms_train\.json .* or poses_bounds\.npy .*; point at"),
+        (lambda p: None, r"folder is empty, expected transforms_train\.json .* poses_bounds\.npy .*; point at"),
         (lambda p: (p / "readme.txt").touch(), r"folder is of no known layout, expected transforms_train"),
         (lambda p: (p.rmdir(), p.touch()), r"path is no folder, expected a scene folder; point at the folder"),
     ],

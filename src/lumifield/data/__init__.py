@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from lumifield.core.scene import Scene
     from lumifield.data.pictures import Files
 
-Format = Literal["blender", "llff", "multicam", "transforms"]
+Format = Literal["blender", "colmap", "llff", "multicam", "phototourism", "transforms"]
 
 LAYOUTS = (
-    "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio), metadata.json (multicam) or "
-    "poses_bounds.npy (LLFF)"
+    "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio), metadata.json (multicam), "
+    "poses_bounds.npy (LLFF) or sparse (COLMAP)"
 )
 
 
@@ -26,7 +26,7 @@ class Source:
 
     data: Path
     """Folder of the scene."""
-    format: Literal["auto", "blender", "llff", "multicam", "transforms"] = "auto"
+    format: Literal["auto", "blender", "colmap", "llff", "multicam", "phototourism", "transforms"] = "auto"
     """Layout of the folder; auto: told by its files."""
     downscale: int = 1
     """Read pictures at 1/K of their width and height."""
@@ -62,6 +62,8 @@ def detect(path: Path) -> Format:
         return "transforms"
     if (path / "metadata.json").is_file():
         return "multicam"
+    if any((path / place).is_dir() for place in ("sparse", "dense/sparse")):
+        return "phototourism" if any(path.glob("*.tsv")) else "colmap"
     found = "empty" if not any(path.iterdir()) else "of no known layout"
     raise DataError(path, "folder", found, LAYOUTS, "point at the folder that holds one of them")
 
@@ -127,10 +129,14 @@ def _reader(source: Source) -> _Reader:
     match layout:
         case "blender":
             from lumifield.data import blender as reader
+        case "colmap":
+            from lumifield.data import colmap as reader
         case "llff":
             from lumifield.data import llff as reader
         case "multicam":
             from lumifield.data import multicam as reader
+        case "phototourism":
+            from lumifield.data import phototourism as reader
         case "transforms":
             from lumifield.data import transforms as reader
     return reader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from lumifield.core.scene import Background, Pictures
+from lumifield.data.lenses import Straightening
 from lumifield.errors import DataError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
@@ -25,7 +26,8 @@ class Files:
     """The picture files of a split: their sizes (width, height) and whether any has alpha, from the headers alone.
 
     `masks` are files whose pixels of value 0 do not count (None: no mask for that picture); `masked` says whether any
-    picture of the split has one.
+    picture of the split has one. `straight` resamples pictures of lenses that cameras cannot say; `sizes` are those
+    that they have afterwards.
     """
 
     paths: tuple[Path, ...]
@@ -33,6 +35,7 @@ class Files:
     alpha: bool
     masks: tuple[Path | None, ...]
     masked: bool
+    straight: tuple[Straightening | None, ...]
 
     def only(self, rows: list[int]) -> Files:
         """The files of these rows."""
@@ -42,7 +45,13 @@ class Files:
             alpha=self.alpha,
             masks=tuple(self.masks[row] for row in rows),
             masked=self.masked,
+            straight=tuple(self.straight[row] for row in rows),
         )
+
+    def straightened(self, straight: Sequence[Straightening | None]) -> Files:
+        """The files of pictures that are resampled when they are decoded (None: that one is not)."""
+        sizes = (size if one is None else one.size for one, size in zip(straight, self.sizes, strict=True))
+        return replace(self, sizes=tuple(sizes), straight=tuple(straight))
 
 
 def survey(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) -> Files:
@@ -53,7 +62,7 @@ def survey(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) ->
             sizes.append(picture.size)
             alpha = alpha or _has_alpha(picture)
     masks = tuple(masks) if masks else (None,) * len(paths)
-    return Files(tuple(paths), tuple(sizes), alpha, masks, any(masks))
+    return Files(tuple(paths), tuple(sizes), alpha, masks, any(masks), (None,) * len(paths))
 
 
 def background(files: Files, asked: Literal["auto", "white", "black", "random"]) -> Background:
@@ -81,6 +90,8 @@ def decode(files: Files, sizes: Int[Tensor, "n 2"]) -> Pictures:
         rows = slice(int(offsets[index]), int(offsets[index + 1]))
         size = (int(sizes[index, 0]), int(sizes[index, 1]))
         whole = _pixels(path, "RGBA" if files.alpha else "RGB")
+        straight = files.straight[index]
+        whole = whole if straight is None else straight.apply(whole)
         pixels[rows].numpy()[:] = shrink(whole, size).reshape(-1, channels)
         mask_path = files.masks[index]
         if mask is not None and mask_path is not None:

@@ -1,0 +1,69 @@
+"""Lenses that `Cameras` cannot say: pictures are resampled into those of a pinhole camera when they are decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from scipy.ndimage import map_coordinates
+
+
+@runtime_checkable
+class Lens(Protocol):
+    """What bends the light."""
+
+    def pixels(self, points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+        """Where points of the plane at depth 1 appear in the picture [pixels]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Radial:
+    """VisualSFM's lens: the measured point `m`, over the focal length, lies at `(1 + radial |m|^2) m` at depth 1."""
+
+    focal: float
+    centre: tuple[float, float]
+    radial: float
+
+    def pixels(self, points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+        """Where points of the plane at depth 1 appear: the measured radius by Newton's method from the true one."""
+        true = np.linalg.norm(points, axis=-1, keepdims=True)
+        seen = true
+        for _ in range(20):
+            slope = 1 + 3 * self.radial * seen**2
+            seen = seen - (seen * (1 + self.radial * seen**2) - true) / slope
+        return points * (seen / np.maximum(true, 1e-12)) * self.focal + self.centre
+
+    def straightened(self, size: tuple[int, int]) -> Straightening:
+        """The largest pinhole picture of the same focal length whose every pixel a picture of `size` shows."""
+        half = np.array(size) / 2 / self.focal
+        # Light from the middle of each side comes from the least far out where the lens widens, else from the corners.
+        reach = half**2 if self.radial >= 0 else (half**2).sum()
+        width, height = np.floor(2 * self.focal * half * (1 + self.radial * reach) + 1e-6).astype(int).tolist()
+        focal = (self.focal, self.focal)
+        return Straightening(self, focal, (width / 2, height / 2), (width, height))
+
+
+@dataclass(frozen=True)
+class Straightening:
+    """How a picture taken through `lens` becomes that of a pinhole camera, all in pixels."""
+
+    lens: Lens
+    focal: tuple[float, float]
+    centre: tuple[float, float]
+    size: tuple[int, int]
+
+    def apply(self, picture: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "rows columns c"]:
+        """The pinhole camera's picture, interpolated between the four nearest pixels."""
+        width, height = self.size
+        x = (np.arange(width) + 0.5 - self.centre[0]) / self.focal[0]
+        y = (np.arange(height) + 0.5 - self.centre[1]) / self.focal[1]
+        points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+        place = (self.lens.pixels(points).T[::-1] - 0.5).reshape(2, height, width)
+        bands = [
+            map_coordinates(picture[..., c], place, np.float32, order=1, mode="nearest")
+            for c in range(picture.shape[-1])
+        ]
+        return np.rint(np.stack(bands, -1)).astype(np.uint8)

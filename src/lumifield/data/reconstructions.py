@@ -1,0 +1,155 @@
+"""Structure from motion: photographs with poses and lenses, and the points that each of them sees, become a scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lumifield.core.cameras import Cameras
+from lumifield.core.poses import any_normal, level_up
+from lumifield.core.scene import Frame, Scene
+from lumifield.data import Source, pictures
+from lumifield.data.lenses import Straightening
+from lumifield.data.poses import single
+from lumifield.errors import DataError
+
+# The bounds of a photograph are these percentiles of the distances of the points that it sees (NeRF-W).
+BOUND_PERCENTILES = (0.1, 99.9)
+NEAR_MARGIN = 0.9
+# A photograph that sees fewer points than these has the widest bounds of all others.
+ENOUGH = 10
+# The cube of half side 1 holds this percentage of all points.
+CORE_PERCENTILE = 90.0
+
+
+@dataclass(frozen=True)
+class Optics:
+    """How a photograph was taken: focal lengths, centre, size [pixels] and distortion of the camera that it is read
+    with, and the size of its file; they differ where `straight` resamples it."""
+
+    focal: tuple[float, float]
+    centre: tuple[float, float]
+    file_size: tuple[int, int]
+    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    straight: Straightening | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as it is read [pixels]."""
+        return self.file_size if self.straight is None else self.straight.size
+
+    @staticmethod
+    def resampled(straight: Straightening, file_size: tuple[int, int]) -> Optics:
+        """The pinhole camera that a picture of `file_size` is resampled for."""
+        return Optics(straight.focal, straight.centre, file_size, straight=straight)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A world of photographs, of points, and of the rows of points that each photograph sees.
+
+    `path` is the file to name in errors; `names` are unique.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    pictures: tuple[Path, ...]
+    c2w: Float[Tensor, "n 3 4"]
+    optics: tuple[Optics, ...]
+    points: Float[np.ndarray, "p 3"]
+    seen: tuple[Int[np.ndarray, "_"], ...]
+
+    def trusted(self) -> Reconstruction:
+        """The same without points that fewer than two photographs see, which no geometry holds in place.
+
+        Raises `DataError` where no point remains.
+        """
+        views = np.zeros(len(self.points), np.int64)
+        for rows in self.seen:
+            views[np.unique(rows)] += 1
+        if not (views >= 2).any():
+            raise DataError(
+                self.path,
+                "longest track of a point",
+                f"{views.max(initial=0)} photographs long",
+                "points that two or more photographs see",
+                "triangulate the points again",
+            )
+        place = np.where(views >= 2, np.cumsum(views >= 2) - 1, -1)
+        seen = tuple(place[rows][place[rows] >= 0] for rows in self.seen)
+        return Reconstruction(
+            self.path, self.names, self.pictures, self.c2w, self.optics, self.points[views >= 2], seen
+        )
+
+
+def scene(source: Source, taken: Reconstruction, rows: list[int]) -> tuple[Scene, pictures.Files]:
+    """The photographs of these rows without their pixels, and the files that hold them.
+
+    The scene frame has its origin in the median of the points and +z as the cameras' common up; the cube of half side 1
+    holds 90 % of the points, and space beyond it is contracted. Frame and bounds follow from all photographs.
+    """
+    taken = taken.trusted()
+    optics = [taken.optics[row] for row in rows]
+    files = _surveyed(taken, rows)
+    frame = core_frame(taken.c2w, torch.from_numpy(taken.points))
+    near, far = bounds(taken)
+    found = Scene(
+        cameras=Cameras(
+            c2w=frame.poses_to_scene(taken.c2w[rows]).float(),
+            focal=torch.tensor([one.focal for one in optics]),
+            centre=torch.tensor([one.centre for one in optics]),
+            size=torch.tensor([one.size for one in optics]),
+            distortion=torch.tensor([one.distortion for one in optics]),
+        ).resized(1 / source.downscale),
+        names=tuple(taken.names[row] for row in rows),
+        near=(near[rows] / frame.scale).float(),
+        far=(far[rows] / frame.scale).float(),
+        box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
+        frame=single(frame),
+        background=pictures.background(files, source.background),
+        unbounded=True,
+    )
+    return found, files
+
+
+def core_frame(c2w: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"]) -> Frame:
+    """Origin in the median of the points, +z the cameras' common up; 90 % of the points in the cube of half side 1."""
+    up = level_up(c2w)
+    x = any_normal(up)
+    rotation = torch.stack([x, torch.linalg.cross(up, x), up], -1)
+    turned = (points @ rotation).numpy()
+    middle = np.median(turned, 0)
+    reach = float(np.percentile(np.abs(turned - middle).max(-1), CORE_PERCENTILE))
+    return Frame(rotation, rotation @ torch.from_numpy(middle), reach if reach > 0 else 1.0)
+
+
+def bounds(taken: Reconstruction) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Near and far of each photograph [world units]: percentiles of the distances of the points that it sees."""
+    near, far = np.full((2, len(taken.names)), np.nan)
+    for row, (seen, position) in enumerate(zip(taken.seen, taken.c2w[:, :, 3].numpy(), strict=True)):
+        if len(seen) >= ENOUGH:
+            distance = np.linalg.norm(taken.points[seen] - position, axis=-1)
+            near[row], far[row] = np.percentile(distance, BOUND_PERCENTILES)
+    if np.isnan(near).all():
+        most = max(map(len, taken.seen))
+        expected = f"{ENOUGH} or more in some photograph"
+        raise DataError(taken.path, "number of points that a photograph sees", str(most), expected, "add photographs")
+    near, far = np.where(np.isnan(near), np.nanmin(near), near), np.where(np.isnan(far), np.nanmax(far), far)
+    return torch.from_numpy(NEAR_MARGIN * near), torch.from_numpy(far)
+
+
+def _surveyed(taken: Reconstruction, rows: list[int]) -> pictures.Files:
+    """The headers of the photographs, whose sizes must be those of the cameras."""
+    files = pictures.survey([taken.pictures[row] for row in rows])
+    for row, path, size in zip(rows, files.paths, files.sizes, strict=True):
+        stated = taken.optics[row].file_size
+        if size != stated:
+            found, expected = (f"{width}x{height}" for width, height in (size, stated))
+            cure = "give the pictures that were reconstructed"
+            raise DataError(path, "picture size", found, f"{expected}, as its camera states", cure)
+    return files.straightened([taken.optics[row].straight for row in rows])

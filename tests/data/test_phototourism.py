@@ -1,0 +1,87 @@
+import os
+from pathlib import Path
+
+import pytest
+
+import made_reconstructions as sfm
+import made_scenes as made
+from lumifield import data
+from lumifield.data import Source
+from lumifield.errors import DataError
+
+HEAD = "filename\tid\tsplit\tdataset\n"
+ROWS = "000.png\t1\ttrain\ta\n002.png\t9\ttest\ta\n001.png\t2\ttrain\ta\n003.png\t\ttrain\ta\n004.png\t5\t\ta\n"
+
+
+def scene(root: Path, text: str = HEAD + ROWS) -> Path:
+    sfm.colmap(root, made.ring(6), place="dense/sparse")
+    (root / "place.tsv").write_text(text)
+    return root
+
+
+def test_the_list_names_the_splits_by_file_name(tmp_path):
+    assert data.detect(scene(tmp_path)) == "phototourism"
+    assert data.splits(Source(tmp_path)) == ("train", "test")
+    assert data.cameras(Source(tmp_path), "train").names == ("000.png", "001.png")
+    assert data.cameras(Source(tmp_path), "test").names == ("002.png",)
+
+
+def test_all_splits_share_the_frame(tmp_path):
+    train, test = (
+        data.cameras(Source(scene(tmp_path)) if s == "train" else Source(tmp_path), s) for s in ("train", "test")
+    )
+    assert train.frame.scale == test.frame.scale
+
+
+@pytest.mark.parametrize("form", ["auto", "phototourism"])
+def test_without_a_list_every_eighth_is_held_out(tmp_path, form):
+    (scene(tmp_path) / "place.tsv").unlink()
+    source = Source(tmp_path, format=form)
+    assert data.cameras(source, "test").names == ("000.png",)
+    assert len(data.cameras(source, "train")) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("filename\tid\n000.png\t1\n", r"place\.tsv: column split is missing, expected columns filename, id and split"),
+        ("", r"place\.tsv: column filename is missing, expected .*; add it or remove the file"),
+        (HEAD, r"place\.tsv: column split is without train, expected train, val or test for each photograph; name"),
+        (HEAD + "000.png\t1\t\ta\n", r"place\.tsv: column split is without train"),
+        (HEAD + "000.png\t1\n", r"place\.tsv: column split is without train"),
+        (HEAD + "000.png\t\ttrain\ta\n", r"place\.tsv: column split is without train"),
+        (
+            HEAD + "x.png\t1\ttrain\ta\n",
+            r"photograph x\.png is not in the sparse model, expected a registered .*; empty",
+        ),
+    ],
+)
+def test_lists_that_cannot_be(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        data.cameras(Source(scene(tmp_path, text)), "train")
+
+
+def test_a_listed_photograph_is_missing(tmp_path):
+    (scene(tmp_path) / "dense/images/001.png").unlink()
+    with pytest.raises(
+        DataError, match=r"place\.tsv: photograph 001\.png is missing, expected a picture in .*dense/im"
+    ):
+        data.cameras(Source(tmp_path), "train")
+
+
+def test_two_lists(tmp_path):
+    (scene(tmp_path) / "other.tsv").touch()
+    with pytest.raises(DataError, match=r"list of splits is not one \(other\.tsv, place\.tsv\), expected a single"):
+        data.splits(Source(tmp_path))
+
+
+def test_hold_outs_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"place\.tsv: hold_out is 'centre', expected auto"):
+        data.splits(Source(scene(tmp_path), hold_out="centre"))
+
+
+@pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")
+def test_statue_of_liberty():
+    source = Source(Path(os.environ["LUMIFIELD_DATA"]) / "statue_of_liberty")
+    assert data.detect(source.data) == "phototourism"
+    assert [len(data.cameras(source, split)) for split in data.splits(source)] == [99, 14]

@@ -1,0 +1,69 @@
+"""Small scenes in the formats of structure from motion, with points and cameras that are known."""
+
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import torch
+
+import made_scenes as made
+
+# Parameters of every camera model for pictures of 32 x 24: focal 30 and a little of everything else.
+PARAMS = {
+    "SIMPLE_PINHOLE": [30.0, 16.2, 11.9],
+    "PINHOLE": [30.0, 30.5, 16.2, 11.9],
+    "SIMPLE_RADIAL": [30.0, 16.2, 11.9, -0.1],
+    "RADIAL": [30.0, 16.2, 11.9, -0.1, 0.02],
+    "OPENCV": [30.0, 30.5, 16.2, 11.9, -0.1, 0.02, 0.01, -0.02],
+    "OPENCV_FISHEYE": [30.0, 30.5, 16.2, 11.9, 0.05, 0.01, 0.0, 0.0],
+    "FULL_OPENCV": [30.0, 30.5, 16.2, 11.9, -0.1, 0.02, 0.01, -0.02, 0.01, 0.05, 0.0, 0.0],
+    "FOV": [30.0, 30.5, 16.2, 11.9, 0.8],
+    "SIMPLE_RADIAL_FISHEYE": [30.0, 16.2, 11.9, 0.05],
+    "RADIAL_FISHEYE": [30.0, 16.2, 11.9, 0.05, 0.01],
+    "THIN_PRISM_FISHEYE": [30.0, 30.5, 16.2, 11.9, 0.05, 0.01, 0.01, 0.01, 0.0, 0.0, 0.01, 0.01],
+    "RAD_TAN_THIN_PRISM_FISHEYE": [30.0, 30.5, 16.2, 11.9, *[0.01] * 12],
+    "SIMPLE_DIVISION": [30.0, 16.2, 11.9, -0.1],
+    "DIVISION": [30.0, 30.5, 16.2, 11.9, -0.1],
+    "SIMPLE_FISHEYE": [30.0, 16.2, 11.9],
+    "FISHEYE": [30.0, 30.5, 16.2, 11.9],
+    "EUCM": [30.0, 30.5, 16.2, 11.9, 0.6, 1.1],
+}
+SIZE = (32, 24)
+
+
+def cloud(n: int = 60) -> np.ndarray:
+    """Points about the origin, the first two on one line of sight of nobody."""
+    return np.random.default_rng(0).uniform(-1, 1, (n, 3))
+
+
+def model(poses: torch.Tensor, points: np.ndarray, camera: str = "PINHOLE", *, tracks: int | None = None):
+    """A reconstruction of photographs 000.png, … with one camera, each seeing all points (or each point `tracks`)."""
+    made_model = pycolmap.Reconstruction()
+    lens = pycolmap.Camera(model=camera, width=SIZE[0], height=SIZE[1], params=PARAMS[camera], camera_id=7)
+    made_model.add_camera_with_trivial_rig(lens)
+    for index, pose in enumerate(poses.numpy()):
+        turned = pose[:, :3].T
+        cam_from_world = pycolmap.Rigid3d(np.concatenate([turned, -turned @ pose[:, 3:]], 1))
+        seen = [pycolmap.Point2D(xy) for xy in np.zeros((len(points), 2))]
+        image = pycolmap.Image(name=f"{index:03d}.png", points2D=seen, camera_id=7, image_id=100 - index)
+        made_model.add_image_with_trivial_frame(image, cam_from_world)
+    for number, point in enumerate(points):
+        chosen = range(len(poses)) if tracks is None else range(number % len(poses), number % len(poses) + tracks)
+        track = pycolmap.Track([pycolmap.TrackElement(100 - i % len(poses), number) for i in chosen])
+        made_model.add_point3D(point, track)
+    return made_model
+
+
+def colmap(root: Path, poses: torch.Tensor, *, text: bool = False, place: str = "sparse/0", **kind) -> Path:
+    """A COLMAP scene; pictures are noise."""
+    folder = root / place
+    folder.mkdir(parents=True)
+    written = model(poses, kind.pop("points", cloud()), **kind)
+    if text:
+        written.write_text(folder)
+    else:
+        written.write_binary(folder)
+    images = root / place.partition("sparse")[0] / "images"
+    for index in range(len(poses)):
+        made.save(images / f"{index:03d}.png", made.picture(index, SIZE, 3))
+    return root
