@@ -16,7 +16,7 @@ from lumifield import progress
 from lumifield.core.settings import from_plain, mapping, read_json
 from lumifield.data import Source
 from lumifield.errors import DataError
-from lumifield.export import CamerasExport, Mesh, Points, Web, Weights
+from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
 from lumifield.methods import METHODS, Instant, MipNerf, Nerf
 from lumifield.synthetic import StillLife
 from lumifield.training import Train, TrainingError
@@ -36,6 +36,7 @@ ExportChoice = Annotated[
     | Annotated[Points, subcommand("points")]
     | Annotated[Web, subcommand("web")]
     | Annotated[CamerasExport, subcommand("cameras")]
+    | Annotated[Volume, subcommand("volume")]
     | Annotated[Weights, subcommand("weights")],
     OmitSubcommandPrefixes,
 ]

@@ -36,6 +36,24 @@ class CamerasExport:
 
 
 @dataclass(frozen=True)
+class Volume:
+    """Density and colour in a cube of cells: Unity's sparse .vol, a raw 3D texture, or NumPy's .npz."""
+
+    resolution: int = 512
+    """Cells along each side of the cube."""
+    centre: tuple[float, float, float] | None = None
+    """Middle of the cube in world coordinates (that of the matter)."""
+    side: float | None = None
+    """Length of the cube's sides in world units (as far as the matter reaches)."""
+
+    def write(self, run: Run, out: Path, progress: Progress | None = None) -> None:
+        """Writes `out`, and its bounds beside it as .json; raises `DataError` where the cube holds no matter."""
+        from lumifield.export import volume
+
+        volume.write(self, run, out, progress)
+
+
+@dataclass(frozen=True)
 class Weights:
     """A portable scene: network and cameras without pictures, which `render`, `export` and `view` take for a run."""
 

@@ -74,6 +74,10 @@ class Method(nn.Module):
         """Outward unit normals at points of the scene before any warp (`ndc`), over `step` [scene units] about them."""
         return outward(lambda about: self.inside(about if ndc is None else ndc_points(about, ndc)), points, step)
 
+    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """rgb in [0, 1] of matter at points as `inside` takes them, seen along `viewdirs`, without a gradient."""
+        raise TypeError(f"{type(self).__name__} defines no colours")
+
     def param_groups(self) -> list[dict[str, Any]]:
         """Parameters for the optimiser; a group may scale the learning rate by `lr_factor`."""
         return [{"params": list(self.parameters())}]

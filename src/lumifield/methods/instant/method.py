@@ -114,17 +114,24 @@ class InstantMethod(Method):
         )
 
     def look_up(self, packed: Packed, rays: Rays) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
-        """Density and colour of each sample, in pieces that stay in the processor's cache."""
-        harmonics = padded(spherical_harmonics(rays.viewdirs, 4)[packed.ray])
-        unit, features = self.features(packed.points(rays), packed.footprints(rays, cylinders=self.ndc))
+        """Density and colour of each sample."""
+        footprint = packed.footprints(rays, cylinders=self.ndc)
+        return self.field(packed.points(rays), footprint, spherical_harmonics(rays.viewdirs, 4)[packed.ray])
+
+    def field(
+        self, points: Float[Tensor, "s 3"], footprint: Float[Tensor, "s"], harmonics: Float[Tensor, "s 16"]
+    ) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
+        """Density and colour at points as pixels of that width see them, in pieces that stay in the processor's cache."""
+        count, harmonics = len(points), padded(harmonics)
+        unit, features = self.features(points, footprint)
         parts = []
         with autocast(features.device, self.settings.bf16):
             for feature, harmonic in zip(features.split(CHUNK), harmonics.split(CHUNK), strict=True):
                 hidden = self.density_net(feature)
                 colour = self.colour_net(torch.cat([hidden, harmonic.to(hidden.dtype)], -1))
                 parts.append((hidden[:, 0], colour))
-        raw, colour = (torch.cat(part)[: len(packed)].float() for part in zip(*parts, strict=True))
-        return self.to_density(raw, unit[: len(packed)]), torch.sigmoid(colour)
+        raw, colour = (torch.cat(part)[:count].float() for part in zip(*parts, strict=True))
+        return self.to_density(raw, unit[:count]), torch.sigmoid(colour)
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, "p"] | None = None) -> Float[Tensor, "p"]:
@@ -166,6 +173,11 @@ class InstantMethod(Method):
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density at scene points; none where no ray is looked at."""
         return self.sampler.inside(self.density, self.space, points)
+
+    @torch.no_grad()
+    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colours at scene points, as pixels of the photographs see them."""
+        return self.field(points, points.new_full((len(points),), self.pixel), spherical_harmonics(viewdirs, 4))[1]
 
     def param_groups(self) -> list[dict[str, Any]]:
         """One group for the grids, one for the networks."""

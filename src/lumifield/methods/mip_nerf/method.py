@@ -70,8 +70,7 @@ class MipNerfMethod(Method):
         view = self.field.directional(rays.viewdirs)
         with autocast(t.device, self.settings.bf16):
             density, rgb = self.field(self.seen(rays, t), view[:, None], self.noise(t, context))
-        padding = self.settings.rgb_padding
-        return visible(density, lengths(rays, t)), rgb * (1 + 2 * padding) - padding
+        return visible(density, lengths(rays, t)), self.widened(rgb)
 
     def weigh(self, rays: Rays, t: Float[Tensor, "r n_plus_1"], context: Context) -> Float[Tensor, "r n"]:
         """Weights alone of the intervals between the edges `t` of the rays."""
@@ -110,9 +109,25 @@ class MipNerfMethod(Method):
     @torch.no_grad()
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density about the points, as a pixel of the photographs sees it [1 / unit of the rays' space]."""
-        spread = self.spread if self.settings.integrated else torch.zeros_like(self.spread)
         with autocast(points.device, self.settings.bf16):
-            return self.field.density_alone(torch.cat([points, spread.expand_as(points)], -1))
+            return self.field.density_alone(self.about(points))
+
+    @torch.no_grad()
+    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colours about the points."""
+        with autocast(points.device, self.settings.bf16):
+            rgb = self.field(self.about(points), self.field.directional(viewdirs))[1]
+        return self.widened(rgb).clamp(0, 1)
+
+    def about(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 6"]:
+        """Gaussians about the points, as wide as a pixel of the photographs."""
+        spread = self.spread if self.settings.integrated else torch.zeros_like(self.spread)
+        return torch.cat([points, spread.expand_as(points)], -1)
+
+    def widened(self, rgb: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s 3"]:
+        """Colours in [-padding, 1 + padding] from those in [0, 1]."""
+        padding = self.settings.rgb_padding
+        return rgb * (1 + 2 * padding) - padding
 
     def param_groups(self) -> list[dict[str, Any]]:
         """One group, faster for the grid."""

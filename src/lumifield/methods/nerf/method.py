@@ -92,6 +92,13 @@ class NerfMethod(Method):
         with autocast(points.device, self.settings.bf16):
             return (self.fine or self.coarse).density_alone(points)
 
+    @torch.no_grad()
+    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colours of the finest network."""
+        mlp = self.fine or self.coarse
+        with autocast(points.device, self.settings.bf16):
+            return mlp(points, mlp.directional(viewdirs))[1]
+
     def rays_per_step(self) -> int:
         """The batch of the settings."""
         return self.settings.batch

@@ -83,6 +83,12 @@ class OccupiedNerf(Method):
         with autocast(points.device, self.settings.bf16):
             return self.network.density_alone(points)
 
+    @torch.no_grad()
+    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colours of the network."""
+        with autocast(points.device, self.settings.bf16):
+            return self.network(points, self.network.directional(viewdirs))[1]
+
     def rays_per_step(self) -> int:
         """The batch of the settings."""
         return self.settings.batch

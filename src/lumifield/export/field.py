@@ -1,0 +1,51 @@
+"""A trained method asked at points of the world, whatever space it has learned in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lumifield.core.rays import ndc_points
+
+if TYPE_CHECKING:
+    from lumifield.checkpoint import Run
+
+AXES = torch.cat([torch.eye(3), -torch.eye(3)])
+
+
+@dataclass(frozen=True)
+class WorldField:
+    """Density and colours of a run at world points, on the CPU."""
+
+    run: Run
+
+    @torch.no_grad()
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density [1 / world unit]; in an NDC scene as the camera in the middle sees it, and none behind it."""
+        scene = self.run.scenes["train"]
+        inner = scene.frame.to_scene(points)
+        if scene.ndc is None:
+            return self._inside(inner) / scene.frame.scale
+        ahead = inner[:, 2] > scene.ndc.plane
+        found = torch.zeros(len(points))
+        inner = inner[ahead]
+        # A ray of the camera at the origin runs along z in NDC: by 2 plane / z^2 for each unit of depth.
+        stretch = 2 * scene.ndc.plane / (inner[:, 2] * inner.norm(dim=-1))
+        found[ahead] = self._inside(ndc_points(inner, scene.ndc)) * stretch / scene.frame.scale
+        return found
+
+    @torch.no_grad()
+    def colours(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """rgb in [0, 1]: the mean of what is seen along the six axes."""
+        scene, device = self.run.scenes["train"], self.run.device
+        inner = scene.frame.to_scene(points)
+        inner = (inner if scene.ndc is None else ndc_points(inner, scene.ndc)).to(device)
+        along = [self.run.method.colours(inner, axis.to(device).expand_as(inner)) for axis in AXES]
+        return torch.stack(along).mean(0).float().cpu()
+
+    def _inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        return self.run.method.inside(points.to(self.run.device)).float().cpu()
