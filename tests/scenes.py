@@ -13,8 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from analytic import around
+from lumifield.core.cameras import pinholes
 from lumifield.core.images import to_uint8
 from lumifield.core.poses import from_opengl
+from lumifield.core.rays import Ndc
 from lumifield.core.scene import Frame, Pictures, Scene
 from lumifield.data import Source
 from lumifield.methods import Instant, MipNerf, Nerf
@@ -29,6 +31,18 @@ INSTANT = Instant(
 NERF = Nerf(samples=8, fine_samples=8, width=16, depth=3, position_octaves=4, direction_octaves=2, batch=64, bf16="off")
 
 MIP_NERF = MipNerf(samples=8, width=16, depth=3, octaves=(0, 6), direction_octaves=(0, 2), batch=64, bf16="off")
+
+SMALL = {
+    "instant": INSTANT,
+    "mip-nerf": MIP_NERF,
+    "mip-nerf, three passes": replace(MIP_NERF, levels=3, viewdirs=False, integrated=False),
+    "mip-nerf, grid": replace(
+        MIP_NERF, backbone="grid", grid_levels=3, grid_log2_entries=10, grid_coarsest=4, grid_finest=16, grid_hidden=8
+    ),
+    "nerf": NERF,
+    "nerf, one pass": replace(NERF, fine_samples=0),
+    "nerf, occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),
+}
 
 
 def ball(n: int = 8, size: int = 16) -> Scene:
@@ -46,6 +60,34 @@ def ball(n: int = 8, size: int = 16) -> Scene:
     )
     pixels = torch.cat([photograph(scene, index).reshape(-1, 4) for index in range(n)])
     return replace(scene, pictures=Pictures(pixels, torch.arange(n + 1) * size**2))
+
+
+def bounded() -> Scene:
+    """A few small views with alpha."""
+    return ball(4, 10)
+
+
+def unbounded() -> Scene:
+    """The same, opaque, with matter all about."""
+    near, far = torch.full((4,), 0.05), torch.full((4,), 100.0)
+    return replace(bounded(), pictures=without_alpha(bounded()), background="none", unbounded=True, near=near, far=far)
+
+
+def forward() -> Scene:
+    """The same pictures from cameras in one place, in normalised device coordinates."""
+    cameras = pinholes(torch.eye(3, 4).repeat(4, 1, 1), 12.0, (10, 10))
+    space = {"near": torch.zeros(4), "far": torch.ones(4), "box": torch.tensor([[-1.1] * 3, [1.1] * 3])}
+    pictures, ndc = without_alpha(bounded()), Ndc((12.0, 12.0), (10, 10))
+    return replace(bounded(), cameras=cameras, pictures=pictures, background="none", ndc=ndc, **space)
+
+
+def without_alpha(scene: Scene) -> Pictures:
+    """The pictures of a scene without their alpha channel."""
+    assert scene.pictures is not None
+    return Pictures(scene.pictures.pixels[:, :3].contiguous(), scene.pictures.offsets)
+
+
+SCENES = {"bounded": bounded, "unbounded": unbounded, "forward": forward}
 
 
 def photograph(scene: Scene, index: int) -> Tensor:

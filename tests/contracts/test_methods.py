@@ -1,61 +1,19 @@
 """What every method promises (see `lumifield.methods.base`), on bounded, open and NDC scenes."""
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from lumifield.core.cameras import pinholes
 from lumifield.core.randomness import Draws
-from lumifield.core.rays import Ndc
-from lumifield.core.scene import Batch, Pictures, Scene, draw
+from lumifield.core.scene import Batch, Scene, draw
 from lumifield.core.settings import from_plain, to_plain
 from lumifield.methods import METHODS, kind_of
 from lumifield.methods.base import Context, Method, chunked
-from scenes import INSTANT, MIP_NERF, NERF, ball
+from scenes import SCENES, SMALL
 
-SMALL = {
-    "instant": INSTANT,
-    "mip-nerf": MIP_NERF,
-    "mip-nerf, three passes": replace(MIP_NERF, levels=3, viewdirs=False, integrated=False),
-    "mip-nerf, grid": replace(
-        MIP_NERF, backbone="grid", grid_levels=3, grid_log2_entries=10, grid_coarsest=4, grid_finest=16, grid_hidden=8
-    ),
-    "nerf": NERF,
-    "nerf, one pass": replace(NERF, fine_samples=0),
-    "nerf, occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),
-}
 WHITE = torch.ones(3)
-
-
-def opaque(scene: Scene) -> Pictures:
-    assert scene.pictures is not None
-    return Pictures(scene.pictures.pixels[:, :3].contiguous(), scene.pictures.offsets)
-
-
-def bounded() -> Scene:
-    return ball(4, 10)
-
-
-def unbounded() -> Scene:
-    scene = ball(4, 10)
-    far = torch.full((4,), 100.0)
-    return replace(scene, pictures=opaque(scene), background="none", unbounded=True, far=far, near=far * 0 + 0.05)
-
-
-def forward() -> Scene:
-    scene = ball(4, 10)
-    cameras = pinholes(torch.eye(3, 4).repeat(4, 1, 1), 12.0, (10, 10))
-    near, box = torch.zeros(4), torch.tensor([[-1.1] * 3, [1.1] * 3])
-    return replace(
-        replace(scene, cameras=cameras, pictures=opaque(scene), background="none", ndc=Ndc((12.0, 12.0), (10, 10))),
-        **{"near": near, "far": near + 1, "box": box},
-    )
-
-
-SCENES = {"bounded": bounded, "unbounded": unbounded, "forward": forward}
 
 
 @pytest.fixture(scope="module", params=SMALL)
@@ -208,6 +166,19 @@ def test_density_is_never_negative(method, scene):
         assert density.shape == (len(points),)
         assert bool(torch.isfinite(density).all())
         assert bool((density >= 0).all())
+
+
+@torch.no_grad()
+def test_colours_are_in_bounds_and_those_of_the_direction(method, scene):
+    generator = torch.Generator().manual_seed(6)
+    points = scene.box[0] + torch.rand(50, 3, generator=generator) * (scene.box[1] - scene.box[0])
+    ahead = torch.tensor([0.0, 0.0, 1.0]).expand_as(points)
+    rgb = method.colours(points, ahead)
+    assert rgb.shape == (50, 3)
+    assert bool(((rgb >= 0) & (rgb <= 1)).all())
+    assert torch.equal(method.colours(points, -ahead), rgb) == (not getattr(method.settings, "viewdirs", True))
+    torch.testing.assert_close(method.colours(points[7:9], ahead[7:9]), rgb[7:9], rtol=1e-4, atol=1e-5)
+    assert method.colours(points[:0], ahead[:0]).shape == (0, 3)
 
 
 @torch.no_grad()

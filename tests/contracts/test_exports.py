@@ -1,0 +1,96 @@
+"""What every export promises: it leaves something of every method, on bounded, open and NDC scenes, wherever it has
+trained, and it says in one sentence why not."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from analytic import run_of
+from commands import tree
+from lumifield import cli
+from lumifield.checkpoint import Run, load
+from lumifield.core.scene import Frame
+from lumifield.core.settings import to_plain
+from lumifield.errors import DataError
+from lumifield.export import CamerasExport, Volume, Weights
+from lumifield.methods import METHODS, kind_of
+from scenes import SCENES, SMALL
+
+FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)
+# Of each kind: small settings and every ending.
+EXPORTS = {
+    CamerasExport: (CamerasExport(), ("json", "ply", "")),
+    Volume: (Volume(resolution=6, centre=(5.0, -6.0, 7.0), side=9.0), ("vol", "raw", "npz")),
+    Weights: (Weights(), ("zip", "")),
+}
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def settings(request):
+    return SMALL[request.param]
+
+
+@pytest.fixture(params=SCENES)
+def run(request, settings, tmp_path) -> Run:
+    """A run of a method without training, whose scene frame is not the world's."""
+    scene = replace(SCENES[request.param](), frame=FRAME)
+    torch.manual_seed(0)
+    method = settings.build(scene).eval()
+    made = run_of(tmp_path / "run", method, {"train": scene.without_pictures()})
+    config = {"kind": kind_of(settings)} | to_plain(method.settings)
+    return replace(made, config={"format": 1, "lumifield": "0", "method": config})
+
+
+def test_every_export_and_every_method_is_tried():
+    kinds = {get_args(kind)[0] for kind in get_args(get_args(cli.ExportChoice)[0])}
+    assert kinds == EXPORTS.keys()
+    assert {kind_of(settings) for settings in SMALL.values()} == set(METHODS)
+
+
+def noted(counts: list[tuple[int, int]], done: int, total: int) -> None:
+    counts.append((done, total))
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_every_ending_of_every_export_leaves_files_and_counts_to_the_end(run, kind, tmp_path):
+    export, endings = EXPORTS[kind]
+    for ending in endings:
+        out = tmp_path / f"new {ending}" / (f"scene.{ending}" if ending else "scene")
+        counts: list[tuple[int, int]] = []
+        export.write(run, out, partial(noted, counts))
+        assert out.exists()
+        assert all(path.stat().st_size > 0 for path in out.parent.rglob("*"))
+        assert not list(out.parent.rglob(".*"))
+        assert not counts or counts[-1][0] == counts[-1][1]
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_a_scene_that_has_travelled_exports_the_same(run, kind, tmp_path):
+    if kind is Weights:
+        pytest.skip("a zip file holds the time of its making")
+    Weights().write(run, tmp_path / "travelled.zip")
+    export, (ending, *_) = EXPORTS[kind]
+    for name, one in (("before", run), ("after", load(tmp_path / "travelled.zip"))):
+        export.write(one, tmp_path / name / f"scene.{ending}")
+    assert tree(tmp_path / "before") == tree(tmp_path / "after")
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_what_cannot_be_written_is_said_before_any_work(run, kind, tmp_path):
+    export, (ending, *_) = EXPORTS[kind]
+    (tmp_path / f"taken.{ending}").mkdir()
+    (tmp_path / "file").touch()
+
+    def asked(*_):
+        raise AssertionError("the method was asked")
+
+    run.method.forward = run.method.inside = asked
+    before = tree(tmp_path)
+    for name, field in (("scene.doc", "ending"), (f"taken.{ending}", "output"), (f"file/scene.{ending}", "output")):
+        with pytest.raises(DataError, match=f"{Path(name).name}: {field} is "):
+            export.write(run, tmp_path / name)
+    assert tree(tmp_path) == before
