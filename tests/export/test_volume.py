@@ -125,8 +125,8 @@ def test_the_cube_is_as_tight_as_coarse_cells_allow(tmp_path):
     low, high = np.array(about["low"]), np.array(about["high"])
     middle = FRAME.to_world(Fog().middle).numpy()
     coarse, radius = 9.0 / volume.PROBES, 1.5
-    # Fog that stops half of the light of a coarse cell begins a little way inside the ball.
-    solid = radius - 3 * np.log(2) / coarse / 40 * 3
+    # Fog that stops a twentieth of the light of a coarse cell begins a little way inside the ball.
+    solid = radius + np.log(0.95) / coarse / 40 * 3**2
     assert (low <= middle - solid).all()
     assert (high >= middle + solid).all()
     assert (high - low).max() <= 2 * radius + 4 * coarse

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 POINTS = 2**18
 PROBES = 64
-SOLID = 0.5
+SEEN = 0.05
 MOST_OF_VOL = 1625
 """A flat index of the .vol file has 32 bits."""
 Order = Literal["yxz", "zyx"]
@@ -117,12 +117,12 @@ def frustum(ndc: Ndc) -> Float[Tensor, "2 3"]:
 
 
 def tightened(cube: Cube, field: WorldField, folder: Path) -> Cube:
-    """The smallest cube about the cells that stop half of the light, a cell wider."""
+    """The smallest cube about the coarse cells that stop a twentieth of the light or more, a cell wider."""
     thickness = torch.cat([field.density(points) for points in cube.slabs("zyx")]) * cube.cell
-    solid = (1 - torch.exp(-thickness) > SOLID).view((cube.cells,) * 3).nonzero().flip(-1)
-    if len(solid) == 0:
+    seen = (1 - torch.exp(-thickness) > SEEN).view((cube.cells,) * 3).nonzero().flip(-1)
+    if len(seen) == 0:
         raise nothing(folder)
-    low, high = solid.amin(0) - 1, solid.amax(0) + 2
+    low, high = seen.amin(0) - 1, seen.amax(0) + 2
     side = float((high - low).max()) * cube.cell
     return Cube(cube.low + cube.cell * (low + high) / 2 - side / 2, side, cube.cells)
 
