@@ -16,17 +16,24 @@ from lumifield.checkpoint import Run, load
 from lumifield.core.scene import Frame
 from lumifield.core.settings import to_plain
 from lumifield.errors import DataError
-from lumifield.export import CamerasExport, Volume, Weights
+from lumifield.export import CamerasExport, Mesh, Volume, Weights, matter
 from lumifield.methods import METHODS, kind_of
 from scenes import SCENES, SMALL
 
 FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)
 # Of each kind: small settings and every ending.
 EXPORTS = {
+    Mesh: (Mesh(resolution=6, level=1e-6, keep="all", colours="field"), ("ply", "obj", "glb", "dae", "stl")),
     CamerasExport: (CamerasExport(), ("json", "ply", "")),
     Volume: (Volume(resolution=6, centre=(5.0, -6.0, 7.0), side=9.0), ("vol", "raw", "npz")),
     Weights: (Weights(), ("zip", "")),
 }
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """Bounds are looked for with few probes."""
+    monkeypatch.setattr(matter, "PROBES", 8)
 
 
 @pytest.fixture(scope="module", params=SMALL)

@@ -90,7 +90,7 @@ def towards(scene: Scene, points: Float[Tensor, "p 3"], directions: Float[Tensor
         return rays
     # t of NDC rays is 1 - plane / depth (NeRF, equation 20), for they start at the near plane.
     ends = [1 - scene.ndc.plane / (rays.origins + t[:, None] * directions)[:, 2] for t in (rays.near, rays.far)]
-    forward = (directions[:, 2] > FORWARD) & (ends[0] > 0) & (ends[1] < 1)
+    forward = (directions[:, 2] > FORWARD) & (ends[0] > 0) & (ends[0] < ends[1]) & (ends[1] < 1)
     safe = torch.where(forward[:, None], directions, torch.tensor([0.0, 0.0, 1.0]))
     warped = to_ndc(replace(rays, directions=safe, radius=torch.full_like(t, footprint(scene))), scene.ndc)
     return replace(warped, near=torch.where(forward, ends[0], 0.0), far=torch.where(forward, ends[1], 0.0))

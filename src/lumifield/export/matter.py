@@ -39,9 +39,11 @@ class Matter:
         """Positive inside: the logarithm of density over level, for a signed distance the difference."""
         with torch.no_grad():
             found = self.run.method.inside(self.placed(places).to(self.run.device)).double().cpu()
-        if self.run.method.surface_level is not None:
-            return (found - self.level).numpy()
-        return torch.log(found.clamp_min(1e-9) / self.level).numpy()
+        signed = self.run.method.surface_level is not None
+        values = (found - self.level if signed else torch.log(found.clamp_min(1e-9) / self.level)).numpy()
+        # A coarse lattice may reach beyond the bounds, and in NDC past infinity.
+        beyond = places[:, 2] > NDC_DEPTH if self.run.scenes["train"].ndc is not None else False
+        return np.where(beyond, -np.inf, values)
 
     def placed(self, places: Float[np.ndarray, "p 3"]) -> Float[Tensor, "p 3"]:
         """Lattice coordinates as the method's rays have them."""

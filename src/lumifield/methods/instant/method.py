@@ -121,7 +121,7 @@ class InstantMethod(Method):
     def field(
         self, points: Float[Tensor, "s 3"], footprint: Float[Tensor, "s"], harmonics: Float[Tensor, "s 16"]
     ) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
-        """Density and colour at points as pixels of that width see them, in pieces that stay in the processor's cache."""
+        """Density and colour at points as pixels of that width see them, in pieces that suit the cache."""
         count, harmonics = len(points), padded(harmonics)
         unit, features = self.features(points, footprint)
         parts = []
