@@ -21,10 +21,12 @@ $(VENV)/.tested: $(VENV)/.installed
 
 demo: setup
 	$(VENV)/bin/lumifield synthesize-data still-life --out demo/still-life
-	$(VENV)/bin/lumifield train instant --data demo/still-life --minutes 2 --out demo/run
+	$(VENV)/bin/lumifield train instant --data demo/still-life --minutes 1.5 --out demo/run
 	$(VENV)/bin/lumifield eval demo/run
 	$(VENV)/bin/lumifield render demo/run --path orbit --out demo/orbit.mp4
-	@echo "Look at demo/orbit.mp4 and demo/run/eval/test/report.html"
+	$(VENV)/bin/lumifield export mesh demo/run --texture 1024 --faces 20000 --no-hidden --out demo/mesh.glb
+	$(VENV)/bin/lumifield export web demo/run --out demo/scene.html
+	@echo "Look at demo/orbit.mp4, demo/scene.html, demo/mesh.glb and demo/run/eval/test/report.html"
 
 lint: $(VENV)/.tested
 	$(VENV)/bin/ruff check .

@@ -1,11 +1,13 @@
-"""Makes the README's pictures in docs/pictures from the run that `make demo` leaves.
+"""Makes the README's pictures in docs/pictures from what `make demo` leaves.
 
-Run `python scripts/pictures.py`. It writes orbit.gif (a round about the scene) and views.jpg (test views: photograph,
-rendering, error, depth), says how large they are, and fails where together they exceed one megabyte.
+Run `python scripts/pictures.py`. It writes orbit.gif (a round about the scene), views.jpg (test views: photograph,
+rendering, error, depth) and mesh.jpg (the mesh, drawn from its file alone), says how large they are, and fails where
+together they exceed one megabyte.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
@@ -14,22 +16,26 @@ from PIL import Image
 
 from lumifield.checkpoint import Run, load
 from lumifield.core.files import replacing
+from lumifield.core.images import to_uint8
 from lumifield.evaluate import compared, photographs
 from lumifield.methods.views import render_view
 from lumifield.render import path_cameras, render_path
 
 ORBIT_FRAMES, ORBIT_SIZE, ORBIT_FPS = 36, (200, 200), 12
 SHOWN = 3
+MESH_SIZE = (300, 260)
 MOST_BYTES = 1_000_000
 
 
 def main(run: Path = Path("demo/run"), out: Path = Path("docs/pictures")) -> None:
     """Makes the pictures of RUN in OUT."""
     trained = load(run, device="cuda" if torch.cuda.is_available() else "cpu")
-    files = out / "orbit.gif", out / "views.jpg"
+    files = out / "orbit.gif", out / "views.jpg", out / "mesh.jpg"
     render_path(trained, path_cameras(trained, "orbit", ORBIT_FRAMES, ORBIT_SIZE), files[0], fps=ORBIT_FPS)
     with replacing(files[1]) as temporary:
         sheet(trained).save(temporary, format="jpeg", quality=88)
+    with replacing(files[2]) as temporary:
+        drawn(trained, run.with_name("mesh.glb")).save(temporary, format="jpeg", quality=88)
     for file in files:
         print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
     if sum(file.stat().st_size for file in files) > MOST_BYTES:
@@ -44,6 +50,19 @@ def sheet(run: Run) -> Image.Image:
         view = render_view(run.method, scene, index, device=run.device)
         rows.append(torch.cat(list(compared(view, scene, index).values()), 1))
     return Image.fromarray(torch.cat(rows).numpy())
+
+
+def drawn(run: Run, mesh: Path) -> Image.Image:
+    """The mesh over white from three sides."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    import rasteriser
+
+    cameras, loaded, sides = path_cameras(run, "orbit", SHOWN, MESH_SIZE), rasteriser.load(mesh), []
+    for index in range(SHOWN):
+        lens = (cameras.focal[index].numpy(), cameras.centre[index].numpy())
+        rgba = torch.from_numpy(rasteriser.picture(loaded, cameras.c2w[index].numpy(), *lens, MESH_SIZE))
+        sides.append(to_uint8(rgba[..., :3] + 1 - rgba[..., 3:]))
+    return Image.fromarray(torch.cat(sides, 1).numpy())
 
 
 if __name__ == "__main__":
