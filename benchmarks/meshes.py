@@ -68,7 +68,8 @@ def grey_levels(mesh: trimesh.Trimesh, scene: Scene, depths: list[np.ndarray]) -
         rays = scene.rays(index)
         rgba = scene.pictures.picture(index, scene.size(index)).reshape(-1, 4).numpy().astype(float)
         met = np.isfinite(depth.reshape(-1)) & (rgba[:, 3] == 255)
-        points = (rays.origins + np.where(met, depth.reshape(-1), 0)[:, None] * rays.directions.numpy()).numpy()[met]
+        reach = np.where(met, depth.reshape(-1), 0)[:, None]
+        points = (rays.origins.numpy() + reach * rays.directions.numpy())[met]
         colours = np.asarray(mesh.visual.vertex_colors)[tree.query(points)[1], :3]
         found.append(np.abs(colours - rgba[met, :3]).mean(1))
     gaps = np.concatenate(found)
