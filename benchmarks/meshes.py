@@ -36,14 +36,12 @@ def lens(scene: Scene, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def seen_part(mesh: trimesh.Trimesh, scene: Scene) -> trimesh.Trimesh:
-    """The faces that a camera of the scene sees at twice its resolution."""
+    """The faces that the centre of some pixel of a photograph sees."""
     faces, seen = np.asarray(mesh.faces), np.zeros(len(mesh.faces), bool)
     for index in range(len(scene)):
         c2w, focal, centre = lens(scene, index)
         width, height = scene.size(index)
-        drawn = rasterise(
-            *project(np.asarray(mesh.vertices), c2w, 2 * focal, 2 * centre), faces, (2 * width, 2 * height)
-        )
+        drawn = rasterise(*project(np.asarray(mesh.vertices), c2w, focal, centre), faces, (2 * width, 2 * height))
         seen[drawn.face[drawn.face >= 0]] = True
     return trimesh.Trimesh(mesh.vertices, faces[seen], process=False)
 

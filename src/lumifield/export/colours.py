@@ -20,7 +20,7 @@ from lumifield.export.raster import draw
 from lumifield.export.surface import Surface
 
 # Surfaces seen at a sharper angle than this (cosine) tell little; a colour this far from the mean counts half.
-GRAZING, OUTLYING = 0.1, 0.1
+GRAZING, OUTLYING = 0.2, 0.1
 TRUSTED = 1e-6
 UNSEEN = 0.5
 

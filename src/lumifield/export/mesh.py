@@ -8,22 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, UInt8
 
 from lumifield import data
+from lumifield.core.cameras import Cameras
 from lumifield.core.files import check_output
 from lumifield.errors import DataError
 from lumifield.export import Mesh, Progress, glances
 from lumifield.export.cameras import in_world
-from lumifield.export.colours import Paint, Spots, completed, fused, in_view, photographs
+from lumifield.export.colours import Paint, Spots, completed, fused, photographs, projected
 from lumifield.export.matter import matter, nothing
 from lumifield.export.model import ENDINGS, TEXTURED, Model, save
+from lumifield.export.raster import draw
 from lumifield.export.surface import Lattice, Surface, extract, only, pieces
 from lumifield.export.texture import baked, normals
 
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
 
+WIDEST = 2048
+"""Pixels along a side of the largest picture that faces are looked for in."""
 # Colours of spots on a surface, and which are known; the last argument is the edge of a cell [world units].
 Look = Callable[[Surface, Spots, float], tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, "p"]]]
 
@@ -78,11 +83,22 @@ def selected(surface: Surface, settings: Mesh, run: Run) -> Surface:
     surface = only(surface, kept)
     if settings.hidden:
         return surface
-    spots, cameras = Spots(surface.vertices, normals(surface)), in_world(run.scenes["train"])
-    seen = np.zeros(len(surface.vertices), bool)
+    seen = visible(surface, in_world(run.scenes["train"]))
+    return only(surface, np.flatnonzero(seen[surface.faces].all(1)))
+
+
+def visible(surface: Surface, cameras: Cameras) -> Bool[np.ndarray, "v"]:
+    """The corners of the faces that some camera sees, by pictures whose pixels are as small as the faces."""
+    seen, side = np.zeros(len(surface.vertices), bool), edge(surface)
+    middle = torch.from_numpy(surface.vertices.mean(0))
     for index in range(len(cameras)):
-        seen[in_view(spots, surface, cameras[[index]]).row] = True
-    return only(surface, np.flatnonzero(seen[surface.faces].any(1)))
+        camera = cameras[[index]]
+        pixel = float((camera.positions - middle).norm() / camera.focal.mean())
+        camera = camera.resized(max(1.0, min(pixel / side, WIDEST / int(camera.size.max()))))
+        width, height = camera.size[0].tolist()
+        face = draw(*projected(camera, surface.vertices), surface.faces, (width, height)).face
+        seen[surface.faces[face[face >= 0]]] = True
+    return seen
 
 
 def painted(surface: Surface, paint: Paint) -> Model:
