@@ -244,3 +244,24 @@ def test_round_a_forward_facing_scene_there_is_only_its_front(path, share):
     torch.testing.assert_close(seen[:, 0], torch.tensor([[32.0, 24.0]]).expand(16, 2), atol=0.05, rtol=0)
     assert bool((depth > 4).all())
     assert float(path(capture, 16).c2w[:, 1, 1].min()) > 0.9
+
+
+@pytest.mark.parametrize("path", [paths.orbit, paths.spheric])
+@pytest.mark.parametrize("turned", [0.0, 2.0, 3.1, -2.5])
+def test_a_one_sided_capture_is_not_gone_round(path, turned):
+    """Cameras over 100 degrees: the path stays among them, goes to both ends, and is closed."""
+    bearing = turned + torch.tensor([0.3, -0.87, 0.87, 0.0])
+    offsets = torch.stack([3 * bearing.cos(), 3 * bearing.sin(), torch.full_like(bearing, 1.0)], -1)
+    positions = path(scene(looking(CENTRE + offsets, -offsets, UP)), 120).positions
+    away = positions - CENTRE
+    found = (torch.atan2(away[:, 1], away[:, 0]) - turned + math.pi) % (2 * math.pi) - math.pi
+    assert float(found.max()) == pytest.approx(0.87, abs=0.02)
+    assert float(found.min()) == pytest.approx(-0.87, abs=0.02)
+    steps = (positions - positions.roll(1, 0)).norm(dim=-1)
+    assert float(steps[0]) <= 1.05 * float(steps[1:].max())
+
+
+def test_one_camera_is_enough_to_go_round():
+    c2w = looking(torch.tensor([[3.0, 0.0, 1.0]]), torch.tensor([[-3.0, 0.0, -1.0]]), UP)
+    positions = paths.orbit(scene(c2w), 40).positions
+    assert float(torch.cdist(positions, positions).max()) > 3

@@ -34,6 +34,8 @@ SPIRAL_QUANTILE = 0.9
 SPIRAL_SHARE = 0.1
 NEAREST_NDC_DEPTH = 4 / 3
 SPHERIC_ELEVATION = math.radians(36)
+WIDE_GAP = math.radians(150)
+"""Beyond this angle between neighbouring cameras nothing is known of what lies between them."""
 
 
 def spiral(scene: Scene, frames: int) -> Cameras:
@@ -60,7 +62,7 @@ def spiral(scene: Scene, frames: int) -> Cameras:
 def orbit(scene: Scene, frames: int) -> Cameras:
     """A closed circle round the focus point, at the cameras' mean distance and elevation.
 
-    In a forward-facing scene it runs before it, in the plane of the cameras, half of which are within it.
+    Where the cameras stand on one side of it, to and fro along the arc that they take up. In a forward-facing scene it runs before it, in the plane of the cameras, half of which are within it.
     """
     if scene.ndc is not None:
         return _circle_before(scene, frames, 0.5)
@@ -72,7 +74,7 @@ def orbit(scene: Scene, frames: int) -> Cameras:
 
 
 def spheric(scene: Scene, frames: int) -> Cameras:
-    """A closed circle round the focus point, at the cameras' mean distance and 36 degrees above it.
+    """A closed circle or arc, as of `orbit`, at the cameras' mean distance and 36 degrees above the focus point.
 
     In a forward-facing scene it runs before it, in the plane of the cameras, as far out as the outermost.
     """
@@ -189,10 +191,21 @@ def _circle(scene: Scene, frames: int, elevation: float) -> Cameras:
     first = offsets[0] - (offsets[0] @ up) * up
     x = unit(first) if bool(first.norm() > 1e-3 * distance) else any_normal(up)
     y = torch.linalg.cross(up, x)
-    angle = _turn(frames)[:, None]
+    angle = _round(torch.atan2(offsets @ y, offsets @ x), frames)[:, None]
     level = angle.cos() * x + angle.sin() * y
     away = math.cos(elevation) * level + math.sin(elevation) * up
     return _like_first(scene, looking(focus + distance * away, -away, up))
+
+
+def _round(bearings: Float[Tensor, "n"], frames: int) -> Float[Tensor, "{frames}"]:
+    """Angles of one turn; where the bearings of the cameras leave a wide gap, to and fro on its other side."""
+    ordered = bearings.sort().values
+    gaps = torch.cat([ordered[1:], ordered[:1] + 2 * math.pi]) - ordered
+    widest = int(gaps.argmax())
+    if float(gaps[widest]) < WIDE_GAP or len(bearings) == 1:
+        return _turn(frames)
+    half = math.pi - 0.5 * gaps[widest]
+    return ordered[widest] - half + half * _turn(frames).sin()
 
 
 def _circle_before(scene: Scene, frames: int, share: float) -> Cameras:
