@@ -62,7 +62,8 @@ def spiral(scene: Scene, frames: int) -> Cameras:
 def orbit(scene: Scene, frames: int) -> Cameras:
     """A closed circle round the focus point, at the cameras' mean distance and elevation.
 
-    Where the cameras stand on one side of it, to and fro along the arc that they take up. In a forward-facing scene it runs before it, in the plane of the cameras, half of which are within it.
+    Where the cameras stand on one side of it, to and fro along the arc that they take up. In a forward-facing scene it
+    runs before it, in the plane of the cameras, half of which are within it.
     """
     if scene.ndc is not None:
         return _circle_before(scene, frames, 0.5)
