@@ -88,13 +88,13 @@ def selected(surface: Surface, settings: Mesh, run: Run) -> Surface:
 
 
 def visible(surface: Surface, cameras: Cameras) -> Bool[np.ndarray, "v"]:
-    """The corners of the faces that some camera sees, by pictures whose pixels are as small as the faces."""
+    """The corners of the faces that some camera sees, by pictures with two pixels along an edge."""
     seen, side = np.zeros(len(surface.vertices), bool), edge(surface)
     middle = torch.from_numpy(surface.vertices.mean(0))
     for index in range(len(cameras)):
         camera = cameras[[index]]
         pixel = float((camera.positions - middle).norm() / camera.focal.mean())
-        camera = camera.resized(max(1.0, min(pixel / side, WIDEST / int(camera.size.max()))))
+        camera = camera.resized(max(1.0, min(2 * pixel / side, WIDEST / int(camera.size.max()))))
         width, height = camera.size[0].tolist()
         face = draw(*projected(camera, surface.vertices), surface.faces, (width, height)).face
         seen[surface.faces[face[face >= 0]]] = True

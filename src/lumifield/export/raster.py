@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -23,6 +24,7 @@ class Drawn:
 
 
 @loop
+@no_type_check
 def fill(corners, depth, bands, face, nearest, weights):
     """Draws triangles with corners (f, 3, 2) [pixels] and depths (f, 3), each thread in one band of rows.
 

@@ -38,7 +38,7 @@ class Lattice:
         x, y, z = (max(1, ceil(span / cell - 1e-6)) + 1 for span in spans)
         return Lattice(bounds[0], cell, (x, y, z))
 
-    def points(self, index: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+    def points(self, index: Float[np.ndarray, "*n 3"] | Int[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
         """Where nodes, and places between them, lie."""
         return self.origin + self.cell * index
 
