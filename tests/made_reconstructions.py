@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import torch
+from scipy.spatial.transform import Rotation
 
 import made_scenes as made
 
@@ -66,4 +67,33 @@ def colmap(root: Path, poses: torch.Tensor, *, text: bool = False, place: str = 
     images = root / place.partition("sparse")[0] / "images"
     for index in range(len(poses)):
         made.save(images / f"{index:03d}.png", made.picture(index, SIZE, 3))
+    return root
+
+
+def nvm_text(poses: torch.Tensor, points: np.ndarray, *, radial: float = 0.0, names=None, head="NVM_V3 \n\n") -> str:
+    """VisualSFM's file: focal length 30, every point measured in every photograph."""
+    lines = [f"{head}{len(poses)}"]
+    for index, pose in enumerate(poses.numpy()):
+        name = names[index] if names else f"seq1/frame{index:05d}.jpg"
+        w, x, y, z = Rotation.from_matrix(pose[:, :3].T).as_quat(scalar_first=True).tolist()
+        centre = " ".join(f"{value!r}" for value in pose[:, 3].tolist())
+        lines.append(f"{name}\t30.0 {w!r} {x!r} {y!r} {z!r} {centre} {radial} 0")
+    lines += ["", str(len(points))]
+    for point in points.tolist():
+        measured = " ".join(f"{view} 3 -1.5 2.5" for view in range(len(poses)))
+        lines.append(f"{point[0]!r} {point[1]!r} {point[2]!r} 10 20 30 {len(poses)} {measured}")
+    return "\n".join([*lines, "", "0"]) + "\n"
+
+
+def cambridge(root: Path, poses: torch.Tensor, *, test=(2, 5), **kind) -> Path:
+    """A Cambridge scene; pictures are noise, in PNG files."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "reconstruction.nvm").write_text(nvm_text(poses, kind.pop("points", cloud()), **kind))
+    for split in ("train", "test"):
+        chosen = [i for i in range(len(poses)) if (i in test) == (split == "test")]
+        lines = [f"seq1/frame{i:05d}.png 0.5 0.25 -1e-3 1 0 0 0" for i in chosen]
+        head = ["Visual Landmark Dataset V1", "ImageFile, Camera Position [X Y Z W P Q R]", ""]
+        (root / f"dataset_{split}.txt").write_text("\n".join([*head, *lines]) + "\n")
+    for index in range(len(poses)):
+        made.save(root / f"seq1/frame{index:05d}.png", made.picture(index, SIZE, 3))
     return root

@@ -58,7 +58,7 @@ def test_points_appear_where_colmap_projects_them_whatever_the_lens(tmp_path, mo
     truth = pycolmap.Reconstruction(tmp_path / "sparse/0")
     points = sfm.cloud()[:20] * 0.7
     ours, _ = scene.cameras.project(scene.frame.to_scene(torch.from_numpy(points).float()))
-    optics = colmap.load(tmp_path).optics[0]
+    optics = colmap.load(tmp_path).calibrations[0].optics(tmp_path, sfm.SIZE)
     assert (optics.straight is None) == (model in EXACT)
     for row in (0, 4):
         image = truth.find_image_with_name(f"{row:03d}.png")
@@ -79,7 +79,7 @@ def test_resampled_pictures_show_every_place_where_it_belongs(tmp_path, model):
     for file in (tmp_path / "images").iterdir():
         made.save(file, np.rint(place.clip(0, 255)).astype(np.uint8))
     scene = data.read(Source(tmp_path), "train")
-    straight = colmap.load(tmp_path).optics[0].straight
+    straight = colmap.load(tmp_path).calibrations[0].optics(tmp_path, sfm.SIZE).straight
     shown = scene.pictures.picture(0, scene.size(0)).numpy().astype(float)
     assert scene.size(0) == straight.size
     v, u = np.mgrid[: straight.size[1], : straight.size[0]] + 0.5
@@ -252,10 +252,10 @@ def test_a_photograph_is_missing(tmp_path):
         cameras(tmp_path)
 
 
-def test_panoramas(tmp_path):
+def test_panoramas():
     camera = pycolmap.Camera(model="EQUIRECTANGULAR", width=32, height=24, params=[32, 24])
-    with pytest.raises(DataError, match=r"cameras\.bin: camera model is EQUIRECTANGULAR, expected cameras that look"):
-        colmap._optics(Path("images.bin"), camera)
+    with pytest.raises(DataError, match=r"a\.jpg: camera model is EQUIRECTANGULAR, expected a camera that looks"):
+        colmap.Camera(camera).optics(Path("a.jpg"), (32, 24))
 
 
 def test_no_model(tmp_path):

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from lumifield.core.scene import Scene
     from lumifield.data.pictures import Files
 
-Format = Literal["blender", "colmap", "llff", "multicam", "phototourism", "transforms"]
+Format = Literal["blender", "cambridge", "colmap", "llff", "multicam", "phototourism", "transforms"]
 
 LAYOUTS = (
     "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio), metadata.json (multicam), "
-    "poses_bounds.npy (LLFF) or sparse (COLMAP)"
+    "poses_bounds.npy (LLFF), sparse (COLMAP) or dataset_train.txt (Cambridge)"
 )
 
 
@@ -26,7 +26,7 @@ class Source:
 
     data: Path
     """Folder of the scene."""
-    format: Literal["auto", "blender", "colmap", "llff", "multicam", "phototourism", "transforms"] = "auto"
+    format: Literal["auto", "blender", "cambridge", "colmap", "llff", "multicam", "phototourism", "transforms"] = "auto"
     """Layout of the folder; auto: told by its files."""
     downscale: int = 1
     """Read pictures at 1/K of their width and height."""
@@ -64,6 +64,8 @@ def detect(path: Path) -> Format:
         return "multicam"
     if any((path / place).is_dir() for place in ("sparse", "dense/sparse")):
         return "phototourism" if any(path.glob("*.tsv")) else "colmap"
+    if any((path / f"dataset_{split}.txt").is_file() for split in ("train", "test")):
+        return "cambridge"
     found = "empty" if not any(path.iterdir()) else "of no known layout"
     raise DataError(path, "folder", found, LAYOUTS, "point at the folder that holds one of them")
 
@@ -129,6 +131,8 @@ def _reader(source: Source) -> _Reader:
     match layout:
         case "blender":
             from lumifield.data import blender as reader
+        case "cambridge":
+            from lumifield.data import cambridge as reader
         case "colmap":
             from lumifield.data import colmap as reader
         case "llff":

@@ -26,7 +26,7 @@ PLACES = (
 
 
 @dataclass(frozen=True)
-class Bent:
+class Camera:
     """A camera of any of COLMAP's models."""
 
     camera: pycolmap.Camera
@@ -34,6 +34,25 @@ class Bent:
     def pixels(self, points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
         """Where points of the plane at depth 1 appear."""
         return np.asarray(self.camera.img_from_cam(np.concatenate([points, np.ones_like(points[:, :1])], 1)))
+
+    def optics(self, path: Path, size: tuple[int, int]) -> Optics:
+        """Pinholes and OpenCV's radial and tangential distortion as they are; all others are resampled."""
+        camera, stated = self.camera, (self.camera.width, self.camera.height)
+        if size != stated:
+            found, expected = (f"{width}x{height}" for width, height in (size, stated))
+            cure = "give the pictures that were reconstructed"
+            raise DataError(path, "picture size", found, f"{expected}, as its camera states", cure)
+        match camera.model.name:
+            case "SIMPLE_PINHOLE" | "PINHOLE" | "SIMPLE_RADIAL" | "RADIAL" | "OPENCV":
+                bend = [float(camera.params[index]) for index in camera.extra_params_idxs()]
+                k1, k2, p1, p2 = (*bend, 0.0, 0.0, 0.0, 0.0)[:4]
+                return Optics(*_pinhole(camera), size, (k1, k2, p1, p2))
+            case "EQUIRECTANGULAR":
+                cure = "cut the panoramas into perspective pictures"
+                raise DataError(path, "camera model", "EQUIRECTANGULAR", "a camera that looks to one side", cure)
+            case _:
+                plain = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), camera)
+                return Optics.resampled(Straightening(self, *_pinhole(plain), (plain.width, plain.height)))
 
 
 def splits(source: Source) -> tuple[str, ...]:
@@ -54,14 +73,14 @@ def load(folder: Path) -> Reconstruction:
     if not places:
         raise DataError(folder, "sparse model", "missing", "sparse/0/cameras.bin or .txt", "reconstruct the scene")
     model, images = colmap_model.load(places[0][0]), places[0][1]
-    lenses = {number: _optics(model.images, camera) for number, camera in model.cameras.items()}
+    lenses = {number: Camera(camera) for number, camera in model.cameras.items()}
     order = np.argsort(model.point_ids)
     return Reconstruction(
         path=model.images,
         names=tuple(shot.name for shot in model.shots),
         pictures=tuple(images / shot.name for shot in model.shots),
         c2w=torch.from_numpy(np.stack([shot.c2w(model.images) for shot in model.shots])),
-        optics=tuple(lenses[shot.camera] for shot in model.shots),
+        calibrations=tuple(lenses[shot.camera] for shot in model.shots),
         points=model.points[order],
         seen=tuple(_rows(model, shot, order) for shot in model.shots),
     )
@@ -75,27 +94,6 @@ def _rows(model: colmap_model.Model, shot: colmap_model.Shot, order: np.ndarray)
         cure = "write all files of the model again"
         raise DataError(model.images, f"points of {shot.name}", "partly missing", "points of points3D", cure)
     return rows
-
-
-def _optics(path: Path, camera: pycolmap.Camera) -> Optics:
-    """Pinholes and OpenCV's radial and tangential distortion as they are; all others are resampled."""
-    size = (camera.width, camera.height)
-    match camera.model.name:
-        case "SIMPLE_PINHOLE" | "PINHOLE" | "SIMPLE_RADIAL" | "RADIAL" | "OPENCV":
-            bend = [float(camera.params[index]) for index in camera.extra_params_idxs()]
-            k1, k2, p1, p2 = (*bend, 0.0, 0.0, 0.0, 0.0)[:4]
-            return Optics(*_pinhole(camera), size, (k1, k2, p1, p2))
-        case "EQUIRECTANGULAR":
-            raise DataError(
-                path.with_stem("cameras"),
-                "camera model",
-                "EQUIRECTANGULAR",
-                "cameras that look to one side",
-                "cut the panoramas into perspective pictures",
-            )
-        case _:
-            plain = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), camera)
-            return Optics.resampled(Straightening(Bent(camera), *_pinhole(plain), (plain.width, plain.height)), size)
 
 
 def _pinhole(camera: pycolmap.Camera) -> tuple[tuple[float, float], tuple[float, float]]:

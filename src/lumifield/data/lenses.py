@@ -9,6 +9,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.ndimage import map_coordinates
 
+# A lens whose radius grows slower than this towards the corners can no longer be undone.
+STEEPEST = 0.05
+
 
 @runtime_checkable
 class Lens(Protocol):
@@ -35,6 +38,11 @@ class Radial:
             slope = 1 + 3 * self.radial * seen**2
             seen = seen - (seen * (1 + self.radial * seen**2) - true) / slope
         return points * (seen / np.maximum(true, 1e-12)) * self.focal + self.centre
+
+    def invertible(self, size: tuple[int, int]) -> bool:
+        """Whether no two places in a picture of `size` show the same direction."""
+        reach = (np.hypot(*size) / 2 / self.focal) ** 2
+        return bool(1 + 3 * self.radial * reach > STEEPEST)
 
     def straightened(self, size: tuple[int, int]) -> Straightening:
         """The largest pinhole picture of the same focal length whose every pixel a picture of `size` shows."""

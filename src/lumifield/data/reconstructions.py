@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,24 +30,30 @@ CORE_PERCENTILE = 90.0
 
 @dataclass(frozen=True)
 class Optics:
-    """How a photograph was taken: focal lengths, centre, size [pixels] and distortion of the camera that it is read
-    with, and the size of its file; they differ where `straight` resamples it."""
+    """Focal lengths, centre, size [pixels] and distortion of the camera that a photograph is read with.
+
+    Where the photograph is resampled for that, `straight` says how.
+    """
 
     focal: tuple[float, float]
     centre: tuple[float, float]
-    file_size: tuple[int, int]
+    size: tuple[int, int]
     distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     straight: Straightening | None = None
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height as it is read [pixels]."""
-        return self.file_size if self.straight is None else self.straight.size
-
     @staticmethod
-    def resampled(straight: Straightening, file_size: tuple[int, int]) -> Optics:
-        """The pinhole camera that a picture of `file_size` is resampled for."""
-        return Optics(straight.focal, straight.centre, file_size, straight=straight)
+    def resampled(straight: Straightening) -> Optics:
+        """The pinhole camera that a photograph is resampled for."""
+        return Optics(straight.focal, straight.centre, straight.size, straight=straight)
+
+
+@runtime_checkable
+class Calibration(Protocol):
+    """What is known about the camera that took a photograph."""
+
+    def optics(self, path: Path, size: tuple[int, int]) -> Optics:
+        """For the picture file `path` of `size`; raises `DataError` where it cannot be from this camera."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Reconstruction:
     names: tuple[str, ...]
     pictures: tuple[Path, ...]
     c2w: Float[Tensor, "n 3 4"]
-    optics: tuple[Optics, ...]
+    calibrations: tuple[Calibration, ...]
     points: Float[np.ndarray, "p 3"]
     seen: tuple[Int[np.ndarray, "_"], ...]
 
@@ -83,7 +90,7 @@ class Reconstruction:
         place = np.where(views >= 2, np.cumsum(views >= 2) - 1, -1)
         seen = tuple(place[rows][place[rows] >= 0] for rows in self.seen)
         return Reconstruction(
-            self.path, self.names, self.pictures, self.c2w, self.optics, self.points[views >= 2], seen
+            self.path, self.names, self.pictures, self.c2w, self.calibrations, self.points[views >= 2], seen
         )
 
 
@@ -94,8 +101,9 @@ def scene(source: Source, taken: Reconstruction, rows: list[int]) -> tuple[Scene
     holds 90 % of the points, and space beyond it is contracted. Frame and bounds follow from all photographs.
     """
     taken = taken.trusted()
-    optics = [taken.optics[row] for row in rows]
-    files = _surveyed(taken, rows)
+    files = pictures.survey([taken.pictures[row] for row in rows])
+    shown = zip(rows, files.paths, files.sizes, strict=True)
+    optics = [taken.calibrations[row].optics(path, size) for row, path, size in shown]
     frame = core_frame(taken.c2w, torch.from_numpy(taken.points))
     near, far = bounds(taken)
     found = Scene(
@@ -114,7 +122,7 @@ def scene(source: Source, taken: Reconstruction, rows: list[int]) -> tuple[Scene
         background=pictures.background(files, source.background),
         unbounded=True,
     )
-    return found, files
+    return found, files.straightened([one.straight for one in optics])
 
 
 def core_frame(c2w: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"]) -> Frame:
@@ -141,15 +149,3 @@ def bounds(taken: Reconstruction) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"
         raise DataError(taken.path, "number of points that a photograph sees", str(most), expected, "add photographs")
     near, far = np.where(np.isnan(near), np.nanmin(near), near), np.where(np.isnan(far), np.nanmax(far), far)
     return torch.from_numpy(NEAR_MARGIN * near), torch.from_numpy(far)
-
-
-def _surveyed(taken: Reconstruction, rows: list[int]) -> pictures.Files:
-    """The headers of the photographs, whose sizes must be those of the cameras."""
-    files = pictures.survey([taken.pictures[row] for row in rows])
-    for row, path, size in zip(rows, files.paths, files.sizes, strict=True):
-        stated = taken.optics[row].file_size
-        if size != stated:
-            found, expected = (f"{width}x{height}" for width, height in (size, stated))
-            cure = "give the pictures that were reconstructed"
-            raise DataError(path, "picture size", found, f"{expected}, as its camera states", cure)
-    return files.straightened([taken.optics[row].straight for row in rows])

@@ -1,0 +1,115 @@
+"""VisualSFM's models on disk: `NVM_V3` files with cameras, points, and where the points were measured."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
+
+from lumifield.errors import DataError
+
+# A name, quoted where it holds spaces, and the numbers after it.
+NAMED = re.compile(r'(?:"([^"]*)"|(\S+))\s+(.*)')
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A photograph: its name, focal length [pixels], pose, and radial distortion on the side of the measurement."""
+
+    name: str
+    focal: float
+    c2w: Float[np.ndarray, "3 4"]
+    radial: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """Photographs, points, and the rows of the points that each photograph sees."""
+
+    path: Path
+    shots: tuple[Shot, ...]
+    points: Float[np.ndarray, "p 3"]
+    seen: tuple[Int[np.ndarray, "_"], ...]
+
+
+class _Lines:
+    """The lines of a file that hold anything, one after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            found = "missing" if isinstance(error, FileNotFoundError) else f"unreadable ({error.strerror})"
+            raise DataError(path, "file", found, "the model of a Cambridge scene", "restore it") from None
+        self.rest = iter([(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()])
+        self.number = 0
+
+    def next(self) -> str:
+        """The next of them; raises `DataError` at the end."""
+        self.number, line = next(self.rest, (0, ""))
+        if not line:
+            raise DataError(self.path, "file", "cut off", "as many cameras and points as it states", "copy it again")
+        return line
+
+    def wrong(self, expected: str) -> DataError:
+        """The error for the present line."""
+        return DataError(self.path, f"line {self.number}", "of another form", expected, "write the file again")
+
+    def count(self, what: str) -> int:
+        """The next line as a number of things."""
+        line = self.next().strip()
+        if not line.isdecimal():
+            raise self.wrong(f"the number of {what}")
+        return int(line)
+
+
+def load(path: Path) -> Model:
+    """The first model of the file; raises `DataError` for one that cannot be read."""
+    lines = _Lines(path)
+    if not lines.next().startswith("NVM_V3"):
+        raise lines.wrong("NVM_V3")
+    shots = tuple(_shot(lines) for _ in range(lines.count("photographs")))
+    points, seen = [], [[] for _ in shots]
+    for row in range(lines.count("points")):
+        point, views = _point(lines, len(shots))
+        points.append(point)
+        for view in views:
+            seen[view].append(row)
+    return Model(path, shots, np.array(points, float).reshape(-1, 3), tuple(np.array(rows, np.int64) for rows in seen))
+
+
+def _shot(lines: _Lines) -> Shot:
+    match = NAMED.fullmatch(lines.next().strip())
+    numbers = _numbers(lines, match[3].split(), "name and 10 numbers") if match else np.zeros(0)
+    if match is None or len(numbers) != 10 or numbers[0] <= 0 or np.linalg.norm(numbers[1:5]) < 1e-3:
+        raise lines.wrong("a name, focal length, quaternion, centre, radial distortion and 0")
+    turned = Rotation.from_quat(numbers[1:5], scalar_first=True).as_matrix().T
+    return Shot(match[1] or match[2], numbers[0], np.column_stack([turned, numbers[5:8]]), numbers[8])
+
+
+def _point(lines: _Lines, shots: int) -> tuple[list[float], set[int]]:
+    """A point, and the photographs that it was measured in."""
+    expected = "x y z, r g b, the number of measurements, and four numbers for each"
+    words = lines.next().split()
+    numbers = _numbers(lines, words, expected)
+    if len(numbers) < 7 or len(numbers) != 7 + 4 * numbers[6]:
+        raise lines.wrong(expected)
+    views = {int(view) for view in numbers[7::4]}
+    if views and not 0 <= min(views) <= max(views) < shots:
+        raise lines.wrong(f"measurements in photographs 0 to {shots - 1}")
+    return numbers[:3].tolist(), views
+
+
+def _numbers(lines: _Lines, words: list[str], expected: str) -> Float[np.ndarray, "_"]:
+    try:
+        numbers = np.array(words, np.float64)
+    except ValueError:
+        raise lines.wrong(expected) from None
+    if not np.isfinite(numbers).all():
+        raise lines.wrong("finite numbers")
+    return numbers
