@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import torch
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 import made_scenes as made
@@ -96,4 +97,28 @@ def cambridge(root: Path, poses: torch.Tensor, *, test=(2, 5), **kind) -> Path:
         (root / f"dataset_{split}.txt").write_text("\n".join([*head, *lines]) + "\n")
     for index in range(len(poses)):
         made.save(root / f"seq1/frame{index:05d}.png", made.picture(index, SIZE, 3))
+    return root
+
+
+def frames_of(folder: Path, poses: torch.Tensor, *, depth=(), first: int = 0) -> Path:
+    """Frames of 7-Scenes with noise as pictures; those of `depth` see a plane at 2.5 m."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, pose in enumerate(poses):
+        name = f"frame-{index + first:06d}"
+        made.save(folder / f"{name}.color.png", made.picture(index + first, SIZE, 3))
+        np.savetxt(folder / f"{name}.pose.txt", np.vstack([pose.numpy(), [0, 0, 0, 1]]), fmt="%.17e")
+        if index in depth:
+            plane = np.full(SIZE[::-1], 2500, np.uint16)
+            plane[:3], plane[3:6] = 0, 65535
+            Image.fromarray(plane).save(folder / f"{name}.depth.png")
+    return folder
+
+
+def seven_scenes(root: Path, poses: torch.Tensor, *, train=(1,), test=(10,), depth=()) -> Path:
+    """A 7-Scenes scene whose sequences all have the same poses."""
+    for split, numbers in (("Train", train), ("Test", test)):
+        (root / f"{split}Split.txt").parent.mkdir(parents=True, exist_ok=True)
+        (root / f"{split}Split.txt").write_text("\r\n".join(f"sequence{number}" for number in numbers))
+        for number in numbers:
+            frames_of(root / f"seq-{number:02d}", poses, depth=depth, first=100 * number)
     return root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
@@ -12,11 +13,12 @@ if TYPE_CHECKING:
     from lumifield.core.scene import Scene
     from lumifield.data.pictures import Files
 
-Format = Literal["blender", "cambridge", "colmap", "llff", "multicam", "phototourism", "transforms"]
+Format = Literal["blender", "cambridge", "colmap", "llff", "multicam", "phototourism", "seven_scenes", "transforms"]
 
 LAYOUTS = (
     "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio), metadata.json (multicam), "
-    "poses_bounds.npy (LLFF), sparse (COLMAP) or dataset_train.txt (Cambridge)"
+    "poses_bounds.npy (LLFF), sparse (COLMAP), dataset_train.txt (Cambridge) "
+    "or frame-*.pose.txt or TrainSplit.txt (7-Scenes)"
 )
 
 
@@ -26,7 +28,9 @@ class Source:
 
     data: Path
     """Folder of the scene."""
-    format: Literal["auto", "blender", "cambridge", "colmap", "llff", "multicam", "phototourism", "transforms"] = "auto"
+    format: Literal[
+        "auto", "blender", "cambridge", "colmap", "llff", "multicam", "phototourism", "seven_scenes", "transforms"
+    ] = "auto"
     """Layout of the folder; auto: told by its files."""
     downscale: int = 1
     """Read pictures at 1/K of their width and height."""
@@ -37,6 +41,8 @@ class Source:
     former."""
     layout: Literal["auto", "forward", "inward"] = "auto"
     """LLFF only: cameras look forward from one side (normalised device coordinates), or inward from all round."""
+    focal: float | None = None
+    """7-Scenes only: focal length [pixels of the files] (525 for a width of 640)."""
     near: float | None = None
     """Where rays begin, in the units of the scene frame (as the layout says)."""
     far: float | None = None
@@ -66,6 +72,8 @@ def detect(path: Path) -> Format:
         return "phototourism" if any(path.glob("*.tsv")) else "colmap"
     if any((path / f"dataset_{split}.txt").is_file() for split in ("train", "test")):
         return "cambridge"
+    if (path / "TrainSplit.txt").is_file() or any(path.glob("frame-*.pose.txt")):
+        return "seven_scenes"
     found = "empty" if not any(path.iterdir()) else "of no known layout"
     raise DataError(path, "folder", found, LAYOUTS, "point at the folder that holds one of them")
 
@@ -128,6 +136,8 @@ def _reader(source: Source) -> _Reader:
     layout = detect(source.data) if source.format == "auto" else source.format
     if layout != "llff" and source.layout != "auto":
         raise DataError(source.data, "layout", repr(source.layout), "auto, as only LLFF data has layouts", "drop it")
+    if source.focal is not None and (layout != "seven_scenes" or not 0 < source.focal < math.inf):
+        raise DataError(source.data, "focal", f"{source.focal:g}", "above zero, and for 7-Scenes only", "drop it")
     match layout:
         case "blender":
             from lumifield.data import blender as reader
@@ -141,6 +151,8 @@ def _reader(source: Source) -> _Reader:
             from lumifield.data import multicam as reader
         case "phototourism":
             from lumifield.data import phototourism as reader
+        case "seven_scenes":
+            from lumifield.data import seven_scenes as reader
         case "transforms":
             from lumifield.data import transforms as reader
     return reader

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -117,6 +117,15 @@ def shrink(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt8[n
 def listed_pictures(folder: Path) -> list[Path]:
     """The picture files of a folder, sorted by name."""
     return sorted(p for p in folder.iterdir() if p.suffix in ENDINGS and not p.name.startswith("."))
+
+
+def raw(path: Path) -> Float[np.ndarray, "h w"]:
+    """The numbers of a picture with one channel of whatever type; raises `DataError` for a damaged one."""
+    with _opened(path) as picture:
+        values = np.asarray(picture, dtype=np.float64)
+    if values.ndim != 2:
+        raise DataError(path, "depth picture", "in colour", "one channel", "give the file that holds depth")
+    return values
 
 
 def _counting(path: Path, expected: tuple[int, int], size: tuple[int, int]) -> Bool[np.ndarray, "p"]:
