@@ -17,6 +17,8 @@ from lumifield.checkpoint import load
 from lumifield.download.sets import Archive, DataSet
 from lumifield.methods import Nerf, views
 from lumifield.synthetic import StillLife, write
+from made_reconstructions import seven_scenes
+from made_scenes import ring
 from scenes import ball, published
 from serving import Site, served, zipped
 
@@ -27,6 +29,7 @@ TRAINING = {
     "--data": ("", "--data {other}"),
     "--format": ("", "--format transforms"),
     "--downscale": ("", "--downscale 2"),
+    "--focal": ("--data {frames}", "--focal 30"),
     "--layout": ("--data {llff}", "--layout inward"),
     "--hold-out": ("--data {llff}", "--hold-out centre"),
     "--samples": ("", "--samples 5"),
@@ -130,7 +133,7 @@ SINGLE = {
     *(("eval", flag) for flag in ("--split", "--data", "--last", "--downscale", "--chunk")),
     ("render", "--chunk"),
     ("train mip-nerf", "--device"),
-    ("synthesize-data", "--from"),
+    *(("synthesize-data", flag) for flag in ("--from", "--kind", "--seed")),
 }
 SINGLE |= {("download", "--out"), ("download", "--scenes")}
 
@@ -173,6 +176,7 @@ def places(tmp_path_factory):
     write(StillLife(**small, seed=1), folder / "other")
     write(StillLife(**small, format="llff"), folder / "llff")
     found = {name: folder / name for name in ("blender", "other", "llff", "pyramid", "run")}
+    found["frames"] = seven_scenes(folder / "frames", ring(3))
     lumifield("synthesize-data multiscale --from {blender} --out {pyramid}".format(**found))
     lumifield("train nerf", "--data {blender} --out {run}", SMALL, OWN["nerf"], "--seed 7", **found)
     return found
@@ -354,6 +358,14 @@ def test_a_published_checkpoint_becomes_a_run_that_can_be_scored_and_rendered(pl
     assert len(psnrs(run)) == 2
     (tmp_path / "film").mkdir()
     assert len(rendered(tmp_path / "film", places | {"run": run})) == 2
+
+
+def test_options_of_perturbed_scenes(places, tmp_path):
+    for name, option in (("plain", ""), ("occluder", "--kind occluder"), ("seed", "--seed 1")):
+        out = tmp_path / name
+        lumifield("synthesize-data perturbed", "--from {blender} --out {out}", option, out=out, **places)
+    folders = (places["blender"], *(tmp_path / name for name in ("plain", "occluder", "seed")))
+    assert len({(folder / "train/r_3.png").read_bytes() for folder in folders}) == 4
 
 
 def test_options_of_download(tmp_path, monkeypatch):

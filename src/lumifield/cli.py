@@ -212,11 +212,25 @@ class Multiscale:
 
 
 @dataclass(frozen=True)
+class Perturbed:
+    """A Blender scene with training pictures of varying colour, or covered in part, or both (NeRF-W's test)."""
+
+    scene: Annotated[Path, arg(name="from")]
+    """Folder of the Blender scene."""
+    kind: Literal["colour", "occluder", "both"] = "both"
+    """What happens to every training picture but the first."""
+    seed: int = 0
+    """Seed of the random numbers."""
+
+
+@dataclass(frozen=True)
 class SynthesizeCommand:
     """Make a procedural scene with exact truth."""
 
     kind: Annotated[
-        Annotated[StillLife, subcommand("still-life")] | Annotated[Multiscale, subcommand("multiscale")],
+        Annotated[StillLife, subcommand("still-life")]
+        | Annotated[Multiscale, subcommand("multiscale")]
+        | Annotated[Perturbed, subcommand("perturbed")],
         OmitSubcommandPrefixes,
     ]
     out: Path
@@ -231,6 +245,10 @@ class SynthesizeCommand:
                 from lumifield.synthetic.pyramid import multiscale
 
                 multiscale(self.kind.scene, self.out)
+            elif isinstance(self.kind, Perturbed):
+                from lumifield.synthetic.perturbed import perturb
+
+                perturb(self.kind.scene, self.out, self.kind.kind, self.kind.seed)
             else:
                 write(self.kind, self.out, note)
         print(self.out)

@@ -67,19 +67,27 @@ def listed(path: Path) -> tuple[float, list[tuple[str, list[list[float]]]]]:
     try:
         content = json.loads(path.read_text())
         return content["camera_angle_x"], [(f["file_path"], f["transform_matrix"]) for f in content["frames"]]
+    except OSError as error:
+        cure = "restore it or name another folder"
+        raise DataError(path, "content", "missing", "the list of training pictures", cure) from error
     except (ValueError, KeyError, TypeError) as error:
         expected = "camera_angle_x and frames with file_path and transform_matrix"
         raise DataError(path, "content", f"unusable ({error!r})", expected, "repair or replace the file") from error
 
 
-def opened(path: Path) -> UInt8[np.ndarray, "h w c"]:
-    """The pixels of a picture that can be halved three times."""
+def picture_of(path: Path) -> UInt8[np.ndarray, "h w c"]:
+    """The pixels of a picture, RGB or with straight alpha; raises `DataError` for one that cannot be read."""
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGBA" if "A" in image.getbands() else "RGB"))
+            return np.asarray(image.convert("RGBA" if "A" in image.getbands() else "RGB"))
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         found = "missing" if isinstance(error, FileNotFoundError) else f"unreadable ({error})"
         raise DataError(path, "the picture", found, "a PNG file", "restore it or drop it from the list") from error
+
+
+def opened(path: Path) -> UInt8[np.ndarray, "h w c"]:
+    """The pixels of a picture that can be halved three times."""
+    pixels = picture_of(path)
     height, width = pixels.shape[:2]
     whole = 2 ** (LEVELS - 1)
     if height % whole or width % whole:
