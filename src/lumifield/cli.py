@@ -18,7 +18,7 @@ from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
 from lumifield.methods import METHODS, Instant, MipNerf, Nerf
-from lumifield.synthetic import StillLife
+from lumifield.synthetic import StillLife, Tourists
 from lumifield.training import Train, TrainingError
 
 if TYPE_CHECKING:
@@ -229,6 +229,7 @@ class SynthesizeCommand:
 
     kind: Annotated[
         Annotated[StillLife, subcommand("still-life")]
+        | Annotated[Tourists, subcommand("tourists")]
         | Annotated[Multiscale, subcommand("multiscale")]
         | Annotated[Perturbed, subcommand("perturbed")],
         OmitSubcommandPrefixes,

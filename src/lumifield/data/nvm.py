@@ -89,7 +89,8 @@ def _shot(lines: _Lines) -> Shot:
     if match is None or len(numbers) != 10 or numbers[0] <= 0 or np.linalg.norm(numbers[1:5]) < 1e-3:
         raise lines.wrong("a name, focal length, quaternion, centre, radial distortion and 0")
     turned = Rotation.from_quat(numbers[1:5], scalar_first=True).as_matrix().T
-    return Shot(match[1] or match[2], numbers[0], np.column_stack([turned, numbers[5:8]]), numbers[8])
+    focal, radial = float(numbers[0]), float(numbers[8])
+    return Shot(match[1] or match[2], focal, np.column_stack([turned, numbers[5:8]]), radial)
 
 
 def _point(lines: _Lines, shots: int) -> tuple[list[float], set[int]]:
