@@ -74,8 +74,19 @@ def test_inward_facing(tmp_path):
     torch.testing.assert_close(scene.frame.to_world(torch.zeros(3)), torch.tensor([3.0, 1.0, -2.0]))
     torch.testing.assert_close(scene.frame.rotation[:, 2], torch.tensor([0.0, 0.0, 1.0]))
     assert scene.frame.scale == pytest.approx(math.hypot(4, 1.5))
-    assert scene.near.tolist() == pytest.approx([0.9 * 2.0 / scene.frame.scale] * 9)
+    stated = np.load(tmp_path / "poses_bounds.npy")[:, 15]
+    assert (2 * scene.frame.scale * scene.near).tolist() == pytest.approx(stated.tolist())
     assert scene.far.tolist() == [100.0] * 9
+
+
+def test_each_photograph_of_an_inward_facing_capture_has_a_near_of_its_own(tmp_path):
+    folder = made.llff(tmp_path, made.ring(9, target=(3, 1, -2)))
+    table = np.load(folder / "poses_bounds.npy")
+    table[:, 15] = np.linspace(1.0, 2.5, 9)
+    np.save(folder / "poses_bounds.npy", table)
+    for split, rows in (("train", slice(1, 8)), ("test", slice(0, 9, 8))):
+        scene = data.cameras(Source(folder), split)
+        assert (2 * scene.frame.scale * scene.near).tolist() == pytest.approx(table[rows, 15].tolist())
 
 
 def test_the_layout_can_be_forced(tmp_path):

@@ -26,7 +26,8 @@ COLUMNS = 17
 UNIT_OF_NEAREST = 0.75
 FORWARD_COSINE = math.cos(math.radians(45))
 INWARD_FAR = 100.0
-NEAR_MARGIN = 0.9
+NEAR_SHARE = 0.5
+"""Where rays begin, as a share of the nearest depth that their photograph's bounds state: these are of few points."""
 BOX_MARGIN = 0.01
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
         training = holdout.rows(source, "train", capture.cameras.positions)
         scene = _forward_scene(capture, sized, folder.asked, training)
     else:
-        scene = _inward_scene(capture, sized)
+        scene = _inward_scene(capture, sized, rows)
     return replace(scene, names=names, background=background), files
 
 
@@ -219,13 +220,13 @@ def _forward_scene(capture: Capture, sized: Cameras, factor: int, training: list
     )
 
 
-def _inward_scene(capture: Capture, sized: Cameras) -> Scene:
+def _inward_scene(capture: Capture, sized: Cameras, rows: list[int]) -> Scene:
     frame = inward_frame(capture.cameras.c2w)
     n = len(sized)
     return Scene(
         cameras=_placed(sized, frame),
         names=(),
-        near=torch.full((n,), NEAR_MARGIN * float(capture.bounds.min()) / frame.scale),
+        near=(NEAR_SHARE * capture.bounds[rows, 0] / frame.scale).float(),
         far=torch.full((n,), INWARD_FAR),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         frame=single(frame),
