@@ -1,0 +1,39 @@
+"""Makes examples/still_life.zip: the still life, learned by a small grid, as a portable scene.
+
+Run `lumifield synthesize-data still-life --out demo/still-life`, then `python scripts/portable_scene.py`. It says how
+large the file is and what it scores, and fails where it exceeds two megabytes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from lumifield.checkpoint import load
+from lumifield.data import Source
+from lumifield.evaluate import evaluate
+from lumifield.export import Weights
+from lumifield.methods import Instant
+from lumifield.training import Train
+from lumifield.training.run import Job, train
+
+SMALL = Instant(log2_entries=15, hidden=32, occupancy_side=64)
+MOST_BYTES = 2_000_000
+
+
+def main(data: Path = Path("demo/still-life"), out: Path = Path("examples/still_life.zip"), steps: int = 2000) -> None:
+    """Learns DATA in so many steps and leaves OUT."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(Job(SMALL, Source(data), Train(steps=steps), Path(folder) / "run"), console=Console())
+        Weights(half=True).write(load(run), out)
+        psnr = evaluate(load(run), "test", save_pictures=False)["psnr"]
+    print(f"{out}: {out.stat().st_size / 1000:.0f} kB, {psnr:.2f} dB on the test views")
+    if out.stat().st_size > MOST_BYTES:
+        raise SystemExit("too large: lower log2_entries or occupancy_side")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
