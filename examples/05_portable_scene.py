@@ -14,9 +14,7 @@ from lumifield.render import path_cameras, render_path
 SCENE = Path(__file__).with_name("still_life.zip")
 
 
-def main(
-    scene: Path = SCENE, out: Path = Path("runs/example/portable.gif"), frames: int = 24, size: int = 160
-) -> None:
+def main(scene: Path = SCENE, out: Path = Path("runs/example/portable.gif"), frames: int = 24, size: int = 160) -> None:
     """Leaves a round about the scene in OUT."""
     run = load(scene, device="cuda" if torch.cuda.is_available() else "cpu")
     render_path(run, path_cameras(run, "orbit", frames, (size, size)), out, fps=12)

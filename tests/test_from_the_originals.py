@@ -127,6 +127,12 @@ MESHING = {
     "--colours": ("", "--colours radiance"),
     "--keep": ("", "--keep 1000000"),
 }
+VOLUMES = {
+    "--out": ("", "--out {out}/volume.raw"),
+    "--resolution": ("", "--resolution 5"),
+    "--centre": ("", "--centre 0 0 0.25"),
+    "--side": ("", "--side 3"),
+}
 # Each of these has a test of its own below.
 SINGLE = {
     *((train, flag) for train in ("train nerf", "train mip-nerf") for flag in ("--out", "--resume")),
@@ -135,7 +141,7 @@ SINGLE = {
     ("train mip-nerf", "--device"),
     *(("synthesize-data", flag) for flag in ("--from", "--kind", "--seed")),
 }
-SINGLE |= {("download", "--out"), ("download", "--scenes")}
+SINGLE |= {("download", "--out"), ("download", "--scenes"), ("export weights", "--out"), ("export weights", "--half")}
 
 SMALL = (
     "--steps 2 --batch 16 --width 8 --depth 4 --samples 4 --schedule.warmup-steps 0 --validate-every 0 "
@@ -223,6 +229,7 @@ def test_every_row_names_an_option_or_says_that_it_is_gone():
 def test_every_option_of_the_table_is_tried_here():
     tried = {("train nerf", flag) for flag in TRAINING} | {("train mip-nerf", flag) for flag in MIP_TRAINING}
     tried |= {("render", flag) for flag in RENDERING} | {("export mesh", flag) for flag in MESHING} | SINGLE
+    tried |= {("export volume", flag) for flag in VOLUMES}
     assert set().union(*(named(here) for _, here, _ in rows())) == tried
 
 
@@ -291,6 +298,35 @@ def test_an_option_of_export_mesh_changes_the_files(flag, places, tmp_path):
     assert before is not None
     assert before == meshed(tmp_path / "again", places, common)
     assert before != meshed(tmp_path / "after", places, common, change)
+
+
+def voluminous(out, places, *parts):
+    """The files of a volume."""
+    out.mkdir()
+    cube = "--resolution 4 --centre 0 0 0 --side 2"
+    lumifield("export volume {run}".format(**places), f"--out {out}/volume.vol", cube, *parts, out=out)
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+@pytest.mark.parametrize("flag", VOLUMES)
+def test_an_option_of_export_volume_changes_the_files(flag, places, tmp_path):
+    common, change = VOLUMES[flag]
+    before = voluminous(tmp_path / "before", places, common)
+    assert before == voluminous(tmp_path / "again", places, common)
+    assert before != voluminous(tmp_path / "after", places, common, change)
+
+
+def test_options_of_export_weights(places, tmp_path):
+    for name, option in (("whole", ""), ("half", "--half")):
+        lumifield("export weights {run}".format(**places), f"--out {tmp_path / name}", option)
+    whole, half = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "half"))
+    assert {value.dtype for value in whole.values()} == {torch.float32}
+    assert {value.dtype for value in half.values()} == {torch.float16}
+    films = []
+    for name, run in (("before", places["run"]), ("after", tmp_path / "whole")):
+        (tmp_path / name).mkdir()
+        films.append(rendered(tmp_path / name, {"run": run}))
+    assert films[0] == films[1]
 
 
 @pytest.mark.parametrize("method", OWN)

@@ -127,6 +127,7 @@ def test_examples(tmp_path, capsys):
     example(2)(run=tmp_path / "run", out=tmp_path / "view")
     example(3)(data=tmp_path / "still-life", rays=20, out=tmp_path / "rays.png")
     example(4)(run=tmp_path / "run", frames=2, size=16)
+    example(5)(out=tmp_path / "portable.gif", frames=2, size=16)
     left = (
         "run/eval/test/report.html",
         "view/rgb.png",
@@ -134,6 +135,7 @@ def test_examples(tmp_path, capsys):
         "view/depth.npy",
         "rays.png",
         "run/dolly.mp4",
+        "portable.gif",
     )
     assert [name for name in left if not (tmp_path / name).is_file()] == []
-    assert len(list((ROOT / "examples").glob("*.py"))) == 4
+    assert len(list((ROOT / "examples").glob("*.py"))) == 5
