@@ -222,6 +222,7 @@ def test_a_wide_lens_still_has_a_cube():
             r"volume: cube is outside the scene, expected one that ",
         ),
         (Volume(centre=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.vol", "density is empty in the cube, expected "),
+        (Volume(centre=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.npz", "density is empty in the cube, expected "),
         (Volume(resolution=8), "taken.vol", "output is a folder, expected a file; choose another name"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -188,12 +189,13 @@ def write_npz(path: Path, slabs: Iterator[Slab], cube: Cube) -> None:
             file.write(torch.stack([cube.low, cube.low + cube.side]).numpy().astype("<f4").tobytes())
 
 
-def array_file(archive: ZipFile, name: str, shape: tuple[int, ...], kind: type) -> IO[bytes]:
+@contextmanager
+def array_file(archive: ZipFile, name: str, shape: tuple[int, ...], kind: type) -> Iterator[IO[bytes]]:
     """A member of an .npz archive, with its header, to write the numbers of an array to."""
-    file = archive.open(f"{name}.npy", "w", force_zip64=True)
     about = {"descr": np.dtype(kind).newbyteorder("<").str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, about)
-    return file
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, about)
+        yield file
 
 
 def described(cube: Cube, out: Path) -> dict[str, Any]:
