@@ -127,7 +127,7 @@ def test_settings_that_cannot_be_are_one_sentence(trained, capsys):
     ("words", "named"),
     [
         (("train", "--data", "d", "--out", "o", "--stepz", "3"), "--stepz"),
-        (("train", "--data", "d", "--out", "o", "--format", "colmap"), "--format"),
+        (("train", "--data", "d", "--out", "o", "--format", "collmap"), "--format"),
         (("train", "--data", "d", "--out", "o", "--steps", "few"), "--steps"),
         (("train", "gaussian", "--data", "d", "--out", "o"), "gaussian"),
         (("train", "--data", "d"), "--out"),
@@ -193,7 +193,7 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(lumifield.render, "render_path", render_path)
     called(
         *("render", "run", "--out", "film.mp4", "--path", "spiral", "--frames", "9", "--size", "40", "30"),
-        *("--channels", "rgb,depth", "--depth-format", "pfm", "--fps", "12"),
+        *("--channels", "rgb,depth", "--depth-format", "pfm", "--fps", "12", "--normals", "depth"),
     )
     assert asked == {
         "path": ("spiral", 9, (40, 30)),
@@ -202,6 +202,7 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
         "channels": ("rgb", "depth"),
         "depth_format": "pfm",
         "fps": 12,
+        "normals": "depth",
     }
     assert capsys.readouterr().out.endswith("film.mp4\n")
 
@@ -209,9 +210,11 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
 def test_render_one_view(loaded, monkeypatch, capsys):
     still = lumifield.render.Still((Path("a.png"), Path("b.png")), 1.234, 30.5)
     asked = []
-    monkeypatch.setattr(lumifield.render, "view", lambda run, *words, size: asked.append((*words, size)) or still)
+    monkeypatch.setattr(
+        lumifield.render, "view", lambda run, *words, **options: asked.append((*words, options)) or still
+    )
     called("render", "run", "--view", "3", "--split", "val", "--size", "8", "6", "--chunk", "9")
-    assert (asked, loaded.chunk) == ([("val", 3, None, (8, 6))], 9)
+    assert (asked, loaded.chunk) == ([("val", 3, None, {"size": (8, 6), "normals": "density"})], 9)
     assert capsys.readouterr().out == "1.23 s, psnr 30.50 dB: a.png, b.png\n"
 
 
@@ -220,7 +223,7 @@ def test_an_unknown_channel_is_one_sentence(loaded, monkeypatch, capsys, channel
     monkeypatch.setattr(lumifield.render, "path_cameras", lambda *_: None)
     said = refusal(capsys, "render", "run", "--out", "film.mp4", "--channels", channels)
     unknown = next(name for name in channels.split(",") if name != "rgb")
-    assert f"--channels: channel is {unknown!r}, expected rgb, depth or opacity; correct it" in said
+    assert f"--channels: channel is {unknown!r}, expected rgb, depth, normal or opacity; correct it" in said
 
 
 def test_render_has_to_know_where_to(loaded, capsys):
