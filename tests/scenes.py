@@ -19,7 +19,7 @@ from lumifield.core.poses import from_opengl
 from lumifield.core.rays import Ndc
 from lumifield.core.scene import Frame, Pictures, Scene
 from lumifield.data import Source
-from lumifield.methods import Instant, MipNerf, Nerf
+from lumifield.methods import Instant, MipNerf, Nerf, NerfW
 from lumifield.methods.base import Method
 
 RADIUS = 0.8
@@ -30,6 +30,30 @@ INSTANT = Instant(
 )
 NERF = Nerf(samples=8, fine_samples=8, width=16, depth=3, position_octaves=4, direction_octaves=2, batch=64, bf16="off")
 
+NERF_W = NerfW(
+    grid_levels=4,
+    grid_log2_entries=12,
+    grid_hidden=16,
+    grid_finest=32,
+    grid_occupancy_side=16,
+    grid_samples_per_step=1024,
+    appearance=4,
+    transient=3,
+    bf16="off",
+)
+NERF_W_MLP = NerfW(
+    backbone="mlp",
+    samples=8,
+    fine_samples=8,
+    width=16,
+    depth=3,
+    position_octaves=4,
+    direction_octaves=2,
+    batch=64,
+    appearance=4,
+    transient=3,
+    bf16="off",
+)
 MIP_NERF = MipNerf(samples=8, width=16, depth=3, octaves=(0, 6), direction_octaves=(0, 2), batch=64, bf16="off")
 
 SMALL = {
@@ -41,6 +65,8 @@ SMALL = {
     ),
     "nerf": NERF,
     "nerf, one pass": replace(NERF, fine_samples=0),
+    "nerf-w": NERF_W,
+    "nerf-w, mlp": NERF_W_MLP,
     "nerf, occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),
 }
 

@@ -17,7 +17,7 @@ from lumifield.core.settings import from_plain, mapping, read_json
 from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
-from lumifield.methods import METHODS, Instant, MipNerf, Nerf
+from lumifield.methods import METHODS, Instant, MipNerf, Nerf, NerfW
 from lumifield.synthetic import StillLife, Tourists
 from lumifield.training import Train, TrainingError
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 MethodChoice = Annotated[
     Annotated[Instant, subcommand("instant")]
     | Annotated[MipNerf, subcommand("mip-nerf")]
-    | Annotated[Nerf, subcommand("nerf")],
+    | Annotated[Nerf, subcommand("nerf")]
+    | Annotated[NerfW, subcommand("nerf-w")],
     OmitSubcommandPrefixes,
 ]
 ExportChoice = Annotated[

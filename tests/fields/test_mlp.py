@@ -231,7 +231,7 @@ def test_without_directions_colour_comes_straight_from_the_trunk():
     view = network.directional(viewdirs)
     assert view.shape == (3, 0)
     density, rgb = network(points, view[:, None])
-    hidden = network._hidden(points)
+    hidden = network.hidden(points)
     torch.testing.assert_close(rgb, torch.sigmoid(network.colour(hidden)))
     torch.testing.assert_close(density, network.density_alone(points))
     assert sum(p.numel() for p in network.parameters()) == 63 * 32 + 32 + 32 * 32 + 32 + 32 + 1 + 3 * 32 + 3

@@ -69,25 +69,36 @@ class Mlp(nn.Module):
 
         `noise` is added to the density before its activation.
         """
-        # The feature layer has no activation: it and the layer after it are one product, of a third of the work.
-        weight = None if self.direction is None else self._side_weights()[0] @ self.feature.weight
-        raw, colour = [], []
+        weight, raw, colour = self.joined_weight(), [], []
         for piece, beside in zip(pieces(points), view.split(piece_rows(points)), strict=True):
-            hidden = self._hidden(piece)
+            hidden = self.hidden(piece)
             raw.append(self.density(hidden)[..., 0])
-            seen = hidden if weight is None else F.relu(F.linear(hidden, weight) + beside.to(hidden.dtype))
-            colour.append(self.colour(seen))
+            colour.append(self.raw_colour(hidden, beside, weight))
         rgb = torch.sigmoid(torch.cat(colour).to(points.dtype))
-        return self._activated(torch.cat(raw).to(points.dtype), noise), rgb
+        return self.activated(torch.cat(raw).to(points.dtype), noise), rgb
+
+    def joined_weight(self) -> Float[Tensor, "out width"] | None:
+        """The feature layer and the layer after it as one product, of a third of the work: the first has no activation.
+
+        None where colours have no branch of their own.
+        """
+        return None if self.direction is None else self._side_weights()[0] @ self.feature.weight
+
+    def raw_colour(
+        self, hidden: Float[Tensor, "*s width"], beside: Float[Tensor, "*#s side"], weight: Tensor | None
+    ) -> Float[Tensor, "*s 3"]:
+        """Colour before its activation, from the last layer of the trunk; `weight` is `joined_weight`."""
+        seen = hidden if weight is None else F.relu(F.linear(hidden, weight) + beside.to(hidden.dtype))
+        return self.colour(seen)
 
     def density_alone(
         self, points: Float[Tensor, "*s c"], noise: Float[Tensor, "*s"] | None = None
     ) -> Float[Tensor, "*s"]:
         """Density at the points, without the colour branch."""
-        raw = torch.cat([self.density(self._hidden(piece))[..., 0] for piece in pieces(points)])
-        return self._activated(raw.to(points.dtype), noise)
+        raw = torch.cat([self.density(self.hidden(piece))[..., 0] for piece in pieces(points)])
+        return self.activated(raw.to(points.dtype), noise)
 
-    def directional(self, viewdirs: Float[Tensor, "*r 3"]) -> Float[Tensor, "*r side"]:
+    def directional(self, viewdirs: Float[Tensor, "*r c"]) -> Float[Tensor, "*r side"]:
         """What the viewing direction adds to the colour branch, to be computed once a ray; no column without one."""
         if self.direction is None:
             return viewdirs[..., :0]
@@ -95,7 +106,8 @@ class Mlp(nn.Module):
         bias = inner @ self.feature.bias + self.side.bias
         return F.linear(self.direction(viewdirs), outer, bias)
 
-    def _hidden(self, points: Tensor) -> Tensor:
+    def hidden(self, points: Float[Tensor, "*s c"]) -> Float[Tensor, "*s width"]:
+        """The last layer of the trunk at the points."""
         position = self.position(points)
         h = position
         for index, layer in enumerate(self.trunk):
@@ -108,7 +120,8 @@ class Mlp(nn.Module):
         width = self.feature.out_features
         return self.side.weight[:, :width], self.side.weight[:, width:]
 
-    def _activated(self, raw: Tensor, noise: Tensor | None) -> Tensor:
+    def activated(self, raw: Float[Tensor, "*s"], noise: Float[Tensor, "*s"] | None = None) -> Float[Tensor, "*s"]:
+        """Density of raw density, noise added before."""
         raw = raw if noise is None else raw + noise
         return F.relu(raw + self.bias) if self.activation == "relu" else F.softplus(raw + self.bias)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from lumifield.methods.instant import Instant
 from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.nerf import Nerf
+from lumifield.methods.nerf_w import NerfW
 
-Settings = Instant | MipNerf | Nerf
+Settings = Instant | MipNerf | Nerf | NerfW
 
-METHODS: dict[str, type[Settings]] = {"instant": Instant, "mip-nerf": MipNerf, "nerf": Nerf}
+METHODS: dict[str, type[Settings]] = {"instant": Instant, "mip-nerf": MipNerf, "nerf": Nerf, "nerf-w": NerfW}
 
 
 def kind_of(settings: Settings) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,16 @@ class Context:
     """What a forward pass may know beside its rays.
 
     `draws` is None when the pass is deterministic (validation, rendering): no jitter, no noise. `background` is
-    what stands behind the scene for each ray, or one colour for all.
+    what stands behind the scene for each ray, or one colour for all. `embedding` is how the picture looks, for methods
+    that have embeddings, one for each ray or one for all; without one it is each photograph's own while training, else
+    their mean. `channels` are those of the method's `channels` that are asked for.
     """
 
     background: Float[Tensor, "*r 3"]
     step: int = 0
     draws: Draws | None = None
+    embedding: Float[Tensor, "*rows e"] | None = None
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Rendered:
 
     `depth` is the expected t of the matter met, divided by `opacity` (t of `far` where nothing is met). `coarse` are
     the colours of coarser passes, where the method has some; `samples` is the number of field evaluations; `penalties`
-    are terms of the objective that only the pass itself can tell, already weighted.
+    are terms of the objective that only the pass itself can tell, already weighted. `channels` are what else a ray
+    shows, colours or numbers.
     """
 
     rgb: Float[Tensor, "r 3"]
@@ -45,6 +50,7 @@ class Rendered:
     coarse: tuple[Float[Tensor, "r 3"], ...] = ()
     samples: int = 0
     penalties: dict[str, Tensor] = field(default_factory=dict)
+    channels: dict[str, Float[Tensor, "r *c"]] = field(default_factory=dict)
 
 
 class Method(nn.Module):
@@ -57,6 +63,17 @@ class Method(nn.Module):
 
     surface_level: float | None = None
     """The value of `inside` at a surface, where it is a signed distance; a density has no such value of its own."""
+
+    channels: tuple[str, ...] = ()
+    """What the method can show beside colour, depth and opacity of a photograph whose embedding is given."""
+
+    appearance: int = 0
+    """How many leading numbers of an embedding the colours of the scene depend on."""
+
+    @property
+    def embeddings(self) -> Float[Tensor, "n e"] | None:
+        """How each photograph of the training looks, a row each; None where the method learns nothing of the kind."""
+        return None
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """What is seen along the rays."""
@@ -111,10 +128,9 @@ def chunked(method: Method, rays: Rays, context: Context, chunk: int) -> Rendere
     start = 0
     while start < len(rays):
         piece = slice(start, start + chunk)
-        background = context.background[piece] if context.background.dim() == 2 else context.background
         try:
             with torch.no_grad():
-                parts.append(method(rays[piece], Context(background, context.step)))
+                parts.append(method(rays[piece], piece_of(context, piece)))
         except torch.OutOfMemoryError:
             if chunk == 1:
                 raise
@@ -126,4 +142,16 @@ def chunked(method: Method, rays: Rays, context: Context, chunk: int) -> Rendere
         depth=torch.cat([p.depth for p in parts]),
         opacity=torch.cat([p.opacity for p in parts]),
         samples=sum(p.samples for p in parts),
+        channels={name: torch.cat([p.channels[name] for p in parts]) for name in parts[0].channels},
+    )
+
+
+def piece_of(context: Context, piece: slice) -> Context:
+    """What a pass without draws over some of the rays may know."""
+    background, embedding = context.background, context.embedding
+    return replace(
+        context,
+        draws=None,
+        background=background[piece] if background.dim() == 2 else background,
+        embedding=embedding[piece] if embedding is not None and embedding.dim() == 2 else embedding,
     )

@@ -102,7 +102,8 @@ def fit(
 ) -> State:
     """Trains `state.method` on batches until the budget is spent or a listener sets `state.stopped`."""
     state.method.train()
-    while (fraction := shared(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds))) < 1:
+    world = state.draws.world
+    while (fraction := shared(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world)) < 1:
         factor = rate(schedule, fraction, state.step) * state.rate_factor
         state.optimiser.set_rate(factor)
         report = train_step(state, batch_of, factor, fraction, clip=clip, clip_value=clip_value)
@@ -137,10 +138,10 @@ def train_step(
     if clip > 0:
         torch.nn.utils.clip_grad_norm_(method.parameters(), clip)
     state.optimiser.step()
-    samples = total(rendered.samples)
+    samples = total(rendered.samples, draws.world)
     method.after_step(state.step, rays * draws.world, samples)
     return Report(
-        dict(zip(losses, mean(torch.stack(list(losses.values())).detach()), strict=True)),
+        dict(zip(losses, mean(torch.stack(list(losses.values())).detach(), draws.world), strict=True)),
         rendered.rgb.detach(),
         batch.rgb,
         rays * draws.world,
@@ -161,26 +162,26 @@ def average_gradients(method: Method, world: int) -> None:
         parameter.grad /= world
 
 
-def mean(values: torch.Tensor) -> list[float]:
+def mean(values: torch.Tensor, world: int) -> list[float]:
     """Values averaged over all processes."""
-    if dist.is_initialized():
+    if world > 1:
         dist.all_reduce(values)
-        values = values / dist.get_world_size()
+        values = values / world
     return values.tolist()
 
 
-def total(count: int) -> int:
+def total(count: int, world: int) -> int:
     """A count summed over all processes."""
-    if not dist.is_initialized():
+    if world == 1:
         return count
     value = torch.tensor(count, dtype=torch.int64)
     dist.all_reduce(value)
     return int(value)
 
 
-def shared(fraction: float) -> float:
+def shared(fraction: float, world: int) -> float:
     """The first process's number, so that all stop at the same step."""
-    if not dist.is_initialized():
+    if world == 1:
         return fraction
     value = torch.tensor(fraction, dtype=torch.float64)
     dist.broadcast(value, 0)

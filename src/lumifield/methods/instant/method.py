@@ -23,7 +23,7 @@ from lumifield.core.space import Space, footprint
 from lumifield.fields.grid import FeatureGrid, geometric
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.instant import Instant
-from lumifield.methods.instant.sampling import Marcher, Proposer
+from lumifield.methods.instant.sampling import Marcher, Proposer, Sampled
 
 CHUNK = 16384
 EMPTY = 1e-3
@@ -44,7 +44,7 @@ class InstantMethod(Method):
     box: Tensor
     rays: Tensor
 
-    def __init__(self, settings: Instant, scene: Scene) -> None:
+    def __init__(self, settings: Instant, scene: Scene, *, beside: int = 0) -> None:
         super().__init__()
         carve = settings.carve and scene.pictures is not None
         box = carved_box(scene) if carve else scene.box
@@ -74,7 +74,7 @@ class InstantMethod(Method):
             nn.Linear(self.grid.width, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, 16, bias=False)
         )
         self.colour_net = nn.Sequential(
-            nn.Linear(32, hidden, bias=False),
+            nn.Linear(32 + beside, hidden, bias=False),
             nn.ReLU(),
             nn.Linear(hidden, hidden, bias=False),
             nn.ReLU(),
@@ -94,10 +94,14 @@ class InstantMethod(Method):
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """Choose where to look, look up, composite."""
         sampled = self.sampler(rays, self.space, self.density, context.draws)
+        density, rgb, _ = self.look_up(sampled.packed, rays)
+        return self.composited(sampled, rays, density, rgb, context)
+
+    def composited(
+        self, sampled: Sampled, rays: Rays, density: Float[Tensor, "s"], rgb: Float[Tensor, "s 3"], context: Context
+    ) -> Rendered:
+        """What the samples show together."""
         packed = sampled.packed
-        density, rgb = self.look_up(packed, rays)
-        if self.contracted:
-            density, rgb = tempered(density, packed.middle), tempered(rgb, packed.middle[:, None])
         weights = kernels.packed_weights(density * packed.widths(rays), packed.offsets)
         # Along an open ray the mean of t says little: a hundredth of the weight at the far end moves it to there.
         place = folded(packed.middle) if self.contracted else packed.middle
@@ -113,25 +117,38 @@ class InstantMethod(Method):
             penalties=sampled.penalties(weights, self.settings.distortion) if context.draws is not None else {},
         )
 
-    def look_up(self, packed: Packed, rays: Rays) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
-        """Density and colour of each sample."""
+    def look_up(
+        self, packed: Packed, rays: Rays, beside: Float[Tensor, "r b"] | None = None
+    ) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"], Float[Tensor, "s 16"]]:
+        """Density, colour and hidden features of each sample.
+
+        Colours depend on what stands `beside` each ray, too, where the method was built for that.
+        """
+        side = spherical_harmonics(rays.viewdirs, 4)
+        side = side if beside is None else torch.cat([side, beside], -1)
         footprint = packed.footprints(rays, cylinders=self.ndc)
-        return self.field(packed.points(rays), footprint, spherical_harmonics(rays.viewdirs, 4)[packed.ray])
+        density, rgb, hidden = self.field(packed.points(rays), footprint, side[packed.ray])
+        if self.contracted:
+            density, rgb = tempered(density, packed.middle), tempered(rgb, packed.middle[:, None])
+        return density, rgb, hidden
 
     def field(
-        self, points: Float[Tensor, "s 3"], footprint: Float[Tensor, "s"], harmonics: Float[Tensor, "s 16"]
-    ) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
-        """Density and colour at points as pixels of that width see them, in pieces that suit the cache."""
-        count, harmonics = len(points), padded(harmonics)
+        self, points: Float[Tensor, "s 3"], footprint: Float[Tensor, "s"], side: Float[Tensor, "s c"]
+    ) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"], Float[Tensor, "s 16"]]:
+        """Density, colour and hidden features at points as pixels of that width see them, in pieces for the cache.
+
+        `side` has the harmonics of the direction, and what else colours depend on.
+        """
+        count, side = len(points), padded(side)
         unit, features = self.features(points, footprint)
         parts = []
         with autocast(features.device, self.settings.bf16):
-            for feature, harmonic in zip(features.split(CHUNK), harmonics.split(CHUNK), strict=True):
+            for feature, beside in zip(features.split(CHUNK), side.split(CHUNK), strict=True):
                 hidden = self.density_net(feature)
-                colour = self.colour_net(torch.cat([hidden, harmonic.to(hidden.dtype)], -1))
-                parts.append((hidden[:, 0], colour))
-        raw, colour = (torch.cat(part)[:count].float() for part in zip(*parts, strict=True))
-        return self.to_density(raw, unit[:count]), torch.sigmoid(colour)
+                colour = self.colour_net(torch.cat([hidden, beside.to(hidden.dtype)], -1))
+                parts.append((hidden, colour))
+        hidden, colour = (torch.cat(part)[:count].float() for part in zip(*parts, strict=True))
+        return self.to_density(hidden[:, 0], unit[:count]), torch.sigmoid(colour), hidden
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, "p"] | None = None) -> Float[Tensor, "p"]:

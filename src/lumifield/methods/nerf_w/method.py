@@ -1,0 +1,111 @@
+"""The module behind `nerf-w` with the paper's networks: coarse passes find the matter, the last one draws it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lumifield.core.compositing import blend, mean_depth, visible, widths
+from lumifield.core.precision import autocast
+from lumifield.core.rays import Rays
+from lumifield.core.sampling import middles, resample, spaced, stratified, union
+from lumifield.core.scene import Batch, Scene
+from lumifield.errors import DataError
+from lumifield.fields.mlp import Mlp
+from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.nerf_w import NerfW, passing
+from lumifield.methods.nerf_w.fields import WildMlp, points_at, static_mlp
+
+RATE = 1 / 40
+"""Deep networks take smaller steps than the feature grid that the settings' rate is made for."""
+
+
+class NerfWMethod(Method):
+    """Appearance, passing matter and its uncertainty beside NeRF's networks (NeRF-W, section 4)."""
+
+    def __init__(self, settings: NerfW, scene: Scene) -> None:
+        super().__init__()
+        if settings.disparity and not bool((scene.near > 0).all()):
+            found, cure = "asked for where rays start at t = 0", "leave it out (NDC rays are even in disparity already)"
+            raise DataError("nerf-w", "disparity", found, "near bounds above 0", cure)
+        self.settings, self.appearance = settings, settings.appearance
+        self.channels = passing.CHANNELS if settings.transient else ()
+        self.codes = passing.Embeddings(settings, len(scene))
+        self.coarse = nn.ModuleList([static_mlp(settings) for _ in range(settings.fine_levels)])
+        self.last = WildMlp(settings)
+        # Softplus is never quite zero: over a backdrop an endless last interval would hide it for good.
+        self.endless = scene.background == "none"
+
+    @property
+    def embeddings(self) -> Float[Tensor, "n e"] | None:
+        """Appearance of each photograph, and beside it what passed before it."""
+        return self.codes.table if self.codes.table.shape[1] else None
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        """Coarse passes, a last pass over all points, compositing, what passed by."""
+        appearance, code = self.codes(rays.image, context)
+        view = torch.cat([rays.viewdirs, appearance], -1)
+        z, coarse, samples = self.gathered(rays, view, context)
+        mixed = passing.asked_for(self.settings, context)
+        with autocast(z.device, self.settings.bf16):
+            density, rgb, passed = self.last(points_at(rays, z), view[:, None], code[:, None] if mixed else None)
+        width = self.widths(rays, z)
+        weights = visible(density, width)
+        depth, opacity = mean_depth(weights, z, rays.far)
+        rendered = Rendered(blend(weights, rgb, context.background), depth, opacity, tuple(coarse), samples + z.numel())
+        if passed is None:
+            return rendered
+        ends = torch.arange(len(z) + 1, device=z.device) * z.shape[1]
+        mixture = passing.Mixture(density.reshape(-1), rgb.reshape(-1, 3), passed, width.reshape(-1), ends)
+        return passing.shown(rendered, mixture, self.settings, context)
+
+    def gathered(
+        self, rays: Rays, view: Float[Tensor, "r c"], context: Context
+    ) -> tuple[Float[Tensor, "r n"], list[Float[Tensor, "r 3"]], int]:
+        """Points of the last pass, the colours of the coarse ones, and how many points these looked at."""
+        settings, draws = self.settings, context.draws
+        even = spaced(rays.near, rays.far, settings.samples, disparity=settings.disparity)
+        z = stratified(even, draws, perturb=settings.perturb)
+        coarse, samples = [], 0
+        for network in self.coarse:
+            assert isinstance(network, Mlp)
+            with autocast(z.device, settings.bf16):
+                density, rgb = network(points_at(rays, z), network.directional(view)[:, None])
+            weights = visible(density, self.widths(rays, z))
+            coarse.append(blend(weights, rgb, context.background))
+            samples += z.numel()
+            moved = draws if settings.perturb else None
+            z = union(z, resample(middles(z), weights[:, 1:-1], settings.fine_samples, moved))
+        return z, coarse, samples
+
+    def widths(self, rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:
+        """Lengths of the intervals after the points `z`."""
+        return widths(z, rays.directions, None if self.endless else rays.far)
+
+    def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
+        """Errors weighed by their uncertainty, and the price of passing matter (NeRF-W, equation 13)."""
+        return passing.losses(rendered, batch, self.settings)
+
+    @torch.no_grad()
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density of the lasting scene [1 / unit of the rays' space]."""
+        with autocast(points.device, self.settings.bf16):
+            return self.last.static.density_alone(points)
+
+    @torch.no_grad()
+    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colours of the lasting scene in the mean of all lights."""
+        static, view = self.last.static, torch.cat([viewdirs, self.codes.mean(len(points))[0]], -1)
+        with autocast(points.device, self.settings.bf16):
+            return static(points, static.directional(view))[1]
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """One group, slower than the settings' rate."""
+        return [{"params": list(self.parameters()), "lr_factor": RATE}]
+
+    def rays_per_step(self) -> int:
+        """The batch of the settings."""
+        return self.settings.batch
