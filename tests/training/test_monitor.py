@@ -165,6 +165,16 @@ def test_views_are_looked_at_every_so_many_steps_and_the_best_are_kept(tmp_path)
     assert writer.images["val/truth_prediction_depth"].shape == (8, 24, 3)
 
 
+def test_where_photographs_have_appearances_the_last_weights_are_kept(tmp_path):
+    look, kept, _, _ = looking(tmp_path)
+    for step, value in ((10, 0.5), (20, 0.0)):
+        method = Grey(value)
+        method.appearance = 3
+        look(state_at(step, 1.0, method), report_of(0.1))
+    assert grey_psnr(0.0) < grey_psnr(0.5)
+    assert kept == [10, 20]
+
+
 def test_the_same_step_is_looked_at_once(tmp_path):
     look, _, said, _ = looking(tmp_path)
     state = state_at(10, 1.0, Grey(0.5))

@@ -117,7 +117,8 @@ class Validator:
             return
         self._looked = state.step
         value, loss = self._views(state)
-        if value > self.best:
+        # A picture of no known appearance cannot tell which weights are better: the last are kept.
+        if value > self.best or state.method.appearance:
             self._keep(state)
         entry = {"step": state.step, "seconds": state.clock.seconds, "rays": state.rays, "psnr": value}
         self.history.append(entry)

@@ -22,6 +22,8 @@ from lumifield.methods.nerf_w import NerfW, passing
 
 PASSING_DEPTH = 2
 PLACE = Positional(6)
+THIN, PASSING_RATE = -4.0, 0.1
+"""Passing matter sets out thin and learns slowly: what several photographs show is the lasting scene's to explain."""
 SPREAD = 0.1
 """Photographs begin alike: small networks soon tell wide embeddings apart, and see no light that two have in common."""
 FEATURES = 16
@@ -39,8 +41,8 @@ class NerfWGrid(Method):
         self.channels = passing.CHANNELS if settings.transient else ()
         self.codes = passing.Embeddings(settings, len(scene), spread=SPREAD)
         inputs = FEATURES + PLACE.width + settings.transient
-        # Densities begin as thick a step as those of the lasting scene.
-        head = passing.PassingHead(inputs, settings.grid_hidden, PASSING_DEPTH, scale=self.static.first)
+        scale = self.static.first
+        head = passing.PassingHead(inputs, settings.grid_hidden, PASSING_DEPTH, scale=scale, first=THIN)
         self.passing = head if settings.transient else None
 
     @property
@@ -92,9 +94,10 @@ class NerfWGrid(Method):
         return self.static.field(points, points.new_full((len(points),), self.static.pixel), side)[1]
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of the lasting scene, and one for what this method adds."""
-        added = [parameter for name, parameter in self.named_parameters() if not name.startswith("static.")]
-        return [*self.static.param_groups(), {"params": added}]
+        """The groups of the lasting scene, one for embeddings, and a slow one for passing matter."""
+        passing_matter = [] if self.passing is None else list(self.passing.parameters())
+        groups = [*self.static.param_groups(), {"params": [self.codes.table]}]
+        return [*groups, {"params": passing_matter, "lr_factor": PASSING_RATE}]
 
     def rays_per_step(self) -> int:
         """As many rays as bring the wanted number of samples."""

@@ -42,16 +42,18 @@ class Mixture:
 class PassingHead(nn.Module):
     """Density, colour and uncertainty from features of a sample and the embedding of its photograph.
 
-    The density is softplus of its raw value times `scale`.
+    The density is softplus of its raw value times `scale`; raw values set out at about `first`.
     """
 
-    def __init__(self, inputs: int, width: int, depth: int, *, scale: float = 1.0) -> None:
+    def __init__(self, inputs: int, width: int, depth: int, *, scale: float = 1.0, first: float = 0.0) -> None:
         super().__init__()
         self.scale = scale
         sizes = [inputs, *[width] * depth]
         layers = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
         self.trunk = nn.Sequential(*layers)
         self.heads = nn.Linear(width, 5)
+        with torch.no_grad():
+            self.heads.bias[0] += first
 
     def forward(self, features: Float[Tensor, "*s f"], code: Float[Tensor, "*#s t"]) -> Float[Tensor, "*s 5"]:
         """Raw values of samples, for `activated`."""
