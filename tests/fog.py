@@ -55,6 +55,11 @@ def nothing(points: Tensor) -> Tensor:
     return torch.zeros(points.shape[:-1])
 
 
+def haze(points: Tensor) -> Tensor:
+    """Enough to hide what is behind it, too little to be seen in a voxel."""
+    return torch.full(points.shape[:-1], 0.3)
+
+
 def room(points: Tensor) -> Tensor:
     """The ball, and a wall all round at a distance of 9."""
     return ball(points) + 30 * torch.sigmoid((points.norm(dim=-1) - 9) * 4)

@@ -80,9 +80,10 @@ def test_progress_reaches_its_end(tmp_path):
     assert {total for _, total in told} == {len(told)}
 
 
-def test_an_empty_scene_is_refused(tmp_path):
+@pytest.mark.parametrize("density", [fog.nothing, fog.haze])
+def test_an_empty_scene_is_refused(tmp_path, density):
     with pytest.raises(DataError, match=r"scene is empty \(no ray meets matter\), expected matter to show; train it"):
-        bake(Web(side=16, rays=500), fog.run(tmp_path, fog.nothing, fog.bounded(4)))
+        bake(Web(side=256, rays=500), fog.run(tmp_path, density, fog.bounded(4)))
 
 
 @pytest.mark.parametrize(("option", "value"), [("side", 12), ("side", 520), ("side", 8), ("rays", 0)])

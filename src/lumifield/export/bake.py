@@ -86,13 +86,16 @@ def bake(settings: Web, run: Run, progress: Progress | None = None) -> Baked:
         if progress is not None:
             progress(next(done), 3 * pieces + ITERATIONS)
 
+    empty = DataError(run.folder, "scene", "empty (no ray meets matter)", "matter to show", "train it longer")
     witness = witnessed(run, settings.rays, draws, note)
     if not bool((witness.opacity > HIT).any()):
-        raise DataError(run.folder, "scene", "empty (no ray meets matter)", "matter to show", "train it longer")
+        raise empty
     lattice = Lattice(space_of(run.scenes["train"], witness), settings.side)
     voxels = measured(run.method, lattice, near(lattice, witness), run.device)
     jitter = draws.uniform(len(witness), 1)[:, 0]
     voxels = voxels.kept(corners_of(seen(voxels, witness, jitter, note)))
+    if len(voxels.corners) == 0:
+        raise empty
     light = fitted(shares(voxels, witness.rays, jitter, note), witness, note)
     return Baked(voxels, light, float(witness.distance[witness.opacity > HIT].median()))
 

@@ -17,9 +17,9 @@ const unit = (a) => a.map((v) => v / Math.hypot(...a));
 const axis = (c2w, i) => c2w.map((row) => row[i]);
 const fromAxes = (...axes) => [0, 1, 2].map((i) => axes.map((a) => a[i]));
 
-function turned(v, about_, angle) {
+function turned(v, pole, angle) {
   const c = Math.cos(angle), s = Math.sin(angle);
-  return plus(plus(v.map((x) => x * c), cross(about_, v), s), about_, dot(about_, v) * (1 - c));
+  return plus(plus(v.map((x) => x * c), cross(pole, v), s), pole, dot(pole, v) * (1 - c));
 }
 
 // ---- the camera: c2w, and how far ahead the point is about which it turns ----
@@ -114,25 +114,29 @@ function indexed(away, across) {
   return { entries, slots };
 }
 
-// The 9^3 corners of a brick in one channel: its own 8^3 and the first ones of the bricks after it.
-function fill(target, place, source, own, slots, brick, count, zero) {
-  const [bx, by, bz] = brick, [row, slab, start] = place;
-  for (let z = 0; z < WIDE; z++) for (let y = 0; y < WIDE; y++) {
-    const oz = z >> 3, oy = y >> 3;
-    const inside = bz + oz < count && by + oy < count;
-    const within = (z & 7) * 64 + (y & 7) * 8;
-    const line = start + z * slab + y * row;
-    const here = inside ? slots[own + oz * count * count + oy * count] : -1;
-    if (here >= 0) for (let x = 0; x < BRICK; x++) target[line + x * target.pitch] = source[here * 512 + within + x] + zero;
-    const next = inside && bx + 1 < count ? slots[own + oz * count * count + oy * count + 1] : -1;
-    if (next >= 0) target[line + BRICK * target.pitch] = source[next * 512 + within] + zero;
+// Where the numbers of a brick and of those after it along x, y and z are (-1: there is no matter).
+function neighbours(i, slots, count) {
+  const [x, y, z] = [i % count, Math.floor(i / count) % count, Math.floor(i / count ** 2)];
+  return [0, 1, 2, 3, 4, 5, 6, 7].map((k) => {
+    const [nx, ny, nz] = [x + (k & 1), y + (k >> 1 & 1), z + (k >> 2)];
+    return Math.max(nx, ny, nz) < count ? slots[nx + count * (ny + count * nz)] : -1;
+  });
+}
+
+// One channel of the 9^3 corners of a brick: its own 8^3 and the first ones of the bricks after it.
+function fill(source, near, put) {
+  for (let z = 0; z < WIDE; z++) for (let y = 0; y < WIDE; y++) for (let x = 0; x < WIDE; x++) {
+    const slot = near[x >> 3 | y >> 3 << 1 | z >> 3 << 2];
+    if (slot >= 0) put(x, y, z, source[slot * BRICK ** 3 + (z & 7) * 64 + (y & 7) * 8 + (x & 7)]);
   }
 }
 
-function texture(gl, unit_, formats, sizes, data, filter) {
-  gl.activeTexture(gl.TEXTURE0 + unit_);
+function texture(gl, number, formats, sizes, data, filter) {
+  gl.activeTexture(gl.TEXTURE0 + number);
   gl.bindTexture(gl.TEXTURE_3D, gl.createTexture());
-  for (const side of ["WRAP_S", "WRAP_T", "WRAP_R"]) gl.texParameteri(gl.TEXTURE_3D, gl["TEXTURE_" + side], gl.CLAMP_TO_EDGE);
+  for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T, gl.TEXTURE_WRAP_R]) {
+    gl.texParameteri(gl.TEXTURE_3D, side, gl.CLAMP_TO_EDGE);
+  }
   gl.texParameteri(gl.TEXTURE_3D, gl.TEXTURE_MIN_FILTER, filter);
   gl.texParameteri(gl.TEXTURE_3D, gl.TEXTURE_MAG_FILTER, filter);
   gl.texImage3D(gl.TEXTURE_3D, 0, formats[0], ...sizes, 0, formats[1], gl.UNSIGNED_BYTE, data);
@@ -145,28 +149,26 @@ async function upload(gl, bytes) {
   const { entries, slots } = indexed(away, across);
   gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
   texture(gl, 0, [gl.RGBA8UI, gl.RGBA_INTEGER], [count, count, count], entries, gl.NEAREST);
-  // Alpha comes first in the file and last in the texture.
-  const atlases = [[1, 2, 3, 0], [4, 5, 6], [7, 8, 9], [10, 11, 12]];
   const width = across * WIDE, occupied = [...slots.keys()].filter((i) => slots[i] >= 0);
-  for (const [k, channels] of atlases.entries()) {
-    const rgba = channels.length === 4, format = rgba ? gl.RGBA : gl.RGB;
-    texture(gl, k + 1, [rgba ? gl.RGBA8 : gl.RGB8, format], [width, width, layers * WIDE], null, gl.LINEAR);
+  // Alpha comes first in the file and last in the texture.
+  for (const [k, channels] of [[1, 2, 3, 0], [4, 5, 6], [7, 8, 9], [10, 11, 12]].entries()) {
+    const [internal, format] = channels.length === 4 ? [gl.RGBA8, gl.RGBA] : [gl.RGB8, gl.RGB];
+    texture(gl, k + 1, [internal, format], [width, width, layers * WIDE], null, gl.LINEAR);
     for (let layer = 0; layer < layers; layer++) {
-      const slabs = new Uint8Array(width * width * WIDE * channels.length);
+      const slab = new Uint8Array(width * width * WIDE * channels.length);
       channels.forEach((channel, c) => {
-        const source = numbers.subarray(channel * bricks * 512, (channel + 1) * bricks * 512);
-        if (ZERO[channel]) for (let i = c; i < slabs.length; i += channels.length) slabs[i] = ZERO[channel];
-        slabs.pitch = channels.length;
+        const source = numbers.subarray(channel * bricks * BRICK ** 3, (channel + 1) * bricks * BRICK ** 3);
+        const zero = ZERO[channel];
+        for (let i = c; i < slab.length; i += channels.length) slab[i] = zero;
         for (const i of occupied.slice(layer * across ** 2, (layer + 1) * across ** 2)) {
-          const slot = slots[i] % across ** 2;
-          const x = slot % across, y = Math.floor(slot / across), row = width * slabs.pitch;
-          const place = [row, row * width, c + x * WIDE * slabs.pitch + y * WIDE * row];
-          const brick = [i % count, Math.floor(i / count) % count, Math.floor(i / count ** 2)];
-          fill(slabs, place, source, i, slots, brick, count, ZERO[channel]);
+          const left = slots[i] % across * WIDE, top = Math.floor(slots[i] / across) % across * WIDE;
+          fill(source, neighbours(i, slots, count), (x, y, z, value) => {
+            slab[c + channels.length * (left + x + width * (top + y + width * z))] = value + zero;
+          });
         }
       });
-      gl.texSubImage3D(gl.TEXTURE_3D, 0, 0, 0, layer * WIDE, width, width, WIDE, format, gl.UNSIGNED_BYTE, slabs);
-      await bar(0.6 + 0.4 * (k + (layer + 1) / layers) / atlases.length);
+      gl.texSubImage3D(gl.TEXTURE_3D, 0, 0, 0, layer * WIDE, width, width, WIDE, format, gl.UNSIGNED_BYTE, slab);
+      await bar(0.6 + 0.4 * (k + (layer + 1) / layers) / 4);
     }
   }
 }
@@ -210,7 +212,8 @@ function describe(gl, uniform) {
 function toScene(c2w) {
   const { rotation, translation, scale } = about.frame;
   const back = (v) => [0, 1, 2].map((i) => dot(axis(rotation, i), v));
-  return { axes: [0, 1, 2].map((i) => back(axis(c2w, i))), position: back(plus(axis(c2w, 3), translation, -1)).map((v) => v / scale) };
+  const position = back(plus(axis(c2w, 3), translation, -1)).map((v) => v / scale);
+  return { axes: [0, 1, 2].map((i) => back(axis(c2w, i))), position };
 }
 
 // Draws the view with `share` of the pixels along each side; returns how long that took [ms].
@@ -309,11 +312,16 @@ function sorry(words) {
   document.body.dataset.state = "sorry";
 }
 
+const NO_WEBGL2 = "This scene needs WebGL2, which this browser does not offer or has switched off. A current Chrome, "
+  + "Edge, Firefox or Safari has it; hardware acceleration may have to be allowed in its settings.";
+const TOO_OLD = "This browser is too old to unpack the scene; a current Chrome, Edge, Firefox or Safari can.";
+const GIVEN_UP = "The graphics driver gave the scene up; reload the page to see it again.";
+
 async function main() {
   const gl = canvas.getContext("webgl2", { antialias: false, alpha: false, preserveDrawingBuffer: true });
-  if (!gl) return sorry("This scene needs WebGL2, which this browser does not offer or has switched off. A current Chrome, Edge, Firefox or Safari has it; hardware acceleration may have to be allowed in its settings.");
-  if (!("DecompressionStream" in window)) return sorry("This browser is too old to unpack the scene; a current Chrome, Edge, Firefox or Safari can.");
-  canvas.addEventListener("webglcontextlost", () => sorry("The graphics driver gave the scene up; reload the page to see it again."));
+  if (!gl) return sorry(NO_WEBGL2);
+  if (!("DecompressionStream" in window)) return sorry(TOO_OLD);
+  canvas.addEventListener("webglcontextlost", () => sorry(GIVEN_UP));
   document.body.style.background = `rgb(${about.background.map((v) => Math.round(v * 255))})`;
   fromAddress();
   await upload(gl, await unpacked());
