@@ -11,7 +11,7 @@ import torch
 
 from analytic import run_of
 from commands import tree
-from lumifield import cli
+from lumifield import commands
 from lumifield.checkpoint import Run, load
 from lumifield.core.scene import Frame
 from lumifield.core.settings import to_plain
@@ -59,7 +59,7 @@ def run(request, settings, tmp_path) -> Run:
 
 
 def test_every_export_and_every_method_is_tried():
-    kinds = {get_args(kind)[0] for kind in get_args(get_args(cli.ExportChoice)[0])}
+    kinds = {get_args(kind)[0] for kind in get_args(get_args(commands.ExportChoice)[0])}
     assert kinds == EXPORTS.keys()
     assert {kind_of(SMALL[name]) for name in TRIED} == set(METHODS)
 

@@ -1,0 +1,348 @@
+"""The commands: one dataclass each. Nothing here imports torch before a command runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+
+from lumifield import progress
+from lumifield.data import Source
+from lumifield.errors import DataError
+from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
+from lumifield.methods import Instant, MipNerf, Nerf, NerfW
+from lumifield.synthetic import StillLife, Tourists
+from lumifield.training import Train
+
+if TYPE_CHECKING:
+    from lumifield.checkpoint import Run
+    from lumifield.render import Still
+
+MethodChoice = Annotated[
+    Annotated[Instant, subcommand("instant")]
+    | Annotated[MipNerf, subcommand("mip-nerf")]
+    | Annotated[Nerf, subcommand("nerf")]
+    | Annotated[NerfW, subcommand("nerf-w")],
+    OmitSubcommandPrefixes,
+]
+ExportChoice = Annotated[
+    Annotated[Mesh, subcommand("mesh")]
+    | Annotated[Points, subcommand("points")]
+    | Annotated[Web, subcommand("web")]
+    | Annotated[CamerasExport, subcommand("cameras")]
+    | Annotated[Volume, subcommand("volume")]
+    | Annotated[Weights, subcommand("weights")],
+    OmitSubcommandPrefixes,
+]
+Channel = Literal["rgb", "depth", "normal", "opacity"]
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Learn a scene from its train split."""
+
+    source: Annotated[Source, arg(name="")]
+    out: Path
+    """Folder of the run, made here."""
+    method: MethodChoice = field(default_factory=Instant)
+    train: Annotated[Train, arg(name="")] = field(default_factory=Train)
+    config: Path | None = None
+    """A run's config.json or a recipe: settings that the command line does not give."""
+    resume: bool = False
+    """Go on where the run in --out was stopped, with its settings."""
+
+    def run(self) -> None:
+        """Trains."""
+        from rich.console import Console
+
+        from lumifield.training.run import Job, train
+
+        train(Job(self.method, self.source, self.train, self.out), resume=self.resume, console=Console())
+
+
+@dataclass(frozen=True)
+class EvalCommand:
+    """Render a split, score it, and write metrics.json, pictures, error maps and report.html."""
+
+    folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    split: str = "test"
+    """Which split."""
+    data: Path | None = None
+    """Where the photographs are now, if they have moved since the training."""
+    pictures: bool = True
+    """Write each view and its error map."""
+    last: bool = False
+    """The last weights instead of those that validated best."""
+    downscale: int | None = None
+    """Read the photographs at 1/K of their width and height (as for the training); another size is written apart."""
+    chunk: int | None = None
+    """Rays rendered at once (as many as suit the device); halved when memory runs out."""
+
+    def run(self) -> None:
+        """Evaluates."""
+        from lumifield import evaluate
+
+        run, first = _opened(self.folder, "last" if self.last else "best", self.chunk)
+        changes = {"data": self.data, "downscale": self.downscale}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if run.source is not None:
+            run = replace(run, source=replace(run.source, **changes))
+        with progress.counted(f"{self.split} views", first) as note:
+            metrics = evaluate.evaluate(run, self.split, save_pictures=self.pictures, progress=note)
+        if not first:
+            return
+        words = {"psnr": "dB", "ssim": "", "lpips": ""}
+        scores = [f"{k} {metrics[k]:.4g} {unit}".strip() for k, unit in words.items() if metrics[k] is not None]
+        print(f"{self.split}, {metrics['n_images']} views: {', '.join(scores)}")
+        if metrics["lpips"] is None:
+            print(f"no lpips: {metrics['lpips_reason']}")
+        print(evaluate.folder_of(run, self.split) / "report.html")
+
+
+@dataclass(frozen=True)
+class RenderCommand:
+    """Render a camera path to a video, or one view of a split to pictures with its time and PSNR."""
+
+    folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    out: Path | None = None
+    """A .mp4 or .gif file, or a folder of PNG files (with --view: a folder, by default RUN/views)."""
+    path: str = "orbit"
+    """spiral, orbit, spheric, interpolate, test, or a JSON file of cameras."""
+    frames: int = 120
+    """Frames of the path."""
+    size: tuple[int, int] | None = None
+    """Width and height of the frames or the view (those of the photographs)."""
+    channels: str = "rgb"
+    """Of rgb, depth, normal and opacity, separated by commas: panels side by side."""
+    normals: Literal["density", "depth"] = "density"
+    """What normals are read from."""
+    depth_format: Literal["npy", "pfm", "bytes"] | None = None
+    """Write each frame's distance in world units beside the video, too."""
+    fps: int = 30
+    """Frames a second."""
+    view: int | None = None
+    """Render this one view of --split instead of a path."""
+    split: str = "test"
+    """The split of --view."""
+    chunk: int | None = None
+    """Rays rendered at once (as many as suit the device); halved when memory runs out."""
+
+    def run(self) -> None:
+        """Renders."""
+        from lumifield import render
+
+        run, first = _opened(self.folder, "best", self.chunk)
+        if self.view is not None:
+            if first:
+                print(_told(render.view(run, self.split, self.view, self.out, size=self.size, normals=self.normals)))
+            return
+        if self.out is None:
+            raise DataError("--out", "output", "missing", "a .mp4 or .gif file or a folder", "name one")
+        cameras = render.path_cameras(run, self.path, self.frames, self.size)
+        with progress.counted("frames", first) as note:
+            render.render_path(
+                run,
+                cameras,
+                self.out,
+                channels=_channels(self.channels),
+                fps=self.fps,
+                normals=self.normals,
+                depth_format=self.depth_format,
+                progress=note,
+            )
+        if first:
+            print(self.out)
+
+
+@dataclass(frozen=True)
+class ExportCommand:
+    """Take a trained scene elsewhere, in the world frame of its photographs."""
+
+    kind: ExportChoice
+    folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run, or a portable scene."""
+    out: Path
+    """The file, whose ending says its format, or the folder."""
+
+    def run(self) -> None:
+        """Exports."""
+        run, first = _opened(self.folder, "best", None)
+        if not first:
+            return
+        with progress.counted(type(self.kind).__name__.lower()) as note:
+            self.kind.write(run, self.out, note)
+        print(self.out)
+
+
+@dataclass(frozen=True)
+class ViewCommand:
+    """Show a run in the browser, until interrupted."""
+
+    folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    port: int = 8080
+    """Port on 127.0.0.1; where it is taken, the next free one."""
+    chunk: int | None = None
+    """Rays rendered at once (as many as suit the device and its speed); halved when memory runs out."""
+
+    def run(self) -> None:
+        """Serves."""
+        from lumifield.viewer import Viewer
+
+        run, _ = _opened(self.folder, "best", self.chunk)
+        viewer = Viewer(run, self.port)
+        try:
+            while True:
+                viewer.work()
+        finally:
+            viewer.close()
+
+
+@dataclass(frozen=True)
+class Multiscale:
+    """The pyramid of four sizes of a Blender scene, by exact means (mip-NeRF's multicam layout)."""
+
+    scene: Annotated[Path, arg(name="from")]
+    """Folder of the Blender scene."""
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """A Blender scene with training pictures of varying colour, or covered in part, or both (NeRF-W's test)."""
+
+    scene: Annotated[Path, arg(name="from")]
+    """Folder of the Blender scene."""
+    kind: Literal["colour", "occluder", "both"] = "both"
+    """What happens to every training picture but the first."""
+    seed: int = 0
+    """Seed of the random numbers."""
+
+
+@dataclass(frozen=True)
+class SynthesizeCommand:
+    """Make a procedural scene with exact truth."""
+
+    kind: Annotated[
+        Annotated[StillLife, subcommand("still-life")]
+        | Annotated[Tourists, subcommand("tourists")]
+        | Annotated[Multiscale, subcommand("multiscale")]
+        | Annotated[Perturbed, subcommand("perturbed")],
+        OmitSubcommandPrefixes,
+    ]
+    out: Path
+    """Folder of the scene, made here."""
+
+    def run(self) -> None:
+        """Makes the scene."""
+        from lumifield.synthetic import write
+
+        with progress.counted("pictures") as note:
+            if isinstance(self.kind, Multiscale):
+                from lumifield.synthetic.pyramid import multiscale
+
+                multiscale(self.kind.scene, self.out)
+            elif isinstance(self.kind, Perturbed):
+                from lumifield.synthetic.perturbed import perturb
+
+                perturb(self.kind.scene, self.out, self.kind.kind, self.kind.seed)
+            else:
+                write(self.kind, self.out, note)
+        print(self.out)
+
+
+@dataclass(frozen=True)
+class DownloadCommand:
+    """Fetch a published data set; without a name: list the sets, their terms and their scenes."""
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None
+    """Name of the set."""
+    out: Path | None = None
+    """Folder that gets a folder for each scene."""
+    scenes: tuple[str, ...] = ()
+    """Only these scenes."""
+
+    def run(self) -> None:
+        """Downloads, or lists."""
+        from lumifield import download
+
+        if self.name is None:
+            print("\n".join(download.listing()))
+            return
+        download.named(self.name)
+        if self.out is None:
+            raise DataError("--out", "output", "missing", "a folder", "name one")
+        with progress.transfers() as note:
+            folders = download.download(self.name, self.out, self.scenes, progress=note)
+        print("\n".join(map(str, folders)))
+
+
+@dataclass(frozen=True)
+class BenchCommand:
+    """Measure speed beside a textbook NeRF step, and the seconds to each quality, in one run."""
+
+    name: Positional[Literal["cpu", "gpu"]]
+    source: Annotated[Source, arg(name="")]
+    minutes: float = 5.0
+    """Length of the training."""
+    seed: int = 0
+    """Seed of every random number."""
+    out: Path = Path("benchmarks/results")
+    """Where NAME.json and NAME.md go."""
+
+    def run(self) -> None:
+        """Measures."""
+        from lumifield import bench
+
+        print(bench.markdown(bench.compare(self.source, self.minutes, self.seed, self.out, self.name)))
+
+
+@dataclass(frozen=True)
+class InfoCommand:
+    """Versions, devices, and which kernels are live and why."""
+
+    def run(self) -> None:
+        """Prints."""
+        from lumifield import about
+
+        print("\n".join(about.lines()))
+
+
+Command = (
+    Annotated[TrainCommand, subcommand("train")]
+    | Annotated[EvalCommand, subcommand("eval")]
+    | Annotated[RenderCommand, subcommand("render")]
+    | Annotated[ExportCommand, subcommand("export")]
+    | Annotated[ViewCommand, subcommand("view")]
+    | Annotated[SynthesizeCommand, subcommand("synthesize-data")]
+    | Annotated[DownloadCommand, subcommand("download")]
+    | Annotated[BenchCommand, subcommand("bench")]
+    | Annotated[InfoCommand, subcommand("info")]
+)
+
+
+def _opened(path: Path, which: Literal["best", "last"], chunk: int | None) -> tuple[Run, bool]:
+    """A run on the device of this process, and whether this is the first process."""
+    import torch
+
+    from lumifield.checkpoint import load
+    from lumifield.core import processes
+
+    if chunk is not None and chunk < 1:
+        raise DataError("--chunk", "rays at once", str(chunk), "1 or more", "raise it")
+    rank, _ = processes.join()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load(path, which, device=device, chunk=chunk), rank == 0
+
+
+def _told(still: Still) -> str:
+    against = "no photograph to compare with" if still.psnr is None else f"psnr {still.psnr:.2f} dB"
+    return f"{still.seconds:.2f} s, {against}: {', '.join(map(str, still.files))}"
+
+
+def _channels(listed: str) -> tuple[Channel, ...]:
+    names = listed.split(",")
+    for name in names:
+        if name not in ("rgb", "depth", "normal", "opacity"):
+            raise DataError("--channels", "channel", repr(name), "rgb, depth, normal or opacity", "correct it")
+    return tuple(names)  # type: ignore[return-value]
