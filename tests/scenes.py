@@ -19,7 +19,7 @@ from lumifield.core.poses import from_opengl
 from lumifield.core.rays import Ndc
 from lumifield.core.scene import Frame, Pictures, Scene
 from lumifield.data import Source
-from lumifield.methods import Instant, MipNerf, Nerf, NerfW
+from lumifield.methods import Instant, MipNerf, Nerf, NerfW, SimpleNerf
 from lumifield.methods.base import Method
 
 RADIUS = 0.8
@@ -56,6 +56,8 @@ NERF_W_MLP = NerfW(
 )
 MIP_NERF = MipNerf(samples=8, width=16, depth=3, octaves=(0, 6), direction_octaves=(0, 2), batch=64, bf16="off")
 
+SIMPLE_NERF = SimpleNerf(samples=12, width=16, depth=2, frequencies=6, octaves=4.0, batch=32, bf16="off")
+
 SMALL = {
     "instant": INSTANT,
     "mip-nerf": MIP_NERF,
@@ -67,6 +69,8 @@ SMALL = {
     "nerf, one pass": replace(NERF, fine_samples=0),
     "nerf-w": NERF_W,
     "nerf-w, mlp": NERF_W_MLP,
+    "simple-nerf": SIMPLE_NERF,
+    "simple-nerf, official": replace(SIMPLE_NERF, sampling="official", density="relu", start="normal"),
     "nerf, occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),
 }
 

@@ -84,6 +84,7 @@ def scenes() -> dict[str, Scene]:
         frame=Frame(rotation, torch.tensor([1e6, -1 / 3, 0.0]), 1 / 3),
         background="none",
         unbounded=True,
+        planes=True,
     )
     ndc = replace(plain, ndc=Ndc((18.5, 1 / 3), (16, 15), 2.0))
     return {"train": plain, "val": rich, "test": ndc, "none": plain.only([])}
@@ -100,8 +101,8 @@ def test_cameras_come_back_bit_for_bit(split, tmp_path):
     assert torch.equal(meant.frame.rotation, found.frame.rotation)
     assert torch.equal(meant.frame.translation, found.frame.translation)
     assert meant.frame.scale == found.frame.scale
-    assert (meant.names, meant.background, meant.unbounded, meant.ndc) == (
-        *(found.names, found.background, found.unbounded),
+    assert (meant.names, meant.background, meant.unbounded, meant.planes, meant.ndc) == (
+        *(found.names, found.background, found.unbounded, found.planes),
         found.ndc,
     )
     assert found.pictures is None

@@ -240,6 +240,7 @@ def _plain_scene(scene: Scene) -> dict[str, Any]:
         },
         "background": scene.background,
         "unbounded": scene.unbounded,
+        "planes": scene.planes,
         "ndc": None if scene.ndc is None else to_plain(scene.ndc),
     }
 
@@ -274,6 +275,7 @@ def _scene(plain: dict[str, Any]) -> Scene:
         frame=Frame(rotation.reshape(3, 3), translation.reshape(3), float(frame["scale"])),
         background=plain["background"],
         unbounded=plain["unbounded"],
+        planes=plain.get("planes", False),
         ndc=None if ndc is None else Ndc(tuple(ndc["focal"]), tuple(ndc["size"]), ndc["plane"]),
         near=torch.tensor(plain["near"], dtype=torch.float32).reshape(n),
         far=torch.tensor(plain["far"], dtype=torch.float32).reshape(n),

@@ -12,7 +12,7 @@ from lumifield import progress
 from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
-from lumifield.methods import Instant, MipNerf, Nerf, NerfW
+from lumifield.methods import Instant, MipNerf, Nerf, NerfW, SimpleNerf
 from lumifield.synthetic import StillLife, Tourists
 from lumifield.training import Train
 
@@ -24,7 +24,8 @@ MethodChoice = Annotated[
     Annotated[Instant, subcommand("instant")]
     | Annotated[MipNerf, subcommand("mip-nerf")]
     | Annotated[Nerf, subcommand("nerf")]
-    | Annotated[NerfW, subcommand("nerf-w")],
+    | Annotated[NerfW, subcommand("nerf-w")]
+    | Annotated[SimpleNerf, subcommand("simple-nerf")],
     OmitSubcommandPrefixes,
 ]
 ExportChoice = Annotated[

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumifield.core.encodings import Positional, positional, positional_width, spherical_harmonics
+from lumifield.core.encodings import Positional, Waves, positional, positional_width, spherical_harmonics
 
 
 def slow_positional(x: list[float], frequencies: list[float]) -> list[float]:
@@ -40,6 +40,27 @@ def test_positional_with_linear_frequencies():
     expected = slow_positional([0.3, -0.7], [1.0, 1 + 7 / 3, 1 + 14 / 3, 8.0])
     found = positional(x, 4, linear=True)
     torch.testing.assert_close(found[0], torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-6)
+
+
+def test_waves_equal_loops():
+    x = torch.tensor([[0.3, -0.7, 0.1], [0.0, 1.5, -2.0]], dtype=torch.float64)
+    encoding = Waves(4, 6.0)
+    frequencies = [1.0, 4.0, 16.0, 64.0]
+    expected = [[wave(f * v) for wave in (math.sin, math.cos) for f in frequencies for v in row] for row in x.tolist()]
+    torch.testing.assert_close(encoding(x), torch.tensor(expected, dtype=torch.float64))
+    assert encoding.width == 24
+    assert Waves(20, 8.0).width == 120
+    assert encoding(torch.zeros(2, 0, 3)).shape == (2, 0, 24)
+
+
+@pytest.mark.parametrize("magnitude", [0.0, 1e-30, 1e30])
+def test_waves_are_finite_and_have_a_gradient_at_any_magnitude(magnitude: float):
+    x = torch.tensor([[magnitude, -magnitude, 0.0]], requires_grad=True)
+    Waves(20, 8.0)(x).sum().backward()
+    assert x.grad is not None
+    assert bool(torch.isfinite(x.grad).all())
+    small = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Waves(3, 2.0), small)
 
 
 def test_positional_gradient_and_batches():

@@ -95,6 +95,15 @@ def test_rays_pass_through_pixel_centres():
     assert rays.image.tolist() == [1, 0, 1]
 
 
+def test_bounds_may_be_depths_along_the_optical_axis():
+    near, far = torch.tensor([2.0, 2.5]), torch.tensor([6.0, 6.5])
+    rays = picture_rays(cameras(), 1, near, far, planes=True)
+    for bound, depth in ((rays.near, 2.5), (rays.far, 6.5)):
+        _, found = cameras().project(rays.origins + bound[:, None] * rays.directions)
+        torch.testing.assert_close(found[1], torch.full((24,), depth), rtol=1e-5, atol=0)
+    assert float(rays.far.max()) > 6.51
+
+
 def test_radius_is_the_distance_between_neighbouring_pixels_at_the_depth_of_one():
     rays = picture_rays(cameras(), 0, torch.ones(2), torch.ones(2))
     at_one = (rays.origins + rays.directions).reshape(4, 6, 3)

@@ -266,3 +266,12 @@ def test_memory_grows_by_less_than_eight_bytes_a_pixel(tmp_path):
     (few, low), (many, high) = measure(10), measure(100)
     assert many - few == 90 * 160_000
     assert (high - low) / (many - few) < 8
+
+
+def test_bounds_may_be_depths(tmp_path):
+    source = Source(made.blender(tmp_path / "a"), bounds="depth")
+    assert data.read(source, "train").planes
+    assert not data.read(Source(tmp_path / "a"), "train").planes
+    capture = Source(made.llff(tmp_path / "b", made.row(3)), bounds="depth")
+    with pytest.raises(DataError, match="bounds is depth for normalised device coordinates, expected distance"):
+        data.cameras(capture, "train")

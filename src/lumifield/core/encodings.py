@@ -42,6 +42,25 @@ class Positional:
         return positional(x, self.octaves, first=self.first)
 
 
+@dataclass(frozen=True)
+class Waves:
+    """Sines, then cosines of three coordinates, at frequencies spread evenly over some octaves from 1 on."""
+
+    frequencies: int
+    octaves: float
+
+    @property
+    def width(self) -> int:
+        """The number of features."""
+        return 6 * self.frequencies
+
+    def __call__(self, x: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p features"]:
+        """`[sin(f_0 x), sin(f_1 x), ..., cos(f_0 x), ...]` with f_k = 2^(octaves k / (frequencies - 1))."""
+        rising = 2.0 ** torch.linspace(0, self.octaves, self.frequencies, device=x.device)
+        phase = (x[..., None, :] * rising[:, None]).flatten(-2)
+        return torch.cat([phase.sin(), phase.cos()], -1)
+
+
 def positional(
     x: Float[Tensor, "*p c"], octaves: int, *, first: int = 0, linear: bool = False
 ) -> Float[Tensor, "*p features"]:

@@ -110,26 +110,43 @@ def camera_rays(
     near: Float[Tensor, "n"],
     far: Float[Tensor, "n"],
     ndc: Ndc | None = None,
+    *,
+    planes: bool = False,
 ) -> Rays:
-    """Rays through the centres of the pixels `(column, row)` of the given cameras."""
+    """Rays through the centres of the pixels `(column, row)` of the given cameras.
+
+    `planes` says that `near` and `far` are depths along the optical axis and not distances.
+    """
     x, y = pixel[:, 0] + 0.5, pixel[:, 1] + 0.5
     local = cameras.directions(camera, x, y)
     length = local.norm(dim=-1)
     unit = local / length[:, None]
+    stretch = length if planes else torch.ones_like(length)
     rays = Rays(
         origins=cameras.positions[camera],
         directions=unit,
         viewdirs=unit,
         radius=1 / (cameras.focal[camera].mean(-1) * length),
-        near=near[camera],
-        far=far[camera],
+        near=near[camera] * stretch,
+        far=far[camera] * stretch,
         image=camera,
     )
     return rays if ndc is None else to_ndc(rays, ndc)
 
 
+def points_at(rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n 3"]:
+    """The points at `z` of each ray."""
+    return torch.addcmul(rays.origins[:, None], rays.directions[:, None], z[..., None])
+
+
 def picture_rays(
-    cameras: Cameras, index: int, near: Float[Tensor, "n"], far: Float[Tensor, "n"], ndc: Ndc | None = None
+    cameras: Cameras,
+    index: int,
+    near: Float[Tensor, "n"],
+    far: Float[Tensor, "n"],
+    ndc: Ndc | None = None,
+    *,
+    planes: bool = False,
 ) -> Rays:
     """All rays of one picture, row by row from the top left."""
     width, height = cameras.size[index].tolist()
@@ -137,4 +154,4 @@ def picture_rays(
     row, column = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     pixel = torch.stack([column.reshape(-1), row.reshape(-1)], -1)
     camera = torch.full((width * height,), index, dtype=torch.int64, device=device)
-    return camera_rays(cameras, camera, pixel, near, far, ndc)
+    return camera_rays(cameras, camera, pixel, near, far, ndc, planes=planes)

@@ -96,7 +96,8 @@ class Batch:
 class Scene:
     """One split of a captured scene.
 
-    `near` and `far` bound the rays of each photograph [scene units; 0 and 1 for NDC]. `box` is the region of interest,
+    `near` and `far` bound the rays of each photograph [scene units; 0 and 1 for NDC]: distances from the camera, or
+    with `planes` depths along its optical axis. `box` is the region of interest,
     lower and upper corner; where `unbounded`, matter also lies outside it. `background` is what stands behind
     transparent pixels. `pictures` is None for a portable scene. `loss_weight` says how much a pixel of each photograph
     counts in the loss (None: all the same).
@@ -113,6 +114,7 @@ class Scene:
     ndc: Ndc | None = None
     pictures: Pictures | None = None
     loss_weight: Float[Tensor, "n"] | None = None
+    planes: bool = False
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -147,7 +149,7 @@ class Scene:
 
     def rays(self, index: int) -> Rays:
         """All rays of one photograph, row by row."""
-        return picture_rays(self.cameras, index, self.near, self.far, self.ndc)
+        return picture_rays(self.cameras, index, self.near, self.far, self.ndc, planes=self.planes)
 
     def truth(self, index: int) -> Float[Tensor, "h w 3"]:
         """One photograph over its background (white for a random one), rgb in [0, 1]."""
@@ -204,7 +206,7 @@ def draw(scene: Scene, rays: int, draws: Draws, *, one_picture: bool = False) ->
     else:
         background = backdrop(scene.background).to(pixels.device).expand(shape)
     return Batch(
-        rays=camera_rays(scene.cameras, camera, pixel, scene.near, scene.far, scene.ndc),
+        rays=camera_rays(scene.cameras, camera, pixel, scene.near, scene.far, scene.ndc, planes=scene.planes),
         rgb=over(pixels, background),
         background=background,
     )

@@ -47,6 +47,8 @@ class Source:
     """Where rays begin, in the units of the scene frame (as the layout says)."""
     far: float | None = None
     """Where rays end (as the layout says)."""
+    bounds: Literal["distance", "depth"] = "distance"
+    """What near and far are: distances from the camera, or depths along its axis, as in learnit."""
 
 
 @runtime_checkable
@@ -126,7 +128,10 @@ def _bounded(source: Source, scene: Scene) -> Scene:
     if bool((near < 0).any()) or bool((near >= far).any()):
         found = f"{float(near.min()):g} to {float(far.max()):g}"
         raise DataError(source.data, "near and far", found, "0 <= near < far", "correct them")
-    return replace(scene, near=near, far=far)
+    if source.bounds == "depth" and scene.ndc is not None:
+        found, cure = "depth for normalised device coordinates", "drop it"
+        raise DataError(source.data, "bounds", found, "distance, as their rays run from 0 to 1", cure)
+    return replace(scene, near=near, far=far, planes=source.bounds == "depth")
 
 
 def _reader(source: Source) -> _Reader:

@@ -27,8 +27,9 @@ CHUNK = 16_384
 class Mlp(nn.Module):
     """The network of NeRF's figure 7: `depth` layers, of which layer number `skip` (from 0) sees the position again.
 
-    What it takes for a point is up to the encoding of `position`. Without one of `direction` colours are the same from
-    everywhere. `bias` is added to raw densities (None: the activation's own, see `BIASES`).
+    What it takes for a point is up to the encoding of `position`. Without `skip` no layer does. Without an encoding of
+    `direction` colours are the same from everywhere. `bias` is added to raw densities (None: the activation's own, see
+    `BIASES`).
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Mlp(nn.Module):
         *,
         width: int = 256,
         depth: int = 8,
-        skip: int = 5,
+        skip: int | None = 5,
         position: Encoding = POSITION,
         direction: Encoding | None = DIRECTION,
         activation: Density = "softplus",

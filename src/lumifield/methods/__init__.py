@@ -6,10 +6,17 @@ from lumifield.methods.instant import Instant
 from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf_w import NerfW
+from lumifield.methods.simple_nerf import SimpleNerf
 
-Settings = Instant | MipNerf | Nerf | NerfW
+Settings = Instant | MipNerf | Nerf | NerfW | SimpleNerf
 
-METHODS: dict[str, type[Settings]] = {"instant": Instant, "mip-nerf": MipNerf, "nerf": Nerf, "nerf-w": NerfW}
+METHODS: dict[str, type[Settings]] = {
+    "instant": Instant,
+    "mip-nerf": MipNerf,
+    "nerf": Nerf,
+    "nerf-w": NerfW,
+    "simple-nerf": SimpleNerf,
+}
 
 
 def kind_of(settings: Settings) -> str:

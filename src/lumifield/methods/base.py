@@ -67,6 +67,9 @@ class Method(nn.Module):
     channels: tuple[str, ...] = ()
     """What the method can show beside colour, depth and opacity of a photograph whose embedding is given."""
 
+    stackable: bool = False
+    """Whether several copies may run as one: its passes have one shape whatever the parameters, and no buffers."""
+
     appearance: int = 0
     """How many leading numbers of an embedding the colours of the scene depend on."""
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lumifield.core.compositing import blend, mean_depth, visible, widths
 from lumifield.core.encodings import Positional
 from lumifield.core.precision import autocast
-from lumifield.core.rays import Rays
+from lumifield.core.rays import Rays, points_at
 from lumifield.core.sampling import middles, resample, spaced, stratified, union
 from lumifield.core.scene import Batch, Scene
 from lumifield.errors import DataError
@@ -123,8 +123,3 @@ def network(settings: Nerf) -> Mlp:
         direction=Positional(settings.direction_octaves),
         activation=settings.density,
     )
-
-
-def points_at(rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n 3"]:
-    """The points at `z` of each ray."""
-    return torch.addcmul(rays.origins[:, None], rays.directions[:, None], z[..., None])

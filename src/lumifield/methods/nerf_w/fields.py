@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lumifield.core.encodings import Positional
-from lumifield.core.rays import Rays
 from lumifield.fields.mlp import Mlp, piece_rows
 from lumifield.methods.nerf_w import NerfW
 from lumifield.methods.nerf_w.passing import Passing, PassingHead
@@ -72,8 +71,3 @@ class WildMlp(nn.Module):
         values = torch.cat(parts).to(points.dtype)
         density, rgb = self.static.activated(values[..., 0]), torch.sigmoid(values[..., 1:4])
         return density, rgb, self.passing.activated(values[..., 4:].reshape(-1, 5))
-
-
-def points_at(rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n 3"]:
-    """The points at `z` of each ray."""
-    return torch.addcmul(rays.origins[:, None], rays.directions[:, None], z[..., None])

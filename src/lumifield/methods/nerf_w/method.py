@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from lumifield.core.compositing import blend, mean_depth, visible, widths
 from lumifield.core.precision import autocast
-from lumifield.core.rays import Rays
+from lumifield.core.rays import Rays, points_at
 from lumifield.core.sampling import middles, resample, spaced, stratified, union
 from lumifield.core.scene import Batch, Scene
 from lumifield.errors import DataError
 from lumifield.fields.mlp import Mlp
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf_w import NerfW, passing
-from lumifield.methods.nerf_w.fields import WildMlp, points_at, static_mlp
+from lumifield.methods.nerf_w.fields import WildMlp, static_mlp
 
 RATE = 1 / 40
 """Deep networks take smaller steps than the feature grid that the settings' rate is made for."""

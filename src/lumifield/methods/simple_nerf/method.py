@@ -1,0 +1,105 @@
+"""The module behind `simple-nerf`: one network, even samples, volume rendering."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lumifield.core.compositing import blend, mean_depth, visible, widths
+from lumifield.core.encodings import Waves
+from lumifield.core.precision import autocast
+from lumifield.core.randomness import Draws
+from lumifield.core.rays import Rays, points_at
+from lumifield.core.sampling import middles, spaced
+from lumifield.core.scene import Batch, Scene
+from lumifield.fields.mlp import Mlp
+from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.simple_nerf import SimpleNerf
+
+LAST_WIDTH = 1e-3
+"""Length of the last interval of the official samples before a backdrop [scene units]."""
+NORMAL_WITHIN_TWO = 0.87962566103423978
+"""Standard deviation of the standard normal distribution cut at -2 and 2."""
+
+
+class SimpleNerfMethod(Method):
+    """One network of positions alone, asked at as many places along each ray (Tancik et al. 2021, section 4.3)."""
+
+    stackable = True
+
+    def __init__(self, settings: SimpleNerf, scene: Scene) -> None:
+        super().__init__()
+        self.settings = settings
+        self.network = Mlp(
+            width=settings.width,
+            depth=settings.depth,
+            skip=None,
+            position=Waves(settings.frequencies, settings.octaves),
+            direction=None,
+            activation=settings.density,
+            bias=0.0,
+        )
+        # In photographs without alpha the last sample stands for all that is far away.
+        self.endless = scene.background == "none"
+        for layer in self.network.modules():
+            if isinstance(layer, nn.Linear):
+                start(layer, normal=settings.start == "normal")
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        """Sampling, one pass, compositing."""
+        z, width = self.sampled(rays, context.draws)
+        view = self.network.directional(rays.viewdirs)
+        with autocast(z.device, self.settings.bf16):
+            density, rgb = self.network(points_at(rays, z), view[:, None])
+        weights = visible(density, width)
+        depth, opacity = mean_depth(weights, z, rays.far)
+        return Rendered(blend(weights, rgb, context.background), depth, opacity, samples=z.numel())
+
+    def sampled(self, rays: Rays, draws: Draws | None) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
+        """Points along each ray in rising order, and the lengths of the intervals after them."""
+        count, near, far = self.settings.samples, rays.near, rays.far
+        if self.settings.sampling == "official":
+            z = spaced(near, far, count)
+            if draws is not None:
+                z = z + draws.uniform(*z.shape) * ((far - near) / count)[:, None]
+            end = z[:, -1] + LAST_WIDTH
+        else:
+            t = spaced(near, far, count + 1)
+            z = middles(t) if draws is None else t[:, :-1] + draws.uniform(len(t), count) * (t[:, 1:] - t[:, :-1])
+            end = far
+        return z, widths(z, rays.directions, None if self.endless else end)
+
+    def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
+        """Squared error of the colours."""
+        return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
+
+    @torch.no_grad()
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density of the network [1 / unit of the rays' space]."""
+        with autocast(points.device, self.settings.bf16):
+            return self.network.density_alone(points)
+
+    @torch.no_grad()
+    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colours of the network, the same from everywhere."""
+        with autocast(points.device, self.settings.bf16):
+            return self.network(points, self.network.directional(viewdirs))[1]
+
+    def rays_per_step(self) -> int:
+        """The batch of the settings."""
+        return self.settings.batch
+
+
+@torch.no_grad()
+def start(layer: nn.Linear, *, normal: bool) -> None:
+    """Fresh parameters: normal ones are cut at two deviations and scaled to keep theirs."""
+    bound = layer.in_features**-0.5
+    if normal:
+        deviation = bound / NORMAL_WITHIN_TWO
+        nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        nn.init.zeros_(layer.bias)
+    else:
+        nn.init.uniform_(layer.weight, -bound, bound)
+        nn.init.uniform_(layer.bias, -bound, bound)
