@@ -91,6 +91,16 @@ def llff(
     return root
 
 
+def shapenet(root: Path, *, n: int = 5, size: tuple[int, int] = (8, 8), first: int = 0) -> Path:
+    """An object as learnit has it; its pictures are noise, from `first` on."""
+    frames = []
+    for index, pose in enumerate(ring(n)):
+        save(root / f"{index:03d}.png", picture(first + index, size, 4))
+        frames.append({"file_path": f"./{index:03d}", "transform_matrix": matrix(pose)})
+    write(root / "transforms.json", {"camera_angle_x": 0.8, "frames": frames})
+    return root
+
+
 def edit(path: Path, change) -> None:
     """Rewrites a JSON file after `change(content)` has altered it."""
     content = json.loads(path.read_text())

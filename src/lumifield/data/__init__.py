@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
@@ -13,13 +14,26 @@ if TYPE_CHECKING:
     from lumifield.core.scene import Scene
     from lumifield.data.pictures import Files
 
-Format = Literal["blender", "cambridge", "colmap", "llff", "multicam", "phototourism", "seven_scenes", "transforms"]
+Format = Literal[
+    "blender",
+    "cambridge",
+    "colmap",
+    "llff",
+    "multicam",
+    "phototourism",
+    "seven_scenes",
+    "shapenet",
+    "transforms",
+]
 
 LAYOUTS = (
-    "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio), metadata.json (multicam), "
+    "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio, ShapeNet), metadata.json (multicam), "
     "poses_bounds.npy (LLFF), sparse (COLMAP), dataset_train.txt (Cambridge) "
     "or frame-*.pose.txt or TrainSplit.txt (7-Scenes)"
 )
+
+# A name that has an ending, in a list of frames.
+ENDED = re.compile(rb'"file_path"\s*:\s*"[^"]*\.\w+"')
 
 
 @dataclass(frozen=True)
@@ -28,9 +42,7 @@ class Source:
 
     data: Path
     """Folder of the scene."""
-    format: Literal[
-        "auto", "blender", "cambridge", "colmap", "llff", "multicam", "phototourism", "seven_scenes", "transforms"
-    ] = "auto"
+    format: Literal["auto", Format] = "auto"
     """Layout of the folder; auto: told by its files."""
     downscale: int = 1
     """Read pictures at 1/K of their width and height."""
@@ -38,7 +50,7 @@ class Source:
     """What stands behind transparent pixels; auto: white; random: another colour for each training ray."""
     hold_out: Literal["auto", "every-8th", "centre", "none"] = "auto"
     """Test pictures where the data names none: indices 0, 8, 16, …, or the camera nearest to the middle; auto: the
-    former."""
+    former, but of objects of ShapeNet the second half."""
     layout: Literal["auto", "forward", "inward"] = "auto"
     """LLFF only: cameras look forward from one side (normalised device coordinates), or inward from all round."""
     focal: float | None = None
@@ -60,14 +72,23 @@ class _Reader(Protocol):
 
 def detect(path: Path) -> Format:
     """The format of a scene folder; raises `DataError` where there is none that is known."""
-    _check_folder(path)
+    check_folder(path)
+    layout = known(path)
+    if layout is not None:
+        return layout
+    found = "empty" if not any(path.iterdir()) else "of no known layout"
+    raise DataError(path, "folder", found, LAYOUTS, "point at the folder that holds one of them")
+
+
+def known(path: Path) -> Format | None:
+    """The format of a scene folder; None where there is none."""
     if (path / "poses_bounds.npy").is_file():
         return "llff"
     listed = next((path / f"transforms_{s}.json" for s in ("train", "val", "test") if _has(path, s)), None)
     if listed is not None:
         return "transforms" if _names_focal_length(listed) else "blender"
     if (path / "transforms.json").is_file():
-        return "transforms"
+        return "shapenet" if _lists_an_object(path / "transforms.json") else "transforms"
     if (path / "metadata.json").is_file():
         return "multicam"
     if any((path / place).is_dir() for place in ("sparse", "dense/sparse")):
@@ -76,8 +97,7 @@ def detect(path: Path) -> Format:
         return "cambridge"
     if (path / "TrainSplit.txt").is_file() or any(path.glob("frame-*.pose.txt")):
         return "seven_scenes"
-    found = "empty" if not any(path.iterdir()) else "of no known layout"
-    raise DataError(path, "folder", found, LAYOUTS, "point at the folder that holds one of them")
+    return None
 
 
 def splits(source: Source) -> tuple[str, ...]:
@@ -90,14 +110,19 @@ def read(source: Source, split: str, *, at_most: int | None = None, rows: slice 
 
     No other picture is decoded, and no file of another split is opened.
     """
-    from lumifield.data.pictures import decode
-
     scene, files = located(source, split)
     kept = list(range(len(scene)))[rows]
     if at_most is not None and at_most < len(kept):
         kept = [kept[index * len(kept) // at_most] for index in range(at_most)]
-    if len(kept) < len(scene):
-        scene, files = scene.only(kept), files.only(kept)
+    return pictured(scene, files, kept)
+
+
+def pictured(scene: Scene, files: Files, rows: list[int]) -> Scene:
+    """These rows of what `located` returns, with their pictures."""
+    from lumifield.data.pictures import decode
+
+    if len(rows) < len(scene):
+        scene, files = scene.only(rows), files.only(rows)
     return replace(scene, pictures=decode(files, scene.cameras.size))
 
 
@@ -135,7 +160,7 @@ def _bounded(source: Source, scene: Scene) -> Scene:
 
 
 def _reader(source: Source) -> _Reader:
-    _check_folder(source.data)
+    check_folder(source.data)
     if source.downscale < 1:
         raise DataError(source.data, "downscale", str(source.downscale), "1 or more", "raise it")
     layout = detect(source.data) if source.format == "auto" else source.format
@@ -158,12 +183,15 @@ def _reader(source: Source) -> _Reader:
             from lumifield.data import phototourism as reader
         case "seven_scenes":
             from lumifield.data import seven_scenes as reader
+        case "shapenet":
+            from lumifield.data import shapenet as reader
         case "transforms":
             from lumifield.data import transforms as reader
     return reader
 
 
-def _check_folder(path: Path) -> None:
+def check_folder(path: Path) -> None:
+    """Raises `DataError` where there is no such folder."""
     if not path.exists():
         raise DataError(path, "folder", "missing", "a scene folder", "check the path")
     if not path.is_dir():
@@ -177,3 +205,9 @@ def _has(path: Path, split: str) -> bool:
 def _names_focal_length(path: Path) -> bool:
     """Whether a transforms file gives `fl_x`, as instant-ngp's do and Blender's do not."""
     return b'"fl_x"' in path.read_bytes()
+
+
+def _lists_an_object(path: Path) -> bool:
+    """Whether a transforms file is of learnit's kind: an angle of view, and names without an ending."""
+    content = path.read_bytes()
+    return b'"camera_angle_x"' in content and b'"fl_x"' not in content and not ENDED.search(content)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 
 from lumifield.core.cameras import Cameras
@@ -9,6 +12,8 @@ from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source, frames, pictures
 
 NEAR, FAR, HALF_SIDE = 2.0, 6.0, 1.5
+Listing = dict[str, Any]
+Kept = list[tuple[Listing, Path]]
 
 
 def splits(source: Source) -> tuple[str, ...]:
@@ -20,12 +25,16 @@ def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
     """One split without its pixels, and the files that hold them; the scene frame is the world frame."""
     path = source.data / f"transforms_{split}.json"
     content = frames.load(path)
-    kept = frames.present(path, content["frames"])
+    return scene(source, path, content, frames.present(path, content["frames"]))
+
+
+def scene(source: Source, path: Path, content: Listing, kept: Kept) -> tuple[Scene, pictures.Files]:
+    """Frames of the file `path` with their pictures, through lenses of its one angle of view."""
     files = pictures.survey([picture for _, picture in kept])
     size = torch.tensor(files.sizes)
     focal = torch.tensor([frames.focal_from_angle(path, content, width) for width, _ in files.sizes])
     n = len(kept)
-    scene = Scene(
+    found = Scene(
         cameras=Cameras(
             c2w=frames.poses(path, [frame for frame, _ in kept]).float(),
             focal=focal[:, None].repeat(1, 2),
@@ -40,4 +49,4 @@ def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
         frame=Frame.identity(),
         background=pictures.background(files, source.background),
     )
-    return scene, files
+    return found, files

@@ -1,0 +1,140 @@
+"""Collections: many scenes of a kind, to learn one start for all of them. Each is a task, read when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from lumifield import data
+from lumifield.core.scene import Scene
+from lumifield.data import Source
+from lumifield.data.frames import SPLITS, parsed
+from lumifield.data.holdout import EVERY
+from lumifield.data.pictures import Files
+from lumifield.errors import DataError
+
+Located = tuple[Scene, Files]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One scene of a collection: an object, a folder of any scene, or a single photograph.
+
+    Its photographs are those that a start may be learned from. A folder of any scene has others to judge by; of an
+    object and of a photograph it is for the protocol to say which part is held out.
+    """
+
+    name: str
+    find: Callable[[], Located]
+    find_held_out: Callable[[], Located | None]
+
+    def cameras(self) -> Scene:
+        """The photographs without their pixels, of which only the headers are read."""
+        return self.find()[0]
+
+    def photographs(self, rows: slice = slice(None)) -> Scene:
+        """The photographs, all of them or some `rows`; of an object all frames in the order of its list."""
+        scene, files = self.find()
+        return data.pictured(scene, files, list(range(len(scene)))[rows])
+
+    def held_out(self) -> Scene | None:
+        """The photographs to judge by, where the data has some."""
+        found = self.find_held_out()
+        return None if found is None else data.pictured(*found, list(range(len(found[0]))))
+
+
+def tasks(source: Source, split: str) -> tuple[Task, ...]:
+    """The tasks of a split: photographs of a scene, or the scenes in the folder `source.data`, in order of their names.
+
+    Of scenes the splits are those of a `*splits.json` in the folder or of `FOLDER_splits.json` beside it, a list of
+    names a split; without such a file every eighth scene is test, unless `hold_out` is "none". Raises `DataError` where
+    the split has no task, and for a listed scene that is not there.
+    """
+    data.check_folder(source.data)
+    if split not in SPLITS:
+        raise DataError(source.data, "split", repr(split), f"one of {', '.join(SPLITS)}", "choose one of these")
+    if data.known(source.data) is not None:
+        return _photographs(source, split)
+    place = _place(source.data)
+    listing = _listing(source.data, place)
+    names = _held_out(source, place, split) if listing is None else _listed(listing, place, split)
+    if not names:
+        where, cure = listing or source.data, "list a scene for this split or choose another"
+        raise DataError(where, f"{split} split", "empty", "one scene or more", cure)
+    return tuple(_task(source, place / name) for name in sorted(names))
+
+
+def _photographs(source: Source, split: str) -> tuple[Task, ...]:
+    scene, files = data.located(source, split)
+
+    def one(row: int) -> Located:
+        return scene.only([row]), files.only([row])
+
+    return tuple(Task(name, partial(one, row), lambda: None) for row, name in enumerate(scene.names))
+
+
+def _task(source: Source, folder: Path) -> Task:
+    whole = replace(source, data=folder, hold_out="auto")
+    if "shapenet" in (source.format, data.known(folder)):
+        return Task(folder.name, partial(data.located, replace(whole, hold_out="none"), "train"), lambda: None)
+    return Task(folder.name, partial(data.located, whole, "train"), partial(_others, whole))
+
+
+def _others(source: Source) -> Located | None:
+    """The first of a scene's splits that is not for learning."""
+    split = next((split for split in ("test", "val") if split in data.splits(source)), None)
+    return None if split is None else data.located(source, split)
+
+
+def _place(folder: Path) -> Path:
+    """The folder that holds the scenes: the given one, or the one of a synset in it."""
+    for place in (folder, *_folders(folder)):
+        if any(data.known(scene) for scene in _folders(place)):
+            return place
+    cure = "point at the folder that holds them, or at photographs with poses"
+    raise DataError(folder, "folder", "without scenes", "a folder for each scene", cure)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _listing(folder: Path, place: Path) -> Path | None:
+    """The file that names the splits: within the folder, or beside it and named after it, in singular or plural."""
+    # A number is the name of a synset, and the class is the folder that holds it.
+    for owner in (folder, folder.parent) if folder.name.isdecimal() else (folder,):
+        inside = sorted({*owner.glob("*splits.json"), *place.glob("*splits.json")})
+        if len(inside) > 1:
+            found = f"not one ({', '.join(path.name for path in inside)})"
+            raise DataError(owner, "list of splits", found, "a single *splits.json", "remove all others")
+        beside = [owner.parent / f"{name}_splits.json" for name in (owner.name, owner.name.removesuffix("s"))]
+        found = next((path for path in (*inside, *beside) if path.is_file()), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _listed(path: Path, place: Path, split: str) -> list[str]:
+    """The scenes that a file names for a split; raises `DataError` for one that is not there."""
+    content = parsed(path)
+    names = content.get(split, []) if isinstance(content, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(path, split, "no list of names", "the folders of the scenes of this split", "correct the file")
+    for name in names:
+        if not (place / name).is_dir():
+            cure = "restore it or take it from the list"
+            raise DataError(path, f"scene {name} of {split}", "missing", f"a folder in {place}", cure)
+    return names
+
+
+def _held_out(source: Source, place: Path, split: str) -> list[str]:
+    """Every eighth scene for the test, where no file says otherwise."""
+    if source.hold_out == "centre":
+        raise DataError(
+            place, "hold_out", "'centre'", "every-8th or none for a folder of scenes", "choose one of these"
+        )
+    names = [folder.name for folder in _folders(place) if data.known(folder)]
+    test = [] if source.hold_out == "none" else names[::EVERY]
+    return {"train": [name for name in names if name not in test], "val": [], "test": test}[split]
