@@ -17,6 +17,7 @@ HEAVY = ("torch", "numba", "numpy", "PIL", "scipy", "imageio_ffmpeg", "triton", 
 LIGHT = (
     "lumifield.cli",
     "lumifield.data",
+    "lumifield.localize",
     "lumifield.methods",
     "lumifield.optimising",
     "lumifield.synthetic",

@@ -12,6 +12,7 @@ from lumifield import progress
 from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
+from lumifield.localize import Density, Select
 from lumifield.methods import Instant, MipNerf, Nerf, NerfW, SimpleNerf
 from lumifield.synthetic import StillLife, Tourists
 from lumifield.training import Train
@@ -35,6 +36,10 @@ ExportChoice = Annotated[
     | Annotated[CamerasExport, subcommand("cameras")]
     | Annotated[Volume, subcommand("volume")]
     | Annotated[Weights, subcommand("weights")],
+    OmitSubcommandPrefixes,
+]
+LocalizeChoice = Annotated[
+    Annotated[Density, subcommand("density")] | Annotated[Select, subcommand("select")],
     OmitSubcommandPrefixes,
 ]
 Channel = Literal["rgb", "depth", "normal", "opacity"]
@@ -178,6 +183,24 @@ class ExportCommand:
 
 
 @dataclass(frozen=True)
+class LocalizeCommand:
+    """Visual localisation: photographs that nobody took, for what learns to tell poses from photographs (LENS)."""
+
+    kind: LocalizeChoice
+    folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    chunk: int | None = None
+    """Rays rendered at once (as many as suit the device); halved when memory runs out."""
+
+    def run(self) -> None:
+        """Does the step."""
+        run, first = _opened(self.folder, "best", self.chunk)
+        with progress.counted(type(self.kind).__name__.lower(), first) as note:
+            said = self.kind.apply(run, note)
+        if first:
+            print(said)
+
+
+@dataclass(frozen=True)
 class ViewCommand:
     """Show a run in the browser, until interrupted."""
 
@@ -314,6 +337,7 @@ Command = (
     | Annotated[EvalCommand, subcommand("eval")]
     | Annotated[RenderCommand, subcommand("render")]
     | Annotated[ExportCommand, subcommand("export")]
+    | Annotated[LocalizeCommand, subcommand("localize")]
     | Annotated[ViewCommand, subcommand("view")]
     | Annotated[SynthesizeCommand, subcommand("synthesize-data")]
     | Annotated[DownloadCommand, subcommand("download")]

@@ -181,7 +181,7 @@ def test_frusta_stand_where_the_cameras_are(tmp_path):
     corners = torch.tensor(np.asarray(mesh.vertices), dtype=torch.float32).view(7, 5, 3)
     frame = run.scenes["train"].frame
     row = 0
-    for scene, colour in ((run.scenes["train"], (60, 60, 60)), (run.scenes["test"], (230, 120, 20))):
+    for scene, colour in ((run.scenes["train"], (210, 40, 40)), (run.scenes["test"], (30, 90, 220))):
         for index in range(len(scene)):
             width, height = scene.size(index)
             apex, base = frame.to_scene(corners[row, :1]), frame.to_scene(corners[row, 1:])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FORMATS = {".json": "transforms", "": "colmap", ".ply": "frusta"}
 LENS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "p1", "p2")
 FRUSTUM_SHARE = 0.1
-SPLIT_COLOURS = {"train": (60, 60, 60), "val": (30, 110, 220), "test": (230, 120, 20)}
+SPLIT_COLOURS = {"train": (210, 40, 40), "val": (230, 150, 20), "test": (30, 90, 220), "novel": (40, 160, 60)}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def write(settings: CamerasExport, run: Run, out: Path) -> None:
         case "colmap":
             write_colmap(out, shots, None if run.source is None else run.source.data)
         case "frusta":
-            write_frusta(out, shots)
+            write_frusta(out, {split: one.cameras for split, one in shots.items()})
 
 
 def taken(run: Run, split: str) -> Shots:
@@ -164,16 +164,19 @@ def colmap_pose(c2w: Float[Tensor, "3 4"]) -> str:
     return " ".join(f"{value:.12g}" for value in (w, x, y, z, *(-rotation @ c2w[:, 3]).tolist()))
 
 
-def write_frusta(out: Path, shots: dict[str, Shots]) -> None:
-    """A pyramid for each camera as PLY: apex at its centre, base of its picture's shape, colour of its split."""
+def write_frusta(out: Path, cameras: dict[str, Cameras]) -> None:
+    """A pyramid for each camera as PLY: apex at its centre, base of its picture's shape, colour of its split.
+
+    Cameras that belong to no split are "novel".
+    """
     import trimesh  # half a second to import, and only this function needs it
 
-    positions = torch.cat([one.cameras.positions for one in shots.values()])
+    positions = torch.cat([one.positions for one in cameras.values()])
     spread = (positions - positions.mean(0)).norm(dim=-1).median()
     length = FRUSTUM_SHARE * float(spread) if spread > 0 else 1.0
     sides = np.array([[0, 2, 1], [0, 3, 2], [0, 4, 3], [0, 1, 4], [1, 2, 3], [1, 3, 4]])
-    corners = [frustum(camera, length) for one in shots.values() for _, camera in one]
-    colours = [SPLIT_COLOURS.get(split, (0, 0, 0)) for split, one in shots.items() for _ in range(5 * len(one.cameras))]
+    corners = [frustum(one[[row]], length) for one in cameras.values() for row in range(len(one))]
+    colours = [SPLIT_COLOURS.get(split, (0, 0, 0)) for split, one in cameras.items() for _ in range(5 * len(one))]
     faces = np.concatenate([sides + 5 * row for row in range(len(corners))])
     shape = trimesh.Trimesh(torch.cat(corners).numpy(), faces, vertex_colors=colours, process=False)
     with replacing(out) as temporary:
