@@ -83,7 +83,8 @@ def assert_truncated(found: np.ndarray, wanted: np.ndarray) -> None:
 
 @pytest.mark.parametrize("settings", [Volume(resolution=9), Volume(resolution=7, centre=(5.0, -5.0, 7.0), side=4.0)])
 @pytest.mark.parametrize(("ending", "reader"), [("vol", read_vol), ("raw", read_raw)])
-def test_the_cells_are_those_of_the_density(tmp_path, settings, ending, reader):
+def test_the_cells_are_those_of_the_density(tmp_path, settings, ending, reader, monkeypatch):
+    monkeypatch.setattr(volume, "POINTS", 200)  # several slabs
     run = run_in(tmp_path)
     settings.write(run, tmp_path / f"fog.{ending}")
     about = json.loads((tmp_path / "fog.json").read_text())
@@ -105,7 +106,8 @@ def test_a_vol_file_of_64_cells_equals_the_density(tmp_path):
     assert found[..., 3][density == 0].max() == 0
 
 
-def test_numbers_for_numpy(tmp_path):
+def test_numbers_for_numpy(tmp_path, monkeypatch):
+    monkeypatch.setattr(volume, "POINTS", 200)
     run = run_in(tmp_path)
     Volume(resolution=8).write(run, tmp_path / "fog.npz")
     with np.load(tmp_path / "fog.npz", allow_pickle=False) as arrays:
