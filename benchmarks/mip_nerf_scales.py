@@ -1,12 +1,14 @@
 """`mip-nerf`, its ablations and `nerf` learn one still life at four sizes from the same rays, and are judged at each.
 
 Run `python benchmarks/mip_nerf_scales.py --steps 4000`; it writes mip_nerf_scales.json and .md, anew after each
-training. Pictures are 64, 32, 16 and 8 pixels wide, over white. All ask their networks, of equal width, equally often.
+training, and goes on where it was stopped if asked for the same at the same commit. Pictures are 64, 32, 16 and 8
+pixels wide, over white. All ask their networks, of equal width, equally often.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from dataclasses import replace
@@ -96,6 +98,14 @@ def save(result: dict[str, Any], out: Path) -> None:
         temporary.write_text(markdown(result), encoding="utf-8")
 
 
+def begun(asked: dict[str, Any], out: Path) -> dict[str, Any]:
+    """What has been measured of what is asked for."""
+    file = out / "mip_nerf_scales.json"
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    same = all(earlier.get(key) == value for key, value in asked.items())
+    return earlier if same else asked | {"rows": []}
+
+
 def main() -> None:
     names = list(contestants(8, 8))
     parser = argparse.ArgumentParser(description=__doc__)
@@ -110,10 +120,11 @@ def main() -> None:
         source = Source(Path(folder) / "still_life", background="white")
         write(StillLife(size=SIZE, test=TEST_VIEWS, truth=False, format="multicam"), source.data)
         train, test = read(source, "train"), read(source, "test")
-    result: dict[str, Any] = {"machine": machine(CPU), "commit": commit(), "steps": options.steps}
-    result |= {"rays": options.rays, "width": options.width, "rows": []}
+    asked = {"machine": machine(CPU), "commit": commit(), "steps": options.steps}
+    result = begun(asked | {"rays": options.rays, "width": options.width}, options.out)
+    done = {(row["method"], row["seed"]) for row in result["rows"]}
     for seed in options.seeds:
-        for name in options.methods:
+        for name in (name for name in options.methods if (name, seed) not in done):
             start = time.perf_counter()
             shown = replace(train, loss_weight=None) if name == WITHOUT_AREA_LOSS else train
             state = learnt(contestants(options.width, options.rays)[name], shown, options.steps, seed)
