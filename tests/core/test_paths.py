@@ -97,6 +97,26 @@ def test_a_spheric_path_looks_down_from_36_degrees():
     torch.testing.assert_close(offsets[:, 2], torch.full((16,), 4 * math.sin(math.radians(36))), atol=1e-4, rtol=0)
 
 
+def test_an_overview_looks_at_the_middle_from_where_the_cameras_are_on_average():
+    low = inward()
+    # One camera lies on its back, far below the others.
+    first = looking(CENTRE + torch.tensor([[0.0, 4.0, -0.5]]), torch.tensor([[0.0, -4.0, 0.5]]), UP)
+    capture = scene(torch.cat([first, low.cameras.c2w]))
+    cameras = paths.overview(capture)
+    (seen,), depth = cameras.project(CENTRE[None])
+    torch.testing.assert_close(seen, torch.tensor([[32.0, 24.0]]), atol=0.1, rtol=0)
+    assert float(depth) == pytest.approx(4, abs=0.05)
+    assert float(cameras.positions[0, 2] - CENTRE[2]) == pytest.approx((7 * 2 - 0.5) / 8, abs=0.1)
+
+
+def test_the_overview_of_a_forward_facing_scene_is_its_average_camera():
+    capture = forward()
+    cameras = paths.overview(capture)
+    torch.testing.assert_close(cameras.positions[0], capture.cameras.positions.mean(0))
+    torch.testing.assert_close(cameras.forward[0], torch.tensor([0.0, 0.0, 1.0]))
+    assert cameras.size.tolist() == [[64, 48]]
+
+
 def test_the_spiral_of_a_forward_facing_scene_by_the_formula():
     capture = forward()
     cameras = paths.spiral(capture, 8)

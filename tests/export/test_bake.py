@@ -51,7 +51,6 @@ def test_what_is_never_seen_is_left_out(tmp_path):
     length = float(lattice.lengths(torch.zeros(1, 3)))
     assert float(radius.min()) > fog.RADIUS - 6 * length
     assert float(radius.max()) < fog.RADIUS + 6 * length
-    assert baked.distance == pytest.approx(4 - fog.RADIUS, abs=0.3)
 
 
 def test_the_light_holds_the_slopes_of_colours(tmp_path):
@@ -124,7 +123,7 @@ def test_light_is_the_least_squares_of_a_small_problem():
     dense = torch.rand(n, corners, generator=generator) / corners
     dense[:, 0] = 0
     rgb = torch.rand(n, 3, generator=generator)
-    witness = Witness(rays, rgb, torch.zeros(n), torch.ones(n), torch.zeros(n))
+    witness = Witness(rays, rgb, torch.zeros(n), torch.ones(n))
     steps = count()
     light = fitted(sparse.csr_matrix(dense.numpy()), witness, lambda: next(steps))
     basis = F.pad(rays.viewdirs, (1, 0), value=1.0)

@@ -11,6 +11,7 @@ import torch
 
 import fog
 from commands import called, train
+from lumifield.core.paths import overview
 from lumifield.core.scene import Frame
 from lumifield.core.space import Space
 from lumifield.errors import DataError
@@ -31,7 +32,7 @@ def speckled(side: int = 32) -> Baked:
     light = torch.zeros(5, 4, 3)
     light[1:] = torch.arange(48).view(4, 4, 3) / 128 - 0.1
     lattice = Lattice(Space(torch.tensor([[-1.0] * 3, [1.0] * 3]), False), side)
-    return Baked(Voxels.of(lattice, torch.tensor(index), alpha), light, 3.0)
+    return Baked(Voxels.of(lattice, torch.tensor(index), alpha), light)
 
 
 def parts(page: str) -> tuple[dict, np.ndarray, np.ndarray]:
@@ -95,8 +96,9 @@ def test_a_page_speaks_in_world_coordinates():
     turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     scene = replace(fog.bounded(), frame=Frame(turn, torch.tensor([1.0, 2.0, 3.0]), 5.0))
     about, _, _ = parts(page_of(speckled(), scene))
-    np.testing.assert_allclose(about["c2w"], scene.frame.poses_to_world(scene.cameras.c2w)[0], rtol=1e-6)
-    assert about["distance"] == 15
+    np.testing.assert_allclose(about["c2w"], scene.frame.poses_to_world(overview(scene).c2w)[0], rtol=1e-6)
+    # The cameras are 4 units from the ball, of 5 units of the world each.
+    assert about["distance"] == pytest.approx(20, rel=1e-3)
     assert about["frame"] == {"rotation": turn.tolist(), "translation": [1, 2, 3], "scale": 5}
     assert about["background"] == [1, 1, 1]
     assert (about["near"], about["ndc"]) == (0, None)

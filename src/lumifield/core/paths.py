@@ -84,6 +84,13 @@ def spheric(scene: Scene, frames: int) -> Cameras:
     return _circle(scene, frames, SPHERIC_ELEVATION)
 
 
+def overview(scene: Scene) -> Cameras:
+    """One camera that shows the scene: the first of its orbit, in a forward-facing scene the average camera."""
+    if scene.ndc is not None:
+        return _like_first(scene, average_pose(scene.cameras.c2w)[None])
+    return orbit(scene, 1)
+
+
 def interpolate(cameras: Cameras, frames: int) -> Cameras:
     """A smooth way through the given cameras, from the first to the last, at equal numbers of frames between them.
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lumifield.checkpoint import Run
 from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays, camera_rays, metric_depth, to_ndc
+from lumifield.core.rays import Rays, camera_rays, to_ndc
 from lumifield.core.scene import Scene
 from lumifield.core.space import Space
 from lumifield.errors import DataError
@@ -46,13 +46,12 @@ PULL = np.repeat(np.array([0.01, 0.2, 0.2, 0.2], np.float32), 3)
 
 @dataclass(frozen=True)
 class Witness:
-    """What a method shows along rays, over black; `distance` is that of the matter met [scene units]."""
+    """What a method shows along rays, over black."""
 
     rays: Rays
     rgb: Float[Tensor, "r 3"]
     depth: Float[Tensor, "r"]
     opacity: Float[Tensor, "r"]
-    distance: Float[Tensor, "r"]
 
     def __len__(self) -> int:
         return len(self.rays)
@@ -66,14 +65,10 @@ class Witness:
 
 @dataclass(frozen=True)
 class Baked:
-    """Voxels and their light: for each row and channel the value and its slopes, `rgb = light @ (1, direction)`.
-
-    `distance` is how far the cameras are from what they look at [scene units].
-    """
+    """Voxels and their light: for each row and channel the value and its slopes, `rgb = light @ (1, direction)`."""
 
     voxels: Voxels
     light: Float[Tensor, "v 4 3"]
-    distance: float
 
 
 def bake(settings: Web, run: Run, progress: Progress | None = None) -> Baked:
@@ -96,8 +91,7 @@ def bake(settings: Web, run: Run, progress: Progress | None = None) -> Baked:
     voxels = voxels.kept(corners_of(seen(voxels, witness, jitter, note)))
     if len(voxels.corners) == 0:
         raise empty
-    light = fitted(shares(voxels, witness.rays, jitter, note), witness, note)
-    return Baked(voxels, light, float(witness.distance[witness.opacity > HIT].median()))
+    return Baked(voxels, fitted(shares(voxels, witness.rays, jitter, note), witness, note))
 
 
 def witnessed(run: Run, rays: int, draws: Draws, note: Callable[[], None]) -> Witness:
@@ -105,8 +99,8 @@ def witnessed(run: Run, rays: int, draws: Draws, note: Callable[[], None]) -> Wi
     scene = run.scenes["train"]
     camera = draws.integers(rays, len(scene))
     pixel = (draws.uniform(rays, 2) * scene.cameras.size[camera]).long()
-    straight = camera_rays(scene.cameras, camera, pixel, scene.near, scene.far)
-    asked = straight if scene.ndc is None else to_ndc(straight, scene.ndc)
+    asked = camera_rays(scene.cameras, camera, pixel, scene.near, scene.far)
+    asked = asked if scene.ndc is None else to_ndc(asked, scene.ndc)
     black = Context(torch.zeros(3, device=run.device))
     parts = []
     for piece in pieces_of(rays):
@@ -115,7 +109,7 @@ def witnessed(run: Run, rays: int, draws: Draws, note: Callable[[], None]) -> Wi
     rgb, depth, opacity = (
         torch.cat([getattr(part, name).float().cpu() for part in parts]) for name in ("rgb", "depth", "opacity")
     )
-    return Witness(asked, rgb, depth, opacity, metric_depth(depth, straight, scene.ndc))
+    return Witness(asked, rgb, depth, opacity)
 
 
 def space_of(scene: Scene, witness: Witness) -> Space:

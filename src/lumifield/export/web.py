@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lumifield.checkpoint import Run
 from lumifield.core.files import check_output, replacing
+from lumifield.core.paths import overview, subject
 from lumifield.core.poses import level_up
 from lumifield.core.scene import Scene, backdrop
 from lumifield.core.settings import to_plain
@@ -62,7 +63,8 @@ def part(name: str) -> str:
 
 def about(baked: Baked, scene: Scene, bricks: int) -> dict[str, Any]:
     """What the page has to know beside the voxels: where they are, and the camera to begin with, in the world frame."""
-    lattice, frame, cameras = baked.voxels.lattice, scene.frame, scene.cameras
+    lattice, frame, first = baked.voxels.lattice, scene.frame, overview(scene)
+    distance = (subject(scene) - first.positions[0]).norm()
     ndc = None if scene.ndc is None else to_plain(scene.ndc)
     return {
         "side": lattice.side,
@@ -80,11 +82,11 @@ def about(baked: Baked, scene: Scene, bricks: int) -> dict[str, Any]:
             "translation": frame.translation.tolist(),
             "scale": float(frame.scale),
         },
-        "c2w": frame.poses_to_world(cameras.c2w[:1])[0].tolist(),
-        "focal": cameras.focal[0].tolist(),
-        "size": cameras.size[0].tolist(),
-        "up": (frame.rotation @ level_up(cameras.c2w)).tolist(),
-        "distance": baked.distance * float(frame.scale),
+        "c2w": frame.poses_to_world(first.c2w)[0].tolist(),
+        "focal": first.focal[0].tolist(),
+        "size": first.size[0].tolist(),
+        "up": (frame.rotation @ level_up(scene.cameras.c2w)).tolist(),
+        "distance": float(distance * frame.scale),
     }
 
 
