@@ -223,7 +223,7 @@ def test_an_unknown_channel_is_one_sentence(loaded, monkeypatch, capsys, channel
     monkeypatch.setattr(lumifield.render, "path_cameras", lambda *_: None)
     said = refusal(capsys, "render", "run", "--out", "film.mp4", "--channels", channels)
     unknown = next(name for name in channels.split(",") if name != "rgb")
-    assert f"--channels: channel is {unknown!r}, expected rgb, depth, normal or opacity; correct it" in said
+    assert f"--channels: channel is {unknown!r}, expected one of rgb, depth, bands, normal, opacity; correct it" in said
 
 
 def test_render_has_to_know_where_to(loaded, capsys):

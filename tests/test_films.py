@@ -51,15 +51,15 @@ def test_the_last_frame_joins_the_first(run, path):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_channel_of_every_path_is_shown(run, path, tmp_path):
-    channels = ("rgb", "depth", "normal", "opacity")
+    channels = ("rgb", "depth", "bands", "normal", "opacity")
     cameras = render.framed(frames(run, path, 2), (12, 9))
     render.render_path(run, cameras, tmp_path / "film", channels=channels, depth_format="npy")
     panels = np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "film").iterdir())])
-    assert panels.shape == (2, 9, 48, 3)
-    depth, opacity = panels[:, :, 12:24].astype(int), panels[:, :, 36:]
+    assert panels.shape == (2, 9, 60, 3)
+    depth, opacity = panels[:, :, 12:24].astype(int), panels[:, :, 48:]
     assert (opacity[..., 0] == opacity[..., 2]).all()
     assert (depth.max(-1) <= opacity[..., 0].astype(int) + 1).all()
-    for name, panel in zip(channels, np.split(panels, 4, 2), strict=True):
+    for name, panel in zip(channels, np.split(panels, 5, 2), strict=True):
         assert panel.any(), name
     raw = np.load(tmp_path / "film_depth" / "0000.npy")
     assert raw.shape == (9, 12)

@@ -1,12 +1,15 @@
 import io
 import math
 import threading
+from contextlib import closing
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from analytic import CPU, Ball, around, run_of, scene_of
 from browser import CHROMIUM, opened
@@ -17,7 +20,11 @@ from lumifield.core.scene import Frame
 from lumifield.errors import DataError
 from lumifield.methods.base import Context, Rendered
 from lumifield.methods.views import View, render_view
-from lumifield.viewer import Desk, Dropped, Look, Viewer, axial, picture, rendered
+from lumifield.training import Train
+from lumifield.training.fit import Report, State
+from lumifield.training.run import Job, train
+from lumifield.viewer import Desk, Dropped, LiveView, Look, Viewer, axial, picture, rendered
+from scenes import INSTANT, written
 
 LOOK = Look((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, -8.0), 0.8, 4 / 3, 96)
 
@@ -126,6 +133,26 @@ def test_visitors_share_the_renderer_lowest_picture_first():
     assert desk.dropped(order)
 
 
+def test_what_is_out_of_date_is_made_anew_at_its_finest():
+    desk = Desk()
+    desk.speed = 12_000.0
+    desk.ask(0, replace(LOOK, height=95))
+    assert heights(desk, 9) == [30, 60, 95]
+    desk.renew()
+    order = desk.order(0)
+    assert not order.first
+    assert heights(desk, 9) == [95]
+
+
+def test_a_renewal_leaves_coarse_pictures_to_be_refined():
+    desk = Desk()
+    desk.speed = 12_000.0
+    desk.ask(0, replace(LOOK, height=200))
+    assert heights(desk, 1) == [30]
+    desk.renew()
+    assert heights(desk, 9) == [60, 120, 200]
+
+
 def test_the_renderer_wakes_when_something_is_asked():
     desk = Desk()
     threading.Timer(0.05, desk.ask, (7, LOOK)).start()
@@ -227,11 +254,67 @@ def until_rest(page_of: Viewer) -> list[int]:
 
 
 def settled(page) -> np.ndarray:
-    """The page once two looks at it show the same."""
+    """The page once two looks at it show the same, and something in its middle."""
     last = shot(page)
     for _ in range(50):
         now = shot(page)
-        if now.std() > 1 and (now == last).all():
+        if now[220:400, 350:550].std() > 1 and (now == last).all():
             break
         last = now
     return last
+
+
+class Visit:
+    """Listeners of a training: a visitor who comes at the first step, and every picture that is made for him."""
+
+    def __init__(self, folder, monkeypatch) -> None:
+        self.heights: list[int] = []
+        self.said: list[str] = []
+        self.live = LiveView(folder, self.said.append, 8720)
+        deliver = Desk.deliver
+        monkeypatch.setattr(viewer, "RENEW_SECONDS", 0.0)
+
+        def noted(desk, order, rays, seconds):
+            self.heights.append(order.height)
+            deliver(desk, order, rays, seconds)
+
+        monkeypatch.setattr(Desk, "deliver", noted)
+
+    def __call__(self, state: State, report: Report) -> None:
+        self.live._free = 0.0
+        self.live(state, report)
+        if state.step == 1:
+            self.live._viewer.desk.ask(0, replace(LOOK, height=48))
+
+
+def test_a_training_is_shown_and_not_changed(tmp_path, monkeypatch):
+    source, settings = written(tmp_path / "data"), Train(steps=6, validation_views=0)
+    train(Job(INSTANT, source, settings, tmp_path / "alone"))
+    visit = Visit(tmp_path / "seen", monkeypatch)
+    with closing(visit.live):
+        train(Job(INSTANT, source, settings, tmp_path / "seen"), listeners=[visit])
+        assert visit.said == [f"shown at {visit.live._viewer.address}"]
+    # Coarse, fine, and then the finest once more whenever it is out of date.
+    assert visit.heights[-2:] == [48, 48]
+    weights = [load_file(tmp_path / name / "weights.safetensors") for name in ("alone", "seen")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_training_has_as_much_time_as_the_pictures(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(viewer.time, "perf_counter", lambda: clock.now)
+    made = []
+
+    def work(patience: float) -> None:
+        made.append(clock.now)
+        clock.now += 3.0
+
+    live = LiveView(tmp_path, print)
+    method = Ball()
+    desk = SimpleNamespace(renew=lambda: None)
+    monkeypatch.setattr(live, "_opened", lambda state: SimpleNamespace(desk=desk, work=work))
+    for _ in range(10):
+        live(SimpleNamespace(method=method), None)
+        assert method.training
+        clock.now += 1.0
+    assert made == [100, 106, 112, 118]

@@ -149,7 +149,7 @@ def _loaded(folder: Path, which: Literal["best", "last"], device: torch.device, 
     config = read_config(folder)
     portable = "source" in config and config["source"] is None
     source = None if portable else from_plain(Source, config.get("source"), folder / CONFIG)
-    scenes = _scenes(folder / CAMERAS)
+    scenes = read_scenes(folder / CAMERAS)
     method = method_settings(config, folder / CONFIG).build(scenes["train"])
     file = folder / (WEIGHTS if which == "best" else STATE)
     tensors, _ = read_tensors(file)
@@ -245,7 +245,7 @@ def _plain_scene(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _scenes(file: Path) -> dict[str, Scene]:
+def read_scenes(file: Path) -> dict[str, Scene]:
     """The splits in cameras.json; raises `DataError` where they are not what was written."""
     plain = mapping(read_json(file), file, "content")
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
@@ -42,7 +43,7 @@ LocalizeChoice = Annotated[
     Annotated[Density, subcommand("density")] | Annotated[Select, subcommand("select")],
     OmitSubcommandPrefixes,
 ]
-Channel = Literal["rgb", "depth", "normal", "opacity"]
+Channel = Literal["rgb", "depth", "bands", "normal", "opacity"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class TrainCommand:
     """A run's config.json or a recipe: settings that the command line does not give."""
     resume: bool = False
     """Go on where the run in --out was stopped, with its settings."""
+    view: bool = False
+    """Show the training in the browser, on 127.0.0.1."""
 
     def run(self) -> None:
         """Trains."""
@@ -65,7 +68,14 @@ class TrainCommand:
 
         from lumifield.training.run import Job, train
 
-        train(Job(self.method, self.source, self.train, self.out), resume=self.resume, console=Console())
+        job, console = Job(self.method, self.source, self.train, self.out), Console()
+        with ExitStack() as stack:
+            listeners = []
+            if self.view:
+                from lumifield.viewer import LiveView
+
+                listeners.append(stack.enter_context(closing(LiveView(self.out, console.print))))
+            train(job, resume=self.resume, console=console, listeners=listeners)
 
 
 @dataclass(frozen=True)
@@ -121,7 +131,7 @@ class RenderCommand:
     size: tuple[int, int] | None = None
     """Width and height of the frames or the view (those of the photographs)."""
     channels: str = "rgb"
-    """Of rgb, depth, normal and opacity, separated by commas: panels side by side."""
+    """Of rgb, depth, bands (of depth), normal and opacity, separated by commas: panels side by side."""
     normals: Literal["density", "depth"] = "density"
     """What normals are read from."""
     depth_format: Literal["npy", "pfm", "bytes"] | None = None
@@ -368,6 +378,6 @@ def _told(still: Still) -> str:
 def _channels(listed: str) -> tuple[Channel, ...]:
     names = listed.split(",")
     for name in names:
-        if name not in ("rgb", "depth", "normal", "opacity"):
-            raise DataError("--channels", "channel", repr(name), "rgb, depth, normal or opacity", "correct it")
+        if name not in get_args(Channel):
+            raise DataError("--channels", "channel", repr(name), f"one of {', '.join(get_args(Channel))}", "correct it")
     return tuple(names)  # type: ignore[return-value]

@@ -26,7 +26,7 @@ from lumifield.methods.views import Normals, NormalSource, View, render_view, vi
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
 
-Channel = Literal["rgb", "depth", "normal", "opacity"]
+Channel = Literal["rgb", "depth", "bands", "normal", "opacity"]
 DepthFormat = Literal["npy", "pfm", "bytes"]
 Progress = Callable[[int, int], None]
 
@@ -247,6 +247,8 @@ def panels(
                 pixels = images.to_uint8(seen.rgb)
             case "depth":
                 pixels = seen.depth_picture(*span)
+            case "bands":
+                pixels = seen.bands_picture()
             case "normal":
                 pixels = seen.normal_picture()
             case "opacity":

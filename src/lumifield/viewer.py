@@ -7,8 +7,8 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from lumifield.checkpoint import CAMERAS, Run, read_scenes
 from lumifield.core import paths
 from lumifield.core.cameras import Cameras, pinholes
 from lumifield.core.images import quantile_range
@@ -27,18 +28,18 @@ from lumifield.errors import DataError
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.views import Normals, NormalSource, View, render_view, usual_chunk
 from lumifield.render import Channel, panels, path_scene
-
-if TYPE_CHECKING:
-    from lumifield.checkpoint import Run
+from lumifield.training.fit import Report, State
 
 HOST = "127.0.0.1"
-CHANNELS: tuple[Channel, ...] = ("rgb", "depth", "normal", "opacity")
+CHANNELS: tuple[Channel, ...] = ("rgb", "depth", "bands", "normal", "opacity")
 SOURCES: tuple[NormalSource, ...] = ("density", "depth")
 FIRST_SECONDS = 0.1
 """How long the picture of a moving camera may take."""
 FIRST_SPEED = 2e4
 LEAST_HEIGHT, MOST_HEIGHT = 24, 1080
 MOST_FRUSTA = 200
+RENEW_SECONDS = 2.0
+"""How often the picture of a camera that rests is made anew while the scene is still learned."""
 STEP_BACK = 0.2
 """How far visitors begin behind a camera, as a share of its distance: they would not see its frustum from inside."""
 
@@ -112,6 +113,12 @@ class Desk:
         with self._changed:
             look, _ = self._looks.get(order.visitor, (None, 0))
             return look is None or (not order.first and look is not order.look)
+
+    def renew(self) -> None:
+        """What has been shown is out of date: the finest picture of every look is wanted again."""
+        with self._changed:
+            for visitor, (look, done) in self._looks.items():
+                self._looks[visitor] = look, min(done, (look.height + 1) // 2)
 
     def deliver(self, order: Order, rays: int, seconds: float) -> None:
         """The picture is finished: it took that long."""
@@ -220,14 +227,14 @@ class Viewer:
         self.server.stop()
 
     def _point_camera(self) -> None:
-        """Visitors begin behind the first camera of the training, and turn about what it looks at."""
+        """Visitors begin a step behind the camera that shows the whole scene, and turn about what it looks at."""
         train = self.run.scenes["train"]
-        first, frame = train.cameras[[0]], train.frame
-        ahead = (paths.subject(train) - first.positions[0]).norm() * first.forward[0]
+        first, frame, target = paths.overview(train), train.frame, paths.subject(train)
+        behind = first.positions[0] + STEP_BACK * (first.positions[0] - target)
         self.server.scene.set_up_direction(tuple((frame.rotation @ level_up(train.cameras.c2w)).tolist()))
         camera = self.server.initial_camera
-        camera.position = tuple(frame.to_world(first.positions[0] - STEP_BACK * ahead).tolist())
-        camera.look_at = tuple(frame.to_world(first.positions[0] + ahead).tolist())
+        camera.position = tuple(frame.to_world(behind).tolist())
+        camera.look_at = tuple(frame.to_world(target).tolist())
         camera.fov = 2 * math.atan(0.5 * float(first.size[0, 1] / first.focal[0, 1]))
 
     def _show_cameras(self) -> None:
@@ -272,3 +279,44 @@ class Viewer:
     def finest(self) -> int:
         """The height of the finest picture [pixels] before a visitor chooses another: that of the photographs."""
         return min(max(self.run.scenes["train"].size(0)[1], LEAST_HEIGHT), MOST_HEIGHT)
+
+
+class LiveView:
+    """A listener that shows a training in the browser, from the run's first step until `close`.
+
+    Pictures are made between two steps, and after each one the training has as much time as it took.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None], port: int = 8080) -> None:
+        self._folder, self._say, self._port = folder, say, port
+        self._viewer: Viewer | None = None
+        self._free = self._renewed = 0.0
+
+    def __call__(self, state: State, report: Report) -> None:
+        """Makes the next picture that a visitor waits for, if it is not the training's turn."""
+        start = time.perf_counter()
+        if start < self._free:
+            return
+        viewer = self._opened(state)
+        if start - self._renewed > RENEW_SECONDS:
+            self._renewed = start
+            viewer.desk.renew()
+        state.method.eval()
+        viewer.work(patience=0.0)
+        state.method.train()
+        now = time.perf_counter()
+        self._free = 2 * now - start
+
+    def close(self) -> None:
+        """Ends the server."""
+        if self._viewer is not None:
+            self._viewer.close()
+
+    def _opened(self, state: State) -> Viewer:
+        """The viewer, on the method as it is now: a start that has collapsed leaves its viewer to the next one."""
+        if self._viewer is None:
+            scenes, device = read_scenes(self._folder / CAMERAS), state.draws.generator.device
+            self._viewer = Viewer(Run(self._folder, state.method, {}, None, scenes, device, {}), self._port)
+            self._say(f"shown at {self._viewer.address}")
+        self._viewer.run = replace(self._viewer.run, method=state.method)
+        return self._viewer

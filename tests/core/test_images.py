@@ -69,6 +69,17 @@ def test_the_spectrum_runs_from_blue_to_red_and_heat_from_dark_to_bright():
     assert (luminance.diff() > 0).all()
 
 
+def test_the_sinebow_comes_round_with_every_turn():
+    red, green, blue = images.sinebow(torch.tensor([0.0, 1 / 3, 2 / 3]))
+    for colour, expected in ((red, [1, 0.25, 0.25]), (green, [0.25, 1, 0.25]), (blue, [0.25, 0.25, 1])):
+        torch.testing.assert_close(colour, torch.tensor(expected, dtype=torch.float32))
+    turns = torch.linspace(-2, 2, 97)
+    torch.testing.assert_close(images.sinebow(turns + 1), images.sinebow(turns), atol=1e-5, rtol=0)
+    torch.testing.assert_close(images.sinebow(turns).sum(-1), torch.full((97,), 1.5))
+    odd = images.sinebow(torch.tensor([math.nan, math.inf, -math.inf]))
+    torch.testing.assert_close(odd, images.sinebow(torch.zeros(3)))
+
+
 def test_a_map_over_no_range_is_finite():
     assert images.colourise(torch.tensor([3.0, 4.0]), 3.0, 3.0).isfinite().all()
     assert images.colourise(torch.zeros(0), 0.0, 1.0).shape == (0, 3)

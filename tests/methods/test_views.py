@@ -83,6 +83,16 @@ def test_the_depth_picture_fades_with_the_opacity():
     assert nothing.tolist() == [0, 0, 0]
 
 
+def test_bands_come_round_when_the_depth_has_grown_by_a_tenth():
+    depth = torch.tensor([[2.0, 2.2, 2.1, 0.0, 2.0]])
+    opacity = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]])
+    first, again, between, here, nothing = View(torch.zeros(1, 5, 3), depth, opacity, 0.0).bands_picture()[0].int()
+    assert int((first - again).abs().max()) <= 1
+    assert int((first - between).abs().max()) > 60
+    assert not nothing.any()
+    assert here.any()
+
+
 def test_psnr_of_a_view_is_that_of_the_rounded_pictures():
     scene = scene_of(around(1))
     view = render_view(Ball(), scene, 0, device=CPU)

@@ -65,6 +65,12 @@ def colourise(
     return torch.lerp(table[left], table[left + 1], (place - left)[..., None])
 
 
+def sinebow(turns: Float[Tensor, "*s"]) -> Float[Tensor, "*s 3"]:
+    """Colours that come round with every whole turn: sin^2(pi (a - turns)) for a = 3/6, 5/6 and 7/6; NaN is no turn."""
+    phase = torch.tensor([3 / 6, 5 / 6, 7 / 6], device=turns.device, dtype=turns.dtype)
+    return (math.pi * (phase - turns.nan_to_num(0.0, 0.0, 0.0)[..., None])).sin() ** 2
+
+
 def quantile_range(values: Float[Tensor, "n"], low: float = 0.02, high: float = 0.98) -> tuple[float, float]:
     """The quantiles between which a colour map is spread; (0, 1) where there are no finite values."""
     finite = values[values.isfinite()].cpu().double().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from lumifield.core.images import colourise, mean_squared_error, psnr, to_uint8
+from lumifield.core.images import colourise, mean_squared_error, psnr, sinebow, to_uint8
 from lumifield.core.normals import of_neighbours
 from lumifield.core.rays import Ndc, metric_depth, picture_rays
 from lumifield.core.scene import Scene, backdrop
@@ -19,6 +20,7 @@ from lumifield.methods.base import Context, Method, chunked
 NormalSource = Literal["density", "depth"]
 
 SOLID = 0.5
+BAND = 1.1
 LEAST_SEEN = 0.5 / 255
 LIFT, STEP_OF_DENSITY, STEP_OF_DEPTH = 1.0, 2.5, 2.0
 """How far before the depth density is looked at, how far about there, and how far apart depths are compared [pixels].
@@ -67,6 +69,10 @@ class View:
     def depth_picture(self, low: float, high: float) -> UInt8[Tensor, "h w 3"]:
         """Depth in colours between `low` and `high` [world units], fading to black with the opacity."""
         return to_uint8(colourise(self.depth, low, high) * self.opacity[..., None])
+
+    def bands_picture(self) -> UInt8[Tensor, "h w 3"]:
+        """Colours that come round whenever the depth has grown by a tenth, fading to black with the opacity."""
+        return to_uint8(sinebow(self.depth.clamp_min(0).log() / math.log(BAND)) * self.opacity[..., None])
 
     def normal_picture(self) -> UInt8[Tensor, "h w 3"]:
         """Normals n as the colours 0.5 + 0.5 n, fading to black with the opacity."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from lumifield.methods import Settings, kind_of
 from lumifield.methods.base import Method
 from lumifield.optimising.optimisers import build_optimiser
 from lumifield.training import Train
-from lumifield.training.fit import Budget, Clock, Report, State, fit
+from lumifield.training.fit import Budget, Clock, Listener, Report, State, fit
 from lumifield.training.guard import CollapsedError, Guard
 from lumifield.training.monitor import Monitor, Validator
 
@@ -47,8 +47,10 @@ class Job:
     out: Path
 
 
-def train(job: Job, *, resume: bool = False, console: Console | None = None) -> Path:
-    """Trains a method on the train split and leaves a run folder; returns it.
+def train(
+    job: Job, *, resume: bool = False, console: Console | None = None, listeners: Sequence[Listener] = ()
+) -> Path:
+    """Trains a method on the train split and leaves a run folder; returns it. The first process has `listeners`.
 
     Starts again with another seed, and says so, where a start collapses. Raises `DataError` for data or settings that
     cannot be used; Ctrl-C ends the run after the step, with everything saved.
@@ -67,7 +69,7 @@ def train(job: Job, *, resume: bool = False, console: Console | None = None) -> 
         draws = Draws(torch.Generator(device), rank, world)
         state = fresh_state(job, scene, device, attempt, draws, clock, init=None if resume else job.train.init)
         try:
-            run_once(job, state, scene, console, resume=resume)
+            run_once(job, state, scene, console, resume=resume, listeners=listeners)
             return job.out
         except CollapsedError as collapsed:
             log.warning("%s: starting again with seed %d", collapsed, job.train.seed + attempt + 1)
@@ -75,18 +77,22 @@ def train(job: Job, *, resume: bool = False, console: Console | None = None) -> 
     raise CollapsedError(f"{MOST_STARTS} starts with different seeds have shown one colour everywhere")
 
 
-def run_once(job: Job, state: State, scene: Scene, console: Console, *, resume: bool) -> None:
+def run_once(
+    job: Job, state: State, scene: Scene, console: Console, *, resume: bool, listeners: Sequence[Listener] = ()
+) -> None:
     """One start, from its first (or saved) step to its last checkpoint."""
     history = restore(job.out, state) if resume else []
     first = state.draws.rank == 0
     if first and not resume:
         checkpoint.start(job.out, state.method, job.method, job.source, job.train, all_cameras(job.source, scene))
+    numbers = sum(one.numel() for one in state.method.parameters())
+    console.print(f"{numbers:,} parameters, {len(scene)} photographs", highlight=False)
     budget = budget_of(job.train)
     with closing_writer(job.out if first else None) as writer, interruptible(state):
         views = validation_views(job, console) if first else None
         monitor = Monitor(writer, budget, console)
         saver = Saver(job, views, history, len(scene), writer, console)
-        listeners = [Guard(), monitor] + ([saver] if first else [])
+        all_listeners = [Guard(), monitor] + ([saver, *listeners] if first else [])
         try:
             fit(
                 state,
@@ -95,7 +101,7 @@ def run_once(job: Job, state: State, scene: Scene, console: Console, *, resume: 
                 job.method.schedule,
                 clip=job.train.clip,
                 clip_value=job.train.clip_value,
-                listeners=listeners,
+                listeners=all_listeners,
             )
         finally:
             monitor.close()
