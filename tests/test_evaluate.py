@@ -22,6 +22,7 @@ KEYS = {
     "ssim",
     "lpips",
     "lpips_reason",
+    "average_error",
     "n_images",
     "n_train_images",
     "per_image",
@@ -205,6 +206,8 @@ def test_lpips_is_the_mean_of_what_the_network_says(tmp_path, monkeypatch):
     run = run_of(tmp_path, Ball(), {"test": scene}, data.Source(tmp_path))
     metrics = evaluate.evaluate(run)
     assert metrics["lpips"] == 0.25
+    (scale,) = metrics["per_scale"].values()
+    assert metrics["average_error"] == scale["average_error"] > 0
     assert metrics["lpips_reason"] is None
     assert seen == [((1, 3, 36, 40), 1.0)] * 2
 
@@ -238,6 +241,13 @@ def test_split_rules(run):
 def test_means_leave_out_what_is_absent():
     assert evaluate.mean([1.0, None, 3.0]) == 2.0
     assert evaluate.mean([None]) is None
+
+
+def test_the_average_error_is_a_geometric_mean():
+    assert evaluate.average_error(20.0, 0.96, 0.1) == pytest.approx((0.01 * 0.2 * 0.1) ** (1 / 3))
+    assert evaluate.average_error(100.0, 1.0, 0.0) == 0
+    for scores in ((None, 0.9, 0.1), (20.0, None, 0.1), (20.0, 0.9, None)):
+        assert evaluate.average_error(*scores) is None
 
 
 def test_scores_do_not_depend_on_the_chunk(run):

@@ -243,8 +243,16 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 
 def means(looks: list[dict[str, Any]]) -> dict[str, float | None]:
-    """The mean of each score over some views."""
-    return {key: mean([look["scores"][key] for look in looks]) for key in looks[0]["scores"]}
+    """The mean of each score over some views, and their `average_error`."""
+    scores = {key: mean([look["scores"][key] for look in looks]) for key in looks[0]["scores"]}
+    return scores | {"average_error": average_error(scores["psnr"], scores["ssim"], scores["lpips"])}
+
+
+def average_error(psnr: float | None, ssim: float | None, lpips: float | None) -> float | None:
+    """Geometric mean of the squared error, sqrt(1 - SSIM) and LPIPS (mip-NeRF, section 4); None if one is missing."""
+    if psnr is None or ssim is None or lpips is None:
+        return None
+    return (10 ** (-psnr / 10) * max(1 - ssim, 0.0) ** 0.5 * max(lpips, 0.0)) ** (1 / 3)
 
 
 def mean(values: list[float | None]) -> float | None:

@@ -39,6 +39,7 @@ def report_of(error: float, fraction: float = 0.25) -> Report:
 
 
 def state_at(step: int, seconds: float, method: Method | None = None):
+    method = method or torch.nn.Linear(2, 1)
     return SimpleNamespace(step=step, rays=4 * step, clock=SimpleNamespace(seconds=seconds), method=method)
 
 
@@ -54,6 +55,16 @@ def _loose(monkeypatch):
         for name in ("__init__", "__call__", "_line", "_scalars", "look", "_views"):
             if hasattr(getattr(owner, name, None), "__wrapped__"):
                 monkeypatch.setattr(owner, name, getattr(owner, name).__wrapped__)
+
+
+def test_the_norm_of_the_gradient_is_told():
+    writer = Writer()
+    watch, _ = watching(writer)
+    state = state_at(monitor.SCALARS_EVERY, 1.0)
+    state.method.weight.grad = torch.tensor([[3.0, 4.0]])
+    state.method.bias.grad = torch.tensor([12.0])
+    watch(state, report_of(0.01))
+    assert writer.scalars["train/gradient_norm"] == {monitor.SCALARS_EVERY: 13}
 
 
 def test_the_line_has_step_psnr_speed_and_the_time_left():
@@ -105,6 +116,7 @@ def test_scalars_are_noted_every_hundred_steps():
             "train/rate": 0.5,
             "train/rays": 4,
             "train/samples_per_ray": 3.0,
+            "train/gradient_norm": 0.0,
             "train/rays_per_second": 40.0,
         },
         rel=1e-5,

@@ -76,6 +76,8 @@ class Monitor:
         values = {f"loss/{name}": value for name, value in report.losses.items()}
         values |= {"train/psnr": self.train_psnr, "train/rate": report.rate, "train/rays": report.rays}
         values |= {"train/samples_per_ray": report.samples / report.rays}
+        gradients = [one.grad for one in state.method.parameters() if one.grad is not None]
+        values |= {"train/gradient_norm": float(torch.nn.utils.get_total_norm(gradients))}
         values |= {"train/rays_per_second": state.rays / max(state.clock.seconds, 1e-9)}
         for name, value in values.items():
             self._writer.add_scalar(name, value, state.step)
