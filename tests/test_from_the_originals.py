@@ -133,6 +133,25 @@ VOLUMES = {
     "--centre": ("", "--centre 0 0 0.25"),
     "--side": ("", "--side 3"),
 }
+# Of each step of localisation: what both are given, and what only one is.
+LOCALISING = {
+    ("density", "--out"): ("", "--out {out}/density.npz"),
+    ("density", "--cells"): ("", "--cells 200"),
+    ("density", "--margin"): ("", "--margin 1"),
+    ("density", "--level"): ("", "--level 1e-9"),
+    ("select", "--out"): ("", "--out {out}/views.json"),
+    ("select", "--places"): ("", "--places path"),
+    ("select", "--count"): ("", "--count 4"),
+    ("select", "--spacing"): ("", "--spacing 0.3"),
+    ("select", "--clearance"): ("--count 30", "--clearance 1.5"),
+    ("select", "--reach"): ("--count 30", "--reach 0.5"),
+    ("select", "--angle"): ("", "--angle 20"),
+    ("select", "--seed"): ("", "--seed 1"),
+    ("synthesize", "--out"): ("", "--out {out}/sequence"),
+    ("synthesize", "--appearance"): ("", "--appearance mean"),
+    ("synthesize", "--seed"): ("", "--seed 1"),
+    ("synthesize", "--size"): ("", "--size 8 6"),
+}
 # Each of these has a test of its own below.
 SINGLE = {
     *((train, flag) for train in ("train nerf", "train mip-nerf") for flag in ("--out", "--resume")),
@@ -141,11 +160,16 @@ SINGLE = {
     ("train mip-nerf", "--device"),
     *(("synthesize-data", flag) for flag in ("--from", "--kind", "--seed")),
 }
+SINGLE |= {("export cameras", "--format"), ("localize synthesize", "--chunk")}
 SINGLE |= {("download", "--out"), ("download", "--scenes"), ("export weights", "--out"), ("export weights", "--half")}
 
 SMALL = (
     "--steps 2 --batch 16 --width 8 --depth 4 --samples 4 --schedule.warmup-steps 0 --validate-every 0 "
     "--validation-views 0 --bf16 off --device cpu"
+)
+WILD = (
+    "--steps 2 --grid-levels 2 --grid-log2-entries 8 --grid-hidden 4 --grid-occupancy-side 8 --bf16 off --device cpu "
+    "--grid-samples-per-step 64"
 )
 OWN = {
     "nerf": "--fine-samples 4 --position-octaves 2 --direction-octaves 2",
@@ -163,7 +187,7 @@ def rows():
 def named(cell):
     """The options of a cell, each with its command, and that of a training with its method."""
     spans = [span.split() for span in re.findall(r"`([^`]+)`", cell) if not span.startswith("torchrun")]
-    commands = [" ".join(span[:2]) if span[0] in ("train", "export") else span[0] for span in spans]
+    commands = [" ".join(span[:2]) if span[0] in ("train", "export", "localize") else span[0] for span in spans]
     pairs = zip(commands, spans, strict=True)
     return {(command, word) for command, span in pairs for word in span if word.startswith("--")}
 
@@ -230,6 +254,7 @@ def test_every_option_of_the_table_is_tried_here():
     tried = {("train nerf", flag) for flag in TRAINING} | {("train mip-nerf", flag) for flag in MIP_TRAINING}
     tried |= {("render", flag) for flag in RENDERING} | {("export mesh", flag) for flag in MESHING} | SINGLE
     tried |= {("export volume", flag) for flag in VOLUMES}
+    tried |= {(f"localize {step}", flag) for step, flag in LOCALISING}
     assert set().union(*(named(here) for _, here, _ in rows())) == tried
 
 
@@ -314,6 +339,54 @@ def test_an_option_of_export_volume_changes_the_files(flag, places, tmp_path):
     before = voluminous(tmp_path / "before", places, common)
     assert before == voluminous(tmp_path / "again", places, common)
     assert before != voluminous(tmp_path / "after", places, common, change)
+
+
+@pytest.fixture(scope="module")
+def located(places):
+    """A run of photographs with looks of their own, and what the steps of localisation leave in it."""
+    run = places["run"].with_name("wild")
+    lumifield("train nerf-w", f"--data {places['blender']} --out {run}", WILD)
+    steps = ("density {run} --cells 300 --level 1e9 --margin 2", "select {run} --count 3", "synthesize {run}")
+    for step in steps:
+        lumifield(f"localize {step}".format(run=run))
+    return run
+
+
+def localised(out, run, step, *parts):
+    """What a step leaves: its own files, and those of the options."""
+    shutil.copytree(run, out / "run")
+    if step == "synthesize":
+        shutil.rmtree(out / "run/localize/sequence")
+    common = {"density": "--cells 300 --level 1e9 --margin 2", "select": "--count 3", "synthesize": ""}[step]
+    lumifield(f"localize {step} {out / 'run'} {common}", *parts, out=out)
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("step", "flag"), LOCALISING)
+def test_an_option_of_localisation_changes_the_files(step, flag, located, tmp_path):
+    common, change = LOCALISING[step, flag]
+    before = localised(tmp_path / "before", located, step, common)
+    assert before == localised(tmp_path / "again", located, step, common)
+    assert before != localised(tmp_path / "after", located, step, common, change)
+
+
+def test_the_chunk_of_a_synthesis_changes_the_passes(located, tmp_path, monkeypatch):
+    sizes, whole = set(), views.chunked
+
+    def noted(method, rays, context, chunk):
+        sizes.add(chunk)
+        return whole(method, rays, context, chunk)
+
+    monkeypatch.setattr(views, "chunked", noted)
+    localised(tmp_path, located, "synthesize", "--chunk 50")
+    assert sizes == {50}
+
+
+def test_the_format_of_exported_cameras(places, tmp_path):
+    for name, option in (("told.ply", ""), ("asked.json", "--format frusta"), ("told.json", "")):
+        lumifield("export cameras {run}".format(**places), f"--out {tmp_path / name}", option)
+    told, asked, other = ((tmp_path / name).read_bytes() for name in ("told.ply", "asked.json", "told.json"))
+    assert told == asked != other
 
 
 def test_options_of_export_weights(places, tmp_path):

@@ -15,7 +15,7 @@ from lumifield.synthetic import StillLife, write
 from lumifield.synthetic.pyramid import multiscale
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "recipes").glob("*.sh"))
+RECIPES = sorted(recipe for recipe in (ROOT / "recipes").glob("*.sh") if not recipe.name.startswith("lens"))
 TINY = {
     "nerf": "--steps 3 --batch 16 --width 8 --samples 4 --fine-samples 4 --downscale 1 --bf16 off --device cpu",
     "mip-nerf": "--steps 3 --batch 16 --width 8 --samples 4 --downscale 1 --bf16 off --device cpu",

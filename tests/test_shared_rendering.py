@@ -19,6 +19,7 @@ CALLS = (
     "render {run} --path test --size 16 12 --depth-format npy --out {run}/film",
     "render {run} --path orbit --frames 1 --channels rgb,depth,normal --out {run}/film.gif",
     "render {run} --view 1 --out {run}/view",
+    "localize synthesize {run} --size 8 6",
 )
 PROGRAM = "import sys; from lumifield import cli\nfor call in sys.argv[1:]: cli.main(call.split())"
 
@@ -54,6 +55,8 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("shared")
     source, single = written(root / "ball", held_out=3), written(root / "single", held_out=1)
     train(Job(INSTANT, source, Train(steps=20), root / "two"))
+    for step in ("density {run} --cells 500 --level 1e9", "select {run} --count 5"):
+        cli.main(["localize", *step.format(run=root / "two").split()])
     shutil.copytree(root / "two", root / "one")
     calls = {name: [call.format(run=root / name, single=single.data) for call in CALLS] for name in ("one", "two")}
     for call in calls["one"]:
@@ -66,6 +69,7 @@ def test_two_processes_leave_the_files_that_one_leaves(runs):
     assert one.keys() == two.keys()
     assert [name for name in one if one[name] != two[name]] == []
     assert {"eval/test/002_error.png", "eval/val/metrics.json", "film/0002.png", "film_depth/0002.npy"} <= one.keys()
+    assert len([name for name in one if name.startswith("localize/sequence/seq-99/")]) == 15
 
 
 def test_the_first_process_speaks_for_all(runs):

@@ -13,7 +13,7 @@ from lumifield import progress
 from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
-from lumifield.localize import Density, Select
+from lumifield.localize import Density, Select, Synthesize
 from lumifield.methods import Instant, MipNerf, Nerf, NerfW, SimpleNerf
 from lumifield.synthetic import StillLife, Tourists
 from lumifield.training import Train
@@ -40,7 +40,9 @@ ExportChoice = Annotated[
     OmitSubcommandPrefixes,
 ]
 LocalizeChoice = Annotated[
-    Annotated[Density, subcommand("density")] | Annotated[Select, subcommand("select")],
+    Annotated[Density, subcommand("density")]
+    | Annotated[Select, subcommand("select")]
+    | Annotated[Synthesize, subcommand("synthesize")],
     OmitSubcommandPrefixes,
 ]
 Channel = Literal["rgb", "depth", "bands", "normal", "opacity"]
@@ -198,12 +200,10 @@ class LocalizeCommand:
 
     kind: LocalizeChoice
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
-    chunk: int | None = None
-    """Rays rendered at once (as many as suit the device); halved when memory runs out."""
 
     def run(self) -> None:
         """Does the step."""
-        run, first = _opened(self.folder, "best", self.chunk)
+        run, first = _opened(self.folder, "best", None)
         with progress.counted(type(self.kind).__name__.lower(), first) as note:
             said = self.kind.apply(run, note)
         if first:

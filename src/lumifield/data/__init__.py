@@ -93,9 +93,11 @@ def known(path: Path) -> Format | None:
         return "multicam"
     if any((path / place).is_dir() for place in ("sparse", "dense/sparse")):
         return "phototourism" if any(path.glob("*.tsv")) else "colmap"
-    if any((path / f"dataset_{split}.txt").is_file() for split in ("train", "test")):
+    if any((path / f"dataset_{split}.txt").is_file() for split in ("train", "test", "synthesis")):
         return "cambridge"
-    if (path / "TrainSplit.txt").is_file() or any(path.glob("frame-*.pose.txt")):
+    if any((path / f"{split}Split.txt").is_file() for split in ("Train", "Synthesis")) or any(
+        path.glob("frame-*.pose.txt")
+    ):
         return "seven_scenes"
     return None
 

@@ -15,7 +15,7 @@ from lumifield.data.lenses import Radial
 from lumifield.data.reconstructions import Optics, Reconstruction
 from lumifield.errors import DataError
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "synthesis")
 # The published lists begin with three lines of words.
 HEADER = 3
 

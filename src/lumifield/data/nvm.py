@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +82,30 @@ def load(path: Path) -> Model:
         for view in views:
             seen[view].append(row)
     return Model(path, shots, np.array(points, float).reshape(-1, 3), tuple(np.array(rows, np.int64) for rows in seen))
+
+
+def extended(path: Path, folder: str, shots: Sequence[Shot]) -> str:
+    """The text of a model with photographs of `folder`, in the place of those that it had, after all others.
+
+    They see no point, so that the measurements of the points keep their meaning.
+    """
+    lines = _Lines(path)
+    lines.next()
+    number = lines.count("photographs")
+    counted, own = lines.number, []
+    for _ in range(number):
+        if not _shot(lines).name.startswith(f"{folder}/"):
+            own.append(lines.number)
+    text = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [text[row - 1] for row in own]
+    head = [*text[: counted - 1], str(len(kept) + len(shots))]
+    return "\n".join([*head, *kept, *map(_line, shots), *text[lines.number :]]) + "\n"
+
+
+def _line(shot: Shot) -> str:
+    turned = Rotation.from_matrix(shot.c2w[:, :3].T).as_quat(scalar_first=True)
+    numbers = [shot.focal, *turned.tolist(), *shot.c2w[:, 3].tolist(), shot.radial]
+    return f"{shot.name}\t{' '.join(map(repr, numbers))} 0"
 
 
 def _shot(lines: _Lines) -> Shot:

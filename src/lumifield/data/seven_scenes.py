@@ -40,25 +40,29 @@ class Shot:
 
 
 def splits(source: Source) -> tuple[str, ...]:
-    """Those that have a list; in a single folder those of the hold-out."""
+    """Those that have a list; in a single folder those of the hold-out. `synthesis` are views that nobody took."""
     listed = tuple(split for split in ("train", "test") if _list(source, split).is_file())
-    if not listed:
-        return ("train", "val", "test") if _judged_by_depth(source) else holdout.splits(source)
-    holdout.refuse(source, _list(source, listed[0]))
-    return listed
+    synthesis = ("synthesis",) if _list(source, "synthesis").is_file() else ()
+    if listed:
+        holdout.refuse(source, _list(source, listed[0]))
+        return listed + synthesis
+    if synthesis and not any(source.data.glob("frame-*.pose.txt")):
+        return synthesis
+    return (("train", "val", "test") if _judged_by_depth(source) else holdout.splits(source)) + synthesis
 
 
 def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
     """One split without its pixels, and the files that hold them.
 
-    Scene frame, region and bounds follow from poses and depth of the training frames alone.
+    Scene frame, region and bounds follow from poses and depth of the training frames alone, where there are any.
     """
-    training = _shots(source, "train")
-    shots = training if split == "train" else _shots(source, split)
+    ruling = "train" if "train" in splits(source) else split
+    training = _shots(source, ruling)
+    shots = training if split == ruling else _shots(source, split)
     files = pictures.survey([shot.picture for shot in shots])
     measured = _measured(source, training)
     frame = core_frame(_poses(training), measured.points)
-    own = measured.bounds if split == "train" else torch.full((len(shots), 2), torch.nan)
+    own = measured.bounds if split == ruling else torch.full((len(shots), 2), torch.nan)
     near, far = torch.where(own.isnan(), measured.widest, own).unbind(-1)
     scene = Scene(
         cameras=_lenses(source, frame.poses_to_scene(_poses(shots)), files.sizes).resized(1 / source.downscale),

@@ -82,3 +82,37 @@ class Select:
         from lumifield.localize import select
 
         return select.write(self, run, progress)
+
+
+@dataclass(frozen=True)
+class Synthesize:
+    """Pictures of new views as a sequence for the reader of the photographs; what passed by is not in them.
+
+    Data in Cambridge layout gets `seq_synthesis`, all other a sequence of 7-Scenes with poses and depth. Where some
+    pictures are there already, the others are added.
+    """
+
+    views: Path | None = None
+    """The file of `localize select`, or any camera path (RUN/localize/views.json)."""
+    out: Path | None = None
+    """Folder of the sequence (RUN/localize/sequence)."""
+    appearance: str | None = None
+    """`mixed` from those of two random training photographs, that of the `nearest` one, their `mean`, or that of the
+    photograph named (mixed; none for methods without embeddings)."""
+    seed: int = 0
+    """Seed of mixed appearances."""
+    size: tuple[int, int] | None = None
+    """Width and height of the pictures (those of the training)."""
+    data: Path | None = None
+    """Where the photographs are now, if they have moved since the training."""
+    chunk: int | None = None
+    """Rays rendered at once (as many as suit the device); halved when memory runs out."""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "size", "chunk")
+
+    def apply(self, run: Run, progress: Progress) -> str:
+        """Writes the sequence; raises `DataError` for unknown looks, or a folder that holds another sequence."""
+        from lumifield.localize import synthesize
+
+        return synthesize.write(self, run, progress)

@@ -163,7 +163,7 @@ def read_grid(path: Path) -> Grid:
     """The grid that `save_grid` wrote; raises `DataError` where it is missing or damaged."""
     cure = "write it again with `lumifield localize density`"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             bounds, density, level = (arrays[name] for name in MEMBERS)
     except FileNotFoundError:
         raise DataError(path, "file", "missing", "the density of the run", cure) from None

@@ -93,11 +93,16 @@ def render_view(
     device: torch.device,
     chunk: int | None = None,
     normals: Normals | None = None,
+    embedding: Float[Tensor, "e"] | None = None,
 ) -> View:
-    """One view of `scene` (pictures are not needed), without jitter or noise, over the scene's backdrop."""
+    """One view of `scene` (pictures are not needed), without jitter or noise, over the scene's backdrop.
+
+    `embedding` is how it looks, for methods that have embeddings (their mean).
+    """
     start = time.perf_counter()
     width, height = scene.size(index)
-    context = Context(backdrop(scene.background).to(device))
+    embedding = None if embedding is None else embedding.to(device)
+    context = Context(backdrop(scene.background).to(device), embedding=embedding)
     chunk = chunk or usual_chunk(device)
     seen = chunked(method, scene.rays(index).to(device), context, chunk)
     rays = picture_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
