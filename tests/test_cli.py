@@ -199,10 +199,9 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
         "path": ("spiral", 9, (40, 30)),
         "cameras": "cameras",
         "out": Path("film.mp4"),
-        "channels": ("rgb", "depth"),
+        "look": lumifield.render.Look(("rgb", "depth"), "depth"),
         "depth_format": "pfm",
         "fps": 12,
-        "normals": "depth",
     }
     assert capsys.readouterr().out.endswith("film.mp4\n")
 
@@ -214,7 +213,7 @@ def test_render_one_view(loaded, monkeypatch, capsys):
         lumifield.render, "view", lambda run, *words, **options: asked.append((*words, options)) or still
     )
     called("render", "run", "--view", "3", "--split", "val", "--size", "8", "6", "--chunk", "9")
-    assert (asked, loaded.chunk) == ([("val", 3, None, {"size": (8, 6), "normals": "density"})], 9)
+    assert (asked, loaded.chunk) == ([("val", 3, None, {"size": (8, 6), "look": lumifield.render.Look()})], 9)
     assert capsys.readouterr().out == "1.23 s, psnr 30.50 dB: a.png, b.png\n"
 
 
@@ -223,7 +222,7 @@ def test_an_unknown_channel_is_one_sentence(loaded, monkeypatch, capsys, channel
     monkeypatch.setattr(lumifield.render, "path_cameras", lambda *_: None)
     said = refusal(capsys, "render", "run", "--out", "film.mp4", "--channels", channels)
     unknown = next(name for name in channels.split(",") if name != "rgb")
-    assert f"--channels: channel is {unknown!r}, expected one of rgb, depth, bands, normal, opacity; correct it" in said
+    assert f"--channels: channel is {unknown!r}, expected one of rgb, depth, bands, normal, opacity, static," in said
 
 
 def test_render_has_to_know_where_to(loaded, capsys):

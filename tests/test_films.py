@@ -53,7 +53,7 @@ def test_the_last_frame_joins_the_first(run, path):
 def test_every_channel_of_every_path_is_shown(run, path, tmp_path):
     channels = ("rgb", "depth", "bands", "normal", "opacity")
     cameras = render.framed(frames(run, path, 2), (12, 9))
-    render.render_path(run, cameras, tmp_path / "film", channels=channels, depth_format="npy")
+    render.render_path(run, cameras, tmp_path / "film", look=render.Look(channels), depth_format="npy")
     panels = np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "film").iterdir())])
     assert panels.shape == (2, 9, 60, 3)
     depth, opacity = panels[:, :, 12:24].astype(int), panels[:, :, 48:]

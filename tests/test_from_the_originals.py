@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from lumifield import cli, download
+from lumifield import appearance, cli, download
 from lumifield.checkpoint import load
 from lumifield.download.sets import Archive, DataSet
 from lumifield.methods import Nerf, views
@@ -107,6 +107,34 @@ MIP_TRAINING = {
     "--validate-every": ("--validation-views 1", "--validate-every 1"),
     "--save-every": ("--validation-views 1", "--save-every 1"),
 }
+WILD_TRAINING = {
+    "--data": ("", "--data {other}"),
+    "--downscale": ("", "--downscale 2"),
+    "--backbone": ("", "--backbone grid"),
+    "--batch": ("", "--batch 17"),
+    "--steps": ("", "--steps 3"),
+    "--optimiser.lr": ("", "--optimiser.lr 1e-3"),
+    "--schedule.kind": ("", "--schedule.kind step"),
+    "--schedule.gamma": ("--schedule.kind step --schedule.milestones 0.5", "--schedule.gamma 0.5"),
+    "--schedule.milestones": ("--schedule.kind step", "--schedule.milestones 0.5"),
+    "--validate-every": ("--validation-views 1", "--validate-every 1"),
+    "--save-every": ("--validation-views 1", "--save-every 1"),
+    "--depth": ("", "--depth 3"),
+    "--width": ("", "--width 10"),
+    "--transient-depth": ("", "--transient-depth 2"),
+    "--position-octaves": ("", "--position-octaves 3"),
+    "--direction-octaves": ("", "--direction-octaves 3"),
+    "--samples": ("", "--samples 5"),
+    "--fine-samples": ("", "--fine-samples 5"),
+    "--fine-levels": ("", "--fine-levels 2"),
+    "--disparity": ("", "--disparity"),
+    "--perturb": ("", "--perturb 0"),
+    "--appearance": ("", "--appearance 0"),
+    "--transient": ("", "--transient 0"),
+    "--no-uncertainty": ("", "--no-uncertainty"),
+    "--beta-min": ("", "--beta-min 0.1"),
+    "--lambda-u": ("", "--lambda-u 1"),
+}
 RENDERING = {
     "--path": ("", "--path spheric"),
     "--size": ("", "--size 8 6"),
@@ -154,8 +182,10 @@ LOCALISING = {
 }
 # Each of these has a test of its own below.
 SINGLE = {
-    *((train, flag) for train in ("train nerf", "train mip-nerf") for flag in ("--out", "--resume")),
+    *((train, flag) for train in ("train nerf", "train mip-nerf", "train nerf-w") for flag in ("--out", "--resume")),
     *(("eval", flag) for flag in ("--split", "--data", "--last", "--downscale", "--chunk")),
+    *(("eval", flag) for flag in ("--appearance", "--right-half", "--masks")),
+    ("render", "--appearance"),
     ("render", "--chunk"),
     ("train mip-nerf", "--device"),
     *(("synthesize-data", flag) for flag in ("--from", "--kind", "--seed")),
@@ -174,6 +204,7 @@ WILD = (
 OWN = {
     "nerf": "--fine-samples 4 --position-octaves 2 --direction-octaves 2",
     "mip-nerf": "--octaves 0 3 --direction-octaves 0 2",
+    "nerf-w": "--backbone mlp --fine-samples 4 --position-octaves 2 --direction-octaves 2 --appearance 3 --transient 2",
 }
 
 
@@ -252,6 +283,7 @@ def test_every_row_names_an_option_or_says_that_it_is_gone():
 
 def test_every_option_of_the_table_is_tried_here():
     tried = {("train nerf", flag) for flag in TRAINING} | {("train mip-nerf", flag) for flag in MIP_TRAINING}
+    tried |= {("train nerf-w", flag) for flag in WILD_TRAINING}
     tried |= {("render", flag) for flag in RENDERING} | {("export mesh", flag) for flag in MESHING} | SINGLE
     tried |= {("export volume", flag) for flag in VOLUMES}
     tried |= {(f"localize {step}", flag) for step, flag in LOCALISING}
@@ -277,6 +309,34 @@ def test_an_option_of_a_mip_nerf_training_changes_the_run(flag, places, tmp_path
     common, change = MIP_TRAINING[flag]
     before = trained(tmp_path / "before", places, common, method="mip-nerf")
     assert not same(before, trained(tmp_path / "after", places, common, change, method="mip-nerf"))
+
+
+@pytest.mark.parametrize("flag", WILD_TRAINING)
+def test_an_option_of_a_nerf_w_training_changes_the_run(flag, places, tmp_path):
+    common, change = WILD_TRAINING[flag]
+    before = trained(tmp_path / "before", places, common, method="nerf-w")
+    assert not same(before, trained(tmp_path / "after", places, common, change, method="nerf-w"))
+
+
+def test_options_of_views_in_the_wild(places, tmp_path, monkeypatch):
+    monkeypatch.setattr(appearance, "FIT_STEPS", 2)
+    run, masks = tmp_path / "run", tmp_path / "masks"
+    trained(run, places, method="nerf-w")
+    fitted, mean, half, given = (
+        psnrs(run, option) for option in ("", "--appearance mean", "--appearance mean --right-half", "--appearance r_1")
+    )
+    assert len({tuple(scores) for scores in (fitted, mean, half, given)}) == 4
+    masks.mkdir()
+    for index in range(2):
+        Image.fromarray(255 * np.eye(16, dtype=np.uint8)).save(masks / f"r_{index}.png")
+    assert psnrs(run, "--appearance mean --masks {masks}", masks=masks) != mean
+    films = []
+    for name, option in (("plain", ""), ("one", "--appearance r_0"), ("two", "--appearance r_0 r_5")):
+        (tmp_path / name).mkdir()
+        films.append(rendered(tmp_path / name, places | {"run": run}, option))
+    (tmp_path / "own").mkdir()
+    films.append(rendered(tmp_path / "own", places | {"run": run}, "--channels transient --appearance r_0"))
+    assert len({tuple(film.values()) for film in films}) == 4
 
 
 def test_the_device_of_a_mip_nerf_training(places, tmp_path, capsys):

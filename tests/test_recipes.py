@@ -17,6 +17,8 @@ from lumifield.synthetic.pyramid import multiscale
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(recipe for recipe in (ROOT / "recipes").glob("*.sh") if not recipe.name.startswith("lens"))
 TINY = {
+    "nerf-w": "--steps 3 --batch 16 --width 8 --samples 4 --fine-samples 4 --downscale 1 --bf16 off --device cpu "
+    "--grid-samples-per-step 512 --grid-occupancy-side 16",
     "nerf": "--steps 3 --batch 16 --width 8 --samples 4 --fine-samples 4 --downscale 1 --bf16 off --device cpu",
     "mip-nerf": "--steps 3 --batch 16 --width 8 --samples 4 --downscale 1 --bf16 off --device cpu",
     "instant": "--steps 3 --samples-per-step 512 --occupancy-side 16 --downscale 1 --bf16 off --device cpu",
@@ -40,6 +42,8 @@ STATED = {
     "instant_lego.sh": {"minutes": 5.0, "downscale": 2},
     "instant_llff.sh": {"minutes": 10.0, "downscale": 8},
     "instant_open.sh": {"minutes": 10.0, "downscale": 1},
+    "nerf_w_phototourism.sh": {"minutes": 10.0, "backbone": "grid", "beta_min": 0.1, "transient": 16},
+    "nerf_w_paper.sh": {"backbone": "mlp", "batch": 2048, "steps": 300_000, "beta_min": 0.03, "lambda_u": 0.01},
     "instant_multiscale.sh": {"minutes": 8.0, "anti_alias": True, "loss_multipliers": True},
 }
 
@@ -95,7 +99,7 @@ def test_every_recipe_is_tried():
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_a_recipe_trains(recipe, scenes, tmp_path):
-    method = "mip-nerf" if recipe.name.startswith("mip_nerf") else recipe.name.split("_")[0]
+    method = next(name for name in TINY if recipe.name.startswith(name.replace("-", "_")))
     scene = scenes["llff" if "llff" in recipe.name else "multicam" if "multiscale" in recipe.name else "blender"]
     cli.main(arguments(recipe, tmp_path, str(scene), str(tmp_path / "run"), *TINY[method].split()))
     run = load(tmp_path / "run")
@@ -128,6 +132,8 @@ def test_examples(tmp_path, capsys):
     example(3)(data=tmp_path / "still-life", rays=20, out=tmp_path / "rays.png")
     example(4)(run=tmp_path / "run", frames=2, size=16)
     example(5)(out=tmp_path / "portable.gif", frames=2, size=16)
+    cli.main([*f"train nerf-w --data {tmp_path}/still-life --out {tmp_path}/wild".split(), *TINY["nerf-w"].split()])
+    example(6)(run=tmp_path / "wild", out=tmp_path / "figure.png")
     left = (
         "run/eval/test/report.html",
         "view/rgb.png",
@@ -136,6 +142,7 @@ def test_examples(tmp_path, capsys):
         "rays.png",
         "run/dolly.mp4",
         "portable.gif",
+        "figure.png",
     )
     assert [name for name in left if not (tmp_path / name).is_file()] == []
-    assert len(list((ROOT / "examples").glob("*.py"))) == 5
+    assert len(list((ROOT / "examples").glob("*.py"))) == 6

@@ -172,7 +172,7 @@ def test_a_shorter_film_leaves_nothing_of_a_longer_one(run, tmp_path):
 
 
 def test_channels_stand_side_by_side(run, tmp_path):
-    render.render_path(run, around(2), tmp_path / "film", channels=("rgb", "depth", "opacity"))
+    render.render_path(run, around(2), tmp_path / "film", look=render.Look(("rgb", "depth", "opacity")))
     frame = np.asarray(Image.open(tmp_path / "film" / "0000.png"))
     assert frame.shape == (24, 96, 3)
     opacity = frame[:, 64:]
@@ -183,7 +183,7 @@ def test_channels_stand_side_by_side(run, tmp_path):
 
 def test_normals_of_a_ball_are_shown_as_colours(run, tmp_path):
     """The ball is coloured by its normals already, over white; normals are shown over black."""
-    render.render_path(run, around(2, (64, 48)), tmp_path / "film", channels=("rgb", "normal"))
+    render.render_path(run, around(2, (64, 48)), tmp_path / "film", look=render.Look(("rgb", "normal")))
     frame = np.asarray(Image.open(tmp_path / "film" / "0001.png")).astype(int)
     colour, normal = frame[:, :64], frame[:, 64:]
     met = (normal > 0).any(-1)
@@ -194,8 +194,8 @@ def test_normals_of_a_ball_are_shown_as_colours(run, tmp_path):
 
 def test_normals_can_be_read_from_the_depth(run, tmp_path):
     for source in ("density", "depth"):
-        render.render_path(run, around(1, (64, 48)), tmp_path / source, channels=("normal",), normals=source)
-        render.view(run, "test", 0, tmp_path / f"{source}_view", normals=source)
+        render.render_path(run, around(1, (64, 48)), tmp_path / source, look=render.Look(("normal",), source))
+        render.view(run, "test", 0, tmp_path / f"{source}_view", look=render.Look(normals=source))
     for names in (("density/0000.png", "depth/0000.png"), ("density_view/000_normal.png", "depth_view/000_normal.png")):
         a, b = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in names)
         assert (a != b).any()
@@ -205,13 +205,13 @@ def test_normals_can_be_read_from_the_depth(run, tmp_path):
 def test_normals_are_the_same_where_frames_go_over_the_disk(run, tmp_path):
     """Depth needs all frames before the first can be shown."""
     for name, channels in (("straight", ("normal",)), ("spooled", ("depth", "normal"))):
-        render.render_path(run, around(2), tmp_path / name, channels=channels)
+        render.render_path(run, around(2), tmp_path / name, look=render.Look(channels))
     straight, spooled = (np.asarray(Image.open(tmp_path / name / "0001.png")) for name in ("straight", "spooled"))
     assert np.array_equal(straight, spooled[:, 32:])
 
 
 def test_depth_has_one_range_of_colours_for_the_whole_film(run, tmp_path):
-    render.render_path(run, approaching(3.0, 5.5), tmp_path / "film", channels=("depth",))
+    render.render_path(run, approaching(3.0, 5.5), tmp_path / "film", look=render.Look(("depth",)))
     near, far = (np.asarray(Image.open(tmp_path / "film" / f"000{i}.png"))[12, 16].astype(int) for i in (0, 1))
     assert near[2] > near[0]
     assert far[0] > far[2]

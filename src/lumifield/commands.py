@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
@@ -20,7 +20,7 @@ from lumifield.training import Train
 
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
-    from lumifield.render import Still
+    from lumifield.render import Channel, Still
 
 MethodChoice = Annotated[
     Annotated[Instant, subcommand("instant")]
@@ -45,7 +45,7 @@ LocalizeChoice = Annotated[
     | Annotated[Synthesize, subcommand("synthesize")],
     OmitSubcommandPrefixes,
 ]
-Channel = Literal["rgb", "depth", "bands", "normal", "opacity"]
+CHANNELS = ("rgb", "depth", "bands", "normal", "opacity", "static", "transient", "combined", "uncertainty")
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,14 @@ class EvalCommand:
     """The last weights instead of those that validated best."""
     downscale: int | None = None
     """Read the photographs at 1/K of their width and height (as for the training); another size is written apart."""
+    appearance: str | None = None
+    """What views wear: fitted to left halves, while right halves are scored (usual where photographs have embeddings);
+    affine, a colour curve of each, in the same way; mean (usual elsewhere) or nearest of the training's photographs, or
+    the name of one."""
+    right_half: bool = False
+    """Score right halves alone, whatever views wear."""
+    masks: Path | None = None
+    """Folder of masks that are named as the photographs: what is black in them does not count."""
     chunk: int | None = None
     """Rays rendered at once (as many as suit the device); halved when memory runs out."""
 
@@ -103,20 +111,22 @@ class EvalCommand:
         from lumifield import evaluate
 
         run, first = _opened(self.folder, "last" if self.last else "best", self.chunk)
-        changes = {"data": self.data, "downscale": self.downscale}
+        changes = {"data": self.data, "downscale": self.downscale, "masks": self.masks}
         changes = {name: value for name, value in changes.items() if value is not None}
         if run.source is not None:
             run = replace(run, source=replace(run.source, **changes))
+        scoring = evaluate.Scoring.of(run, self.appearance, right_half=self.right_half)
         with progress.counted(f"{self.split} views", first) as note:
-            metrics = evaluate.evaluate(run, self.split, save_pictures=self.pictures, progress=note)
+            metrics = evaluate.evaluate(run, self.split, scoring=scoring, save_pictures=self.pictures, progress=note)
         if not first:
             return
         words = {"psnr": "dB", "ssim": "", "lpips": ""}
         scores = [f"{k} {metrics[k]:.4g} {unit}".strip() for k, unit in words.items() if metrics[k] is not None]
-        print(f"{self.split}, {metrics['n_images']} views: {', '.join(scores)}")
+        views = f"{metrics['n_images']} {'right halves' if scoring.right_half else 'views'}"
+        print(f"{self.split}, {views}: {', '.join(scores)}")
         if metrics["lpips"] is None:
             print(f"no lpips: {metrics['lpips_reason']}")
-        print(evaluate.folder_of(run, self.split) / "report.html")
+        print(evaluate.folder_of(run, self.split, scoring) / "report.html")
 
 
 @dataclass(frozen=True)
@@ -133,9 +143,13 @@ class RenderCommand:
     size: tuple[int, int] | None = None
     """Width and height of the frames or the view (those of the photographs)."""
     channels: str = "rgb"
-    """Of rgb, depth, bands (of depth), normal and opacity, separated by commas: panels side by side."""
+    """Of rgb, depth, bands (of depth), normal and opacity, for nerf-w also static, transient, combined and uncertainty,
+    separated by commas: panels side by side."""
     normals: Literal["density", "depth"] = "density"
     """What normals are read from."""
+    appearance: tuple[str, ...] = ()
+    """Photographs of the training whose appearance frames wear, from the first to the last along the path, or mean (the
+    mean of all)."""
     depth_format: Literal["npy", "pfm", "bytes"] | None = None
     """Write each frame's distance in world units beside the video, too."""
     fps: int = 30
@@ -152,9 +166,10 @@ class RenderCommand:
         from lumifield import render
 
         run, first = _opened(self.folder, "best", self.chunk)
+        look = render.Look(_channels(self.channels), self.normals, self.appearance)
         if self.view is not None:
             if first:
-                print(_told(render.view(run, self.split, self.view, self.out, size=self.size, normals=self.normals)))
+                print(_told(render.view(run, self.split, self.view, self.out, size=self.size, look=look)))
             return
         if self.out is None:
             raise DataError("--out", "output", "missing", "a .mp4 or .gif file or a folder", "name one")
@@ -164,9 +179,8 @@ class RenderCommand:
                 run,
                 cameras,
                 self.out,
-                channels=_channels(self.channels),
+                look=look,
                 fps=self.fps,
-                normals=self.normals,
                 depth_format=self.depth_format,
                 progress=note,
             )
@@ -378,6 +392,6 @@ def _told(still: Still) -> str:
 def _channels(listed: str) -> tuple[Channel, ...]:
     names = listed.split(",")
     for name in names:
-        if name not in get_args(Channel):
-            raise DataError("--channels", "channel", repr(name), f"one of {', '.join(get_args(Channel))}", "correct it")
+        if name not in CHANNELS:
+            raise DataError("--channels", "channel", repr(name), f"one of {', '.join(CHANNELS)}", "correct it")
     return tuple(names)  # type: ignore[return-value]

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from lumifield import data, report
+from lumifield import appearance, data, report
 from lumifield.core import images, processes
 from lumifield.core.files import replacing
 from lumifield.core.scene import Scene
 from lumifield.core.settings import read_json
 from lumifield.errors import DataError
-from lumifield.methods.views import View, render_view, view_psnr
+from lumifield.methods.views import View
 
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
@@ -38,15 +38,34 @@ BACKDROPS = {
 }
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """What views wear (`lumifield.appearance`), and whether their right halves alone are scored."""
+
+    appearance: str
+    right_half: bool
+
+    @staticmethod
+    def of(run: Run, worn: str | None = None, *, right_half: bool = False) -> Scoring:
+        """As asked for, else as usual for the method; no half is scored that an appearance was learned from."""
+        worn = appearance.usual(run.method) if worn is None else worn
+        return Scoring(worn, right_half or worn in appearance.LEARNED)
+
+    def first(self, width: int) -> int:
+        """The first column that is scored."""
+        return width // 2 if self.right_half else 0
+
+
 def evaluate(
     run: Run,
     split: str = "test",
     out: Path | None = None,
     *,
+    scoring: Scoring | None = None,
     save_pictures: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Renders all views of a split, scores them and writes `folder_of(run, split)` (or `out`).
+    """Renders all views of a split, scores them and writes `folder_of(run, split, scoring)` (or `out`).
 
     Returns what metrics.json holds: `psnr` is the mean over the pictures of each one's PSNR; a picture without a pixel
     that counts has none. Several processes share the views, and the first writes the result. Raises `DataError` where
@@ -54,18 +73,19 @@ def evaluate(
     """
     rank, world = processes.join()
     scene = photographs(run, split, slice(rank, None, world))
-    out = folder_of(run, split) if out is None else out
+    scoring = Scoring.of(run) if scoring is None else scoring
+    out = folder_of(run, split, scoring) if out is None else out
     noted = history(run.folder)
     perceptual, reason = perceptual_metric(run.device)
     own = []
     for row in range(len(scene)):
         file = out / f"{rank + row * world:03d}.png" if save_pictures else None
-        own.append(look(run, scene, row, perceptual, file))
+        own.append(look(run, scene, row, scoring, perceptual, file))
         if progress is not None:
             progress(row + 1, len(scene))
     shares = processes.gather(own)
     looks = [shares[index % world][index // world] for index in range(sum(map(len, shares)))]
-    metrics = summary(run, split, scene, looks, reason)
+    metrics = summary(run, split, looks, reason) | {"protocol": protocol(run, split, scene, looks, scoring)}
     if rank == 0:
         sights = [report.Sight(each["name"], each["scores"], each["pictures"]) for each in looks]
         report.write(out / "report.html", metrics, sights, noted)
@@ -74,21 +94,34 @@ def evaluate(
     return metrics
 
 
-def look(run: Run, scene: Scene, row: int, perceptual: Perceptual | None, file: Path | None) -> dict[str, Any]:
+def look(
+    run: Run, scene: Scene, row: int, scoring: Scoring, perceptual: Perceptual | None, file: Path | None
+) -> dict[str, Any]:
     """One view rendered and scored, as JSON holds it; its picture goes to `file`, its error map beside it."""
-    view = render_view(run.method, scene, row, device=run.device, chunk=run.chunk)
+    view = appearance.worn(run, scene, row, scoring.appearance)
     pictures = compared(view, scene, row)
     if file is not None:
         images.write_png(file, pictures["prediction"])
         images.write_png(file.with_stem(f"{file.stem}_error"), pictures["error"])
-    sight = report.Sight.of(scene.names[row], score(view, scene, row, pictures, perceptual), pictures)
+    scored = slice(scoring.first(scene.size(row)[0]), None)
+    valid = scene.valid(row).cpu()[:, scored] if _masked(scene) else None
+    scores = score(pictures["prediction"][:, scored], pictures["truth"][:, scored], valid, perceptual)
+    sight = report.Sight.of(scene.names[row], scores, pictures)
     return asdict(sight) | {"size": scene.size(row), "seconds": view.seconds}
 
 
-def folder_of(run: Run, split: str) -> Path:
-    """RUN/eval/SPLIT; RUN/eval/SPLIT_downscale_N where the photographs are read at another size than for training."""
+def folder_of(run: Run, split: str, scoring: Scoring | None = None) -> Path:
+    """RUN/eval/SPLIT, and in its name whatever is unusual: `_downscale_4` (another size than for training), `_masks`,
+    `_mean` or another appearance, `_right` halves.
+    """
+    usual, scoring = Scoring.of(run), scoring or Scoring.of(run)
     now, trained = downscales(run)
-    return run.folder / "eval" / (split if now == trained else f"{split}_downscale_{now}")
+    parts = [split]
+    parts += [f"downscale_{now}"] if now != trained else []
+    parts += ["masks"] if run.source is not None and run.source.masks is not None else []
+    parts += [Path(scoring.appearance).stem] if scoring.appearance != usual.appearance else []
+    parts += ["right"] if scoring.right_half and scoring.appearance not in appearance.LEARNED else []
+    return run.folder / "eval" / "_".join(parts)
 
 
 def downscales(run: Run) -> tuple[int, int]:
@@ -124,18 +157,22 @@ def compared(view: View, scene: Scene, index: int) -> dict[str, Tensor]:
 
 
 def score(
-    view: View, scene: Scene, index: int, pictures: dict[str, Tensor], perceptual: Perceptual | None
+    prediction: UInt8[Tensor, "h w 3"],
+    truth: UInt8[Tensor, "h w 3"],
+    valid: Bool[Tensor, "h w"] | None,
+    perceptual: Perceptual | None,
 ) -> dict[str, float | None]:
-    """Scores of one 8-bit picture; with a mask, SSIM and LPIPS see both pictures black outside it."""
-    a, b = pictures["prediction"].float() / 255, pictures["truth"].float() / 255
+    """Scores of one 8-bit picture; where not all pixels are `valid`, SSIM and LPIPS see both pictures black there."""
+    a, b = prediction.float() / 255, truth.float() / 255
+    counts = valid is None or bool(valid.any())
+    own = images.psnr(images.mean_squared_error(a, b, valid)) if counts else None
     masked = None
-    if _masked(scene):
-        inside = scene.valid(index).cpu()[..., None]
-        a, b = a * inside, b * inside
+    if valid is not None:
+        a, b = a * valid[..., None], b * valid[..., None]
         masked = images.psnr(images.mean_squared_error(a, b))
     large = min(a.shape[:2]) >= LPIPS_SMALLEST
     return {
-        "psnr": view_psnr(view, scene, index),
+        "psnr": own,
         "psnr_masked_image": masked,
         "ssim": ssim(a, b),
         "lpips": float(perceptual(_batched(a), _batched(b))) if perceptual is not None and large else None,
@@ -167,12 +204,9 @@ def perceptual_metric(device: torch.device) -> tuple[Perceptual | None, str | No
     return lambda a, b: metric(a.to(device), b.to(device)), None
 
 
-def summary(
-    run: Run, split: str, scene: Scene, looks: list[dict[str, Any]], lpips_reason: str | None
-) -> dict[str, Any]:
-    """All of metrics.json; `scene` is a part of the split or all of it."""
+def summary(run: Run, split: str, looks: list[dict[str, Any]], lpips_reason: str | None) -> dict[str, Any]:
+    """All of metrics.json but its protocol."""
     seconds = sum(look["seconds"] for look in looks)
-    sizes = [tuple(look["size"]) for look in looks]
     scores = means(looks)
     if scores["lpips"] is None and lpips_reason is None:
         lpips_reason = f"no picture has {LPIPS_SMALLEST} pixels a side"
@@ -185,33 +219,38 @@ def summary(
         "train_steps": run.train["steps"],
         "train_rays_per_second": rate(run.train["rays"], run.train["seconds"]),
         "render_seconds": seconds,
-        "render_rays_per_second": rate(sum(width * height for width, height in sizes), seconds),
+        "render_rays_per_second": rate(sum(width * height for width, height in sizes(looks)), seconds),
         "method": run.config["method"]["kind"],
         "data": str(run.source.data) if run.source else None,
         "split": split,
-        "protocol": protocol(run, split, scene, sizes),
         "per_scale": {
             f"{width}x{height}": means([look for look in looks if tuple(look["size"]) == (width, height)])
-            for width, height in sorted(set(sizes), reverse=True)
+            for width, height in sorted(set(sizes(looks)), reverse=True)
         },
         "per_image": [{"name": look["name"], "seconds": look["seconds"]} | look["scores"] for look in looks],
     }
 
 
-def protocol(run: Run, split: str, scene: Scene, sizes: list[tuple[int, int]]) -> dict[str, str]:
-    """Every choice that moves the scores, in words."""
+def sizes(looks: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    """Width and height of each view."""
+    return [tuple(look["size"]) for look in looks]
+
+
+def protocol(run: Run, split: str, scene: Scene, looks: list[dict[str, Any]], scoring: Scoring) -> dict[str, str]:
+    """Every choice that moves the scores, in words; `scene` is a part of the split or all of it."""
     return {
         "background": BACKDROPS[scene.background],
-        "resolution": resolution(run, sizes),
+        "resolution": resolution(run, sizes(looks)),
         "pixel_centres": "at one half",
         "split_rule": split_rule(run, split),
         "clipping": "to [0, 1] before rounding",
         "rounding_8bit": "prediction and truth are rounded to the nearest of 256 levels before scoring",
         "psnr": f"mean over pictures of each one's PSNR on sRGB values; {images.PSNR_LIMIT:.0f} dB for equal pictures",
         "mask": "pixels outside the masks do not count" if _masked(scene) else "none, all pixels count",
+        "columns": "the right half, from column W // 2 on" if scoring.right_half else "all",
         "ssim": f"torchmetrics, Gaussian window {SSIM_WINDOW}, sigma {SSIM_SIGMA}, range 1, edges mirrored",
         "lpips_net": LPIPS_NET,
-        "embedding_fit": "none, the method has no embedding of a picture",
+        "embedding_fit": appearance.told(run.method, scoring.appearance),
         "colour_pass": "the finest",
     }
 

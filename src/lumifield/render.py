@@ -14,7 +14,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from lumifield import data
+from lumifield import appearance, data
 from lumifield.core import images, paths, processes
 from lumifield.core.cameras import Cameras
 from lumifield.core.files import check_output, writing
@@ -26,12 +26,16 @@ from lumifield.methods.views import Normals, NormalSource, View, render_view, vi
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
 
-Channel = Literal["rgb", "depth", "bands", "normal", "opacity"]
+Channel = Literal["rgb", "depth", "bands", "normal", "opacity", "static", "transient", "combined", "uncertainty"]
 DepthFormat = Literal["npy", "pfm", "bytes"]
 Progress = Callable[[int, int], None]
 
+OWN = "own."
+COMMON = ("rgb", "depth", "bands", "normal", "opacity")
 DEPTH_WRITERS = {"npy": images.write_npy, "pfm": images.write_pfm, "bytes": images.write_bytes}
 VOTERS = 4096
+UNCERTAIN = 0.5
+"""Uncertainty from which on a picture of it is brightest: half of the way from black to white."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,18 @@ class Still:
     files: tuple[Path, ...]
     seconds: float
     psnr: float | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """What frames show: panels, what normals are read from, and the photographs whose appearance they wear.
+
+    The appearance leads from one photograph's to the next, evenly along the path (none: the mean of all).
+    """
+
+    channels: Sequence[Channel] = ("rgb",)
+    normals: NormalSource = "density"
+    appearance: Sequence[str] = ()
 
 
 def path_cameras(run: Run, path: str | Path, frames: int, size: tuple[int, int] | None = None) -> Cameras:
@@ -105,25 +121,24 @@ def render_path(
     cameras: Cameras,
     out: Path,
     *,
-    channels: Sequence[Channel] = ("rgb",),
+    look: Look = Look(),
     fps: int = 30,
-    normals: NormalSource = "density",
     depth_format: DepthFormat | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Renders a path to OUT.mp4, OUT.gif, or a folder of PNG files where `out` has no ending.
 
-    Several channels stand side by side. Depth has one range of colours for the whole video, the 2nd to the 98th
-    percentile of all frames, and fades with the opacity. Normals n, read from `normals`, are in world axes; 0.5 + 0.5 n
-    is shown, and fades, too. With `depth_format`, OUT_depth/0000.npy and so on hold the distance from the camera along
+    The channels of the look stand side by side. Depth has one range of colours for the whole video, the 2nd to the 98th
+    percentile of all frames, and fades with the opacity. Normals n are in world axes; 0.5 + 0.5 n is shown, and fades,
+    too. With `depth_format`, OUT_depth/0000.npy and so on hold the distance from the camera along
     each ray [world units], 0 where the opacity is at most one half. Frames go to the disk one by one; several processes
-    share them, and the first puts them together. Raises `DataError` for an unknown ending or a place that cannot be
-    written to.
+    share them, and the first puts them together. Raises `DataError` for an unknown ending, a place that cannot be
+    written to, a channel that the method does not have, and an appearance that is no photograph's.
     """
     check_output(out, ("", *CODECS), ".mp4, .gif, or none for a folder of PNG files")
     rank, world = processes.join()
-    found = Normals.learned_from(run.scenes["train"], normals) if "normal" in channels else None
-    shown = shared_views(run, path_scene(run, cameras), found, progress)
+    channels = look.channels
+    shown = shared_views(run, path_scene(run, cameras), look, progress)
     raw = out.with_name(f"{out.stem}_depth")
     if depth_format is not None:
         shown = with_raw_depth(shown, raw, depth_format)
@@ -149,18 +164,28 @@ def view(
     out: Path | None = None,
     *,
     size: tuple[int, int] | None = None,
-    normals: NormalSource = "density",
+    look: Look = Look(),
 ) -> Still:
     """Renders one view of a split to colour, depth, normal and opacity pictures in `out` (RUN/views/SPLIT).
 
-    `size` is its width and height, with the same vertical angle of view (those of the photograph).
+    `size` is its width and height, with the same vertical angle of view (those of the photograph). In the appearance of
+    a photograph it has pictures of the method's own channels, too.
     """
     scene = split_scene(run, split)
     if not 0 <= index < len(scene):
         raise DataError(run.folder, "view", str(index), f"0 to {len(scene) - 1}", f"choose a view of {split!r}")
     scene = scene if size is None else replace(scene, cameras=framed(scene.cameras, size))
-    found = Normals.learned_from(run.scenes["train"], normals)
-    seen = render_view(run.method, scene, index, device=run.device, chunk=run.chunk, normals=found)
+    worn = appearance.along(run, look.appearance[:1], 1)
+    seen = render_view(
+        run.method,
+        scene,
+        index,
+        device=run.device,
+        chunk=run.chunk,
+        normals=Normals.learned_from(run.scenes["train"], look.normals),
+        embedding=None if worn is None else worn[0],
+        channels=() if worn is None else run.method.channels,
+    )
     out = run.folder / "views" / split if out is None else out
     span = images.quantile_range(seen.depth[seen.solid])
     pictures = {
@@ -168,6 +193,7 @@ def view(
         "depth": seen.depth_picture(*span),
         "normal": seen.normal_picture(),
         "opacity": images.to_uint8(seen.opacity),
+        **{name: channel_picture(seen, name) for name in seen.channels},
     }
     files = {channel: out / f"{index:03d}_{channel}.png" for channel in pictures}
     for channel, pixels in pictures.items():
@@ -175,16 +201,39 @@ def view(
     return Still(tuple(files.values()), seen.seconds, _psnr(run, seen, split, index))
 
 
-def shared_views(
-    run: Run, scene: Scene, normals: Normals | None, progress: Progress | None
-) -> Iterator[tuple[int, View]]:
+def shared_views(run: Run, scene: Scene, look: Look, progress: Progress | None) -> Iterator[tuple[int, View]]:
     """This process's share of the views, each with its place in the film."""
     rank, world = processes.join()
     own = range(rank, len(scene), world)
+    normals = Normals.learned_from(run.scenes["train"], look.normals) if "normal" in look.channels else None
+    worn = appearance.along(run, look.appearance, len(scene))
+    channels = own_channels(run, look.channels)
     for done, index in enumerate(own, 1):
-        yield index, render_view(run.method, scene, index, device=run.device, chunk=run.chunk, normals=normals)
+        yield (
+            index,
+            render_view(
+                run.method,
+                scene,
+                index,
+                device=run.device,
+                chunk=run.chunk,
+                normals=normals,
+                embedding=None if worn is None else worn[index],
+                channels=channels,
+            ),
+        )
         if progress is not None:
             progress(done, len(own))
+
+
+def own_channels(run: Run, asked: Sequence[Channel]) -> tuple[str, ...]:
+    """Those channels that only some methods have; raises `DataError` where this one has not."""
+    own = tuple(channel for channel in asked if channel not in COMMON)
+    for channel in own:
+        if channel not in run.method.channels:
+            found, expected = f"{channel!r}, which the method does not have", ", ".join((*COMMON, *run.method.channels))
+            raise DataError(run.folder, "channel", found, expected, "choose one of these")
+    return own
 
 
 def with_raw_depth(
@@ -214,6 +263,7 @@ def spool(shown: Iterable[tuple[int, View]], folder: Path) -> None:
         kept = {"rgb": images.to_uint8(seen.rgb), "opacity": images.to_uint8(seen.opacity), "depth": seen.depth}
         if seen.normal is not None:
             kept["normal"] = seen.normal
+        kept |= {f"{OWN}{name}": values for name, values in seen.channels.items()}
         with writing(file):
             np.savez(file, allow_pickle=False, **{name: values.numpy() for name, values in kept.items()})
 
@@ -233,7 +283,8 @@ def load(file: Path) -> View:
     with np.load(file) as arrays:
         kept = {name: torch.from_numpy(values) for name, values in arrays.items()}
     rgb, opacity = kept["rgb"].float() / 255, kept["opacity"].float() / 255
-    return View(rgb, kept["depth"], opacity, 0.0, kept.get("normal"))
+    own = {name.removeprefix(OWN): values for name, values in kept.items() if name.startswith(OWN)}
+    return View(rgb, kept["depth"], opacity, 0.0, kept.get("normal"), own)
 
 
 def panels(
@@ -253,12 +304,22 @@ def panels(
                 pixels = seen.normal_picture()
             case "opacity":
                 pixels = images.to_uint8(seen.opacity)[..., None].expand(-1, -1, 3)
+            case own:
+                pixels = channel_picture(seen, own)
         height, width = pixels.shape[:2]
         panel = pixels.new_zeros(canvas[1], canvas[0], 3)
         top, left = (canvas[1] - height) // 2, (canvas[0] - width) // 2
         panel[top : top + height, left : left + width] = pixels
         shown.append(panel)
     return torch.cat(shown, 1)
+
+
+def channel_picture(seen: View, channel: str) -> UInt8[Tensor, "h w 3"]:
+    """A channel of the method as a picture: colours as they are, numbers from black at 0 to bright at `UNCERTAIN`."""
+    values = seen.channels[channel]
+    if values.shape[-1] == 1:
+        values = images.colourise(values[..., 0], 0.0, UNCERTAIN, images.HEAT)
+    return images.to_uint8(values)
 
 
 def _psnr(run: Run, seen: View, split: str, index: int) -> float | None:

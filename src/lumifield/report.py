@@ -65,6 +65,7 @@ TERMS = {
     "rounding_8bit": "8-bit rounding",
     "psnr": "PSNR",
     "mask": "Masks",
+    "columns": "Columns",
     "ssim": "SSIM",
     "lpips_net": "LPIPS network",
     "embedding_fit": "Embedding fit",

@@ -30,7 +30,7 @@ def slow_cone(t0: float, t1: float, radius: float) -> tuple[float, float, float]
 def rays(origin: list[float], direction: list[float], radius: float) -> Rays:
     one = torch.ones(1)
     d, image = torch.tensor([direction]).float(), torch.zeros(1, dtype=torch.int64)
-    return Rays(torch.tensor([origin]).float(), d, d / d.norm(), one * radius, one, one, image)
+    return Rays(torch.tensor([origin]).float(), d, d / d.norm(), one * radius, one, one, image, torch.zeros(1, 2))
 
 
 @pytest.mark.parametrize(("given_values", "expected"), MOMENTS.items())

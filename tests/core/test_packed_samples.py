@@ -21,7 +21,16 @@ def rays_of(n: int, seed: int = 0, length: float = 1.0) -> Rays:
     targets = torch.rand(n, 3, generator=generator) * 2 - 1
     unit = torch.nn.functional.normalize(targets - origins, dim=-1)
     near, far = torch.full((n,), 0.5), torch.full((n,), 6.0)
-    return Rays(origins, unit * length, unit, near * 0 + 0.01, near / length, far / length, torch.zeros(n).long())
+    return Rays(
+        origins,
+        unit * length,
+        unit,
+        near * 0 + 0.01,
+        near / length,
+        far / length,
+        torch.zeros(n).long(),
+        origins[:, :2],
+    )
 
 
 def grid(share: float, seed: int = 0, side: int = 6) -> Occupancy:

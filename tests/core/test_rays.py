@@ -15,7 +15,7 @@ def one_ray(origin: list[float], direction: list[float]) -> Rays:
     """A ray given in OpenGL axes, as the paper writes them."""
     o, d = torch.tensor([origin]) * FLIP, torch.tensor([direction]) * FLIP
     one = torch.ones(1)
-    return Rays(o, d, d / d.norm(), one, one, one, torch.zeros(1, dtype=torch.int64))
+    return Rays(o, d, d / d.norm(), one, one, one, torch.zeros(1, dtype=torch.int64), o[:, :2])
 
 
 def test_ndc_of_the_worked_example():
@@ -55,7 +55,7 @@ coordinate = st.floats(-0.5, 0.5)
 def test_metric_depth_leads_to_the_point_that_ndc_shows(ox, oy, dx, dy, depth):
     """A scene point on the ray, projected by the definition of NDC, lies at the t whose metric depth leads to it."""
     rays = one_ray([ox, oy, 0.1], [dx, dy, -1.0])
-    unit = Rays(rays.origins, rays.viewdirs, rays.viewdirs, rays.radius, rays.near, rays.far, rays.image)
+    unit = Rays(rays.origins, rays.viewdirs, rays.viewdirs, rays.radius, rays.near, rays.far, rays.image, rays.place)
     point = (unit.origins + depth * unit.directions) * FLIP
     x, y, z = point[0].tolist()
     ax, ay = 2 * 400 / 504, 2 * 400 / 378

@@ -26,7 +26,8 @@ class Rays:
     """Points `origins + t * directions` for `near <= t <= far`.
 
     `directions` have unit length, except NDC rays, where t runs from 0 to 1. `viewdirs` are always unit scene
-    directions. `radius` is the footprint of a pixel at t = 1 [scene units per t]; `image` the photograph's index.
+    directions. `radius` is the footprint of a pixel at t = 1 [scene units per t]; `image` the photograph's index, and
+    `place` where in it the ray is: 0 to 1 from left to right and from top to bottom.
     """
 
     origins: Float[Tensor, "*r 3"]
@@ -36,6 +37,7 @@ class Rays:
     near: Float[Tensor, "*r"]
     far: Float[Tensor, "*r"]
     image: Int[Tensor, "*r"]
+    place: Float[Tensor, "*r 2"]
 
     def __len__(self) -> int:
         return self.origins.shape[0]
@@ -71,7 +73,7 @@ def to_ndc(rays: Rays, ndc: Ndc) -> Rays:
     # The pixel's footprint where the ray meets the near plane, as the mean of its sides in NDC.
     reach = (o - rays.origins * flip).norm(dim=-1)
     radius = rays.radius * reach * (ax + ay) / (2 * ndc.plane)
-    return Rays(origins, directions, rays.viewdirs, radius, zero, zero + 1, rays.image)
+    return Rays(origins, directions, rays.viewdirs, radius, zero, zero + 1, rays.image, rays.place)
 
 
 def ndc_points(points: Float[Tensor, "*p 3"], ndc: Ndc) -> Float[Tensor, "*p 3"]:
@@ -130,6 +132,7 @@ def camera_rays(
         near=near[camera] * stretch,
         far=far[camera] * stretch,
         image=camera,
+        place=(pixel + 0.5) / cameras.size[camera],
     )
     return rays if ndc is None else to_ndc(rays, ndc)
 

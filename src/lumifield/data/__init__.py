@@ -55,6 +55,8 @@ class Source:
     """LLFF only: cameras look forward from one side (normalised device coordinates), or inward from all round."""
     focal: float | None = None
     """7-Scenes only: focal length [pixels of the files] (525 for a width of 640)."""
+    masks: Path | None = None
+    """Folder of masks that are named as the photographs: what is black in them does not count."""
     near: float | None = None
     """Where rays begin, in the units of the scene frame (as the layout says)."""
     far: float | None = None
@@ -145,7 +147,17 @@ def located(source: Source, split: str) -> tuple[Scene, Files]:
         raise DataError(
             source.data, "downscale", str(source.downscale), f"at most {smallest} for these pictures", "lower it"
         )
-    return _bounded(source, scene), files
+    return _bounded(source, scene), files if source.masks is None else _masked(source.masks, files)
+
+
+def _masked(folder: Path, files: Files) -> Files:
+    """The files with the masks of a folder; raises `DataError` where it has none for a photograph."""
+    masks = tuple(folder / f"{path.stem}.png" for path in files.paths)
+    for mask in masks:
+        if not mask.is_file():
+            expected = "a PNG picture for each photograph, named as it"
+            raise DataError(mask, "mask", "missing", expected, "add it, or name another folder")
+    return replace(files, masks=masks, masked=True)
 
 
 def _bounded(source: Source, scene: Scene) -> Scene:

@@ -243,7 +243,7 @@ def _ndc_box(full: Cameras, ndc: Ndc) -> Float[Tensor, "2 3"]:
     directions = _corners(full).reshape(-1, 3).float()
     one = torch.ones(len(directions))
     origins = full.positions.repeat_interleave(4, 0)
-    rays = to_ndc(Rays(origins, directions, directions, one, one, one, one.long()), ndc)
+    rays = to_ndc(Rays(origins, directions, directions, one, one, one, one.long(), origins[:, :2]), ndc)
     ends = torch.cat([rays.origins, rays.origins + rays.directions])
     lower, upper = ends.amin(0), ends.amax(0)
     margin = BOX_MARGIN * (upper - lower)

@@ -85,6 +85,7 @@ def towards(scene: Scene, points: Float[Tensor, "p 3"], directions: Float[Tensor
         near=t - BEFORE * cell,
         far=t + BEHIND * cell,
         image=torch.zeros_like(t, dtype=torch.int64),
+        place=torch.full_like(points[:, :2], 0.5),
     )
     if scene.ndc is None:
         return rays

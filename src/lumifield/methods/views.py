@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -47,7 +47,8 @@ class View:
     """A rendered view, on the CPU, and the seconds that it took.
 
     `depth` is the distance from the camera along the ray [world units], `normal` the unit normal of what it meets
-    (world axes; None where not asked for). Both mean little where `opacity` is low.
+    (world axes; None where not asked for). Both mean little where `opacity` is low. `channels` are those of the method
+    that are asked for, colours or numbers.
     """
 
     rgb: Float[Tensor, "h w 3"]
@@ -55,6 +56,7 @@ class View:
     opacity: Float[Tensor, "h w"]
     seconds: float
     normal: Float[Tensor, "h w 3"] | None = None
+    channels: dict[str, Float[Tensor, "h w c"]] = field(default_factory=dict)
 
     @property
     def solid(self) -> Bool[Tensor, "h w"]:
@@ -94,15 +96,16 @@ def render_view(
     chunk: int | None = None,
     normals: Normals | None = None,
     embedding: Float[Tensor, "e"] | None = None,
+    channels: tuple[str, ...] = (),
 ) -> View:
     """One view of `scene` (pictures are not needed), without jitter or noise, over the scene's backdrop.
 
-    `embedding` is how it looks, for methods that have embeddings (their mean).
+    It looks as `embedding` says (the mean of the photographs), and has the method's `channels` that are named.
     """
     start = time.perf_counter()
     width, height = scene.size(index)
     embedding = None if embedding is None else embedding.to(device)
-    context = Context(backdrop(scene.background).to(device), embedding=embedding)
+    context = Context(backdrop(scene.background).to(device), embedding=embedding, channels=channels)
     chunk = chunk or usual_chunk(device)
     seen = chunked(method, scene.rays(index).to(device), context, chunk)
     rays = picture_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
@@ -113,6 +116,7 @@ def render_view(
         depth=distance.reshape(height, width) * scene.frame.scale,
         opacity=opacity.reshape(height, width),
         seconds=time.perf_counter() - start,
+        channels={name: values.float().cpu().view(height, width, -1) for name, values in seen.channels.items()},
     )
     return view if normals is None else with_normals(view, method, scene.only([index]), normals, device, chunk)
 

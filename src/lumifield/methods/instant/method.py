@@ -94,7 +94,7 @@ class InstantMethod(Method):
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """Choose where to look, look up, composite."""
         sampled = self.sampler(rays, self.space, self.density, context.draws)
-        density, rgb, _ = self.look_up(sampled.packed, rays)
+        density, rgb = self.look_up(sampled.packed, rays)
         return self.composited(sampled, rays, density, rgb, context)
 
     def composited(
@@ -119,23 +119,23 @@ class InstantMethod(Method):
 
     def look_up(
         self, packed: Packed, rays: Rays, beside: Float[Tensor, "r b"] | None = None
-    ) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"], Float[Tensor, "s 16"]]:
-        """Density, colour and hidden features of each sample.
+    ) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
+        """Density and colour of each sample.
 
         Colours depend on what stands `beside` each ray, too, where the method was built for that.
         """
         side = spherical_harmonics(rays.viewdirs, 4)
         side = side if beside is None else torch.cat([side, beside], -1)
         footprint = packed.footprints(rays, cylinders=self.ndc)
-        density, rgb, hidden = self.field(packed.points(rays), footprint, side[packed.ray])
+        density, rgb = self.field(packed.points(rays), footprint, side[packed.ray])
         if self.contracted:
             density, rgb = tempered(density, packed.middle), tempered(rgb, packed.middle[:, None])
-        return density, rgb, hidden
+        return density, rgb
 
     def field(
         self, points: Float[Tensor, "s 3"], footprint: Float[Tensor, "s"], side: Float[Tensor, "s c"]
-    ) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"], Float[Tensor, "s 16"]]:
-        """Density, colour and hidden features at points as pixels of that width see them, in pieces for the cache.
+    ) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
+        """Density and colour at points as pixels of that width see them, in pieces for the cache.
 
         `side` has the harmonics of the direction, and what else colours depend on.
         """
@@ -146,9 +146,9 @@ class InstantMethod(Method):
             for feature, beside in zip(features.split(CHUNK), side.split(CHUNK), strict=True):
                 hidden = self.density_net(feature)
                 colour = self.colour_net(torch.cat([hidden, beside.to(hidden.dtype)], -1))
-                parts.append((hidden, colour))
-        hidden, colour = (torch.cat(part)[:count].float() for part in zip(*parts, strict=True))
-        return self.to_density(hidden[:, 0], unit[:count]), torch.sigmoid(colour), hidden
+                parts.append((hidden[:, 0], colour))
+        thickness, colour = (torch.cat(part)[:count].float() for part in zip(*parts, strict=True))
+        return self.to_density(thickness, unit[:count]), torch.sigmoid(colour)
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, "p"] | None = None) -> Float[Tensor, "p"]:

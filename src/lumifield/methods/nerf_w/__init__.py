@@ -22,7 +22,8 @@ class NerfW:
     appearance: int = 48
     """Numbers of a photograph's embedding that colours depend on (0: all photographs have the same light)."""
     transient: int = 16
-    """Numbers of a photograph's embedding that passing matter depends on (0: nothing passes)."""
+    """Backbone mlp: numbers of a photograph's embedding that passing matter depends on; backbone grid: cells a side of
+    the veil before each photograph (0: nothing passes)."""
     uncertainty: bool = True
     """Trust pixels less where passing matter is uncertain of their colour; else all errors count the same."""
     beta_min: float = 0.03

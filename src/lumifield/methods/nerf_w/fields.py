@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lumifield.core.encodings import Positional
 from lumifield.fields.mlp import Mlp, piece_rows
 from lumifield.methods.nerf_w import NerfW
-from lumifield.methods.nerf_w.passing import Passing, PassingHead
+from lumifield.methods.nerf_w.passing import Passing, PassingHead, activated
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,4 @@ class WildMlp(nn.Module):
             parts.append(torch.cat([raw, self.static.raw_colour(hidden, side, weight), passed], -1))
         values = torch.cat(parts).to(points.dtype)
         density, rgb = self.static.activated(values[..., 0]), torch.sigmoid(values[..., 1:4])
-        return density, rgb, self.passing.activated(values[..., 4:].reshape(-1, 5))
+        return density, rgb, activated(values[..., 4:].reshape(-1, 5))

@@ -9,24 +9,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.core.encodings import Positional, spherical_harmonics
-from lumifield.core.packed import Packed
-from lumifield.core.precision import autocast
+from lumifield.core.encodings import spherical_harmonics
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
 from lumifield.core.scene import Batch, Scene
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.instant import Instant
-from lumifield.methods.instant.method import CHUNK, InstantMethod, padded, tempered
-from lumifield.methods.nerf_w import NerfW, passing
+from lumifield.methods.instant.method import InstantMethod
+from lumifield.methods.nerf_w import NerfW, passing, veil
 
-PASSING_DEPTH = 2
-PLACE = Positional(6)
-THIN, PASSING_RATE = -4.0, 0.1
-"""Passing matter sets out thin and learns slowly: what several photographs show is the lasting scene's to explain."""
-SPREAD = 0.1
-"""Photographs begin alike: small networks soon tell wide embeddings apart, and see no light that two have in common."""
-FEATURES = 16
+LOOK_RATE = 0.1
+"""Appearances move slowly: a step shows few pixels of each photograph."""
 
 
 class NerfWGrid(Method):
@@ -39,45 +32,24 @@ class NerfWGrid(Method):
         self.settings = replace(settings, grid_finest=chosen.finest, grid_sampling=chosen.sampling)
         self.appearance = settings.appearance
         self.channels = passing.CHANNELS if settings.transient else ()
-        self.codes = passing.Embeddings(settings, len(scene), spread=SPREAD)
-        inputs = FEATURES + PLACE.width + settings.transient
-        scale = self.static.first
-        head = passing.PassingHead(inputs, settings.grid_hidden, PASSING_DEPTH, scale=scale, first=THIN)
-        self.passing = head if settings.transient else None
+        self.looks = veil.Looks(len(scene), settings.appearance, settings.transient)
 
     @property
     def embeddings(self) -> Float[Tensor, "n e"] | None:
-        """Appearance of each photograph, and beside it what passed before it."""
-        return self.codes.table if self.codes.table.shape[1] else None
+        """Appearance of each photograph, and beside it the cells of its veil."""
+        table = self.looks.table
+        return table if table.shape[1] else None
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
-        """Choose where to look, look up, composite, add what passed by."""
+        """Choose where to look, look up, composite, draw the veil."""
         static = self.static
-        appearance, code = self.codes(rays.image, context)
+        appearance, veils, own = self.looks(rays.image, context)
         sampled = static.sampler(rays, static.space, static.density, context.draws)
-        packed = sampled.packed
-        density, rgb, hidden = static.look_up(packed, rays, appearance)
+        density, rgb = static.look_up(sampled.packed, rays, appearance)
         rendered = static.composited(sampled, rays, density, rgb, context)
         if not passing.asked_for(self.settings, context):
             return rendered
-        passed = self.passing_at(packed, rays, hidden, code)
-        mixture = passing.Mixture(density, rgb, passed, packed.widths(rays), packed.offsets)
-        return passing.shown(rendered, mixture, self.settings, context)
-
-    def passing_at(
-        self, packed: Packed, rays: Rays, hidden: Float[Tensor, "s 16"], code: Float[Tensor, "r t"]
-    ) -> passing.Passing:
-        """Passing matter of each sample, from its features, its place and the embedding of its photograph."""
-        assert self.passing is not None
-        place = PLACE(2 * self.static.space.unit(packed.points(rays)) - 1)
-        features, codes = padded(torch.cat([hidden, place], -1)), padded(code[packed.ray])
-        with autocast(features.device, self.settings.bf16):
-            pieces = zip(features.split(CHUNK), codes.split(CHUNK), strict=True)
-            raw = torch.cat([self.passing(*piece) for piece in pieces])
-        found = self.passing.activated(raw[: len(packed)].float())
-        if not self.static.contracted:
-            return found
-        return replace(found, density=tempered(found.density, packed.middle))
+        return veil.veiled(rendered, veil.before(veils, own, rays.place), self.settings, context)
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Errors weighed by their uncertainty, the price of passing matter and of the choice of intervals."""
@@ -90,14 +62,14 @@ class NerfWGrid(Method):
     @torch.no_grad()
     def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
         """Colours of the lasting scene in the mean of all lights, as pixels of the photographs see them."""
-        side = torch.cat([spherical_harmonics(viewdirs, 4), self.codes.mean(len(points))[0]], -1)
+        appearance = self.looks.appearances.mean(0).expand(len(points), -1)
+        side = torch.cat([spherical_harmonics(viewdirs, 4), appearance], -1)
         return self.static.field(points, points.new_full((len(points),), self.static.pixel), side)[1]
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of the lasting scene, one for embeddings, and a slow one for passing matter."""
-        passing_matter = [] if self.passing is None else list(self.passing.parameters())
-        groups = [*self.static.param_groups(), {"params": [self.codes.table]}]
-        return [*groups, {"params": passing_matter, "lr_factor": PASSING_RATE}]
+        """The groups of the lasting scene, one for veils, and a slow one for appearances."""
+        own = [{"params": [self.looks.veils]}, {"params": [self.looks.appearances], "lr_factor": LOOK_RATE}]
+        return [*self.static.param_groups(), *own]
 
     def rays_per_step(self) -> int:
         """As many rays as bring the wanted number of samples."""

@@ -40,41 +40,32 @@ class Mixture:
 
 
 class PassingHead(nn.Module):
-    """Density, colour and uncertainty from features of a sample and the embedding of its photograph.
+    """Density, colour and uncertainty from features of a sample and the embedding of its photograph."""
 
-    The density is softplus of its raw value times `scale`; raw values set out at about `first`.
-    """
-
-    def __init__(self, inputs: int, width: int, depth: int, *, scale: float = 1.0, first: float = 0.0) -> None:
+    def __init__(self, inputs: int, width: int, depth: int) -> None:
         super().__init__()
-        self.scale = scale
         sizes = [inputs, *[width] * depth]
         layers = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
         self.trunk = nn.Sequential(*layers)
         self.heads = nn.Linear(width, 5)
-        with torch.no_grad():
-            self.heads.bias[0] += first
 
     def forward(self, features: Float[Tensor, "*s f"], code: Float[Tensor, "*#s t"]) -> Float[Tensor, "*s 5"]:
         """Raw values of samples, for `activated`."""
         code = code.expand(*features.shape[:-1], code.shape[-1]).to(features.dtype)
         return self.heads(self.trunk(torch.cat([code, features], -1)))
 
-    def activated(self, raw: Float[Tensor, "s 5"]) -> Passing:
-        """What the raw values say."""
-        density, uncertainty = F.softplus(raw[:, 0]) * self.scale, F.softplus(raw[:, 4])
-        return Passing(density, torch.sigmoid(raw[:, 1:4]), uncertainty)
+
+def activated(raw: Float[Tensor, "s 5"]) -> Passing:
+    """What raw values of density, colour and uncertainty say."""
+    return Passing(F.softplus(raw[:, 0]), torch.sigmoid(raw[:, 1:4]), F.softplus(raw[:, 4]))
 
 
 class Embeddings(nn.Module):
-    """One table for all networks: how a photograph looks, and beside it what passed before it.
+    """One table for all networks: how a photograph looks, and beside it what passed before it."""
 
-    Its numbers begin normal with the standard deviation `spread`.
-    """
-
-    def __init__(self, settings: NerfW, photographs: int, *, spread: float = 1.0) -> None:
+    def __init__(self, settings: NerfW, photographs: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(spread * torch.randn(photographs, settings.appearance + settings.transient))
+        self.table = nn.Parameter(torch.randn(photographs, settings.appearance + settings.transient))
         self.appearance = settings.appearance
 
     def forward(self, image: Int[Tensor, "r"], context: Context) -> tuple[Float[Tensor, "r a"], Float[Tensor, "r t"]]:
@@ -132,9 +123,14 @@ def shown(rendered: Rendered, mixture: Mixture, settings: NerfW, context: Contex
         "combined": static + transient + (1 - opacity) * context.background,
         "uncertainty": settings.beta_min + uncertainty[:, 0],
     }
+    price = settings.lambda_u * passing.density.sum() / max(passing.density.numel(), 1)
+    return seen_with(rendered, channels, price, context)
+
+
+def seen_with(rendered: Rendered, channels: dict[str, Tensor], price: Tensor, context: Context) -> Rendered:
+    """The rendering with those channels that are asked for; while training what both kinds of matter show together."""
     if context.draws is None:
         return replace(rendered, channels={name: channels[name] for name in context.channels})
-    price = settings.lambda_u * passing.density.sum() / max(passing.density.numel(), 1)
     penalties = {**rendered.penalties, "transient": price}
     return replace(rendered, rgb=channels["combined"], channels=channels, penalties=penalties)
 

@@ -1,0 +1,107 @@
+"""`instant` and `nerf-w` on a Blender scene that NeRF-W's authors' perturbations disturb, beside their figures.
+
+Run `python benchmarks/perturbed.py SCENE --runs RUNS --minutes 10`; it writes perturbed.json and .md, anew after each
+training. Runs and scenes stay in RUNS, and what is there is not made again. Test views wear the appearance of the first
+training photograph, which stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lumifield.bench import commit, machine
+from lumifield.checkpoint import CONFIG, load, write_json
+from lumifield.core.files import replacing
+from lumifield.data import Source
+from lumifield.evaluate import Scoring, evaluate
+from lumifield.methods import Instant, NerfW, Settings, kind_of
+from lumifield.synthetic.perturbed import perturb
+from lumifield.training import Train
+from lumifield.training.run import Job, train
+
+CPU = torch.device("cpu")
+PAPER = {"clean": (32.89, None), "colour": (23.38, 30.66), "occluder": (19.35, 23.47), "both": (15.73, 22.19)}
+"""NeRF, and NeRF-A, -U and -W (Martin-Brualla et al. 2021, supplement, section D) [dB]."""
+NERF_PL = {"clean": (30.93, None), "colour": (23.17, 28.20), "occluder": (21.94, 28.60), "both": (18.83, 24.86)}
+"""The same of nerf_pl's branch nerfw at 200x200 [dB]."""
+
+
+def contestants(kind: str) -> tuple[Settings, ...]:
+    """The methods; of `nerf-w` the part that the disturbance is about."""
+    parts = {"colour": NerfW(transient=0), "occluder": NerfW(appearance=0), "both": NerfW()}
+    return (Instant(), parts[kind]) if kind in parts else (Instant(),)
+
+
+def disturbed(scene: Path, kind: str, runs: Path, seed: int) -> Path:
+    """The scene, or a disturbed copy of it."""
+    if kind == "clean":
+        return scene
+    folder = runs / f"scene_{kind}"
+    if not folder.exists():
+        perturb(scene, folder, kind, seed)  # type: ignore[arg-type]
+    return folder
+
+
+def score(scene: Path, settings: Settings, out: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """PSNR of the test views of one training [dB], its steps and seconds."""
+    if not (out / CONFIG).is_file():
+        source = Source(scene, downscale=options.downscale)
+        train(Job(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
+    run = load(out)
+    own = run.method.embeddings is not None and run.method.appearance > 0
+    look = Path(run.scenes["train"].names[0]).name if own else "mean"
+    metrics = evaluate(run, scoring=Scoring(look, right_half=False), save_pictures=False)
+    return {"psnr": metrics["psnr"], "steps": metrics["train_steps"], "seconds": metrics["train_seconds"]}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table."""
+    lines = [
+        f"Machine: {result['machine']}. Commit: {result['commit']}. {result['scene']} at 1/{result['downscale']}, "
+        f"{result['minutes']:g} minutes each, seed {result['seed']}, test PSNR in dB.",
+        "",
+        "| disturbed | instant | nerf-w | paper: NeRF | paper: NeRF-W | nerf_pl: NeRF | nerf_pl: NeRF-W |",
+        "| --- " * 7 + "|",
+    ]
+    for kind, row in result["rows"].items():
+        ours = [row["instant"]["psnr"], row["nerf-w"]["psnr"] if "nerf-w" in row else None]
+        cells = ["-" if value is None else f"{value:.2f}" for value in (*ours, *PAPER[kind], *NERF_PL[kind])]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def save(result: dict[str, Any], out: Path) -> None:
+    """Both files, as far as the rows go."""
+    write_json(out / "perturbed.json", result)
+    with replacing(out / "perturbed.md") as temporary:
+        temporary.write_text(markdown(result), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scene", type=Path, help="folder of the Blender scene")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the disturbed scenes and the runs")
+    parser.add_argument("--kinds", nargs="+", choices=list(PAPER), default=list(PAPER), help="which disturbances")
+    parser.add_argument("--minutes", type=float, default=10.0, help="length of each training")
+    parser.add_argument("--downscale", type=int, default=1, help="pictures at 1/K of their width and height")
+    parser.add_argument("--seed", type=int, default=0, help="seed of disturbances and trainings")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
+    options = parser.parse_args()
+    result: dict[str, Any] = {"machine": machine(CPU), "commit": commit(), "scene": options.scene.name, "rows": {}}
+    result |= {"minutes": options.minutes, "downscale": options.downscale, "seed": options.seed}
+    for kind in options.kinds:
+        row = result["rows"][kind] = {}
+        folder = disturbed(options.scene, kind, options.runs, options.seed)
+        for settings in contestants(kind):
+            name = kind_of(settings)
+            row[name] = score(folder, settings, options.runs / f"{name}_{kind}", options)
+            save(result, options.out)
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What `nerf-w` makes of a photograph: the lasting scene, what passed before it, how sure it is, and the depth.
+
+Without a data set of yours, `lumifield synthesize-data tourists` makes photographs of people in changing light.
+"""
+
+from pathlib import Path
+
+import torch
+import tyro
+
+from lumifield import data
+from lumifield.appearance import table
+from lumifield.checkpoint import load
+from lumifield.core.images import quantile_range, to_uint8, write_png
+from lumifield.methods.views import render_view
+from lumifield.render import channel_picture
+
+
+def main(run: Path = Path("runs/wild"), index: int = 0, out: Path = Path("runs/wild/figure.png")) -> None:
+    """Leaves five pictures side by side of a photograph of the training of a `nerf-w` run in OUT."""
+    trained = load(run, device="cuda" if torch.cuda.is_available() else "cpu")
+    scene = data.read(trained.source, "train", rows=slice(index, index + 1))
+    view = render_view(
+        trained.method,
+        scene,
+        0,
+        device=trained.device,
+        embedding=table(trained)[index],
+        channels=("static", "transient", "uncertainty"),
+    )
+    pictures = [to_uint8(scene.truth(0)), *(channel_picture(view, name) for name in view.channels)]
+    pictures.append(view.depth_picture(*quantile_range(view.depth[view.solid])))
+    write_png(out, torch.cat(pictures, 1))
+    print(f"photograph, lasting scene, what passed, uncertainty and depth of {scene.names[0]}: {out}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
