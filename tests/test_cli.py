@@ -29,14 +29,14 @@ from lumifield.training.run import Job
 def trained(monkeypatch) -> list:
     """What `train` was asked for: jobs, and whether to resume."""
     jobs = []
-    monkeypatch.setattr(lumifield.training.run, "train", lambda job, resume, console: jobs.append((job, resume)))
+    monkeypatch.setattr(lumifield.training.run, "train", lambda job, resume, console, listeners: jobs.append((job, resume)))
     return jobs
 
 
 @pytest.fixture
 def loaded(monkeypatch) -> SimpleNamespace:
     """Stands for a run that `load` gave; notes with what."""
-    run = SimpleNamespace(source=None, config={"source": {}})
+    run = SimpleNamespace(source=None, config={"source": {}}, method=SimpleNamespace(appearance=0))
 
     def load(folder, which="best", device="cpu", *, chunk=None):
         run.folder, run.which, run.chunk = folder, which, chunk
@@ -152,8 +152,8 @@ def test_a_wrong_word_is_named(words, named, trained, capsys):
 def test_eval(loaded, monkeypatch, capsys, tmp_path):
     asked = []
 
-    def evaluate(run, split, *, save_pictures, progress):
-        asked.append((run, split, save_pictures))
+    def evaluate(run, split, *, scoring, save_pictures, progress):
+        asked.append((run, split, scoring.appearance, scoring.right_half, save_pictures))
         progress(1, 2)
         return {"psnr": 30.123, "ssim": 0.9, "lpips": None, "lpips_reason": "offline", "n_images": 2}
 
@@ -162,9 +162,14 @@ def test_eval(loaded, monkeypatch, capsys, tmp_path):
     said = capsys.readouterr().out.split("\n")
     assert said[-4:] == ["test, 2 views: psnr 30.12 dB, ssim 0.9", "no lpips: offline", said[-2], ""]
     assert said[-2] == str(tmp_path / "eval" / "test" / "report.html")
-    assert (asked.pop(), loaded.which) == ((loaded, "test", True), "best")
+    assert (asked.pop(), loaded.which) == ((loaded, "test", "mean", False, True), "best")
     called("eval", tmp_path, "--split", "val", "--no-pictures", "--last", "--chunk", "7")
-    assert (asked.pop(), loaded.which, loaded.chunk) == ((loaded, "val", False), "last", 7)
+    assert (asked.pop(), loaded.which, loaded.chunk) == ((loaded, "val", "mean", False, False), "last", 7)
+    called("eval", tmp_path, "--appearance", "affine")
+    assert asked.pop() == (loaded, "test", "affine", True, True)
+    assert "test, 2 right halves: psnr" in capsys.readouterr().out
+    called("eval", tmp_path, "--right-half")
+    assert asked.pop() == (loaded, "test", "mean", True, True)
 
 
 def test_eval_looks_for_the_photographs_where_it_is_told(monkeypatch, tmp_path):
