@@ -20,6 +20,12 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Pictures are kept in a folder of the tests'."""
+    os.environ["LUMIFIELD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """Random numbers that are the same in every run."""

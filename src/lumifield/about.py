@@ -11,6 +11,7 @@ import torch
 
 import lumifield
 from lumifield import kernels
+from lumifield.core import cache
 from lumifield.core.precision import bf16_is_faster
 
 OPTIONAL = {"triton": "the CUDA kernels", "trimesh": "reading meshes in the tests"}
@@ -26,6 +27,7 @@ def lines() -> list[str]:
         f"processor {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads",
         f"cuda      {cuda}",
         f"bfloat16  {'used' if bf16_is_faster(device) else 'not used'} for networks on {device.type}: a trial decides",
+        f"cache     {cache.folder()}",
         f"kernels   {kernels.live(device)} on {device.type} ({why(device)})",
     ]
     said += [f"  {name:9s} {state}" for name, state in kernels.available().items()]

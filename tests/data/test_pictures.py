@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import made_scenes as made
+from lumifield import data
+from lumifield.data import Source, pictures
+from lumifield.data.lenses import Radial
 from lumifield.data.pictures import decode, listed_pictures, shrink, survey
 from lumifield.errors import DataError
 
@@ -124,3 +129,56 @@ def test_only_pictures_are_listed_and_sorted(tmp_path):
     for name in ("b.png", "a.JPG", "c.jpeg", "._b.png", "notes.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in listed_pictures(tmp_path)] == ["a.JPG", "b.png", "c.jpeg"]
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Every picture is slow, and the files that are kept for it are listed."""
+    monkeypatch.setattr(pictures, "SLOW", 1)
+    monkeypatch.setenv("LUMIFIELD_CACHE", str(tmp_path / "cache"))
+    return lambda: len(list((tmp_path / "cache").glob("*"))) if (tmp_path / "cache").exists() else 0
+
+
+def test_what_is_kept_equals_what_is_decoded(tmp_path, kept):
+    source = Source(made.blender(tmp_path / "scene"), downscale=2)
+    plain = data.read(replace(source, cache=False), "train").pictures
+    assert kept() == 0
+    for _ in range(2):
+        again = data.read(source, "train").pictures
+        assert torch.equal(again.pixels, plain.pixels)
+        assert kept() == 1
+    data.read(source, "val")
+    data.read(source, "train", rows=slice(1, 2))
+    data.read(replace(source, downscale=1), "train")
+    assert kept() == 4
+
+
+def test_a_changed_picture_is_decoded_again(tmp_path, kept):
+    source = Source(made.blender(tmp_path / "scene"))
+    data.read(source, "train")
+    made.save(tmp_path / "scene/train/r_1.png", made.picture(77, (8, 6), 4))
+    again = data.read(source, "train").pictures.picture(1, (8, 6))
+    assert np.array_equal(again.numpy(), made.picture(77, (8, 6), 4))
+    assert kept() == 2
+
+
+def test_another_decoder_decodes_again(tmp_path, kept, monkeypatch):
+    source = Source(made.blender(tmp_path / "scene"))
+    data.read(source, "train")
+    monkeypatch.setattr(pictures, "DECODER", 2)
+    data.read(source, "train")
+    assert kept() == 2
+
+
+def test_another_lens_is_another_picture(tmp_path, kept):
+    made.save(tmp_path / "a.png", made.picture(0, (32, 24), 3))
+    for radial in (0.06, 0.06, 0.0600001):
+        files = survey([tmp_path / "a.png"]).straightened([Radial(30.0, (16.0, 12.0), radial).straightened((32, 24))])
+        decode(files, torch.tensor(files.sizes))
+    assert kept() == 2
+
+
+def test_few_pixels_are_not_worth_a_file(tmp_path, kept, monkeypatch):
+    monkeypatch.setattr(pictures, "SLOW", 3 * 48 + 1)
+    data.read(Source(made.blender(tmp_path / "scene")), "train")
+    assert kept() == 0

@@ -63,6 +63,12 @@ class Straightening:
     centre: tuple[float, float]
     size: tuple[int, int]
 
+    def key(self) -> tuple[object, ...]:
+        """What tells it from others: the pinhole picture, and where some of its places appear."""
+        share = np.stack(np.meshgrid(np.linspace(0, 1, 9), np.linspace(0, 1, 9)), -1).reshape(-1, 2)
+        seen = self.lens.pixels((share * self.size - self.centre) / self.focal)
+        return self.focal, self.centre, self.size, seen.tobytes()
+
     def apply(self, picture: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "rows columns c"]:
         """The pinhole camera's picture, interpolated between the four nearest pixels."""
         width, height = self.size

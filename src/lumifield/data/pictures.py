@@ -14,10 +14,15 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from lumifield.core.cache import cached, gathered
 from lumifield.core.scene import Background, Pictures
 from lumifield.data.lenses import Straightening
 from lumifield.errors import DataError
 
+# To be raised when the same files are decoded to other pixels.
+DECODER = 1
+# Pictures of fewer pixels in all are decoded faster than they need be kept.
+SLOW = 2**23
 ENDINGS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 
@@ -27,7 +32,7 @@ class Files:
 
     `masks` are files whose pixels of value 0 do not count (None: no mask for that picture); `masked` says whether any
     picture of the split has one. `straight` resamples pictures of lenses that cameras cannot say; `sizes` are those
-    that they have afterwards.
+    that they have afterwards. `cached` says whether what takes long to decode is kept on the disk.
     """
 
     paths: tuple[Path, ...]
@@ -36,15 +41,15 @@ class Files:
     masks: tuple[Path | None, ...]
     masked: bool
     straight: tuple[Straightening | None, ...]
+    cached: bool = True
 
     def only(self, rows: list[int]) -> Files:
         """The files of these rows."""
-        return Files(
+        return replace(
+            self,
             paths=tuple(self.paths[row] for row in rows),
             sizes=tuple(self.sizes[row] for row in rows),
-            alpha=self.alpha,
             masks=tuple(self.masks[row] for row in rows),
-            masked=self.masked,
             straight=tuple(self.straight[row] for row in rows),
         )
 
@@ -77,26 +82,46 @@ def background(files: Files, asked: Literal["auto", "white", "black", "random"])
 
 
 def decode(files: Files, sizes: Int[Tensor, "n 2"]) -> Pictures:
-    """All pictures, shrunk to `sizes` (width, height), in one buffer that is filled picture by picture.
+    """All pictures, shrunk to `sizes` (width, height), in one buffer, which is in memory or mapped from the cache.
 
     Shrinking takes the mean of the straight RGBA values of each block, the convention of the published half-size
     Blender scenes: colours of transparent pixels count as they stand. Raises `DataError` for a damaged picture.
     """
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.prod(-1).cumsum(0)])
     total, channels = int(offsets[-1]), 4 if files.alpha else 3
-    pixels = torch.empty(total, channels, dtype=torch.uint8)
-    mask = torch.ones(total, dtype=torch.bool) if files.masked else None
-    for index, path in enumerate(files.paths):
-        rows = slice(int(offsets[index]), int(offsets[index + 1]))
-        size = (int(sizes[index, 0]), int(sizes[index, 1]))
-        whole = _pixels(path, "RGBA" if files.alpha else "RGB")
-        straight = files.straight[index]
-        whole = whole if straight is None else straight.apply(whole)
-        pixels[rows].numpy()[:] = shrink(whole, size).reshape(-1, channels)
-        mask_path = files.masks[index]
-        if mask is not None and mask_path is not None:
-            mask[rows] = torch.from_numpy(_counting(mask_path, files.sizes[index], size))
-    return Pictures(pixels, offsets, mask)
+    wanted = [(width, height) for width, height in sizes.tolist()]
+
+    def decoded() -> Iterator[UInt8[np.ndarray, "_ c"]]:
+        for index, size in enumerate(wanted):
+            yield _picture(files, index, size).reshape(-1, channels)
+
+    slow = files.cached and sum(width * height for width, height in files.sizes) >= SLOW
+    array = cached(_key(files, wanted), (total, channels), decoded) if slow else gathered((total, channels), decoded)
+    return Pictures(torch.from_numpy(array), offsets, _mask(files, wanted))
+
+
+def _picture(files: Files, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w c"]:
+    whole = _pixels(files.paths[index], "RGBA" if files.alpha else "RGB")
+    straight = files.straight[index]
+    return shrink(whole if straight is None else straight.apply(whole), size)
+
+
+def _mask(files: Files, wanted: list[tuple[int, int]]) -> Bool[Tensor, "p"] | None:
+    """Which pixels of all pictures count; None where all do."""
+    if not files.masked:
+        return None
+    masks = [
+        np.ones(size[0] * size[1], bool) if path is None else _counting(path, whole, size)
+        for path, whole, size in zip(files.masks, files.sizes, wanted, strict=True)
+    ]
+    return torch.from_numpy(np.concatenate(masks))
+
+
+def _key(files: Files, wanted: list[tuple[int, int]]) -> tuple[object, ...]:
+    """All that the decoded pictures depend on."""
+    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files.paths]
+    bent = [None if one is None else one.key() for one in files.straight]
+    return (DECODER, files.alpha, stats, wanted, bent)
 
 
 def shrink(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt8[np.ndarray, "rows columns c"]:
@@ -106,9 +131,11 @@ def shrink(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt8[n
         return pixels
     across, down = width // size[0], height // size[1]
     if (across * size[0], down * size[1]) == (width, height):
-        blocks = pixels.reshape(size[1], down, size[0], across, channels)
         count = across * down
-        return ((blocks.sum((1, 3), dtype=np.uint32) + count // 2) // count).astype(np.uint8)
+        total = np.full((size[1], size[0], channels), count // 2, np.uint32)
+        for row, column in np.ndindex(down, across):
+            total += pixels[row::down, column::across]
+        return (total // count).astype(np.uint8)
     # Band by band: Pillow would weight the colours of a picture with alpha by that alpha.
     bands = [Image.fromarray(pixels[..., c]).resize(size, Image.Resampling.HAMMING) for c in range(channels)]
     return np.stack([np.asarray(band) for band in bands], -1)
