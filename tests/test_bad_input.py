@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import made_reconstructions as sfm
 import made_scenes as made
 from commands import SENTENCE, called, train
 from scenes import cut_off, written
@@ -184,6 +185,49 @@ def test_a_training_split_of_which_nothing_is_left(training, tmp_path, layout):
 def test_a_named_split_without_pictures(training, tmp_path):
     made.transforms(tmp_path / "scene", train_filenames=[], test_filenames=[])
     assert "transforms.json: train_filenames is empty, expected file_path of at least one frame" in training()
+
+
+def test_an_unknown_camera_model(training, tmp_path):
+    sfm.colmap(tmp_path / "scene", made.ring(9), text=True)
+    path = tmp_path / "scene/sparse/0/cameras.txt"
+    path.write_text(path.read_text().replace("PINHOLE", "BARREL"))
+    said = training()
+    assert re.search(
+        r"cameras\.txt: camera model is BARREL, expected one of DIVISION, .*; undistort the pictures", said
+    )
+
+
+@pytest.fixture
+def landmark(tmp_path):
+    """A scene of Photo Tourism with the list of splits that is given."""
+
+    def make(rows: str) -> Path:
+        sfm.colmap(tmp_path / "scene", made.ring(9), place="dense/sparse")
+        (tmp_path / "scene/place.tsv").write_text("filename\tid\tsplit\n" + rows)
+        return tmp_path / "scene"
+
+    return make
+
+
+def test_a_listed_photograph_that_is_not_there(training, landmark):
+    (landmark("000.png\t1\ttrain\n003.png\t2\ttrain\n") / "dense/images/003.png").unlink()
+    assert re.search(r"photograph 003\.png is missing, expected a picture in .*; restore it or empty its", training())
+
+
+def test_a_list_without_splits(training, landmark):
+    landmark("000.png\t1\t\n003.png\t2\t\n")
+    assert "column split is without train, expected train, val or test for each photograph; name" in training()
+
+
+def test_tracks_of_one_photograph(training, tmp_path):
+    sfm.colmap(tmp_path / "scene", made.ring(9), tracks=1)
+    assert "longest track of a point is of length 1, expected points that two or more photographs see" in training()
+
+
+def test_bounds_without_anything_between(training, tmp_path):
+    sfm.colmap(tmp_path / "scene", made.ring(9))
+    said = training("--near", "1000")
+    assert re.search(r"near and far is 1000 to [\d.]+ for 001\.png, expected 0 <= near < far; correct them", said)
 
 
 @pytest.mark.parametrize("out", ["file", "file/run"])

@@ -148,6 +148,14 @@ def test_folders_that_hold_no_scenes(tmp_path):
         tasks(Source(tmp_path / "gone"), "train")
 
 
+def test_several_collections_are_not_mixed(tmp_path):
+    for name in ("cars", "chairs"):
+        made.shapenet(tmp_path / name / "a")
+    expected = r"folder is of 2 collections \(cars, chairs\), expected a folder for each scene; point at one of them"
+    with pytest.raises(DataError, match=expected):
+        tasks(Source(tmp_path), "train")
+
+
 def test_questions_that_make_no_sense(tmp_path):
     folder = objects(tmp_path, listing=None)
     with pytest.raises(DataError, match=r"split is 'valid', expected one of train, val, test"):

@@ -226,7 +226,7 @@ def test_a_pose_that_is_none(tmp_path):
 
 def test_points_that_one_photograph_sees_are_not_counted(tmp_path):
     sfm.colmap(tmp_path / "single", made.ring(9), tracks=1)
-    expected = r"longest track of a point is 1 photographs long, expected points that two or more .*; triangulate"
+    expected = r"longest track of a point is of length 1, expected points that two or more .*; triangulate"
     with pytest.raises(DataError, match=expected):
         cameras(tmp_path / "single")
     whole = colmap.load(sfm.colmap(tmp_path / "double", made.ring(9), tracks=2))

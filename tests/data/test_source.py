@@ -80,7 +80,7 @@ def test_bounds_that_are_asked_for(tmp_path):
     assert (scene.near.tolist(), scene.far.tolist()) == ([1.5] * 2, [7.0] * 2)
     assert data.cameras(Source(tmp_path, far=9.0), "val").near.tolist() == [2.0] * 2
     for bounds, found in (({"near": 6.0}, "6 to 6"), ({"near": -1.0}, "-1 to 6"), ({"far": 1.0}, "2 to 1")):
-        with pytest.raises(DataError, match=f"near and far is {found}, expected 0 <= near < far; correct them"):
+        with pytest.raises(DataError, match=f"near and far is {found} for val/r_0, expected 0 <= near < far; correct"):
             data.cameras(Source(tmp_path, **bounds), "val")
 
 

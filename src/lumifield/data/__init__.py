@@ -18,6 +18,7 @@ Format = Literal[
     "blender",
     "cambridge",
     "colmap",
+    "learnit",
     "llff",
     "multicam",
     "phototourism",
@@ -28,7 +29,7 @@ Format = Literal[
 
 LAYOUTS = (
     "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio, ShapeNet), metadata.json (multicam), "
-    "poses_bounds.npy (LLFF), sparse (COLMAP), dataset_train.txt (Cambridge) "
+    "poses_bounds.npy (LLFF), c2w_mats.npy (learnit), sparse (COLMAP), dataset_train.txt (Cambridge) "
     "or frame-*.pose.txt or TrainSplit.txt (7-Scenes)"
 )
 
@@ -50,7 +51,7 @@ class Source:
     """What stands behind transparent pixels; auto: white; random: another colour for each training ray."""
     hold_out: Literal["auto", "every-8th", "centre", "none"] = "auto"
     """Test pictures where the data names none: indices 0, 8, 16, …, or the camera nearest to the middle; auto: the
-    former, but of objects of ShapeNet the second half."""
+    former, but of objects of ShapeNet the second half, and of learnit's photographs the first 20."""
     layout: Literal["auto", "forward", "inward"] = "auto"
     """LLFF only: cameras look forward from one side (normalised device coordinates), or inward from all round."""
     focal: float | None = None
@@ -63,6 +64,8 @@ class Source:
     """Where rays end (as the layout says)."""
     bounds: Literal["distance", "depth"] = "distance"
     """What near and far are: distances from the camera, or depths along its axis, as in learnit."""
+    cache: bool = True
+    """Keep on the disk what takes long to decode."""
 
 
 @runtime_checkable
@@ -86,6 +89,8 @@ def known(path: Path) -> Format | None:
     """The format of a scene folder; None where there is none."""
     if (path / "poses_bounds.npy").is_file():
         return "llff"
+    if (path / "c2w_mats.npy").is_file():
+        return "learnit"
     listed = next((path / f"transforms_{s}.json" for s in ("train", "val", "test") if _has(path, s)), None)
     if listed is not None:
         return "transforms" if _names_focal_length(listed) else "blender"
@@ -147,6 +152,7 @@ def located(source: Source, split: str) -> tuple[Scene, Files]:
         raise DataError(
             source.data, "downscale", str(source.downscale), f"at most {smallest} for these pictures", "lower it"
         )
+    files = replace(files, cached=source.cache)
     return _bounded(source, scene), files if source.masks is None else _masked(source.masks, files)
 
 
@@ -164,8 +170,10 @@ def _bounded(source: Source, scene: Scene) -> Scene:
     """The scene with the bounds that are asked for."""
     near = scene.near if source.near is None else scene.near * 0 + source.near
     far = scene.far if source.far is None else scene.far * 0 + source.far
-    if bool((near < 0).any()) or bool((near >= far).any()):
-        found = f"{float(near.min()):g} to {float(far.max()):g}"
+    wrong = ((near < 0) | (near >= far)).nonzero()
+    if len(wrong):
+        row = int(wrong[0, 0])
+        found = f"{float(near[row]):g} to {float(far[row]):g} for {scene.names[row]}"
         raise DataError(source.data, "near and far", found, "0 <= near < far", "correct them")
     if source.bounds == "depth" and scene.ndc is not None:
         found, cure = "depth for normalised device coordinates", "drop it"
@@ -189,6 +197,8 @@ def _reader(source: Source) -> _Reader:
             from lumifield.data import cambridge as reader
         case "colmap":
             from lumifield.data import colmap as reader
+        case "learnit":
+            from lumifield.data import learnit as reader
         case "llff":
             from lumifield.data import llff as reader
         case "multicam":

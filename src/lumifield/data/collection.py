@@ -90,11 +90,19 @@ def _others(source: Source) -> Located | None:
 
 def _place(folder: Path) -> Path:
     """The folder that holds the scenes: the given one, or the one of a synset in it."""
-    for place in (folder, *_folders(folder)):
-        if any(data.known(scene) for scene in _folders(place)):
-            return place
-    cure = "point at the folder that holds them, or at photographs with poses"
-    raise DataError(folder, "folder", "without scenes", "a folder for each scene", cure)
+    if _holds_scenes(folder):
+        return folder
+    inner = [place for place in _folders(folder) if _holds_scenes(place)]
+    if len(inner) == 1:
+        return inner[0]
+    names = ", ".join(place.name for place in inner)
+    found = f"of {len(inner)} collections ({names})" if inner else "without scenes"
+    cure = "point at one of them" if inner else "point at the folder that holds them, or at photographs with poses"
+    raise DataError(folder, "folder", found, "a folder for each scene", cure)
+
+
+def _holds_scenes(folder: Path) -> bool:
+    return any(data.known(scene) for scene in _folders(folder))
 
 
 def _folders(folder: Path) -> list[Path]:

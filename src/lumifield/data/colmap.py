@@ -51,8 +51,12 @@ class Camera:
                 cure = "cut the panoramas into perspective pictures"
                 raise DataError(path, "camera model", "EQUIRECTANGULAR", "a camera that looks to one side", cure)
             case _:
-                plain = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), camera)
-                return Optics.resampled(Straightening(self, *_pinhole(plain), (plain.width, plain.height)))
+                return Optics.resampled(self.straightened())
+
+    def straightened(self) -> Straightening:
+        """The largest pinhole picture whose every pixel this camera's picture shows."""
+        plain = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), self.camera)
+        return Straightening(self, *_pinhole(plain), (plain.width, plain.height))
 
 
 def splits(source: Source) -> tuple[str, ...]:
@@ -90,7 +94,7 @@ def _rows(model: colmap_model.Model, shot: colmap_model.Shot, order: np.ndarray)
     """The places of a photograph's points among the points by number."""
     known = model.point_ids[order]
     rows = np.searchsorted(known, shot.points).clip(max=max(len(known) - 1, 0))
-    if not len(known) or (known[rows] != shot.points).any():
+    if len(rows) and (not len(known) or (known[rows] != shot.points).any()):
         cure = "write all files of the model again"
         raise DataError(model.images, f"points of {shot.name}", "partly missing", "points of points3D", cure)
     return rows

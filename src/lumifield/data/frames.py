@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +19,9 @@ from lumifield.data.pictures import ENDINGS
 from lumifield.errors import DataError
 
 SPLITS = ("train", "val", "test")
+
+# The entries of a camera matrix, or of its inverse, that are zero.
+OF_NOTHING = ([0, 1, 2, 2], [1, 0, 0, 1])
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +99,21 @@ def poses(path: Path, frames: list[dict[str, Any]]) -> Float[Tensor, "n 3 4"]:
         for frame in frames
     ]
     return from_opengl(torch.stack(matrices))
+
+
+def pinhole(path: Path, field: str, pix2cam: Any) -> list[float]:
+    """`fx fy cx cy` of a map from (x, y, 1) [pixels] to directions with OpenGL axes; raises `DataError` for others."""
+    try:
+        matrix = np.asarray(pix2cam, dtype=np.float64)
+    except (TypeError, ValueError):
+        matrix = np.zeros(0)
+    fits = matrix.shape == (3, 3) and np.isfinite(matrix).all() and matrix[0, 0] > 0 > matrix[1, 1]
+    # Inverses of matrices have zeros that are none, which would not move a pixel by a thousandth of its width.
+    if not fits or np.abs(matrix[OF_NOTHING]).max() > 1e-9 or abs(matrix[2, 2] + 1) > 1e-9:
+        expected = "[[1/f, 0, -cx/f], [0, -1/f, cy/f], [0, 0, -1]]"
+        raise DataError(path, field, "of another form", expected, "undistort the pictures first")
+    fx, fy = 1 / matrix[0, 0], -1 / matrix[1, 1]
+    return [float(value) for value in (fx, fy, -matrix[0, 2] * fx, matrix[1, 2] * fy)]
 
 
 def focal_from_angle(path: Path, values: dict[str, Any], width: int) -> float:

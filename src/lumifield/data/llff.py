@@ -18,6 +18,7 @@ from lumifield.core.poses import checked_number, checked_pose, unit
 from lumifield.core.rays import Ndc, Rays, to_ndc
 from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source, holdout, pictures
+from lumifield.data.arrays import checked_bounds, loaded
 from lumifield.data.poses import forward_frame, inward_frame, single
 from lumifield.errors import DataError
 
@@ -94,16 +95,11 @@ def load(path: Path) -> Capture:
         size=size.round().long(),
         distortion=torch.zeros(len(table), 4),
     )
-    return Capture(path, full, _bounds(table[:, 15:], path))
+    return Capture(path, full, checked_bounds(table[:, 15:], path))
 
 
 def _table(path: Path) -> Float[np.ndarray, "n 17"]:
-    try:
-        table = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(path, "file", "missing", "the poses of an LLFF scene", "choose another format") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(path, "content", f"no array ({error})", "a NumPy array", "write the file again") from None
+    table = loaded(path, "the poses of an LLFF scene")
     usable = table.ndim == 2 and table.shape[1] == COLUMNS and len(table) > 0
     if not usable or not np.issubdtype(table.dtype, np.number):
         raise DataError(
@@ -114,15 +110,6 @@ def _table(path: Path) -> Float[np.ndarray, "n 17"]:
             "write it again with LLFF's image-to-poses script",
         )
     return table.astype(np.float64)
-
-
-def _bounds(bounds: Float[np.ndarray, "n 2"], path: Path) -> Float[Tensor, "n 2"]:
-    for row, (near, far) in enumerate(bounds.tolist()):
-        if not 0 < near < far < math.inf:
-            raise DataError(
-                path, f"bounds in row {row}", f"{near:g} and {far:g}", "0 < near < far", "correct the depths"
-            )
-    return torch.from_numpy(bounds.copy())
 
 
 def _folder(source: Source, count: int) -> Folder:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lumifield.core.cameras import Cameras
@@ -92,17 +91,7 @@ def _lens(path: Path, row: Row, size: tuple[int, int]) -> list[float]:
         if round(stated) != found:
             cure = "give the size of the pictures"
             raise DataError(path, f"{column} of {where}", f"{stated:g}", f"the picture's {found}", cure)
-    try:
-        matrix = np.asarray(row["pix2cam"], dtype=np.float64)
-    except (TypeError, ValueError):
-        matrix = np.zeros(0)
-    form = np.array([[1, 0, 1], [0, -1, 1], [0, 0, -1]])
-    fits = matrix.shape == (3, 3) and np.isfinite(matrix).all() and matrix[0, 0] > 0 > matrix[1, 1]
-    if not fits or matrix[form == 0].any() or matrix[2, 2] != -1:
-        expected = "[[1/f, 0, -cx/f], [0, -1/f, cy/f], [0, 0, -1]]"
-        raise DataError(path, f"pix2cam of {where}", "of another form", expected, "undistort the pictures first")
-    fx, fy = 1 / matrix[0, 0], -1 / matrix[1, 1]
-    return [float(value) for value in (fx, fy, -matrix[0, 2] * fx, matrix[1, 2] * fy)]
+    return frames.pinhole(path, f"pix2cam of {where}", row["pix2cam"])
 
 
 def _numbers(path: Path, rows: list[Row], column: str) -> torch.Tensor:

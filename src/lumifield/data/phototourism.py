@@ -18,7 +18,7 @@ def splits(source: Source) -> tuple[str, ...]:
     if path is None:
         return holdout.splits(source)
     holdout.refuse(source, path)
-    named = set(_listed(path).values())
+    named = set(listed(path).values())
     return tuple(split for split in SPLITS if split in named)
 
 
@@ -28,9 +28,9 @@ def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
     if path is None:
         return colmap.cameras(source, split)
     taken = colmap.load(source.data)
-    listed = _listed(path)
-    _check_files(path, listed, taken)
-    rows = [row for row, name in enumerate(taken.names) if listed.get(name) == split]
+    named = listed(path)
+    _check_files(path, named, taken)
+    rows = [row for row, name in enumerate(taken.names) if named.get(name) == split]
     return reconstructions.scene(source, taken, rows)
 
 
@@ -43,8 +43,8 @@ def listing(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _listed(path: Path) -> dict[str, str]:
-    """The split of each photograph that has a number and a split."""
+def listed(path: Path) -> dict[str, str]:
+    """The split of each photograph that has a number and a split; raises `DataError` for a list that is none."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
         columns = rows.fieldnames or ()
@@ -52,11 +52,11 @@ def _listed(path: Path) -> dict[str, str]:
             if column not in columns:
                 expected = "columns filename, id and split, separated by tabs"
                 raise DataError(path, f"column {column}", "missing", expected, "add it or remove the file")
-        listed = {row["filename"]: row["split"] for row in rows if row["id"] and row["split"] in SPLITS}
-    if "train" not in listed.values():
+        found = {row["filename"]: row["split"] for row in rows if row["id"] and row["split"] in SPLITS}
+    if "train" not in found.values():
         cure = "name the training photographs or remove the file"
         raise DataError(path, "column split", "without train", "train, val or test for each photograph", cure)
-    return listed
+    return found
 
 
 def _check_files(path: Path, listed: dict[str, str], taken: reconstructions.Reconstruction) -> None:

@@ -16,7 +16,8 @@ from lumifield.core.poses import any_normal, level_up
 from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source, pictures
 from lumifield.data.lenses import Straightening
-from lumifield.data.poses import single
+from lumifield.data.poses import inward_frame, single
+from lumifield.data.transforms import FAR_UNBOUNDED, NEAR
 from lumifield.errors import DataError
 
 # The bounds of a photograph are these percentiles of the distances of the points that it sees (NeRF-W).
@@ -83,7 +84,7 @@ class Reconstruction:
             raise DataError(
                 self.path,
                 "longest track of a point",
-                f"{views.max(initial=0)} photographs long",
+                f"of length {views.max(initial=0)}",
                 "points that two or more photographs see",
                 "triangulate the points again",
             )
@@ -98,14 +99,13 @@ def scene(source: Source, taken: Reconstruction, rows: list[int]) -> tuple[Scene
     """The photographs of these rows without their pixels, and the files that hold them.
 
     The scene frame has its origin in the median of the points and +z as the cameras' common up; the cube of half side 1
-    holds 90 % of the points, and space beyond it is contracted. Frame and bounds follow from all photographs.
+    holds 90 % of the points, and space beyond it is contracted. Frame and bounds follow from all photographs. Without
+    points they follow from the poses alone.
     """
-    taken = taken.trusted()
     files = pictures.survey([taken.pictures[row] for row in rows])
     shown = zip(rows, files.paths, files.sizes, strict=True)
     optics = [taken.calibrations[row].optics(path, size) for row, path, size in shown]
-    frame = core_frame(taken.c2w, torch.from_numpy(taken.points))
-    near, far = bounds(taken)
+    frame, near, far = _space(taken)
     found = Scene(
         cameras=Cameras(
             c2w=frame.poses_to_scene(taken.c2w[rows]).float(),
@@ -123,6 +123,15 @@ def scene(source: Source, taken: Reconstruction, rows: list[int]) -> tuple[Scene
         unbounded=True,
     )
     return found, files.straightened([one.straight for one in optics])
+
+
+def _space(taken: Reconstruction) -> tuple[Frame, Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """The scene frame, and near and far of each photograph [world units]."""
+    if len(taken.points) == 0:
+        frame, one = inward_frame(taken.c2w), torch.ones(len(taken.names), dtype=torch.float64)
+        return frame, NEAR * frame.scale * one, FAR_UNBOUNDED * frame.scale * one
+    taken = taken.trusted()
+    return core_frame(taken.c2w, torch.from_numpy(taken.points)), *bounds(taken)
 
 
 def core_frame(c2w: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"]) -> Frame:

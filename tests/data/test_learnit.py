@@ -1,0 +1,141 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import made_scenes as made
+from lumifield import data
+from lumifield.data import Source
+from lumifield.data.collection import tasks
+from lumifield.errors import DataError
+
+FOCAL, CENTRE = (9.0, 9.5), (4.1, 2.9)
+
+
+def landmark(root: Path, n: int = 28) -> Path:
+    """Photographs in learnit's layout, all with one lens; noise as pictures."""
+    poses = made.ring(n, target=(40.0, -20.0, 10.0), radius=30.0)
+    for index in range(n):
+        made.save(root / f"images/{index:02d}.jpg", made.picture(index, (8, 6), 3))
+    np.save(root / "c2w_mats.npy", np.array([made.matrix(pose) for pose in poses]))
+    matrix = np.diag([1.0, -1.0, -1.0]) @ np.linalg.inv([[FOCAL[0], 0, CENTRE[0]], [0, FOCAL[1], CENTRE[1]], [0, 0, 1]])
+    np.save(root / "kinv_mats.npy", np.repeat(matrix[None], n, 0))
+    np.save(root / "bds.npy", np.stack([20 + np.arange(n), 60 + np.arange(n)], 1).astype(float))
+    return root
+
+
+def test_splits_by_position(tmp_path):
+    source = Source(landmark(tmp_path))
+    assert data.detect(tmp_path) == "learnit"
+    assert data.splits(source) == ("train", "val", "test")
+    assert data.cameras(source, "test").names == tuple(f"{n:02d}.jpg" for n in range(20))
+    assert data.cameras(source, "val").names == tuple(f"{n:02d}.jpg" for n in range(20, 25))
+    assert data.cameras(source, "train").names == ("25.jpg", "26.jpg", "27.jpg")
+    assert len(tasks(source, "train")) == 3
+
+
+def test_poses_and_bounds_are_a_twentieth(tmp_path):
+    scene = data.cameras(Source(landmark(tmp_path)), "train")
+    poses = made.ring(28, target=(40.0, -20.0, 10.0), radius=30.0)[25:].float()
+    torch.testing.assert_close(scene.cameras.positions, poses[:, :, 3] / 20)
+    torch.testing.assert_close(scene.frame.poses_to_world(scene.cameras.c2w), poses)
+    torch.testing.assert_close(scene.near, torch.tensor([45.0, 46.0, 47.0]) * 0.9 * 0.05)
+    torch.testing.assert_close(scene.far, torch.tensor([85.0, 86.0, 87.0]) * 1.2 * 0.05)
+    assert scene.unbounded
+
+
+def test_rays_are_those_of_the_inverse_intrinsics(tmp_path):
+    scene = data.cameras(Source(landmark(tmp_path), bounds="depth"), "val")
+    matrices, inverses = (np.load(tmp_path / f"{name}.npy")[20:25] for name in ("c2w_mats", "kinv_mats"))
+    for index in range(5):
+        rays = scene.rays(index)
+        pixel = np.array([[x + 0.5, y + 0.5, 1] for y in range(6) for x in range(8)])
+        direction = pixel @ inverses[index].T @ matrices[index, :3, :3].T
+        length = np.linalg.norm(direction, axis=-1, keepdims=True)
+        torch.testing.assert_close(rays.directions, torch.from_numpy(direction / length).float(), atol=1e-5, rtol=0)
+        # Bounds that are depths: the far end lies at that depth along the axis.
+        torch.testing.assert_close(rays.far, torch.from_numpy(length[:, 0]).float() * scene.far[index])
+
+
+def test_the_region_of_interest_is_what_the_photographs_look_at(tmp_path):
+    box = data.cameras(Source(landmark(tmp_path)), "train").box
+    torch.testing.assert_close(box.mean(0), torch.tensor([2.0, -1.0, 0.5]), atol=0.8, rtol=0)
+    assert 0.5 < float((box[1] - box[0])[0]) < 4
+
+
+def test_a_list_of_splits_goes_before_positions(tmp_path):
+    (landmark(tmp_path) / "place.tsv").write_text("filename\tid\tsplit\n01.jpg\t1\ttrain\n07.jpg\t2\ttest\n")
+    assert data.splits(Source(tmp_path)) == ("train", "test")
+    assert data.cameras(Source(tmp_path), "test").names == ("07.jpg",)
+    (tmp_path / "place.tsv").write_text("filename\tid\tsplit\nx.jpg\t1\ttrain\n")
+    with pytest.raises(
+        DataError, match=r"place\.tsv: photograph x\.jpg is missing, expected a picture in images; rest"
+    ):
+        data.cameras(Source(tmp_path), "train")
+
+
+def test_few_photographs(tmp_path):
+    landmark(tmp_path, 10)
+    message = (
+        r"number of photographs is 10, expected more than 25, as the first 20 are the test .*; use hold_out every-8"
+    )
+    with pytest.raises(DataError, match=message):
+        data.cameras(Source(tmp_path), "train")
+    assert data.cameras(Source(tmp_path, hold_out="every-8th"), "test").names == ("00.jpg", "08.jpg")
+
+
+def turned(array):
+    return array[:, :, :2]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("c2w_mats", turned, r"array is of shape \(28, 4, 2\), expected Nx3x4 or Nx4x4 numbers; write the file again"),
+        ("kinv_mats", turned, r"array is of shape \(28, 3, 2\), expected Nx3x3 numbers"),
+        ("bds", lambda a: a[:, 0], r"array is of shape \(28,\), expected Nx2 numbers"),
+        (
+            "bds",
+            lambda a: a[:27],
+            r"number of rows is 27, expected 28, one for each picture in images; restore the pict",
+        ),
+        ("bds", lambda a: a[:, ::-1], r"bounds in row 0 is 54 and 24, expected 0 < near < far; correct the depths"),
+        ("c2w_mats", lambda a: 2 * a, r"pose of 00\.jpg is no rotation"),
+        (
+            "kinv_mats",
+            lambda a: -a,
+            r"matrix of 00\.jpg is of another form, expected \[\[1/f, 0, -cx/f\], .*; undistort",
+        ),
+        ("c2w_mats", lambda a: a.astype(str), r"array is of shape"),
+    ],
+)
+def test_arrays_that_cannot_be(tmp_path, name, change, message):
+    path = landmark(tmp_path) / f"{name}.npy"
+    np.save(path, change(np.load(path)))
+    with pytest.raises(DataError, match=rf"{name}\.npy: {message}"):
+        data.cameras(Source(tmp_path), "train")
+
+
+def test_files_that_are_missing(tmp_path):
+    (landmark(tmp_path) / "bds.npy").unlink()
+    with pytest.raises(
+        DataError, match=r"bds\.npy: file is missing, expected an array of learnit's photographs; choose"
+    ):
+        data.cameras(Source(tmp_path), "train")
+    for path in (tmp_path / "images").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"images: folder is missing or empty, expected the photographs; restore"):
+        data.cameras(Source(tmp_path), "train")
+
+
+def test_objects_in_an_array_are_refused(tmp_path):
+    np.save(landmark(tmp_path) / "bds.npy", np.array([{}] * 28), allow_pickle=True)
+    with pytest.raises(DataError, match=r"bds\.npy: content is no array \(.*pickle.*\), expected a NumPy array"):
+        data.cameras(Source(tmp_path), "train")
+
+
+def test_rows_that_seem_shifted_are_reported(tmp_path, caplog):
+    made.save(landmark(tmp_path) / "images/26.jpg", made.picture(26, (6, 8), 3))
+    data.cameras(Source(tmp_path), "train")
+    assert "1 of 3 principal points lie far from the middle of the picture (first: 26.jpg)" in caplog.text
