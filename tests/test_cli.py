@@ -29,7 +29,9 @@ from lumifield.training.run import Job
 def trained(monkeypatch) -> list:
     """What `train` was asked for: jobs, and whether to resume."""
     jobs = []
-    monkeypatch.setattr(lumifield.training.run, "train", lambda job, resume, console, listeners: jobs.append((job, resume)))
+    monkeypatch.setattr(
+        lumifield.training.run, "train", lambda job, resume, console, listeners: jobs.append((job, resume))
+    )
     return jobs
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from lumifield import appearance, cli, download
 from lumifield.checkpoint import load
+from lumifield.data import pictures
 from lumifield.download.sets import Archive, DataSet
 from lumifield.methods import Nerf, views
 from lumifield.synthetic import StillLife, write
@@ -29,6 +30,10 @@ TRAINING = {
     "--data": ("", "--data {other}"),
     "--format": ("", "--format transforms"),
     "--downscale": ("", "--downscale 2"),
+    "--background": ("", "--background black"),
+    "--near": ("", "--near 1.5"),
+    "--far": ("", "--far 8"),
+    "--bounds": ("", "--bounds depth"),
     "--focal": ("--data {frames}", "--focal 30"),
     "--layout": ("--data {llff}", "--layout inward"),
     "--hold-out": ("--data {llff}", "--hold-out centre"),
@@ -183,12 +188,13 @@ LOCALISING = {
 # Each of these has a test of its own below.
 SINGLE = {
     *((train, flag) for train in ("train nerf", "train mip-nerf", "train nerf-w") for flag in ("--out", "--resume")),
+    ("train nerf", "--no-cache"),
     *(("eval", flag) for flag in ("--split", "--data", "--last", "--downscale", "--chunk")),
     *(("eval", flag) for flag in ("--appearance", "--right-half", "--masks")),
     ("render", "--appearance"),
     ("render", "--chunk"),
     ("train mip-nerf", "--device"),
-    *(("synthesize-data", flag) for flag in ("--from", "--kind", "--seed")),
+    *(("synthesize-data", flag) for flag in ("--from", "--kind", "--seed", "--format")),
 }
 SINGLE |= {("export cameras", "--format"), ("localize synthesize", "--chunk")}
 SINGLE |= {("download", "--out"), ("download", "--scenes"), ("export weights", "--out"), ("export weights", "--half")}
@@ -535,6 +541,25 @@ def test_options_of_perturbed_scenes(places, tmp_path):
         lumifield("synthesize-data perturbed", "--from {blender} --out {out}", option, out=out, **places)
     folders = (places["blender"], *(tmp_path / name for name in ("plain", "occluder", "seed")))
     assert len({(folder / "train/r_3.png").read_bytes() for folder in folders}) == 4
+
+
+def test_other_layouts_are_those_of_the_scene_asked_for(places, tmp_path):
+    for layout, file in (("learnit", "c2w_mats.npy"), ("colmap", "dense/sparse/images.bin")):
+        found = set()
+        for name in ("blender", "other"):
+            out = tmp_path / layout / name
+            lumifield("synthesize-data converted", f"--format {layout} --from {places[name]} --out {out}")
+            found.add((out / file).read_bytes())
+        assert len(found) == 2
+
+
+def test_no_cache_keeps_nothing(places, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "SLOW", 1)
+    monkeypatch.setenv("LUMIFIELD_CACHE", str(tmp_path / "cache"))
+    without = trained(tmp_path / "a", places, "--no-cache")
+    assert not (tmp_path / "cache").exists()
+    assert same(trained(tmp_path / "b", places), without)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_options_of_download(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
 from lumifield.localize import Density, Select, Synthesize
 from lumifield.methods import Instant, MipNerf, Nerf, NerfW, SimpleNerf
-from lumifield.synthetic import StillLife, Tourists
+from lumifield.synthesize import SynthesizeCommand
 from lumifield.training import Train
 
 if TYPE_CHECKING:
@@ -245,58 +245,6 @@ class ViewCommand:
                 viewer.work()
         finally:
             viewer.close()
-
-
-@dataclass(frozen=True)
-class Multiscale:
-    """The pyramid of four sizes of a Blender scene, by exact means (mip-NeRF's multicam layout)."""
-
-    scene: Annotated[Path, arg(name="from")]
-    """Folder of the Blender scene."""
-
-
-@dataclass(frozen=True)
-class Perturbed:
-    """A Blender scene with training pictures of varying colour, or covered in part, or both (NeRF-W's test)."""
-
-    scene: Annotated[Path, arg(name="from")]
-    """Folder of the Blender scene."""
-    kind: Literal["colour", "occluder", "both"] = "both"
-    """What happens to every training picture but the first."""
-    seed: int = 0
-    """Seed of the random numbers."""
-
-
-@dataclass(frozen=True)
-class SynthesizeCommand:
-    """Make a procedural scene with exact truth."""
-
-    kind: Annotated[
-        Annotated[StillLife, subcommand("still-life")]
-        | Annotated[Tourists, subcommand("tourists")]
-        | Annotated[Multiscale, subcommand("multiscale")]
-        | Annotated[Perturbed, subcommand("perturbed")],
-        OmitSubcommandPrefixes,
-    ]
-    out: Path
-    """Folder of the scene, made here."""
-
-    def run(self) -> None:
-        """Makes the scene."""
-        from lumifield.synthetic import write
-
-        with progress.counted("pictures") as note:
-            if isinstance(self.kind, Multiscale):
-                from lumifield.synthetic.pyramid import multiscale
-
-                multiscale(self.kind.scene, self.out)
-            elif isinstance(self.kind, Perturbed):
-                from lumifield.synthetic.perturbed import perturb
-
-                perturb(self.kind.scene, self.out, self.kind.kind, self.kind.seed)
-            else:
-                write(self.kind, self.out, note)
-        print(self.out)
 
 
 @dataclass(frozen=True)

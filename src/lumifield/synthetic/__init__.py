@@ -62,14 +62,39 @@ class Tourists:
     """layout on disk"""
 
 
-def write(kind: StillLife | Tourists, out: Path, progress: Progress | None = None) -> None:
+@dataclass(frozen=True)
+class Family:
+    """Objects of one kind with random shapes and colours, in learnit's layout for ShapeNet: to learn a start from."""
+
+    kind: Literal["cars", "chairs", "lamps"] = "chairs"
+    """what they are"""
+    size: int = 64
+    """width and height of the pictures [pixels]"""
+    train: int = 48
+    """objects to learn from"""
+    val: int = 4
+    """objects to watch the learning with"""
+    test: int = 8
+    """objects to judge by"""
+    views: int = 50
+    """pictures of each object, from random places on a sphere"""
+    samples: int = 16
+    """light paths per pixel"""
+    seed: int = 0
+    """of shapes, colours, places and noise"""
+
+
+Kind = StillLife | Tourists | Family
+
+
+def write(kind: Kind, out: Path, progress: Progress | None = None) -> None:
     """Makes the scene in the new folder `out`, which appears when it is complete.
 
     `progress` is called with the number of pictures done and to do. Raises `DataError` for settings that make no
     scene, and where `out` is not empty or cannot be written.
     """
     # Here, because compiled code takes a second to import and the settings must not wait for it.
-    from lumifield.synthetic import tourist_layouts, writers
+    from lumifield.synthetic import families, tourist_layouts, writers
     from lumifield.synthetic.folders import fresh_folder
 
     check(kind)
@@ -88,17 +113,19 @@ def write(kind: StillLife | Tourists, out: Path, progress: Progress | None = Non
                 tourist_layouts.write_cambridge(kind, folder, report)
             case Tourists():
                 tourist_layouts.write_seven_scenes(kind, folder, report)
+            case Family():
+                families.write_family(kind, folder, report)
 
 
-def check(kind: StillLife | Tourists) -> None:
+def check(kind: Kind) -> None:
     """Raises `DataError` for settings that make no scene."""
-    name = "still life" if isinstance(kind, StillLife) else "tourists"
-    whole = 8 if kind.format == "multicam" else 4
+    name = {StillLife: "still life", Tourists: "tourists", Family: "family"}[type(kind)]
+    whole = 8 if isinstance(kind, StillLife) and kind.format == "multicam" else 4
     if kind.size < whole or kind.size % whole:
         raise DataError(name, "size", str(kind.size), f"a positive multiple of {whole}", "choose another size")
     # Two photographs at least hold a point in place.
-    fewest = 1 if isinstance(kind, StillLife) else 2
-    for field, least in (("train", fewest), ("val", 0), ("test", 0), ("samples", 1)):
+    fewest = 2 if isinstance(kind, Tourists) else 1
+    for field, least in (("train", fewest), ("val", 0), ("test", 0), ("views", 1), ("samples", 1)):
         if getattr(kind, field, least) < least:
             found = str(getattr(kind, field))
             raise DataError(name, field, found, f"at least {least}", f"choose a larger {field}")

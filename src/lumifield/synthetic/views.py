@@ -55,11 +55,12 @@ def orbit(count: int, turn: float, size: int) -> list[View]:
     return [from_height(0.47 + 0.26 * np.sin(2 * angle), turn + angle, size) for angle in rounds]
 
 
-def from_height(height: float, azimuth: float, size: int) -> View:
-    """The square view from the sphere's point at `height` (sine of the elevation) and `azimuth` [rad]."""
+def from_height(height: float, azimuth: float, size: int, angle: float = ANGLE) -> View:
+    """The square view over `angle` [rad] from the sphere's point at `height` (sine of the elevation) and `azimuth`
+    [rad]."""
     level = sqrt(1 - height * height)
     position = (DISTANCE * level * np.cos(azimuth), DISTANCE * level * np.sin(azimuth), DISTANCE * height)
-    return View(looking(position, (0.0, 0.0, 0.0)), size / 2 / tan(ANGLE / 2), size, size)
+    return View(looking(position, (0.0, 0.0, 0.0)), size / 2 / tan(angle / 2), size, size)
 
 
 def grid(count: int, width: int) -> list[View]:

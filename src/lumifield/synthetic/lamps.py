@@ -1,0 +1,83 @@
+"""Lamps: for tables, floors and desks, and hanging ones, with shades of several shapes."""
+
+from __future__ import annotations
+
+from math import cos, radians, sin
+
+import numpy as np
+
+from lumifield.synthetic.materials import BRASS, DARK, STEEL, WHITE, cloth, paint, wood
+from lumifield.synthetic.shapes import Bowl, Cone, Cylinder, Point, Sphere, Vase
+from lumifield.synthetic.stage import Item, Material
+
+
+def lamp(rng: np.random.Generator) -> tuple[Item, ...]:
+    """A lamp that stands on the plane z = 0, or hangs above it."""
+    return tuple((_table, _floor, _desk, _hanging)[rng.integers(4)](rng))
+
+
+def _table(rng: np.random.Generator) -> list[Item]:
+    height = rng.uniform(0.28, 0.42)
+    body = (wood, paint, cloth)[rng.integers(3)](rng)
+    radius = rng.uniform(0.18, 0.26)
+    match rng.integers(3):
+        case 0:
+            foot = Item("body", Vase(0.75 * radius, 0.3 * radius, height, 0.02), body, (0, 0, height))
+        case 1:
+            foot = Item("body", Sphere(radius), body, (0, 0, radius))
+        case _:
+            foot = Item("body", Cylinder(0.7 * radius, height, 0.03), body, (0, 0, height))
+    top = 2 * foot.centre[2]
+    neck = Item("neck", Cylinder(0.025, 0.12), BRASS, (0, 0, top + 0.08))
+    return [foot, neck, *_shade(rng, (0, 0, top + 0.14), rng.uniform(0.34, 0.46))]
+
+
+def _floor(rng: np.random.Generator) -> list[Item]:
+    half, metal = rng.uniform(0.55, 0.68), _metal(rng)
+    foot = Item("foot", Cylinder(rng.uniform(0.18, 0.28), 0.025, 0.02), metal, (0, 0, 0.025))
+    stem = Item("stem", Cylinder(rng.uniform(0.018, 0.03), half), metal, (0, 0, half))
+    return [foot, stem, *_shade(rng, (0, 0, 2 * half - 0.05), rng.uniform(0.2, 0.3))]
+
+
+def _desk(rng: np.random.Generator) -> list[Item]:
+    """A foot, two arms in the plane of x and z, and a head that looks down."""
+    metal, coat = _metal(rng), paint(rng)
+    low, high = rng.uniform(-35, -10), rng.uniform(30, 65)
+    lengths = rng.uniform(0.3, 0.42, 2).tolist()
+    foot = Item("foot", Cylinder(rng.uniform(0.2, 0.27), 0.03, 0.02), coat, (0, 0, 0.03))
+    found, x, z = [foot], 0.0, 0.05
+    for name, angle, length in (("lower arm", low, lengths[0]), ("upper arm", high, lengths[1])):
+        across, up = length * sin(radians(angle)), length * cos(radians(angle))
+        found.append(Item(name, Cylinder(0.022, length), metal, (x + across, 0, z + up), (0, angle, 0)))
+        x, z = x + 2 * across, z + 2 * up
+        found.append(Item("joint", Sphere(0.045), metal, (x, 0, z)))
+    head = Item("head", Cone(0.14, 0.06, 0.2), coat, (x, 0, z), (0, rng.uniform(-20, 20), 0))
+    return [*found, head]
+
+
+def _hanging(rng: np.random.Generator) -> list[Item]:
+    half, radius = rng.uniform(0.35, 0.5), rng.uniform(0.3, 0.45)
+    rose = Item("rose", Cylinder(0.12, 0.025, 0.02), _metal(rng), (0, 0, 2 * half + 0.3))
+    return [rose, Item("cord", Cylinder(0.015, half), DARK, (0, 0, half + 0.3)), *_shade(rng, (0, 0, 0.0), radius)]
+
+
+def _shade(rng: np.random.Generator, place: Point, radius: float) -> list[Item]:
+    """A shade that begins at `place` and rises from it."""
+    x, y, z = place
+    material = cloth(rng) if rng.uniform() < 0.7 else WHITE
+    match rng.integers(4):
+        case 0:
+            return [Item("shade", Cylinder(radius, 0.6 * radius, 0.02), material, (x, y, z + 0.6 * radius))]
+        case 1:
+            return [Item("shade", Sphere(0.75 * radius), material, (x, y, z + 0.75 * radius))]
+        case 2:
+            tip = 0.3 * radius
+            return [Item("shade", Cone(0.6 * radius, tip, radius), material, (x, y, z + 0.6 * radius))]
+        case _:
+            dome = Bowl(0.9 * radius, 0.0, 0.03)
+            bulb = Item("bulb", Sphere(0.3 * radius), WHITE, (x, y, z + 0.25 * radius))
+            return [bulb, Item("shade", dome, paint(rng), (x, y, z + 0.05), (180, 0, 0))]
+
+
+def _metal(rng: np.random.Generator) -> Material:
+    return (STEEL, BRASS, DARK)[rng.integers(3)]
