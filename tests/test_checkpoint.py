@@ -53,7 +53,7 @@ def begun(folder: Path, settings=INSTANT, scenes: dict[str, Scene] | None = None
         for name, value in method.state_dict().items()
     }
     method.load_state_dict(weights)
-    checkpoint.start(folder, method, settings, Source(Path("photos")), Train(), scenes or {"train": scene})
+    checkpoint.start(folder, method, settings, Source(Path("photos")), {"train": Train()}, scenes or {"train": scene})
     checkpoint.write_tensors(folder / checkpoint.WEIGHTS, method.state_dict())
     return method
 

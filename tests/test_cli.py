@@ -101,6 +101,16 @@ def test_a_resumption_takes_the_settings_of_the_run(trained, tmp_path):
     assert trained == [(job, True)]
 
 
+def test_a_training_that_starts_from_a_run_has_its_method(trained, tmp_path):
+    config(tmp_path, format=1, lumifield="0", method={"kind": "nerf", "width": 32, "depth": 4}, source={}, meta={})
+    called("train", "--data", "photos", "--init", tmp_path, "--out", "run")
+    called("train", "nerf", "--data", "photos", "--init", tmp_path, "--out", "run", "--depth", "2")
+    called("train", "instant", "--data", "photos", "--init", tmp_path, "--out", "run")
+    methods = [Nerf(width=32, depth=4), Nerf(width=32, depth=2), Instant()]
+    jobs = [Job(method, Source(Path("photos")), Train(init=tmp_path), Path("run")) for method in methods]
+    assert [job for job, _ in trained] == jobs
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
@@ -157,7 +167,8 @@ def test_eval(loaded, monkeypatch, capsys, tmp_path):
     def evaluate(run, split, *, scoring, save_pictures, progress):
         asked.append((run, split, scoring.appearance, scoring.right_half, save_pictures))
         progress(1, 2)
-        return {"psnr": 30.123, "ssim": 0.9, "lpips": None, "lpips_reason": "offline", "n_images": 2}
+        scores = {"psnr": 30.123, "ssim": 0.9, "lpips": None, "lpips_reason": "offline"}
+        return scores | {"n_images": 2, "split": split}
 
     monkeypatch.setattr(lumifield.evaluate, "evaluate", evaluate)
     called("eval", tmp_path)
@@ -182,7 +193,7 @@ def test_eval_looks_for_the_photographs_where_it_is_told(monkeypatch, tmp_path):
     )
     seen = []
     monkeypatch.setattr(lumifield.checkpoint, "load", lambda *_, **__: run)
-    scores = {"psnr": 1.0, "ssim": None, "lpips": 0.1, "n_images": 1}
+    scores = {"psnr": 1.0, "ssim": None, "lpips": 0.1, "n_images": 1, "split": "test"}
     monkeypatch.setattr(lumifield.evaluate, "evaluate", lambda run, *_, **__: seen.append(run.source) or scores)
     called("eval", tmp_path, "--data", "new")
     called("eval", tmp_path, "--downscale", "4")

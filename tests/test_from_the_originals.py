@@ -18,6 +18,7 @@ from lumifield.data import pictures
 from lumifield.download.sets import Archive, DataSet
 from lumifield.methods import Nerf, views
 from lumifield.synthetic import StillLife, write
+from made_collections import balls
 from made_reconstructions import seven_scenes
 from made_scenes import ring
 from scenes import ball, published
@@ -185,6 +186,41 @@ LOCALISING = {
     ("synthesize", "--seed"): ("", "--seed 1"),
     ("synthesize", "--size"): ("", "--size 8 6"),
 }
+SIMPLE_TRAINING = {
+    "--init": ("", "--init {start}"),
+    "--octaves": ("", "--octaves 3"),
+    "--frequencies": ("", "--frequencies 4"),
+    "--depth": ("", "--depth 2"),
+    "--width": ("", "--width 10"),
+    "--samples": ("", "--samples 5"),
+    "--density": ("", "--density relu"),
+    "--start": ("", "--start normal"),
+    "--bounds": ("", "--bounds depth"),
+    "--sampling": ("", "--sampling official"),
+}
+META_TRAINING = {
+    "--data": ("", "--data {tinted}"),
+    "--config": ("", "--config {start}/config.json"),
+    "--views": ("", "--views 2"),
+    "--epochs": ("", "--epochs 0.5"),
+    "--outer.lr": ("", "--outer.lr 1e-3"),
+    "--inner.optimiser.lr": ("", "--inner.optimiser.lr 0.1"),
+    "--inner.steps": ("", "--inner.steps 1"),
+    "--inner.batch": ("", "--inner.batch 9"),
+    "--replacement": ("--steps 3", "--replacement"),
+    "--tasks": ("", "--tasks 1"),
+    "--group": ("", "--group 2"),
+    "--algorithm": ("", "--algorithm maml"),
+}
+ADAPTING = {
+    "--support": "--support 2",
+    "--adapt-rate": "--adapt-rate 0.1",
+    "--adapt-batch": "--adapt-batch 9",
+    "--adapt-steps": "--adapt-steps 1",
+    "--held-out": "--held-out 3 5",
+    "--starts": "--starts meta standard",
+    "--keep": "--keep",
+}
 # Each of these has a test of its own below.
 SINGLE = {
     *((train, flag) for train in ("train nerf", "train mip-nerf", "train nerf-w") for flag in ("--out", "--resume")),
@@ -211,7 +247,13 @@ OWN = {
     "nerf": "--fine-samples 4 --position-octaves 2 --direction-octaves 2",
     "mip-nerf": "--octaves 0 3 --direction-octaves 0 2",
     "nerf-w": "--backbone mlp --fine-samples 4 --position-octaves 2 --direction-octaves 2 --appearance 3 --transient 2",
+    "simple-nerf": "--frequencies 3 --octaves 2",
 }
+META = (
+    "--steps 2 --tasks 2 --views 3 --inner.steps 2 --inner.batch 16 --few-shot.held-out 3 6 --few-shot.loop.steps 2 "
+    "--validation-tasks 0 --seed 5 --batch 16 --width 8 --depth 4 --samples 4 --frequencies 3 --octaves 2 --bf16 off "
+    "--device cpu"
+)
 
 
 def rows():
@@ -246,7 +288,18 @@ def places(tmp_path_factory):
     found["frames"] = seven_scenes(folder / "frames", ring(3))
     lumifield("synthesize-data multiscale --from {blender} --out {pyramid}".format(**found))
     lumifield("train nerf", "--data {blender} --out {run}", SMALL, OWN["nerf"], "--seed 7", **found)
+    found["objects"], found["tinted"] = balls(folder / "objects").data, balls(folder / "tinted").data
+    (found["tinted"].parent / "balls_splits.json").write_text(json.dumps({"train": ["d", "e"], "test": ["a"]}))
+    found["start"] = folder / "start"
+    lumifield("meta-train simple-nerf", "--data {objects} --out {start}", META, **found)
     return found
+
+
+def started(out, places, *parts):
+    """The state that a meta-training leaves."""
+    plain = "" if any("--config" in part for part in parts) else META
+    lumifield("meta-train simple-nerf", "--data {objects} --out {out}", plain, *parts, out=out, **places)
+    return load_file(out / "state" / "last.safetensors")
 
 
 def trained(out, places, *parts, method="nerf"):
@@ -293,6 +346,8 @@ def test_every_option_of_the_table_is_tried_here():
     tried |= {("render", flag) for flag in RENDERING} | {("export mesh", flag) for flag in MESHING} | SINGLE
     tried |= {("export volume", flag) for flag in VOLUMES}
     tried |= {(f"localize {step}", flag) for step, flag in LOCALISING}
+    tried |= {("train simple-nerf", flag) for flag in SIMPLE_TRAINING}
+    tried |= {("meta-train", flag) for flag in META_TRAINING} | {("eval", flag) for flag in ADAPTING}
     assert set().union(*(named(here) for _, here, _ in rows())) == tried
 
 
@@ -308,6 +363,35 @@ def test_an_option_of_train_changes_the_run(flag, places, tmp_path):
     common, change = TRAINING[flag]
     before = trained(tmp_path / "before", places, common)
     assert not same(before, trained(tmp_path / "after", places, common, change))
+
+
+@pytest.mark.parametrize("flag", SIMPLE_TRAINING)
+def test_an_option_of_a_simple_nerf_training_changes_the_run(flag, places, tmp_path):
+    common, change = SIMPLE_TRAINING[flag]
+    before = trained(tmp_path / "before", places, common, method="simple-nerf")
+    assert not same(before, trained(tmp_path / "after", places, common, change, method="simple-nerf"))
+
+
+@pytest.mark.parametrize("flag", META_TRAINING)
+def test_an_option_of_meta_train_changes_the_start(flag, places, tmp_path):
+    common, change = META_TRAINING[flag]
+    before, again = (started(tmp_path / name, places, common) for name in ("before", "again"))
+    after = started(tmp_path / "after", places, common, change)
+    assert all(torch.equal(before[name], again[name]) for name in before)
+    differs = any(not torch.equal(before[name], after[name]) for name in before)
+    # The settings of the very run leave the same: they have come through.
+    assert differs != (flag == "--config")
+
+
+@pytest.mark.parametrize("flag", ADAPTING)
+def test_an_option_of_adaptation_changes_the_scores(flag, places):
+    found = []
+    for option in ("", "", ADAPTING[flag]):
+        lumifield("eval {start} --no-pictures".format(**places), option)
+        metrics = json.loads((places["start"] / "eval" / "test" / "metrics.json").read_text())
+        kept = (places["start"] / "eval" / "test" / "e" / "scene").is_dir()
+        found.append((metrics["psnr"], metrics["n_images"], sorted(metrics["starts"]), kept))
+    assert found[0] == found[1] != found[2]
 
 
 @pytest.mark.parametrize("flag", MIP_TRAINING)

@@ -91,16 +91,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def start(
-    folder: Path, method: Method, settings: Settings, source: Source, train: Any, scenes: dict[str, Scene]
+    folder: Path, method: Method, settings: Settings, source: Source, plan: dict[str, Any], scenes: dict[str, Scene]
 ) -> None:
-    """Writes what does not change while a run goes on."""
+    """Writes what does not change while a run goes on; `plan` are the settings of the training by what it is."""
     config = {
         "format": FORMAT,
         "lumifield": lumifield.__version__,
         "method": {"kind": kind_of(settings)} | to_plain(method.settings),
         "source": to_plain(source) | {"data": str(source.data.resolve())},
-        "train": to_plain(train) | ({"init": str(train.init.resolve())} if train.init else {}),
     }
+    for what, settings_of in plan.items():
+        init = settings_of.init
+        config[what] = to_plain(settings_of) | ({"init": str(init.resolve())} if init else {})
     write_json(folder / CONFIG, config)
     write_scenes(folder / CAMERAS, scenes)
 

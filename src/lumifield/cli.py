@@ -12,11 +12,12 @@ from typing import Any
 import tyro
 from tyro.conf import CascadeSubcommandArgs
 
-from lumifield.commands import Command, TrainCommand
+from lumifield.commands import Command, MetaTrainCommand, TrainCommand
 from lumifield.core.settings import from_plain, mapping, read_json
 from lumifield.data import Source
 from lumifield.errors import DataError
-from lumifield.methods import METHODS
+from lumifield.meta import MetaTrain
+from lumifield.methods import METHODS, Instant, Settings, SimpleNerf, kind_of
 from lumifield.training import Train, TrainingError
 
 
@@ -44,14 +45,22 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _from_config(given: list[str]) -> Any:
-    """The train command that `--config FILE`, or else the run to resume, describes; missing without one."""
-    if given[:1] != ["train"]:
+    """The training that `--config FILE`, or else the run to resume, describes, or one with the method of `--init RUN`.
+
+    Missing without any of them.
+    """
+    described = {"train": _described_train, "meta-train": _described_meta}.get(given[0] if given else "")
+    if described is None:
         return tyro.MISSING
     named, out = _value(given, "--config"), _value(given, "--out")
     if named is not None:
-        return _described(Path(named))
+        return described(Path(named))
     resumed = Path(out) / "config.json" if out is not None and "--resume" in given else None
-    return _described(resumed) if resumed is not None and resumed.is_file() else tyro.MISSING
+    if resumed is not None and resumed.is_file():
+        return described(resumed)
+    init = _value(given, "--init")
+    start = None if init is None else Path(init) / "config.json"
+    return _started(given[0], start) if start is not None and start.is_file() else tyro.MISSING
 
 
 def _value(given: list[str], option: str) -> str | None:
@@ -64,23 +73,44 @@ def _value(given: list[str], option: str) -> str | None:
     return None
 
 
-def _described(file: Path) -> TrainCommand:
+def _described_train(file: Path) -> TrainCommand:
     """The train command that a run's config.json or a recipe describes."""
+    plain, method, source = _described(file, "train", Instant())
+    train = from_plain(Train, plain.get("train", {}), file)
+    return TrainCommand(source=source, out=tyro.MISSING, method=method, train=train, config=file)
+
+
+def _described_meta(file: Path) -> MetaTrainCommand:
+    """The meta-train command that a run's config.json describes."""
+    plain, method, source = _described(file, "meta", SimpleNerf())
+    meta = from_plain(MetaTrain, plain.get("meta", {}), file)
+    return MetaTrainCommand(source=source, out=tyro.MISSING, method=method, meta=meta, config=file)
+
+
+def _started(command: str, file: Path) -> TrainCommand | MetaTrainCommand:
+    """A training with the method of a run whose config.json is given, as its parameters fit no other."""
+    method = _method(mapping(read_json(file), file, "content"), file, Instant())
+    kind = TrainCommand if command == "train" else MetaTrainCommand
+    return kind(source=tyro.MISSING_NONPROP, out=tyro.MISSING, method=method)
+
+
+def _described(file: Path, training: str, default: Settings) -> tuple[dict[str, Any], Settings, Source]:
+    """What is in a file, with its method and its source; `training` is the key of the settings of the training."""
     plain = mapping(read_json(file), file, "content")
-    known = ("format", "lumifield", "method", "source", "train")
+    known = ("format", "lumifield", "method", "source", training)
     for key in plain:
         if key not in known:
             raise DataError(file, "key", repr(key), f"one of {', '.join(known)}", "remove or correct it")
-    method = dict(mapping(plain.get("method", {}), file, "method"))
-    kind = method.pop("kind", "instant")
-    if kind not in tuple(METHODS):
-        raise DataError(file, "method kind", repr(kind), f"one of {', '.join(METHODS)}", "correct it")
     source = mapping(plain.get("source", {}), file, "source")
     read = from_plain(Source, {"data": "."} | source, file)
-    return TrainCommand(
-        source=read if "data" in source else replace(read, data=tyro.MISSING),
-        out=tyro.MISSING,
-        method=from_plain(METHODS[kind], method, file),
-        train=from_plain(Train, plain.get("train", {}), file),
-        config=file,
-    )
+    read = read if "data" in source else replace(read, data=tyro.MISSING)
+    return plain, _method(plain, file, default), read
+
+
+def _method(plain: dict[str, Any], file: Path, default: Settings) -> Settings:
+    """The method in the content of a file; `default` tells its kind where the file does not."""
+    method = dict(mapping(plain.get("method", {}), file, "method"))
+    kind = method.pop("kind", kind_of(default))
+    if kind not in tuple(METHODS):
+        raise DataError(file, "method kind", repr(kind), f"one of {', '.join(METHODS)}", "correct it")
+    return from_plain(METHODS[kind], method, file)

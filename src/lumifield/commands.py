@@ -14,13 +14,14 @@ from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
 from lumifield.localize import Density, Select, Synthesize
+from lumifield.meta import Adapt, MetaTrain
 from lumifield.methods import Instant, MipNerf, Nerf, NerfW, SimpleNerf
 from lumifield.synthesize import SynthesizeCommand
 from lumifield.training import Train
 
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
-    from lumifield.render import Channel, Still
+    from lumifield.render import Still
 
 MethodChoice = Annotated[
     Annotated[Instant, subcommand("instant")]
@@ -45,7 +46,6 @@ LocalizeChoice = Annotated[
     | Annotated[Synthesize, subcommand("synthesize")],
     OmitSubcommandPrefixes,
 ]
-CHANNELS = ("rgb", "depth", "bands", "normal", "opacity", "static", "transient", "combined", "uncertainty")
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,29 @@ class TrainCommand:
 
 
 @dataclass(frozen=True)
+class MetaTrainCommand:
+    """Learn a start for all scenes of a kind, which training then begins with (train --init)."""
+
+    source: Annotated[Source, arg(name="")]
+    out: Path
+    """Folder of the run, made here."""
+    method: MethodChoice = field(default_factory=SimpleNerf)
+    meta: Annotated[MetaTrain, arg(name="")] = field(default_factory=MetaTrain)
+    config: Path | None = None
+    """A meta-trained run's config.json: settings that the command line does not give."""
+    resume: bool = False
+    """Go on where the run in --out was stopped, with its settings."""
+
+    def run(self) -> None:
+        """Learns."""
+        from rich.console import Console
+
+        from lumifield.meta.run import MetaJob, meta_train
+
+        meta_train(MetaJob(self.method, self.source, self.meta, self.out), resume=self.resume, console=Console())
+
+
+@dataclass(frozen=True)
 class EvalCommand:
     """Render a split, score it, and write metrics.json, pictures, error maps and report.html."""
 
@@ -105,10 +128,12 @@ class EvalCommand:
     """Folder of masks that are named as the photographs: what is black in them does not count."""
     chunk: int | None = None
     """Rays rendered at once (as many as suit the device); halved when memory runs out."""
+    adapt: Annotated[Adapt, arg(name="")] = field(default_factory=Adapt)
 
     def run(self) -> None:
         """Evaluates."""
         from lumifield import evaluate
+        from lumifield.meta import scores
 
         run, first = _opened(self.folder, "last" if self.last else "best", self.chunk)
         changes = {"data": self.data, "downscale": self.downscale, "masks": self.masks}
@@ -116,17 +141,20 @@ class EvalCommand:
         if run.source is not None:
             run = replace(run, source=replace(run.source, **changes))
         scoring = evaluate.Scoring.of(run, self.appearance, right_half=self.right_half)
-        with progress.counted(f"{self.split} views", first) as note:
-            metrics = evaluate.evaluate(run, self.split, scoring=scoring, save_pictures=self.pictures, progress=note)
-        if not first:
-            return
-        words = {"psnr": "dB", "ssim": "", "lpips": ""}
-        scores = [f"{k} {metrics[k]:.4g} {unit}".strip() for k, unit in words.items() if metrics[k] is not None]
-        views = f"{metrics['n_images']} {'right halves' if scoring.right_half else 'views'}"
-        print(f"{self.split}, {views}: {', '.join(scores)}")
-        if metrics["lpips"] is None:
-            print(f"no lpips: {metrics['lpips_reason']}")
-        print(evaluate.folder_of(run, self.split, scoring) / "report.html")
+        if "meta" in run.config:
+            scores.refuse_appearance(run, scoring)
+            with progress.counted("adaptations", first) as note:
+                metrics = scores.evaluate(run, self.split, self.adapt, save_pictures=self.pictures, progress=note)
+        else:
+            if self.adapt != Adapt():
+                scores.refuse_adaptation(run)
+            with progress.counted(f"{self.split} views", first) as note:
+                metrics = evaluate.evaluate(
+                    run, self.split, scoring=scoring, save_pictures=self.pictures, progress=note
+                )
+        if first:
+            report = evaluate.folder_of(run, self.split, scoring) / "report.html"
+            print(*evaluate.told(metrics, scoring), report, sep="\n")
 
 
 @dataclass(frozen=True)
@@ -137,7 +165,8 @@ class RenderCommand:
     out: Path | None = None
     """A .mp4 or .gif file, or a folder of PNG files (with --view: a folder, by default RUN/views)."""
     path: str = "orbit"
-    """spiral, orbit, spheric, interpolate, test, or a JSON file of cameras."""
+    """spiral, orbit, spheric, interpolate, tour (interpolate, with frames of the photographs' sizes), test, or a JSON
+    file of cameras."""
     frames: int = 120
     """Frames of the path."""
     size: tuple[int, int] | None = None
@@ -149,7 +178,8 @@ class RenderCommand:
     """What normals are read from."""
     appearance: tuple[str, ...] = ()
     """Photographs of the training whose appearance frames wear, from the first to the last along the path, or mean (the
-    mean of all)."""
+    mean of all); for a start that is meta-trained on photographs those that it adapts to, which the path leads
+    through."""
     depth_format: Literal["npy", "pfm", "bytes"] | None = None
     """Write each frame's distance in world units beside the video, too."""
     fps: int = 30
@@ -166,7 +196,11 @@ class RenderCommand:
         from lumifield import render
 
         run, first = _opened(self.folder, "best", self.chunk)
-        look = render.Look(_channels(self.channels), self.normals, self.appearance)
+        if "meta" in run.config and self.appearance:
+            from lumifield.meta import tour
+
+            run = tour.adapted_to(run, self.appearance)
+        look = render.Look(render.named_channels(self.channels), self.normals, self.appearance)
         if self.view is not None:
             if first:
                 print(_told(render.view(run, self.split, self.view, self.out, size=self.size, look=look)))
@@ -306,6 +340,7 @@ class InfoCommand:
 
 Command = (
     Annotated[TrainCommand, subcommand("train")]
+    | Annotated[MetaTrainCommand, subcommand("meta-train")]
     | Annotated[EvalCommand, subcommand("eval")]
     | Annotated[RenderCommand, subcommand("render")]
     | Annotated[ExportCommand, subcommand("export")]
@@ -335,11 +370,3 @@ def _opened(path: Path, which: Literal["best", "last"], chunk: int | None) -> tu
 def _told(still: Still) -> str:
     against = "no photograph to compare with" if still.psnr is None else f"psnr {still.psnr:.2f} dB"
     return f"{still.seconds:.2f} s, {against}: {', '.join(map(str, still.files))}"
-
-
-def _channels(listed: str) -> tuple[Channel, ...]:
-    names = listed.split(",")
-    for name in names:
-        if name not in CHANNELS:
-            raise DataError("--channels", "channel", repr(name), f"one of {', '.join(CHANNELS)}", "correct it")
-    return tuple(names)  # type: ignore[return-value]

@@ -236,6 +236,19 @@ def sizes(looks: list[dict[str, Any]]) -> list[tuple[int, int]]:
     return [tuple(look["size"]) for look in looks]
 
 
+def told(metrics: dict[str, Any], scoring: Scoring) -> list[str]:
+    """The scores in a few lines for the terminal."""
+    words = {"psnr": "dB", "ssim": "", "lpips": ""}
+    scores = [f"{k} {metrics[k]:.4g} {unit}".strip() for k, unit in words.items() if metrics[k] is not None]
+    views = f"{metrics['n_images']} {'right halves' if scoring.right_half else 'views'}"
+    lines = [f"{metrics['split']}, {views}: {', '.join(scores)}"]
+    if metrics["lpips"] is None:
+        lines.append(f"no lpips: {metrics['lpips_reason']}")
+    for name, row in metrics.get("starts", {}).items():
+        lines.append(f"{name} start: {row['before']:.2f} dB, adapted {row['psnr']:.2f} dB")
+    return lines
+
+
 def protocol(run: Run, split: str, scene: Scene, looks: list[dict[str, Any]], scoring: Scoring) -> dict[str, str]:
     """Every choice that moves the scores, in words; `scene` is a part of the split or all of it."""
     return {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -60,10 +60,11 @@ class Look:
 
 
 def path_cameras(run: Run, path: str | Path, frames: int, size: tuple[int, int] | None = None) -> Cameras:
-    """The cameras of a path: spiral, orbit, spheric, interpolate, test, or a JSON file; `size` is width and height.
+    """The cameras of a path: spiral, orbit, spheric, interpolate, tour, test, or a JSON file.
 
-    `interpolate` leads through the test cameras (the training cameras where there are none). `test` and files have
-    as many frames as cameras. Raises `DataError` for a path that is none of these.
+    `size` is width and height. `interpolate` leads through the test cameras (the training cameras where there are
+    none), and so does `tour`, with frames of their sizes. `test` and files have as many frames as cameras. Raises
+    `DataError` for a path that is none of these.
     """
     if frames < 1:
         raise DataError(run.folder, "number of frames", str(frames), "1 or more", "ask for more frames")
@@ -77,12 +78,14 @@ def path_cameras(run: Run, path: str | Path, frames: int, size: tuple[int, int] 
             cameras = paths.spheric(train, frames)
         case "interpolate":
             cameras = paths.interpolate((test or train).cameras, frames)
+        case "tour":
+            cameras = paths.tour((test or train).cameras, frames)
         case "test":
             cameras = split_scene(run, "test").cameras
         case name if name.endswith(".json"):
             cameras = paths.from_json(Path(path), train)
         case name:
-            expected = "spiral, orbit, spheric, interpolate, test or a .json file"
+            expected = "spiral, orbit, spheric, interpolate, tour, test or a .json file"
             raise DataError(name, "camera path", repr(name), expected, "choose one of these")
     return cameras if size is None else framed(cameras, size)
 
@@ -114,6 +117,15 @@ def split_scene(run: Run, split: str) -> Scene:
         known = ", ".join(name for name, other in run.scenes.items() if len(other) > 0)
         raise DataError(run.folder, f"split {split!r}", "empty", f"one of {known}", "choose one of these")
     return scene
+
+
+def named_channels(listed: str) -> tuple[Channel, ...]:
+    """The channels whose names are listed with commas between them; raises `DataError` for an unknown one."""
+    names = listed.split(",")
+    for name in names:
+        if name not in get_args(Channel):
+            raise DataError("--channels", "channel", repr(name), f"one of {', '.join(get_args(Channel))}", "correct it")
+    return tuple(names)  # type: ignore[return-value]
 
 
 def render_path(

@@ -18,7 +18,8 @@ from torch import Tensor
 from lumifield.core.files import replacing
 
 THUMBNAIL = 288
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 960, 240, 44, 26, 10
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, NAMES = 960, 240, 44, 26, 10, 70
+LINES = ("#2f6fdb", "#d9622b", "#3a9d5d", "#8a63c9")
 
 STYLE = """
 :root { --page: #fbfaf8; --card: #fff; --ink: #1d1f23; --soft: #6a6f78; --line: #e4e2dd;
@@ -69,6 +70,8 @@ TERMS = {
     "ssim": "SSIM",
     "lpips_net": "LPIPS network",
     "embedding_fit": "Embedding fit",
+    "adaptation": "Adaptation",
+    "starts": "Matched starts",
     "colour_pass": "Colour pass",
 }
 
@@ -107,6 +110,7 @@ def page(metrics: dict[str, Any], sights: Sequence[Sight], history: Sequence[dic
         f"<p>Against the mean of all views, {number(metrics['psnr'], 2)} dB.</p>",
         f'<div class="plot">{bars([(s.name, s.scores["psnr"]) for s in sights], metrics["psnr"])}</div>',
         *(training(points) if len(points) > 1 else ()),
+        *(starts(metrics["starts"]) if "starts" in metrics else ()),
         "<h2>How it was measured</h2>",
         protocol(metrics),
         "<h2>Views, the worst first</h2>",
@@ -143,6 +147,17 @@ def training(points: Sequence[tuple[float, float]]) -> tuple[str, str, str]:
         "<h2>Training</h2>",
         "<p>PSNR of validation views [dB] over minutes of training.</p>",
         f'<div class="plot">{curve(points)}</div>',
+    )
+
+
+def starts(rows: dict[str, dict[str, Any]]) -> tuple[str, str, str]:
+    """How fast each start learns, with its heading."""
+    lines = {name: row["curve"] for name, row in rows.items()}
+    told = ", ".join(f"{name} {number(row['psnr'], 2)} dB" for name, row in rows.items())
+    return (
+        "<h2>Starts</h2>",
+        f"<p>Mean PSNR of held-out views [dB] over the steps of adaptation, from each start. At the end: {told}.</p>",
+        f'<div class="plot">{steps_curves(lines)}</div>',
     )
 
 
@@ -202,6 +217,35 @@ def curve(points: Sequence[tuple[float, float]]) -> str:
         if x < last * 0.985
     )
     return _svg(f'{scale.grid()}{labels}<polyline class="curve" points="{path}"/>')
+
+
+def steps_curves(lines: dict[str, dict[int, float]]) -> str:
+    """A line for each name through its values over steps, whose axis is logarithmic from 1 on and begins with 0."""
+    scale = Scale.around([value for line in lines.values() for value in line.values()])
+    last = math.log1p(max(step for line in lines.values() for step in line))
+
+    def x(step: int) -> float:
+        return LEFT + math.log1p(step) / max(last, 1e-9) * (WIDTH - LEFT - NAMES)
+
+    drawn = []
+    for (name, line), colour in zip(lines.items(), LINES, strict=False):
+        path = " ".join(f"{x(step):.1f},{scale.y(value):.1f}" for step, value in sorted(line.items()))
+        end = scale.y(line[max(line)])
+        drawn.append(f'<polyline class="curve" style="stroke: {colour}" points="{path}"/>')
+        drawn.append(f'<text x="{WIDTH - NAMES + 6}" y="{end + 4:.1f}" style="fill: {colour}">{name}</text>')
+    labels = "".join(
+        f'<text x="{x(step):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{step}</text>'
+        for step in sorted({step for line in lines.values() for step in line})
+    )
+    return _svg(f"{scale.grid()}{labels}{''.join(drawn)}")
+
+
+def write_curves(path: Path, lines: dict[str, dict[int, float]]) -> None:
+    """Writes `steps_curves` as a picture of its own; raises `DataError` where `path` cannot be written."""
+    plot = steps_curves(lines).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    style = "text { font: 11px sans-serif; } .grid { stroke: #e4e2dd; } .curve { fill: none; stroke-width: 2; }"
+    with replacing(path) as temporary:
+        temporary.write_text(plot.replace(">", f"><style>{style}</style>", 1), encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,16 @@ def test_interpolation_of_one_camera_stands_still():
     assert torch.equal(cameras.c2w, keys().c2w[[1] * 4])
 
 
+def test_a_tour_passes_through_the_frames_of_its_cameras():
+    two = keys()[[0, 1]]
+    two = replace(two, size=torch.tensor([[64, 48], [100, 120]]), centre=torch.tensor([[32.0, 24.0], [50.0, 61.0]]))
+    frames = paths.tour(two, 5)
+    assert frames.size.tolist() == [[64, 48], [73, 66], [82, 84], [91, 102], [100, 120]]
+    for name in ("focal", "centre", "c2w"):
+        torch.testing.assert_close(getattr(frames[[0, 4]], name), getattr(two, name), atol=1e-4, rtol=0)
+    assert paths.tour(two[[1]], 3).size.tolist() == [[100, 120]] * 3
+
+
 def test_interpolation_keeps_the_angle_of_view_of_each_size():
     two = keys()[[0, 1]]
     two = replace(two, size=torch.tensor([[64, 48], [128, 96]]), centre=torch.tensor([[32.0, 24.0], [64.0, 48.0]]))

@@ -116,6 +116,18 @@ def interpolate(cameras: Cameras, frames: int) -> Cameras:
     )
 
 
+def tour(cameras: Cameras, frames: int) -> Cameras:
+    """The way of `interpolate`, on which the size of the frames goes evenly from each camera's to the next one's."""
+    path = interpolate(cameras, frames)
+    place = torch.linspace(0, len(cameras) - 1, frames)
+    low = place.long().clamp(max=max(len(cameras) - 2, 0))
+    high = (low + 1).clamp(max=len(cameras) - 1)
+    sizes = cameras.size.float()
+    size = torch.lerp(sizes[low], sizes[high], (place - low)[:, None]).round()
+    ratio = size / path.size
+    return replace(path, focal=path.focal * ratio, centre=path.centre * ratio, size=size.long())
+
+
 def from_json(path: Path, scene: Scene) -> Cameras:
     """Reads a camera path: a JSON list with one object a frame, in the world frame of the scene.
 

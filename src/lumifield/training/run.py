@@ -58,7 +58,7 @@ def train(
     rank, world = processes.join()
     console = console if console is not None and rank == 0 else Console(quiet=True)
     if rank == 0:  # the others may find what the first has already begun to write
-        check_folder(job, resume)
+        check_folder(job.out, job.method, job.source, resume=resume)
     resume = resume and (job.out / checkpoint.STATE).is_file()
     device = choose_device(job.train.device)
     scene = data.read(job.source, "train").to(device)
@@ -84,7 +84,8 @@ def run_once(
     history = restore(job.out, state) if resume else []
     first = state.draws.rank == 0
     if first and not resume:
-        checkpoint.start(job.out, state.method, job.method, job.source, job.train, all_cameras(job.source, scene))
+        plan, cameras = {"train": job.train}, all_cameras(job.source, scene)
+        checkpoint.start(job.out, state.method, job.method, job.source, plan, cameras)
     numbers = sum(one.numel() for one in state.method.parameters())
     console.print(f"{numbers:,} parameters, {len(scene)} photographs", highlight=False)
     budget = budget_of(job.train)
@@ -192,7 +193,10 @@ def start_from(method: Method, init: Path) -> None:
     if init.is_file():
         method.load_published(init)
         return
-    checkpoint.read_config(init)
+    config, kind = checkpoint.read_config(init), kind_of(method.settings)
+    theirs = kind_of(checkpoint.method_settings(config, init / checkpoint.CONFIG))
+    if theirs != kind:
+        raise DataError(init, "method", theirs, f"{kind} as asked", "start from a run of the same method")
     file, own = init / checkpoint.WEIGHTS, method.state_dict()
     other, _ = checkpoint.read_tensors(file)
     for name in method.adaptable():
@@ -235,19 +239,19 @@ def all_cameras(source: Source, scene: Scene) -> dict[str, Scene]:
     return scenes
 
 
-def check_folder(job: Job, resume: bool) -> None:
+def check_folder(out: Path, method: Settings, source: Source, *, resume: bool) -> None:
     """Refuses to overwrite a run, or to resume one with other settings."""
-    holds_run = (job.out / checkpoint.CONFIG).is_file()
+    holds_run = (out / checkpoint.CONFIG).is_file()
     if not resume:
         if holds_run:
-            raise DataError(job.out, "run folder", "taken by a run", "a new folder", "choose another --out or --resume")
+            raise DataError(out, "run folder", "taken by a run", "a new folder", "choose another --out or --resume")
         return
-    config = checkpoint.read_config(job.out)
-    saved = checkpoint.method_settings(config, job.out / checkpoint.CONFIG)
-    if kind_of(saved) != kind_of(job.method):
+    config = checkpoint.read_config(out)
+    saved = checkpoint.method_settings(config, out / checkpoint.CONFIG)
+    if kind_of(saved) != kind_of(method):
         cure = "resume with the method of the run"
-        raise DataError(job.out, "method", kind_of(saved), f"{kind_of(job.method)} as asked", cure)
-    refuse_other(job.out, to_plain(replace(job.source, data=job.source.data.resolve())), config["source"])
+        raise DataError(out, "method", kind_of(saved), f"{kind_of(method)} as asked", cure)
+    refuse_other(out, to_plain(replace(source, data=source.data.resolve())), config["source"])
 
 
 def refuse_other(out: Path, asked: dict[str, Any], saved: dict[str, Any]) -> None:

@@ -1,0 +1,111 @@
+"""Inner loops: copies of a start learn their tasks, by the one training loop or as functions of the start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lumifield import kernels
+from lumifield.core.randomness import Draws
+from lumifield.core.scene import Batch, Scene, draw
+from lumifield.meta import InnerLoop
+from lumifield.meta.outer import Parameters, descended
+from lumifield.meta.stacked import Stacked, joined
+from lumifield.methods.base import Context, Method
+from lumifield.optimising import Schedule
+from lumifield.optimising.optimisers import build_optimiser
+from lumifield.training.fit import Budget, Listener, Report, State, fit
+
+
+def carried(start: Method) -> Parameters:
+    """The parameters that a learned start is made of, by name."""
+    names = set(start.adaptable())
+    return {name: value for name, value in start.named_parameters() if name in names}
+
+
+def copy_for(start: Method, scene: Scene) -> Method:
+    """A method for a scene whose parameters, as far as they are carried over, are those of the start."""
+    copy = start.settings.build(scene).to(next(start.parameters()).device)
+    with torch.no_grad():
+        for name, value in carried(start).items():
+            copy.get_parameter(name).copy_(value)
+    return copy
+
+
+def learn(
+    method: Method, scenes: Sequence[Scene], loop: InnerLoop, draws: Draws, listeners: Sequence[Listener] = ()
+) -> None:
+    """Trains a method on a scene, or copies side by side on a scene each."""
+    state = State(method, build_optimiser(loop.optimiser, method.param_groups()), draws)
+    if isinstance(method, Stacked):
+        rays = loop.batch or method.rays_per_step() // len(scenes)
+        prepared = side_by_side(scenes, loop.steps, rays, draws)
+        fit(state, lambda *_: next(prepared), Budget(loop.steps), Schedule(), listeners=listeners)
+    else:
+        (scene,) = scenes
+        fit(
+            state,
+            lambda rays, draws: draw(scene, loop.batch or rays, draws),
+            Budget(loop.steps),
+            Schedule(),
+            listeners=listeners,
+        )
+
+
+def side_by_side(scenes: Sequence[Scene], steps: int, rays: int, draws: Draws) -> Iterator[Batch]:
+    """Batches of `rays` pixels of each scene, all drawn at once."""
+    drawn = [draw(scene, steps * rays, draws) for scene in scenes]
+    for step in range(steps):
+        own = slice(step * rays, (step + 1) * rays)
+        yield joined([Batch(batch.rays[own], batch.rgb[own], batch.background[own]) for batch in drawn])
+
+
+def adapted(
+    start: Method, scenes: Sequence[Scene], loop: InnerLoop, draws: Draws, note: Callable[[Report], None]
+) -> list[Parameters]:
+    """What copies of the start become on their scenes; `note` hears of the last step."""
+
+    def last(state: State, report: Report) -> None:
+        if state.step == loop.steps:
+            note(report)
+
+    if start.stackable and len(scenes) > 1:
+        together = Stacked(start, len(scenes))
+        learn(together, scenes, loop, draws, [last])
+        return together.copies()
+    found = []
+    for scene in scenes:
+        copy = copy_for(start, scene)
+        learn(copy, [scene], loop, draws, [last])
+        found.append({name: copy.get_parameter(name).detach() for name in carried(start)})
+    return found
+
+
+class Objective(nn.Module):
+    """A method's whole objective on a batch, so that one call with other parameters gives it."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: Batch, draws: Draws | None) -> Tensor:
+        """The sum of the losses."""
+        rendered = self.method(batch.rays, Context(batch.background, draws=draws))
+        return torch.stack(list(self.method.losses(rendered, batch).values())).sum()
+
+
+def objective(start: Method, scene: Scene, loop: InnerLoop, draws: Draws, *, second_order: bool) -> Tensor:
+    """The loss, on new rays, of a copy after gradient steps on the scene, as a function of the start's parameters."""
+    copy, rays = Objective(copy_for(start, scene)), loop.batch or start.rays_per_step()
+
+    def loss(parameters: Parameters, batch: Batch) -> Tensor:
+        return functional_call(copy, {f"method.{name}": value for name, value in parameters.items()}, (batch, draws))
+
+    batches = (draw(scene, rays, draws) for _ in range(loop.steps))
+    # Compiled kernels have no second derivative.
+    with kernels.backend("reference"):
+        moved = descended(loss, carried(start), batches, loop.optimiser.lr, second_order=second_order)
+        return loss(moved, draw(scene, rays, draws))

@@ -1,0 +1,88 @@
+"""Several copies of a method that learn side by side: one pass, one matrix product a layer for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from lumifield.core.precision import bf16_is_faster
+from lumifield.core.rays import Rays
+from lumifield.core.scene import Batch
+from lumifield.methods.base import Context, Method, Rendered
+
+
+class Stacked(Method):
+    """Copies of a stackable method as one: the rows of a batch are those of the first copy, then of the second, …
+
+    Its objective is the sum of theirs, so that each copy gets the gradient that it would get alone.
+    """
+
+    def __init__(self, start: Method, copies: int) -> None:
+        super().__init__()
+        self.settings = start.settings
+        self._start = (start,)  # a tuple, so that the start does not become a part of its copies
+        self._names = [name for name, _ in start.named_parameters()]
+        self._count = copies
+        self.stacks = nn.ParameterList(p.detach().expand(copies, *p.shape).clone() for p in start.parameters())
+        bf16_is_faster(self.stacks[0].device)  # its trial cannot run within vmap
+
+    def copies(self) -> list[dict[str, Tensor]]:
+        """The parameters of each copy, by the names that they have in the method."""
+        return [
+            {name: stack.detach()[row] for name, stack in zip(self._names, self.stacks, strict=True)}
+            for row in range(self._count)
+        ]
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        """What each copy sees along its own rays."""
+        (start,), samples = self._start, 0
+
+        def one(parameters: dict[str, Tensor], own: dict[str, Tensor], background: Tensor) -> tuple[Tensor, ...]:
+            nonlocal samples
+            seen = functional_call(start, parameters, (Rays(**own), replace(context, background=background)))
+            samples = self._count * seen.samples
+            return seen.rgb, seen.depth, seen.opacity
+
+        parameters = dict(zip(self._names, self.stacks, strict=True))
+        own = {f.name: self.apart(getattr(rays, f.name)) for f in fields(rays)}
+        background = self.apart(context.background.expand(len(rays), 3))
+        rgb, depth, opacity = vmap(one, randomness="different")(parameters, own, background)
+        return Rendered(rgb.flatten(0, 1), depth.flatten(), opacity.flatten(), samples=samples)
+
+    def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
+        """The copies' losses, added up."""
+        ((start,), total) = self._start, {}
+        seen = [self.apart(value) for value in (rendered.rgb, rendered.depth, rendered.opacity)]
+        rows = len(batch.rgb) // self._count
+        for copy, (rgb, depth, opacity) in enumerate(zip(*seen, strict=True)):
+            own = slice(copy * rows, (copy + 1) * rows)
+            part = Batch(batch.rays[own], batch.rgb[own], batch.background[own])
+            for name, value in start.losses(Rendered(rgb, depth, opacity), part).items():
+                total[name] = total.get(name, 0) + value
+        return total
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The method's own groups, of the copies' parameters."""
+        (start,) = self._start
+        stack_of = {id(p): stack for p, stack in zip(start.parameters(), self.stacks, strict=True)}
+        return [group | {"params": [stack_of[id(p)] for p in group["params"]]} for group in start.param_groups()]
+
+    def rays_per_step(self) -> int:
+        """Those of all copies."""
+        return self._count * self._start[0].rays_per_step()
+
+    def apart(self, rows: Shaped[Tensor, "all *c"]) -> Shaped[Tensor, "copies own *c"]:
+        """Rows with the copies along a first dimension of their own."""
+        return rows.unflatten(0, (self._count, -1))
+
+
+def joined(batches: list[Batch]) -> Batch:
+    """One batch of the rows of several, the first one's first."""
+    rays = {f.name: torch.cat([getattr(batch.rays, f.name) for batch in batches]) for f in fields(Rays)}
+    rgb, background = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("rgb", "background"))
+    return Batch(Rays(**rays), rgb, background)

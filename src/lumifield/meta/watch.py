@@ -1,0 +1,105 @@
+"""What a person sees of a meta-training, and what is kept of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
+
+from lumifield import checkpoint
+from lumifield.data import Source
+from lumifield.data.collection import Task
+from lumifield.meta import MetaTrain
+from lumifield.meta.protocol import divided, spread, taught
+from lumifield.methods import Settings
+from lumifield.training.fit import State
+from lumifield.training.run import snapshot
+
+LINE_EVERY_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class MetaJob:
+    """What a start is learned for, from what, and where the result goes."""
+
+    method: Settings
+    source: Source
+    meta: MetaTrain
+    out: Path
+
+
+class Watch:
+    """A line now and then, validation by few-shot adaptation, the best weights and the last state, every so often."""
+
+    def __init__(
+        self, job: MetaJob, val: Sequence[Task], history: list[dict[str, Any]], writer: SummaryWriter, console: Console
+    ) -> None:
+        self._job, self._writer, self._console, self.history = job, writer, console, history
+        self._parts = [divided(task, job.meta.few_shot) for task in val]
+        self._shown, self._looked = -math.inf, -1
+
+    @property
+    def best(self) -> float:
+        """The best validation PSNR so far [dB], minus infinity before the first look."""
+        return max((entry["psnr"] for entry in self.history), default=-math.inf)
+
+    def __call__(self, state: State, inner_psnr: float, fraction: float) -> None:
+        """Notes one outer step, and looks and saves every so many."""
+        meta, seconds = self._job.meta, state.clock.seconds
+        self._writer.add_scalar("inner/psnr", inner_psnr, state.step)
+        if seconds - self._shown > LINE_EVERY_SECONDS:
+            self._shown = seconds
+            left = f"{seconds / fraction * (1 - fraction):.0f}" if fraction > 0 else "?"
+            per_minute = state.step * meta.tasks / seconds * 60
+            self._say(
+                f"outer step {state.step:6d}  inner psnr {inner_psnr:5.2f} dB  {per_minute:7.1f} tasks/min  "
+                f"{seconds:5.0f} s  {left} s left"
+            )
+        if meta.validate_every and state.step % meta.validate_every == 0:
+            self.look(state)
+        if meta.save_every and state.step % meta.save_every == 0:
+            self.save(state)
+
+    def look(self, state: State) -> None:
+        """Adapts to the validation tasks, and keeps the weights if they are the best; without tasks the last are."""
+        if not self._parts:
+            checkpoint.write_tensors(self._job.out / checkpoint.WEIGHTS, state.method.state_dict())
+        if not self._parts or self._looked == state.step:
+            return
+        self._looked = state.step
+        meta = self._job.meta
+        loop = replace(meta.few_shot.loop, steps=meta.validation_steps)
+        before, after = [], []
+        for support, held_out in self._parts:
+            views = spread(held_out, meta.validation_views)
+            _, found = taught(state.method, support, views, loop, seed=meta.seed, looks=(0, loop.steps))
+            before.append(found[0])
+            after.append(found[loop.steps])
+        state.method.train()
+        value, start = sum(after) / len(after), sum(before) / len(before)
+        if value > self.best:
+            checkpoint.write_tensors(self._job.out / checkpoint.WEIGHTS, state.method.state_dict())
+        entry = {"step": state.step, "seconds": state.clock.seconds, "rays": state.rays, "psnr": value, "start": start}
+        self.history.append(entry)
+        checkpoint.write_json(self._job.out / "log" / "history.json", self.history)
+        self._writer.add_scalar("val/psnr", value, state.step)
+        self._say(
+            f"outer step {state.step}: validation psnr {start:.2f} dB, after {loop.steps} steps {value:.2f} dB, "
+            f"at {state.clock.seconds:.0f} s"
+        )
+
+    def save(self, state: State) -> None:
+        """One checkpoint: a look at the validation tasks, then the whole state."""
+        self.look(state)
+        summary = {"seconds": state.clock.seconds, "rays": state.rays, "steps": state.step}
+        checkpoint.write_json(self._job.out / checkpoint.SUMMARY, summary)
+        tensors, about = snapshot(state)
+        checkpoint.write_tensors(self._job.out / checkpoint.STATE, tensors, about | {"history": self.history})
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False)

@@ -1,0 +1,169 @@
+"""What a learned start is scored by: the protocols, the starts beside it, and the files."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from commands import refusal
+from lumifield import cli
+from lumifield.checkpoint import load
+from lumifield.data import Source
+from lumifield.data.collection import tasks
+from lumifield.errors import DataError
+from lumifield.meta import FewShot, InnerLoop, MetaTrain, starts
+from lumifield.meta.inner import carried
+from lumifield.meta.protocol import divided, half, mean_psnr, spread, taught
+from lumifield.meta.run import MetaJob, meta_train
+from lumifield.meta.starts import likeness, matched, pictured, shuffled, standard
+from lumifield.optimising import Optimiser
+from made_collections import TINY, balls
+from scenes import bounded, written
+
+LOOP = InnerLoop(steps=12, batch=32, optimiser=Optimiser(kind="adam", lr=5e-3))
+FEW = FewShot(support=2, held_out=(3, 6), loop=LOOP)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return balls(tmp_path_factory.mktemp("collection"))
+
+
+@pytest.fixture(scope="module")
+def run(source, tmp_path_factory):
+    inner = replace(LOOP, steps=15)
+    outer = Optimiser(kind="sgd", lr=0.5, momentum=0.0)
+    meta = MetaTrain(steps=40, inner=inner, outer=outer, few_shot=FEW, validation_tasks=0, device="cpu")
+    return meta_train(MetaJob(TINY, source, meta, tmp_path_factory.mktemp("run") / "run"))
+
+
+def test_the_frames_of_an_object_are_divided_as_asked(source):
+    (task,) = tasks(source, "test")
+    support, held_out = divided(task, FEW)
+    assert (support.names, held_out.names) == (("000", "001"), ("003", "004", "005"))
+    with pytest.raises(DataError, match=r"held-out frames is 25 to 50, expected some of 0 to 5; name frames"):
+        divided(task, FewShot())
+
+
+def test_a_scene_has_its_own_held_out_photographs(tmp_path):
+    for name in "ab":
+        written(tmp_path / name, views=4, size=8)
+    support, held_out = divided(tasks(Source(tmp_path), "train")[0], FEW)
+    assert len(support) == 2
+    assert held_out.names == ("test/r_1", "test/r_3")
+
+
+def test_a_photograph_is_divided_in_halves(tmp_path):
+    task = tasks(written(tmp_path, views=2, size=8), "train")[1]
+    left, right = divided(task, FEW)
+    assert left.names == right.names == (task.name,)
+    assert left.valid(0)[:, :4].all()
+    assert torch.equal(left.valid(0), ~right.valid(0))
+
+
+def test_the_right_half_has_the_middle_column_and_masks_stay():
+    scene = bounded().only([0])
+    narrow = scene.pictures.picture(0, (10, 10))[:, :9].reshape(-1, 4)
+    mask = torch.ones(90, dtype=torch.bool)
+    mask[0] = mask[8] = False
+    cameras, offsets = replace(scene.cameras, size=torch.tensor([[9, 10]])), torch.tensor([0, 90])
+    odd = replace(
+        scene,
+        cameras=cameras,
+        pictures=replace(scene.pictures, pixels=narrow, offsets=offsets, mask=mask),
+    )
+    left, right = (half(odd, left=side).valid(0) for side in (True, False))
+    assert (int(left.sum()), int(right.sum())) == (4 * 10 - 1, 5 * 10 - 1)
+    assert not bool((left & right).any())
+
+
+def test_views_are_evenly_spread():
+    assert spread(bounded(), 2).names == ("./view_0", "./view_2")
+    assert len(spread(bounded(), 9)) == 4
+
+
+def test_adaptation_learns_and_leaves_the_start(source, run):
+    start, (task,) = load(run).method, tasks(source, "test")
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    support, held_out = divided(task, FEW)
+    copy, looks = taught(start, support, held_out, LOOP, seed=0, looks=(0, 5, 12))
+    assert sorted(looks) == [0, 5, 12]
+    assert looks[0] == pytest.approx(mean_psnr(start, held_out))
+    assert looks[12] == pytest.approx(mean_psnr(copy, held_out))
+    assert looks[12] > looks[0] + 0.5
+    assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
+
+
+def test_shuffled_starts_hold_the_same_numbers_in_disorder(run):
+    start, scene = load(run).method, load(run).scenes["train"]
+    other = shuffled(start, scene, 0)
+    for name, value in carried(start).items():
+        mixed = other.get_parameter(name)
+        assert torch.equal(value.reshape(-1).sort().values, mixed.reshape(-1).sort().values)
+        assert value.numel() < 4 or not torch.equal(value, mixed)
+
+
+def test_matched_starts_show_the_same_with_other_weights(run, monkeypatch):
+    monkeypatch.setattr(starts, "MATCHED_PSNR", 30.0)
+    monkeypatch.setattr(starts, "MATCHING", InnerLoop(50, 128, Optimiser(kind="adam", lr=1e-2)))
+    start, scene = load(run).method, load(run).scenes["train"]
+    shown = pictured(start, scene)
+    fresh = standard(start, scene, 1)
+    assert likeness(fresh, shown) < 25
+    method = matched(start, scene, 1)
+    assert likeness(method, shown) >= 30
+    apart = [(value - method.get_parameter(name)).detach().abs().max() for name, value in carried(start).items()]
+    assert float(max(apart)) > 0.1
+
+
+def test_a_learned_start_is_scored_beside_the_others(run, capsys):
+    cli.main(["eval", str(run), "--starts", "meta", "standard", "shuffled", "--curve-views", "1"])
+    out = run / "eval" / "test"
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["n_images"] == 3
+    rows = metrics["starts"]
+    assert list(rows) == ["meta", "standard", "shuffled"]
+    assert metrics["psnr"] == pytest.approx(rows["meta"]["psnr"])
+    assert list(rows["meta"]["tasks"]) == ["e"]
+    assert rows["meta"]["psnr"] > max(rows["standard"]["psnr"], rows["shuffled"]["psnr"]) + 1
+    assert rows["meta"]["psnr"] > rows["meta"]["before"] + 0.5
+    assert [int(step) for step in rows["meta"]["curve"]] == [0, 1, 3, 10, 12]
+    assert metrics["protocol"]["split_rule"].endswith("frames 3 to 5 are scored")
+    assert "12 steps of adam, rate 0.005, 32 rays, on the first 2 photographs" in metrics["protocol"]["adaptation"]
+    assert json.loads((out / "curves.json").read_text()) == rows
+    assert (out / "curves.svg").read_text().count("<polyline") == 3
+    assert "At the end: meta" in (out / "report.html").read_text()
+    assert (out / "e" / "002.png").is_file()
+    assert f"meta start: {rows['meta']['before']:.2f} dB, adapted" in capsys.readouterr().out
+
+
+def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):
+    cli.main(["eval", str(run), "--keep", "--no-pictures", "--adapt-steps", "4"])
+    kept = load(run / "eval" / "test" / "e" / "scene")
+    start = load(run).method
+    assert len(kept.scenes["train"]) == 6
+    assert kept.scenes["test"].names == ("003", "004", "005")
+    assert any(not torch.equal(kept.method.get_parameter(name), value) for name, value in carried(start).items())
+    cli.main(["render", str(kept.folder), "--frames", "2", "--out", str(tmp_path / "orbit.gif")])
+    assert (tmp_path / "orbit.gif").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--support", "0"], "support is 0, expected at least 1"),
+        (["--held-out", "6", "9"], "held-out frames is 6 to 9, expected some of 0 to 5"),
+        (["--starts", "standard"], "starts is standard, expected meta among them"),
+        (["--right-half"], "run is meta-trained, it adapts to each task, expected one of one scene; leave out"),
+    ],
+)
+def test_a_protocol_that_cannot_be_applied_is_refused(run, capsys, options, sentence):
+    assert sentence in refusal(capsys, "eval", run, *options)
+
+
+def test_a_run_of_one_scene_does_not_adapt(source, tmp_path, capsys):
+    given = f"train simple-nerf --data {source.data / 'e'} --out {tmp_path / 'run'} --steps 1 --device cpu --bf16 off"
+    cli.main([*given.split(), "--width", "8", "--samples", "4"])
+    said = refusal(capsys, "eval", tmp_path / "run", "--support", "2")
+    assert "run is of one scene, expected a meta-trained one, which adapts" in said

@@ -1,0 +1,122 @@
+"""Copies side by side learn what each would learn alone."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from lumifield.core.images import mean_squared_error
+from lumifield.core.randomness import Draws
+from lumifield.core.scene import draw
+from lumifield.meta import InnerLoop
+from lumifield.meta.inner import adapted, copy_for
+from lumifield.meta.stacked import Stacked, joined
+from lumifield.methods.base import Context
+from lumifield.methods.views import render_view
+from lumifield.optimising import Optimiser
+from lumifield.optimising.optimisers import build_optimiser
+from made_collections import TINY, tinted
+from scenes import SIMPLE_NERF, bounded
+
+COPIES, RAYS = 3, 20
+
+
+@dataclass(frozen=True)
+class Block(Draws):
+    """One copy's share of the numbers that all copies draw together."""
+
+    copy: int = 0
+
+    def uniform(self, rows, columns):
+        every = Draws(self.generator).uniform(COPIES * rows, columns)
+        return every[self.copy * rows : (self.copy + 1) * rows]
+
+
+def generator():
+    return torch.Generator().manual_seed(5)
+
+
+def start():
+    torch.manual_seed(0)
+    return SIMPLE_NERF.build(bounded())
+
+
+def batches():
+    return [draw(tinted(number), RAYS, Draws(torch.Generator().manual_seed(number))) for number in range(COPIES)]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_copies_side_by_side_equal_copies_by_themselves(kind):
+    optimiser = Optimiser(kind=kind, lr=0.02, momentum=0.0)
+    method, parts = start(), batches()
+    together = Stacked(method, COPIES)
+    inner, source = build_optimiser(optimiser, together.param_groups()), Draws(generator())
+    whole = joined(parts)
+    for _ in range(6):
+        seen = together(whole.rays, Context(whole.background, draws=source))
+        inner.zero_grad()
+        together.losses(seen, whole)["rgb"].backward()
+        inner.step()
+    assert seen.samples == COPIES * RAYS * SIMPLE_NERF.samples
+    for number, (batch, found) in enumerate(zip(parts, together.copies(), strict=True)):
+        alone = copy_for(method, bounded())
+        inner, source = build_optimiser(optimiser, alone.param_groups()), Block(generator(), copy=number)
+        for _ in range(6):
+            loss = alone.losses(alone(batch.rays, Context(batch.background, draws=source)), batch)["rgb"]
+            inner.zero_grad()
+            loss.backward()
+            inner.step()
+        for name, value in alone.named_parameters():
+            torch.testing.assert_close(found[name], value.detach(), rtol=0, atol=1e-4)
+            assert not torch.equal(value, method.get_parameter(name)) or "density" in name
+
+
+def test_copies_learn_their_own_task():
+    loop = InnerLoop(steps=150, batch=32, optimiser=Optimiser(kind="adam", lr=1e-2))
+    scenes = [tinted(0), tinted(2)]
+    torch.manual_seed(0)
+    common, errors = TINY.build(bounded()), []
+    for parameters in adapted(common, scenes, loop, Draws(generator()), lambda _: None):
+        copy = copy_for(common, bounded())
+        copy.load_state_dict(parameters)
+        views = [render_view(copy, scene, 0, device=torch.device("cpu")).rgb for scene in scenes]
+        errors.append([mean_squared_error(view, scene.truth(0)) for view, scene in zip(views, scenes, strict=True)])
+    assert errors[0][0] < 0.7 * errors[1][0]
+    assert errors[1][1] < 0.7 * errors[0][1]
+
+
+def test_the_start_stays_as_it_is():
+    method = start()
+    before = {name: value.detach().clone() for name, value in method.named_parameters()}
+    adapted(method, [tinted(0), tinted(1)], InnerLoop(steps=2, batch=8), Draws(generator()), lambda _: None)
+    assert all(torch.equal(value, before[name]) for name, value in method.named_parameters())
+    assert all(value.grad is None for value in method.parameters())
+
+
+def test_bfloat16_changes_little():
+    exact, short = (
+        adapted(
+            copy_for(start(), bounded()) if bf16 == "off" else with_bf16(),
+            [tinted(0), tinted(1)],
+            InnerLoop(steps=3, batch=16),
+            Draws(generator()),
+            lambda _: None,
+        )
+        for bf16 in ("off", "on")
+    )
+    for a, b in zip(exact, short, strict=True):
+        for name in a:
+            torch.testing.assert_close(a[name], b[name], rtol=0, atol=0.02)
+    assert any(not torch.equal(exact[0][name], short[0][name]) for name in exact[0])
+
+
+def with_bf16():
+    torch.manual_seed(0)
+    return replace(SIMPLE_NERF, bf16="on").build(bounded())
+
+
+def test_no_rays():
+    together = Stacked(start(), 2)
+    rays = bounded().rays(0)[slice(0, 0)]
+    seen = together(rays, Context(torch.ones(3)))
+    assert (seen.rgb.shape, seen.depth.shape, seen.samples) == ((0, 3), (0,), 0)
