@@ -3,16 +3,20 @@
 import os
 import runpy
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import lumifield.meta.run
 import lumifield.training.run
 from lumifield import cli
 from lumifield.checkpoint import load
+from lumifield.meta import MetaTrain
 from lumifield.optimising.optimisers import rate
 from lumifield.synthetic import StillLife, write
 from lumifield.synthetic.pyramid import multiscale
+from made_collections import balls
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(recipe for recipe in (ROOT / "recipes").glob("*.sh") if not recipe.name.startswith("lens"))
@@ -24,6 +28,18 @@ TINY = {
     "instant": "--steps 3 --samples-per-step 512 --occupancy-side 16 --downscale 1 --bf16 off --device cpu",
 }
 MIP = {"samples": 128, "levels": 2, "width": 256, "depth": 8, "batch": 4096, "steps": 1_000_000, "coarse_weight": 0.1}
+OUTER = MetaTrain().outer
+NETWORK = {"frequencies": 20, "octaves": 8.0, "depth": 5, "width": 256, "samples": 128, "sampling": "official"}
+SHAPENET = NETWORK | {
+    "views": 25,
+    "inner_lr": 0.5,
+    "inner_steps": 32,
+    "inner_batch": 128,
+    "tto_batch": 64,
+    "tto_lr": 0.5,
+}
+TOURISM = NETWORK | {"views": 1, "inner_lr": 1.0, "inner_steps": 64, "inner_batch": 64, "tto_batch": 64, "tto_lr": 1.0}
+TOURISM |= {"tto": 256, "outer": OUTER, "validation_steps": 64}
 STATED = {
     "mip_nerf_blender.sh": MIP | {"one_picture": True, "noise": 0.0, "downscale": 1},
     "mip_nerf_multiscale.sh": MIP | {"one_picture": False, "noise": 0.0, "loss_multipliers": True},
@@ -39,6 +55,21 @@ STATED = {
     "nerf_blender_paper.sh": {"fine_samples": 128, "batch": 4096, "noise": 0.0, "steps": 200_000, "downscale": 1},
     "nerf_llff.sh": {"fine_samples": 64, "noise": 1.0, "steps": 106_000, "downscale": 8, "hold_out": "centre"},
     "nerf_llff_paper.sh": {"fine_samples": 128, "noise": 1.0, "downscale": 4, "hold_out": "every-8th"},
+    **{
+        f"meta_shapenet_{name}.sh": SHAPENET | {"epochs": epochs, "outer": replace(OUTER, lr=rate), "tto": steps}
+        for name, epochs, rate, steps in (
+            ("chairs", 15, 5e-4, 1000),
+            ("cars", 30, 5e-5, 2000),
+            ("lamps", 45, 5e-5, 2000),
+        )
+    },
+    **{
+        f"meta_tourism_{name}.sh": TOURISM | {"epochs": epochs}
+        for name, epochs in (("brandenburg", 110), ("notre", 40), ("sacre", 130), ("trevi", 45))
+    },
+    "meta_instant_kenney.sh": {"minutes": 15.0, "views": 25, "inner_steps": 64, "inner_lr": 1e-2},
+    "meta_photographs.sh": {"minutes": 40.0, "downscale": 4, "views": 1, "inner_steps": 24, "inner_lr": 1e-3},
+    "meta_kenney.sh": {"minutes": 60.0, "downscale": 2, "near": 3.0, "far": 5.0, "views": 25},
     "instant_lego.sh": {"minutes": 5.0, "downscale": 2},
     "instant_llff.sh": {"minutes": 10.0, "downscale": 8},
     "instant_open.sh": {"minutes": 10.0, "downscale": 1},
@@ -85,6 +116,7 @@ def job_of(tmp_path, monkeypatch):
     """What a recipe as it stands would train."""
     jobs = []
     monkeypatch.setattr(lumifield.training.run, "train", lambda job, **_: jobs.append(job))
+    monkeypatch.setattr(lumifield.meta.run, "meta_train", lambda job, **_: jobs.append(job))
 
     def job(recipe):
         cli.main(arguments(ROOT / "recipes" / recipe, tmp_path, "data", "run"))
@@ -99,6 +131,15 @@ def test_every_recipe_is_tried():
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_a_recipe_trains(recipe, scenes, tmp_path):
+    if recipe.name.startswith("meta"):
+        sized_down = "--steps 2 --inner.steps 2 --validation-tasks 0 --downscale 1 --bf16 off "
+        instant = "instant" in recipe.name
+        sized_down += "--samples-per-step 512 --occupancy-side 16" if instant else "--width 8 --samples 4"
+        photographs = {"tourism", "photographs"} & set(recipe.stem.split("_"))
+        source = scenes["blender"] if photographs else balls(tmp_path / "class").data
+        cli.main(arguments(recipe, tmp_path, str(source), str(tmp_path / "run"), *sized_down.split()))
+        assert load(tmp_path / "run").train["steps"] == 2
+        return
     method = next(name for name in TINY if recipe.name.startswith(name.replace("-", "_")))
     scene = scenes["llff" if "llff" in recipe.name else "multicam" if "multiscale" in recipe.name else "blender"]
     cli.main(arguments(recipe, tmp_path, str(scene), str(tmp_path / "run"), *TINY[method].split()))
@@ -110,8 +151,17 @@ def test_a_recipe_trains(recipe, scenes, tmp_path):
 @pytest.mark.parametrize("recipe", STATED)
 def test_a_recipe_states_the_published_settings(recipe, job_of):
     job = job_of(recipe)
-    found = vars(job.train) | vars(job.source) | vars(job.method)
+    found = vars(job.source) | vars(job.method)
+    found |= flat(job.meta) if recipe.startswith("meta") else vars(job.train)
     assert {name: found[name] for name in STATED[recipe]} == STATED[recipe]
+
+
+def flat(meta):
+    """The settings of a meta-training, those of its loops under the names of nerf-meta."""
+    found = vars(meta)
+    for name, loop in (("inner", meta.inner), ("tto", meta.few_shot.loop)):
+        found = found | {f"{name}_lr": loop.optimiser.lr, f"{name}_batch": loop.batch, f"{name}_steps": loop.steps}
+    return found | {"tto": meta.few_shot.loop.steps}
 
 
 @pytest.mark.parametrize("recipe", RATES)
@@ -134,6 +184,14 @@ def test_examples(tmp_path, capsys):
     example(5)(out=tmp_path / "portable.gif", frames=2, size=16)
     cli.main([*f"train nerf-w --data {tmp_path}/still-life --out {tmp_path}/wild".split(), *TINY["nerf-w"].split()])
     example(6)(run=tmp_path / "wild", out=tmp_path / "figure.png")
+    small = "--inner.steps 2 --few-shot.loop.steps 2 --validation-tasks 0 --width 8 --samples 4 --bf16 off --device cpu"
+    cli.main(f"meta-train --data {tmp_path}/still-life --out {tmp_path}/start --steps 1 {small}".split())
+    example(7)(run=tmp_path / "start", out=tmp_path / "looks.png", side=16)
+    capsys.readouterr()
+    for algorithm in ("maml", "reptile"):
+        example(8)(pictures=tmp_path / "still-life" / "train", steps=1, size=8, width=8, algorithm=algorithm)
+    example(9)(steps=1, size=8, width=8)
+    assert capsys.readouterr().out.count("learned start") == 5
     left = (
         "run/eval/test/report.html",
         "view/rgb.png",
@@ -143,6 +201,7 @@ def test_examples(tmp_path, capsys):
         "run/dolly.mp4",
         "portable.gif",
         "figure.png",
+        "looks.png",
     )
     assert [name for name in left if not (tmp_path / name).is_file()] == []
-    assert len(list((ROOT / "examples").glob("*.py"))) == 6
+    assert len(list((ROOT / "examples").glob("*.py"))) == 9
