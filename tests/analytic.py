@@ -44,6 +44,21 @@ class Ball(Method):
         return 100 * torch.exp(20 * (1 - points.norm(dim=-1)))
 
 
+class Room(Method):
+    """The inside of an opaque ball of radius 3 round the origin, with a pattern of waves on it."""
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        b = (rays.origins * rays.directions).sum(-1)
+        t = -b + (b**2 - (rays.origins**2).sum(-1) + 9).sqrt()
+        points = rays.origins + t[:, None] * rays.directions
+        waves = torch.tensor([[2.0, 5.0, -1.0], [-4.0, 1.0, 3.0], [1.0, -2.0, 6.0]])
+        rgb = 0.5 + 0.2 * torch.sin(points @ waves.T) + 0.2 * torch.cos(points @ waves * 0.5)
+        return Rendered(rgb, t, torch.ones_like(t))
+
+    def inside(self, points: Tensor) -> Tensor:
+        return 100 * torch.exp(20 * (points.norm(dim=-1) - 3))
+
+
 class Wall(Method):
     """An opaque wall at the z of normalised device coordinates `z`."""
 
@@ -92,12 +107,12 @@ def run_of(folder: Path, method: Method, scenes: dict[str, Scene], source: Sourc
     return Run(folder, method, config, source, scenes, CPU, train)
 
 
-def photograph(folder: Path, scene: Scene, split: str) -> Source:
-    """Writes what `Ball` looks like as one split of a Blender scene."""
+def photograph(folder: Path, scene: Scene, split: str, method: Method | None = None) -> Source:
+    """Writes what a method (`Ball`) looks like as one split of a Blender scene."""
     width, _ = scene.size(0)
     frames = []
     for index, name in enumerate(scene.names):
-        picture = to_uint8(render_view(Ball(), scene, index, device=CPU).rgb)
+        picture = to_uint8(render_view(method or Ball(), scene, index, device=CPU).rgb)
         Image.fromarray(picture.numpy()).save(folder / f"{split}_{name}.png")
         c2w = scene.cameras.c2w[index] * torch.tensor([1.0, -1.0, -1.0, 1.0])
         frames.append({"file_path": f"./{split}_{name}", "transform_matrix": [*c2w.tolist(), [0, 0, 0, 1]]})

@@ -13,7 +13,7 @@ from lumifield import progress
 from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
-from lumifield.localize import Density, Select, Synthesize
+from lumifield.localize import Baseline, Density, Pose, Select, Synthesize
 from lumifield.meta import Adapt, MetaTrain
 from lumifield.methods import Instant, MipNerf, Nerf, NerfW, SimpleNerf
 from lumifield.synthesize import SynthesizeCommand
@@ -43,7 +43,9 @@ ExportChoice = Annotated[
 LocalizeChoice = Annotated[
     Annotated[Density, subcommand("density")]
     | Annotated[Select, subcommand("select")]
-    | Annotated[Synthesize, subcommand("synthesize")],
+    | Annotated[Synthesize, subcommand("synthesize")]
+    | Annotated[Pose, subcommand("pose")]
+    | Annotated[Baseline, subcommand("baseline")],
     OmitSubcommandPrefixes,
 ]
 

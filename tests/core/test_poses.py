@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lumifield.core.poses import (
     any_normal,
+    apart,
     average_pose,
     checked_number,
     checked_pose,
@@ -16,6 +17,7 @@ from lumifield.core.poses import (
     level_up,
     looking,
     mean_up,
+    moved,
 )
 from lumifield.errors import DataError
 
@@ -108,6 +110,38 @@ def test_up_is_the_mean_up_where_all_look_to_one_side():
 
 def test_opengl_axes_are_flipped():
     assert from_opengl(torch.eye(3, 4)[None]).tolist() == [[[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0]]]
+
+
+TWISTS = st.lists(st.floats(-1.5, 1.5), min_size=6, max_size=6).map(torch.tensor)
+
+
+@given(TWISTS)
+def test_a_move_turns_and_shifts_in_the_axes_of_the_camera(twist):
+    start = ring([0.7])[0]
+    pose = moved(start, twist)
+    angle = float(twist[:3].norm())
+    torch.testing.assert_close(pose[:, 3], start[:, 3] + start[:, :3] @ twist[3:])
+    torch.testing.assert_close(pose[:, :3].T @ pose[:, :3], torch.eye(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(pose[:, :3] @ twist[:3], start[:, :3] @ twist[:3], atol=1e-5, rtol=0)
+    distance, degrees = apart(pose, start)
+    assert float(distance) == pytest.approx(float(twist[3:].norm()), abs=1e-5)
+    assert float(degrees) == pytest.approx(math.degrees(min(angle, 2 * math.pi - angle)), abs=1e-2)
+
+
+def test_a_turn_about_the_downward_axis_looks_to_the_right():
+    quarter = moved(torch.eye(3, 4), torch.tensor([0.0, math.pi / 2, 0.0, 0.0, 0.0, 0.0]))
+    torch.testing.assert_close(quarter[:, 2], torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_how_far_apart_poses_are():
+    none = apart(torch.zeros(0, 3, 4), torch.zeros(0, 3, 4))
+    assert [part.shape for part in none] == [(0,), (0,)]
+    here = ring([0.0, 1.0])
+    about = torch.tensor([[-1.0, 0, 0], [0, -1, 0], [0, 0, 1]])
+    there = torch.cat([here[..., :3] @ about, here[..., 3:] + torch.tensor([3.0, 4.0, 0.0])[:, None]], -1)
+    distance, degrees = apart(here, there)
+    torch.testing.assert_close(distance, torch.tensor([5.0, 5.0]))
+    torch.testing.assert_close(degrees, torch.tensor([180.0, 180.0]), atol=0.05, rtol=0)
 
 
 def test_checked_pose_takes_both_shapes():

@@ -5,6 +5,7 @@ All poses are camera-to-world matrices 3x4 with OpenCV axes (x right, y down, z 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,23 @@ def focus_point(c2w: Float[Tensor, "n 3 4"]) -> Float[Tensor, "3"]:
     middle = positions.mean(0)
     offsets = (across @ (positions - middle)[..., None])[..., 0].mean(0)
     return (middle + torch.linalg.pinv(across.mean(0), rtol=1e-9) @ offsets).to(c2w.dtype)
+
+
+def moved(c2w: Float[Tensor, "3 4"], twist: Float[Tensor, "6"]) -> Float[Tensor, "3 4"]:
+    """The pose turned by a rotation vector, `twist[:3]`, and shifted by `twist[3:]`, both in the camera's own axes."""
+    x, y, z = twist[:3]
+    zero = torch.zeros_like(x)
+    across = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).view(3, 3)
+    # In single precision the exponential is good to no more than 1e-5.
+    turned = c2w[:, :3] @ torch.linalg.matrix_exp(across.double()).to(c2w.dtype)
+    return torch.cat([turned, c2w[:, 3:] + c2w[:, :3] @ twist[3:, None]], -1)
+
+
+def apart(a: Float[Tensor, "*n 3 4"], b: Float[Tensor, "*n 3 4"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+    """Distance between the positions of poses, and the angle between their orientations [degrees]."""
+    chord = (a[..., :3] - b[..., :3]).double().flatten(-2).norm(dim=-1) / math.sqrt(8)
+    angle = 2 * torch.rad2deg(torch.asin(chord.clamp(max=1)))
+    return (a[..., 3] - b[..., 3]).norm(dim=-1), angle.to(a.dtype)
 
 
 def from_opengl(c2w: Float[Tensor, "*n 3 4"]) -> Float[Tensor, "*n 3 4"]:

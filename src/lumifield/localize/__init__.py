@@ -1,4 +1,5 @@
-"""Views for visual localisation (LENS): the settings of each step, free of torch, whose `apply` imports the rest.
+"""Views for visual localisation (LENS), and where a photograph was taken from: the settings of each step, free of
+torch, whose `apply` imports the rest.
 
 Lengths are in world units. What is not given follows from the `spread` of the training cameras: the median distance
 from their middle.
@@ -7,7 +8,7 @@ from their middle.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -116,3 +117,93 @@ class Synthesize:
         from lumifield.localize import synthesize
 
         return synthesize.write(self, run, progress)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where photographs were taken from: poses refined until the field, rendered from there, looks the same."""
+
+    image: Path | None = None
+    """The photograph; without one those of --split."""
+    split: str = "test"
+    """Photographs of the run's own data, whose poses are known, so that errors can be told."""
+    view: int | None = None
+    """Only this one of the split."""
+    focal: float | None = None
+    """Focal length of --image [pixels] (as wide an angle as that of most training photographs)."""
+    guess: Path | None = None
+    """A camera path (.json) with a pose for each photograph, to start there (at the training cameras that see most
+    nearly the same)."""
+    off: tuple[float, float] | None = None
+    """Start so many degrees and centimetres (hundredths of the world's unit) off the known pose."""
+    seed: int = 0
+    """Seed of the directions of --off."""
+    out: Path | None = None
+    """Folder of poses.json, which `render --path` reads, too, summary.json and pictures (RUN/localize/pose)."""
+
+    def __post_init__(self) -> None:
+        at_least(1e-9, self, "focal")
+        at_least(0, self, "off")
+        if self.off is not None and (self.image is not None or self.guess is not None):
+            cure = "leave out --image and --guess"
+            raise DataError("pose", "off", "given", "none where no pose is known, or where a start is given", cure)
+        if self.image is not None and self.view is not None:
+            raise DataError("pose", "view", str(self.view), "none beside --image", "leave one of them out")
+
+    def apply(self, run: Run, progress: Progress) -> str:
+        """Writes what it finds, and says how well; raises `DataError` for photographs that are not there."""
+        from lumifield.localize import pose
+
+        return pose.find(self, run, progress)
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """A small network that tells the pose of a photograph from its pixels."""
+
+    side: int = 64
+    """Longer side of the photographs that it sees [pixels]."""
+    steps: int = 2000
+    """Training steps."""
+    batch: int = 32
+    """Photographs of a step."""
+    lr: float = 1e-3
+    """Learning rate, which falls to none by a cosine."""
+    decay: float = 1e-2
+    """Decay of the weights."""
+    dropout: float = 0.1
+    """Share of the hidden features that are left out in a step."""
+    noise: float = 0.1
+    """Noise on the photographs, in units of their deviation."""
+
+    def __post_init__(self) -> None:
+        at_least(8, self, "side")
+        at_least(2, self, "batch")
+        at_least(1, self, "steps")
+        at_least(0, self, "lr", "decay", "dropout", "noise")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How far off a small pose regressor is on a split, after learning without and with synthetic views."""
+
+    synthetic: Path | None = None
+    """What `synthesize` wrote, or a scene whose training photographs are in the world of the run's data."""
+    split: str = "test"
+    """Which photographs are judged (val: to choose settings)."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """A network for each."""
+    network: Regressor = field(default_factory=Regressor)
+    """The network and its training."""
+    out: Path | None = None
+    """Folder of baseline.json and poses.json, a start for `pose` (RUN/localize/baseline)."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise DataError("baseline", "seeds", "empty", "one or more", "name one")
+
+    def apply(self, run: Run, progress: Progress) -> str:
+        """Writes what it measures, and says it; raises `DataError` where there are no photographs."""
+        from lumifield.localize import baseline
+
+        return baseline.measure(self, run, progress)
