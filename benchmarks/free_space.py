@@ -17,12 +17,21 @@ from PIL import Image
 from scipy.spatial import KDTree
 
 STRIDE, TOLERANCE = 2, 0.05
+FOCAL = 585.0
 
 
-def main(run: Path, data: Path, views: Path | None = None, focal: float = 585.0) -> None:
+def main(run: Path, data: Path, views: Path | None = None, focal: float = FOCAL) -> None:
     """Prints the distances of the views from true surfaces [m], and how many are before and behind them."""
-    listed = json.loads((views or run / "localize/views.json").read_text())
-    places = np.array([view["c2w"] for view in listed])[:, :3, 3]
+    found = measure(views or run / "localize/views.json", data, focal)
+    away = f"least {found['least']:.3f}, median {found['median']:.3f} m"
+    print(f"{found['views']} views; distance from the nearest true surface: {away}")
+    print(f"before a surface in some frame {found['before']:.1%}, in no frame but behind one in some", end=" ")
+    print(f"{found['behind']:.1%}, in no frame {found['unseen']:.1%}")
+
+
+def measure(views: Path, data: Path, focal: float = FOCAL) -> dict[str, float]:
+    """Distances of the views from true surfaces [m], and the shares of them before and behind these."""
+    places = np.array([view["c2w"] for view in json.loads(views.read_text())])[:, :3, 3]
     before, behind = np.zeros((2, len(places)), int)
     surfaces = []
     for file in sorted(data.rglob("*.depth.png")):
@@ -33,10 +42,14 @@ def main(run: Path, data: Path, views: Path | None = None, focal: float = 585.0)
         before += seen & free
         behind += seen & ~free
     away = KDTree(np.concatenate(surfaces)).query(places)[0]
-    print(f"{len(places)} views; distance from the nearest true surface: least {away.min():.3f}, median", end=" ")
-    print(f"{np.median(away):.3f} m")
-    print(f"before a surface in some frame {np.mean(before > 0):.1%}, in no frame but behind one in some", end=" ")
-    print(f"{np.mean((before == 0) & (behind > 0)):.1%}, in no frame {np.mean(before + behind == 0):.1%}")
+    return {
+        "views": len(places),
+        "least": float(away.min()),
+        "median": float(np.median(away)),
+        "before": float(np.mean(before > 0)),
+        "behind": float(np.mean((before == 0) & (behind > 0))),
+        "unseen": float(np.mean(before + behind == 0)),
+    }
 
 
 def metres(file: Path) -> np.ndarray:
@@ -46,13 +59,17 @@ def metres(file: Path) -> np.ndarray:
     return np.where(values == 65535, 0, values) / 1000
 
 
+def local_points(depth: np.ndarray, focal: float, stride: int = 1) -> np.ndarray:
+    """The points of every so-manieth row and column with depth, in the axes of the sensor."""
+    height, width = depth.shape
+    v, u = np.mgrid[:height:stride, :width:stride] + 0.5
+    z = depth[::stride, ::stride]
+    return np.stack([(u - width / 2) / focal * z, (v - height / 2) / focal * z, z], -1)[z > 0]
+
+
 def surface(depth: np.ndarray, pose: np.ndarray, focal: float) -> np.ndarray:
     """The points that a frame shows, in the world."""
-    height, width = depth.shape
-    v, u = np.mgrid[:height:STRIDE, :width:STRIDE] + 0.5
-    z = depth[::STRIDE, ::STRIDE]
-    local = np.stack([(u - width / 2) / focal * z, (v - height / 2) / focal * z, z], -1)[z > 0]
-    return local @ pose[:, :3].T + pose[:, 3]
+    return local_points(depth, focal, STRIDE) @ pose[:, :3].T + pose[:, 3]
 
 
 def shown(places: np.ndarray, depth: np.ndarray, pose: np.ndarray, focal: float) -> tuple[np.ndarray, np.ndarray]:

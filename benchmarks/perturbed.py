@@ -1,29 +1,33 @@
 """`instant` and `nerf-w` on a Blender scene that NeRF-W's authors' perturbations disturb, beside their figures.
 
 Run `python benchmarks/perturbed.py SCENE --runs RUNS --minutes 10`; it writes perturbed.json and .md, anew after each
-training. Runs and scenes stay in RUNS, and what is there is not made again. Test views wear the appearance of the first
-training photograph, which stays as it is.
+training. Runs and scenes stay in RUNS, and what is there is not made again: the same command goes on where it was
+stopped, or after the number of `--trainings` it was to make. Test views wear the appearance of the first training
+photograph, which stays as it is.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from pieces import once, trained
 
 from lumifield.bench import commit, machine
-from lumifield.checkpoint import CONFIG, load, write_json
+from lumifield.checkpoint import write_json
 from lumifield.core.files import replacing
 from lumifield.data import Source
 from lumifield.evaluate import Scoring, evaluate
 from lumifield.methods import Instant, NerfW, Settings, kind_of
 from lumifield.synthetic.perturbed import perturb
 from lumifield.training import Train
-from lumifield.training.run import Job, train
+from lumifield.training.run import Job
 
 CPU = torch.device("cpu")
+SCORE = "score.json"
 PAPER = {"clean": (32.89, None), "colour": (23.38, 30.66), "occluder": (19.35, 23.47), "both": (15.73, 22.19)}
 """NeRF, and NeRF-A, -U and -W (Martin-Brualla et al. 2021, supplement, section D) [dB]."""
 NERF_PL = {"clean": (30.93, None), "colour": (23.17, 28.20), "occluder": (21.94, 28.60), "both": (18.83, 24.86)}
@@ -48,10 +52,8 @@ def disturbed(scene: Path, kind: str, runs: Path, seed: int) -> Path:
 
 def score(scene: Path, settings: Settings, out: Path, options: argparse.Namespace) -> dict[str, Any]:
     """PSNR of the test views of one training [dB], its steps and seconds."""
-    if not (out / CONFIG).is_file():
-        source = Source(scene, downscale=options.downscale)
-        train(Job(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
-    run = load(out)
+    source = Source(scene, downscale=options.downscale)
+    run = trained(Job(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
     own = run.method.embeddings is not None and run.method.appearance > 0
     look = Path(run.scenes["train"].names[0]).name if own else "mean"
     metrics = evaluate(run, scoring=Scoring(look, right_half=False), save_pictures=False)
@@ -87,19 +89,24 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of the disturbed scenes and the runs")
     parser.add_argument("--kinds", nargs="+", choices=list(PAPER), default=list(PAPER), help="which disturbances")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of each training")
+    parser.add_argument("--trainings", type=int, default=7, help="stop after so many new ones")
     parser.add_argument("--downscale", type=int, default=1, help="pictures at 1/K of their width and height")
     parser.add_argument("--seed", type=int, default=0, help="seed of disturbances and trainings")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()
     result: dict[str, Any] = {"machine": machine(CPU), "commit": commit(), "scene": options.scene.name, "rows": {}}
     result |= {"minutes": options.minutes, "downscale": options.downscale, "seed": options.seed}
-    for kind in options.kinds:
-        row = result["rows"][kind] = {}
+    made = 0
+    for kind, settings in [(each, settings) for each in options.kinds for settings in contestants(each)]:
+        name = kind_of(settings)
+        out = options.runs / f"{name}_{kind}"
+        made += not (out / SCORE).is_file()
+        if made > options.trainings:
+            break
         folder = disturbed(options.scene, kind, options.runs, options.seed)
-        for settings in contestants(kind):
-            name = kind_of(settings)
-            row[name] = score(folder, settings, options.runs / f"{name}_{kind}", options)
-            save(result, options.out)
+        row = once(out / SCORE, partial(score, folder, settings, out, options))
+        result["rows"].setdefault(kind, {})[name] = row
+        save(result, options.out)
     print(markdown(result))
 
 

@@ -1,52 +1,79 @@
-"""What a run on 7-Scenes knows: pictures, depth and poses of held-out frames.
+"""A field that has learned a 7-Scenes folder for minutes: its pictures and depth, and what localisation makes of it.
 
-Run `python benchmarks/seven_scenes.py RUN [--focals RUN ...] [--baseline FILE]` after `lumifield eval RUN`; it writes
-seven_scenes.json and seven_scenes.md. `--focals` are runs with other focal lengths, compared on validation frames, and
-`--baseline` is the record of `lumifield localize baseline`. Depth is compared with the sensor's, whose points are seen
-through the run's camera. Poses start 5 degrees and 10 cm off, in random directions.
+Run `python benchmarks/seven_scenes.py FOLDER --runs RUNS`; it writes seven_scenes.json and .md. What it makes stays in
+RUNS, and is not made again. Test frames are those with depth, which training does not see. Short trainings with several
+focal lengths are compared on validation frames; the best one's is that of the field. Depth is compared with the
+sensor's, whose points are seen through the run's camera. Poses start 5 degrees and 10 cm off, in random directions.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+import free_space
 import numpy as np
 import torch
+from pieces import once, trained
 
 from lumifield import data
 from lumifield.bench import commit, machine
-from lumifield.checkpoint import Run, load, write_json
+from lumifield.checkpoint import Run, write_json
 from lumifield.core.files import replacing
 from lumifield.core.scene import Scene
-from lumifield.data.pictures import raw
+from lumifield.data import Source
+from lumifield.evaluate import evaluate
+from lumifield.localize import Baseline, Density, Pose, Select, Synthesize
+from lumifield.localize.baseline import compare, sequence
 from lumifield.localize.pose import localize, of_split, off_the_truth
-from lumifield.methods.views import render_view, view_psnr
+from lumifield.methods import Instant
+from lumifield.methods.views import render_view
+from lumifield.training import Train
+from lumifield.training.run import Job
 
 CPU = torch.device("cpu")
-SENSOR_FOCAL, NO_DEPTH, MILLIMETRE = 585.0, (0, 65535), 1e-3
 DEGREES, CENTIMETRES = 5.0, 10.0
+SYNTHETIC_SIZE = (128, 96)
 
 
-def psnr(run: Run, split: str) -> float:
-    """Mean PSNR of a split [dB]."""
+def field(options: argparse.Namespace, name: str, focal: float, minutes: float) -> Run:
+    """A run of `instant` with a focal length."""
+    source = Source(options.data, downscale=options.downscale, focal=focal)
+    return trained(Job(Instant(), source, Train(minutes=minutes, seed=options.seed), options.runs / name))
+
+
+def focals(options: argparse.Namespace) -> dict[str, Any]:
+    """PSNR of validation frames for each focal length [dB], and the best of these."""
+    scores = {}
+    for focal in options.focals:
+        run = field(options, f"focal_{focal:g}", focal, options.focal_minutes)
+        scores[focal] = evaluate(run, "val", save_pictures=False)["psnr"]
+    return {"psnr": list(scores.items()), "best": max(scores, key=lambda focal: scores[focal])}
+
+
+def held_out(run: Run) -> dict[str, Any]:
+    """PSNR of the test frames [dB], and the median error of their depth [m]."""
     assert run.source is not None
-    scene = data.read(run.source, split)
-    scores = [view_psnr(render_view(run.method, scene, i, device=CPU), scene, i) for i in range(len(scene))]
-    return sum(score for score in scores if score is not None) / len(scores)
+    test = data.read(run.source, "test")
+    off = [depth_errors(run, test, index) for index in range(len(test))]
+    metrics = evaluate(run)
+    return {
+        "photographs": len(test),
+        "psnr": metrics["psnr"],
+        "ssim": metrics["ssim"],
+        "train_seconds": metrics["train_seconds"],
+        "median_depth_error": float(np.median(np.concatenate(off))),
+        "median_depth_errors": [float(np.median(each)) for each in off],
+    }
 
 
 def depth_errors(run: Run, scene: Scene, index: int) -> np.ndarray:
     """Differences of the depth along the optical axis at the pixels of the sensor's points [m]."""
     assert run.source is not None
-    depth = raw(run.source.data / f"{scene.names[index].removesuffix('.color.jpg')}.depth.png")
-    v, u = np.nonzero(~np.isin(depth, NO_DEPTH))
-    z = depth[v, u] * MILLIMETRE
-    height, width = depth.shape
-    local = np.stack([(u + 0.5 - width / 2) / SENSOR_FOCAL * z, (v + 0.5 - height / 2) / SENSOR_FOCAL * z, z], -1)
+    depth = free_space.metres(run.source.data / f"{scene.names[index].removesuffix('.color.jpg')}.depth.png")
+    local = free_space.local_points(depth, free_space.FOCAL)
+    z = local[:, 2]
     camera = scene.cameras[[index]]
     focal, centre, size = (values[0].numpy() for values in (camera.focal, camera.centre, camera.size))
     xy = np.floor(local[:, :2] / z[:, None] * focal + centre).astype(int)
@@ -58,74 +85,97 @@ def depth_errors(run: Run, scene: Scene, index: int) -> np.ndarray:
     return np.abs(along.numpy()[y, x] - z[within])
 
 
-def poses(run: Run, seed: int, out: Path) -> dict[str, Any]:
+def poses(run: Run) -> dict[str, Any]:
     """How well poses of the test frames are refined."""
+    seed = Pose().seed
     asked = of_split(run, "test")
     starts = [off_the_truth(run, each, DEGREES, CENTIMETRES, seed=seed) for each in asked]
-    return {"seed": seed} | localize(run, asked, starts, out)
+    return {"seed": seed} | localize(run, asked, starts, run.folder / "localize" / "pose")
+
+
+def places(run: Run, options: argparse.Namespace) -> dict[str, Any]:
+    """How far new views are from true surfaces [m]."""
+    Density().apply(run, quietly)
+    Select(places=options.places, count=options.views).apply(run, quietly)
+    return free_space.measure(run.folder / "localize" / "views.json", options.data)
+
+
+def regressor(run: Run) -> dict[str, Any]:
+    """How far off a pose regressor is on test frames, without and with the new views."""
+    assert run.source is not None
+    Synthesize(size=SYNTHETIC_SIZE).apply(run, quietly)
+    local = run.folder / "localize"
+    training, test = (data.read(run.source, split) for split in ("train", "test"))
+    return compare(Baseline(), training, test, sequence(local / "sequence"), local / "baseline")
+
+
+def quietly(done: int, of: int) -> None:
+    """Progress that nobody looks at."""
+
+
+def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was measured, and how much it is."""
+    pose, space, baseline = result["pose"], result["places"], result["baseline"]
+    far, wide = pose["median_error"]
+    found = [(f"validation PSNR, focal length {f:g}", f"{psnr:.2f} dB") for f, psnr in result["focal"]["psnr"]]
+    found += [
+        ("test PSNR", f"{result['field']['psnr']:.2f} dB"),
+        ("median error of test depth, all pixels", f"{100 * result['field']['median_depth_error']:.1f} cm"),
+        (f"poses from {DEGREES:g} degrees and {CENTIMETRES:g} cm off, median", f"{wide:.2f} degrees, {far:.1f} cm"),
+        *((f"poses {name}", f"{share:.0%}") for name, share in pose["success"].items()),
+        ("seconds a pose", f"{pose['seconds'] / pose['photographs']:.1f}"),
+        (f"least distance of {space['views']} new views from a true surface", f"{space['least']:.2f} m"),
+        ("new views behind a true surface", f"{space['behind']:.1%}"),
+    ]
+    for name in ("without", "with"):
+        far, wide = baseline[name]
+        found.append((f"pose regressor {name} synthetic views, median", f"{wide:.2f} degrees, {far:.1f} cm"))
+    return [*found, ("which falls by", " and ".join(f"{share:.0%}" for share in baseline["drop"][::-1]))]
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The figures in one table."""
-    pose = result["pose"]
-    rows = [
-        ("PSNR of held-out frames", f"{result['psnr']:.2f} dB"),
-        ("median depth error, all pixels with depth", f"{100 * result['median_depth_error']:.1f} cm"),
-        (
-            f"pose from {DEGREES:g} degrees, {CENTIMETRES:g} cm off, median",
-            f"{pose['median_error'][1]:.2f} degrees, {pose['median_error'][0]:.1f} cm",
-        ),
-        *((f"poses {name}", f"{share:.0%}") for name, share in pose["success"].items()),
-        ("seconds a pose", f"{pose['seconds'] / pose['photographs']:.1f}"),
-        *(
-            (f"PSNR of validation frames, focal length {each['focal']:g}", f"{each['psnr']:.2f} dB")
-            for each in result["focals"]
-        ),
-    ]
-    if result["baseline"] is not None:
-        for name in ("without", "with"):
-            far, wide = result["baseline"][name]
-            rows.append((f"pose regressor {name} synthetic views, median", f"{wide:.2f} degrees, {far:.1f} cm"))
-        rows.append(("which falls by", " and ".join(f"{share:.0%}" for share in result["baseline"]["drop"][::-1])))
+    about = result["field"]
+    seeds = len({row["seed"] for row in result["baseline"]["rows"]})
     lines = [
-        f"Machine: {result['machine']}. Commit: {result['commit']}. {result['photographs']} held-out frames with "
-        f"depth, trained {result['train_seconds']:.0f} s, pictures at 1/{result['downscale']}.",
+        f"Machine: {result['machine']}. Commit: {result['commit']}. {result['data']} at 1/{result['downscale']}: "
+        f"{about['photographs']} test frames with depth; `instant`, {about['train_seconds']:.0f} s; seed "
+        f"{result['seed']}; the regressor over {seeds} seeds.",
         "",
         "| what | value |",
         "| --- | --- |",
-        *(f"| {name} | {value} |" for name, value in rows),
+        *(f"| {name} | {value} |" for name, value in rows(result)),
     ]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="a run on a folder of 7-Scenes whose test frames have depth")
-    parser.add_argument("--focals", type=Path, nargs="*", default=[], help="runs with other focal lengths")
-    parser.add_argument("--baseline", type=Path, help="baseline.json of `lumifield localize baseline`")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the directions that poses start in")
+    parser.add_argument("data", type=Path, help="a folder of 7-Scenes of which some frames have depth")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of all that is made on the way")
+    parser.add_argument("--minutes", type=float, default=5.0, help="length of the training")
+    parser.add_argument("--focals", type=float, nargs="+", default=[525.0, 555.0, 585.0], help="focal lengths tried")
+    parser.add_argument("--focal-minutes", type=float, default=1.0, help="length of a training for each of these")
+    parser.add_argument("--downscale", type=int, default=2, help="pictures at 1/K of their width and height")
+    parser.add_argument("--places", choices=["grid", "path"], default="grid", help="where new views are")
+    parser.add_argument("--views", type=int, default=400, help="how many there are")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the trainings")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()
-    run = load(options.run)
-    assert run.source is not None
-    test = data.read(run.source, "test")
-    off = [depth_errors(run, test, index) for index in range(len(test))]
+    records = options.runs / "records"
+    focal = once(records / "focal.json", lambda: focals(options))
+    run = field(options, "field", focal["best"], options.minutes)
     result = {
         "machine": machine(CPU),
         "commit": commit(),
-        "photographs": len(test),
-        "train_seconds": run.train["seconds"],
-        "downscale": run.source.downscale,
-        "psnr": psnr(run, "test"),
-        "median_depth_error": float(np.median(np.concatenate(off))),
-        "median_depth_error_of_frames": median(float(np.median(each)) for each in off),
-        "pose": poses(run, options.seed, options.run / "localize" / "pose"),
-        "focals": [
-            {"focal": other.source.focal, "seconds": other.train["seconds"], "psnr": psnr(other, "val")}
-            for other in map(load, options.focals)
-            if other.source is not None
-        ],
-        "baseline": None if options.baseline is None else json.loads(options.baseline.read_text(encoding="utf-8")),
+        "data": options.data.name,
+        "downscale": options.downscale,
+        "seed": options.seed,
+        "focal": focal,
+        "field": once(records / "field.json", lambda: held_out(run)),
+        "pose": once(records / "pose.json", lambda: poses(run)),
+        "places": once(records / "places.json", lambda: places(run, options)),
+        "baseline": once(records / "baseline.json", lambda: regressor(run)),
     }
     write_json(options.out / "seven_scenes.json", result)
     with replacing(options.out / "seven_scenes.md") as temporary:

@@ -1,4 +1,4 @@
-"""Puts pictures of one size side by side, four in a row.
+"""Puts pictures of one size side by side.
 
 Run `python scripts/sheet.py docs/pictures/localization.jpg RUN/localize/sequence/seq-99/*.color.png`.
 """
@@ -13,16 +13,14 @@ from tyro.conf import Positional
 
 from lumifield.core.files import replacing
 
-COLUMNS = 4
 
-
-def main(out: Positional[Path], pictures: Positional[tuple[Path, ...]]) -> None:
-    """Makes the sheet OUT of PICTURES."""
+def main(out: Positional[Path], pictures: Positional[tuple[Path, ...]], *, columns: int = 4) -> None:
+    """Makes the sheet OUT of PICTURES, so many in a row."""
     opened = [Image.open(path) for path in pictures]
     width, height = opened[0].size
-    sheet = Image.new("RGB", (width * min(COLUMNS, len(opened)), height * -(-len(opened) // COLUMNS)))
+    sheet = Image.new("RGB", (width * min(columns, len(opened)), height * -(-len(opened) // columns)))
     for index, picture in enumerate(opened):
-        sheet.paste(picture, (width * (index % COLUMNS), height * (index // COLUMNS)))
+        sheet.paste(picture, (width * (index % columns), height * (index // columns)))
     with replacing(out) as temporary:
         sheet.save(temporary, format="jpeg", quality=88)
 

@@ -1,0 +1,34 @@
+"""Long measurements in pieces: what a benchmark has made already it does not make again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lumifield.checkpoint import STATE, SUMMARY, Run, load, write_json
+from lumifield.core.settings import read_json
+from lumifield.training.run import Job, train
+
+
+def trained(job: Job) -> Run:
+    """The run of a job that states its minutes: as it lies there, gone on with from its checkpoint, or begun."""
+    if not whole(job):
+        train(job, resume=(job.out / STATE).is_file())
+    if not whole(job):
+        raise SystemExit(f"{job.out}: stopped early; the same command goes on")
+    return load(job.out)
+
+
+def whole(job: Job) -> bool:
+    """Whether a run has had its minutes."""
+    summary = job.out / SUMMARY
+    assert job.train.minutes is not None
+    return summary.is_file() and read_json(summary)["seconds"] >= 60 * job.train.minutes
+
+
+def once(record: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is measured, from its record where there is one."""
+    if not record.is_file():
+        write_json(record, measure())
+    return read_json(record)
