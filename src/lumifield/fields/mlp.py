@@ -144,7 +144,7 @@ def load_published(network: Mlp, path: Path, prefix: Literal["nerf_coarse", "ner
 
     Raises DataError where the file cannot be read as plain tensors, or a tensor is missing or of another shape.
     """
-    state = _read_tensors(path)
+    state = read_tensors(path)
     found = {}
     for name, own in network.state_dict().items():
         published = f"{prefix}.{_published_name(name)}"
@@ -168,7 +168,8 @@ def _published_name(name: str) -> str:
     return f"{names[layer]}.{kind}"
 
 
-def _read_tensors(path: Path) -> dict[str, object]:
+def read_tensors(path: Path) -> dict[str, object]:
+    """A state dict of a .safetensors or torch file, plain values alone; raises `DataError` where it is unreadable."""
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))

@@ -1,0 +1,61 @@
+"""Looking up scene points in photographs that see them."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+from torch.nn import functional as F
+
+FRONT = 1e-6
+"""Depth [scene units] from which on a point lies before a camera."""
+
+
+def bilinear(picture: Float[Tensor, "c h w"], xy: Float[Tensor, "p 2"]) -> Float[Tensor, "p c"]:
+    """A picture between its pixel centres, which lie at one half; its border goes on beyond it.
+
+    Gradients reach the picture and the places.
+    """
+    height, width = picture.shape[1:]
+    place = 2 * xy / torch.tensor([width, height], device=xy.device) - 1
+    found = F.grid_sample(
+        picture[None], place[None, None].to(picture.dtype), padding_mode="border", align_corners=False
+    )
+    return found[0, :, 0].T
+
+
+def in_picture(xy: Float[Tensor, "p 2"], depth: Float[Tensor, "p"], size: tuple[int, int]) -> Bool[Tensor, "p"]:
+    """Whether points lie before the camera and project onto its picture of `size` (width, height)."""
+    limit = torch.tensor(size, device=xy.device)
+    return (depth > FRONT) & ((xy >= 0) & (xy < limit)).all(-1)
+
+
+def nearest(
+    values: Shaped[Tensor, "n"], first: int, xy: Float[Tensor, "p 2"], size: tuple[int, int]
+) -> Shaped[Tensor, "p"]:
+    """The value of the pixel that each place lies in, of a picture whose rows begin at `first` of a flat buffer.
+
+    Places beyond the picture have the value of its border.
+    """
+    width, height = size
+    column = xy[:, 0].nan_to_num(0).clamp(0, width - 1).long()
+    row = xy[:, 1].nan_to_num(0).clamp(0, height - 1).long()
+    return values[first + row * width + column]
+
+
+def window(xy: Float[Tensor, "p 2"], size: tuple[int, int], margin: int, multiple: int) -> tuple[slice, slice]:
+    """Rows and columns of a picture that hold the places with a margin, with limits that are multiples."""
+    low, high = xy.amin(0) - margin, xy.amax(0) + margin
+    spans = []
+    for axis in (1, 0):
+        first = int(low[axis].clamp(0, size[axis] - 1)) // multiple * multiple
+        last = -(-int(high[axis].clamp(1, size[axis]).ceil()) // multiple) * multiple
+        spans.append(slice(first, min(last, size[axis])))
+    return spans[0], spans[1]
+
+
+def cosines(
+    points: Float[Tensor, "p 3"], eye: Float[Tensor, "3"], directions: Float[Tensor, "p 3"]
+) -> Float[Tensor, "p"]:
+    """The cosine of the angle between each unit direction and the line from an eye to the point."""
+    return (F.normalize(points - eye, dim=-1) * directions).sum(-1)

@@ -1,0 +1,183 @@
+"""Features of photographs at every pixel, and pictures of blended features (NLR++, after Stable View Synthesis).
+
+Nothing is normalised by what a batch or a picture holds: a crop has the features of the whole, but near its border.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lumifield.errors import DataError
+from lumifield.fields.mlp import read_tensors
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the photographs that ImageNet's networks were trained on."""
+EPSILON = 1e-5
+
+
+class Scaling(nn.Module):
+    """A factor and a summand for each channel: a batch normalisation whose statistics are frozen into it."""
+
+    def __init__(self, channels: int, factor: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), factor))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """The scaled channels."""
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class Block(nn.Module):
+    """The basic block of a residual network (He et al. 2016), which starts as what it passes by."""
+
+    def __init__(self, entry: int, width: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(entry, width, 3, stride, padding=1, bias=False)
+        self.scale1 = Scaling(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.scale2 = Scaling(width, 0.0)
+        self.beside = nn.Identity()
+        if stride > 1 or entry != width:
+            self.beside = nn.Sequential(nn.Conv2d(entry, width, 1, stride, bias=False), Scaling(width))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d k l"]:
+        """The block's output, of half the sides where it has a stride of 2."""
+        inner = F.relu(self.scale1(self.conv1(x)))
+        return F.relu(self.beside(x) + self.scale2(self.conv2(inner)))
+
+
+class Encoder(nn.Module):
+    """Features of photographs at full resolution: the first `stages` of a ResNet-18, and a path back up.
+
+    `width` is that of the first stage, 64 in the paper.
+    """
+
+    def __init__(self, *, stages: int = 3, width: int = 64, features: int = 16) -> None:
+        super().__init__()
+        widths = [width, width, 2 * width, 4 * width, 8 * width][:stages]
+        self.full = convolutions(3, width)
+        first = nn.Sequential(nn.Conv2d(3, width, 7, 2, padding=3, bias=False), Scaling(width), nn.ReLU())
+        self.stages = nn.ModuleList([first])
+        for number, (entry, channels) in enumerate(pairwise(widths)):
+            down = nn.MaxPool2d(3, 2, padding=1) if number == 0 else nn.Identity()
+            blocks = Block(entry, channels, 1 if number == 0 else 2), Block(channels, channels)
+            self.stages.append(nn.Sequential(down, *blocks))
+        self.skips = nn.ModuleList([nn.Conv2d(channels, channels, 1) for channels in widths])
+        outs = [features, *widths[:-1]]
+        beside = [width, *widths[:-1]]
+        rows = zip(widths, beside, outs, strict=True)
+        self.ups = nn.ModuleList([nn.Conv2d(below + skip, out, 3, padding=1) for below, skip, out in rows])
+        self.multiple = 2**stages
+        started(self)
+
+    def forward(self, pictures: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n features h w"]:
+        """Features, none below zero, of pictures in [0, 1]."""
+        mean, deviation = (torch.tensor(v, device=pictures.device)[:, None, None] for v in (MEAN, DEVIATION))
+        x, size = padded((pictures - mean) / deviation, self.multiple)
+        beside, inner = [self.full(x)], x
+        for stage, skip in zip(self.stages, self.skips, strict=True):
+            inner = stage(inner)
+            beside.append(F.relu(skip(inner)))
+        found = beside.pop()
+        for up in reversed(self.ups):
+            found = F.relu(up(torch.cat([doubled(found), beside.pop()], 1)))
+        return found[..., : size[0], : size[1]]
+
+    def load_imagenet(self, path: Path) -> None:
+        """Takes over the convolutions of torchvision's ResNet-18 (a state dict), normalisations frozen into them.
+
+        Raises `DataError` where the file does not hold them in this encoder's sizes.
+        """
+        state = _plain_tensors(path)
+        own = self.state_dict()
+        for name in [name for name in own if name.startswith("stages.")]:
+            value = _published(state, name)
+            if value is None or value.shape != own[name].shape:
+                found = "missing" if value is None else str(list(value.shape))
+                cure = "give torchvision's resnet18, and the encoder a width of 64"
+                raise DataError(path, f"what belongs to {name}", found, str(list(own[name].shape)), cure)
+            own[name] = value
+        self.load_state_dict(own)
+
+
+class Decoder(nn.Module):
+    """What is added to a blended picture, from its blended features: a U-Net of `depth` halvings, at first zero."""
+
+    def __init__(self, entry: int, *, depth: int = 2, width: int = 64) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(depth + 1)]
+        self.downs = nn.ModuleList([convolutions(a, b) for a, b in pairwise([entry, *widths])])
+        self.skips = nn.ModuleList([nn.Conv2d(channels, channels, 1) for channels in widths])
+        self.ups = nn.ModuleList([convolutions(below + above, above) for above, below in pairwise(widths)])
+        self.out = nn.Conv2d(width, 3, 1)
+        self.multiple = 2**depth
+        started(self)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
+        """Colours to be added."""
+        x, size = padded(features, self.multiple)
+        levels = []
+        for number, (down, skip) in enumerate(zip(self.downs, self.skips, strict=True)):
+            x = down(x if number == 0 else F.avg_pool2d(x, 2))
+            levels.append(skip(x))
+        found = levels.pop()
+        for up in reversed(self.ups):
+            found = up(torch.cat([doubled(found), levels.pop()], 1))
+        return self.out(found)[..., : size[0], : size[1]]
+
+
+def convolutions(entry: int, width: int) -> nn.Sequential:
+    """Two convolutions of 3 x 3 with rectifiers."""
+    first, second = nn.Conv2d(entry, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
+
+
+def doubled(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    """Twice the sides, bilinearly, pixel areas upon pixel areas: no shift between crops and wholes."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def padded(x: Float[Tensor, "n c h w"], multiple: int) -> tuple[Float[Tensor, "n c h2 w2"], tuple[int, int]]:
+    """Pictures with sides that are multiples, their last row and column repeated, and the size that they had."""
+    height, width = x.shape[-2:]
+    down, right = -height % multiple, -width % multiple
+    x = F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+    return x.contiguous(memory_format=torch.channels_last), (height, width)
+
+
+def started(network: nn.Module) -> None:
+    """Weights of deviations that keep the size of what passes through rectifiers (He et al. 2015), biases of zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _published(state: dict[str, Tensor], name: str) -> Tensor | None:
+    """A parameter of the stages from a ResNet-18 of torchvision."""
+    _, stage, rest = name.split(".", 2)
+    if stage == "0":
+        layer = {"0": "conv1", "1": "bn1"}[rest.split(".")[0]]
+    else:
+        number, inner = rest.split(".", 1)
+        parts = {"scale1": "bn1", "scale2": "bn2", "beside.0": "downsample.0", "beside.1": "downsample.1"}
+        part = inner.rsplit(".", 1)[0]
+        layer = f"layer{stage}.{int(number) - 1}.{parts.get(part, part)}"
+    kind = name.rsplit(".", 1)[1]
+    if f"{layer}.running_var" not in state:
+        return state.get(f"{layer}.{kind}")
+    factor = state[f"{layer}.weight"] / (state[f"{layer}.running_var"] + EPSILON).sqrt()
+    return factor if kind == "weight" else state[f"{layer}.bias"] - state[f"{layer}.running_mean"] * factor
+
+
+def _plain_tensors(path: Path) -> dict[str, Tensor]:
+    return {name: value for name, value in read_tensors(path).items() if isinstance(value, Tensor)}
