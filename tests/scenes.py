@@ -19,7 +19,7 @@ from lumifield.core.poses import from_opengl
 from lumifield.core.rays import Ndc
 from lumifield.core.scene import Frame, Pictures, Scene
 from lumifield.data import Source
-from lumifield.methods import Instant, MipNerf, Nerf, NerfW, SimpleNerf
+from lumifield.methods import Instant, MipNerf, Nerf, NerfW, Nlr, SimpleNerf
 from lumifield.methods.base import Method
 
 RADIUS = 0.8
@@ -58,6 +58,21 @@ MIP_NERF = MipNerf(samples=8, width=16, depth=3, octaves=(0, 6), direction_octav
 
 SIMPLE_NERF = SimpleNerf(samples=12, width=16, depth=2, frequencies=6, octaves=4.0, batch=32, bf16="off")
 
+NLR = Nlr(
+    sdf_width=16,
+    sdf_depth=1,
+    channels=4,
+    encoder_stages=2,
+    encoder_width=4,
+    decoder_depth=1,
+    decoder_width=4,
+    patch=8,
+    mask_rays=32,
+    mask_samples=8,
+    eikonal_points=32,
+    bf16="off",
+)
+
 SMALL = {
     "instant": INSTANT,
     "mip-nerf": MIP_NERF,
@@ -69,6 +84,10 @@ SMALL = {
     "nerf, one pass": replace(NERF, fine_samples=0),
     "nerf-w": NERF_W,
     "nerf-w, mlp": NERF_W_MLP,
+    "nlr": NLR,
+    "nlr, grid and colours alone": replace(
+        NLR, backbone="grid", grid_levels=2, grid_log2_entries=8, grid_finest=16, features="rgb", blending="lumigraph"
+    ),
     "simple-nerf": SIMPLE_NERF,
     "simple-nerf, official": replace(SIMPLE_NERF, sampling="official", density="relu", start="normal"),
     "nerf, occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),

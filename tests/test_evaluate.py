@@ -19,6 +19,7 @@ from lumifield.methods.views import render_view
 KEYS = {
     "psnr",
     "psnr_masked_image",
+    "mask_iou",
     "ssim",
     "lpips",
     "lpips_reason",
@@ -150,6 +151,30 @@ def test_psnr_is_the_mean_over_pictures_of_the_rounded_ones(run, monkeypatch):
     metrics = evaluate.evaluate(run)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
     assert metrics["psnr_masked_image"] is None
+
+
+def test_with_silhouettes_scores_are_of_the_object_alone(run, monkeypatch):
+    scene = pictured(run.scenes["test"], 10)
+    assert scene.pictures is not None
+    opaque = (torch.arange(len(scene.pictures.pixels)) % 32) < 8
+    pixels = torch.cat([scene.pictures.pixels, 255 * opaque[:, None].to(torch.uint8)], -1)
+    # What is transparent shows the white background: far from the view, if it counted.
+    scene = replace(scene, pictures=replace(scene.pictures, pixels=pixels), cut_out=True)
+    monkeypatch.setattr(data, "read", lambda source, split, rows: scene)
+    metrics = evaluate.evaluate(run)
+    assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
+    assert metrics["psnr_masked_image"] == pytest.approx(metrics["psnr"] + 10 * math.log10(4), abs=1e-4)
+    solid = torch.stack([render_view(Ball(), scene, row, device=CPU).solid.flatten() for row in range(3)])
+    shown = opaque.view(3, -1)
+    expected = [float((a & b).sum() / (a | b).sum()) for a, b in zip(solid, shown, strict=True)]
+    assert metrics["mask_iou"] == pytest.approx(sum(expected) / 3)
+    assert "silhouette" in metrics["protocol"]["mask"]
+
+
+def test_two_empty_silhouettes_agree():
+    nothing = torch.zeros(2, 2, dtype=torch.bool)
+    assert evaluate.overlap(nothing, nothing) == 1
+    assert evaluate.overlap(nothing, ~nothing) == 0
 
 
 def test_with_masks_psnr_counts_the_mask_and_the_masked_image_all_pixels(run, monkeypatch):

@@ -15,7 +15,7 @@ from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
 from lumifield.localize import Baseline, Density, Pose, Select, Synthesize
 from lumifield.meta import Adapt, MetaTrain
-from lumifield.methods import Instant, MipNerf, Nerf, NerfW, SimpleNerf
+from lumifield.methods import Instant, MipNerf, Nerf, NerfW, Nlr, SimpleNerf
 from lumifield.synthesize import SynthesizeCommand
 from lumifield.training import Train
 
@@ -28,6 +28,7 @@ MethodChoice = Annotated[
     | Annotated[MipNerf, subcommand("mip-nerf")]
     | Annotated[Nerf, subcommand("nerf")]
     | Annotated[NerfW, subcommand("nerf-w")]
+    | Annotated[Nlr, subcommand("nlr")]
     | Annotated[SimpleNerf, subcommand("simple-nerf")],
     OmitSubcommandPrefixes,
 ]
@@ -175,7 +176,7 @@ class RenderCommand:
     """Width and height of the frames or the view (those of the photographs)."""
     channels: str = "rgb"
     """Of rgb, depth, bands (of depth), normal and opacity, for nerf-w also static, transient, combined and uncertainty,
-    separated by commas: panels side by side."""
+    for nlr blended and sources, separated by commas: panels side by side."""
     normals: Literal["density", "depth"] = "density"
     """What normals are read from."""
     appearance: tuple[str, ...] = ()

@@ -106,6 +106,7 @@ def look(
     scored = slice(scoring.first(scene.size(row)[0]), None)
     valid = scene.valid(row).cpu()[:, scored] if _masked(scene) else None
     scores = score(pictures["prediction"][:, scored], pictures["truth"][:, scored], valid, perceptual)
+    scores |= {"mask_iou": overlap(view.solid, scene.silhouette(row).cpu()) if scene.cut_out else None}
     sight = report.Sight.of(scene.names[row], scores, pictures)
     return asdict(sight) | {"size": scene.size(row), "seconds": view.seconds}
 
@@ -177,6 +178,12 @@ def score(
         "ssim": ssim(a, b),
         "lpips": float(perceptual(_batched(a), _batched(b))) if perceptual is not None and large else None,
     }
+
+
+def overlap(a: Bool[Tensor, "h w"], b: Bool[Tensor, "h w"]) -> float:
+    """Intersection over union of two silhouettes; 1 where both are empty."""
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else 1.0
 
 
 def ssim(a: Float[Tensor, "h w 3"], b: Float[Tensor, "h w 3"]) -> float | None:
@@ -259,13 +266,22 @@ def protocol(run: Run, split: str, scene: Scene, looks: list[dict[str, Any]], sc
         "clipping": "to [0, 1] before rounding",
         "rounding_8bit": "prediction and truth are rounded to the nearest of 256 levels before scoring",
         "psnr": f"mean over pictures of each one's PSNR on sRGB values; {images.PSNR_LIMIT:.0f} dB for equal pictures",
-        "mask": "pixels outside the masks do not count" if _masked(scene) else "none, all pixels count",
+        "mask": told_masks(scene),
         "columns": "the right half, from column W // 2 on" if scoring.right_half else "all",
         "ssim": f"torchmetrics, Gaussian window {SSIM_WINDOW}, sigma {SSIM_SIGMA}, range 1, edges mirrored",
         "lpips_net": LPIPS_NET,
         "embedding_fit": appearance.told(run.method, scoring.appearance),
         "colour_pass": "the finest",
     }
+
+
+def told_masks(scene: Scene) -> str:
+    """Which pixels count, in words."""
+    if not _masked(scene):
+        return "none, all pixels count"
+    if not scene.cut_out:
+        return "pixels outside the masks do not count"
+    return "pixels outside the silhouettes (alpha below one half) do not count; SSIM and LPIPS see them black"
 
 
 def resolution(run: Run, sizes: list[tuple[int, int]]) -> str:
@@ -319,7 +335,7 @@ def rate(count: int, seconds: float) -> float | None:
 
 
 def _masked(scene: Scene) -> bool:
-    return scene.pictures is not None and scene.pictures.mask is not None
+    return scene.cut_out or (scene.pictures is not None and scene.pictures.mask is not None)
 
 
 def _batched(picture: Float[Tensor, "h w 3"]) -> Float[Tensor, "1 3 h w"]:

@@ -26,7 +26,19 @@ from lumifield.methods.views import Normals, NormalSource, View, render_view, vi
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
 
-Channel = Literal["rgb", "depth", "bands", "normal", "opacity", "static", "transient", "combined", "uncertainty"]
+Channel = Literal[
+    "rgb",
+    "depth",
+    "bands",
+    "normal",
+    "opacity",
+    "static",
+    "transient",
+    "combined",
+    "uncertainty",
+    "blended",
+    "sources",
+]
 DepthFormat = Literal["npy", "pfm", "bytes"]
 Progress = Callable[[int, int], None]
 

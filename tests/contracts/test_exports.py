@@ -17,10 +17,10 @@ from lumifield.core.scene import Frame
 from lumifield.core.settings import to_plain
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights, bake, matter, points
-from lumifield.methods import METHODS, kind_of
+from lumifield.methods import METHODS, Nlr, kind_of
 from scenes import SCENES, SMALL
 
-TRIED = ("instant", "mip-nerf", "nerf", "nerf, occupied", "nerf-w")
+TRIED = ("instant", "mip-nerf", "nerf", "nerf, occupied", "nerf-w", "nlr")
 FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)
 # Of each kind: small settings and every ending.
 EXPORTS = {
@@ -50,6 +50,8 @@ def settings(request):
 @pytest.fixture(params=SCENES)
 def run(request, settings, tmp_path) -> Run:
     """A run of a method without training, whose scene frame is not the world's."""
+    if isinstance(settings, Nlr) and request.param == "forward":
+        pytest.skip("surfaces have no colours in normalised device coordinates, which is said")
     scene = replace(SCENES[request.param](), frame=FRAME)
     torch.manual_seed(0)
     method = settings.build(scene).eval()

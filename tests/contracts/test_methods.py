@@ -9,7 +9,7 @@ import torch
 from lumifield.core.randomness import Draws
 from lumifield.core.scene import Batch, Scene, draw
 from lumifield.core.settings import from_plain, to_plain
-from lumifield.methods import METHODS, SimpleNerf, kind_of
+from lumifield.methods import METHODS, Nlr, SimpleNerf, kind_of
 from lumifield.methods.base import Context, Method, chunked
 from scenes import SCENES, SMALL
 
@@ -22,7 +22,9 @@ def settings(request):
 
 
 @pytest.fixture(scope="module", params=SCENES)
-def scene(request) -> Scene:
+def scene(request, settings) -> Scene:
+    if isinstance(settings, Nlr) and request.param == "forward":
+        pytest.skip("surfaces have no colours in normalised device coordinates, which is said")
     return SCENES[request.param]()
 
 
@@ -35,7 +37,8 @@ def trained(settings, scene) -> Method:
     """A method that has trained for some steps."""
     torch.manual_seed(0)
     method, source = settings.build(scene), draws(1)
-    optimiser = torch.optim.Adam([{**group, "lr": 5e-3} for group in method.param_groups()])
+    rates = [{**group, "lr": 5e-3 * group.get("lr_factor", 1)} for group in method.param_groups()]
+    optimiser = torch.optim.Adam(rates)
     for step in range(6):
         rendered, batch = stepped(method, scene, step, source)
         optimiser.zero_grad()
@@ -52,8 +55,8 @@ def method(trained) -> Method:
 
 def stepped(method: Method, scene: Scene, step: int, source: Draws):
     method.before_step(step, source)
-    batch = draw(scene, method.rays_per_step(), source)
-    return method(batch.rays, Context(batch.background, step, source)), batch
+    batch = draw(scene, method.rays_per_step(), source, patch=method.patch)
+    return method(batch.rays, Context(batch.background, step, source, patch=batch.patch)), batch
 
 
 def test_every_method_is_tried():
@@ -163,7 +166,8 @@ def test_density_is_never_negative(method, scene):
     generator = torch.Generator().manual_seed(5)
     within = scene.box[0] + torch.rand(200, 3, generator=generator) * (scene.box[1] - scene.box[0])
     for points in (within, within * 1e4, within[:0]):
-        density = method.inside(points)
+        density = method.density(points)
+        assert method.surface_level is not None or torch.equal(density, method.inside(points))
         assert density.shape == (len(points),)
         assert bool(torch.isfinite(density).all())
         assert bool((density >= 0).all())

@@ -194,3 +194,43 @@ def test_a_frame_moves_cameras_with_the_points_they_see():
     after, farther = moved.project(frame.to_world(points))
     torch.testing.assert_close(after, before, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(farther, 2.5 * depth, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_square_pieces_of_photographs_row_by_row(channels):
+    scene = two_pictures(channels)
+    batch = draw(scene, 12, draws(), patch=2)
+    assert batch.patch == (2, 2)
+    assert len(batch.rays) == 12
+    assert (batch.alpha is None) == (channels == 3)
+    number = (batch.rgb[:, 0] * 255).round().long().view(3, 2, 2)
+    for piece, image in zip(number, batch.rays.image.view(3, 4), strict=True):
+        width = SIZES[int(image[0])][0]
+        assert (image == image[0]).all()
+        assert (piece - piece[0, 0]).tolist() == [[0, 1], [width, width + 1]]
+        column = (int(piece[0, 0]) - 15 * int(image[0])) % width
+        assert column + 1 < width
+
+
+def test_pieces_are_no_larger_than_the_smallest_photograph_and_at_least_one_is_drawn():
+    batch = draw(two_pictures(), 3, draws(), patch=64)
+    assert batch.patch == (2, 2)
+    assert len(batch.rays) == 4
+
+
+def test_pieces_lie_about_pixels_that_count_and_are_not_transparent():
+    scene = two_pictures(mask=[index != 22 for index in range(23)])
+    assert scene.pictures is not None
+    scene.pictures.pixels[:, 3] = 0
+    scene.pictures.pixels[[7, 22], 3] = 255
+    batch = draw(scene, 400, draws(), patch=1)
+    assert (batch.rays.image == 0).all()
+    assert ((batch.rgb[:, 0] * 255).round() == 7).all()
+
+
+def test_two_processes_draw_the_pieces_that_one_draws():
+    scene = two_pictures()
+    whole = draw(scene, 16, draws(), patch=2).rgb.view(4, 4, 3)
+    for rank in range(2):
+        own = draw(scene, 8, draws(rank=rank, world=2), patch=2).rgb.view(2, 4, 3)
+        assert torch.equal(own, whole[rank::2])

@@ -22,7 +22,7 @@ from lumifield.training import Train, run
 from lumifield.training.fit import Budget
 from lumifield.training.guard import CollapsedError
 from lumifield.training.run import Job, budget_of, choose_device, train
-from scenes import INSTANT, MIP_NERF, NERF, ball, published, written
+from scenes import INSTANT, MIP_NERF, NERF, NLR, ball, published, written
 
 STEPS, HALF = 12, 5
 METHODS = {
@@ -31,6 +31,7 @@ METHODS = {
     "nerf": NERF,
     "ranger": replace(NERF, optimiser=Optimiser(kind="ranger", lr=1e-2)),
     "occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),
+    "nlr": replace(NLR, shape_first=2, shape_every=3, renew_every=2),
 }
 
 

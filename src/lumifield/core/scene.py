@@ -70,6 +70,14 @@ class Pictures:
             return self.offsets
         return torch.searchsorted(self.counting, self.offsets.to(self.counting.dtype))
 
+    @cached_property
+    def solid(self) -> Int[Tensor, "m"] | None:
+        """Indices of the pixels that count and are not transparent (None: all)."""
+        if self.pixels.shape[-1] == 3:
+            return self.counting
+        opaque = self.pixels[:, 3] > 0
+        return (opaque if self.mask is None else opaque & self.mask).nonzero()[:, 0].int()
+
     def only(self, rows: list[int]) -> Pictures:
         """The photographs of these rows."""
         spans = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
@@ -85,11 +93,17 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rays with the colours that the photographs hold for them; `rgb` is composited over `background`."""
+    """Rays with the colours that the photographs hold for them; `rgb` is composited over `background`.
+
+    `alpha` is that of the photographs, where they have one. `patch` is the height and width of the pieces of
+    photographs whose pixels the rays are, row by row (None: any rays).
+    """
 
     rays: Rays
     rgb: Float[Tensor, "r 3"]
     background: Float[Tensor, "r 3"]
+    alpha: Float[Tensor, "r"] | None = None
+    patch: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +114,8 @@ class Scene:
     with `planes` depths along its optical axis. `box` is the region of interest,
     lower and upper corner; where `unbounded`, matter also lies outside it. `background` is what stands behind
     transparent pixels. `pictures` is None for a portable scene. `loss_weight` says how much a pixel of each photograph
-    counts in the loss (None: all the same).
+    counts in the loss (None: all the same). With `cut_out` the alpha of the pictures is the silhouette of an object,
+    within which they are judged.
     """
 
     cameras: Cameras
@@ -115,6 +130,7 @@ class Scene:
     pictures: Pictures | None = None
     loss_weight: Float[Tensor, "n"] | None = None
     planes: bool = False
+    cut_out: bool = False
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -157,14 +173,20 @@ class Scene:
         pixels = self.pictures.picture(index, self.size(index)).float() / 255
         return over(pixels.reshape(-1, pixels.shape[-1]), backdrop(self.background)).reshape(*pixels.shape[:2], 3)
 
+    def silhouette(self, index: int) -> Bool[Tensor, "h w"]:
+        """The pixels of one photograph that are at least half opaque."""
+        assert self.pictures is not None
+        picture = self.pictures.picture(index, self.size(index))
+        return picture[..., 3] >= 128 if picture.shape[-1] == 4 else torch.ones_like(picture[..., 0], dtype=torch.bool)
+
     def valid(self, index: int) -> Bool[Tensor, "h w"]:
-        """The pixels of one photograph that count."""
+        """The pixels of one photograph that count; of an object that is cut out those within its silhouette."""
         assert self.pictures is not None
         width, height = self.size(index)
-        if self.pictures.mask is None:
-            return torch.ones(height, width, dtype=torch.bool)
         rows = slice(int(self.pictures.offsets[index]), int(self.pictures.offsets[index + 1]))
-        return self.pictures.mask[rows].reshape(height, width)
+        mask = torch.ones(height * width, dtype=torch.bool) if self.pictures.mask is None else self.pictures.mask[rows]
+        counting = mask.reshape(height, width)
+        return counting & self.silhouette(index) if self.cut_out else counting
 
 
 def backdrop(background: Background) -> Float[Tensor, "3"]:
@@ -180,26 +202,35 @@ def over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3"]) -> Flo
     return pixels[:, :3] * alpha + background * (1 - alpha)
 
 
-def draw(scene: Scene, rays: int, draws: Draws, *, one_picture: bool = False) -> Batch:
+def draw(scene: Scene, rays: int, draws: Draws, *, one_picture: bool = False, patch: int = 0) -> Batch:
     """`rays` pixels drawn over all counting pixels of all photographs, and their rays.
 
     A pixel is drawn as often as its photograph's `loss_weight` says: the expected objective is that of weighing each
-    pixel's error, but no few pixels shake a step. With `one_picture` all are of one photograph.
+    pixel's error, but no few pixels shake a step. With `one_picture` all are of one photograph. With `patch` they are
+    square pieces of that side (or as large as all photographs have), about pixels that are not transparent.
     """
     pictures = scene.pictures
     assert pictures is not None
+    if patch:
+        side = min(patch, int(scene.cameras.size.min()))
+        index = _drawn_pieces(scene, side, max(rays // side**2, 1), draws)
+        return _batch(scene, index, draws, patch=(side, side))
     if one_picture or scene.loss_weight is not None:
         index = _drawn_by_picture(scene, pictures.spans, rays, draws, one_picture=one_picture)
     else:
         index = draws.integers(rays, int(pictures.spans[-1]))
     if pictures.counting is not None:
         index = pictures.counting[index].long()
-    camera = torch.searchsorted(pictures.offsets, index, right=True) - 1
-    within = index - pictures.offsets[camera]
-    width = scene.cameras.size[camera, 0]
-    pixel = torch.stack([within % width, within // width], -1)
+    return _batch(scene, index, draws)
+
+
+def _batch(scene: Scene, index: Int[Tensor, "r"], draws: Draws, patch: tuple[int, int] | None = None) -> Batch:
+    """The rays and colours of these pixels."""
+    pictures = scene.pictures
+    assert pictures is not None
+    camera, pixel = pixels_of(index, pictures.offsets, scene.cameras.size[:, 0])
     pixels = pictures.pixels[index].float() / 255
-    shape = (rays, 3)
+    shape = (len(index), 3)
     # Behind opaque photographs a new colour each time: matter has to fill the ray, no backdrop can stand in for it.
     if scene.background in ("random", "none"):
         background = draws.uniform(*shape)
@@ -209,7 +240,33 @@ def draw(scene: Scene, rays: int, draws: Draws, *, one_picture: bool = False) ->
         rays=camera_rays(scene.cameras, camera, pixel, scene.near, scene.far, scene.ndc, planes=scene.planes),
         rgb=over(pixels, background),
         background=background,
+        alpha=pixels[:, 3] if pixels.shape[-1] == 4 else None,
+        patch=patch,
     )
+
+
+def pixels_of(
+    index: Int[Tensor, "r"], offsets: Int[Tensor, "n_plus_1"], width: Int[Tensor, "n"]
+) -> tuple[Int[Tensor, "r"], Int[Tensor, "r 2"]]:
+    """The photograph and the pixel `(column, row)` of indices into the pixels of photographs of these widths."""
+    camera = torch.searchsorted(offsets, index, right=True) - 1
+    within = index - offsets[camera]
+    return camera, torch.stack([within % width[camera], within // width[camera]], -1)
+
+
+def _drawn_pieces(scene: Scene, side: int, count: int, draws: Draws) -> Int[Tensor, "r"]:
+    """Indices of the pixels of square pieces of photographs, about pixels that are not transparent."""
+    pictures = scene.pictures
+    assert pictures is not None
+    among = pictures.solid
+    index = draws.integers(count, int(pictures.offsets[-1]) if among is None else len(among))
+    index = index if among is None else among[index].long()
+    camera, pixel = pixels_of(index, pictures.offsets, scene.cameras.size[:, 0])
+    size = scene.cameras.size[camera]
+    column, row = torch.minimum((pixel - side // 2).clamp_min(0), size - side).unbind(-1)
+    step = torch.arange(side, device=index.device)
+    rows = (row[:, None] + step)[:, :, None] * size[:, 0, None, None]
+    return (pictures.offsets[camera][:, None, None] + rows + column[:, None, None] + step).flatten()
 
 
 def _drawn_by_picture(

@@ -138,7 +138,7 @@ def measured(method: Method, lattice: Lattice, cells: Bool[Tensor, "g g g"], dev
     alpha = []
     for part in index.split(POINTS):
         points = lattice.corners(part)
-        alpha.append(-torch.expm1(-method.inside(points.to(device)).float().cpu() * lattice.lengths(points)))
+        alpha.append(-torch.expm1(-method.density(points.to(device)).float().cpu() * lattice.lengths(points)))
     found = (torch.cat(alpha) * 255).round() / 255
     matter = found > LEAST_ALPHA
     return Voxels.of(lattice, index[matter], found[matter])

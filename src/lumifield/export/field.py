@@ -29,13 +29,13 @@ class WorldField:
         scene = self.run.scenes["train"]
         inner = scene.frame.to_scene(points)
         if scene.ndc is None:
-            return self._inside(inner) / scene.frame.scale
+            return self._density(inner) / scene.frame.scale
         ahead = inner[:, 2] > scene.ndc.plane
         found = torch.zeros(len(points))
         inner = inner[ahead]
         # A ray of the camera at the origin runs along z in NDC: by 2 plane / z^2 for each unit of depth.
         stretch = 2 * scene.ndc.plane / (inner[:, 2] * inner.norm(dim=-1))
-        found[ahead] = self._inside(ndc_points(inner, scene.ndc)) * stretch / scene.frame.scale
+        found[ahead] = self._density(ndc_points(inner, scene.ndc)) * stretch / scene.frame.scale
         return found
 
     @torch.no_grad()
@@ -47,5 +47,5 @@ class WorldField:
         along = [self.run.method.colours(inner, axis.to(device).expand_as(inner)) for axis in AXES]
         return torch.stack(along).mean(0).float().cpu()
 
-    def _inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
-        return self.run.method.inside(points.to(self.run.device)).float().cpu()
+    def _density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        return self.run.method.density(points.to(self.run.device)).float().cpu()

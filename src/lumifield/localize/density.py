@@ -134,11 +134,10 @@ def measured(run: Run, bounds: Float[np.ndarray, "2 3"], settings: Density, prog
         points = torch.from_numpy(low) + edge * (index[:, None] + within)
         found.append(field.density(points.reshape(-1, 3).float()).view(len(rows), -1).amax(1))
         progress(int(rows[-1]) + 1, int(shape.prod()))
-    level = run.method.surface_level if settings.level is None else settings.level
     return Grid(
         bounds=np.stack([low, low + shape * edge]),
         density=torch.cat(found).view(*shape.tolist()).numpy(),
-        level=math.log(2) / (CLEARANCE * spread(camera_places(run))) if level is None else level,
+        level=math.log(2) / (CLEARANCE * spread(camera_places(run))) if settings.level is None else settings.level,
     )
 
 

@@ -48,7 +48,7 @@ def learn(
         (scene,) = scenes
         fit(
             state,
-            lambda rays, draws: draw(scene, loop.batch or rays, draws),
+            lambda rays, draws: draw(scene, loop.batch or rays, draws, patch=method.patch),
             Budget(loop.steps),
             Schedule(),
             listeners=listeners,
@@ -93,7 +93,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, draws: Draws | None) -> Tensor:
         """The sum of the losses."""
-        rendered = self.method(batch.rays, Context(batch.background, draws=draws))
+        rendered = self.method(batch.rays, Context(batch.background, draws=draws, patch=batch.patch))
         return torch.stack(list(self.method.losses(rendered, batch).values())).sum()
 
 
@@ -104,8 +104,8 @@ def objective(start: Method, scene: Scene, loop: InnerLoop, draws: Draws, *, sec
     def loss(parameters: Parameters, batch: Batch) -> Tensor:
         return functional_call(copy, {f"method.{name}": value for name, value in parameters.items()}, (batch, draws))
 
-    batches = (draw(scene, rays, draws) for _ in range(loop.steps))
+    batches = (draw(scene, rays, draws, patch=start.patch) for _ in range(loop.steps))
     # Compiled kernels have no second derivative.
     with kernels.backend("reference"):
         moved = descended(loss, carried(start), batches, loop.optimiser.lr, second_order=second_order)
-        return loss(moved, draw(scene, rays, draws))
+        return loss(moved, draw(scene, rays, draws, patch=start.patch))

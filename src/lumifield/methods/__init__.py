@@ -6,15 +6,17 @@ from lumifield.methods.instant import Instant
 from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf_w import NerfW
+from lumifield.methods.nlr import Nlr
 from lumifield.methods.simple_nerf import SimpleNerf
 
-Settings = Instant | MipNerf | Nerf | NerfW | SimpleNerf
+Settings = Instant | MipNerf | Nerf | NerfW | Nlr | SimpleNerf
 
 METHODS: dict[str, type[Settings]] = {
     "instant": Instant,
     "mip-nerf": MipNerf,
     "nerf": Nerf,
     "nerf-w": NerfW,
+    "nlr": Nlr,
     "simple-nerf": SimpleNerf,
 }
 

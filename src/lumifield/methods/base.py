@@ -24,7 +24,8 @@ class Context:
     `draws` is None when the pass is deterministic (validation, rendering): no jitter, no noise. `background` is
     what stands behind the scene for each ray, or one colour for all. `embedding` is how the picture looks, for methods
     that have embeddings, one for each ray or one for all; without one it is each photograph's own while training, else
-    their mean. `channels` are those of the method's `channels` that are asked for.
+    their mean. `channels` are those of the method's `channels` that are asked for. `patch` is the height
+    and width of the pictures, or pieces of pictures, whose pixels the rays are, row by row (None: any rays).
     """
 
     background: Float[Tensor, "*r 3"]
@@ -32,6 +33,7 @@ class Context:
     draws: Draws | None = None
     embedding: Float[Tensor, "*rows e"] | None = None
     channels: tuple[str, ...] = ()
+    patch: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ class Method(nn.Module):
     stackable: bool = False
     """Whether several copies may run as one: its passes have one shape whatever the parameters, and no buffers."""
 
+    patch: int = 0
+    """Side of the square pieces of photographs that a training pass takes; 0: it takes any rays. A method that takes
+    pieces shows whole pictures at once, and may show a ray on its own otherwise than in its picture."""
+
     appearance: int = 0
     """How many leading numbers of an embedding the colours of the scene depend on."""
 
@@ -89,6 +95,10 @@ class Method(nn.Module):
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
         """Density at scene points [1 / scene unit]: positive inside matter."""
         raise TypeError(f"{type(self).__name__} defines no inside")
+
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Density at scene points [1 / scene unit], never negative: `inside`, unless that is a signed distance."""
+        return self.inside(points)
 
     def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, "p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
         """Outward unit normals at points of the scene before any warp (`ndc`), over `step` [scene units] about them."""
@@ -126,8 +136,12 @@ class Method(nn.Module):
 
 
 def chunked(method: Method, rays: Rays, context: Context, chunk: int) -> Rendered:
-    """A forward pass without gradients in pieces of `chunk` rays; halves the piece when memory runs out."""
+    """A forward pass without gradients in pieces of `chunk` rays; halves the piece when memory runs out.
+
+    Rays that are the pixels of a picture (`context.patch`) pass in one piece.
+    """
     parts: list[Rendered] = []
+    chunk = chunk if context.patch is None else len(rays)
     start = 0
     while start < len(rays):
         piece = slice(start, start + chunk)
@@ -135,7 +149,7 @@ def chunked(method: Method, rays: Rays, context: Context, chunk: int) -> Rendere
             with torch.no_grad():
                 parts.append(method(rays[piece], piece_of(context, piece)))
         except torch.OutOfMemoryError:
-            if chunk == 1:
+            if chunk == 1 or context.patch is not None:
                 raise
             chunk = chunk // 2
             continue

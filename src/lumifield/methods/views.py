@@ -105,7 +105,8 @@ def render_view(
     start = time.perf_counter()
     width, height = scene.size(index)
     embedding = None if embedding is None else embedding.to(device)
-    context = Context(backdrop(scene.background).to(device), embedding=embedding, channels=channels)
+    patch = (height, width) if method.patch else None
+    context = Context(backdrop(scene.background).to(device), embedding=embedding, channels=channels, patch=patch)
     chunk = chunk or usual_chunk(device)
     seen = chunked(method, scene.rays(index).to(device), context, chunk)
     rays = picture_rays(scene.cameras, index, scene.near, scene.far).to("cpu")

@@ -126,9 +126,9 @@ def train_step(
     """One batch forward, backward, averaged over the processes, and a step of the optimiser."""
     method, draws = state.method, state.draws
     method.before_step(state.step, draws)
-    rays = max(method.rays_per_step() // draws.world, 1)
-    batch = batch_of(rays, draws)
-    rendered = method(batch.rays, Context(batch.background, state.step, draws))
+    batch = batch_of(max(method.rays_per_step() // draws.world, 1), draws)
+    rays = len(batch.rays)
+    rendered = method(batch.rays, Context(batch.background, state.step, draws, patch=batch.patch))
     losses = method.losses(rendered, batch)
     state.optimiser.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
@@ -156,6 +156,8 @@ def average_gradients(method: Method, world: int) -> None:
     if world == 1:
         return
     for parameter in method.parameters():
+        if not parameter.requires_grad:
+            continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)

@@ -97,7 +97,9 @@ def run_once(
         try:
             fit(
                 state,
-                lambda rays, draws: draw(scene, rays, draws, one_picture=job.train.one_picture),
+                lambda rays, draws: draw(
+                    scene, rays, draws, one_picture=job.train.one_picture, patch=state.method.patch
+                ),
                 budget,
                 job.method.schedule,
                 clip=job.train.clip,

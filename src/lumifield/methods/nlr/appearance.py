@@ -1,0 +1,163 @@
+"""From photographs to colours: features of every pixel, blended where a point is seen, decoded as a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lumifield.core.encodings import positional, positional_width
+from lumifield.core.images import sinebow
+from lumifield.core.precision import autocast
+from lumifield.core.reprojection import bilinear, window
+from lumifield.core.surface import Segments
+from lumifield.fields.blending import LearnedWeights, by_angle, shares
+from lumifield.fields.image_features import Decoder, Encoder
+from lumifield.methods.nlr import Nlr
+from lumifield.methods.nlr.sources import Sight, Sources
+
+MARGIN = 16
+"""Pixels about those that are looked up which an encoder sees, too."""
+GREY = 0.5
+"""Colour of what no source sees, before it is decoded."""
+OCTAVES, HIDDEN = 4, 64
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Points as their sources show them: features, colours, and how much of them is each source's."""
+
+    features: Float[Tensor, "p c"]
+    rgb: Float[Tensor, "p 3"]
+    share: Float[Tensor, "n p"]
+
+    def by_source(self) -> Float[Tensor, "p 3"]:
+        """A colour for each source, mixed as it counts; black where none does."""
+        count = len(self.share)
+        hues = sinebow(torch.arange(count, device=self.share.device) / count)
+        return self.share.T @ hues
+
+
+class Appearance(nn.Module):
+    """Encoder, weights and decoder, as far as the settings have them."""
+
+    def __init__(self, settings: Nlr) -> None:
+        super().__init__()
+        self.settings = settings
+        entry = {"both": 3 + settings.channels, "learned": settings.channels, "rgb": 3}[settings.features]
+        self.encoder = self.decoder = self.weights = None
+        if settings.features != "rgb":
+            stages, width = settings.encoder_stages, settings.encoder_width
+            self.encoder = Encoder(stages=stages, width=width, features=settings.channels)
+            self.decoder = Decoder(entry, depth=settings.decoder_depth, width=settings.decoder_width)
+        if settings.blending == "learned":
+            self.weights = LearnedWeights(entry)
+
+    @torch.no_grad()
+    def maps(self, sources: Sources) -> list[Float[Tensor, "c _ _"]]:
+        """The features of every source, whole; none where colours are all that is blended."""
+        if self.encoder is None:
+            return []
+        return [self.encoded(sources.picture(index)[:3]) for index in range(len(sources))]
+
+    def encoded(self, picture: Float[Tensor, "3 h w"]) -> Float[Tensor, "c h w"]:
+        """The features of a picture."""
+        assert self.encoder is not None
+        with autocast(picture.device, self.settings.bf16):
+            return self.encoder(picture[None])[0].float()
+
+    def blended(
+        self,
+        sights: dict[int, Sight],
+        sources: Sources,
+        directions: Float[Tensor, "p 3"],
+        maps: list[Float[Tensor, "c _ _"]] | None,
+    ) -> Blend:
+        """Features and colours of points, the mean over the sources that see them by weight.
+
+        Without `maps` of whole sources each is encoded where it is looked up, with gradients. What no source sees has
+        features of zero and is grey.
+        """
+        found = [self.features(index, sight, sources, maps) for index, sight in sights.items()]
+        cosine, seen, rgb = (
+            torch.stack([getattr(sight, name) for sight in sights.values()]) for name in ("cosine", "seen", "rgb")
+        )
+        if self.weights is not None:
+            rows = zip(found, cosine, strict=True)
+            weights = seen * torch.stack([self.weights(features, directions, cos) for features, cos in rows])
+        else:
+            assert self.settings.blending != "learned"
+            weights = by_angle(self.settings.blending, cosine, seen)
+        share = shares(weights)
+        features, colours = ((share[..., None] * values).sum(0) for values in (torch.stack(found), rgb))
+        return Blend(features, colours + GREY * (1 - share.sum(0))[:, None], share)
+
+    def features(
+        self, index: int, sight: Sight, sources: Sources, maps: list[Float[Tensor, "c _ _"]] | None
+    ) -> Float[Tensor, "p d"]:
+        """What is blended of one source; zero at points that it does not see."""
+        if self.encoder is None:
+            return sight.rgb * sight.seen[:, None]
+        if maps is not None:
+            found = bilinear(maps[index], sight.xy)
+        else:
+            found = self.looked_up(sources.picture(index)[:3], sight.xy, sight.seen)
+        return self.joined(sight.rgb, found) * sight.seen[:, None]
+
+    def looked_up(
+        self, picture: Float[Tensor, "3 h w"], xy: Float[Tensor, "p 2"], seen: Bool[Tensor, "p"]
+    ) -> Float[Tensor, "p c"]:
+        """The encoder's features of a picture at some places; only the window about those that are seen is encoded."""
+        assert self.encoder is not None
+        if not bool(seen.any()):
+            return xy.new_zeros(len(xy), self.settings.channels)
+        height, width = picture.shape[1:]
+        rows, columns = window(xy[seen].detach(), (width, height), MARGIN, self.encoder.multiple)
+        corner = torch.tensor([columns.start, rows.start], device=xy.device)
+        return bilinear(self.encoded(picture[:, rows, columns]), xy - corner)
+
+    def joined(self, rgb: Float[Tensor, "p 3"], encoded: Float[Tensor, "p c"]) -> Float[Tensor, "p d"]:
+        """What is blended and decoded of colours and the encoder's features."""
+        return torch.cat([rgb, encoded], -1) if self.settings.features == "both" else encoded
+
+    def picture(
+        self,
+        features: Float[Tensor, "p c"],
+        rgb: Float[Tensor, "p 3"],
+        rows: Int[Tensor, "p"],
+        size: tuple[int, int],
+        count: int,
+    ) -> Float[Tensor, "p 3"]:
+        """Colours of points that are the pixels `rows` of `count` pixels, pictures of `size` (height, width)."""
+        if self.decoder is None:
+            return rgb
+        canvas = features.new_zeros(count, features.shape[1]).index_put((rows,), features)
+        with autocast(features.device, self.settings.bf16):
+            added = self.decoder(canvas.view(-1, *size, features.shape[1]).permute(0, 3, 1, 2))
+        added = added.float().permute(0, 2, 3, 1).reshape(count, 3)[rows]
+        return added + (rgb if self.settings.features == "both" else GREY)
+
+
+class Backdrop(nn.Module):
+    """Colours of what lies behind the unit ball, by where and in which direction rays leave it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = nn.Linear(positional_width(6, OCTAVES), HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU()
+        self.network = nn.Sequential(*layers, nn.Linear(HIDDEN, 3), nn.Sigmoid())
+
+    def forward(self, rays: Segments) -> Float[Tensor, "r 3"]:
+        """rgb in [0, 1]; rays that miss the ball count where they come closest to it."""
+        middle = -(rays.origins * rays.directions).sum(-1)
+        closest = rays.at(middle)
+        half = (1 - closest.square().sum(-1)).clamp_min(0).sqrt()
+        place = closest + half[:, None] * rays.directions
+        return self.network(positional(torch.cat([place, rays.directions], -1), OCTAVES))
+
+
+def without_own(sight: Sight, index: int, own: Int[Tensor, "p"]) -> Sight:
+    """A source that does not see the points of rays of its own."""
+    seen: Bool[Tensor, "p"] = sight.seen & (own != index)
+    return Sight(sight.xy, seen, sight.rgb, sight.cosine)

@@ -1,0 +1,279 @@
+"""The module behind `nlr`: a surface is met, looked up in the photographs that see it, and the blend is decoded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lumifield.core.normals import unit_or_zero
+from lumifield.core.occupancy import carved_box
+from lumifield.core.randomness import Draws
+from lumifield.core.rays import Ndc, Rays
+from lumifield.core.scene import Batch, Scene
+from lumifield.core.surface import Care, Segments, closest, hit_points, trace
+from lumifield.errors import DataError
+from lumifield.fields.sdf import GridSdf, Sdf, frequencies
+from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.nlr import Nlr
+from lumifield.methods.nlr.appearance import Appearance, Backdrop, Blend, without_own
+from lumifield.methods.nlr.sources import Sources
+
+CARE = Care()
+SPARE = 1.02
+"""How much wider the ball is than what silhouettes leave."""
+BLUR = 0.005
+"""Depth over which the surface, taken for a density, sets in [radii of the ball]."""
+
+
+class NlrMethod(Method):
+    """A signed distance field in a ball about the object, and colours blended from the photographs (NLR++)."""
+
+    surface_level = 0.0
+    channels = ("blended", "sources")
+    centre: Tensor
+    radius: Tensor
+
+    def __init__(self, settings: Nlr, scene: Scene) -> None:
+        super().__init__()
+        check(scene)
+        self.settings, self.patch = settings, settings.patch
+        self.masked = scene.background != "none"
+        centre, radius = ball_of(scene)
+        self.register_buffer("centre", centre)
+        self.register_buffer("radius", radius)
+        self.sources = Sources(scene)
+        self.sdf = build_sdf(settings)
+        self.appearance_net = Appearance(settings)
+        self.backdrop = None if self.masked else Backdrop()
+        if settings.imagenet is not None and scene.pictures is not None and self.appearance_net.encoder is not None:
+            self.appearance_net.encoder.load_imagenet(settings.imagenet)
+        for name in settings.frozen:
+            self._parts()[name].requires_grad_(False)
+        self._at_rest: tuple[Tensor, list[Tensor]] | None = None
+
+    def forward(self, rays: Rays, context: Context) -> Rendered:
+        """Meet the surface, look it up, decode; a step of shape also compares silhouettes and slopes."""
+        shape = context.draws is not None and self.learns_shape(context.step)
+        segments = self.segments(rays)
+        t, hit = trace(self.sdf, segments, CARE)
+        rows = hit.nonzero()[:, 0]
+        met, t = segments[rows], t[rows]
+        points = hit_points(self.sdf, met, t) if shape else met.at(t)
+        blend = self.looked_up(points, rays[rows], context)
+        rgb = blend.rgb
+        if context.patch is not None:
+            rgb = self.appearance_net.picture(blend.features, rgb, rows, context.patch, len(rays))
+        if context.draws is None:
+            rgb = rgb.clamp(0, 1)
+        behind = context.background.expand(len(rays), 3) if self.backdrop is None else self.backdrop(segments)
+        return Rendered(
+            rgb=behind.index_put((rows,), rgb),
+            depth=rays.far.index_put((rows,), t * self.radius),
+            opacity=hit.float() if self.backdrop is None else torch.ones_like(rays.far),
+            samples=len(rays),
+            penalties=self.penalties(context, context.draws) if shape and context.draws is not None else {},
+            channels={name: channel(blend, name, rows, behind) for name in context.channels},
+        )
+
+    def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
+        """L1 of the colours where rays truly meet the object (equation 6), and what steps of shape add."""
+        counts = rendered.opacity if batch.alpha is None else rendered.opacity * (batch.alpha >= 0.5)
+        error = (rendered.rgb - batch.rgb).abs().mean(-1)
+        return {"rgb": (error * counts).sum() / counts.sum().clamp_min(1)} | rendered.penalties
+
+    def looked_up(self, points: Float[Tensor, "p 3"], rays: Rays, context: Context) -> Blend:
+        """Blended features and colours of points of the ball that rays meet, each ray's own photograph left out
+        while learning."""
+        where = self.centre + self.radius * points
+        if context.draws is None:
+            surface, maps = self.at_rest()
+            chosen, slack = list(range(len(self.sources))), self.settings.slack_least
+        else:
+            surface, maps = self.sources.surface, None
+            chosen, slack = self.chosen(rays.image, context.draws), self.slack(context.step)
+        sights = {
+            index: self.sources.look(index, where, rays.directions, surface, slack * float(self.radius))
+            for index in chosen
+        }
+        if context.draws is not None:
+            sights = {index: without_own(sight, index, rays.image) for index, sight in sights.items()}
+        return self.appearance_net.blended(sights, self.sources, rays.directions, maps)
+
+    def penalties(self, context: Context, draws: Draws) -> dict[str, Tensor]:
+        """What the shape is held to besides colours: slopes of 1, and the silhouettes (equations 7 to 9)."""
+        count = max(self.settings.eikonal_points // draws.world, 1)
+        slope = self.sdf.gradient(2 * draws.uniform(count, 3) - 1).norm(dim=-1)
+        found = {"eikonal": self.settings.eikonal * (slope - 1).square().mean()}
+        rays, rgb, solid = self.sources.drawn(max(self.settings.mask_rays // draws.world, 1), draws)
+        segments = self.segments(rays)
+        met = (segments.near < segments.far).nonzero()[:, 0]
+        rays, rgb, solid, segments = rays[met], rgb[met], solid[met], segments[met]
+        t = closest(self.sdf, segments, self.settings.mask_samples)
+        distance = self.sdf(segments.at(t))
+        sharpness = self.sharpness(context.step)
+        if self.backdrop is not None:
+            opacity = torch.sigmoid(-sharpness * distance)[:, None]
+            with torch.no_grad():
+                matter = self.looked_up(segments.at(t), rays, context).rgb
+            seen = opacity * matter + (1 - opacity) * self.backdrop(segments)
+            return found | {"silhouette": (seen - rgb).abs().mean()}
+        error = F.binary_cross_entropy_with_logits(-sharpness * distance, solid.float(), reduction="none")
+        wrong = ~(solid & (distance < 0))
+        return found | {"silhouette": 100 / sharpness * (error * wrong).sum() / solid.sum().clamp_min(1)}
+
+    @torch.no_grad()
+    def before_step(self, step: int, draws: Draws) -> None:
+        """Decides whether the step learns the shape, and looks anew at what one source sees (all, at first)."""
+        learns = self.learns_shape(step) and "shape" not in self.settings.frozen
+        self.sdf.requires_grad_(learns)
+        every = self.settings.renew_every
+        if step == 0:
+            self.sources.surface.copy_(torch.cat([self.surface_of(index) for index in range(len(self.sources))]))
+        elif step % every == 0:
+            index = step // every % len(self.sources)
+            first, last = self.sources.cell_starts[index : index + 2]
+            self.sources.surface[first:last] = self.surface_of(index)
+
+    def surface_of(self, index: int) -> Float[Tensor, "cells"]:
+        """The distances at which the rays of a source's cells meet the surface, infinite where they do not."""
+        rays, solid = self.sources.cell_rays(index)
+        rows = solid.nonzero()[:, 0]
+        t, hit = trace(self.sdf, self.segments(rays[rows]), CARE)
+        found = torch.full_like(rays.near, torch.inf)
+        return found.index_put((rows,), torch.where(hit, t * self.radius, torch.inf))
+
+    @torch.no_grad()
+    def at_rest(self) -> tuple[Tensor, list[Tensor]]:
+        """What the sources see of the surface as it is now, and their features, kept until the training goes on."""
+        if self._at_rest is None or self.training:
+            surface = torch.cat([self.surface_of(index) for index in range(len(self.sources))])
+            self._at_rest = surface, self.appearance_net.maps(self.sources)
+        return self._at_rest
+
+    def train(self, mode: bool = True) -> NlrMethod:
+        """Forgets what was kept of another state."""
+        self._at_rest = None
+        return super().train(mode)
+
+    def segments(self, rays: Rays) -> Segments:
+        """The part of rays in the ball, which is the unit ball from there on."""
+        origins = (rays.origins - self.centre) / self.radius
+        whole = Segments(origins, rays.directions, rays.near / self.radius, rays.far / self.radius)
+        return whole.within_ball(torch.zeros_like(self.centre), 1.0)
+
+    def chosen(self, own: Tensor, draws: Draws) -> list[int]:
+        """The sources of a training step."""
+        count, total = self.settings.sources, len(self.sources)
+        if count < 0 or count >= total:
+            return list(range(total))
+        shown = own.unique().tolist()
+        if self.settings.source_choice == "nearest" and shown:
+            places = self.sources.cameras.positions
+            order = (places - places[shown].mean(0)).norm(dim=-1).argsort()
+        else:
+            generator = draws.whole().generator
+            order = torch.randperm(total, generator=generator, device=generator.device)
+        return sorted(index for index in order.tolist() if index not in shown)[:count]
+
+    def learns_shape(self, step: int) -> bool:
+        """Whether a step learns the shape: at the beginning, then every so often, and where there is nothing else."""
+        settings = self.settings
+        alone = settings.features == "rgb" and settings.blending != "learned"
+        return alone or step < settings.shape_first or step % settings.shape_every == 0
+
+    def sharpness(self, step: int) -> float:
+        """Sharpness of the silhouettes' edge at a step [1 / unit of the ball]."""
+        return self.settings.mask_sharpness * 2.0 ** min(
+            step // self.settings.mask_period, self.settings.mask_doublings
+        )
+
+    def slack(self, step: int) -> float:
+        """How far behind what a source sees a point may lie at a step [radii of the ball]."""
+        return max(self.settings.slack * 0.5 ** (step // self.settings.slack_period), self.settings.slack_least)
+
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """How deep inside the surface points lie [scene units], negative outside."""
+        return -self.radius * self.sdf((points - self.centre) / self.radius)
+
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        """Matter within the surface that is opaque a few times `BLUR` radii of the ball below it."""
+        blur = BLUR * self.radius
+        return torch.sigmoid(self.inside(points) / blur) / blur
+
+    def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, "p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
+        """The slopes of the distance, as unit vectors."""
+        return unit_or_zero(self.sdf.gradient((points - self.centre) / self.radius).detach())
+
+    @torch.no_grad()
+    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """The blend of what the photographs show of the points."""
+        zero = torch.zeros_like(points[:, 0])
+        image = torch.zeros_like(zero, dtype=torch.int64)
+        rays = Rays(points, viewdirs, viewdirs, zero, zero, zero, image, points[:, :2])
+        where = (points - self.centre) / self.radius
+        return self.looked_up(where, rays, Context(torch.ones_like(self.centre))).rgb.clamp(0, 1)
+
+    def rays_per_step(self) -> int:
+        """The pixels of a patch."""
+        return self.patch**2
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The shape learns at a rate of its own."""
+        shape = list(self.sdf.parameters())
+        others = [p for name, p in self.named_parameters() if not name.startswith("sdf.")]
+        groups: list[dict[str, Any]] = [{"params": shape, "lr_factor": self.settings.shape_rate}]
+        return [*groups, {"params": others}] if others else groups
+
+    def adaptable(self) -> list[str]:
+        """The parameters of the parts that a start brings along."""
+        carried = {id(p) for name in self.settings.started for p in self._parts()[name].parameters()}
+        return [name for name, parameter in self.named_parameters() if id(parameter) in carried]
+
+    def _parts(self) -> dict[str, nn.Module]:
+        net = self.appearance_net
+        parts = {"shape": self.sdf, "encoder": net.encoder, "blending": net.weights, "decoder": net.decoder}
+        return {name: nn.Identity() if part is None else part for name, part in parts.items()}
+
+
+def channel(blend: Blend, name: str, rows: Int[Tensor, "p"], behind: Float[Tensor, "r 3"]) -> Float[Tensor, "r 3"]:
+    """blended: the colours before they are decoded; sources: a colour for each photograph, mixed as it counts."""
+    shown = blend.rgb.clamp(0, 1) if name == "blended" else blend.by_source()
+    return behind.index_put((rows,), shown)
+
+
+def ball_of(scene: Scene) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
+    """Centre and radius of the ball in the region of interest, or of a smaller one about what the silhouettes leave."""
+    whole, carved = scene.box, carved_box(scene)
+    inscribed, about = (whole[1] - whole[0]).amin() / 2, SPARE * (carved[1] - carved[0]).norm() / 2
+    return (carved.mean(0), about) if about < inscribed else (whole.mean(0), inscribed)
+
+
+def build_sdf(settings: Nlr) -> Sdf | GridSdf:
+    """The distances of the settings, at first a sphere."""
+    if settings.backbone == "grid":
+        levels, entries = settings.grid_levels, settings.grid_log2_entries
+        return GridSdf(levels=levels, log2_entries=entries, finest=settings.grid_finest)
+    kind = settings.sdf_encoding
+    encoding = None if kind == "none" else frequencies(kind, settings.sdf_bands, sigma=settings.sdf_sigma)
+    return Sdf(
+        width=settings.sdf_width,
+        depth=settings.sdf_depth,
+        activation=settings.sdf_activation,
+        encoding=encoding,
+        skips=settings.sdf_skips,
+        geometric=settings.sdf_start == "geometric",
+    )
+
+
+def check(scene: Scene) -> None:
+    """Raises `DataError` for scenes whose surfaces no sources can colour."""
+    if scene.ndc is not None:
+        found, expected = "normalised device coordinates", "scene coordinates"
+        raise DataError("method nlr", "space", found, expected, "add --layout inward, or choose another method")
+    if len(scene) < 2:
+        found = f"{len(scene)} photograph"
+        raise DataError("method nlr", "sources", found, "at least 2", "train on more photographs")

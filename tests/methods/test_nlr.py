@@ -1,0 +1,317 @@
+import copy
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+
+from lumifield.core.randomness import Draws
+from lumifield.core.scene import Pictures, Scene, draw
+from lumifield.errors import DataError
+from lumifield.methods import Nlr
+from lumifield.methods.base import Context
+from lumifield.methods.nlr.method import NlrMethod
+from lumifield.methods.nlr.sources import COARSE
+from lumifield.methods.views import render_view
+from scenes import NLR, RADIUS, ball, forward, photograph, unbounded
+
+WHITE = torch.ones(3)
+CPU = torch.device("cpu")
+
+
+def built(settings: Nlr = NLR, scene: Scene | None = None) -> NlrMethod:
+    torch.manual_seed(0)
+    return settings.build(ball(4, 12) if scene is None else scene)
+
+
+def draws(seed: int = 0) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed))
+
+
+def stepped(method: NlrMethod, scene: Scene, step: int, source: Draws):
+    method.before_step(step, source)
+    batch = draw(scene, method.rays_per_step(), source, patch=method.patch)
+    rendered = method(batch.rays, Context(batch.background, step, source, patch=batch.patch))
+    return rendered, method.losses(rendered, batch), batch
+
+
+def trained(settings: Nlr, scene: Scene, steps: int) -> NlrMethod:
+    method, source = built(settings, scene), draws(1)
+    optimiser = torch.optim.Adam([{**group, "lr": 5e-4 * group.get("lr_factor", 1)} for group in method.param_groups()])
+    for step in range(steps):
+        _, losses, _ = stepped(method, scene, step, source)
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
+        optimiser.step()
+    return method.eval()
+
+
+def unequal() -> Scene:
+    """Photographs of three sizes."""
+    scenes = [ball(4, size).only([row]) for row, size in enumerate((12, 16, 9, 14))]
+    cameras = {
+        name: torch.cat([getattr(one.cameras, name) for one in scenes])
+        for name in ("c2w", "focal", "centre", "size", "distortion")
+    }
+    pixels = torch.cat([one.pictures.pixels for one in scenes if one.pictures])
+    ends = torch.tensor([0, 144, 256, 81, 196]).cumsum(0)
+    whole = ball(4, 12)
+    return replace(whole, cameras=replace(whole.cameras, **cameras), pictures=Pictures(pixels, ends))
+
+
+def test_views_between_the_photographs_are_learned_with_their_silhouettes():
+    whole = ball(16, 24)
+    scene, held_out = whole.only(list(range(0, 16, 2))), whole.only([5])
+    settings = replace(NLR, sdf_width=32, sdf_depth=2, patch=24, mask_rays=256, eikonal_points=256, shape_rate=2.0)
+    method = trained(settings, scene, 80)
+    view = render_view(method, held_out, 0, device=CPU)
+    truth = photograph(held_out, 0).float() / 255
+    solid = truth[..., 3] > 0.5
+    assert float((view.solid & solid).sum() / (view.solid | solid).sum()) > 0.9
+    error = (view.rgb - truth[..., :3])[view.solid & solid].square().mean()
+    assert float(-10 * error.log10()) > 22
+    rays = held_out.rays(0)
+    expected = -(rays.origins * rays.directions).sum(-1) - RADIUS
+    middle = 12 * 24 + 12
+    assert float(view.depth.flatten()[middle]) == pytest.approx(float(expected[middle]), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("features", "blending"), list(product(["both", "learned", "rgb"], ["learned", "lumigraph", "epipolar", "mean"]))
+)
+@pytest.mark.parametrize(("sources", "choice"), [(-1, "random"), (2, "random"), (2, "nearest")])
+def test_every_way_to_blend_trains(features, blending, sources, choice):
+    scene = ball(4, 12)
+    settings = replace(NLR, features=features, blending=blending, sources=sources, source_choice=choice, shape_first=1)
+    method, source = built(settings, scene), draws()
+    learned = {"encoder": features != "rgb", "weights": blending == "learned", "decoder": features != "rgb"}
+    nothing_else = features == "rgb" and blending != "learned"
+    for step in range(3):
+        method.zero_grad()
+        _, losses, _ = stepped(method, scene, step, source)
+        torch.stack(list(losses.values())).sum().backward()
+        if method.appearance_net.decoder is not None:  # a fresh one passes no gradient on
+            torch.nn.init.constant_(method.appearance_net.decoder.out.weight, 0.1)
+        assert (set(losses) == {"rgb"}) == (not nothing_else and step > 0)
+    for part, there in learned.items():
+        module = getattr(method.appearance_net, part)
+        assert (module is not None) == there
+        if module is not None:
+            assert any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in module.parameters())
+    assert all((p.grad is not None) == nothing_else for p in method.sdf.parameters())
+
+
+def test_steps_of_appearance_leave_the_shape_alone_and_steps_of_shape_move_it():
+    scene, settings = ball(4, 12), replace(NLR, shape_first=2, shape_every=4)
+    method, source = built(settings, scene), draws()
+    for step, shape in enumerate([True, True, False, False, True, False]):
+        method.zero_grad()
+        _, losses, _ = stepped(method, scene, step, source)
+        torch.stack(list(losses.values())).sum().backward()
+        assert (set(losses) == {"rgb", "eikonal", "silhouette"}) == shape
+        assert all((p.grad is not None) == shape for p in method.sdf.parameters())
+
+
+def test_colours_alone_move_the_shape():
+    scene = ball(4, 12)
+    method, source = built(NLR, scene), draws()
+    rendered, losses, _ = stepped(method, scene, 0, source)
+    losses["rgb"].backward()
+    assert rendered.opacity.sum() > 0
+    assert any(float(p.grad.abs().max()) > 0 for p in method.sdf.parameters())
+
+
+@torch.no_grad()
+def test_while_learning_no_ray_sees_its_own_photograph():
+    scene = ball(4, 12)
+    method, source = built(), draws()
+    method.before_step(0, source)
+    batch = draw(scene, 64, source, patch=8)
+    own = int(batch.rays.image[0])
+    rendered = [method(batch.rays, Context(WHITE, 0, draws(5), patch=batch.patch)).rgb]
+    for index in range(4):
+        changed = copy.deepcopy(method)
+        first, last = changed.sources.starts[index : index + 2]
+        changed.sources.pixels[first:last, :3] = 255 - changed.sources.pixels[first:last, :3]
+        again = changed(batch.rays, Context(WHITE, 0, draws(5), patch=batch.patch)).rgb
+        assert torch.equal(again, rendered[0]) == (index == own)
+
+
+@torch.no_grad()
+def test_the_order_of_the_sources_does_not_count():
+    scene, order = ball(4, 12), [2, 0, 3, 1]
+    straight, mixed = built(NLR, scene), built(NLR, scene.only(order))
+    parameters = {name: value for name, value in straight.named_parameters()}
+    mixed.load_state_dict(mixed.state_dict() | parameters)
+    held_out = ball(8, 12).only([3])
+    views = [render_view(method.eval(), held_out, 0, device=CPU) for method in (straight, mixed)]
+    assert float(views[0].opacity.sum()) > 0
+    torch.testing.assert_close(views[0].rgb, views[1].rgb, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_picture_is_the_same_wherever_in_a_batch_it_stands():
+    scene = ball(4, 12)
+    method = built().eval()
+    torch.nn.init.constant_(method.appearance_net.decoder.out.weight, 0.1)
+    rays = [scene.rays(index) for index in range(3)]
+    alone = [method(one, Context(WHITE, patch=(12, 12))).rgb for one in rays]
+    for order in ([0, 1, 2], [2, 0, 1]):
+        joined = replace(
+            rays[0],
+            **{
+                name: torch.cat([getattr(rays[index], name) for index in order])
+                for name in ("origins", "directions", "viewdirs", "radius", "near", "far", "image", "place")
+            },
+        )
+        together = method(joined, Context(WHITE, patch=(12, 12))).rgb.view(3, -1, 3)
+        for place, index in enumerate(order):
+            torch.testing.assert_close(together[place], alone[index], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_pieces_of_a_source_have_the_features_of_the_whole():
+    """The encoder of two stages reaches no further than the margin: what is looked up does not depend on the window."""
+    scene = ball(3, 96)
+    settings = replace(NLR, encoder_stages=1, decoder_depth=0)
+    method, source = built(settings, scene), draws()
+    method.before_step(0, source)
+    rays = scene.rays(1)[torch.arange(96 * 40 + 40, 96 * 40 + 56)]
+    t = torch.full((16,), 4 - RADIUS)
+    points = rays.origins + t[:, None] * rays.directions
+    net, sources = method.appearance_net, method.sources
+    maps = net.maps(sources)
+    for index in (0, 2):
+        sight = sources.look(index, points, rays.directions, sources.surface, 10.0)
+        assert sight.seen.any()
+        whole, piece = (net.features(index, sight, sources, m) for m in (maps, None))
+        torch.testing.assert_close(piece, whole, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_sources_see_what_lies_before_them_in_their_silhouette_and_unhidden():
+    scene = ball(4, 12)
+    sources = built().sources
+    camera = scene.cameras
+    ahead = camera.positions[0] + (4 - RADIUS) * camera.forward[0]
+    beside = ahead + 0.99 * RADIUS * 2 * camera.c2w[0, :, 0]
+    behind = camera.positions[0] - camera.forward[0]
+    points = torch.stack([ahead, beside, behind, ahead + 0.5 * camera.forward[0]])
+    directions = camera.forward[0].expand(4, 3)
+    surface = torch.full_like(sources.surface, torch.inf)
+    sight = sources.look(0, points, directions, surface, 0.01)
+    assert sight.seen.tolist() == [True, False, False, True]
+    surface[:] = 4 - RADIUS
+    assert sources.look(0, points, directions, surface, 0.01).seen.tolist() == [True, False, False, False]
+    assert sources.look(0, points, directions, surface, 0.6).seen.tolist() == [True, False, False, True]
+    assert float(sight.cosine[0]) == pytest.approx(1, abs=1e-5)
+
+
+@torch.no_grad()
+def test_the_surface_that_sources_see_is_a_sphere_at_first_and_renewed_in_turn():
+    scene, settings = ball(4, 12), replace(NLR, renew_every=5)
+    method = built(settings, scene)
+    method.before_step(0, draws())
+    cells = method.sources.surface.view(4, 12 // COARSE, 12 // COARSE)
+    # The ball about what the silhouettes leave starts with a sphere of half its radius.
+    expected = 4 - 0.5 * float(method.radius)
+    assert float(cells.amin()) == pytest.approx(expected, abs=0.1)
+    assert cells[:, 0, 0].isinf().all()
+    method.sources.surface.fill_(7.0)
+    method.before_step(4, draws())
+    assert (method.sources.surface == 7).all()
+    method.before_step(10, draws())
+    assert [bool((one == 7).all()) for one in cells] == [True, True, False, True]
+
+
+def test_photographs_of_unequal_sizes_train_and_are_rendered():
+    scene = unequal()
+    method = trained(replace(NLR, shape_first=1, shape_every=2), scene, 4)
+    for index in range(4):
+        view = render_view(method, scene, index, device=CPU)
+        width, height = scene.size(index)
+        assert view.rgb.shape == (height, width, 3)
+        assert view.rgb.isfinite().all()
+        picture = method.sources.picture(index)
+        assert torch.equal((picture[:3].permute(1, 2, 0) * 255).round().byte(), photograph(scene, index)[..., :3])
+
+
+@torch.no_grad()
+def test_channels_show_what_is_blended_and_of_which_sources():
+    scene = ball(4, 12)
+    method = built().eval()
+    torch.nn.init.constant_(method.appearance_net.decoder.out.bias, 0.2)
+    view = render_view(method, scene, 0, device=CPU, channels=("blended", "sources"))
+    solid = view.solid
+    torch.testing.assert_close(view.rgb[solid], (view.channels["blended"][solid] + 0.2).clamp(0, 1))
+    assert (view.channels["blended"][~solid] == 1).all()
+    hues = view.channels["sources"][solid]
+    assert ((hues >= 0) & (hues <= 1 + 1e-5)).all()
+    assert float(hues.std(0).max()) > 0.01
+
+
+def test_silhouettes_sharpen_and_hidden_points_are_told_more_finely():
+    settings = replace(NLR, mask_sharpness=50, mask_period=10, mask_doublings=3, slack=0.04, slack_least=0.01)
+    method = built(replace(settings, slack_period=10))
+    assert [method.sharpness(step) for step in (0, 9, 10, 25, 35, 1000)] == [50, 50, 100, 200, 400, 400]
+    assert [method.slack(step) for step in (0, 10, 20, 30, 500)] == [0.04, 0.02, 0.01, 0.01, 0.01]
+
+
+def test_frozen_parts_stay_and_only_started_parts_are_carried_over():
+    scene = ball(4, 12)
+    settings = replace(NLR, frozen=("encoder", "shape"), started=("decoder", "blending"), shape_first=1)
+    method = trained(settings, scene, 3)
+    fresh = built(settings, scene)
+    for name, parameter in method.named_parameters():
+        still = name.startswith(("sdf.", "appearance_net.encoder."))
+        assert torch.equal(parameter, dict(fresh.named_parameters())[name]) == still or parameter.numel() < 2, name
+    names = method.adaptable()
+    assert names
+    assert all(name.startswith(("appearance_net.decoder.", "appearance_net.weights.")) for name in names)
+    assert set(built().adaptable()) == {name for name, _ in built().named_parameters()}
+
+
+@torch.no_grad()
+def test_inside_is_a_distance_in_scene_units_and_normals_point_outwards():
+    method = built()
+    away = torch.nn.functional.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    radius = float(method.radius)
+    for share in (0.3, 0.5, 0.8):
+        points = method.centre + share * radius * away
+        torch.testing.assert_close(
+            method.inside(points), torch.full((50,), (0.5 - share) * radius), rtol=0, atol=0.1 * radius
+        )
+    assert method.surface_level == 0
+    normals = method.normals(method.centre + 0.5 * radius * away, torch.full((50,), 0.01), None)
+    assert ((normals * away).sum(-1) > 0.8).all()
+
+
+def test_open_scenes_have_a_backdrop_that_learns():
+    scene = unbounded()
+    method = built(NLR, scene)
+    rendered, losses, _ = stepped(method, scene, 0, draws())
+    assert set(losses) == {"rgb", "eikonal", "silhouette"}
+    torch.stack(list(losses.values())).sum().backward()
+    assert method.backdrop is not None
+    assert all(p.grad is not None and float(p.grad.abs().max()) > 0 for p in method.backdrop.parameters())
+    assert (rendered.opacity == 1).all()
+
+
+def test_what_cannot_be_learned_is_said():
+    with pytest.raises(DataError, match="method nlr: space is normalised device coordinates"):
+        built(NLR, forward())
+    with pytest.raises(DataError, match="method nlr: sources is 1 photograph, expected at least 2"):
+        built(NLR, ball(4, 12).only([1]))
+    for wrong, said in (
+        ({"sources": 0}, "sources is 0"),
+        ({"encoder_stages": 6}, "encoder_stages is 6"),
+        ({"sdf_skips": (9,)}, "sdf_skips is"),
+        ({"sdf_start": "geometric"}, "sdf_activation is 'sine'"),
+        ({"frozen": ("shape", "encoder", "decoder", "blending")}, "frozen is every part"),
+        ({"features": "rgb", "frozen": ("encoder",)}, "frozen is 'encoder'"),
+        ({"blending": "mean", "frozen": ("blending",)}, "frozen is 'blending'"),
+        ({"patch": 1}, "patch is 1"),
+    ):
+        with pytest.raises(DataError, match=said):
+            replace(NLR, **wrong)
