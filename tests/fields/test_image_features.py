@@ -34,7 +34,7 @@ def test_a_crop_has_the_features_of_the_whole_but_near_its_border(generator):
     reach = 60
     inner, own = whole[..., 16 + reach : 152 - reach, 24 + reach : 168 - reach], crop[..., reach:-reach, reach:-reach]
     assert own.numel() > 0
-    torch.testing.assert_close(own, inner, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(own, inner, rtol=0.02, atol=1e-3)
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def test_a_fresh_decoder_adds_nothing_and_learns(depth, generator):
     features = torch.rand(2, 5, 13, 10, generator=generator)
     found = made(features)
     assert found.shape == (2, 3, 13, 10)
-    assert float(found.abs().max()) == 0
+    assert torch.equal(found, torch.zeros_like(found))
     optimiser = torch.optim.Adam(made.parameters(), lr=1e-2)
     for _ in range(2):
         optimiser.zero_grad()

@@ -57,7 +57,7 @@ def test_one_plain_outer_step_of_one_inner_step_is_that_step(name):
     copy, source = copy_for(start, bounded()), draws(3)
     copy.train()
     copy.before_step(0, source)
-    batch = draw(bounded(), ONE_STEP.batch, source)
+    batch = draw(bounded(), ONE_STEP.batch, source, patch=copy.patch)
     Objective(copy)(batch, source).backward()
     groups = {id(p): group.get("lr_factor", 1.0) for group in copy.param_groups() for p in group["params"]}
     expected = {

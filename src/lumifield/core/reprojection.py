@@ -17,11 +17,17 @@ def bilinear(picture: Float[Tensor, "c h w"], xy: Float[Tensor, "p 2"]) -> Float
     Gradients reach the picture and the places.
     """
     height, width = picture.shape[1:]
-    place = 2 * xy / torch.tensor([width, height], device=xy.device) - 1
-    found = F.grid_sample(
-        picture[None], place[None, None].to(picture.dtype), padding_mode="border", align_corners=False
-    )
-    return found[0, :, 0].T
+    limit = torch.tensor([width - 1.0, height - 1.0], device=xy.device, dtype=xy.dtype)
+    place = torch.minimum((xy - 0.5).nan_to_num(0).clamp_min(0), limit)
+    low = place.detach().floor()
+    x, y = (place - low).to(picture.dtype)[:, None].unbind(-1)
+    column, row = low.long().unbind(-1)
+    right, below = (column + 1).clamp(max=width - 1), (row + 1).clamp(max=height - 1)
+    # Rows of a table: their gradient is quick, and has a gradient again.
+    table = picture.flatten(1).T
+    top = torch.lerp(table.index_select(0, row * width + column), table.index_select(0, row * width + right), x)
+    bottom = torch.lerp(table.index_select(0, below * width + column), table.index_select(0, below * width + right), x)
+    return torch.lerp(top, bottom, y)
 
 
 def in_picture(xy: Float[Tensor, "p 2"], depth: Float[Tensor, "p"], size: tuple[int, int]) -> Bool[Tensor, "p"]:
@@ -45,11 +51,11 @@ def nearest(
 
 def window(xy: Float[Tensor, "p 2"], size: tuple[int, int], margin: int, multiple: int) -> tuple[slice, slice]:
     """Rows and columns of a picture that hold the places with a margin, with limits that are multiples."""
-    low, high = xy.amin(0) - margin, xy.amax(0) + margin
     spans = []
     for axis in (1, 0):
-        first = int(low[axis].clamp(0, size[axis] - 1)) // multiple * multiple
-        last = -(-int(high[axis].clamp(1, size[axis]).ceil()) // multiple) * multiple
+        places = xy[:, axis].clamp(0, size[axis] - 1)
+        first = max(int(places.min()) - margin, 0) // multiple * multiple
+        last = -(-(int(places.max()) + 1 + margin) // multiple) * multiple
         spans.append(slice(first, min(last, size[axis])))
     return spans[0], spans[1]
 

@@ -40,7 +40,7 @@ def activated(x: Float[Tensor, "*p c"], activation: Activation) -> Float[Tensor,
         case "mod":
             return torch.remainder(OMEGA * x / pi, 2.0) - 1
         case "triangle":
-            return (torch.remainder(2 * OMEGA * x / pi + 1, 4.0) - 2).abs() - 1
+            return 1 - (torch.remainder(2 * OMEGA * x / pi + 1, 4.0) - 2).abs()
         case "sineorrelu":
             return torch.where(x > 0, x, torch.sin(OMEGA * x) / OMEGA)
         case "xsine":
