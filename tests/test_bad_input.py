@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import made_objects as objects
 import made_reconstructions as sfm
 import made_scenes as made
 from commands import SENTENCE, called, train
@@ -228,6 +229,34 @@ def test_bounds_without_anything_between(training, tmp_path):
     sfm.colmap(tmp_path / "scene", made.ring(9))
     said = training("--near", "1000")
     assert re.search(r"near and far is 1000 to [\d.]+ for 001\.png, expected 0 <= near < far; correct them", said)
+
+
+def test_a_missing_matrix_of_the_sphere(training, tmp_path):
+    objects.dtu(tmp_path / "scene")
+    objects.edited(tmp_path / "scene/cameras_sphere.npz", scale_mat_3=None)
+    assert "scale_mat_3 is missing, expected the matrix of 000003.png; restore it or remove the picture" in training()
+
+
+def test_a_silhouette_outside_the_sphere(training, tmp_path):
+    objects.dtu(tmp_path / "scene", masks=False)
+    cameras = objects.around(10)
+    for row in range(10):
+        outside = 255 - objects.ball(cameras, row, 1.01 * objects.RADIUS)
+        made.save(tmp_path / f"scene/mask/{row:03d}.png", outside)
+    assert "silhouette within the unit sphere is 0%, expected all of it; correct the matrix of the sphere" in training()
+
+
+def test_a_mask_of_another_size(training, tmp_path):
+    objects.dtu(tmp_path / "scene")
+    made.save(tmp_path / "scene/mask/004.png", np.zeros((9, 12), np.uint8))
+    assert "004.png: mask size is 12x9, expected its picture's 24x18; make the mask as large" in training()
+
+
+def test_a_pickle_of_more_than_plain_data(training, tmp_path):
+    (tmp_path / "scene").mkdir()
+    objects.metanlr(tmp_path / "scene")
+    np.save(tmp_path / "scene/01_rgb_meta.npy", np.array({"view": Path("x")}, object))
+    assert re.search(r"content is a pickle with pathlib\S* expected nothing but dictionaries, .*; convert", training())
 
 
 @pytest.mark.parametrize("out", ["file", "file/run"])

@@ -1,5 +1,6 @@
 """Scenes written in learnit's layout and as COLMAP models, and read again."""
 
+import math
 import os
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+import made_objects as objects
 import made_reconstructions as sfm
 import made_scenes as made
 from commands import called
 from lumifield import data
+from lumifield.core.cameras import pinholes
 from lumifield.core.rays import Rays
 from lumifield.data import Source
 
@@ -97,3 +100,38 @@ def test_real_landmarks(tmp_path, scene):
     assert_same_rays(Source(tmp_path / "b"), Source(tmp_path / "c"), bounds=False)
     if scene == "statue_of_liberty":
         assert_same_rays(real, Source(tmp_path / "b"))
+
+
+def same_pictures(first: Source, second: Source) -> bool:
+    return all(
+        torch.equal(data.read(first, split).pictures.pixels, data.read(second, split).pictures.pixels)
+        for split in data.splits(first)
+    )
+
+
+def test_an_object_of_metanlr_in_the_layout_of_dtu(tmp_path):
+    (tmp_path / "a").mkdir()
+    first, second = Source(objects.metanlr(tmp_path / "a")), Source(tmp_path / "b")
+    called("synthesize-data", "converted", "--format", "dtu", "--from", tmp_path / "a", "--out", tmp_path / "b")
+    assert data.detect(tmp_path / "b") == "dtu"
+    assert_same_rays(first, second)
+    assert same_pictures(first, second)
+    a, b = data.cameras(first, "train").frame, data.cameras(second, "train").frame
+    assert a.scale == pytest.approx(b.scale)
+    torch.testing.assert_close(a.translation, b.translation)
+
+
+def test_a_blender_scene_in_the_layout_of_dtu(tmp_path):
+    made.blender(tmp_path / "a", size=(32, 24), channels=3)
+    for split, count in (("train", 3), ("val", 2), ("test", 2)):
+        for index, camera in enumerate(made.ring(count)):
+            path = tmp_path / f"a/{split}/r_{index}.png"
+            seen = objects.ball(pinholes(camera[None], 16 / math.tan(0.4), (32, 24)), 0, 1.0, (0.0, 0.0, 0.0))
+            with Image.open(path) as picture:
+                pixels = np.concatenate([np.asarray(picture), seen[..., None]], -1)
+            made.save(path, pixels)
+    called("synthesize-data", "converted", "--format", "dtu", "--from", tmp_path / "a", "--out", tmp_path / "b")
+    assert_same_rays(Source(tmp_path / "a"), Source(tmp_path / "b"), bounds=False)
+    assert same_pictures(Source(tmp_path / "a"), Source(tmp_path / "b"))
+    # No sphere is known: it is that of the silhouettes.
+    assert 1.0 < data.cameras(Source(tmp_path / "b"), "train").frame.scale < 1.8

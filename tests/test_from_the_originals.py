@@ -19,6 +19,7 @@ from lumifield.download.sets import Archive, DataSet
 from lumifield.methods import Nerf, views
 from lumifield.synthetic import StillLife, write
 from made_collections import balls
+from made_objects import dtu, edited, sphere
 from made_reconstructions import seven_scenes
 from made_scenes import ring
 from scenes import ball, published
@@ -35,6 +36,9 @@ TRAINING = {
     "--near": ("", "--near 1.5"),
     "--far": ("", "--far 8"),
     "--bounds": ("", "--bounds depth"),
+    "--cameras": ("--data {capture}", "--cameras cameras_large.npz"),
+    "--camera-noise": ("", "--camera-noise 0.1"),
+    "--no-silhouettes": ("--data {capture}", "--no-silhouettes"),
     "--focal": ("--data {frames}", "--focal 30"),
     "--layout": ("--data {llff}", "--layout inward"),
     "--hold-out": ("--data {llff}", "--hold-out centre"),
@@ -289,6 +293,9 @@ def places(tmp_path_factory):
     write(StillLife(**small, seed=1), folder / "other")
     write(StillLife(**small, format="llff"), folder / "llff")
     found = {name: folder / name for name in ("blender", "other", "llff", "pyramid", "run")}
+    found["capture"] = dtu(folder / "capture", n=9)
+    shutil.copy(found["capture"] / "cameras_sphere.npz", found["capture"] / "cameras_large.npz")
+    edited(found["capture"] / "cameras_large.npz", **{f"scale_mat_{row}": sphere(4.0) for row in range(9)})
     found["frames"] = seven_scenes(folder / "frames", ring(3))
     lumifield("synthesize-data multiscale --from {blender} --out {pyramid}".format(**found))
     lumifield("train nerf", "--data {blender} --out {run}", SMALL, OWN["nerf"], "--seed 7", **found)

@@ -1,7 +1,8 @@
-"""Posed photographs in another layout: learnit's arrays, or COLMAP's model. Lenses are pinholes there."""
+"""Posed photographs in another layout: learnit's arrays, COLMAP's model, or DTU's. Lenses are pinholes there."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,18 +11,20 @@ from typing import Literal
 
 import numpy as np
 import pycolmap
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
 from lumifield import data
 from lumifield.core.images import to_uint8
 from lumifield.core.poses import from_opengl
-from lumifield.core.scene import Scene
+from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source, colmap, learnit
 from lumifield.data.lenses import Straightening
 from lumifield.data.pictures import Files
 from lumifield.errors import DataError
+from lumifield.synthetic import writers
 from lumifield.synthetic.folders import fresh_folder
 
 Progress = Callable[[int, int], None]
@@ -57,12 +60,20 @@ class Shot:
         if self.straight is None and self.files.straight[self.row] is None and original.suffix in JPEG:
             shutil.copyfile(original, path)
             return
-        pixels = to_uint8(data.pictured(self.scene, self.files, [self.row]).truth(0)).numpy()
-        pixels = pixels if self.straight is None else self.straight.apply(pixels)
-        Image.fromarray(pixels).save(path, quality=QUALITY, subsampling=0)
+        shown = to_uint8(data.pictured(self.scene, self.files, [self.row]).truth(0)).numpy()
+        Image.fromarray(self._resampled(shown)).save(path, quality=QUALITY, subsampling=0)
+
+    def pixels(self) -> UInt8[np.ndarray, "h w c"]:
+        """The photograph as it is read, with alpha where it has some."""
+        taken = data.pictured(self.scene, self.files, [self.row])
+        assert taken.pictures is not None
+        return self._resampled(taken.pictures.picture(0, taken.size(0)).numpy())
+
+    def _resampled(self, pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
+        return pixels if self.straight is None else self.straight.apply(pixels)
 
 
-def convert(source: Source, out: Path, layout: Literal["learnit", "colmap"], progress: Progress) -> None:
+def convert(source: Source, out: Path, layout: Literal["learnit", "colmap", "dtu"], progress: Progress) -> None:
     """Writes the photographs, test first, then val, then train, and what the layout says about them, and their splits.
 
     Raises `DataError` where rays of the scene have no bounds in its world, and where `out` is not empty or cannot be
@@ -70,6 +81,9 @@ def convert(source: Source, out: Path, layout: Literal["learnit", "colmap"], pro
     """
     shots = _shots(source)
     with fresh_folder(out) as folder:
+        if layout == "dtu":
+            _write_object(shots, folder, progress)
+            return
         images = folder / ("images" if layout == "learnit" else "dense/images")
         names = _write_pictures(shots, images, folder / "splits.tsv", progress)
         if layout == "learnit":
@@ -98,6 +112,24 @@ def _write_model(shots: list[Shot], names: list[str], folder: Path) -> None:
         model.add_image_with_trivial_frame(pycolmap.Image(name=name, camera_id=number, image_id=number), pose)
     folder.mkdir()
     model.write_binary(folder)
+
+
+def _write_object(shots: list[Shot], folder: Path, progress: Progress) -> None:
+    """DTU's layout: pictures and silhouettes as PNG, matrices of the cameras and of the sphere, and `splits.json`."""
+    matrices, listed = {}, {split: [] for split in ORDER}
+    for number, shot in enumerate(shots):
+        name, pixels = f"{number:05d}_{PurePosixPath(shot.scene.names[shot.row]).stem}", shot.pixels()
+        listed[shot.split].append(name)
+        writers.save(folder / f"image/{name}.png", pixels[..., :3])
+        if shot.files.alpha:
+            writers.save(folder / f"mask/{name}.png", pixels[..., 3])
+        matrices[f"world_mat_{number}"] = _projection(shot)
+        # The scene frame of an object that is cut out is that of its sphere; of others it is computed by the reader.
+        if shot.scene.cut_out:
+            matrices[f"scale_mat_{number}"] = _matrix(shot.scene.frame)
+        progress(number + 1, len(shots))
+    np.savez(folder / "cameras_sphere.npz", **matrices)
+    (folder / "splits.json").write_text(json.dumps(listed, indent=1), encoding="utf-8")
 
 
 def _shots(source: Source) -> list[Shot]:
@@ -158,3 +190,17 @@ def _inverse(shot: Shot) -> Float[np.ndarray, "3 3"]:
     """From (x, y, 1) [pixels] to a direction with OpenGL axes."""
     (fx, fy), (cx, cy) = shot.focal, shot.centre
     return np.array([[1 / fx, 0, -cx / fx], [0, -1 / fy, cy / fy], [0, 0, -1]])
+
+
+def _projection(shot: Shot) -> Float[np.ndarray, "4 4"]:
+    """From the world to pixels whose centres are whole numbers."""
+    (fx, fy), (cx, cy), turned = shot.focal, shot.centre, shot.c2w[:, :3].T.numpy()
+    lens = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])
+    inverse = np.concatenate([turned, -turned @ shot.c2w[:, 3:].numpy()], 1)
+    return np.concatenate([lens @ inverse, [[0.0, 0.0, 0.0, 1.0]]])
+
+
+def _matrix(frame: Frame) -> Float[np.ndarray, "4 4"]:
+    """From scene to world coordinates."""
+    rows = torch.cat([frame.scale * frame.rotation, frame.translation[:, None]], 1).double().numpy()
+    return np.concatenate([rows, [[0.0, 0.0, 0.0, 1.0]]])

@@ -35,11 +35,11 @@ class Perturbed:
 
 @dataclass(frozen=True)
 class Converted:
-    """The photographs of a scene of any format as learnit's landmarks, or as a COLMAP model without points."""
+    """A scene of any format as learnit's landmarks, as a COLMAP model without points, or in DTU's layout."""
 
     scene: Annotated[Path, arg(name="from")]
     """Folder of the scene."""
-    format: Literal["learnit", "colmap"] = "learnit"
+    format: Literal["learnit", "colmap", "dtu"] = "learnit"
     """Layout on disk."""
 
 

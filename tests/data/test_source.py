@@ -275,3 +275,17 @@ def test_bounds_may_be_depths(tmp_path):
     capture = Source(made.llff(tmp_path / "b", made.row(3)), bounds="depth")
     with pytest.raises(DataError, match="bounds is depth for normalised device coordinates, expected distance"):
         data.cameras(capture, "train")
+
+
+def test_noise_moves_the_training_cameras_alone_and_always_alike(tmp_path):
+    made.blender(tmp_path, counts=(200, 2, 2))
+    still, moved = (data.cameras(Source(tmp_path, camera_noise=noise), "train") for noise in (0.0, 0.2))
+    away = moved.cameras.positions - still.cameras.positions
+    assert float(away.std()) == pytest.approx(0.2, rel=0.1)
+    assert torch.equal(moved.cameras.c2w[..., :3], still.cameras.c2w[..., :3])
+    again = data.cameras(Source(tmp_path, camera_noise=0.2), "train")
+    assert torch.equal(again.cameras.c2w, moved.cameras.c2w)
+    tests = (data.cameras(Source(tmp_path, camera_noise=noise), "test") for noise in (0.0, 0.2))
+    assert torch.equal(*(scene.cameras.c2w for scene in tests))
+    with pytest.raises(DataError, match="camera_noise is -1, expected 0 or more; raise it"):
+        data.cameras(Source(tmp_path, camera_noise=-1.0), "train")

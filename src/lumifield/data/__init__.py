@@ -18,9 +18,12 @@ Format = Literal[
     "blender",
     "cambridge",
     "colmap",
+    "dtu",
     "learnit",
     "llff",
+    "metanlr",
     "multicam",
+    "nlr",
     "phototourism",
     "seven_scenes",
     "shapenet",
@@ -29,10 +32,13 @@ Format = Literal[
 
 LAYOUTS = (
     "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio, ShapeNet), metadata.json (multicam), "
-    "poses_bounds.npy (LLFF), c2w_mats.npy (learnit), sparse (COLMAP), dataset_train.txt (Cambridge) "
-    "or frame-*.pose.txt or TrainSplit.txt (7-Scenes)"
+    "poses_bounds.npy (LLFF), c2w_mats.npy (learnit), sparse (COLMAP), dataset_train.txt (Cambridge), "
+    "cameras_sphere.npz (DTU), calib_export.yaml (NLR), NAME_rgb_meta.npy (MetaNLR++), "
+    "frame-*.pose.txt or TrainSplit.txt (7-Scenes)"
 )
 
+# Layouts of captures of one object with its silhouettes.
+OBJECTS = ("dtu", "metanlr", "nlr")
 # A name that has an ending, in a list of frames.
 ENDED = re.compile(rb'"file_path"\s*:\s*"[^"]*\.\w+"')
 
@@ -51,11 +57,16 @@ class Source:
     """What stands behind transparent pixels; auto: white; random: another colour for each training ray."""
     hold_out: Literal["auto", "every-8th", "centre", "none"] = "auto"
     """Test pictures where the data names none: indices 0, 8, 16, …, or the camera nearest to the middle; auto: the
-    former, but of objects of ShapeNet the second half, and of learnit's photographs the first 20."""
+    former, but of objects of ShapeNet the second half, of learnit's photographs the first 20, of DTU's and NLR's views
+    those that MetaNLR++ holds out."""
     layout: Literal["auto", "forward", "inward"] = "auto"
     """LLFF only: cameras look forward from one side (normalised device coordinates), or inward from all round."""
     focal: float | None = None
     """7-Scenes only: focal length [pixels of the files] (525 for a width of 640)."""
+    cameras: str | None = None
+    """DTU only: name of the file with the cameras (cameras_sphere.npz, or else cameras.npz)."""
+    silhouettes: bool = True
+    """Objects that come with silhouettes (DTU, NLR) are cut out by them; without, photographs are taken as they are."""
     masks: Path | None = None
     """Folder of masks that are named as the photographs: what is black in them does not count."""
     near: float | None = None
@@ -64,6 +75,8 @@ class Source:
     """Where rays end (as the layout says)."""
     bounds: Literal["distance", "depth"] = "distance"
     """What near and far are: distances from the camera, or depths along its axis, as in learnit."""
+    camera_noise: float = 0.0
+    """Deviation by which the positions of the training cameras are moved, to see what that does [scene units]."""
     cache: bool = True
     """Keep on the disk what takes long to decode."""
 
@@ -98,6 +111,12 @@ def known(path: Path) -> Format | None:
         return "shapenet" if _lists_an_object(path / "transforms.json") else "transforms"
     if (path / "metadata.json").is_file():
         return "multicam"
+    if (path / "image").is_dir() and any(path.glob("cameras*.npz")):
+        return "dtu"
+    if (path / "calib_export.yaml").is_file():
+        return "nlr"
+    if any(path.glob("*_rgb_meta.npy")):
+        return "metanlr"
     if any((path / place).is_dir() for place in ("sparse", "dense/sparse")):
         return "phototourism" if any(path.glob("*.tsv")) else "colmap"
     if any((path / f"dataset_{split}.txt").is_file() for split in ("train", "test", "synthesis")):
@@ -152,6 +171,8 @@ def located(source: Source, split: str) -> tuple[Scene, Files]:
         raise DataError(
             source.data, "downscale", str(source.downscale), f"at most {smallest} for these pictures", "lower it"
         )
+    if split == "train" and source.camera_noise:
+        scene = _shaken(source, scene)
     files = replace(files, cached=source.cache)
     return _bounded(source, scene), files if source.masks is None else _masked(source.masks, files)
 
@@ -164,6 +185,15 @@ def _masked(folder: Path, files: Files) -> Files:
             expected = "a PNG picture for each photograph, named as it"
             raise DataError(mask, "mask", "missing", expected, "add it, or name another folder")
     return replace(files, masks=masks, masked=True)
+
+
+def _shaken(source: Source, scene: Scene) -> Scene:
+    """The scene with cameras moved at random, always the same."""
+    import torch
+
+    c2w = scene.cameras.c2w.clone()
+    c2w[:, :, 3] += source.camera_noise * torch.randn(len(scene), 3, generator=torch.Generator().manual_seed(0))
+    return replace(scene, cameras=replace(scene.cameras, c2w=c2w))
 
 
 def _bounded(source: Source, scene: Scene) -> Scene:
@@ -185,11 +215,10 @@ def _reader(source: Source) -> _Reader:
     check_folder(source.data)
     if source.downscale < 1:
         raise DataError(source.data, "downscale", str(source.downscale), "1 or more", "raise it")
+    if not 0 <= source.camera_noise < math.inf:
+        raise DataError(source.data, "camera_noise", f"{source.camera_noise:g}", "0 or more", "raise it")
     layout = detect(source.data) if source.format == "auto" else source.format
-    if layout != "llff" and source.layout != "auto":
-        raise DataError(source.data, "layout", repr(source.layout), "auto, as only LLFF data has layouts", "drop it")
-    if source.focal is not None and (layout != "seven_scenes" or not 0 < source.focal < math.inf):
-        raise DataError(source.data, "focal", f"{source.focal:g}", "above zero, and for 7-Scenes only", "drop it")
+    _check_options(source, layout)
     match layout:
         case "blender":
             from lumifield.data import blender as reader
@@ -197,12 +226,18 @@ def _reader(source: Source) -> _Reader:
             from lumifield.data import cambridge as reader
         case "colmap":
             from lumifield.data import colmap as reader
+        case "dtu":
+            from lumifield.data import dtu as reader
         case "learnit":
             from lumifield.data import learnit as reader
         case "llff":
             from lumifield.data import llff as reader
+        case "metanlr":
+            from lumifield.data import metanlr as reader
         case "multicam":
             from lumifield.data import multicam as reader
+        case "nlr":
+            from lumifield.data import nlr as reader
         case "phototourism":
             from lumifield.data import phototourism as reader
         case "seven_scenes":
@@ -212,6 +247,19 @@ def _reader(source: Source) -> _Reader:
         case "transforms":
             from lumifield.data import transforms as reader
     return reader
+
+
+def _check_options(source: Source, layout: Format) -> None:
+    """Raises `DataError` for an option that the layout has no use for."""
+    if layout != "llff" and source.layout != "auto":
+        raise DataError(source.data, "layout", repr(source.layout), "auto, as only LLFF data has layouts", "drop it")
+    if source.focal is not None and (layout != "seven_scenes" or not 0 < source.focal < math.inf):
+        raise DataError(source.data, "focal", f"{source.focal:g}", "above zero, and for 7-Scenes only", "drop it")
+    if source.cameras is not None and layout != "dtu":
+        raise DataError(source.data, "cameras", repr(source.cameras), "unset, as only DTU's have a name", "drop it")
+    if not source.silhouettes and layout not in OBJECTS:
+        expected = f"kept, as only {', '.join(OBJECTS)} have them"
+        raise DataError(source.data, "silhouettes", "left out", expected, "drop the option")
 
 
 def check_folder(path: Path) -> None:

@@ -32,7 +32,8 @@ class Files:
 
     `masks` are files whose pixels of value 0 do not count (None: no mask for that picture); `masked` says whether any
     picture of the split has one. `straight` resamples pictures of lenses that cameras cannot say; `sizes` are those
-    that they have afterwards. `cached` says whether what takes long to decode is kept on the disk.
+    that they have afterwards. `silhouettes` are files that become the alpha of their pictures (None: that one has its
+    own or none). `cached` says whether what takes long to decode is kept on the disk.
     """
 
     paths: tuple[Path, ...]
@@ -41,6 +42,7 @@ class Files:
     masks: tuple[Path | None, ...]
     masked: bool
     straight: tuple[Straightening | None, ...]
+    silhouettes: tuple[Path | None, ...]
     cached: bool = True
 
     def only(self, rows: list[int]) -> Files:
@@ -51,12 +53,21 @@ class Files:
             sizes=tuple(self.sizes[row] for row in rows),
             masks=tuple(self.masks[row] for row in rows),
             straight=tuple(self.straight[row] for row in rows),
+            silhouettes=tuple(self.silhouettes[row] for row in rows),
         )
 
     def straightened(self, straight: Sequence[Straightening | None]) -> Files:
         """The files of pictures that are resampled when they are decoded (None: that one is not)."""
         sizes = (size if one is None else one.size for one, size in zip(straight, self.sizes, strict=True))
         return replace(self, sizes=tuple(sizes), straight=tuple(straight))
+
+    def cut_out(self, silhouettes: Sequence[Path | None]) -> Files:
+        """The files of pictures that these silhouettes cut out; raises `DataError` for one of another size."""
+        for path, size in zip(silhouettes, self.sizes, strict=True):
+            if path is not None:
+                with _opened(path) as picture:
+                    _check_size(path, picture.size, size)
+        return replace(self, silhouettes=tuple(silhouettes), alpha=self.alpha or any(silhouettes))
 
 
 def survey(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) -> Files:
@@ -67,7 +78,8 @@ def survey(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) ->
             sizes.append(picture.size)
             alpha = alpha or _has_alpha(picture)
     masks = tuple(masks) if masks else (None,) * len(paths)
-    return Files(tuple(paths), tuple(sizes), alpha, masks, any(masks), (None,) * len(paths))
+    none = (None,) * len(paths)
+    return Files(tuple(paths), tuple(sizes), alpha, masks, any(masks), straight=none, silhouettes=none)
 
 
 def background(files: Files, asked: Literal["auto", "white", "black", "random"]) -> Background:
@@ -102,6 +114,8 @@ def decode(files: Files, sizes: Int[Tensor, "n 2"]) -> Pictures:
 
 def _picture(files: Files, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w c"]:
     whole = _pixels(files.paths[index], "RGBA" if files.alpha else "RGB")
+    if (silhouette := files.silhouettes[index]) is not None:
+        whole = np.concatenate([whole[..., :3], grey(silhouette)[..., None]], -1)
     straight = files.straight[index]
     return shrink(whole if straight is None else straight.apply(whole), size)
 
@@ -119,9 +133,11 @@ def _mask(files: Files, wanted: list[tuple[int, int]]) -> Bool[Tensor, "p"] | No
 
 def _key(files: Files, wanted: list[tuple[int, int]]) -> tuple[object, ...]:
     """All that the decoded pictures depend on."""
-    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files.paths]
+    read = [path for path in (*files.paths, *files.silhouettes) if path is not None]
+    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
+    cut = [path is not None for path in files.silhouettes]
     bent = [None if one is None else one.key() for one in files.straight]
-    return (DECODER, files.alpha, stats, wanted, bent)
+    return (DECODER, files.alpha, stats, cut, wanted, bent)
 
 
 def shrink(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt8[np.ndarray, "rows columns c"]:
@@ -146,6 +162,16 @@ def listed_pictures(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix in ENDINGS and not p.name.startswith("."))
 
 
+def rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture in colour, without alpha."""
+    return _pixels(path, "RGB").copy()
+
+
+def grey(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """A picture in shades of grey."""
+    return _pixels(path, "L")[..., 0]
+
+
 def raw(path: Path) -> Float[np.ndarray, "h w"]:
     """The numbers of a picture with one channel of whatever type; raises `DataError` for a damaged one."""
     with _opened(path) as picture:
@@ -157,13 +183,17 @@ def raw(path: Path) -> Float[np.ndarray, "h w"]:
 
 def _counting(path: Path, expected: tuple[int, int], size: tuple[int, int]) -> Bool[np.ndarray, "p"]:
     """Which pixels of a shrunk picture count: those whose whole block does."""
-    mask = _pixels(path, "L")
-    height, width, _ = mask.shape
-    if (width, height) != expected:
-        wanted = f"its picture's {expected[0]}x{expected[1]}"
-        raise DataError(path, "mask size", f"{width}x{height}", wanted, "make the mask as large as its picture")
+    mask = grey(path)
+    _check_size(path, (mask.shape[1], mask.shape[0]), expected)
     counts = np.where(mask > 0, 255, 0).astype(np.uint8)
-    return shrink(counts, size).reshape(-1) == 255
+    return shrink(counts[..., None], size).reshape(-1) == 255
+
+
+def _check_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
+    """Raises `DataError` where a mask is not as large as its picture."""
+    if found != expected:
+        wanted = f"its picture's {expected[0]}x{expected[1]}"
+        raise DataError(path, "mask size", f"{found[0]}x{found[1]}", wanted, "make the mask as large as its picture")
 
 
 def _pixels(path: Path, mode: Literal["L", "RGB", "RGBA"]) -> UInt8[np.ndarray, "h w c"]:

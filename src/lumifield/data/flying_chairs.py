@@ -1,0 +1,91 @@
+"""FlyingChairs and FlyingChairs2: pairs of pictures with the true flow between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from lumifield.core.flow import read_flow
+from lumifield.data import check_folder, pictures
+from lumifield.errors import DataError
+
+# Values from which on a flow is unknown (Middlebury's format).
+UNKNOWN = 1e9
+# Endings of the file of the flow, and of its source, target and occlusion: backward flow, where there is one.
+TWO = ("-flow_10.flo", ("-img_0.png", "-img_1.png", "-occ_10.png"))
+ONE = (("-gt.flo", "-img1.ppm", "-img0.ppm"), ("_flow.flo", "_img2.ppm", "_img1.ppm"))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures: the target shows at each pixel `p` what the source shows at `p + flow(p)`, where `visible`.
+
+    The flow is in pixels, x first. It leads from the second picture to the first in FlyingChairs2, whose occlusions are
+    known; and from the first to the second in FlyingChairs, where all that stays in the picture counts as visible.
+    """
+
+    source: UInt8[Tensor, "h w 3"]
+    target: UInt8[Tensor, "h w 3"]
+    flow: Float[Tensor, "h w 2"]
+    visible: Bool[Tensor, "h w"]
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """The files of a pair; without a file of the occlusion nothing is occluded."""
+
+    flow: Path
+    source: Path
+    target: Path
+    occlusion: Path | None
+
+    def read(self) -> Pair:
+        """The pair; raises `DataError` for a file that is missing or damaged, or of another size than the flow."""
+        flow = torch.from_numpy(read_flow(self.flow))
+        source, target = (self._picture(path, flow) for path in (self.source, self.target))
+        visible = _within(flow) & (flow.abs() < UNKNOWN).all(-1)
+        if self.occlusion is not None:
+            visible &= self._picture(self.occlusion, flow)[..., 0] < 128
+        return Pair(source, target, torch.where(visible[..., None], flow, 0.0), visible)
+
+    def _picture(self, path: Path, flow: Float[Tensor, "h w 2"]) -> UInt8[Tensor, "h w 3"]:
+        pixels = pictures.rgb(path)
+        if pixels.shape[:2] != flow.shape[:2]:
+            height, width = flow.shape[:2]
+            found, expected = f"{pixels.shape[1]}x{pixels.shape[0]}", f"{width}x{height}, as the flow is"
+            raise DataError(path, "size", found, expected, "restore the files of this pair")
+        return torch.from_numpy(pixels)
+
+
+def pairs(folder: Path) -> tuple[PairFiles, ...]:
+    """The pairs of a folder in order of their names; raises `DataError` where there is none, or a file is missing."""
+    check_folder(folder)
+    flow, others = TWO
+    found = [
+        PairFiles(path, *(path.with_name(path.name.removesuffix(flow) + ending) for ending in others))
+        for path in sorted(folder.glob(f"*{flow}"))
+    ]
+    for flow, source, target in ONE:
+        for path in sorted(folder.glob(f"*{flow}")):
+            name = path.name.removesuffix(flow)
+            found.append(PairFiles(path, path.with_name(name + source), path.with_name(name + target), None))
+    if not found:
+        expected = "NAME-flow_10.flo (FlyingChairs2), NAME-gt.flo or NAME_flow.flo (FlyingChairs)"
+        raise DataError(folder, "pairs", "missing", expected, "point at the folder that holds them")
+    for pair in found:
+        for path in (pair.source, pair.target, pair.occlusion):
+            if path is not None and not path.is_file():
+                raise DataError(path, "file", "missing", f"that of {pair.flow.name}", "restore it or remove the flow")
+    return tuple(found)
+
+
+def _within(flow: Float[Tensor, "h w 2"]) -> Bool[Tensor, "h w"]:
+    """Where the flow does not lead out of the picture."""
+    height, width, _ = flow.shape
+    x = torch.arange(width) + flow[..., 0]
+    y = torch.arange(height)[:, None] + flow[..., 1]
+    return (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)

@@ -1,0 +1,141 @@
+"""Captures of one object: cameras in the unit sphere that holds it, silhouettes as alpha, published splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lumifield.core.cameras import Cameras
+from lumifield.core.scene import Frame, Scene
+from lumifield.data import Source, frames, holdout, pictures, silhouettes
+from lumifield.data.poses import single
+from lumifield.errors import DataError
+
+SPLITS = ("train", "val", "test")
+# Rays begin here where the camera is within the sphere, or surroundings are seen.
+NEAR, FAR_UNBOUNDED = 0.05, 100.0
+# The sphere that poses alone suggest, over the distance of the nearest camera (the loader of NLR's data).
+REACH = 0.7
+# How far a matrix may be from one of rotation and scale.
+TOLERANCE = 1e-3
+
+Rows = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """All photographs of an object at full size, and the file that names their cameras.
+
+    `lenses` are `fx fy cx cy`, poses are in the world of the file. `sphere` is the frame whose unit sphere holds the
+    object; None where the data does not say.
+    """
+
+    path: Path
+    photographs: Sequence[Path]
+    silhouettes: Sequence[Path | None]
+    lenses: Float[Tensor, "n 4"]
+    c2w: Float[Tensor, "n 3 4"]
+    sphere: Frame | None
+
+
+def splits(source: Source, taken: Capture, published: Rows) -> tuple[str, ...]:
+    """The splits that have a photograph."""
+    named = chosen(source, taken, published)
+    return tuple(split for split in SPLITS if named.get(split))
+
+
+def chosen(source: Source, taken: Capture, published: Rows) -> Rows:
+    """The rows of each split: those of `splits.json` in the folder, else the published ones, else every eighth is test.
+
+    `splits.json` lists the names of the pictures, without their ending. Raises `DataError` for a name without picture.
+    """
+    path = source.data / "splits.json"
+    if path.is_file():
+        holdout.refuse(source, path)
+        return _listed(path, [photograph.stem for photograph in taken.photographs])
+    if source.hold_out == "auto" and published:
+        return published
+    positions = taken.c2w[:, :, 3]
+    return {split: holdout.rows(source, split, positions) for split in holdout.splits(source)}
+
+
+def cameras(source: Source, split: str, taken: Capture, published: Rows) -> tuple[Scene, pictures.Files]:
+    """One split without its pixels, and the files that hold them; the scene frame is that of the unit sphere.
+
+    Where the data names no sphere it is that of the visual hull of the training silhouettes, or follows from the poses
+    where there is none. Raises `DataError` where rays or silhouettes do not meet the sphere.
+    """
+    named = chosen(source, taken, published)
+    frame = _frame(source, taken, named["train"])
+    rows = named[split]
+    files = pictures.survey([taken.photographs[row] for row in rows])
+    if source.silhouettes:
+        files = files.cut_out([taken.silhouettes[row] for row in rows])
+    placed = _placed(taken, rows, files, frame)
+    silhouettes.check(placed, files, taken.path)
+    distance = placed.positions.norm(dim=-1)
+    scene = Scene(
+        cameras=placed.resized(1 / source.downscale),
+        names=tuple(path.name for path in files.paths),
+        near=(distance - 1).clamp(min=NEAR) if files.alpha else torch.full_like(distance, NEAR),
+        far=distance + 1 if files.alpha else torch.full_like(distance, FAR_UNBOUNDED),
+        box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
+        frame=single(frame),
+        background=pictures.background(files, source.background),
+        unbounded=not files.alpha,
+        cut_out=files.alpha,
+    )
+    return scene, files
+
+
+def similarity(path: Path, name: str, matrix: Float[np.ndarray, "4 4"]) -> Frame:
+    """The frame that a matrix from the unit sphere to the world says; raises `DataError` for another transform."""
+    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
+    turn = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
+    if np.abs(turn.T @ turn - np.eye(3)).max() > TOLERANCE:
+        raise DataError(path, name, "no rotation and scale", "a similarity", "write the file again")
+    return Frame(torch.from_numpy(turn), torch.from_numpy(matrix[:3, 3].copy()), scale)
+
+
+def _listed(path: Path, names: list[str]) -> Rows:
+    content = frames.parsed(path)
+    named = content if isinstance(content, dict) else {}
+    found: Rows = {}
+    for split in SPLITS:
+        listed = named.get(split, [])
+        if not isinstance(listed, list) or (split == "train" and not listed):
+            raise DataError(path, split, "no list of names", "names of pictures without their ending", "list them")
+        for name in listed:
+            if name not in names:
+                raise DataError(path, f"picture {name} of {split}", "missing", "a picture", "restore it or unlist it")
+        found[split] = [names.index(name) for name in listed]
+    return found
+
+
+def _frame(source: Source, taken: Capture, train: list[int]) -> Frame:
+    if taken.sphere is not None:
+        return taken.sphere
+    masks = [taken.silhouettes[row] for row in train]
+    if not source.silhouettes or None in masks:
+        return silhouettes.sphere_of_poses(taken.c2w, REACH)
+    files = pictures.survey([taken.photographs[row] for row in train]).cut_out(masks)
+    identity = Frame(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), 1.0)
+    world = _placed(taken, train, files, identity)
+    return silhouettes.sphere_of_hull(world, files, taken.path)
+
+
+def _placed(taken: Capture, rows: list[int], files: pictures.Files, frame: Frame) -> Cameras:
+    lenses = taken.lenses[rows].float()
+    return Cameras(
+        c2w=frame.poses_to_scene(taken.c2w[rows]).float(),
+        focal=lenses[:, :2],
+        centre=lenses[:, 2:],
+        size=torch.tensor(files.sizes),
+        distortion=torch.zeros(len(rows), 4),
+    )

@@ -1,0 +1,65 @@
+"""NumPy's files of pickled objects, of which nothing but plain data is taken."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from lumifield.errors import DataError
+
+# What an array, a number of NumPy's or a string of bytes is rebuilt by.
+REBUILDING = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("_codecs", "encode"),
+}
+
+
+class _Refused(Exception):
+    """Something else than plain data."""
+
+
+class _Plain(pickle.Unpickler):
+    """Builds dictionaries, lists, strings, numbers and arrays of them."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        # Files from before NumPy 2 have the older name of the same module.
+        module = module_name.replace("numpy.core.", "numpy._core.")
+        if (module, global_name) not in REBUILDING:
+            raise _Refused(f"{module_name}.{global_name}")
+        return super().find_class(module, global_name)
+
+
+def table(path: Path) -> dict[str, Any]:
+    """The dictionary that a `.npy` file holds; raises `DataError` for anything but plain data, which stays unread."""
+    expected, cure = "a dictionary of plain data", "convert the file where it comes from"
+    try:
+        with path.open("rb") as file:
+            content = _content(file)
+    except FileNotFoundError:
+        raise DataError(path, "file", "missing", expected, "restore it") from None
+    except _Refused as refused:
+        expected = "nothing but dictionaries, lists, strings, numbers and arrays"
+        raise DataError(path, "content", f"a pickle with {refused}", expected, cure) from None
+    # What a damaged pickle raises is not limited to errors of its own.
+    except Exception as error:
+        raise DataError(path, "content", f"damaged ({error})", expected, "copy the file again") from None
+    if not isinstance(content, dict):
+        raise DataError(path, "content", f"a {type(content).__name__}", expected, cure)
+    return content
+
+
+def _content(file: BinaryIO) -> Any:
+    version = np.lib.format.read_magic(file)
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, kind = header[version](file)
+    if not kind.hasobject:
+        raise ValueError(f"numbers of shape {shape}")
+    array = _Plain(file).load()
+    return array.item() if isinstance(array, np.ndarray) and array.shape == () else array
