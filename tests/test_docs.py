@@ -74,5 +74,5 @@ def test_printed_commands_are_accepted(arguments, capsys):
 
 def test_pages_outside_the_readme_print_commands_too():
     assert len(commands(ROOT / "README.md")) > 5
-    assert len(commands(ROOT / "docs" / "data.md")) == 12
+    assert len(commands(ROOT / "docs" / "data.md")) == 14
     assert len(commands(ROOT / "docs" / "reproducibility.md")) == 5

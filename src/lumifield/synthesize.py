@@ -10,7 +10,7 @@ from tyro.conf import OmitSubcommandPrefixes, arg, subcommand
 
 from lumifield import progress
 from lumifield.data import Source
-from lumifield.synthetic import Family, StillLife, Tourists
+from lumifield.synthetic import Captures, Family, FlowPairs, StillLife, Tourists
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class SynthesizeCommand:
         Annotated[StillLife, subcommand("still-life")]
         | Annotated[Tourists, subcommand("tourists")]
         | Annotated[Family, subcommand("family")]
+        | Annotated[Captures, subcommand("captures")]
+        | Annotated[FlowPairs, subcommand("flow-pairs")]
         | Annotated[Multiscale, subcommand("multiscale")]
         | Annotated[Perturbed, subcommand("perturbed")]
         | Annotated[Converted, subcommand("converted")],
@@ -75,7 +77,7 @@ class SynthesizeCommand:
                     from lumifield.convert import convert
 
                     convert(Source(scene), self.out, layout, note)
-                case StillLife() | Tourists() | Family():
+                case StillLife() | Tourists() | Family() | Captures() | FlowPairs():
                     from lumifield.synthetic import write
 
                     write(self.kind, self.out, note)

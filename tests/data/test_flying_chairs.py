@@ -9,6 +9,7 @@ from PIL import Image
 from lumifield.core.flow import write_flow
 from lumifield.data.flying_chairs import Pair, pairs
 from lumifield.errors import DataError
+from lumifield.synthetic import FlowPairs, write
 
 SIZE = (6, 4)
 
@@ -88,6 +89,18 @@ def off(pair: Pair) -> float:
     source = pair.source.permute(2, 0, 1)[None].float()
     warped = torch.nn.functional.grid_sample(source, grid[None], align_corners=True)[0].permute(1, 2, 0)
     return float((warped - pair.target).abs()[pair.visible].median())
+
+
+@pytest.mark.parametrize("layout", ["flying_chairs_2", "flying_chairs"])
+def test_synthetic_pairs(tmp_path, layout):
+    write(FlowPairs(pairs=3, size=128, format=layout), tmp_path / "pairs")
+    found = [files.read() for files in pairs(tmp_path / "pairs")]
+    assert len(found) == 3
+    for pair in found:
+        still = Pair(pair.source, pair.target, torch.zeros_like(pair.flow), pair.visible)
+        assert off(pair) < 2
+        assert off(still) > 2 * off(pair)
+        assert 0.5 < float(pair.visible.float().mean()) < 1
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real photographs")

@@ -84,7 +84,58 @@ class Family:
     """of shapes, colours, places and noise"""
 
 
-Kind = StillLife | Tourists | Family
+@dataclass(frozen=True)
+class Captures:
+    """Sculptures of strong contrast with their silhouettes, photographed from all sides or from within an arc.
+
+    `dtu` has a matrix of the unit sphere and hard silhouettes; `nlr` has neither, and pictures of two sizes.
+    `truth/mesh.ply` holds the surfaces.
+    """
+
+    objects: int = 1
+    """how many; where there are several each has a folder"""
+    size: int = 64
+    """width and height of the pictures [pixels]; every other one of nlr is narrower and smaller"""
+    train: int = 8
+    """pictures of each object to learn from"""
+    val: int = 4
+    """pictures to watch the training with"""
+    test: int = 8
+    """pictures to judge by"""
+    arc: float = 360.0
+    """how far the cameras go round the object [degrees]"""
+    samples: int = 24
+    """light paths per pixel"""
+    seed: int = 0
+    """of shapes, colours, places and noise"""
+    format: Literal["dtu", "nlr"] = "dtu"
+    """layout on disk"""
+
+
+@dataclass(frozen=True)
+class FlowPairs:
+    """Pairs of pictures with exact flow: flat shapes that fly before a backdrop, to pre-train features on."""
+
+    pairs: int = 100
+    """how many"""
+    size: int = 256
+    """width of the pictures [pixels]; they are three quarters as high"""
+    seed: int = 0
+    """of shapes, colours and motion"""
+    format: Literal["flying_chairs_2", "flying_chairs"] = "flying_chairs_2"
+    """layout on disk: flow both ways and what is hidden, or the flow forwards alone"""
+
+
+Kind = StillLife | Tourists | Family | Captures | FlowPairs
+
+
+NAMES = {
+    StillLife: "still life",
+    Tourists: "tourists",
+    Family: "family",
+    Captures: "captures",
+    FlowPairs: "flow pairs",
+}
 
 
 def write(kind: Kind, out: Path, progress: Progress | None = None) -> None:
@@ -94,7 +145,7 @@ def write(kind: Kind, out: Path, progress: Progress | None = None) -> None:
     scene, and where `out` is not empty or cannot be written.
     """
     # Here, because compiled code takes a second to import and the settings must not wait for it.
-    from lumifield.synthetic import families, tourist_layouts, writers
+    from lumifield.synthetic import captures, families, flying, tourist_layouts, writers
     from lumifield.synthetic.folders import fresh_folder
 
     check(kind)
@@ -115,17 +166,24 @@ def write(kind: Kind, out: Path, progress: Progress | None = None) -> None:
                 tourist_layouts.write_seven_scenes(kind, folder, report)
             case Family():
                 families.write_family(kind, folder, report)
+            case Captures():
+                captures.write_captures(kind, folder, report)
+            case FlowPairs():
+                flying.write_flow_pairs(kind, folder, report)
 
 
 def check(kind: Kind) -> None:
     """Raises `DataError` for settings that make no scene."""
-    name = {StillLife: "still life", Tourists: "tourists", Family: "family"}[type(kind)]
+    name = NAMES[type(kind)]
     whole = 8 if isinstance(kind, StillLife) and kind.format == "multicam" else 4
     if kind.size < whole or kind.size % whole:
         raise DataError(name, "size", str(kind.size), f"a positive multiple of {whole}", "choose another size")
     # Two photographs at least hold a point in place.
     fewest = 2 if isinstance(kind, Tourists) else 1
-    for field, least in (("train", fewest), ("val", 0), ("test", 0), ("views", 1), ("samples", 1)):
+    least_of = {"train": fewest, "val": 0, "test": 0, "views": 1, "samples": 1, "objects": 1, "pairs": 1}
+    for field, least in least_of.items():
         if getattr(kind, field, least) < least:
             found = str(getattr(kind, field))
             raise DataError(name, field, found, f"at least {least}", f"choose a larger {field}")
+    if isinstance(kind, Captures) and not 0 < kind.arc <= 360:
+        raise DataError(name, "arc", f"{kind.arc:g}", "above 0 and at most 360", "choose another arc")

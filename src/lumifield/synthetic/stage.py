@@ -89,7 +89,21 @@ class Clouds:
         return self.first, self.second, self.repeats, 0.0
 
 
-Texture = Plain | Checker | Stripes | Wood | Clouds
+@dataclass(frozen=True)
+class Blotches:
+    """Fractal noise in two colours with hard edges, `repeats` blobs per unit: nowhere the same."""
+
+    first: Colour
+    second: Colour
+    repeats: float
+    kind: ClassVar[int] = 5
+
+    def row(self) -> tuple[Colour, Colour, float, float]:
+        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
+        return self.first, self.second, self.repeats, 0.0
+
+
+Texture = Plain | Checker | Stripes | Wood | Clouds | Blotches
 
 
 @dataclass(frozen=True)

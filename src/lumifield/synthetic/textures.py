@@ -87,6 +87,8 @@ def share(item, p):
         return rings(p, repeats)
     if kind == 4:
         return smooth(min(max(2.0 * clouds(x, y, z) - 0.5, 0.0), 1.0))
+    if kind == 5:
+        return 1.0 if clouds(x, y, z) > 0.5 else 0.0
     return 0.0
 
 

@@ -34,7 +34,9 @@ class View:
         return local / np.linalg.norm(local, axis=-1, keepdims=True) @ self.c2w[:, :3].T
 
 
-def looking(position: Point, target: Point) -> Float[np.ndarray, "3 4"]:
+def looking(
+    position: Point | Float[np.ndarray, "3"], target: Point | Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "3 4"]:
     """The camera at `position` with `target` in the middle of its picture and its right side level."""
     forward = np.subtract(target, position) / np.linalg.norm(np.subtract(target, position))
     right = np.cross(forward, (0, 0, 1))

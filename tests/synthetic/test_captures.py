@@ -1,0 +1,106 @@
+"""Captures: sculptures of strong contrast in the layouts of DTU and NLR, as their readers take them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from lumifield import data
+from lumifield.core.images import psnr
+from lumifield.data import Source
+from lumifield.data.collection import tasks
+from lumifield.errors import DataError
+from lumifield.synthetic import Captures, write
+from lumifield.synthetic.captures import subject, views
+from lumifield.synthetic.stage import pack
+from lumifield.synthetic.tracer import picture, truth
+
+SMALL = Captures(size=32, train=5, val=2, test=3, samples=4)
+
+
+@pytest.fixture(scope="module", params=["dtu", "nlr"])
+def captured(request, tmp_path_factory) -> tuple[Captures, Path]:
+    settings = replace(SMALL, format=request.param)
+    folder = tmp_path_factory.mktemp("captures") / request.param
+    write(settings, folder)
+    return settings, folder
+
+
+def test_the_reader_finds_cameras_and_silhouettes(captured):
+    settings, folder = captured
+    one = subject(settings, 0)
+    shots = views(settings, 0, one)
+    source = Source(folder)
+    assert data.splits(source) == ("train", "val", "test")
+    first = 0
+    for split, count in (("train", 5), ("val", 2), ("test", 3)):
+        scene = data.read(source, split)
+        assert (len(scene), scene.cut_out) == (count, True)
+        for index, view in enumerate(shots[first : first + count]):
+            torch.testing.assert_close(
+                scene.frame.poses_to_world(scene.cameras.c2w[[index]])[0].numpy(), view.c2w.astype(np.float32)
+            )
+            assert scene.size(index) == (view.width, view.height)
+            assert scene.cameras.centre[index].tolist() == [view.width / 2, view.height / 2]
+            there = truth(pack(one.stage), view).item > 0
+            assert (scene.silhouette(index).numpy() == there).mean() > 0.97
+        first += count
+
+
+def test_the_object_lies_within_the_unit_sphere(captured):
+    _, folder = captured
+    frame = data.cameras(Source(folder), "train").frame
+    mesh = trimesh.load(folder / "truth/mesh.ply")
+    distance = frame.to_scene(torch.from_numpy(np.array(mesh.vertices)).float()).norm(dim=-1)
+    assert 0.5 < float(distance.max()) < 1.05
+    assert bool((distance < 1).float().mean() > 0.99)
+
+
+def test_one_colour_scores_little():
+    for index in range(6):
+        one = subject(SMALL, index)
+        view = views(SMALL, index, one)[0]
+        pixels = picture(pack(one.stage), view, 8, index)
+        seen = torch.from_numpy(pixels[pixels[..., 3] >= 128][:, :3] / 255)
+        assert psnr(float((seen - seen.mean(0)).square().mean())) <= 14
+
+
+def test_pictures_of_nlr_differ_in_size():
+    settings = replace(SMALL, format="nlr")
+    sizes = [(view.width, view.height) for view in views(settings, 0, subject(settings, 0))]
+    assert sizes[:4] == [(32, 32), (16, 24)] * 2
+
+
+def test_several_objects_are_a_collection(tmp_path):
+    write(replace(SMALL, objects=3, size=16, samples=1), tmp_path / "many")
+    assert [task.name for task in tasks(Source(tmp_path / "many"), "train")] == ["0001", "0002"]
+    assert subject(SMALL, 2).stage == subject(replace(SMALL, objects=3), 2).stage
+    assert subject(SMALL, 2).stage != subject(SMALL, 1).stage
+
+
+def test_cameras_stay_within_the_arc():
+    settings = replace(SMALL, arc=90.0, train=40)
+    one = subject(settings, 0)
+    offsets = np.stack([view.c2w[:, 3] for view in views(settings, 0, one)]) - one.centre
+    azimuth = np.degrees(np.arctan2(offsets[:, 1], offsets[:, 0]))
+    assert np.abs(azimuth).max() <= 45
+    assert azimuth.max() - azimuth.min() > 80
+    assert np.linalg.norm(offsets, axis=1) == pytest.approx(4 * one.radius)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objects": 0}, "objects is 0, expected at least 1; choose a larger objects"),
+        ({"arc": 0.0}, "arc is 0, expected above 0 and at most 360; choose another arc"),
+        ({"arc": 361.0}, "arc is 361, expected above 0 and at most 360; choose another arc"),
+    ],
+)
+def test_settings_that_make_no_capture(tmp_path, change, message):
+    with pytest.raises(DataError, match=f"captures: {message}"):
+        write(replace(SMALL, **change), tmp_path / "out")
