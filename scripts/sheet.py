@@ -1,6 +1,6 @@
 """Puts pictures of one size side by side.
 
-Run `python scripts/sheet.py docs/pictures/localization.jpg RUN/localize/sequence/seq-99/*.color.png`.
+Run `python scripts/sheet.py sheet.jpg RUN/localize/sequence/seq-99/*.color.png`.
 """
 
 from __future__ import annotations
