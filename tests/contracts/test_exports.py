@@ -20,7 +20,7 @@ from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights, 
 from lumifield.methods import METHODS, Nlr, kind_of
 from scenes import SCENES, SMALL
 
-TRIED = ("instant", "mip-nerf", "nerf", "nerf, occupied", "nerf-w", "nlr")
+TRIED = ("instant", "mip-nerf", "nerf", "nerf, occupied", "nerf-w", "simple-nerf", "nlr")
 FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)
 # Of each kind: small settings and every ending.
 EXPORTS = {

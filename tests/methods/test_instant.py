@@ -186,7 +186,7 @@ def test_a_trace_of_matter_at_the_far_end_hardly_moves_the_depth(monkeypatch):
     packed = packed_evenly(torch.tensor([[0.9, 1.1, 90.0, 91.0]]))
     thickness = torch.tensor([4.0, 0.0, 100.0]) / packed.widths(rays)
     monkeypatch.setattr(method.sampler, "forward", lambda *_: Sampled(packed))
-    monkeypatch.setattr(method, "look_up", lambda *_: (thickness, torch.zeros(3, 3), torch.zeros(3, 16)))
+    monkeypatch.setattr(method, "look_up", lambda *_: (thickness, torch.zeros(3, 3)))
     assert float(method(rays, Context(WHITE)).depth) == pytest.approx(1, abs=0.05)
 
 

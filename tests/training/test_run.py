@@ -173,7 +173,7 @@ def test_init_carries_the_parameters_over(source, tmp_path):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (INSTANT, "parameter 'grid.table' is missing, expected [9046, 2] as in the method; start from a run of the"),
+        (INSTANT, "method is nerf, expected instant as asked; start from a run of the same method"),
         (replace(NERF, width=8), "parameter 'coarse.trunk.0.weight' is [16, 27], expected [8, 27] as in the method"),
     ],
 )
