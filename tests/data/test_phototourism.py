@@ -1,12 +1,16 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import made_reconstructions as sfm
 import made_scenes as made
 from lumifield import data
-from lumifield.data import Source
+from lumifield.data import Source, colmap
+from lumifield.data.reconstructions import core
 from lumifield.errors import DataError
 
 HEAD = "filename\tid\tsplit\tdataset\n"
@@ -31,6 +35,40 @@ def test_all_splits_share_the_frame(tmp_path):
         data.cameras(Source(scene(tmp_path)) if s == "train" else Source(tmp_path), s) for s in ("train", "test")
     )
     assert train.frame.scale == test.frame.scale
+
+
+def listless(root: Path, split: str = "train", views: int = 9, **kind):
+    """A reconstruction without a list, all of it in one split, read as photographs from anywhere."""
+    sfm.colmap(root, made.ring(views, target=(3, 1, -2)), place="dense/sparse", **kind)
+    return data.cameras(Source(root, format="phototourism", hold_out="none"), split)
+
+
+def test_bounds_are_percentiles_of_the_distances_of_the_points_that_are_seen(tmp_path):
+    points = np.concatenate([np.linspace(-1, 1, 2001)[:, None] * [0, 0, 1.0], [[50.0, 0, 0]] * 2])
+    points[-2:, 1] = (0, 1)
+    scene = listless(tmp_path, views=3, points=points)
+    distance = np.linalg.norm(points - made.ring(3, target=(3, 1, -2))[0, :, 3].numpy(), axis=1)
+    near, far = np.percentile(distance, (0.1, 99.9)) / scene.frame.scale
+    assert scene.near[0].item() == pytest.approx(0.9 * near, rel=1e-4)
+    assert scene.far[0].item() == pytest.approx(far, rel=1e-4)
+
+
+def test_photographs_that_see_next_to_nothing_have_the_widest_bounds(tmp_path):
+    sfm.colmap(tmp_path, made.ring(9), points=sfm.cloud(45), tracks=3)
+    whole = colmap.load(tmp_path)
+    space = core(replace(whole, seen=(whole.seen[0][:3], *whole.seen[1:])))
+    assert space.near[0] == space.near[1:].min()
+    assert space.far[0] == space.far[1:].max()
+    assert len(set(space.near.tolist())) == 8
+
+
+def test_the_cube_holds_nine_tenths_of_the_points(tmp_path):
+    points = sfm.cloud(200) + np.array([3, 1, -2])
+    scene = listless(tmp_path, points=points)
+    inside = (scene.frame.to_scene(torch.from_numpy(points).float()).abs() <= 1).all(-1)
+    assert inside.float().mean().item() == pytest.approx(0.9, abs=0.006)
+    assert (scene.unbounded, scene.background) == (True, "none")
+    torch.testing.assert_close(scene.frame.rotation[:, 2], torch.tensor([0.0, 0.0, 1.0]), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("form", ["auto", "phototourism"])

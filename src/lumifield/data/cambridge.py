@@ -66,7 +66,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
         raise DataError(path, "list", first, "frames of reconstruction.nvm", "give both files of the same scene")
     if len(rows) < len(listed):
         log.warning("%s: %d of %d frames have no pose and are skipped.", path, len(listed) - len(rows), len(listed))
-    return reconstructions.scene(source, taken, rows)
+    return reconstructions.scene(source, taken, rows, reconstructions.core(taken))
 
 
 def names(path: Path) -> list[str]:

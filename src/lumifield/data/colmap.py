@@ -68,7 +68,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
     """One split without its pixels, and the files that hold them; every eighth photograph by name is held out."""
     taken = load(source.data)
     rows = holdout.rows(source, split, taken.c2w[:, :, 3])
-    return reconstructions.scene(source, taken, rows)
+    return reconstructions.scene(source, taken, rows, reconstructions.surrounded(taken))
 
 
 def load(folder: Path) -> Reconstruction:

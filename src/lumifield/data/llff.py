@@ -19,7 +19,7 @@ from lumifield.core.rays import Ndc, Rays, to_ndc
 from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source, holdout, pictures
 from lumifield.data.arrays import checked_bounds, loaded
-from lumifield.data.poses import forward_frame, inward_frame, single
+from lumifield.data.poses import NEAR_SHARE, forward_frame, inward_frame, single
 from lumifield.errors import DataError
 
 COLUMNS = 17
@@ -27,7 +27,6 @@ COLUMNS = 17
 UNIT_OF_NEAREST = 0.75
 FORWARD_COSINE = math.cos(math.radians(45))
 INWARD_FAR = 100.0
-NEAR_SHARE = 0.5
 """Where rays begin, as a share of the nearest depth that their photograph's bounds state: these are of few points."""
 BOX_MARGIN = 0.01
 

@@ -24,14 +24,14 @@ def splits(source: Source) -> tuple[str, ...]:
 
 def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
     """One split without its pixels, and the files that hold them, in the order of their names."""
-    path = listing(source.data)
+    path, taken = listing(source.data), colmap.load(source.data)
     if path is None:
-        return colmap.cameras(source, split)
-    taken = colmap.load(source.data)
-    named = listed(path)
-    _check_files(path, named, taken)
-    rows = [row for row, name in enumerate(taken.names) if named.get(name) == split]
-    return reconstructions.scene(source, taken, rows)
+        rows = holdout.rows(source, split, taken.c2w[:, :, 3])
+    else:
+        named = listed(path)
+        _check_files(path, named, taken)
+        rows = [row for row, name in enumerate(taken.names) if named.get(name) == split]
+    return reconstructions.scene(source, taken, rows, reconstructions.core(taken))
 
 
 def listing(folder: Path) -> Path | None:

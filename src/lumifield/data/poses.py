@@ -9,6 +9,9 @@ from torch import Tensor
 from lumifield.core.poses import any_normal, average_pose, focus_point, level_up
 from lumifield.core.scene import Frame
 
+# Rays of cameras about something begin at this share of the distance of the nearest thing.
+NEAR_SHARE = 0.5
+
 
 def inward_frame(c2w: Float[Tensor, "n 3 4"]) -> Frame:
     """Origin where the cameras look, +z their common up, the farthest camera at distance 1."""

@@ -16,7 +16,7 @@ from lumifield.core.poses import any_normal, level_up
 from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source, pictures
 from lumifield.data.lenses import Straightening
-from lumifield.data.poses import inward_frame, single
+from lumifield.data.poses import NEAR_SHARE, inward_frame, single
 from lumifield.data.transforms import FAR_UNBOUNDED, NEAR
 from lumifield.errors import DataError
 
@@ -95,17 +95,47 @@ class Reconstruction:
         )
 
 
-def scene(source: Source, taken: Reconstruction, rows: list[int]) -> tuple[Scene, pictures.Files]:
-    """The photographs of these rows without their pixels, and the files that hold them.
+@dataclass(frozen=True)
+class Space:
+    """A scene frame, and near and far of each photograph [world units]."""
 
-    The scene frame has its origin in the median of the points and +z as the cameras' common up; the cube of half side 1
-    holds 90 % of the points, and space beyond it is contracted. Frame and bounds follow from all photographs. Without
-    points they follow from the poses alone.
+    frame: Frame
+    near: Float[Tensor, "n"]
+    far: Float[Tensor, "n"]
+
+
+def surrounded(taken: Reconstruction) -> Space:
+    """The space of a capture about something: the cube holds the cameras, which look at its middle, and far is endless.
+
+    Near is half the distance of the nearest point that the photograph sees, as a percentile.
+    """
+    frame = inward_frame(taken.c2w)
+    if len(taken.points) == 0:
+        return _pointless(taken, frame)
+    near, far = _percentiles(taken.trusted())
+    return Space(frame, NEAR_SHARE * near, torch.full_like(far, FAR_UNBOUNDED * frame.scale))
+
+
+def core(taken: Reconstruction) -> Space:
+    """The space of photographs from anywhere: the cube holds 90 % of the points, and bounds are percentiles (NeRF-W).
+
+    Its origin is the median of the points. Without points the space follows from the poses alone.
+    """
+    if len(taken.points) == 0:
+        return _pointless(taken, inward_frame(taken.c2w))
+    taken = taken.trusted()
+    near, far = _percentiles(taken)
+    return Space(core_frame(taken.c2w, torch.from_numpy(taken.points)), NEAR_MARGIN * near, far)
+
+
+def scene(source: Source, taken: Reconstruction, rows: list[int], space: Space) -> tuple[Scene, pictures.Files]:
+    """The photographs of these rows without their pixels, and the files that hold them; beyond the cube of half side 1
+    space is contracted. The space follows from all photographs.
     """
     files = pictures.survey([taken.pictures[row] for row in rows])
     shown = zip(rows, files.paths, files.sizes, strict=True)
     optics = [taken.calibrations[row].optics(path, size) for row, path, size in shown]
-    frame, near, far = _space(taken)
+    frame = space.frame
     found = Scene(
         cameras=Cameras(
             c2w=frame.poses_to_scene(taken.c2w[rows]).float(),
@@ -115,8 +145,8 @@ def scene(source: Source, taken: Reconstruction, rows: list[int]) -> tuple[Scene
             distortion=torch.tensor([one.distortion for one in optics]),
         ).resized(1 / source.downscale),
         names=tuple(taken.names[row] for row in rows),
-        near=(near[rows] / frame.scale).float(),
-        far=(far[rows] / frame.scale).float(),
+        near=(space.near[rows] / frame.scale).float(),
+        far=(space.far[rows] / frame.scale).float(),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         frame=single(frame),
         background=pictures.background(files, source.background),
@@ -125,13 +155,9 @@ def scene(source: Source, taken: Reconstruction, rows: list[int]) -> tuple[Scene
     return found, files.straightened([one.straight for one in optics])
 
 
-def _space(taken: Reconstruction) -> tuple[Frame, Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """The scene frame, and near and far of each photograph [world units]."""
-    if len(taken.points) == 0:
-        frame, one = inward_frame(taken.c2w), torch.ones(len(taken.names), dtype=torch.float64)
-        return frame, NEAR * frame.scale * one, FAR_UNBOUNDED * frame.scale * one
-    taken = taken.trusted()
-    return core_frame(taken.c2w, torch.from_numpy(taken.points)), *bounds(taken)
+def _pointless(taken: Reconstruction, frame: Frame) -> Space:
+    one = torch.full((len(taken.names),), frame.scale, dtype=torch.float64)
+    return Space(frame, NEAR * one, FAR_UNBOUNDED * one)
 
 
 def core_frame(c2w: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"]) -> Frame:
@@ -145,8 +171,8 @@ def core_frame(c2w: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"]) -> Fra
     return Frame(rotation, rotation @ torch.from_numpy(middle), reach if reach > 0 else 1.0)
 
 
-def bounds(taken: Reconstruction) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Near and far of each photograph [world units]: percentiles of the distances of the points that it sees."""
+def _percentiles(taken: Reconstruction) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """The nearest and farthest point that each photograph sees, as percentiles of their distances [world units]."""
     near, far = np.full((2, len(taken.names)), np.nan)
     for row, (seen, position) in enumerate(zip(taken.seen, taken.c2w[:, :, 3].numpy(), strict=True)):
         if len(seen) >= ENOUGH:
@@ -157,4 +183,4 @@ def bounds(taken: Reconstruction) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"
         expected = f"{ENOUGH} or more in some photograph"
         raise DataError(taken.path, "number of points that a photograph sees", str(most), expected, "add photographs")
     near, far = np.where(np.isnan(near), np.nanmin(near), near), np.where(np.isnan(far), np.nanmax(far), far)
-    return torch.from_numpy(NEAR_MARGIN * near), torch.from_numpy(far)
+    return torch.from_numpy(near), torch.from_numpy(far)
