@@ -34,5 +34,6 @@ lint: $(VENV)/.tested
 	$(VENV)/bin/pyright
 	$(VENV)/bin/lint-imports
 
+# One thread in each of the two processes: threads that wait for their turn on a core cost several times the work.
 test: lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest --quiet --numprocesses 2 --durations=10
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(VENV)/bin/pytest --quiet --numprocesses 2 --durations=10
