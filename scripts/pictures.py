@@ -1,8 +1,9 @@
-"""Makes the README's pictures in docs/pictures from what `make demo` leaves.
+"""Makes the README's pictures in docs/pictures from what `make demo` leaves, and from a run on photographs.
 
 Run `python scripts/pictures.py`. It writes orbit.gif (a round about the scene), views.jpg (test views: photograph,
-rendering, error, depth) and mesh.jpg (the mesh, drawn from its file alone), says how large they are, and fails where
-together they exceed one megabyte.
+rendering, error, depth) and mesh.jpg (the mesh, drawn from its file alone). With `--captured RUN` it writes
+captured.jpg (the same of a run on photographs) instead. It says how large they are, and fails where together they
+exceed one megabyte.
 """
 
 from __future__ import annotations
@@ -24,22 +25,44 @@ from lumifield.render import path_cameras, render_path
 ORBIT_FRAMES, ORBIT_SIZE, ORBIT_FPS = 36, (200, 200), 12
 SHOWN = 3
 MESH_SIZE = (300, 260)
+PAGE_WIDTH = 700
 MOST_BYTES = 1_000_000
 
 
-def main(run: Path = Path("demo/run"), out: Path = Path("docs/pictures")) -> None:
-    """Makes the pictures of RUN in OUT."""
-    trained = load(run, device="cuda" if torch.cuda.is_available() else "cpu")
-    files = out / "orbit.gif", out / "views.jpg", out / "mesh.jpg"
-    render_path(trained, path_cameras(trained, "orbit", ORBIT_FRAMES, ORBIT_SIZE), files[0], fps=ORBIT_FPS)
-    with replacing(files[1]) as temporary:
-        sheet(trained).save(temporary, format="jpeg", quality=88)
-    with replacing(files[2]) as temporary:
-        drawn(trained, run.with_name("mesh.glb")).save(temporary, format="jpeg", quality=88)
+def main(run: Path = Path("demo/run"), captured: Path | None = None, out: Path = Path("docs/pictures")) -> None:
+    """Makes the pictures of RUN, or of CAPTURED, in OUT."""
+    files = of_the_demo(run, out) if captured is None else of_photographs(captured, out)
     for file in files:
         print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
     if sum(file.stat().st_size for file in files) > MOST_BYTES:
         raise SystemExit("too large together: lower ORBIT_FRAMES or ORBIT_SIZE")
+
+
+def opened(run: Path) -> Run:
+    """A run where it computes fastest."""
+    return load(run, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def of_the_demo(run: Path, out: Path) -> tuple[Path, ...]:
+    """A round about the scene, test views, and the mesh."""
+    trained, files = opened(run), (out / "orbit.gif", out / "views.jpg", out / "mesh.jpg")
+    render_path(trained, path_cameras(trained, "orbit", ORBIT_FRAMES, ORBIT_SIZE), files[0], fps=ORBIT_FPS)
+    save(sheet(trained), files[1])
+    save(drawn(trained, run.with_name("mesh.glb")), files[2])
+    return files
+
+
+def of_photographs(run: Path, out: Path) -> tuple[Path, ...]:
+    """Test views, as wide as a page."""
+    shown = sheet(opened(run))
+    save(shown.reduce(max(shown.width // PAGE_WIDTH, 1)), out / "captured.jpg")
+    return (out / "captured.jpg",)
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """A picture as a JPEG file."""
+    with replacing(path) as temporary:
+        picture.save(temporary, format="jpeg", quality=88)
 
 
 def sheet(run: Run) -> Image.Image:

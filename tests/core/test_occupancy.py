@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumifield.core.occupancy import Occupancy, carved_box, halved, seen
+from lumifield.core.occupancy import Occupancy, carved_box, halved, looked_through, seen
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Ndc
 from lumifield.core.scene import Pictures, Scene
@@ -189,9 +189,29 @@ def test_photographs_that_look_at_a_cell_are_counted():
         assert torch.equal(seen(scene, space, 8, carve=False, least=least), looks >= least)
 
 
+@pytest.mark.parametrize("planes", [False, True])
+def test_what_is_nearer_than_near_is_looked_through_and_not_at(planes):
+    whole = replace(ball(2, 10), near=torch.zeros(2), planes=planes)
+    scene = replace(whole, near=torch.tensor([4.0, 3.5]))
+    space = Space(scene.box, False)
+    points = centres(space, 16).view(-1, 3)
+    xy, away = scene.cameras.project(points)
+    within = (away > 0) & (xy >= 0).all(-1) & (xy < 10).all(-1)
+    if not planes:
+        away = (points - scene.cameras.positions[:, None]).norm(dim=-1)
+    nearer = away < scene.near[:, None]
+    for least in (1, 2):
+        looked = seen(scene, space, 16, carve=False, least=least).view(-1)
+        assert torch.equal(looked, (within & ~nearer).sum(0) >= least)
+    assert torch.equal(looked_through(scene, space, 16).view(-1), (within & nearer).any(0))
+    assert 0 < int(looked_through(scene, space, 16).sum()) < int(within.any(0).sum())
+    assert not bool(looked_through(whole, space, 16).any())
+
+
 def test_all_of_ndc_space_is_seen():
     scene = replace(ball(2, 12), ndc=Ndc((12.0, 12.0), (12, 12)))
     assert bool(seen(scene, Space(scene.box, False), 4, carve=True).all())
+    assert not bool(looked_through(scene, Space(scene.box, False), 4).any())
 
 
 def test_points_are_held_by_the_cell_they_lie_in():

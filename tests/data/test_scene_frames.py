@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import made_scenes as made
-from lumifield.data.poses import forward_frame, inward_frame
+from lumifield.data.poses import forward_frame, inward_frame, inward_near
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e5])
@@ -43,3 +43,24 @@ def test_the_forward_frame_is_that_of_the_average_camera():
     assert float((placed[4, :, 3] - placed[0, :, 3]).norm()) == pytest.approx(
         float((c2w[4, :, 3] - c2w[0, :, 3]).norm()) / 2
     )
+
+
+def test_near_is_half_the_median_of_the_neighbours():
+    """Two wrong points move nothing, a whole part of the capture that comes close does."""
+    poses = made.ring(40)
+    nearest = torch.full((40,), 0.6, dtype=torch.float64)
+    nearest[[7, 8]] = 0.1
+    nearest[20:32] = 0.2
+    near = inward_near(poses, nearest)
+    assert near[:16].tolist() == pytest.approx([0.3] * 16)
+    assert near[23:29].tolist() == pytest.approx([0.1] * 6)
+    position = poses[:, :, 3]
+    for row in range(40):
+        order = sorted(range(40), key=lambda other, row=row: float((position[other] - position[row]).norm()))
+        assert float(near[row]) == pytest.approx(0.5 * sorted(nearest[order[:9]].tolist())[4])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_near_of_few_photographs(count):
+    near = inward_near(made.ring(9)[:count], torch.full((count,), 4.0, dtype=torch.float64))
+    assert near.tolist() == [2.0] * count

@@ -204,6 +204,22 @@ def test_matter_behind_proposals_is_where_two_photographs_look():
     assert float(alone.inside(torch.zeros(1, 3))) > 0
 
 
+@torch.no_grad()
+def test_nothing_is_expected_before_the_near_of_any_photograph():
+    """The second photograph begins nearer, and the first looks through what it shows there."""
+    scene = replace(opened(ball(1, 10)).only([0, 0]), near=torch.tensor([3.5, 0.5]))
+    method = built(scene)
+    assert isinstance(method.sampler, Proposer)
+    rays = scene.rays(1)
+    t = torch.linspace(3.0, 4.0, 101).repeat(len(rays), 1)
+    weights, middle = method.sampler.weights(t, rays, method.space), t[:, :-1] + 0.005
+    points = rays.origins[:, None] + rays.directions[:, None] * middle[..., None]
+    assert torch.equal(weights > 0, method.inside(points.view(-1, 3)).view(weights.shape) > 0)
+    in_box = (points.abs() < 0.95).all(-1)
+    assert not bool((weights[in_box & (middle < 3.4)] > 0).any())
+    assert bool((weights[in_box & (middle > 3.6)] > 0).all())
+
+
 def test_even_packing_lists_the_intervals_ray_by_ray():
     packed = packed_evenly(torch.tensor([[0.0, 1.0, 3.0], [2.0, 2.5, 4.0]]))
     assert packed.t0.tolist() == [0, 1, 2, 2.5]

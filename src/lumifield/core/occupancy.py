@@ -110,19 +110,18 @@ def halved(cells: Bool[Tensor, "g g g"]) -> Bool[Tensor, "h h h"]:
 def seen(scene: Scene, space: Space, side: int, *, carve: bool, least: int = 1) -> Bool[Tensor, "g g g"]:
     """The cells that at least so many photographs look at, and that no silhouette excludes (space carving).
 
-    A silhouette excludes a cell whose whole projection falls on transparent pixels.
+    A photograph looks at what is in its picture from its `near` on: of what is nearer, no ray tells. A silhouette
+    excludes a cell whose whole projection falls on transparent pixels.
     """
     if scene.ndc is not None:
         return torch.ones(side, side, side, dtype=torch.bool)
-    axis = (torch.arange(side) + 0.5) / side
-    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    points = space.scene(torch.stack([x, y, z], -1).reshape(-1, 3))
+    points = _middles(space, side)
     radius = 0.5 * 3**0.5 * space.diameter / side
     left = torch.arange(len(points))
     looks = torch.zeros(len(points), dtype=torch.int32)
     for index in range(len(scene)):
-        within, empty = _look(scene, index, points[left], radius)
-        looks[left] += within
+        looked, empty = _look(scene, index, points[left], radius)
+        looks[left] += looked
         if carve:
             left = left[~empty]
     cells = torch.zeros(len(points), dtype=torch.bool)
@@ -130,21 +129,46 @@ def seen(scene: Scene, space: Space, side: int, *, carve: bool, least: int = 1) 
     return cells.view(side, side, side)
 
 
+def looked_through(scene: Scene, space: Space, side: int) -> Bool[Tensor, "g g g"]:
+    """The cells that some photograph sees nearer than its `near`, where nothing can be."""
+    points = _middles(space, side)
+    through = torch.zeros(len(points), dtype=torch.bool)
+    for index in range(len(scene) if scene.ndc is None else 0):
+        within, away = _framed(scene, index, points)
+        through |= within & (away < scene.near[index])
+    return through.view(side, side, side)
+
+
+def _middles(space: Space, side: int) -> Float[Tensor, "p 3"]:
+    axis = (torch.arange(side) + 0.5) / side
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    return space.scene(torch.stack([x, y, z], -1).reshape(-1, 3))
+
+
+def _framed(scene: Scene, index: int, points: Float[Tensor, "p 3"]) -> tuple[Bool[Tensor, "p"], Float[Tensor, "p"]]:
+    """Which points are in a picture, and how far away they are as its near and far count."""
+    camera = scene.cameras[[index]]
+    xy, depth = (part[0] for part in camera.project(points))
+    within = (depth > 0) & (xy >= 0).all(-1) & (xy < camera.size[0]).all(-1)
+    return within, depth if scene.planes else (points - camera.positions).norm(dim=-1)
+
+
 def _look(
     scene: Scene, index: int, points: Float[Tensor, "p 3"], radius: float
 ) -> tuple[Bool[Tensor, "p"], Bool[Tensor, "p"]]:
-    """The balls of `radius` whose middles a camera sees, and those of them that it sees to be transparent."""
+    """The balls of `radius` whose middles a camera looks at, from near on, and those that it sees to be transparent."""
     camera = scene.cameras[[index]]
     xy, depth = (part[0] for part in camera.project(points))
     size = camera.size[0]
-    within = (depth > 0) & (xy >= 0).all(-1) & (xy < size).all(-1)
+    within, away = _framed(scene, index, points)
+    looked = within & (away >= scene.near[index])
     pictures = scene.pictures
     if pictures is None or pictures.pixels.shape[-1] < 4 or not bool(within.any()):
-        return within, torch.zeros_like(within)
+        return looked, torch.zeros_like(within)
     alpha = pictures.picture(index, scene.size(index))[..., 3]
     # The largest alpha within the reach of the widest ball: transparent there means transparent all over any ball.
     widest = radius * float(camera.focal.mean()) / float(depth[within].min())
     reach = int(min(widest, max(scene.size(index)))) + 1
     spread = nn.functional.max_pool2d(alpha[None, None].float(), 2 * reach + 1, stride=1, padding=reach)[0, 0]
     column, row = xy.nan_to_num().long().clamp(min=0).minimum(size - 1).unbind(-1)
-    return within, within & (spread[row, column] == 0)
+    return looked, within & (spread[row, column] == 0)

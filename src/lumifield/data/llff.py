@@ -19,7 +19,7 @@ from lumifield.core.rays import Ndc, Rays, to_ndc
 from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source, holdout, pictures
 from lumifield.data.arrays import checked_bounds, loaded
-from lumifield.data.poses import NEAR_SHARE, forward_frame, inward_frame, single
+from lumifield.data.poses import forward_frame, inward_frame, inward_near, single
 from lumifield.errors import DataError
 
 COLUMNS = 17
@@ -212,7 +212,7 @@ def _inward_scene(capture: Capture, sized: Cameras, rows: list[int]) -> Scene:
     return Scene(
         cameras=_placed(sized, frame),
         names=(),
-        near=(NEAR_SHARE * capture.bounds[rows, 0] / frame.scale).float(),
+        near=(inward_near(capture.cameras.c2w, capture.bounds[:, 0])[rows] / frame.scale).float(),
         far=torch.full((n,), INWARD_FAR),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         frame=single(frame),

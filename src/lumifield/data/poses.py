@@ -11,6 +11,7 @@ from lumifield.core.scene import Frame
 
 # Rays of cameras about something begin at this share of the distance of the nearest thing.
 NEAR_SHARE = 0.5
+NEIGHBOURS = 9
 
 
 def inward_frame(c2w: Float[Tensor, "n 3 4"]) -> Frame:
@@ -21,6 +22,17 @@ def inward_frame(c2w: Float[Tensor, "n 3 4"]) -> Frame:
     rotation = torch.stack([x, torch.linalg.cross(up, x), up], -1)
     farthest = float((c2w[:, :, 3] - centre).norm(dim=-1).max())
     return Frame(rotation, centre, farthest if farthest > 0 else 1.0)
+
+
+def inward_near(c2w: Float[Tensor, "n 3 4"], nearest: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Where the rays of each photograph begin, from the distance of the nearest thing that each is said to show.
+
+    It is half the median of its own and the eight nearest cameras' distance: a wrongly triangulated point makes a few
+    photographs begin much nearer than their neighbours, and fog would hide in what only they see.
+    """
+    apart = torch.cdist(c2w[:, :, 3], c2w[:, :, 3])
+    near = nearest[apart.topk(min(NEIGHBOURS, len(nearest)), largest=False).indices]
+    return NEAR_SHARE * near.median(dim=-1).values
 
 
 def forward_frame(c2w: Float[Tensor, "n 3 4"], unit: float) -> Frame:

@@ -16,7 +16,7 @@ from lumifield.core.poses import any_normal, level_up
 from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source, pictures
 from lumifield.data.lenses import Straightening
-from lumifield.data.poses import NEAR_SHARE, inward_frame, single
+from lumifield.data.poses import inward_frame, inward_near, single
 from lumifield.data.transforms import FAR_UNBOUNDED, NEAR
 from lumifield.errors import DataError
 
@@ -107,13 +107,13 @@ class Space:
 def surrounded(taken: Reconstruction) -> Space:
     """The space of a capture about something: the cube holds the cameras, which look at its middle, and far is endless.
 
-    Near is half the distance of the nearest point that the photograph sees, as a percentile.
+    Near follows from the nearest points that photographs see, as percentiles.
     """
     frame = inward_frame(taken.c2w)
     if len(taken.points) == 0:
         return _pointless(taken, frame)
     near, far = _percentiles(taken.trusted())
-    return Space(frame, NEAR_SHARE * near, torch.full_like(far, FAR_UNBOUNDED * frame.scale))
+    return Space(frame, inward_near(taken.c2w, near), torch.full_like(far, FAR_UNBOUNDED * frame.scale))
 
 
 def core(taken: Reconstruction) -> Space:

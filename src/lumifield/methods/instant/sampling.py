@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lumifield.core import compositing
-from lumifield.core.occupancy import Occupancy, halved, seen
+from lumifield.core.occupancy import Occupancy, halved, looked_through, seen
 from lumifield.core.packed import Packed, march, visible
 from lumifield.core.proposals import Histogram, distortion, even, placed, proposal_loss, regathered
 from lumifield.core.randomness import Draws
@@ -122,9 +122,11 @@ class Proposer(nn.Module):
         """How much of each ray its intervals stop, by what the grid expects in their middles."""
         middle = 0.5 * (t[:, 1:] + t[:, :-1])
         points = torch.addcmul(rays.origins[:, None], rays.directions[:, None], middle[..., None])
-        features = self.grid(space.unit(points.view(-1, 3))).view(*middle.shape, self.grid.width)
-        density = self.first * torch.exp(features.sum(-1).clamp(max=LOG_DENSITY_LIMIT))
-        return compositing.visible(density, (t[:, 1:] - t[:, :-1]) * rays.directions.norm(dim=-1, keepdim=True))
+        unit = space.unit(points.view(-1, 3))
+        density = self.first * torch.exp(self.grid(unit).sum(-1).clamp(max=LOG_DENSITY_LIMIT)) * self.possible(unit)
+        return compositing.visible(
+            density.view(middle.shape), (t[:, 1:] - t[:, :-1]) * rays.directions.norm(dim=-1, keepdim=True)
+        )
 
     def possible(self, unit: Float[Tensor, "p 3"]) -> Bool[Tensor, "p"]:
         """Whether matter may be at points of the unit cube."""
@@ -140,11 +142,13 @@ class Proposer(nn.Module):
 
 
 def located(scene: Scene, space: Space) -> Bool[Tensor, "g g g"]:
-    """The cells of the box that two photographs look at, and all beyond it.
+    """The cells of the box that two photographs look at and none looks through before its near, and all beyond it.
 
     Matter that a single photograph shows could be anywhere on its rays. Right before its camera it would be a floater.
+    Where walls have no texture, fog before the cameras shows them as well: it would hide in what is nearer than near.
     """
     cells = seen(scene, space, LOCATED_SIDE, carve=False, least=min(LOCATED_VIEWS, len(scene)))
+    cells &= ~looked_through(scene, space, LOCATED_SIDE)
     if space.contracted:
         beyond = torch.ones_like(cells)
         quarter = LOCATED_SIDE // 4
