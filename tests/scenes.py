@@ -70,6 +70,7 @@ NLR = Nlr(
     mask_rays=32,
     mask_samples=8,
     eikonal_points=32,
+    carve=0,
     bf16="off",
 )
 

@@ -177,10 +177,10 @@ def test_density_is_never_negative(method, scene):
 @torch.no_grad()
 def test_colours_are_in_bounds_and_those_of_the_direction(method, scene):
     generator = torch.Generator().manual_seed(6)
-    points = scene.box[0] + torch.rand(50, 3, generator=generator) * (scene.box[1] - scene.box[0])
+    points = scene.box[0] + torch.rand(500, 3, generator=generator) * (scene.box[1] - scene.box[0])
     ahead = torch.tensor([0.0, 0.0, 1.0]).expand_as(points)
     rgb = method.colours(points, ahead)
-    assert rgb.shape == (50, 3)
+    assert rgb.shape == (500, 3)
     assert bool(((rgb >= 0) & (rgb <= 1)).all())
     directionless = isinstance(method.settings, SimpleNerf) or not getattr(method.settings, "viewdirs", True)
     assert torch.equal(method.colours(points, -ahead), rgb) == directionless

@@ -60,3 +60,10 @@ def test_no_points_and_no_sources(kind):
     assert shares(by_angle(kind, empty, empty.bool())).shape == (2, 0)
     none = torch.empty(0, 3)
     assert shares(by_angle(kind, none, none.bool())).sum(0).tolist() == [0, 0, 0]
+
+
+def test_at_first_all_sources_count_nearly_the_same(generator):
+    network = LearnedWeights(5)
+    directions = torch.nn.functional.normalize(torch.randn(7, 3, generator=generator), dim=-1)
+    weights = network(torch.rand(7, 5, generator=generator), directions, torch.rand(7, generator=generator))
+    assert ((weights - 0.5).abs() < 0.1).all()

@@ -11,7 +11,6 @@ from lumifield.errors import DataError
 from lumifield.methods import Nlr
 from lumifield.methods.base import Context
 from lumifield.methods.nlr.method import NlrMethod
-from lumifield.methods.nlr.sources import COARSE
 from lumifield.methods.views import render_view
 from scenes import NLR, RADIUS, ball, forward, photograph, unbounded
 
@@ -82,7 +81,7 @@ def test_views_between_the_photographs_are_learned_with_their_silhouettes():
 )
 @pytest.mark.parametrize(("sources", "choice"), [(-1, "random"), (2, "random"), (2, "nearest")])
 def test_every_way_to_blend_trains(features, blending, sources, choice):
-    scene = ball(8, 12)  # near enough to each other for cosines above zero
+    scene = ball(32, 12).only(list(range(6)))  # near enough to each other to see the same
     settings = replace(NLR, features=features, blending=blending, sources=sources, source_choice=choice, shape_first=1)
     method, source = built(settings, scene), draws()
     learned = {"encoder": features != "rgb", "weights": blending == "learned", "decoder": features != "rgb"}
@@ -113,6 +112,20 @@ def test_steps_of_appearance_leave_the_shape_alone_and_steps_of_shape_move_it():
         assert all((p.grad is not None) == shape for p in method.sdf.parameters())
 
 
+def test_the_first_steps_carve_by_silhouettes_alone():
+    scene, settings = ball(4, 12), replace(NLR, carve=2, shape_first=1, shape_every=9)
+    method, source = built(settings, scene), draws()
+    for step, (shape, colours) in enumerate([(True, False), (True, False), (True, True), (False, True)]):
+        method.zero_grad()
+        rendered, losses, _ = stepped(method, scene, step, source)
+        torch.stack(list(losses.values())).sum().backward()
+        assert bool(rendered.opacity.any()) == colours
+        assert all((p.grad is not None) == shape for p in method.sdf.parameters())
+        moved = [p for p in method.appearance_net.parameters() if p.grad is not None and bool(p.grad.any())]
+        assert bool(moved) == colours
+    assert not built(replace(settings, frozen=("shape",)), scene).carves(0)
+
+
 def test_colours_alone_move_the_shape():
     scene = ball(4, 12)
     method, source = built(NLR, scene), draws()
@@ -139,6 +152,33 @@ def test_while_learning_no_ray_sees_its_own_photograph():
     own = int(batch.rays.image[0])
     # The two cameras at its sides see what it sees, the one across does not.
     assert changing == sorted({(own + 1) % 4, (own + 3) % 4})
+
+
+class TrueBall(torch.nn.Module):
+    """The distance from the photographed ball, in the coordinates of a method."""
+
+    def __init__(self, method: NlrMethod) -> None:
+        super().__init__()
+        self.centre, self.radius = method.centre, method.radius
+
+    def forward(self, points):
+        return (points + self.centre / self.radius).norm(dim=-1) - RADIUS / self.radius
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("blending", "most"), [("mean", 0.06), ("lumigraph", 0.03), ("epipolar", 0.02)])
+def test_with_the_true_surface_blended_colours_are_those_of_the_photographs(blending, most):
+    whole = ball(16, 64)
+    scene, held_out = whole.only(list(range(0, 16, 2))), whole.only([1, 5])
+    method = built(replace(NLR, features="rgb", blending=blending), scene).eval()
+    method.sdf = TrueBall(method)
+    for index in range(2):
+        view, truth = render_view(method, held_out, index, device=CPU), photograph(held_out, index).float() / 255
+        solid = truth[..., 3] > 0.5
+        assert float((view.solid & solid).sum() / (view.solid | solid).sum()) > 0.99
+        seen = solid & view.solid
+        seen = -torch.nn.functional.max_pool2d(-seen[None, None].float(), 5, 1, 2)[0, 0] > 0.5  # off the edge
+        assert float((view.rgb - truth[..., :3])[seen].abs().max()) < most
 
 
 @torch.no_grad()
@@ -186,14 +226,14 @@ def test_pieces_of_a_source_have_the_features_of_the_whole():
     net, sources = method.appearance_net, method.sources
     maps = net.maps(sources)
     for index in (0, 2):
-        sight = sources.look(index, points, rays.directions, sources.surface, 10.0)
+        sight = sources.look(index, points, rays.directions)
         assert sight.seen.any()
         whole, piece = (net.features(index, sight, sources, m) for m in (maps, None))
         torch.testing.assert_close(piece, whole, rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()
-def test_sources_see_what_lies_before_them_in_their_silhouette_and_unhidden():
+def test_sources_show_what_lies_before_them_in_their_silhouette():
     scene = ball(4, 12)
     sources = built().sources
     camera = scene.cameras
@@ -202,30 +242,29 @@ def test_sources_see_what_lies_before_them_in_their_silhouette_and_unhidden():
     behind = camera.positions[0] - camera.forward[0]
     points = torch.stack([ahead, beside, behind, ahead + 0.5 * camera.forward[0]])
     directions = camera.forward[0].expand(4, 3)
-    surface = torch.full_like(sources.surface, torch.inf)
-    sight = sources.look(0, points, directions, surface, 0.01)
+    sight = sources.look(0, points, directions)
     assert sight.seen.tolist() == [True, False, False, True]
-    surface[:] = 4 - RADIUS
-    assert sources.look(0, points, directions, surface, 0.01).seen.tolist() == [True, False, False, False]
-    assert sources.look(0, points, directions, surface, 0.6).seen.tolist() == [True, False, False, True]
     assert float(sight.cosine[0]) == pytest.approx(1, abs=1e-5)
 
 
 @torch.no_grad()
-def test_the_surface_that_sources_see_is_a_sphere_at_first_and_renewed_in_turn():
-    scene, settings = ball(4, 12), replace(NLR, renew_every=5)
-    method = built(settings, scene)
-    method.before_step(0, draws())
-    cells = method.sources.surface.view(4, 12 // COARSE, 12 // COARSE)
-    # The ball about what the silhouettes leave starts with a sphere of half its radius.
-    expected = 4 - 0.5 * float(method.radius)
-    assert float(cells.amin()) == pytest.approx(expected, abs=0.1)
-    assert cells[:, 0, 0].isinf().all()
-    method.sources.surface.fill_(7.0)
-    method.before_step(4, draws())
-    assert (method.sources.surface == 7).all()
-    method.before_step(10, draws())
-    assert [bool((one == 7).all()) for one in cells] == [True, True, False, True]
+def test_a_source_does_not_see_what_the_surface_hides_from_it():
+    scene = ball(4, 12)
+    method = built(NLR, scene)
+    method.sdf = TrueBall(method)
+    camera = scene.cameras
+    away = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    points, whole = RADIUS * away, torch.ones(200, dtype=torch.bool)
+    sights = {index: method.sources.look(index, points, -away) for index in (0, 2)}
+    sights = {index: replace(sight, seen=whole) for index, sight in sights.items()}
+    for slack in (0.01, 0.1):
+        found = method.unhidden(sights, (points - method.centre) / method.radius, method.sdf, slack)
+        for index, sight in found.items():
+            towards = torch.nn.functional.normalize(camera.positions[index] - points, dim=-1)
+            slope = (towards * away).sum(-1)
+            # A ray that sinks in comes out again after twice its sine.
+            assert sight.seen[slope > 0.01].all()
+            assert not sight.seen[2 * -slope * RADIUS > 1.1 * slack * float(method.radius)].any()
 
 
 def test_photographs_of_unequal_sizes_train_and_are_rendered():
@@ -262,7 +301,7 @@ def test_silhouettes_sharpen_and_hidden_points_are_told_more_finely():
 
 
 def test_frozen_parts_stay_and_only_started_parts_are_carried_over():
-    scene = ball(4, 12)
+    scene = ball(32, 12).only(list(range(6)))
     settings = replace(NLR, frozen=("encoder", "shape"), started=("decoder", "blending"), shape_first=1)
     method = trained(settings, scene, 3)
     fresh = built(settings, scene)

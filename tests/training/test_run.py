@@ -31,7 +31,7 @@ METHODS = {
     "nerf": NERF,
     "ranger": replace(NERF, optimiser=Optimiser(kind="ranger", lr=1e-2)),
     "occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),
-    "nlr": replace(NLR, shape_first=2, shape_every=3, renew_every=2),
+    "nlr": replace(NLR, shape_first=2, shape_every=3),
 }
 
 

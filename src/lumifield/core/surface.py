@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from lumifield.core.settings import at_least
 
@@ -18,6 +19,7 @@ Distance = Callable[[Float[Tensor, "p 3"]], Float[Tensor, "p"]]
 
 SLOPE_STEP = 1e-3
 LEAST_SLOPE = 1e-2
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,37 @@ def _between(
         kept[active] = torch.where(within, 1, -1).to(torch.int8)
         active = active[value.abs() > care.threshold]
     return t
+
+
+@torch.no_grad()
+def unhidden(
+    distance: Distance, points: Float[Tensor, "p 3"], eyes: Float[Tensor, "p 3"], slack: float, care: Care
+) -> Bool[Tensor, "p"]:
+    """Whether nothing in the unit ball lies between points on a surface and eyes, from `slack` before them on."""
+    way = eyes - points
+    far = way.norm(dim=-1)
+    rays = Segments(points, way / far.clamp_min(TINY)[:, None], torch.full_like(far, slack), far)
+    _, _, met = _march(distance, rays.within_ball(points.new_zeros(3), 1.0), care.steps, care.threshold)
+    return ~met
+
+
+@torch.no_grad()
+def on_grid(distance: Distance, side: int, device: torch.device) -> Float[Tensor, "{side} {side} {side}"]:
+    """Distances at the points of a grid over the cube of the unit ball, x the last axis; 1 away from the ball."""
+    line = torch.linspace(-1, 1, side, device=device)
+    points = torch.stack(torch.meshgrid(line, line, line, indexing="ij")[::-1], -1).view(-1, 3)
+    rows = (points.norm(dim=-1) <= 1 + 4 / side).nonzero()[:, 0]
+    found = torch.ones_like(points[:, 0]).index_put((rows,), distance(points[rows]))
+    return found.view(side, side, side)
+
+
+def between(values: Float[Tensor, "d d d"]) -> Distance:
+    """What `on_grid` returns, linearly between its points: a distance that costs little."""
+
+    def distance(points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+        return F.grid_sample(values[None, None], points.view(1, 1, 1, -1, 3), align_corners=True).view(-1)
+
+    return distance
 
 
 @torch.no_grad()

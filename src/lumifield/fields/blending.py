@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 HIDDEN = 32
 SMALLEST_ANGLE = 1e-4
+FAINT = 0.01
 
 
 class LearnedWeights(nn.Module):
@@ -22,11 +23,14 @@ class LearnedWeights(nn.Module):
         layers: list[nn.Module] = []
         for entry, width in pairwise(widths):
             layers += [nn.Linear(entry, width), nn.ReLU()]
-        self.network = nn.Sequential(*layers, nn.Linear(HIDDEN, 1))
+        last = nn.Linear(HIDDEN, 1)
+        self.network = nn.Sequential(*layers, last)
         for module in self.network:
             if isinstance(module, nn.Linear):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
+        # At first all sources count nearly the same.
+        nn.init.uniform_(last.weight, -FAINT, FAINT)
 
     def forward(
         self, features: Float[Tensor, "p c"], directions: Float[Tensor, "p 3"], cosine: Float[Tensor, "p"]

@@ -131,7 +131,8 @@ class Decoder(nn.Module):
         found = levels.pop()
         for up in reversed(self.ups):
             found = up(torch.cat([doubled(found), levels.pop()], 1))
-        return self.out(found)[..., : size[0], : size[1]]
+        # A mean over the channels: a step of the optimiser then moves colours by about its rate, whatever the width.
+        return self.out(found / self.out.in_channels)[..., : size[0], : size[1]]
 
 
 def convolutions(entry: int, width: int) -> nn.Sequential:

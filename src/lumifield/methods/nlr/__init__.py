@@ -20,6 +20,7 @@ ROUND_STARTS: tuple[Activation, ...] = ("relu", "softplus")
 """Activations whose weights can make the network roughly a sphere."""
 
 Part = Literal["shape", "encoder", "blending", "decoder"]
+Error = Literal["l1", "l2", "smooth-l1"]
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,11 @@ class Nlr:
     """Which, where these are not all."""
     patch: int = 64
     """Side of the squares of pixels that a step learns to show [pixels]."""
+    colour_error: Error = "l1"
+    """How colours are compared with the photographs': l1, l2 (squares), or smooth-l1 (squares of what is small)."""
     mask_rays: int = 1024
     """Rays of a step of shape whose silhouette is compared with the masks."""
-    mask_samples: int = 24
+    mask_samples: int = 32
     """Samples that look for the place where such a ray comes closest."""
     mask_sharpness: float = 50.0
     """Sharpness of the silhouette at first [1 / unit of the ball]; its loss counts 100 / sharpness."""
@@ -86,22 +89,27 @@ class Nlr:
     """How often it does."""
     eikonal: float = 3.0
     """Weight of the slopes' deviation from 1."""
-    eikonal_points: int = 2048
+    eikonal_error: Literal["l1", "l2"] = "l2"
+    """Whether it counts itself or squared."""
+    eikonal_points: int = 1024
     """Points at which slopes are looked at."""
+    carve: int = 200
+    """Steps at the beginning that learn the shape from silhouettes alone, where there are some (0 for learned starts
+    and their meta-training)."""
     shape_first: int = 100
-    """Steps that learn the shape at the beginning."""
+    """Steps after these that learn the shape and the appearance."""
     shape_every: int = 3
     """Afterwards each of so many steps learns the shape, the others the appearance alone."""
-    shape_rate: float = 0.2
+    shape_rate: float = 0.5
     """Learning rate of the shape as a share of the others'."""
     slack: float = 0.03
-    """How far behind the surface that a source sees a point still counts as seen [radii of the ball]."""
+    """How far before a point the surface does not hide it from a source [radii of the ball]."""
     slack_least: float = 0.01
     """The same at the end, and when views are rendered."""
     slack_period: int = 1000
     """Steps after which the slack halves."""
-    renew_every: int = 10
-    """Steps between two renewals of what one source sees."""
+    renew_every: int = 16
+    """Steps between two looks at what hides what, and where rays come closest."""
     frozen: tuple[Part, ...] = ()
     """Parts that do not learn."""
     started: tuple[Part, ...] = ("shape", "encoder", "blending", "decoder")
@@ -118,7 +126,7 @@ class Nlr:
         at_least(1, self, "grid_levels", "grid_log2_entries", "mask_rays", "mask_period", "mask_sharpness")
         at_least(1, self, "eikonal_points", "shape_every", "slack_period", "renew_every")
         at_least(0, self, "sdf_bands", "sdf_sigma", "sdf_skips", "decoder_depth", "mask_doublings", "eikonal")
-        at_least(0, self, "shape_first", "shape_rate", "slack", "slack_least")
+        at_least(0, self, "carve", "shape_first", "shape_rate", "slack", "slack_least")
         at_least(2, self, "grid_finest", "mask_samples")
         at_least(-1, self, "sources")
         at_least(4, self, "patch")

@@ -155,9 +155,3 @@ class Backdrop(nn.Module):
         half = (1 - closest.square().sum(-1)).clamp_min(0).sqrt()
         place = closest + half[:, None] * rays.directions
         return self.network(positional(torch.cat([place, rays.directions], -1), OCTAVES))
-
-
-def without_own(sight: Sight, index: int, own: Int[Tensor, "p"]) -> Sight:
-    """A source that does not see the points of rays of its own."""
-    seen: Bool[Tensor, "p"] = sight.seen & (own != index)
-    return Sight(sight.xy, seen, sight.rgb, sight.cosine)

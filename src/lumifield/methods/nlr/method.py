@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,15 +15,17 @@ from lumifield.core.occupancy import carved_box
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Ndc, Rays
 from lumifield.core.scene import Batch, Scene
-from lumifield.core.surface import Care, Segments, closest, hit_points, trace
+from lumifield.core.surface import Care, Distance, Segments, between, closest, hit_points, on_grid, trace, unhidden
 from lumifield.errors import DataError
 from lumifield.fields.sdf import GridSdf, Sdf, frequencies
 from lumifield.methods.base import Context, Method, Rendered
-from lumifield.methods.nlr import Nlr
-from lumifield.methods.nlr.appearance import Appearance, Backdrop, Blend, without_own
-from lumifield.methods.nlr.sources import Sources
+from lumifield.methods.nlr import Error, Nlr
+from lumifield.methods.nlr.appearance import Appearance, Backdrop, Blend
+from lumifield.methods.nlr.sources import Sight, Sources
 
 CARE = Care()
+GRID = 48
+"""Points a side of the grid of distances that tells what hides what."""
 SPARE = 1.02
 """How much wider the ball is than what silhouettes leave."""
 BLUR = 0.005
@@ -36,6 +39,7 @@ class NlrMethod(Method):
     channels = ("blended", "sources")
     centre: Tensor
     radius: Tensor
+    distances: Tensor
 
     def __init__(self, settings: Nlr, scene: Scene) -> None:
         super().__init__()
@@ -45,6 +49,7 @@ class NlrMethod(Method):
         centre, radius = ball_of(scene)
         self.register_buffer("centre", centre)
         self.register_buffer("radius", radius)
+        self.register_buffer("distances", torch.ones(GRID, GRID, GRID))
         self.sources = Sources(scene)
         self.sdf = build_sdf(settings)
         self.appearance_net = Appearance(settings)
@@ -58,31 +63,41 @@ class NlrMethod(Method):
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """Meet the surface, look it up, decode; a step of shape also compares silhouettes and slopes."""
         shape = context.draws is not None and self.learns_shape(context.step)
+        if context.draws is not None and context.step % self.settings.renew_every == 0:
+            self.distances.copy_(on_grid(self.sdf, GRID, self.distances.device))
         segments = self.segments(rays)
-        t, hit = trace(self.sdf, segments, CARE)
-        rows = hit.nonzero()[:, 0]
-        met, t = segments[rows], t[rows]
+        rows = self.asked(rays, context).nonzero()[:, 0]
+        t, hit = trace(self.sdf, segments[rows], CARE)
+        rows, t = rows[hit], t[hit]
+        met = segments[rows]
         points = hit_points(self.sdf, met, t) if shape else met.at(t)
         blend = self.looked_up(points, rays[rows], context)
         rgb = blend.rgb
-        if context.patch is not None:
+        if context.patch is not None and len(rows):
             rgb = self.appearance_net.picture(blend.features, rgb, rows, context.patch, len(rays))
         if context.draws is None:
             rgb = rgb.clamp(0, 1)
+        solid = torch.zeros_like(rays.far).index_fill(0, rows, 1)
         behind = context.background.expand(len(rays), 3) if self.backdrop is None else self.backdrop(segments)
         return Rendered(
             rgb=behind.index_put((rows,), rgb),
             depth=rays.far.index_put((rows,), t * self.radius),
-            opacity=hit.float() if self.backdrop is None else torch.ones_like(rays.far),
+            opacity=solid if self.backdrop is None else torch.ones_like(solid),
             samples=len(rays),
             penalties=self.penalties(context, context.draws) if shape and context.draws is not None else {},
             channels={name: channel(blend, name, rows, behind) for name in context.channels},
         )
 
+    def asked(self, rays: Rays, context: Context) -> Bool[Tensor, "r"]:
+        """Which rays may meet the surface: while learning those whose photographs have a colour to compare with."""
+        if context.draws is None:
+            return torch.ones_like(rays.image, dtype=torch.bool)
+        return self.sources.covers(rays) & (not self.carves(context.step))
+
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
-        """L1 of the colours where rays truly meet the object (equation 6), and what steps of shape add."""
+        """The error of the colours where rays truly meet the object (equation 6), and what steps of shape add."""
         counts = rendered.opacity if batch.alpha is None else rendered.opacity * (batch.alpha >= 0.5)
-        error = (rendered.rgb - batch.rgb).abs().mean(-1)
+        error = compared(rendered.rgb, batch.rgb, self.settings.colour_error).mean(-1)
         return {"rgb": (error * counts).sum() / counts.sum().clamp_min(1)} | rendered.penalties
 
     def looked_up(self, points: Float[Tensor, "p 3"], rays: Rays, context: Context) -> Blend:
@@ -90,29 +105,39 @@ class NlrMethod(Method):
         while learning."""
         where = self.centre + self.radius * points
         if context.draws is None:
-            surface, maps = self.at_rest()
             chosen, slack = list(range(len(self.sources))), self.settings.slack_least
+            distances, maps = self.at_rest()
         else:
-            surface, maps = self.sources.surface, None
             chosen, slack = self.chosen(rays.image, context.draws), self.slack(context.step)
-        sights = {
-            index: self.sources.look(index, where, rays.directions, surface, slack * float(self.radius))
-            for index in chosen
-        }
+            distances, maps = self.distances, None
+        sights = {index: self.sources.look(index, where, rays.directions) for index in chosen}
         if context.draws is not None:
-            sights = {index: without_own(sight, index, rays.image) for index, sight in sights.items()}
+            sights = {index: replace(sight, seen=sight.seen & (rays.image != index)) for index, sight in sights.items()}
+        sights = self.unhidden(sights, points, between(distances), slack)
         return self.appearance_net.blended(sights, self.sources, rays.directions, maps)
+
+    @torch.no_grad()
+    def unhidden(
+        self, sights: dict[int, Sight], points: Float[Tensor, "p 3"], distance: Distance, slack: float
+    ) -> dict[int, Sight]:
+        """The sights without the points of the ball that something hides from their cameras."""
+        seen = torch.stack([sight.seen for sight in sights.values()])
+        eyes = (self.sources.cameras.positions[list(sights)] - self.centre) / self.radius
+        source, point = seen.nonzero(as_tuple=True)
+        seen[source, point] = unhidden(distance, points[point], eyes[source], slack, CARE)
+        return {index: replace(sight, seen=own) for (index, sight), own in zip(sights.items(), seen, strict=True)}
 
     def penalties(self, context: Context, draws: Draws) -> dict[str, Tensor]:
         """What the shape is held to besides colours: slopes of 1, and the silhouettes (equations 7 to 9)."""
         count = max(self.settings.eikonal_points // draws.world, 1)
         slope = self.sdf.gradient(2 * draws.uniform(count, 3) - 1).norm(dim=-1)
-        found = {"eikonal": self.settings.eikonal * (slope - 1).square().mean()}
+        steep = compared(slope, torch.ones_like(slope), self.settings.eikonal_error)
+        found = {"eikonal": self.settings.eikonal * steep.mean()}
         rays, rgb, solid = self.sources.drawn(max(self.settings.mask_rays // draws.world, 1), draws)
         segments = self.segments(rays)
         met = (segments.near < segments.far).nonzero()[:, 0]
         rays, rgb, solid, segments = rays[met], rgb[met], solid[met], segments[met]
-        t = closest(self.sdf, segments, self.settings.mask_samples)
+        t = closest(between(self.distances), segments, self.settings.mask_samples)
         distance = self.sdf(segments.at(t))
         sharpness = self.sharpness(context.step)
         if self.backdrop is not None:
@@ -125,33 +150,16 @@ class NlrMethod(Method):
         wrong = ~(solid & (distance < 0))
         return found | {"silhouette": 100 / sharpness * (error * wrong).sum() / solid.sum().clamp_min(1)}
 
-    @torch.no_grad()
     def before_step(self, step: int, draws: Draws) -> None:
-        """Decides whether the step learns the shape, and looks anew at what one source sees (all, at first)."""
-        learns = self.learns_shape(step) and "shape" not in self.settings.frozen
-        self.sdf.requires_grad_(learns)
-        every = self.settings.renew_every
-        if step == 0:
-            self.sources.surface.copy_(torch.cat([self.surface_of(index) for index in range(len(self.sources))]))
-        elif step % every == 0:
-            index = step // every % len(self.sources)
-            first, last = self.sources.cell_starts[index : index + 2]
-            self.sources.surface[first:last] = self.surface_of(index)
-
-    def surface_of(self, index: int) -> Float[Tensor, "cells"]:
-        """The distances at which the rays of a source's cells meet the surface, infinite where they do not."""
-        rays, solid = self.sources.cell_rays(index)
-        rows = solid.nonzero()[:, 0]
-        t, hit = trace(self.sdf, self.segments(rays[rows]), CARE)
-        found = torch.full_like(rays.near, torch.inf)
-        return found.index_put((rows,), torch.where(hit, t * self.radius, torch.inf))
+        """Decides whether the step learns the shape."""
+        self.sdf.requires_grad_(self.learns_shape(step) and "shape" not in self.settings.frozen)
 
     @torch.no_grad()
     def at_rest(self) -> tuple[Tensor, list[Tensor]]:
-        """What the sources see of the surface as it is now, and their features, kept until the training goes on."""
+        """The distances as they are now and the features of the sources, kept until the training goes on."""
         if self._at_rest is None or self.training:
-            surface = torch.cat([self.surface_of(index) for index in range(len(self.sources))])
-            self._at_rest = surface, self.appearance_net.maps(self.sources)
+            distances = on_grid(self.sdf, GRID, self.distances.device)
+            self._at_rest = distances, self.appearance_net.maps(self.sources)
         return self._at_rest
 
     def train(self, mode: bool = True) -> NlrMethod:
@@ -183,7 +191,12 @@ class NlrMethod(Method):
         """Whether a step learns the shape: at the beginning, then every so often, and where there is nothing else."""
         settings = self.settings
         alone = settings.features == "rgb" and settings.blending != "learned"
-        return alone or step < settings.shape_first or step % settings.shape_every == 0
+        first = settings.shape_first + (settings.carve if self.masked else 0)
+        return alone or step < first or step % settings.shape_every == 0
+
+    def carves(self, step: int) -> bool:
+        """Whether a step learns from silhouettes alone."""
+        return self.masked and step < self.settings.carve and "shape" not in self.settings.frozen
 
     def sharpness(self, step: int) -> float:
         """Sharpness of the silhouettes' edge at a step [1 / unit of the ball]."""
@@ -243,6 +256,17 @@ def channel(blend: Blend, name: str, rows: Int[Tensor, "p"], behind: Float[Tenso
     """blended: the colours before they are decoded; sources: a colour for each photograph, mixed as it counts."""
     shown = blend.rgb.clamp(0, 1) if name == "blended" else blend.by_source()
     return behind.index_put((rows,), shown)
+
+
+def compared(found: Float[Tensor, "*n"], expected: Float[Tensor, "*n"], error: Error) -> Float[Tensor, "*n"]:
+    """The error of each number."""
+    match error:
+        case "l1":
+            return F.l1_loss(found, expected, reduction="none")
+        case "l2":
+            return F.mse_loss(found, expected, reduction="none")
+        case "smooth-l1":
+            return F.smooth_l1_loss(found, expected, reduction="none")
 
 
 def ball_of(scene: Scene) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:

@@ -1,4 +1,4 @@
-"""The photographs that colours are looked up in, and what of the surface each of them sees."""
+"""The photographs that colours are looked up in."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from lumifield.core.rays import Rays, camera_rays
 from lumifield.core.reprojection import bilinear, cosines, in_picture, nearest
 from lumifield.core.scene import Scene, pixels_of
 
-COARSE = 2
-"""Pixels a side of a cell for which the distance of the surface is known."""
 SOLID = 128
 LEAST_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Scene points in one source: where, whether it sees them, their colours, and the cosine between the rays."""
+    """Scene points in one source: where, whether it shows them, their colours, and the cosine between the rays."""
 
     xy: Float[Tensor, "p 2"]
     seen: Bool[Tensor, "p"]
@@ -33,13 +31,11 @@ class Sight:
 class Sources(nn.Module):
     """Photographs of any sizes with their silhouettes, all in one buffer, and their cameras.
 
-    `pixels` are rgb and 255 within the silhouette, else 0. `surface` is the distance from the camera at which the ray
-    through the middle pixel of each cell of `COARSE` pixels a side meets the surface [scene units], or infinite.
+    `pixels` are rgb and 255 within the silhouette, else 0.
     """
 
     pixels: Tensor
     offsets: Tensor
-    surface: Tensor
     near: Tensor
     far: Tensor
     c2w: Tensor
@@ -58,9 +54,6 @@ class Sources(nn.Module):
         self.sizes = [scene.size(index) for index in range(len(scene))]
         self.register_buffer("offsets", _ends([width * height for width, height in self.sizes]))
         self.starts = self.offsets.tolist()
-        self.cells = [(-(-width // COARSE), -(-height // COARSE)) for width, height in self.sizes]
-        self.cell_starts = _ends([width * height for width, height in self.cells]).tolist()
-        self.register_buffer("surface", torch.full((self.cell_starts[-1],), torch.inf))
         self.register_buffer("pixels", _with_silhouettes(scene, self.starts[-1]))
 
     def __len__(self) -> int:
@@ -85,37 +78,22 @@ class Sources(nn.Module):
         found = self.pixels[index]
         return rays, found[:, :3].float() / 255, found[:, 3] >= SOLID
 
-    def cell_rays(self, index: int) -> tuple[Rays, Bool[Tensor, "r"]]:
-        """The rays through the middle pixels of a photograph's cells, and which of these the silhouette touches."""
-        width, height = self.cells[index]
-        cell = torch.arange(width * height, device=self.c2w.device)
-        middle = COARSE * torch.stack([cell % width, cell // width], -1) + COARSE // 2
-        middle = torch.minimum(middle, self.size[index] - 1)
-        camera = torch.full_like(cell, index)
-        rays = camera_rays(self.cameras, camera, middle, self.near, self.far)
-        solid = nn.functional.max_pool2d(self.picture(index)[3:], COARSE, ceil_mode=True)
-        return rays, solid.view(-1) > 0
+    def covers(self, rays: Rays) -> Bool[Tensor, "r"]:
+        """Whether rays of these photographs lie in their silhouettes."""
+        size = self.size[rays.image]
+        column, row = torch.minimum((rays.place * size).long(), size - 1).unbind(-1)
+        return self.pixels[self.offsets[rays.image] + row * size[:, 0] + column, 3] >= SOLID
 
-    def look(
-        self,
-        index: int,
-        points: Float[Tensor, "p 3"],
-        directions: Float[Tensor, "p 3"],
-        surface: Float[Tensor, "cells"],
-        slack: float,
-    ) -> Sight:
-        """Scene points in one photograph: it sees those before it, in its silhouette, that nothing hides.
+    def look(self, index: int, points: Float[Tensor, "p 3"], directions: Float[Tensor, "p 3"]) -> Sight:
+        """Scene points in one photograph: those before its camera that lie in its silhouette, hidden or not.
 
-        `surface` is what this module's buffer of that name holds, now or anew; points up to `slack` behind it are on
-        it. Only colours and places carry a gradient.
+        Only colours and places carry a gradient.
         """
         size, camera = self.sizes[index], self.cameras[[index]]
         xy, depth = (found[0] for found in camera.project(points))
         with torch.no_grad():
             seen = in_picture(xy, depth, size)
             seen &= nearest(self.pixels[:, 3], self.starts[index], xy, size) >= SOLID
-            behind = nearest(surface, self.cell_starts[index], xy / COARSE, self.cells[index])
-            seen &= (points - camera.positions).norm(dim=-1) <= behind + slack
         picture = self.picture(index)
         solid = picture[3:]
         found = bilinear(torch.cat([picture[:3] * solid, solid]), xy)
