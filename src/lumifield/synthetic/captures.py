@@ -14,14 +14,14 @@ import yaml
 from jaxtyping import Float, UInt8
 
 from lumifield.synthetic import Captures, Progress
-from lumifield.synthetic.mesh import write_mesh
+from lumifield.synthetic.mesh import mesh, write_mesh
 from lumifield.synthetic.sculptures import sculpture
 from lumifield.synthetic.stage import Stage, pack
 from lumifield.synthetic.tracer import picture
 from lumifield.synthetic.views import DISTANCE, View, looking
 from lumifield.synthetic.writers import save
 
-# The sphere of an object fills the shorter side of a picture; it is this much larger than the object's bounds.
+# The sphere of an object fills the shorter side of a picture; it is this much larger than the object.
 HALF_ANGLE, MARGIN = asin(1 / DISTANCE), 1.05
 # Sines of the lowest and the highest elevation of the cameras; the share of a turn between cameras next to each other.
 HEIGHTS, TURN = (-0.2, 0.85), 0.6180339887498949
@@ -57,9 +57,9 @@ def write_captures(settings: Captures, folder: Path, progress: Progress) -> None
 def subject(settings: Captures, index: int) -> Subject:
     """The object of an index; it does not depend on how many others there are."""
     stage = sculpture(np.random.default_rng([settings.seed, index]))
-    bounds = np.stack([item.world_bounds() for item in stage.items])
-    lower, upper = bounds[:, 0].min(0), bounds[:, 1].max(0)
-    return Subject(stage, (lower + upper) / 2, MARGIN * float(np.linalg.norm(upper - lower) / 2))
+    vertices = mesh(stage).vertices
+    centre = (vertices.min(0) + vertices.max(0)) / 2
+    return Subject(stage, centre, MARGIN * float(np.linalg.norm(vertices - centre, axis=1).max()))
 
 
 def views(settings: Captures, index: int, one: Subject) -> list[View]:
@@ -90,9 +90,8 @@ def _taken(settings: Captures, one: Subject, shots: list[View]) -> Iterator[UInt
 
 
 def _write_picture(settings: Captures, folder: Path, number: int, pixels: UInt8[np.ndarray, "h w 4"]) -> None:
-    """The object before black, and its silhouette: a hard one for DTU, for NLR with the shares of its edges."""
-    alpha = pixels[..., 3]
-    shown = np.round(pixels[..., :3] * (alpha[..., None] / 255)).astype(np.uint8)
+    """The object alone, and its silhouette: a hard one for DTU, for NLR with the shares of its edges."""
+    shown, alpha = pixels[..., :3], pixels[..., 3]
     if settings.format == "dtu":
         save(folder / f"image/{number:06d}.png", shown)
         save(folder / f"mask/{number:03d}.png", np.where(alpha >= 128, 255, 0).astype(np.uint8))
