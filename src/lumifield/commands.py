@@ -16,6 +16,7 @@ from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
 from lumifield.localize import Baseline, Density, Pose, Select, Synthesize
 from lumifield.meta import Adapt, MetaTrain
 from lumifield.methods import Instant, MipNerf, Nerf, NerfW, Nlr, SimpleNerf
+from lumifield.pretrain import Pretrain
 from lumifield.synthesize import SynthesizeCommand
 from lumifield.training import Train
 
@@ -104,6 +105,24 @@ class MetaTrainCommand:
         from lumifield.meta.run import MetaJob, meta_train
 
         meta_train(MetaJob(self.method, self.source, self.meta, self.out), resume=self.resume, console=Console())
+
+
+@dataclass(frozen=True)
+class PretrainFeaturesCommand:
+    """Learn nlr's features from pairs of pictures with known flow (train nlr --init, --started encoder decoder)."""
+
+    pretrain: Annotated[Pretrain, arg(name="")]
+    out: Path
+    """Folder of the run, made here."""
+
+    def run(self) -> None:
+        """Learns."""
+        from rich.console import Console
+
+        from lumifield.pretrain.run import pretrain
+
+        scores = pretrain(self.pretrain, self.out, Console())
+        print(*(f"{name} {value:.2f} dB" for name, value in scores.items()), self.out, sep="\n")
 
 
 @dataclass(frozen=True)
@@ -344,6 +363,7 @@ class InfoCommand:
 Command = (
     Annotated[TrainCommand, subcommand("train")]
     | Annotated[MetaTrainCommand, subcommand("meta-train")]
+    | Annotated[PretrainFeaturesCommand, subcommand("pretrain-features")]
     | Annotated[EvalCommand, subcommand("eval")]
     | Annotated[RenderCommand, subcommand("render")]
     | Annotated[ExportCommand, subcommand("export")]

@@ -1,0 +1,148 @@
+"""`pretrain-features`: an encoder and a decoder that show a picture from the features of another that has moved.
+
+The features of the source are looked up where the true flow leads, what is hidden there is left out, and the decoder
+makes the target of them (MetaNLR++, section 4.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from rich.console import Console
+from torch import Tensor
+from torch.nn import functional as F
+
+import lumifield
+from lumifield import checkpoint
+from lumifield.core.images import psnr
+from lumifield.core.randomness import Draws
+from lumifield.core.reprojection import bilinear
+from lumifield.core.settings import to_plain
+from lumifield.data.flying_chairs import Pair, PairFiles, pairs
+from lumifield.errors import DataError
+from lumifield.methods.nlr.appearance import GREY, Appearance
+from lumifield.optimising.optimisers import build_optimiser, rate
+from lumifield.pretrain import Pretrain
+from lumifield.training.fit import Budget, Clock
+from lumifield.training.run import choose_device
+
+DEFAULT_MINUTES = 15.0
+TOLD_EVERY = 100
+PREFIX = "appearance_net."
+"""Where `nlr` has the networks, so that it can start from the weights."""
+
+
+def pretrain(settings: Pretrain, out: Path, console: Console) -> dict[str, float]:
+    """Trains the networks, writes a folder that `train nlr --init` takes, and returns the scores of held-out pairs."""
+    if (out / checkpoint.CONFIG).is_file():
+        raise DataError(out, "run folder", "taken by a run", "a new folder", "choose another --out")
+    method = settings.method
+    known, unknown = pairs(settings.data), () if settings.held_out is None else pairs(settings.held_out)
+    device = choose_device(settings.device)
+    torch.manual_seed(settings.seed)
+    draws = Draws(torch.Generator().manual_seed(settings.seed))
+    net = Appearance(method)
+    if settings.imagenet is not None and net.encoder is not None:
+        net.encoder.load_imagenet(settings.imagenet)
+    net.to(device)
+    trained(net, settings, known, draws, console)
+    scores = scored(net, unknown, device)
+    config = {
+        "format": checkpoint.FORMAT,
+        "lumifield": lumifield.__version__,
+        "method": {"kind": "nlr"} | to_plain(method),
+        "pretrain": to_plain(settings),
+        "scores": scores,
+    }
+    checkpoint.write_json(out / checkpoint.CONFIG, config)
+    state = {PREFIX + name: value for name, value in net.state_dict().items() if not name.startswith("weights.")}
+    checkpoint.write_tensors(out / checkpoint.WEIGHTS, state)
+    return scores
+
+
+def trained(net: Appearance, settings: Pretrain, known: Sequence[PairFiles], draws: Draws, console: Console) -> None:
+    """Steps until the time is over."""
+    parameters = [value for name, value in net.named_parameters() if not name.startswith("weights.")]
+    optimiser = build_optimiser(settings.optimiser, [{"params": parameters}])
+    unbounded = settings.steps is None and settings.minutes is None
+    minutes = DEFAULT_MINUTES if unbounded else settings.minutes
+    budget, clock, step = Budget(settings.steps, None if minutes is None else 60 * minutes), Clock(), 0
+    while (fraction := budget.fraction(step, clock.seconds)) < 1:
+        optimiser.set_rate(rate(settings.schedule, fraction, step))
+        chosen = draws.integers(settings.batch, len(known)).tolist()
+        losses = [loss(net, known[index].read(), settings, draws) for index in chosen]
+        objective = torch.stack(losses).mean()
+        optimiser.zero_grad()
+        objective.backward()
+        optimiser.step()
+        step += 1
+        if step % TOLD_EVERY == 0:
+            console.print(f"step {step}: loss {float(objective.detach()):.4f}, {clock.seconds:.0f} s", highlight=False)
+
+
+def loss(net: Appearance, pair: Pair, settings: Pretrain, draws: Draws) -> Tensor:
+    """The squared error of a square of the target, and of the same square of the source from its own features."""
+    device = next(net.parameters()).device
+    height, width = pair.flow.shape[:2]
+    side = min(settings.crop, height, width)
+    place = draws.uniform(1, 2)[0] * torch.tensor([height - side + 1, width - side + 1])
+    rows, columns = (slice(int(first), int(first) + side) for first in place)
+    source = picture(pair.source).to(device)
+    places = grid(height, width)[rows, columns]
+    moved = (places + pair.flow[rows, columns]).to(device).reshape(-1, 2)
+    visible = pair.visible[rows, columns].to(device).reshape(-1)
+    target = picture(pair.target)[:, rows, columns].to(device)
+    found = F.mse_loss(shown(net, source, moved, visible, (side, side)), target)
+    if not settings.autoencode:
+        return found
+    whole = torch.ones_like(visible)
+    own = shown(net, source, places.to(device).reshape(-1, 2), whole, (side, side))
+    return found + F.mse_loss(own, source[:, rows, columns])
+
+
+def shown(
+    net: Appearance,
+    source: Float[Tensor, "3 h w"],
+    places: Float[Tensor, "p 2"],
+    visible: Bool[Tensor, "p"],
+    size: tuple[int, int],
+) -> Float[Tensor, "3 k l"]:
+    """The picture of `size` (height, width) whose pixels show what the source shows at these places, where visible."""
+    rgb = bilinear(source, places)
+    features = net.joined(rgb, net.looked_up(source, places, visible)) * visible[:, None]
+    rgb = torch.where(visible[:, None], rgb, GREY)
+    rows = torch.arange(len(places), device=places.device)
+    return net.picture(features, rgb, rows, size, len(places)).T.reshape(3, *size)
+
+
+@torch.no_grad()
+def scored(net: Appearance, unknown: Sequence[PairFiles], device: torch.device) -> dict[str, float]:
+    """Mean PSNR over pairs [dB]: the target from the source that is warped to it, and the source from itself."""
+    found: dict[str, list[float]] = {"psnr_warped": [], "psnr_autoencoded": []}
+    for files in unknown:
+        pair = files.read()
+        height, width = pair.flow.shape[:2]
+        source, target = picture(pair.source).to(device), picture(pair.target).to(device)
+        places, visible = grid(height, width), pair.visible.reshape(-1).to(device)
+        moved = (places + pair.flow).reshape(-1, 2).to(device)
+        for name, truth, where, seen in (
+            ("psnr_warped", target, moved, visible),
+            ("psnr_autoencoded", source, places.reshape(-1, 2).to(device), torch.ones_like(visible)),
+        ):
+            view = shown(net, source, where, seen, (height, width)).clamp(0, 1)
+            found[name].append(psnr(float(F.mse_loss(view, truth))))
+    return {name: sum(values) / len(values) for name, values in found.items() if values}
+
+
+def picture(pixels: Tensor) -> Float[Tensor, "3 h w"]:
+    """8-bit pixels as colours in [0, 1]."""
+    return pixels.permute(2, 0, 1).float() / 255
+
+
+def grid(height: int, width: int) -> Float[Tensor, "h w 2"]:
+    """The centres of pixels, x first."""
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([column, row], -1) + 0.5
