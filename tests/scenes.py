@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,6 +140,12 @@ def without_alpha(scene: Scene) -> Pictures:
 
 
 SCENES = {"bounded": bounded, "unbounded": unbounded, "forward": forward}
+
+
+def pairs(names: Iterable[str] = SMALL) -> list[tuple[str, str]]:
+    """Methods and the scenes that they learn: all, but surfaces have no colours in normalised device coordinates."""
+    every = itertools.product(names, SCENES)
+    return [(name, place) for name, place in every if place != "forward" or not isinstance(SMALL[name], Nlr)]
 
 
 def photograph(scene: Scene, index: int) -> Tensor:

@@ -260,9 +260,9 @@ def test_synthesize_data_of_several_sizes(monkeypatch):
     import lumifield.synthetic.pyramid
 
     asked = []
-    monkeypatch.setattr(lumifield.synthetic.pyramid, "multiscale", lambda scene, out: asked.append((scene, out)))
-    called("synthesize-data", "multiscale", "--from", "lego", "--out", "scene")
-    assert asked == [(Path("lego"), Path("scene"))]
+    monkeypatch.setattr(lumifield.synthetic.pyramid, "multiscale", lambda *words: asked.append(words))
+    called("synthesize-data", "multiscale", "--from", "lego", "--out", "scene", "--scales", "3", "--premultiplied")
+    assert asked == [(Path("lego"), Path("scene"), lumifield.synthetic.pyramid.Pyramid(3, True))]
 
 
 def test_bench(monkeypatch, capsys):

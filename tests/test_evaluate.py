@@ -228,7 +228,7 @@ def test_lpips_is_the_mean_of_what_the_network_says(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "perceptual_metric", lambda device: (perceptual, None))
     scene = scene_of(around(2, (40, 36)))
     monkeypatch.setattr(data, "read", lambda source, split, rows: pictured(scene, 10))
-    run = run_of(tmp_path, Ball(), {"test": scene}, data.Source(tmp_path))
+    run = run_of(tmp_path, Ball(), {"test": scene}, data.Source(tmp_path, format="llff"))
     metrics = evaluate.evaluate(run)
     assert metrics["lpips"] == 0.25
     (scale,) = metrics["per_scale"].values()
@@ -255,12 +255,6 @@ def test_evaluation_to_a_place_that_cannot_be_written_is_one_sentence(run, tmp_p
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="output is not writable"):
         evaluate.evaluate(run, out=tmp_path / "file" / "eval")
-
-
-def test_split_rules(run):
-    assert evaluate.split_rule(run, "train") == "every-8th held out"
-    centre = replace(run, source=replace(run.source, hold_out="centre"))
-    assert evaluate.split_rule(centre, "train") == "centre held out"
 
 
 def test_means_leave_out_what_is_absent():

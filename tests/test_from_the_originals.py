@@ -238,7 +238,7 @@ SINGLE = {
     ("render", "--appearance"),
     ("render", "--chunk"),
     ("train mip-nerf", "--device"),
-    *(("synthesize-data", flag) for flag in ("--from", "--kind", "--seed", "--format")),
+    *(("synthesize-data", flag) for flag in ("--from", "--scales", "--premultiplied", "--kind", "--seed", "--format")),
 }
 SINGLE |= {("export cameras", "--format"), ("localize synthesize", "--chunk")}
 SINGLE |= {("download", "--out"), ("download", "--scenes"), ("export weights", "--out"), ("export weights", "--half")}
@@ -454,6 +454,18 @@ def test_the_pyramid_is_that_of_the_scene_asked_for(places, tmp_path):
         for folder in (tmp_path / "blender", tmp_path / "other", places["pyramid"])
     )
     assert first == again != second
+
+
+def test_options_of_pyramids(places, tmp_path):
+    pictures = {}
+    for name, option in (("four", ""), ("three", "--scales 3"), ("premultiplied", "--premultiplied")):
+        lumifield(f"synthesize-data multiscale --from {places['blender']} --out {tmp_path / name} {option}")
+        folder = tmp_path / name / "images_train"
+        pictures[name] = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert {name[-6:-4] for name in pictures["three"]} == {"d0", "d1", "d2"}
+    assert pictures["three"].items() < pictures["four"].items()
+    assert pictures["premultiplied"].keys() == pictures["four"].keys()
+    assert pictures["premultiplied"] != pictures["four"]
 
 
 @pytest.mark.parametrize("flag", RENDERING)

@@ -9,8 +9,10 @@ import resource
 import runpy
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +47,10 @@ GRID_STEPS, GRID_RAYS = 768, 256
 """The training that an occupancy grid comes from before steps behind it are timed."""
 GRID_CYCLES = 2
 """Refreshes of the occupancy grid among the timed steps."""
+COLD_STEPS = 20
+"""Steps whose seconds tell what the compilation of the kernels costs."""
+COMPILED = ("NUMBA_CACHE_DIR", "TRITON_CACHE_DIR")
+"""Where the folders of compiled kernels are named."""
 
 
 @dataclass
@@ -93,12 +99,11 @@ def compare(source: Source, minutes: float, seed: int, out: Path, name: Literal[
         raise DataError("bench gpu", "CUDA device", "absent", "one that torch can use", "run `lumifield bench cpu`")
     train = data.read(source, "train").to(device)
     views = data.read(source, "val", at_most=VALIDATION_VIEWS)
-    textbook = textbook_row(device)
-    rows = [textbook]
-    nerf = Nerf(samples=64, fine_samples=64, batch=1024)
-    rows.append({"method": "nerf, 64 + 64 samples"} | timed(fresh(nerf, train, seed), train, TIMED_STEPS))
-    rows.append(occupancy_row(replace(nerf, occupancy=True), train, seed))
-    rows.append(instant_row(Instant(), train, views, minutes, seed))
+    textbook, nerf = textbook_row(device), Nerf(samples=64, fine_samples=64, batch=1024)
+    with nothing_compiled():  # and nothing else in memory: its peak is that of `instant`
+        instant = instant_row(Instant(), train, views, minutes, seed)
+        row = {"method": "nerf, 64 + 64 samples"} | timed(fresh(nerf, train, seed), train, TIMED_STEPS)
+        rows = [textbook, row, occupancy_row(replace(nerf, occupancy=True), train, seed), instant]
     for row in rows:
         row["times_textbook"] = row["rays_per_second"] / textbook["rays_per_second"]
     result = {"machine": machine(device), "commit": commit(), "data": source.data.name, "rows": rows}
@@ -169,7 +174,7 @@ def instant_row(settings: Instant, train: Scene, views: Scene, minutes: float, s
     """A whole training: its mean speed, when it reached which PSNR on validation views, its memory."""
     start = time.perf_counter()
     warm = fresh(settings, train, seed)
-    run(warm, train, Budget(steps=20))
+    run(warm, train, Budget(steps=COLD_STEPS))
     cold = time.perf_counter() - start
     state, curve = fresh(settings, train, seed), Curve(views)
     run(state, train, Budget(seconds=60 * minutes), [curve])
@@ -185,9 +190,31 @@ def instant_row(settings: Instant, train: Scene, views: Scene, minutes: float, s
         "seconds_to": {f"{target:g} dB": curve.seconds_to(target) for target in TARGETS},
         "last_validation_psnr": curve.look(state),
         "curve": [{"seconds": s, "step": k, "psnr": p} for s, k, p in curve.points],
-        "first_20_steps_with_compilation_seconds": cold,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        f"first_{COLD_STEPS}_steps_with_compilation_seconds": cold,
+        "peak_memory_bytes": peak_memory(train.cameras.c2w.device),
     }
+
+
+@contextmanager
+def nothing_compiled() -> Iterator[None]:
+    """Inside, kernels that are not loaded yet are compiled anew, into a folder that goes afterwards."""
+    before = {name: os.environ[name] for name in COMPILED if name in os.environ}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.update(dict.fromkeys(COMPILED, folder))
+        try:
+            yield
+        finally:
+            for name in COMPILED:
+                del os.environ[name]
+            os.environ.update(before)
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory that this process has held so far, on a GPU that of the GPU [bytes]."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def fresh(settings: Settings, train: Scene, seed: int) -> State:
@@ -244,4 +271,8 @@ def markdown(result: dict[str, Any]) -> str:
         cells = [row["method"], samples, f"{row['seconds_per_step']:.4g}", f"{row['rays_per_second']:,.0f}"]
         cells += [f"{row['times_textbook']:.1f}"] + ["" if s is None else f"{s:.0f}" for s in reached]
         lines.append("| " + " | ".join(cells) + " |")
+    instant = result["rows"][-1]
+    peak, cold = instant["peak_memory_bytes"] / 1e9, instant[f"first_{COLD_STEPS}_steps_with_compilation_seconds"]
+    lines += ["", f"`instant` takes {peak:.2f} GB of memory at most, the photographs and this program included."]
+    lines += [f"Its first {COLD_STEPS} steps on a machine that has not compiled the kernels yet take {cold:.0f} s."]
     return "\n".join(lines) + "\n"

@@ -130,6 +130,7 @@ class EvalCommand:
     """Render a split, score it, and write metrics.json, pictures, error maps and report.html."""
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run."""
     split: str = "test"
     """Which split."""
     data: Path | None = None
@@ -184,8 +185,9 @@ class RenderCommand:
     """Render a camera path to a video, or one view of a split to pictures with its time and PSNR."""
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run, or a portable scene."""
     out: Path | None = None
-    """A .mp4 or .gif file, or a folder of PNG files (with --view: a folder, by default RUN/views)."""
+    """A .mp4 or .gif file, or a folder of PNG files (with --view: a folder, by default RUN/views/SPLIT)."""
     path: str = "orbit"
     """spiral, orbit, spheric, interpolate, tour (interpolate, with frames of the photographs' sizes), test, or a JSON
     file of cameras."""
@@ -270,6 +272,7 @@ class LocalizeCommand:
 
     kind: LocalizeChoice
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run."""
 
     def run(self) -> None:
         """Does the step."""
@@ -285,6 +288,7 @@ class ViewCommand:
     """Show a run in the browser, until interrupted."""
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run, or a portable scene."""
     port: int = 8080
     """Port on 127.0.0.1; where it is taken, the next free one."""
     chunk: int | None = None

@@ -262,7 +262,7 @@ def protocol(run: Run, split: str, scene: Scene, looks: list[dict[str, Any]], sc
         "background": BACKDROPS[scene.background],
         "resolution": resolution(run, sizes(looks)),
         "pixel_centres": "at one half",
-        "split_rule": split_rule(run, split),
+        "split_rule": data.split_rule(run.source, split) if run.source else "unknown",
         "clipping": "to [0, 1] before rounding",
         "rounding_8bit": "prediction and truth are rounded to the nearest of 256 levels before scoring",
         "psnr": f"mean over pictures of each one's PSNR on sRGB values; {images.PSNR_LIMIT:.0f} dB for equal pictures",
@@ -292,16 +292,6 @@ def resolution(run: Run, sizes: list[tuple[int, int]]) -> str:
     notes += [f"trained at 1/{trained}"] if now != trained else []
     shown = smallest if smallest == largest else f"{smallest} to {largest}"
     return f"{shown} ({', '.join(notes)})" if notes else shown
-
-
-def split_rule(run: Run, split: str) -> str:
-    """How the split was chosen."""
-    if run.source is None:
-        return "unknown"
-    for named in (f"transforms_{split}.json", "metadata.json"):
-        if (run.source.data / named).is_file():
-            return f"the data's own {named}"
-    return "every-8th held out" if run.source.hold_out == "auto" else f"{run.source.hold_out} held out"
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

@@ -15,10 +15,14 @@ from lumifield.synthetic import Captures, Family, FlowPairs, StillLife, Tourists
 
 @dataclass(frozen=True)
 class Multiscale:
-    """The pyramid of four sizes of a Blender scene, by exact means (mip-NeRF's multicam layout)."""
+    """The pyramid of sizes of a Blender scene, by exact means (mip-NeRF's multicam layout)."""
 
     scene: Annotated[Path, arg(name="from")]
     """Folder of the Blender scene."""
+    scales: int = 4
+    """How many sizes, each half the one before."""
+    premultiplied: bool = False
+    """Let colours count by their alpha in the means, which darkens no rim (the published set does not)."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,10 @@ class SynthesizeCommand:
         """Makes the scene."""
         with progress.counted("pictures") as note:
             match self.kind:
-                case Multiscale(scene):
-                    from lumifield.synthetic.pyramid import multiscale
+                case Multiscale(scene, scales, premultiplied):
+                    from lumifield.synthetic.pyramid import Pyramid, multiscale
 
-                    multiscale(scene, self.out)
+                    multiscale(scene, self.out, Pyramid(scales, premultiplied))
                 case Perturbed(scene, kind, seed):
                     from lumifield.synthetic.perturbed import perturb
 

@@ -9,23 +9,26 @@ import torch
 from lumifield.core.randomness import Draws
 from lumifield.core.scene import Batch, Scene, draw
 from lumifield.core.settings import from_plain, to_plain
-from lumifield.methods import METHODS, Nlr, SimpleNerf, kind_of
+from lumifield.methods import METHODS, SimpleNerf, kind_of
 from lumifield.methods.base import Context, Method, chunked
-from scenes import SCENES, SMALL
+from scenes import SCENES, SMALL, pairs
 
 WHITE = torch.ones(3)
 
 
-@pytest.fixture(scope="module", params=SMALL)
-def settings(request):
-    return SMALL[request.param]
+@pytest.fixture(scope="module", params=pairs(), ids=", ".join)
+def pair(request) -> tuple[str, str]:
+    return request.param
 
 
-@pytest.fixture(scope="module", params=SCENES)
-def scene(request, settings) -> Scene:
-    if isinstance(settings, Nlr) and request.param == "forward":
-        pytest.skip("surfaces have no colours in normalised device coordinates, which is said")
-    return SCENES[request.param]()
+@pytest.fixture(scope="module")
+def settings(pair):
+    return SMALL[pair[0]]
+
+
+@pytest.fixture(scope="module")
+def scene(pair) -> Scene:
+    return SCENES[pair[1]]()
 
 
 def draws(seed: int = 0) -> Draws:

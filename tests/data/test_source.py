@@ -64,6 +64,8 @@ def test_unusable_folders(tmp_path, arrange, message):
         (made.blender, {"layout": "inward"}, "layout is 'inward', expected auto, as only LLFF data has layouts"),
         (made.transforms, {"layout": "forward"}, "layout is 'forward', expected auto, as only LLFF data has layouts"),
         (made.blender, {"hold_out": "every-8th"}, "hold_out is 'every-8th', expected auto, as this file names"),
+        (made.blender, {"least_sharpness": 0.5}, "least_sharpness is 0.5, expected 0 to below 1, and for transforms"),
+        (made.transforms, {"least_sharpness": 1.0}, "least_sharpness is 1, expected 0 to below 1, and for transforms"),
         (made.transforms, {"background": "random"}, "alpha channel is absent, expected one for a random background"),
         (made.blender, {"downscale": 0}, "downscale is 0, expected 1 or more"),
         (made.blender, {"downscale": 60}, "downscale is 60, expected at most 6 for these pictures; lower it"),

@@ -147,6 +147,40 @@ def test_masks(tmp_path):
     assert bool(scene.valid(0).all())
 
 
+def test_blurred_photographs_are_left_out_of_the_training_alone(tmp_path, caplog):
+    caplog.set_level("INFO")
+    made.transforms(tmp_path, n=17)
+    sharpness = [1.0, 12, 30, 28, 20, 9, 30, 25, 2, 15, 16, 15, 14, 15, 31, 22, 3]
+
+    def blur(content):
+        for frame, value in zip(content["frames"], sharpness, strict=True):
+            frame["sharpness"] = value
+
+    made.edit(tmp_path / "transforms.json", blur)
+    trained = [row for row in range(17) if row % 8]
+    expected = []
+    for place, row in enumerate(trained):
+        about = [sharpness[other] for at, other in enumerate(trained) if abs(at - place) <= 3]
+        if sharpness[row] >= 0.8 * sum(about) / len(about):
+            expected.append(f"images/{row:03d}.png")
+    whole, sharp = (data.cameras(Source(tmp_path, least_sharpness=least), "train") for least in (0.0, 0.8))
+    assert (len(whole), list(sharp.names)) == (14, expected)
+    assert 8 < len(expected) < 13
+    assert f"{14 - len(expected)} of 14 training photographs are blurred and left out" in caplog.text
+    assert torch.equal(whole.frame.translation, sharp.frame.translation)
+    held_out = data.cameras(Source(tmp_path, least_sharpness=0.8), "test").names
+    assert held_out == ("images/000.png", "images/008.png", "images/016.png")
+
+
+def test_what_states_no_sharpness_cannot_be_sorted_by_it(tmp_path):
+    made.transforms(tmp_path)
+    made.edit(tmp_path / "transforms.json", lambda content: content["frames"][3].pop("sharpness"))
+    found = r"sharpness of images/003\.png is None, expected a number above zero"
+    with pytest.raises(DataError, match=found):
+        data.cameras(Source(tmp_path, least_sharpness=0.5), "train")
+    assert len(data.cameras(Source(tmp_path), "train")) == 8
+
+
 def test_lists_of_file_names_are_the_splits(tmp_path):
     names = [f"images/{i:03d}.png" for i in range(10)]
     made.transforms(tmp_path, train_filenames=names[:6], val_filenames=names[6:8], test_filenames=names[8:])

@@ -120,10 +120,9 @@ def test_lists_for_hloc(looped):
         assert pose.split()[0] == name
 
 
+@pytest.mark.parametrize("looped", ["cambridge"], indirect=True)
 def test_cambridge_lists_have_the_published_form(looped):
-    name, _, folder = looped
-    if name != "cambridge":
-        pytest.skip("of 7-Scenes there is no such list")
+    _, _, folder = looped
     lines = (folder / "localize/sequence/dataset_synthesis.txt").read_text().splitlines()
     assert lines[0] == "Visual Landmark Dataset V1"
     assert lines[2] == ""

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lumifield.errors import DataError
-from lumifield.synthetic.pyramid import multiscale, shrunk
+from lumifield.synthetic.pyramid import Pyramid, multiscale, shrunk
 
 FIELDS = {
     "file_path",
@@ -57,6 +57,37 @@ def test_levels_are_exact_means_rounded_down(scene: Path, tmp_path: Path):
             for row, column, channel in np.ndindex(*small.shape):
                 block = full[row * side : (row + 1) * side, column * side : (column + 1) * side, channel]
                 assert small[row, column, channel] == sum(block.ravel().tolist()) // side**2
+
+
+def test_there_are_as_many_scales_as_asked_for(scene: Path, tmp_path: Path):
+    odd_picture(scene)
+    multiscale(scene, tmp_path / "out", Pyramid(scales=2))
+    train = json.loads((tmp_path / "out" / "metadata.json").read_text())["train"]
+    assert train["label"] == [0, 1] * 2
+    assert train["width"] == [24, 12, 20, 10]
+    assert len(list((tmp_path / "out" / "images_train").iterdir())) == 4
+    with pytest.raises(DataError, match="scales is 0, expected at least 1"):
+        Pyramid(scales=0)
+
+
+def test_premultiplied_means_leave_transparent_colours_out(scene: Path, tmp_path: Path):
+    multiscale(scene, tmp_path / "out", Pyramid(premultiplied=True))
+    full = pixels(scene / "train" / "r_0.png").astype(object)
+    for level in range(4):
+        small, side = pixels(tmp_path / "out" / "images_train" / f"000_d{level}.png"), 2**level
+        for row, column in np.ndindex(*small.shape[:2]):
+            block = full[row * side : (row + 1) * side, column * side : (column + 1) * side].reshape(-1, 4)
+            alpha = sum(block[:, 3])
+            expected = [sum(block[:, i] * block[:, 3]) // max(alpha, 1) for i in range(3)]
+            assert small[row, column].tolist() == [*expected, alpha // side**2]
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_what_is_opaque_is_the_same_either_way(channels: int):
+    opaque = np.random.default_rng(1).integers(0, 256, (8, 8, channels), np.uint8)
+    opaque[..., 3:] = 255
+    assert (shrunk(opaque, 4) == shrunk(opaque, 4, premultiplied=True)).all()
+    assert (shrunk(np.zeros((8, 8, 4), np.uint8), 8, premultiplied=True) == 0).all()
 
 
 def test_metadata_has_the_columns_of_the_published_converter(scene: Path, tmp_path: Path):
@@ -141,7 +172,7 @@ def lose_lists(scene: Path) -> None:
         (spoil_fields, r"transforms_train.json: content is unusable \(KeyError.*expected camera_angle_x and frames"),
         (spoil_picture, r"r_1.png: the picture is unreadable \(.*expected a PNG file"),
         (lose_picture, "r_1.png: the picture is missing, expected a PNG file"),
-        (odd_picture, "r_1.png: the size is 20 x 16, expected sides that are multiples of 8; crop the pictures"),
+        (odd_picture, "r_1.png: the size is 20 x 16, expected sides that are multiples of 8; crop the pictures or"),
     ],
 )
 def test_what_cannot_be_used_is_named_and_nothing_is_written(scene: Path, tmp_path: Path, spoil, message: str):

@@ -69,6 +69,9 @@ class Source:
     """Objects that come with silhouettes (DTU, NLR) are cut out by them; without, photographs are taken as they are."""
     masks: Path | None = None
     """Folder of masks that are named as the photographs: what is black in them does not count."""
+    least_sharpness: float = 0.0
+    """transforms only: leave out training photographs whose stated `sharpness` is below this share of the mean about
+    them in the list (0: none)."""
     near: float | None = None
     """Where rays begin, in the units of the scene frame (as the layout says)."""
     far: float | None = None
@@ -145,6 +148,13 @@ def read(source: Source, split: str, *, at_most: int | None = None, rows: slice 
     return pictured(scene, files, kept)
 
 
+def split_rule(source: Source, split: str) -> str:
+    """How the pictures of a split were chosen, in words."""
+    from lumifield.data import holdout
+
+    return holdout.told(source, _layout(source), split)
+
+
 def pictured(scene: Scene, files: Files, rows: list[int]) -> Scene:
     """These rows of what `located` returns, with their pictures."""
     from lumifield.data.pictures import decode
@@ -217,7 +227,7 @@ def _reader(source: Source) -> _Reader:
         raise DataError(source.data, "downscale", str(source.downscale), "1 or more", "raise it")
     if not 0 <= source.camera_noise < math.inf:
         raise DataError(source.data, "camera_noise", f"{source.camera_noise:g}", "0 or more", "raise it")
-    layout = detect(source.data) if source.format == "auto" else source.format
+    layout = _layout(source)
     _check_options(source, layout)
     match layout:
         case "blender":
@@ -249,6 +259,10 @@ def _reader(source: Source) -> _Reader:
     return reader
 
 
+def _layout(source: Source) -> Format:
+    return detect(source.data) if source.format == "auto" else source.format
+
+
 def _check_options(source: Source, layout: Format) -> None:
     """Raises `DataError` for an option that the layout has no use for."""
     if layout != "llff" and source.layout != "auto":
@@ -257,6 +271,9 @@ def _check_options(source: Source, layout: Format) -> None:
         raise DataError(source.data, "focal", f"{source.focal:g}", "above zero, and for 7-Scenes only", "drop it")
     if source.cameras is not None and layout != "dtu":
         raise DataError(source.data, "cameras", repr(source.cameras), "unset, as only DTU's have a name", "drop it")
+    if source.least_sharpness and (layout != "transforms" or not 0 < source.least_sharpness < 1):
+        expected = "0 to below 1, and for transforms only"
+        raise DataError(source.data, "least_sharpness", f"{source.least_sharpness:g}", expected, "drop it")
     if not source.silhouettes and layout not in OBJECTS:
         expected = f"kept, as only {', '.join(OBJECTS)} have them"
         raise DataError(source.data, "silhouettes", "left out", expected, "drop the option")

@@ -7,10 +7,28 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data import Source
+from lumifield.data import OBJECTS, Format, Source
 from lumifield.errors import DataError
 
 EVERY = 8
+# Files that name the pictures of a split, by layout; {0} is the split, {1} with a capital.
+LISTS = {
+    "blender": "transforms_{0}.json",
+    "transforms": "transforms_{0}.json",
+    "multicam": "metadata.json",
+    "phototourism": "*.tsv",
+    "learnit": "*.tsv",
+    "cambridge": "dataset_{0}.txt",
+    "seven_scenes": "{1}Split.txt",
+    **dict.fromkeys(OBJECTS, "splits.json"),
+}
+# What hold_out auto means where it is not every eighth picture.
+USUAL = {
+    "shapenet": "the second half of the frames held out",
+    "learnit": "photographs 0 to 19 are test, 20 to 24 val",
+    "seven_scenes": "frames with depth are test where not all have it, else every 8th",
+    **dict.fromkeys(OBJECTS, "MetaNLR++'s views, with fewer photographs every 8th"),
+}
 
 
 def splits(source: Source) -> tuple[str, ...]:
@@ -28,6 +46,19 @@ def rows(source: Source, split: str, positions: Float[Tensor, "n 3"]) -> list[in
             source.data, f"{split} split", "empty", f"a picture beside the {len(held)} held out", "set hold_out to none"
         )
     return chosen
+
+
+def told(source: Source, layout: Format, split: str) -> str:
+    """How the pictures of a split were chosen, in words."""
+    pattern = LISTS.get(layout, "").format(split, split.title())
+    if pattern and (named := sorted(source.data.glob(pattern))):
+        return f"the data's own {named[0].name}"
+    names, single = f"{split}_filenames", source.data / "transforms.json"
+    if layout == "transforms" and f'"{names}"' in single.read_text(encoding="utf-8"):
+        return f"the data's own {names} in {single.name}"
+    if source.hold_out == "auto":
+        return USUAL.get(layout, "every-8th held out")
+    return f"{source.hold_out} held out"
 
 
 def refuse(source: Source, named_in: Path) -> None:

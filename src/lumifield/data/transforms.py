@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -17,9 +19,13 @@ from lumifield.data.poses import inward_frame, single
 from lumifield.errors import DataError
 
 NEAR, FAR_BOUNDED, FAR_UNBOUNDED = 0.05, 3.0, 100.0
+# Photographs on each side in the list, which a photograph's sharpness is compared with.
+NEIGHBOURS = 3
 CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 Listing = dict[str, Any]
 Kept = list[tuple[Listing, Path]]
+
+log = logging.getLogger(__name__)
 
 
 def splits(source: Source) -> tuple[str, ...]:
@@ -41,6 +47,8 @@ def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
     It follows from all listed poses of the single file, or of the training file, whether their pictures exist or not.
     """
     path, content, kept = _listed(source, split)
+    if split == "train" and source.least_sharpness:
+        kept = _sharp(path, kept, source.least_sharpness)
     chosen = [frame for frame, _ in kept]
     files = pictures.survey([picture for _, picture in kept], [_mask(path, frame) for frame in chosen])
     frame = _scene_frame(source, path, content)
@@ -83,6 +91,18 @@ def _listed(source: Source, split: str) -> tuple[Path, Listing, Kept]:
     kept = frames.present(path, listed)
     positions = frames.poses(path, [frame for frame, _ in kept])[:, :, 3]
     return path, content, [kept[row] for row in holdout.rows(source, split, positions)]
+
+
+def _sharp(path: Path, kept: Kept, least: float) -> Kept:
+    """The frames whose `sharpness` is this share or more of the mean of their neighbours' in the list and their own."""
+    values = [
+        checked_number(frame.get("sharpness"), path, f"sharpness of {frame['file_path']}", positive=True)
+        for frame, _ in kept
+    ]
+    means = [fmean(values[max(row - NEIGHBOURS, 0) : row + NEIGHBOURS + 1]) for row in range(len(values))]
+    sharp = [one for one, value, mean in zip(kept, values, means, strict=True) if value >= least * mean]
+    log.info("%s: %d of %d training photographs are blurred and left out.", path, len(kept) - len(sharp), len(kept))
+    return sharp
 
 
 def _scene_frame(source: Source, path: Path, content: Listing) -> Frame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import torch
 from torch import Tensor
@@ -27,9 +27,10 @@ def write(settings: Weights, run: Run, out: Path) -> None:
         return
     with tempfile.TemporaryDirectory() as folder, replacing(out) as temporary:
         write_parts(settings, run, Path(folder))
-        with ZipFile(temporary, "w", ZIP_DEFLATED) as archive:
+        with ZipFile(temporary, "w") as archive:
             for name in (CONFIG, CAMERAS, WEIGHTS):
-                archive.write(Path(folder) / name, name)
+                # Without the time of its making: equal scenes are equal files.
+                archive.writestr(ZipInfo(name), (Path(folder) / name).read_bytes(), ZIP_DEFLATED)
 
 
 def write_parts(settings: Weights, run: Run, folder: Path) -> None:

@@ -1,9 +1,10 @@
-"""The multiscale pyramid of a Blender scene, in mip-NeRF's multicam layout: exact means over 1, 2, 4 and 8 pixels."""
+"""The multiscale pyramid of a Blender scene, in mip-NeRF's multicam layout: exact means over 1, 2, 4, … pixels."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import dataclass
 from math import tan
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from lumifield.core.settings import at_least
 from lumifield.errors import DataError
 from lumifield.synthetic.folders import fresh_folder
 
-LEVELS = 4
 SPLITS = ("train", "val", "test")
 # The bounds that the published converter states for every Blender scene.
 NEAR, FAR = 2.0, 6.0
@@ -23,37 +24,48 @@ NEAR, FAR = 2.0, 6.0
 Columns = dict[str, list[Any]]
 
 
-def multiscale(scene_folder: Path, out: Path) -> None:
+@dataclass(frozen=True)
+class Pyramid:
+    """How many sizes there are, each half the one before, and whether colours count by their alpha in the means."""
+
+    scales: int = 4
+    premultiplied: bool = False
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "scales")
+
+
+def multiscale(scene_folder: Path, out: Path, pyramid: Pyramid = Pyramid()) -> None:
     """Writes the pyramid of the Blender scene in `scene_folder` to the new folder `out`.
 
-    Raises `DataError` where the scene cannot be read, a picture's sides are no multiples of 8, or `out` cannot be
+    Raises `DataError` where the scene cannot be read, a picture's sides cannot be halved so often, or `out` cannot be
     written or is not empty.
     """
     with fresh_folder(out) as folder:
-        build_pyramid(scene_folder, folder)
+        build_pyramid(scene_folder, folder, pyramid)
 
 
-def build_pyramid(scene_folder: Path, folder: Path) -> None:
+def build_pyramid(scene_folder: Path, folder: Path, pyramid: Pyramid = Pyramid()) -> None:
     """Writes `images_SPLIT/NNN_dL.png` and `metadata.json`: columns for each split, by picture, then fine to coarse."""
     found = [split for split in SPLITS if (scene_folder / f"transforms_{split}.json").is_file()]
     if not found:
         cure = "name a folder in the layout of NeRF's Blender scenes"
         raise DataError(scene_folder, "the list of pictures", "missing", "transforms_train.json", cure)
-    columns = {split: split_pyramid(scene_folder, split, folder) for split in found}
+    columns = {split: split_pyramid(scene_folder, split, folder, pyramid) for split in found}
     metadata = {split: listed for split, listed in columns.items() if listed}
     (folder / "metadata.json").write_text(json.dumps(metadata))
 
 
-def split_pyramid(scene_folder: Path, split: str, folder: Path) -> Columns:
+def split_pyramid(scene_folder: Path, split: str, folder: Path, pyramid: Pyramid) -> Columns:
     """Writes the pictures of one split and returns its columns."""
     angle, frames = listed(scene_folder / f"transforms_{split}.json")
     (folder / f"images_{split}").mkdir()
     columns: Columns = defaultdict(list)
     for number, (name, matrix) in enumerate(frames):
-        pixels = opened(scene_folder / f"{name}.png")
-        for level in range(LEVELS):
+        pixels = opened(scene_folder / f"{name}.png", 2 ** (pyramid.scales - 1))
+        for level in range(pyramid.scales):
             path = f"images_{split}/{number:03d}_d{level}.png"
-            smaller = shrunk(pixels, 2**level)
+            smaller = shrunk(pixels, 2**level, premultiplied=pyramid.premultiplied)
             Image.fromarray(smaller).save(folder / path)
             for field, value in camera(angle, smaller.shape[1], smaller.shape[0], level).items():
                 columns[field].append(value)
@@ -85,22 +97,31 @@ def picture_of(path: Path) -> UInt8[np.ndarray, "h w c"]:
         raise DataError(path, "the picture", found, "a PNG file", "restore it or drop it from the list") from error
 
 
-def opened(path: Path) -> UInt8[np.ndarray, "h w c"]:
-    """The pixels of a picture that can be halved three times."""
+def opened(path: Path, whole: int) -> UInt8[np.ndarray, "h w c"]:
+    """The pixels of a picture whose sides are multiples of `whole`."""
     pixels = picture_of(path)
     height, width = pixels.shape[:2]
-    whole = 2 ** (LEVELS - 1)
     if height % whole or width % whole:
-        cure = "crop the pictures"
+        cure = "crop the pictures or ask for fewer scales"
         raise DataError(path, "the size", f"{width} x {height}", f"sides that are multiples of {whole}", cure)
     return pixels
 
 
-def shrunk(pixels: UInt8[np.ndarray, "h w c"], side: int) -> UInt8[np.ndarray, "rows columns c"]:
-    """Means over `side` x `side` pixels, straight alpha as it is, rounded down as in the published set."""
+def shrunk(
+    pixels: UInt8[np.ndarray, "h w c"], side: int, *, premultiplied: bool = False
+) -> UInt8[np.ndarray, "rows columns c"]:
+    """Means over `side` x `side` pixels, straight alpha as it is, rounded down as in the published set.
+
+    `premultiplied`: means of colours that count by their alpha, so that those of transparent pixels do not.
+    """
     height, width, channels = pixels.shape
     blocks = pixels.reshape(height // side, side, width // side, side, channels).astype(np.int64)
-    return (blocks.sum((1, 3)) // side**2).astype(np.uint8)
+    total, count = blocks.sum((1, 3)), side**2
+    if not premultiplied or channels < 4:
+        return (total // count).astype(np.uint8)
+    alpha = total[..., 3:]
+    colour = (blocks[..., :3] * blocks[..., 3:]).sum((1, 3)) // np.maximum(alpha, 1)
+    return np.concatenate([colour, alpha // count], -1).astype(np.uint8)
 
 
 def camera(angle: float, width: int, height: int, level: int) -> dict[str, Any]:
