@@ -8,13 +8,19 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+import made_objects
 import made_scenes as made
 from analytic import CPU, Ball, around, photograph, run_of, scene_of
 from lumifield import data, evaluate
+from lumifield.checkpoint import load
 from lumifield.core.images import PSNR_LIMIT, to_uint8
 from lumifield.core.scene import Pictures
+from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.methods.views import render_view
+from lumifield.training import Train
+from lumifield.training.run import Job, train
+from scenes import NLR
 
 KEYS = {
     "psnr",
@@ -126,6 +132,21 @@ def test_pictures_and_error_maps_are_written(run):
     expected = to_uint8(render_view(Ball(), data.read(run.source, "test"), 2, device=CPU).rgb)
     assert np.array_equal(np.asarray(Image.open(folder / "002.png")), expected.numpy())
     assert shown == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_silhouettes_show_what_is_missing_and_what_is_added():
+    found, truth = torch.tensor([[True, True, False, False]]), torch.tensor([[True, False, True, False]])
+    picture = evaluate.silhouettes(found, truth)
+    assert picture.tolist() == [[[255, 255, 255], [0, 0, 255], [255, 0, 0], [0, 0, 0]]]
+
+
+def test_of_a_surface_that_is_cut_out_there_are_more_pictures(tmp_path):
+    capture = made_objects.dtu(tmp_path / "capture", n=9)
+    train(Job(NLR, Source(capture), Train(steps=1, validation_views=0), tmp_path / "run"))
+    evaluate.evaluate(load(tmp_path / "run"))
+    names = {path.name for path in (tmp_path / "run/eval/test").iterdir()}
+    assert names >= {f"000{kind}.png" for kind in ("", "_error", "_silhouettes", "_blended", "_sources")}
+    assert "slices.png" in names
 
 
 def test_pictures_may_be_left_out_and_another_folder_chosen(run, tmp_path):

@@ -62,13 +62,17 @@ def told(method: Method, wish: str) -> str:
 def worn(run: Run, scene: Scene, row: int, wish: str) -> View:
     """One view of a scene in an appearance: mean, nearest, fitted, affine, or that of a photograph of the training.
 
-    Raises `DataError` for a photograph that is none of the training, and where the method has no embeddings.
+    It has the method's own channels, unless photographs have embeddings. Raises `DataError` for a photograph that is
+    none of the training, and where the method has no embeddings.
     """
     if wish == "affine":
         view = render_view(run.method, scene, row, device=run.device, chunk=run.chunk)
         return replace(view, rgb=affine(view.rgb, scene, row))
     embedding = None if wish == "mean" else worn_embedding(run, scene, row, wish)
-    return render_view(run.method, scene, row, device=run.device, chunk=run.chunk, embedding=embedding)
+    channels = run.method.channels if run.method.embeddings is None else ()
+    return render_view(
+        run.method, scene, row, device=run.device, chunk=run.chunk, embedding=embedding, channels=channels
+    )
 
 
 def worn_embedding(run: Run, scene: Scene, row: int, wish: str) -> Float[Tensor, "e"]:

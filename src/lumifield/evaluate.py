@@ -20,6 +20,7 @@ from lumifield.core.scene import Scene
 from lumifield.core.settings import read_json
 from lumifield.errors import DataError
 from lumifield.methods.views import View
+from lumifield.slices import slices
 
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
@@ -89,6 +90,8 @@ def evaluate(
     if rank == 0:
         sights = [report.Sight(each["name"], each["scores"], each["pictures"]) for each in looks]
         report.write(out / "report.html", metrics, sights, noted)
+        if save_pictures and run.method.surface_level is not None:
+            images.write_png(out / "slices.png", slices(run.method, scene.box.to(run.device)))
         with replacing(out / "metrics.json") as temporary:
             temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return metrics
@@ -102,7 +105,8 @@ def look(
     pictures = compared(view, scene, row)
     if file is not None:
         images.write_png(file, pictures["prediction"])
-        images.write_png(file.with_stem(f"{file.stem}_error"), pictures["error"])
+        for name in pictures.keys() - {"truth", "prediction", "depth"}:
+            images.write_png(file.with_stem(f"{file.stem}_{name}"), pictures[name])
     scored = slice(scoring.first(scene.size(row)[0]), None)
     valid = scene.valid(row).cpu()[:, scored] if _masked(scene) else None
     scores = score(pictures["prediction"][:, scored], pictures["truth"][:, scored], valid, perceptual)
@@ -142,9 +146,10 @@ def photographs(run: Run, split: str, rows: slice = slice(None)) -> Scene:
 
 
 def compared(view: View, scene: Scene, index: int) -> dict[str, Tensor]:
-    """What the report shows of a view, as 8-bit pictures: truth, prediction, error and depth.
+    """What the report shows of a view, as 8-bit pictures: truth, prediction, error, depth, the method's own channels.
 
-    The error is the mean absolute difference of the channels, black at 0 and brightest from `ERROR_RANGE` up.
+    The error is the mean absolute difference of the channels, black at 0 and brightest from `ERROR_RANGE` up. Of an
+    object that is cut out there are silhouettes, too: white where both agree, red what is missing, blue what is added.
     """
     truth, prediction = images.to_uint8(scene.truth(index).cpu()), images.to_uint8(view.rgb)
     error = (truth.float() - prediction.float()).abs().mean(-1) / 255
@@ -154,7 +159,14 @@ def compared(view: View, scene: Scene, index: int) -> dict[str, Tensor]:
         "prediction": prediction,
         "error": images.to_uint8(images.colourise(error, 0.0, ERROR_RANGE, images.HEAT)),
         "depth": view.depth_picture(*images.quantile_range(view.depth[view.solid])),
+        **({"silhouettes": silhouettes(view.solid, scene.silhouette(index).cpu())} if scene.cut_out else {}),
+        **{name: images.to_uint8(values) for name, values in view.channels.items()},
     }
+
+
+def silhouettes(found: Bool[Tensor, "h w"], truth: Bool[Tensor, "h w"]) -> UInt8[Tensor, "h w 3"]:
+    """White where both are, red where the truth alone is, blue where it is not."""
+    return 255 * torch.stack([truth, truth & found, found], -1).to(torch.uint8)
 
 
 def score(
