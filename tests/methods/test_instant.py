@@ -149,6 +149,20 @@ def test_proposals_cover_each_ray_from_near_to_far(scene):
         assert bool((t1 >= t0).all())
 
 
+@pytest.mark.parametrize("sampling", ["occupancy", "proposals"])
+def test_rays_of_open_space_end_where_the_sky_is_whatever_their_bounds(sampling):
+    scene = opened(ball(3, 10))
+    near_by, rays = replace(scene, far=torch.full((3,), 5.0)), scene.rays(1)
+    method = built(near_by, replace(INSTANT, sampling=sampling))
+    for source in (None, draws()):
+        found, expected = (method.sampled(each, Context(WHITE, 0, source)).packed for each in (near_by.rays(1), rays))
+        if source is None:
+            assert torch.equal(found.t1, expected.t1)
+        assert float(found.t1.max()) > 50
+    bounded = replace(near_by, unbounded=False)
+    assert float(built(bounded).sampled(bounded.rays(1), Context(WHITE)).packed.t1.max()) < 10
+
+
 def test_either_way_to_sample_serves_any_scene():
     for scene in (ball(3, 10), opened(ball(3, 10))):
         for sampling in ("occupancy", "proposals"):

@@ -35,6 +35,8 @@ FIRST_RAYS = 1024
 NDC_STEPS = 256
 FINEST_LIMIT_OF_MATTER, FINEST_LIMIT_OF_SPACE = 2048, 512
 LOG_THICKNESS_LIMIT = 10.0
+ENDLESS = 100.0
+"""Where rays of open space end at the earliest [scene units]: bounds that follow from points know no sky."""
 FIRST_THICKNESS_OF_MATTER, FIRST_THICKNESS_OF_SPACE = 0.1, 0.01
 
 
@@ -93,9 +95,18 @@ class InstantMethod(Method):
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """Choose where to look, look up, composite."""
-        sampled = self.sampler(rays, self.space, self.density, context.draws)
+        sampled = self.sampled(rays, context)
         density, rgb = self.look_up(sampled.packed, rays)
         return self.composited(sampled, rays, density, rgb, context)
+
+    def sampled(self, rays: Rays, context: Context) -> Sampled:
+        """Where to look along the rays; in open space, however near their bounds end, to where the sky is.
+
+        A sky that photographs from one side see right behind the scene would stand before those from the other side.
+        """
+        if self.contracted and self.open:
+            rays = replace(rays, far=rays.far.clamp_min(ENDLESS))
+        return self.sampler(rays, self.space, self.density, context.draws)
 
     def composited(
         self, sampled: Sampled, rays: Rays, density: Float[Tensor, "s"], rgb: Float[Tensor, "s 3"], context: Context

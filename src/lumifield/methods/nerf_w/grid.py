@@ -44,7 +44,7 @@ class NerfWGrid(Method):
         """Choose where to look, look up, composite, draw the veil."""
         static = self.static
         appearance, veils, own = self.looks(rays.image, context)
-        sampled = static.sampler(rays, static.space, static.density, context.draws)
+        sampled = static.sampled(rays, context)
         density, rgb = static.look_up(sampled.packed, rays, appearance)
         rendered = static.composited(sampled, rays, density, rgb, context)
         if not passing.asked_for(self.settings, context):
