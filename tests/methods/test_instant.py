@@ -220,8 +220,8 @@ def test_matter_behind_proposals_is_where_two_photographs_look():
 
 @torch.no_grad()
 def test_nothing_is_expected_before_the_near_of_any_photograph():
-    """The second photograph begins nearer, and the first looks through what it shows there."""
-    scene = replace(opened(ball(1, 10)).only([0, 0]), near=torch.tensor([3.5, 0.5]))
+    """The second and third photograph begin nearer, and the first looks through what they show there."""
+    scene = replace(opened(ball(1, 10)).only([0, 0, 0]), near=torch.tensor([3.5, 0.5, 0.5]))
     method = built(scene)
     assert isinstance(method.sampler, Proposer)
     rays = scene.rays(1)
