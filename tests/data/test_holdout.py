@@ -46,3 +46,8 @@ def test_the_rule_is_that_of_the_layout(tmp_path, make, rule):
     if rule == "every-8th held out":
         for asked in ("centre", "none"):
             assert data.split_rule(replace(source, hold_out=asked), "test") == f"{asked} held out"
+
+
+def test_a_folder_that_is_no_scene_has_no_known_rule(tmp_path):
+    assert data.split_rule(Source(tmp_path), "test") == "unknown"
+    assert data.split_rule(Source(tmp_path / "gone"), "test") == "unknown"

@@ -149,10 +149,11 @@ def read(source: Source, split: str, *, at_most: int | None = None, rows: slice 
 
 
 def split_rule(source: Source, split: str) -> str:
-    """How the pictures of a split were chosen, in words."""
+    """How the pictures of a split were chosen, in words; unknown where the folder is no scene, as of a collection."""
     from lumifield.data import holdout
 
-    return holdout.told(source, _layout(source), split)
+    layout = known(source.data) if source.format == "auto" else source.format
+    return "unknown" if layout is None else holdout.told(source, layout, split)
 
 
 def pictured(scene: Scene, files: Files, rows: list[int]) -> Scene:
