@@ -1,6 +1,8 @@
 import io
 import math
 import threading
+import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from analytic import CPU, Ball, around, run_of, scene_of
-from browser import CHROMIUM, opened
+from browser import CHROMIUM, PATIENCE, opened
 from lumifield import viewer
 from lumifield.core.images import quantile_range
 from lumifield.core.rays import Rays
@@ -232,12 +234,11 @@ def test_a_browser_shows_the_scene_and_turns_it(run, tmp_path):
             delivered = until_rest(page_of)
             assert delivered[-1] == 48
             assert delivered == sorted(delivered)
-            before = settled(page)
             # The ball is coloured by its normals, before a white backdrop.
-            assert np.ptp(before[330, 450]) > 40
+            before = awaited(page, lambda now: np.ptp(now[330, 450]) > 40)
             page.drag((380, 330), (560, 320))
             until_rest(page_of)
-            assert np.abs(settled(page) - before)[220:400, 350:550].mean() > 5
+            awaited(page, lambda now: np.abs(now - before)[220:400, 350:550].mean() > 5)
     finally:
         page_of.close()
 
@@ -253,15 +254,16 @@ def until_rest(page_of: Viewer) -> list[int]:
     return heights
 
 
-def settled(page) -> np.ndarray:
-    """The page once two looks at it show the same, and something in its middle."""
+def awaited(page, wanted: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """The page once it shows what is wanted, and two looks at it are equal: pictures arrive after they are sent."""
     last = shot(page)
-    for _ in range(50):
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         now = shot(page)
-        if now[220:400, 350:550].std() > 1 and (now == last).all():
-            break
+        if wanted(now) and (now == last).all():
+            return now
         last = now
-    return last
+    raise TimeoutError("the browser never showed it")
 
 
 class Visit:
