@@ -80,14 +80,14 @@ def markdown(result: dict[str, Any]) -> str:
         f"{result['steps']} steps of {result['rays']} rays, networks {result['width']} wide, {TEST_VIEWS} held-out "
         f"views, PSNR in dB, means over the seeds {sorted({row['seed'] for row in rows})}.",
         "",
-        f"| method | {' | '.join(widths)} | mean of sizes | seconds |",
-        "| --- " * (len(widths) + 3) + "|",
+        f"| method | {' | '.join(widths)} | mean of sizes |",
+        "| --- " * (len(widths) + 2) + "|",
     ]
     for name in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == name]
         each = [mean(row["psnr"][width] for row in own) for width in widths]
         cells = [f"{value:.2f}" for value in (*each, mean(each))]
-        lines.append(f"| {name} | {' | '.join(cells)} | {mean(row['seconds'] for row in own):.0f} |")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
