@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +27,21 @@ def carried(start: Method) -> Parameters:
     return {name: value for name, value in start.named_parameters() if name in names}
 
 
+def rooted(start: Method, scene: Scene) -> Method:
+    """A method for a scene that shares the start's parameters, as far as they are carried over.
+
+    What it knows of the scene may have taken long to find. Its deep copies are copies of the start as it then is.
+    """
+    method = start.settings.build(scene).to(next(start.parameters()).device)
+    for name, value in carried(start).items():
+        owner, _, own = name.rpartition(".")
+        setattr(method.get_submodule(owner), own, value)
+    return method
+
+
 def copy_for(start: Method, scene: Scene) -> Method:
     """A method for a scene whose parameters, as far as they are carried over, are those of the start."""
-    copy = start.settings.build(scene).to(next(start.parameters()).device)
-    with torch.no_grad():
-        for name, value in carried(start).items():
-            copy.get_parameter(name).copy_(value)
-    return copy
+    return deepcopy(rooted(start, scene))
 
 
 def learn(
@@ -64,9 +73,18 @@ def side_by_side(scenes: Sequence[Scene], steps: int, rays: int, draws: Draws) -
 
 
 def adapted(
-    start: Method, scenes: Sequence[Scene], loop: InnerLoop, draws: Draws, note: Callable[[Report], None]
+    start: Method,
+    scenes: Sequence[Scene],
+    loop: InnerLoop,
+    draws: Draws,
+    note: Callable[[Report], None],
+    *,
+    root: Callable[[int], Method] | None = None,
 ) -> list[Parameters]:
-    """What copies of the start become on their scenes; `note` hears of the last step."""
+    """What copies of the start become on their scenes; `note` hears of the last step.
+
+    `root` gives what `rooted` made for a scene by its place, where that is kept.
+    """
 
     def last(state: State, report: Report) -> None:
         if state.step == loop.steps:
@@ -77,8 +95,8 @@ def adapted(
         learn(together, scenes, loop, draws, [last])
         return together.copies()
     found = []
-    for scene in scenes:
-        copy = copy_for(start, scene)
+    for place, scene in enumerate(scenes):
+        copy = copy_for(start, scene) if root is None else deepcopy(root(place))
         learn(copy, [scene], loop, draws, [last])
         found.append({name: copy.get_parameter(name).detach() for name in carried(start)})
     return found
@@ -97,9 +115,14 @@ class Objective(nn.Module):
         return torch.stack(list(self.method.losses(rendered, batch).values())).sum()
 
 
-def objective(start: Method, scene: Scene, loop: InnerLoop, draws: Draws, *, second_order: bool) -> Tensor:
-    """The loss, on new rays, of a copy after gradient steps on the scene, as a function of the start's parameters."""
-    copy, rays = Objective(copy_for(start, scene)), loop.batch or start.rays_per_step()
+def objective(
+    start: Method, scene: Scene, loop: InnerLoop, draws: Draws, *, second_order: bool, root: Method | None = None
+) -> Tensor:
+    """The loss, on new rays, of a copy after gradient steps on the scene, as a function of the start's parameters.
+
+    `root` is what `rooted` made for the scene, where that is kept.
+    """
+    copy, rays = Objective(root or rooted(start, scene)), loop.batch or start.rays_per_step()
 
     def loss(parameters: Parameters, batch: Batch) -> Tensor:
         return functional_call(copy, {f"method.{name}": value for name, value in parameters.items()}, (batch, draws))

@@ -21,7 +21,7 @@ from lumifield.core.scene import Scene
 from lumifield.data.collection import Task, tasks
 from lumifield.errors import DataError
 from lumifield.meta import MetaTrain
-from lumifield.meta.inner import adapted, carried, objective
+from lumifield.meta.inner import adapted, carried, objective, rooted
 from lumifield.meta.outer import maml, reptile
 from lumifield.meta.watch import MetaJob, Watch
 from lumifield.methods.base import Method
@@ -40,11 +40,15 @@ log = logging.getLogger(__name__)
 
 DEFAULT_MINUTES = 60.0
 KEPT_SCENES = 256
+KEPT_ROOTS = 64
 
 
 @dataclass
 class Inner:
-    """The inner loops of a run: tasks by number, each read once and kept, each visit with random numbers of its own."""
+    """The inner loops of a run: tasks by number, each read once and kept, each visit with random numbers of its own.
+
+    So is what a method has to know of the scene of a task before it learns.
+    """
 
     job: MetaJob
     tasks: Sequence[Task]
@@ -53,15 +57,26 @@ class Inner:
 
     def __post_init__(self) -> None:
         self.scene = lru_cache(KEPT_SCENES)(self._scene)
+        self.root = lru_cache(KEPT_ROOTS)(self._root)
 
     def _scene(self, number: int) -> Scene:
         rows = slice(self.job.meta.views or None)
         return self.tasks[number].photographs(rows).to(self.device)
 
+    def _root(self, start: Method, number: int) -> Method:
+        # Fresh numbers for what is not carried over, the same whichever visit is the first, after a resume too.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.job.meta.seed)
+            return rooted(start, self.scene(number))
+
     def adapted(self, start: Method, visits: Sequence[Visit]) -> list[dict[str, torch.Tensor]]:
         """What copies of the start become in their visits of tasks; one whose numbers break stays where it began."""
         scenes, draws = [self.scene(visit.task) for visit in visits], visits[0].draws(self.device)
-        found = adapted(start, scenes, self.job.meta.inner, draws, self._note)
+
+        def root(place: int) -> Method:
+            return self.root(start, visits[place].task)
+
+        found = adapted(start, scenes, self.job.meta.inner, draws, self._note, root=root)
         before = {name: value.detach() for name, value in carried(start).items()}
         whole = [all(bool(value.isfinite().all()) for value in copy.values()) for copy in found]
         for visit, fine in zip(visits, whole, strict=True):
@@ -74,7 +89,12 @@ class Inner:
         second_order, device = self.job.meta.algorithm == "maml", self.device
         losses = [
             objective(
-                start, self.scene(visit.task), self.job.meta.inner, visit.draws(device), second_order=second_order
+                start,
+                self.scene(visit.task),
+                self.job.meta.inner,
+                visit.draws(device),
+                second_order=second_order,
+                root=self.root(start, visit.task),
             )
             for visit in visits
         ]

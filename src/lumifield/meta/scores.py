@@ -68,10 +68,7 @@ class Bench:
         if kind == "meta":
             run = replace(self.run, method=copy)
             if self.adapt.keep:
-                cameras = {"train": task.cameras(), "test": held_out}
-                write_parts(
-                    Weights(half=False), replace(run, scenes=cameras), self.out / Path(task.name).name / "scene"
-                )
+                self._keep(run, task, held_out)
             found = [self._look(run, task, held_out, row) for row in range(len(held_out))]
             psnr = scoring.means(found)["psnr"]
             assert psnr is not None

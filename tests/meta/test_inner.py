@@ -1,0 +1,68 @@
+"""Copies of a start: made anew or from what is kept of a scene, they learn the same and leave the start as it is."""
+
+from functools import cache
+
+import pytest
+import torch
+
+from lumifield.core.randomness import Draws
+from lumifield.data.collection import tasks
+from lumifield.meta import InnerLoop, MetaTrain
+from lumifield.meta.inner import adapted, carried, copy_for, rooted
+from lumifield.meta.run import Inner, visits
+from lumifield.meta.watch import MetaJob
+from lumifield.optimising import Optimiser
+from made_collections import balls, tinted
+from scenes import INSTANT, SMALL, bounded
+
+LOOP = InnerLoop(steps=3, batch=16, optimiser=Optimiser(kind="adam", lr=1e-2))
+
+
+def built(settings):
+    torch.manual_seed(0)
+    return settings.build(bounded())
+
+
+def shifted(start):
+    with torch.no_grad():
+        for value in carried(start).values():
+            value += 0.01
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_copies_of_what_is_kept_are_copies_of_the_start_as_it_is_then(name):
+    start = built(SMALL[name])
+    kept = rooted(start, bounded())
+    shifted(start)
+    copy, anew = (dict(method.named_parameters()) for method in (copy_for(start, bounded()), rooted(start, bounded())))
+    from_kept = dict(kept.named_parameters())
+    for key, value in carried(start).items():
+        assert anew[key] is value is from_kept[key]
+        assert copy[key].data_ptr() != value.data_ptr()
+        assert torch.equal(copy[key], value)
+
+
+def test_from_what_is_kept_copies_learn_what_they_learn_when_made_anew():
+    start, scenes = built(INSTANT), [tinted(0), tinted(1)]
+    root = cache(lambda place: rooted(start, scenes[place]))
+    for seed in range(2):
+        found, expected = (
+            adapted(start, scenes, LOOP, Draws(torch.Generator().manual_seed(seed)), lambda _: None, root=given)
+            for given in (root, None)
+        )
+        for one, other in zip(found, expected, strict=True):
+            assert all(torch.equal(value, other[key]) for key, value in one.items())
+        shifted(start)
+
+
+def test_a_task_is_prepared_once(tmp_path, monkeypatch):
+    source, made = balls(tmp_path), []
+    build = type(INSTANT).build
+    monkeypatch.setattr(type(INSTANT), "build", lambda settings, scene: made.append(scene) or build(settings, scene))
+    meta = MetaTrain(inner=LOOP, device="cpu")
+    inner = Inner(MetaJob(INSTANT, source, meta, tmp_path / "run"), tasks(source, "train"), torch.device("cpu"))
+    start = built(INSTANT)
+    made.clear()
+    for step in range(6):
+        inner.adapted(start, visits(3, step, meta))
+    assert len(made) == 3
