@@ -24,6 +24,8 @@ from made_reconstructions import seven_scenes
 from made_scenes import ring
 from scenes import ball, published
 from serving import Site, served, zipped
+from surface_options import PRETRAINING as FEATURES
+from surface_options import TRAINING as SURFACES
 
 PAGE = Path(__file__).parents[1] / "docs" / "from-the-originals.md"
 
@@ -358,6 +360,9 @@ def test_every_option_of_the_table_is_tried_here():
     tried |= {("export volume", flag) for flag in VOLUMES}
     tried |= {(f"localize {step}", flag) for step, flag in LOCALISING}
     tried |= {("train simple-nerf", flag) for flag in SIMPLE_TRAINING}
+    # These in test_from_metanlrpp.py.
+    tried |= {("train nlr", flag) for flag in SURFACES} | {("pretrain-features", flag) for flag in FEATURES}
+    tried |= {("meta-train", "--by-part")}
     tried |= {("meta-train", flag) for flag in META_TRAINING} | {("eval", flag) for flag in ADAPTING}
     assert set().union(*(named(here) for _, here, _ in rows())) == tried
 

@@ -14,7 +14,7 @@ from lumifield import cli
 from lumifield.checkpoint import load
 from lumifield.meta import MetaTrain
 from lumifield.optimising.optimisers import rate
-from lumifield.synthetic import StillLife, write
+from lumifield.synthetic import Captures, StillLife, write
 from lumifield.synthetic.pyramid import multiscale
 from made_collections import balls
 
@@ -26,6 +26,9 @@ TINY = {
     "nerf": "--steps 3 --batch 16 --width 8 --samples 4 --fine-samples 4 --downscale 1 --bf16 off --device cpu",
     "mip-nerf": "--steps 3 --batch 16 --width 8 --samples 4 --downscale 1 --bf16 off --device cpu",
     "instant": "--steps 3 --samples-per-step 512 --occupancy-side 16 --downscale 1 --bf16 off --device cpu",
+    "nlr": "--sdf-width 8 --sdf-depth 1 --channels 4 --encoder-stages 2 --encoder-width 4 --decoder-depth 1 "
+    "--decoder-width 4 --patch 6 --mask-rays 16 --mask-samples 4 --eikonal-points 16 --downscale 1 --bf16 off "
+    "--device cpu",
 }
 MIP = {"samples": 128, "levels": 2, "width": 256, "depth": 8, "batch": 4096, "steps": 1_000_000, "coarse_weight": 0.1}
 OUTER = MetaTrain().outer
@@ -40,6 +43,20 @@ SHAPENET = NETWORK | {
 }
 TOURISM = NETWORK | {"views": 1, "inner_lr": 1.0, "inner_steps": 64, "inner_batch": 64, "tto_batch": 64, "tto_lr": 1.0}
 TOURISM |= {"tto": 256, "outer": OUTER, "validation_steps": 64}
+SURFACES = {
+    "features": "learned",
+    "blending": "learned",
+    "source_choice": "random",
+    "channels": 16,
+    "encoder_width": 64,
+    "eikonal": 3.0,
+    "mask_sharpness": 50.0,
+    "mask_doublings": 3,
+    "shape_rate": 0.2,
+}
+DTU = SURFACES | {"sdf_width": 128, "sources": 6, "downscale": 2}
+CAPTURES = SURFACES | {"sdf_width": 256, "sources": 5, "downscale": 5}
+REPTILE = {"algorithm": "reptile", "inner_lr": 5e-4, "inner_steps": 64, "by_part": True, "shape_every": 1}
 STATED = {
     "mip_nerf_blender.sh": MIP | {"one_picture": True, "noise": 0.0, "downscale": 1},
     "mip_nerf_multiscale.sh": MIP | {"one_picture": False, "noise": 0.0, "loss_multipliers": True},
@@ -75,8 +92,15 @@ STATED = {
     "instant_open.sh": {"minutes": 10.0, "downscale": 1},
     "nerf_w_phototourism.sh": {"minutes": 10.0, "backbone": "grid", "beta_min": 0.1, "transient": 16},
     "nerf_w_paper.sh": {"backbone": "mlp", "batch": 2048, "steps": 300_000, "beta_min": 0.03, "lambda_u": 0.01},
+    "nlr_dtu.sh": DTU | {"shape_first": 50, "shape_every": 7, "mask_period": 2000, "slack_period": 3000},
+    "nlr_nlr.sh": CAPTURES | {"shape_first": 100, "shape_every": 3, "mask_period": 2000, "slack_period": 3000},
+    "meta_nlr_dtu.sh": DTU | REPTILE,
+    "meta_nlr_nlr.sh": CAPTURES | REPTILE,
     "instant_multiscale.sh": {"minutes": 8.0, "anti_alias": True, "loss_multipliers": True},
 }
+
+# What begins with a learned start, and what it is but for that.
+STARTED = {"nlr_dtu_from_start.sh": "nlr_dtu.sh", "nlr_nlr_from_start.sh": "nlr_nlr.sh"}
 
 # Learning rates by the part of the run that is over: halved after 2, 4 and 8 of 16 epochs, or 10 and 20 of 30.
 MIP_RATES = {0.0: 5e-6, 0.00125: 3.5298e-4, 0.0025: 4.94277e-4, 0.5: 5e-5, 1.0: 5e-6}
@@ -97,7 +121,11 @@ def scenes(tmp_path_factory):
     write(StillLife(**small), folder / "blender")
     write(StillLife(**small, format="llff"), folder / "llff")
     multiscale(folder / "blender", folder / "multicam")
-    return {name: folder / name for name in ("blender", "llff", "multicam")}
+    small = {"size": 24, "train": 4, "val": 1, "test": 1, "samples": 1}
+    for layout in ("dtu", "nlr"):
+        write(Captures(**small, format=layout), folder / layout)
+        write(Captures(**small, format=layout, objects=2), folder / f"{layout}s")
+    return {name: folder / name for name in ("blender", "llff", "multicam", "dtu", "dtus", "nlr", "nlrs")}
 
 
 def arguments(recipe, folder, *given):
@@ -126,10 +154,27 @@ def job_of(tmp_path, monkeypatch):
 
 
 def test_every_recipe_is_tried():
-    assert {recipe.name for recipe in RECIPES} == STATED.keys()
+    assert {recipe.name for recipe in RECIPES} == STATED.keys() | STARTED.keys()
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if "nlr" in recipe.name], ids=lambda one: one.name)
+def test_a_recipe_of_surfaces_trains(recipe, scenes, tmp_path):
+    layout, run = "dtu" if "dtu" in recipe.name else "nlr", tmp_path / "run"
+    small = TINY["nlr"].split()
+    if recipe.name.startswith("meta"):
+        small += ["--steps", "20", "--inner.steps", "2", "--validation-tasks", "0", "--hold-out", "none"]
+        cli.main(arguments(recipe, tmp_path, str(scenes[f"{layout}s"]), str(run), *small))
+    elif "from_start" in recipe.name:
+        start, first = tmp_path / "start", recipe.with_stem(recipe.stem.removesuffix("_from_start"))
+        cli.main(arguments(first, tmp_path, str(scenes[layout]), str(start), *small, "--steps", "1"))
+        cli.main(arguments(recipe, tmp_path, str(scenes[layout]), str(run), str(start), *small, "--steps", "20"))
+    else:
+        cli.main(arguments(recipe, tmp_path, str(scenes[layout]), str(run), *small, "--steps", "20"))
+    assert load(run).train["steps"] == 20
+    assert load(run).config["method"]["kind"] == "nlr"
+
+
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if "nlr" not in recipe.name], ids=lambda one: one.name)
 def test_a_recipe_trains(recipe, scenes, tmp_path):
     if recipe.name.startswith("meta"):
         sized_down = "--steps 2 --inner.steps 2 --validation-tasks 0 --downscale 1 --bf16 off "
@@ -154,6 +199,15 @@ def test_a_recipe_states_the_published_settings(recipe, job_of):
     found = vars(job.source) | vars(job.method)
     found |= flat(job.meta) if recipe.startswith("meta") else vars(job.train)
     assert {name: found[name] for name in STATED[recipe]} == STATED[recipe]
+
+
+@pytest.mark.parametrize("recipe", STARTED)
+def test_a_recipe_from_a_start_is_the_same_but_for_that(recipe, tmp_path):
+    found, plain = (
+        arguments(ROOT / "recipes" / name, tmp_path, "data", "run", *more)
+        for name, more in ((recipe, ["start"]), (STARTED[recipe], []))
+    )
+    assert found == [*plain, "--init", "start", "--slack-period", "2000"]
 
 
 def flat(meta):

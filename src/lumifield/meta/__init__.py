@@ -110,6 +110,8 @@ class MetaTrain:
     """How a copy learns a task."""
     outer: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=5e-4, momentum=0.0))
     """How the start moves; sgd is Reptile's plain step, lr the share of the way."""
+    by_part: bool = False
+    """The outer rates of a method's parts are to each other as its inner ones (nlr: that of the shape)."""
     outer_schedule: Schedule = field(default_factory=Schedule)
     """How the outer rate falls."""
     few_shot: FewShot = field(default_factory=FewShot)

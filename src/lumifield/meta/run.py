@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,7 +171,20 @@ def fresh_state(job: MetaJob, scene: Scene, draws: Draws, *, resumed: bool) -> S
     method = job.method.build(scene).to(scene.cameras.c2w.device)
     if job.meta.init is not None and not resumed:
         start_from(method, job.meta.init)
-    return State(method, build_optimiser(job.meta.outer, [{"params": list(carried(method).values())}]), draws, Clock())
+    return State(method, build_optimiser(job.meta.outer, outer_groups(method, job.meta)), draws, Clock())
+
+
+def outer_groups(method: Method, meta: MetaTrain) -> list[dict[str, Any]]:
+    """The parameters of the start for the outer optimiser, all as one or in the method's own groups."""
+    start = list(carried(method).values())
+    if not meta.by_part:
+        return [{"params": start}]
+    among = {id(parameter) for parameter in start}
+    groups = [
+        {**group, "params": [parameter for parameter in group["params"] if id(parameter) in among]}
+        for group in method.param_groups()
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def learn_start(state: State, job: MetaJob, inner: Inner, watch: Watch | None) -> None:

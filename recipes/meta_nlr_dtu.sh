@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# A start for scans of DTU, as metanlrpp's nlrpp_dtu_meta learns it: Reptile, 64 steps a scan; the shape's outer rate is
+# a fifth of the others'. DATA is a folder of scans.
+# Usage: recipes/meta_nlr_dtu.sh DATA OUT [further flags of `lumifield meta-train nlr`, which win]
+# Of each scan the seven photographs for learning count; there it was all 49.
+set -euo pipefail
+exec lumifield meta-train nlr --data "$1" --out "$2" --downscale 2 --epochs 980 --views 0 \
+  --features learned --encoder-width 64 --decoder-width 64 --patch 600 --sources 6 --sdf-width 128 \
+  --mask-rays 16384 --mask-samples 40 --mask-period 99999 --eikonal-points 32768 \
+  --carve 0 --shape-rate 0.2 --shape-every 1 \
+  --slack 0.0224 --slack-least 0.0224 --inner.steps 64 --inner.optimiser.kind adam --inner.optimiser.lr 5e-4 \
+  --outer.kind sgd --outer.lr 0.05 --by-part "${@:3}"
