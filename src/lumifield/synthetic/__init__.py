@@ -104,7 +104,7 @@ class Captures:
     """pictures to judge by"""
     arc: float = 360.0
     """how far the cameras go round the object [degrees]"""
-    samples: int = 24
+    samples: int = 64
     """light paths per pixel"""
     seed: int = 0
     """of shapes, colours, places and noise"""

@@ -55,7 +55,7 @@ def _material(rng: np.random.Generator) -> Material:
     """A light and a dark colour, matt."""
     r, g, b = colour(rng, (0.0, 0.5))
     bright = 0.9 / max(r, g, b)
-    light, dark = (r * bright, g * bright, b * bright), (0.04 + 0.04 * b, 0.04 + 0.04 * r, 0.04 + 0.04 * g)
+    light, dark = (r * bright, g * bright, b * bright), (0.05 + 0.04 * b, 0.05 + 0.04 * r, 0.05 + 0.04 * g)
     repeats = rng.uniform(1.5, 2.5)
     textures = (Blotches(light, dark, repeats), Checker(light, dark, repeats), Stripes(light, dark, repeats, 2.0))
     # What repeats itself may be taken for its neighbour: it is rarer.

@@ -91,7 +91,7 @@ class Clouds:
 
 @dataclass(frozen=True)
 class Blotches:
-    """Fractal noise in two colours with hard edges, `repeats` blobs per unit: nowhere the same."""
+    """Fractal noise in two colours with narrow passages, `repeats` blobs per unit: nowhere the same."""
 
     first: Colour
     second: Colour

@@ -15,6 +15,8 @@ WEYL, MIX_A, MIX_B = U64(0x9E3779B97F4A7C15), U64(0xBF58476D1CE4E5B9), U64(0x94D
 SPREAD_X, SPREAD_Y, SPREAD_Z = U64(0xD6E8FEB86659FD93), U64(0xA0761D6478BD642F), U64(0xE7037ED1A0B428DB)
 S27, S30, S31 = U64(27), U64(30), U64(31)
 OCTAVES = 4
+# How sharply blotches pass into each other.
+EDGE = 6.0
 
 
 @inner
@@ -88,7 +90,7 @@ def share(item, p):
     if kind == 4:
         return smooth(min(max(2.0 * clouds(x, y, z) - 0.5, 0.0), 1.0))
     if kind == 5:
-        return 1.0 if clouds(x, y, z) > 0.5 else 0.0
+        return smooth(min(max(EDGE * (clouds(x, y, z) - 0.5) + 0.5, 0.0), 1.0))
     return 0.0
 
 
