@@ -1,7 +1,9 @@
+from math import e
+
 import pytest
 import torch
 
-from lumifield.fields.blending import LearnedWeights, by_angle, shares
+from lumifield.fields.blending import STEEP, LearnedWeights, by_angle, shares
 
 COSINE = torch.tensor([[1.0, 0.9, 0.5], [0.8, 0.9, -0.5], [0.6, 0.2, 0.7]])
 SEEN = torch.tensor([[True, True, False], [True, False, True], [True, True, False]])
@@ -54,6 +56,15 @@ def test_learned_weights_lie_between_zero_and_one_and_teach_the_network(generato
     assert network(features[:0], directions[:0], torch.empty(0)).shape == (0,)
 
 
+@torch.no_grad()
+def test_fresh_weights_are_those_of_the_angles(generator):
+    torch.manual_seed(0)
+    features = torch.rand(2, 5, generator=generator)
+    directions = torch.nn.functional.normalize(torch.randn(2, 3, generator=generator), dim=-1)
+    near, far = LearnedWeights(5)(features, directions, torch.tensor([0.9, 0.9 - 1 / STEEP]))
+    assert float(near / far) == pytest.approx(e, rel=0.3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_points_and_no_sources(kind):
     empty = torch.empty(2, 0)
@@ -62,8 +73,8 @@ def test_no_points_and_no_sources(kind):
     assert shares(by_angle(kind, none, none.bool())).sum(0).tolist() == [0, 0, 0]
 
 
-def test_at_first_all_sources_count_nearly_the_same(generator):
+def test_at_first_features_and_directions_hardly_count(generator):
     network = LearnedWeights(5)
     directions = torch.nn.functional.normalize(torch.randn(7, 3, generator=generator), dim=-1)
-    weights = network(torch.rand(7, 5, generator=generator), directions, torch.rand(7, generator=generator))
+    weights = network(torch.rand(7, 5, generator=generator), directions, torch.ones(7))
     assert ((weights - 0.5).abs() < 0.1).all()

@@ -7,6 +7,7 @@ import torch
 
 from lumifield.core.randomness import Draws
 from lumifield.core.scene import Pictures, Scene, draw
+from lumifield.core.surface import on_grid
 from lumifield.errors import DataError
 from lumifield.methods import Nlr
 from lumifield.methods.base import Context
@@ -298,6 +299,31 @@ def test_silhouettes_sharpen_and_hidden_points_are_told_more_finely():
     method = built(replace(settings, slack_period=10))
     assert [method.sharpness(step) for step in (0, 9, 10, 25, 35, 1000)] == [50, 50, 100, 200, 400, 400]
     assert [method.slack(step) for step in (0, 10, 20, 30, 500)] == [0.04, 0.02, 0.01, 0.01, 0.01]
+
+
+class Around(torch.nn.Module):
+    """The distance from a sphere about the scene's origin, in units of the method's ball."""
+
+    def __init__(self, method: NlrMethod, radius: float) -> None:
+        super().__init__()
+        self.middle, self.radius = -method.centre / method.radius, radius / float(method.radius)
+
+    def forward(self, points):
+        return (points - self.middle).norm(dim=-1) - self.radius
+
+    def gradient(self, points):
+        return torch.nn.functional.normalize(points - self.middle, dim=-1)
+
+
+@torch.no_grad()
+def test_silhouettes_fit_best_just_outside_of_the_true_radius():
+    shares = torch.linspace(0.94, 1.06, 25)
+    method, losses = built(replace(NLR, mask_rays=16384, mask_sharpness=50.0), ball(8, 48)), []
+    for share in shares.tolist():
+        method.sdf = Around(method, share * RADIUS)
+        method.distances.copy_(on_grid(method.sdf, len(method.distances), CPU))
+        losses.append(float(method.penalties(Context(WHITE), draws())["silhouette"]))
+    assert 1 <= float(shares[torch.tensor(losses).argmin()]) <= 1.02
 
 
 def test_frozen_parts_stay_and_only_started_parts_are_carried_over():

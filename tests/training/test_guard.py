@@ -12,7 +12,7 @@ from lumifield.optimising.optimisers import build_optimiser
 from lumifield.training import TrainingError, guard
 from lumifield.training.fit import Budget, State, fit
 from lumifield.training.guard import CollapsedError, DivergedError, Guard, spread
-from scenes import NERF, ball
+from scenes import NERF, NLR, ball
 
 SCENE = ball(2, 8)
 RATE = 1e-3
@@ -150,3 +150,17 @@ def test_spread_is_that_of_the_liveliest_channel():
 def test_both_faults_are_faults_of_training():
     assert issubclass(CollapsedError, TrainingError)
     assert issubclass(DivergedError, TrainingError)
+
+
+def test_steps_that_carve_may_show_one_colour(monkeypatch):
+    monkeypatch.setattr(guard, "FLAT_STEPS", 2)
+    scene = ball(4, 12)
+    state = state_of(replace(NLR, carve=3, shape_first=1).build(scene))
+    fit(
+        state,
+        lambda rays, draws: draw(scene, rays, draws, patch=state.method.patch),
+        Budget(3),
+        Schedule(),
+        listeners=[Guard()],
+    )
+    assert state.step == 3

@@ -12,10 +12,15 @@ from torch import Tensor, nn
 HIDDEN = 32
 SMALLEST_ANGLE = 1e-4
 FAINT = 0.01
+STEEP = 8.0
+"""How strongly near sources count before anything is learned: e times as much where the cosine is 1 / STEEP larger."""
 
 
 class LearnedWeights(nn.Module):
-    """A small network of a source's features, the target's ray and the cosine between both rays (NLR++, equation 4)."""
+    """A small network of a source's features, the target's ray and the cosine between both rays (NLR++, equation 4).
+
+    To what it finds a learned multiple of the cosine is added: at first sources count by their angle alone, nearly.
+    """
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -29,14 +34,15 @@ class LearnedWeights(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
-        # At first all sources count nearly the same.
         nn.init.uniform_(last.weight, -FAINT, FAINT)
+        self.steepness = nn.Parameter(torch.tensor(STEEP))
 
     def forward(
         self, features: Float[Tensor, "p c"], directions: Float[Tensor, "p 3"], cosine: Float[Tensor, "p"]
     ) -> Float[Tensor, "p"]:
         """Weights of one source between 0 and 1."""
-        return torch.sigmoid(self.network(torch.cat([features, directions, cosine[:, None]], -1))[:, 0])
+        found = self.network(torch.cat([features, directions, cosine[:, None]], -1))[:, 0]
+        return torch.sigmoid(found + self.steepness * (cosine - 1))
 
 
 def by_angle(

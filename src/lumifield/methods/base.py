@@ -116,6 +116,10 @@ class Method(nn.Module):
         """How many rays the next training step should see, over all processes."""
         raise TypeError(f"{type(self).__name__} defines no rays_per_step")
 
+    def carves(self, step: int) -> bool:
+        """Whether a training step learns from silhouettes alone and shows no colours; by default none does."""
+        return False
+
     def before_step(self, step: int, draws: Draws) -> None:
         """Called before each training step (occupancy grids refresh here); the default does nothing."""
 

@@ -42,6 +42,7 @@ class Guard:
         if self._good is None or state.step % SNAPSHOT_EVERY == 0:
             self._snapshot(state)
         flat = spread(report.predicted) < FLAT and spread(report.truth) > LIVELY
+        flat &= not state.method.carves(state.step - 1)
         lively = total(0 if flat else 1, state.draws.world)
         self._flat = 0 if lively else self._flat + 1
         if self._flat >= FLAT_STEPS:

@@ -83,7 +83,7 @@ class Nlr:
     """Samples that look for the place where such a ray comes closest."""
     mask_sharpness: float = 50.0
     """Sharpness of the silhouette at first [1 / unit of the ball]; its loss counts 100 / sharpness."""
-    mask_period: int = 1000
+    mask_period: int = 400
     """Steps after which the sharpness doubles."""
     mask_doublings: int = 3
     """How often it does."""
@@ -93,7 +93,7 @@ class Nlr:
     """Whether it counts itself or squared."""
     eikonal_points: int = 1024
     """Points at which slopes are looked at."""
-    carve: int = 200
+    carve: int = 300
     """Steps at the beginning that learn the shape from silhouettes alone, where there are some (0 for learned starts
     and their meta-training)."""
     shape_first: int = 100
