@@ -86,7 +86,7 @@ STATED = {
     },
     "meta_instant_kenney.sh": {"minutes": 15.0, "views": 25, "inner_steps": 64, "inner_lr": 1e-2},
     "meta_photographs.sh": {"minutes": 40.0, "downscale": 4, "views": 1, "inner_steps": 24, "inner_lr": 1e-3},
-    "meta_kenney.sh": {"minutes": 60.0, "downscale": 2, "near": 3.0, "far": 5.0, "views": 25},
+    "meta_kenney.sh": {"steps": 250, "downscale": 2, "near": 3.0, "far": 5.0, "width": 128, "samples": 32},
     "instant_lego.sh": {"minutes": 5.0, "downscale": 2},
     "instant_llff.sh": {"minutes": 10.0, "downscale": 8},
     "instant_open.sh": {"minutes": 10.0, "downscale": 1},

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import lumifield
+from lumifield import starts
 from lumifield.core.cameras import Cameras
 from lumifield.core.files import replacing
 from lumifield.core.rays import Ndc
@@ -102,7 +103,7 @@ def start(
     }
     for what, settings_of in plan.items():
         init = settings_of.init
-        config[what] = to_plain(settings_of) | ({"init": str(init.resolve())} if init else {})
+        config[what] = to_plain(settings_of) | ({"init": str(starts.found(init).resolve())} if init else {})
     write_json(folder / CONFIG, config)
     write_scenes(folder / CAMERAS, scenes)
 

@@ -12,6 +12,7 @@ from typing import Any
 import tyro
 from tyro.conf import CascadeSubcommandArgs
 
+from lumifield import starts
 from lumifield.commands import Command, MetaTrainCommand, TrainCommand
 from lumifield.core.settings import from_plain, mapping, read_json
 from lumifield.data import Source
@@ -59,7 +60,7 @@ def _from_config(given: list[str]) -> Any:
     if resumed is not None and resumed.is_file():
         return described(resumed)
     init = _value(given, "--init")
-    start = None if init is None else Path(init) / "config.json"
+    start = None if init is None else starts.found(Path(init)) / "config.json"
     return _started(given[0], start) if start is not None and start.is_file() else tyro.MISSING
 
 

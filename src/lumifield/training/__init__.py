@@ -39,7 +39,8 @@ class Train:
     device: str = "auto"
     """Where to compute: cpu, cuda, mps (auto: cuda where there is one, else cpu)."""
     init: Path | None = None
-    """A run, or a published nerf_pl checkpoint for method nerf, whose parameters the training starts from."""
+    """A run, a start of the package (chairs, cars, lamps), or a published nerf_pl checkpoint for method nerf, whose
+    parameters the training starts from."""
 
     def __post_init__(self) -> None:
         at_least(0, self, "steps", "minutes", "validate_every", "validation_views", "save_every", "clip", "clip_value")

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
-from lumifield import checkpoint, data
+from lumifield import checkpoint, data, starts
 from lumifield.core import processes
 from lumifield.core.files import writing
 from lumifield.core.randomness import Draws
@@ -188,10 +188,11 @@ def fresh_state(
 
 
 def start_from(method: Method, init: Path) -> None:
-    """Takes over the adaptable parameters of a run folder, or of a published checkpoint where `init` is a file.
+    """Takes over the adaptable parameters of a run folder or of a start of the package, or of a published checkpoint.
 
     Raises `DataError` where one of them is missing or of another shape.
     """
+    init = starts.found(init)
     if init.is_file():
         method.load_published(init)
         return

@@ -1,0 +1,51 @@
+"""Starts that come with the package: found by name, and trainable from."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from commands import called, refusal
+from lumifield import checkpoint, starts
+from lumifield.checkpoint import load
+from lumifield.methods import SimpleNerf
+from scenes import written
+
+
+def test_every_start_is_a_portable_scene_of_16_bits():
+    assert starts.names()
+    for name in starts.names():
+        run = load(starts.found(starts.FOLDER / name))
+        weights, _ = checkpoint.read_tensors(run.folder / checkpoint.WEIGHTS)
+        assert {weights[key].dtype for key, _ in run.method.named_parameters()} == {torch.float16}
+        assert json.loads((run.folder / checkpoint.CONFIG).read_text())["source"] is None
+        assert sum(file.stat().st_size for file in run.folder.iterdir()) < 1_000_000
+
+
+def test_a_training_starts_from_a_name(tmp_path):
+    name = starts.names()[0]
+    data = written(tmp_path / "data", views=2, size=8).data
+    called("train", "--data", data, "--out", tmp_path / "run", "--init", name, "--steps", "0", "--device", "cpu")
+    run = load(tmp_path / "run")
+    assert isinstance(run.method.settings, SimpleNerf)
+    expected, _ = checkpoint.read_tensors(starts.FOLDER / name / checkpoint.WEIGHTS)
+    for key, value in run.method.named_parameters():
+        assert torch.equal(value, expected[key].float())
+    assert run.config["train"]["init"] == str(starts.FOLDER / name)
+
+
+def test_a_run_of_that_name_comes_first_and_other_folders_do_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = Path(starts.names()[0])
+    name.mkdir()
+    assert starts.found(name) == starts.FOLDER / name
+    (name / checkpoint.CONFIG).write_text("{}")
+    assert starts.found(name).resolve() == tmp_path / name
+
+
+@pytest.mark.parametrize("command", ["train", "meta-train"])
+def test_a_start_that_is_not_there_is_told_with_those_that_are(tmp_path, capsys, command):
+    data = written(tmp_path / "data", views=2, size=8).data
+    said = refusal(capsys, command, "--data", data, "--out", tmp_path / "run", "--init", "nothing")
+    assert f"the start is missing, expected a run, or one of {', '.join(starts.names())}; check the path" in said
