@@ -28,8 +28,6 @@ GRID = 48
 """Points a side of the grid of distances that tells what hides what."""
 SPARE = 1.02
 """How much wider the ball is than what silhouettes leave."""
-WITHIN = 2.0
-"""How much more rays within a silhouette count than those beside it: a background that shines through is worse."""
 BLUR = 0.005
 """Depth over which the surface, taken for a density, sets in [radii of the ball]."""
 
@@ -149,9 +147,7 @@ class NlrMethod(Method):
             seen = opacity * matter + (1 - opacity) * self.backdrop(segments)
             return found | {"silhouette": (seen - rgb).abs().mean()}
         # Rays deep inside count, too: were they left out, those just outside would push edges inwards unopposed.
-        error = F.binary_cross_entropy_with_logits(
-            -sharpness * distance, solid.float(), reduction="sum", pos_weight=distance.new_tensor(WITHIN)
-        )
+        error = F.binary_cross_entropy_with_logits(-sharpness * distance, solid.float(), reduction="sum")
         return found | {"silhouette": 100 / sharpness * error / solid.sum().clamp_min(1)}
 
     def before_step(self, step: int, draws: Draws) -> None:
