@@ -282,10 +282,10 @@ def test_photographs_of_unequal_sizes_train_and_are_rendered():
 
 @torch.no_grad()
 def test_channels_show_what_is_blended_and_of_which_sources():
-    scene = ball(4, 12)
+    between = ball(8, 12).only([1])
     method = built().eval()
     torch.nn.init.constant_(method.appearance_net.decoder.out.bias, 0.2)
-    view = render_view(method, scene, 0, device=CPU, channels=("blended", "sources"))
+    view = render_view(method, between, 0, device=CPU, channels=("blended", "sources"))
     solid = view.solid
     torch.testing.assert_close(view.rgb[solid], (view.channels["blended"][solid] + 0.2).clamp(0, 1))
     assert (view.channels["blended"][~solid] == 1).all()
