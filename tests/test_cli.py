@@ -1,7 +1,9 @@
 """The words of the command line: what each command is made of, and what a wrong one is told."""
 
 import json
+import platform
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -315,3 +317,22 @@ def test_the_module_is_the_command(tmp_path):
     assert done.returncode == 2
     assert SENTENCE.fullmatch(done.stderr), done.stderr
     assert cli.main.__module__ == "lumifield.cli"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have no such settings")
+def test_memory_that_a_step_frees_is_there_for_the_next() -> None:
+    program = """
+import resource, torch
+from lumifield.cli import keep_freed_memory
+keep_freed_memory()
+def faults_of(steps):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(steps):
+        larger, smaller = torch.zeros(5_000_000), torch.zeros(3_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults_of(3)
+print(faults_of(20))
+"""
+    pages = 20 * 4 * 8_000_000 / resource.getpagesize()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 0.01 * pages
