@@ -197,6 +197,25 @@ def test_a_picture_is_dropped_between_its_pieces(run):
         viewer.Dropping(Ball(), lambda: desk.dropped(gone)).normals(torch.zeros(1, 3), torch.ones(1), None)
 
 
+def test_methods_of_whole_pictures_are_asked_for_them_and_soon(run):
+    asked = []
+
+    class Whole(Ball):
+        patch = 8
+
+        def forward(self, rays: Rays, context: Context) -> Rendered:
+            asked.append((len(rays), context.patch, context.quick))
+            return super().forward(rays, context)
+
+    desk = Desk()
+    desk.ask(0, LOOK)
+    seen = rendered(replace(run, method=Whole(), chunk=64), replace(desk.order(0), height=30), desk)
+    ((rays, patch, camera),) = asked
+    assert (rays, patch) == (1200, (30, 40))
+    torch.testing.assert_close(camera.c2w, LOOK.camera(moved(), 30).c2w)
+    assert viewer.timing(replace(seen, seconds=0.0314)) == "31 ms for 40x30"
+
+
 @pytest.mark.parametrize("channel", viewer.CHANNELS)
 def test_every_channel_is_a_picture(channel):
     seen = View(torch.rand(6, 8, 3), torch.rand(6, 8) + 2, torch.ones(6, 8), 0.0, torch.rand(6, 8, 3))

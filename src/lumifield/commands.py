@@ -296,13 +296,16 @@ class ViewCommand:
 
     def run(self) -> None:
         """Serves."""
-        from lumifield.viewer import Viewer
+        from lumifield.viewer import Viewer, timing
 
         run, _ = _opened(self.folder, "best", self.chunk)
         viewer = Viewer(run, self.port)
         try:
-            while True:
-                viewer.work()
+            with progress.changing("nobody looks yet") as say:
+                while True:
+                    seen = viewer.work()
+                    if seen is not None:
+                        say(timing(seen))
         finally:
             viewer.close()
 

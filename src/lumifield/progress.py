@@ -32,3 +32,12 @@ def transfers() -> Iterator[Callable[[str, int, int | None], None]]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield note
+
+
+@contextmanager
+def changing(first: str) -> Iterator[Callable[[str], None]]:
+    """A line on the terminal, as a function that puts another in its place."""
+    from rich.console import Console
+
+    with Console().status(first) as line:
+        yield line.update

@@ -149,7 +149,7 @@ class Dropping(Method):
 
     def __init__(self, method: Method, dropped: Callable[[], bool]) -> None:
         super().__init__()
-        self.method, self.dropped = method, dropped
+        self.method, self.dropped, self.patch = method, dropped, method.patch
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """What the method sees."""
@@ -171,7 +171,13 @@ def rendered(run: Run, order: Order, desk: Desk) -> View:
     normals = Normals.learned_from(train, order.look.normals) if order.look.channel == "normal" else None
     chunk = min(run.chunk or usual_chunk(run.device), max(round(desk.speed * FIRST_SECONDS), 64))
     method = Dropping(run.method, lambda: desk.dropped(order))
-    return render_view(method, scene, 0, device=run.device, chunk=chunk, normals=normals)
+    return render_view(method, scene, 0, device=run.device, chunk=chunk, normals=normals, quick=True)
+
+
+def timing(seen: View) -> str:
+    """How long a picture took, and its size."""
+    height, width = seen.depth.shape
+    return f"{1000 * seen.seconds:.0f} ms for {width}x{height}"
 
 
 def picture(seen: View, channel: Channel) -> UInt8[Tensor, "h w 3"]:
@@ -205,22 +211,23 @@ class Viewer:
         self.server.on_client_connect(self._welcome)
         self.server.on_client_disconnect(lambda client: self.desk.leave(client.client_id))
 
-    def work(self, patience: float = 0.5) -> None:
-        """Renders the next picture and shows it; returns after `patience` seconds where nobody waits for one."""
+    def work(self, patience: float = 0.5) -> View | None:
+        """Renders the next picture and shows it; None after `patience` seconds where nobody waits for one."""
         order = self.desk.order(patience)
         if order is None:
-            return
+            return None
         start = time.perf_counter()
         try:
             seen = rendered(self.run, order, self.desk)
         except Dropped:
-            return
+            return None
         self.desk.deliver(order, seen.depth.numel(), time.perf_counter() - start)
         client = self.server.get_clients().get(order.visitor)
         if client is not None:
             depth = axial(seen, order.look.fov).nan_to_num(0.0, 0.0, 0.0).numpy()
             pixels = picture(seen, order.look.channel).numpy()
             client.scene.set_background_image(pixels, "jpeg", jpeg_quality=90, depth=depth)
+        return seen
 
     def close(self) -> None:
         """Ends the server."""

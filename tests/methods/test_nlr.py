@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 
+from known_surfaces import Around, TrueBall, built
 from lumifield.core.randomness import Draws
 from lumifield.core.scene import Pictures, Scene, draw
 from lumifield.core.surface import on_grid
@@ -17,11 +18,6 @@ from scenes import NLR, RADIUS, ball, forward, photograph, unbounded
 
 WHITE = torch.ones(3)
 CPU = torch.device("cpu")
-
-
-def built(settings: Nlr = NLR, scene: Scene | None = None) -> NlrMethod:
-    torch.manual_seed(0)
-    return settings.build(ball(4, 12) if scene is None else scene)
 
 
 def draws(seed: int = 0) -> Draws:
@@ -153,17 +149,6 @@ def test_while_learning_no_ray_sees_its_own_photograph():
     own = int(batch.rays.image[0])
     # The two cameras at its sides see what it sees, the one across does not.
     assert changing == sorted({(own + 1) % 4, (own + 3) % 4})
-
-
-class TrueBall(torch.nn.Module):
-    """The distance from the photographed ball, in the coordinates of a method."""
-
-    def __init__(self, method: NlrMethod) -> None:
-        super().__init__()
-        self.centre, self.radius = method.centre, method.radius
-
-    def forward(self, points):
-        return (points + self.centre / self.radius).norm(dim=-1) - RADIUS / self.radius
 
 
 @torch.no_grad()
@@ -299,20 +284,6 @@ def test_silhouettes_sharpen_and_hidden_points_are_told_more_finely():
     method = built(replace(settings, slack_period=10))
     assert [method.sharpness(step) for step in (0, 9, 10, 25, 35, 1000)] == [50, 50, 100, 200, 400, 400]
     assert [method.slack(step) for step in (0, 10, 20, 30, 500)] == [0.04, 0.02, 0.01, 0.01, 0.01]
-
-
-class Around(torch.nn.Module):
-    """The distance from a sphere about the scene's origin, in units of the method's ball."""
-
-    def __init__(self, method: NlrMethod, radius: torch.nn.Parameter) -> None:
-        super().__init__()
-        self.middle, self.unit, self.radius = -method.centre / method.radius, method.radius, radius
-
-    def forward(self, points):
-        return (points - self.middle).norm(dim=-1) - self.radius / self.unit
-
-    def gradient(self, points):
-        return torch.nn.functional.normalize(points - self.middle, dim=-1)
 
 
 @pytest.mark.parametrize(("share", "grows"), [(0.98, True), (1.02, False)])

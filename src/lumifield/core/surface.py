@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import sqrt
 
 import torch
 from jaxtyping import Bool, Float
@@ -185,6 +186,24 @@ def on_grid(distance: Distance, side: int, device: torch.device) -> Float[Tensor
     rows = (points.norm(dim=-1) <= 1 + 4 / side).nonzero()[:, 0]
     found = torch.ones_like(points[:, 0]).index_put((rows,), distance(points[rows]))
     return found.view(side, side, side)
+
+
+@torch.no_grad()
+def refined(distance: Distance, values: Float[Tensor, "d d d"], times: int) -> Float[Tensor, "e e e"]:
+    """What `on_grid` returned, for a grid with cells of a `times`-th of the edge, cut off where the ball ends.
+
+    Distances are asked for as far from the surface as a coarse cell reaches, and lie between the coarse ones elsewhere.
+    """
+    cells = len(values) - 1
+    side = cells * times + 1
+    fine = F.interpolate(values[None, None], size=(side, side, side), mode="trilinear", align_corners=True).view(-1)
+    line = torch.linspace(-1, 1, side, device=values.device)
+    rows = (fine.abs() < 2 * sqrt(3) / cells).nonzero()[:, 0]
+    places = torch.unravel_index(rows, (side, side, side))
+    fine[rows] = distance(torch.stack([line[place] for place in places[::-1]], -1))
+    square = line**2
+    outside = (square[:, None, None] + square[:, None] + square).sqrt() - 1
+    return torch.maximum(fine.view(side, side, side), outside)
 
 
 def between(values: Float[Tensor, "d d d"]) -> Distance:

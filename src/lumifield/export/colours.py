@@ -14,9 +14,9 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from lumifield.core.cameras import Cameras
+from lumifield.core.raster import draw
 from lumifield.core.scene import Scene
 from lumifield.export.cameras import in_world
-from lumifield.export.raster import draw
 from lumifield.export.surface import Surface
 
 # Surfaces seen at a sharper angle than this (cosine) tell little; a colour this far from the mean counts half.

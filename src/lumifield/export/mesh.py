@@ -14,13 +14,13 @@ from jaxtyping import Bool, Float, UInt8
 from lumifield import data
 from lumifield.core.cameras import Cameras
 from lumifield.core.files import check_output
+from lumifield.core.raster import draw
 from lumifield.errors import DataError
 from lumifield.export import Mesh, Progress, glances
 from lumifield.export.cameras import in_world
 from lumifield.export.colours import Paint, Spots, completed, fused, photographs, projected
 from lumifield.export.matter import matter, nothing
 from lumifield.export.model import ENDINGS, TEXTURED, Model, save
-from lumifield.export.raster import draw
 from lumifield.export.surface import Lattice, Surface, extract, only, pieces
 from lumifield.export.texture import baked, normals
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lumifield.core.cameras import Cameras
 from lumifield.core.normals import outward
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Ndc, Rays, ndc_points
@@ -25,7 +26,9 @@ class Context:
     what stands behind the scene for each ray, or one colour for all. `embedding` is how the picture looks, for methods
     that have embeddings, one for each ray or one for all; without one it is each photograph's own while training, else
     their mean. `channels` are those of the method's `channels` that are asked for. `patch` is the height
-    and width of the pictures, or pieces of pictures, whose pixels the rays are, row by row (None: any rays).
+    and width of the pictures, or pieces of pictures, whose pixels the rays are, row by row (None: any rays). `quick` is
+    the camera of the one picture that they are, where it may be shown from what the method keeps of itself, soon rather
+    than exactly (None: exactly).
     """
 
     background: Float[Tensor, "*r 3"]
@@ -34,6 +37,7 @@ class Context:
     embedding: Float[Tensor, "*rows e"] | None = None
     channels: tuple[str, ...] = ()
     patch: tuple[int, int] | None = None
+    quick: Cameras | None = None
 
 
 @dataclass(frozen=True)

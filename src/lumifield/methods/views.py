@@ -97,16 +97,20 @@ def render_view(
     normals: Normals | None = None,
     embedding: Float[Tensor, "e"] | None = None,
     channels: tuple[str, ...] = (),
+    quick: bool = False,
 ) -> View:
     """One view of `scene` (pictures are not needed), without jitter or noise, over the scene's backdrop.
 
-    It looks as `embedding` says (the mean of the photographs), and has the method's `channels` that are named.
+    It looks as `embedding` says (the mean of the photographs), and has the method's `channels` that are named. `quick`
+    views come soon rather than exactly, where the method knows how.
     """
     start = time.perf_counter()
     width, height = scene.size(index)
     embedding = None if embedding is None else embedding.to(device)
     patch = (height, width) if method.patch else None
-    context = Context(backdrop(scene.background).to(device), embedding=embedding, channels=channels, patch=patch)
+    camera = scene.cameras[[index]].to(device) if quick and method.patch else None
+    background = backdrop(scene.background).to(device)
+    context = Context(background, embedding=embedding, channels=channels, patch=patch, quick=camera)
     chunk = chunk or usual_chunk(device)
     seen = chunked(method, scene.rays(index).to(device), context, chunk)
     rays = picture_rays(scene.cameras, index, scene.near, scene.far).to("cpu")

@@ -12,8 +12,8 @@ from numba import prange
 from PIL import Image
 
 from lumifield.core.flow import write_flow
+from lumifield.core.jit import inner, loop
 from lumifield.synthetic import FlowPairs, Progress
-from lumifield.synthetic.jit import inner, loop
 from lumifield.synthetic.materials import colour as any_colour
 from lumifield.synthetic.stage import Checker, Clouds, Stripes, Texture
 from lumifield.synthetic.textures import colour

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int, UInt8
 from numba import prange
 from skimage.measure import marching_cubes
 
+from lumifield.core.jit import loop
 from lumifield.synthetic.distance import distance, normal
-from lumifield.synthetic.jit import loop
 from lumifield.synthetic.stage import Item, Stage, pack
 from lumifield.synthetic.textures import colour
 from lumifield.synthetic.tracer import encode

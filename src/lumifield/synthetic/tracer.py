@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from numba import prange
 
+from lumifield.core.jit import inner, loop
 from lumifield.synthetic.distance import EXACT, LIFT, NEAR, along, blocked, closest, dot, normal, place, to_world, unit
-from lumifield.synthetic.jit import inner, loop
 from lumifield.synthetic.stage import Packed
 from lumifield.synthetic.textures import U64, colour, scramble
 from lumifield.synthetic.views import View

@@ -10,22 +10,37 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lumifield.core.cameras import Cameras
 from lumifield.core.normals import unit_or_zero
 from lumifield.core.occupancy import carved_box
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Ndc, Rays
 from lumifield.core.scene import Batch, Scene
-from lumifield.core.surface import Care, Distance, Segments, between, closest, hit_points, on_grid, trace, unhidden
+from lumifield.core.surface import (
+    Care,
+    Distance,
+    Segments,
+    between,
+    closest,
+    hit_points,
+    on_grid,
+    refined,
+    trace,
+    unhidden,
+)
 from lumifield.errors import DataError
 from lumifield.fields.sdf import GridSdf, Sdf, frequencies
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nlr import Error, Nlr
 from lumifield.methods.nlr.appearance import Appearance, Backdrop, Blend
+from lumifield.methods.nlr.skin import Skin, triangles
 from lumifield.methods.nlr.sources import Sight, Sources
 
 CARE = Care()
 GRID = 48
 """Points a side of the grid of distances that tells what hides what."""
+FINER = 4
+"""How much finer the grid is that triangles are cut from."""
 SPARE = 1.02
 """How much wider the ball is than what silhouettes leave."""
 BLUR = 0.005
@@ -59,6 +74,7 @@ class NlrMethod(Method):
         for name in settings.frozen:
             self._parts()[name].requires_grad_(False)
         self._at_rest: tuple[Tensor, list[Tensor]] | None = None
+        self._skin: Skin | None = None
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """Meet the surface, look it up, decode; a step of shape also compares silhouettes and slopes."""
@@ -66,12 +82,10 @@ class NlrMethod(Method):
         if context.draws is not None and context.step % self.settings.renew_every == 0:
             self.distances.copy_(on_grid(self.sdf, GRID, self.distances.device))
         segments = self.segments(rays)
-        rows = self.asked(rays, context).nonzero()[:, 0]
-        t, hit = trace(self.sdf, segments[rows], CARE)
-        rows, t = rows[hit], t[hit]
-        met = segments[rows]
-        points = hit_points(self.sdf, met, t) if shape else met.at(t)
-        blend = self.looked_up(points, rays[rows], context)
+        if context.quick is None:
+            rows, t, blend = self.traced(rays, segments, context, shape=shape)
+        else:
+            rows, t, blend = self.drawn(rays, context.quick)
         rgb = blend.rgb
         if context.patch is not None and len(rows):
             rgb = self.appearance_net.picture(blend.features, rgb, rows, context.patch, len(rays))
@@ -81,12 +95,33 @@ class NlrMethod(Method):
         behind = context.background.expand(len(rays), 3) if self.backdrop is None else self.backdrop(segments)
         return Rendered(
             rgb=behind.index_put((rows,), rgb),
-            depth=rays.far.index_put((rows,), t * self.radius),
+            depth=rays.far.index_put((rows,), t),
             opacity=solid if self.backdrop is None else torch.ones_like(solid),
             samples=len(rays),
             penalties=self.penalties(context, context.draws) if shape and context.draws is not None else {},
             channels={name: channel(blend, name, rows, behind) for name in context.channels},
         )
+
+    def traced(
+        self, rays: Rays, segments: Segments, context: Context, *, shape: bool
+    ) -> tuple[Int[Tensor, "p"], Float[Tensor, "p"], Blend]:
+        """Which rays meet the surface, how far away, and what is looked up there."""
+        rows = self.asked(rays, context).nonzero()[:, 0]
+        t, hit = trace(self.sdf, segments[rows], CARE)
+        rows, t = rows[hit], t[hit]
+        met = segments[rows]
+        points = hit_points(self.sdf, met, t) if shape else met.at(t)
+        return rows, t * self.radius, self.looked_up(points, rays[rows], context)
+
+    def drawn(self, rays: Rays, camera: Cameras) -> tuple[Int[Tensor, "p"], Float[Tensor, "p"], Blend]:
+        """The same of the picture of a camera, from the triangles and the features that are kept."""
+        skin, (_, maps) = self.skin(), self.at_rest()
+        met = skin.drawn(camera)
+        rays = rays[met.rows]
+        t = ((met.points - rays.origins) * rays.directions).sum(-1)
+        sights = {index: self.sources.look(index, met.points, rays.directions) for index in range(len(self.sources))}
+        sights = {index: replace(sight, seen=sight.seen & met.seen[index]) for index, sight in sights.items()}
+        return met.rows, t, self.appearance_net.blended(sights, self.sources, rays.directions, maps)
 
     def asked(self, rays: Rays, context: Context) -> Bool[Tensor, "r"]:
         """Which rays may meet the surface: while learning those whose photographs have a colour to compare with."""
@@ -122,7 +157,7 @@ class NlrMethod(Method):
     ) -> dict[int, Sight]:
         """The sights without the points of the ball that something hides from their cameras."""
         seen = torch.stack([sight.seen for sight in sights.values()])
-        eyes = (self.sources.cameras.positions[list(sights)] - self.centre) / self.radius
+        eyes = self.eyes[list(sights)]
         source, point = seen.nonzero(as_tuple=True)
         seen[source, point] = unhidden(distance, points[point], eyes[source], slack, CARE)
         return {index: replace(sight, seen=own) for (index, sight), own in zip(sights.items(), seen, strict=True)}
@@ -162,9 +197,25 @@ class NlrMethod(Method):
             self._at_rest = distances, self.appearance_net.maps(self.sources)
         return self._at_rest
 
+    @torch.no_grad()
+    def skin(self) -> Skin:
+        """The surface as triangles, and which source sees them, kept until the training goes on."""
+        if self._skin is None or self.training:
+            distances, _ = self.at_rest()
+            places, faces = triangles(refined(self.sdf, distances, FINER))
+            slack, eyes = self.settings.slack_least, self.eyes[:, None].expand(-1, len(places), 3)
+            seen = torch.stack([unhidden(between(distances), places, eye, slack, CARE) for eye in eyes])
+            self._skin = Skin(self.centre + self.radius * places, faces, seen)
+        return self._skin
+
+    @property
+    def eyes(self) -> Float[Tensor, "n 3"]:
+        """Where the sources were taken from, in coordinates of the ball."""
+        return (self.sources.cameras.positions - self.centre) / self.radius
+
     def train(self, mode: bool = True) -> NlrMethod:
         """Forgets what was kept of another state."""
-        self._at_rest = None
+        self._at_rest = self._skin = None
         return super().train(mode)
 
     def segments(self, rays: Rays) -> Segments:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numba import prange
 
-from lumifield.synthetic.jit import loop
+from lumifield.core.jit import loop
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""Compilation of the tracer's loops, with a cache on disk where there is a place for one."""
+"""Compilation of loops, with a cache on disk where there is a place for one."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import cache, update_wrapper
 from pathlib import Path
 from types import CellType, FunctionType
 from typing import Any
@@ -14,7 +14,12 @@ import numba
 # Rounding may be reordered and fused; NaN and infinity keep their meaning.
 OPTIONS: dict[str, Any] = {"fastmath": {"contract", "arcp", "nsz", "afn"}, "error_model": "numpy"}
 WITHOUT_ENTRIES: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-SOURCES = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+
+
+@cache
+def digest(folder: Path) -> str:
+    """A digest of the sources in a folder."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
 
 
 def inner(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,12 +36,11 @@ def loop(function: FunctionType) -> Callable[..., Any]:
 
 
 def stamped(function: FunctionType) -> FunctionType:
-    """The same function with a digest of this folder's sources in its closure, which is part of numba's cache key.
+    """The same function with a digest of its folder's sources in its closure, which is part of numba's cache key.
 
     By itself the cache notices changes in the function's own file, not in those of the functions that it calls.
     """
     code = function.__code__.replace(co_freevars=("sources",))
-    digest = CellType(hashlib.sha256(SOURCES).hexdigest())
-    same = FunctionType(code, function.__globals__, closure=(digest,))
+    same = FunctionType(code, function.__globals__, closure=(CellType(digest(Path(code.co_filename).parent)),))
     update_wrapper(same, function)
     return same

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lumifield.export.raster import blended, draw
+from lumifield.core.raster import blended, draw
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,56 @@
+"""The surface as triangles: pictures of it need no tracing (MetaNLR++, "real-time rendering")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from skimage.measure import marching_cubes
+from torch import Tensor
+
+from lumifield.core.cameras import Cameras
+from lumifield.core.raster import draw
+
+
+@dataclass(frozen=True)
+class Skin:
+    """Triangles in scene coordinates, and whether each source sees their corners."""
+
+    vertices: Float[Tensor, "v 3"]
+    faces: Int[Tensor, "f 3"]
+    seen: Bool[Tensor, "n v"]
+
+    def drawn(self, camera: Cameras) -> Met:
+        """What each pixel of a camera's picture meets of the triangles."""
+        device = self.vertices.device
+        (image,), (depth,) = camera.project(self.vertices)
+        width, height = camera.size[0].tolist()
+        faces = self.faces.cpu().numpy()
+        shown = draw(image.double().cpu().numpy(), depth.double().cpu().numpy(), faces, (width, height))
+        row = np.flatnonzero(shown.face >= 0)
+        corners = self.faces[torch.from_numpy(shown.face.reshape(-1)[row]).to(device)]
+        weights = torch.from_numpy(shown.weights.reshape(-1, 3)[row]).float().to(device)
+        points = (weights[..., None] * self.vertices[corners]).sum(1)
+        nearest = corners.gather(1, weights.argmax(-1, keepdim=True))[:, 0]
+        return Met(torch.from_numpy(row).to(device), points, self.seen[:, nearest])
+
+
+@dataclass(frozen=True)
+class Met:
+    """Pixels that meet the surface (their rows among all, row by row), the scene points, and which source sees them."""
+
+    rows: Int[Tensor, "p"]
+    points: Float[Tensor, "p 3"]
+    seen: Bool[Tensor, "n p"]
+
+
+def triangles(values: Float[Tensor, "d d d"]) -> tuple[Float[Tensor, "v 3"], Int[Tensor, "f 3"]]:
+    """Corners and faces of where values on a grid over the cube of the unit ball, x the last axis, are zero."""
+    low, high = values.aminmax()
+    if not low < 0 < high:
+        return values.new_empty(0, 3), torch.empty(0, 3, dtype=torch.int64, device=values.device)
+    vertices, faces, _, _ = marching_cubes(values.cpu().numpy(), 0.0)
+    places = torch.from_numpy(np.ascontiguousarray(vertices[:, ::-1])).to(values)
+    return places * (2 / (len(values) - 1)) - 1, torch.from_numpy(faces.astype(np.int64)).to(values.device)
