@@ -12,7 +12,7 @@ from commands import refusal
 from lumifield import checkpoint
 from lumifield.core.flow import write_flow
 from lumifield.core.randomness import Draws
-from lumifield.data.flying_chairs import Pair
+from lumifield.data.flying_chairs import Pair, pairs
 from lumifield.errors import DataError
 from lumifield.methods.nlr.appearance import Appearance
 from lumifield.pretrain import NETWORKS, Pretrain
@@ -115,6 +115,10 @@ def test_a_method_starts_strictly_from_the_pretrained_parts(tmp_path):
         assert torch.equal(value, weights[name] if started else before[name])
     with pytest.raises(DataError, match="parameter 'sdf"):
         start_from(NLR.build(ball(4, 10)), tmp_path / "pre")
+    assert (
+        checkpoint.method_settings(checkpoint.read_config(tmp_path / "pre"), tmp_path)
+        == Pretrain(**SMALL, data=tmp_path).method
+    )
     settings, scene = replace(NLR, started=("encoder", "decoder")), written(tmp_path / "ball")
     train(Job(settings, scene, Train(steps=1, init=tmp_path / "pre"), tmp_path / "run"))
     assert (tmp_path / "run" / checkpoint.WEIGHTS).is_file()
@@ -140,3 +144,14 @@ def test_what_cannot_be_pretrained_is_said(tmp_path, capsys):
     assert "encoder_stages is 6, expected at most 5" in said
     said = refusal(capsys, "pretrain-features", "--data", str(tmp_path), "--out", str(tmp_path / "pre"))
     assert "pairs is missing" in said
+
+
+def test_parameters_of_16_bits_are_those_that_are_scored(tmp_path):
+    write_pairs(tmp_path / "pairs")
+    settings = Pretrain(data=tmp_path / "pairs", held_out=tmp_path / "pairs", steps=2, half=True, crop=16, **SMALL)
+    scores = pretrain(settings, tmp_path / "pre", QUIET)
+    weights, _ = checkpoint.read_tensors(tmp_path / "pre" / checkpoint.WEIGHTS)
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    method = settings.method.build(ball(4, 10))
+    start_from(method, tmp_path / "pre")
+    assert scored(method.appearance_net, pairs(tmp_path / "pairs"), torch.device("cpu")) == pytest.approx(scores)

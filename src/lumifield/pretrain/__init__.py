@@ -48,6 +48,8 @@ class Pretrain:
     """Width of the decoder at full resolution."""
     imagenet: Path | None = None
     """A state dict of torchvision's ResNet-18 that the encoder starts from."""
+    half: bool = False
+    """Leave parameters of 16 bits: half as large, and rounded."""
     device: str = "auto"
     """Where to compute: cpu, cuda, mps (auto: cuda where there is one, else cpu)."""
     optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=5e-4))
@@ -62,5 +64,5 @@ class Pretrain:
 
     @property
     def method(self) -> Nlr:
-        """The method whose networks these are."""
-        return Nlr(**{name: getattr(self, name) for name in NETWORKS})
+        """The method whose networks these are, which starts from them alone."""
+        return Nlr(**{name: getattr(self, name) for name in NETWORKS}, started=("encoder", "decoder"))

@@ -49,6 +49,8 @@ def pretrain(settings: Pretrain, out: Path, console: Console) -> dict[str, float
         net.encoder.load_imagenet(settings.imagenet)
     net.to(device)
     trained(net, settings, known, draws, console)
+    if settings.half:
+        net.half().float()
     scores = scored(net, unknown, device)
     config = {
         "format": checkpoint.FORMAT,
@@ -58,7 +60,10 @@ def pretrain(settings: Pretrain, out: Path, console: Console) -> dict[str, float
         "scores": scores,
     }
     checkpoint.write_json(out / checkpoint.CONFIG, config)
-    state = {PREFIX + name: value for name, value in net.state_dict().items() if not name.startswith("weights.")}
+    kind = torch.float16 if settings.half else torch.float32
+    state = {
+        PREFIX + name: value.to(kind) for name, value in net.state_dict().items() if not name.startswith("weights.")
+    }
     checkpoint.write_tensors(out / checkpoint.WEIGHTS, state)
     return scores
 
