@@ -1,14 +1,15 @@
-"""How long `instant` takes for a new object from a learned start, and from a random one, in one run.
+"""How many steps `instant` takes for a new object from a learned start, and from a random one, in one run.
 
 `python benchmarks/instant_start.py --start RUN --out benchmarks/results`, after `recipes/meta_instant_kenney.sh`. Each
-test object is learned from its first 10 frames in runs of 15 and 60 seconds of training, which stand still while the
-frames 25 to 49 are scored.
+test object is learned from its first 10 frames in trainings of `--steps` and of a quarter of them, each on a schedule
+of its own; the frames 25 to 49 are scored. Seconds are those of training alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -25,65 +26,92 @@ from lumifield.optimising.optimisers import build_optimiser
 from lumifield.training.fit import Budget, Report, State, fit
 
 SUPPORT, HELD_OUT = slice(10), slice(25, 50)
-MARKS = (0.0, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0)
-KINDS = {"random, 60 s": (False, 60.0), "random, 15 s": (False, 15.0), "learned, 15 s": (True, 15.0)}
+MARKS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800)
 
 
-def curve(method: Method, scene: Scene, held_out: Scene, seconds: float, seed: int) -> dict[float, float]:
-    """PSNR on the held-out frames after so many seconds of a training of that length [dB]."""
-    found = {0.0: mean_psnr(method, held_out)}
+@dataclass(frozen=True)
+class Mark:
+    """How good a training is on the held-out frames after so many steps."""
+
+    step: int
+    seconds: float
+    psnr: float
+
+
+def curve(method: Method, scene: Scene, held_out: Scene, steps: int, seed: int) -> list[Mark]:
+    """The marks of a training of that length."""
     settings = method.settings
+    found = [Mark(0, 0.0, mean_psnr(method, held_out))]
     state = State(
         method, build_optimiser(settings.optimiser, method.param_groups()), Draws(torch.Generator().manual_seed(seed))
     )
 
     def look(state: State, _: Report) -> None:
-        passed = [mark for mark in MARKS if max(found) < mark <= min(state.clock.seconds, seconds)]
-        if passed:
+        if state.step in (*MARKS, steps):
             with state.clock.paused():
-                found[passed[-1]] = mean_psnr(method, held_out)
+                found.append(Mark(state.step, state.clock.seconds, mean_psnr(method, held_out)))
                 method.train()
 
-    fit(state, lambda rays, draws: draw(scene, rays, draws), Budget(None, seconds), settings.schedule, listeners=[look])
-    return found | {seconds: mean_psnr(method, held_out)}
-
-
-def trial(run: Run, task: Task, views: int, seed: int) -> dict[str, dict[float, float]]:
-    """The curves of each kind on one object."""
-    scene, held_out = task.photographs(SUPPORT), spread(task.photographs(HELD_OUT), views)
-    found = {}
-    for kind, (learned, seconds) in KINDS.items():
-        start = run.method if learned else standard(run.method, scene, seed)
-        found[kind] = curve(copy_for(start, scene), scene, held_out, seconds, seed)
+    fit(state, lambda rays, draws: draw(scene, rays, draws), Budget(steps), settings.schedule, listeners=[look])
     return found
+
+
+def trial(run: Run, task: Task, steps: int, views: int, seed: int) -> dict[str, list[Mark]]:
+    """The marks of each kind of training on one object."""
+    scene, held_out = task.photographs(SUPPORT), spread(task.photographs(HELD_OUT), views)
+    kinds = {
+        "random": (False, steps),
+        "random, a quarter": (False, steps // 4),
+        "learned, a quarter": (True, steps // 4),
+    }
+    found = {}
+    for kind, (learned, count) in kinds.items():
+        start = run.method if learned else standard(run.method, scene, seed)
+        found[kind] = curve(copy_for(start, scene), scene, held_out, count, seed)
+    return found
+
+
+def best(marks: list[Mark]) -> Mark:
+    """The best of a training."""
+    return max(marks, key=lambda mark: mark.psnr)
+
+
+def told(name: str, trial: dict[str, list[Mark]]) -> str:
+    """A trial in a line."""
+    goal, learned = best(trial["random"]), trial["learned, a quarter"]
+    reached = next((f"reached after {mark.step}" for mark in learned if mark.psnr >= goal.psnr), "not reached")
+    ends = ", ".join(f"{kind}: {marks[0].psnr:.2f} to {marks[-1].psnr:.2f} dB" for kind, marks in trial.items())
+    return f"{name}: best random {goal.psnr:.2f} dB after {goal.step} steps, {reached}; {ends}"
+
+
+def kept(every: dict[str, dict[str, list[Mark]]]) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """The trials as plain numbers."""
+    return {
+        name: {kind: [asdict(mark) for mark in marks] for kind, marks in trial.items()} for name, trial in every.items()
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--start", type=Path, required=True)
     parser.add_argument("--split", default="test")
+    parser.add_argument("--steps", type=int, default=400, help="length of the long training")
     parser.add_argument("--views", type=int, default=25, help="held-out frames to look at")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     run = load(given.start)
     assert run.source is not None
-    every, objects = {}, tasks(run.source, given.split)
-    first = objects[0].photographs(SUPPORT)
-    curve(copy_for(run.method, first), first, spread(first, 1), 2.0, 0)  # compiles kernels
-    for task in objects:
+    every = {}
+    for task in tasks(run.source, given.split):
         for seed in given.seeds:
-            curves = every[f"{task.name}, seed {seed}"] = trial(run, task, given.views, seed)
-            best = max(curves["random, 60 s"].values())
-            learned = curves["learned, 15 s"]
-            reached = min((second for second, value in learned.items() if value >= best), default=None)
-            told = "not reached" if reached is None else f"reached after {reached:g} s"
-            ends = ", ".join(f"{kind}: {list(found.values())[-1]:.2f}" for kind, found in curves.items())
-            print(f"{task.name}, seed {seed}: best random {best:.2f} dB, {told}; {ends}", flush=True)
-    gain = [max(c["learned, 15 s"].values()) - max(c["random, 60 s"].values()) for c in every.values()]
-    print(f"best learned within 15 s over best random within 60 s: {statistics.mean(gain):+.2f} dB")
-    if given.out is not None:
-        write_json(given.out / "instant_start.json", every)
+            name = f"{task.name}, seed {seed}"
+            every[name] = trial(run, task, given.steps, given.views, seed)
+            print(told(name, every[name]), flush=True)
+            if given.out is not None:
+                write_json(given.out / "instant_start.json", kept(every))
+    gains = [best(trial["learned, a quarter"]).psnr - best(trial["random"]).psnr for trial in every.values()]
+    print(f"best learned within a quarter of the steps over best random: {statistics.mean(gains):+.2f} dB")
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ STATED = {
         f"meta_tourism_{name}.sh": TOURISM | {"epochs": epochs}
         for name, epochs in (("brandenburg", 110), ("notre", 40), ("sacre", 130), ("trevi", 45))
     },
-    "meta_instant_kenney.sh": {"minutes": 15.0, "views": 25, "inner_steps": 64, "inner_lr": 1e-2},
+    "meta_instant_kenney.sh": {"minutes": 15.0, "views": 25, "inner_steps": 96, "inner_lr": 1e-2},
     "meta_photographs.sh": {"minutes": 40.0, "downscale": 4, "views": 1, "inner_steps": 24, "inner_lr": 1e-3},
     "meta_kenney.sh": {"steps": 250, "downscale": 2, "near": 3.0, "far": 5.0, "width": 128, "samples": 32},
     "instant_lego.sh": {"minutes": 5.0, "downscale": 2},

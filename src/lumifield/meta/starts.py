@@ -18,7 +18,7 @@ from lumifield.training import TrainingError
 
 MATCHED_PSNR = 35.0
 """How close a matched start comes to what the learned one shows [dB]."""
-MATCHING = InnerLoop(steps=250, batch=512, optimiser=Optimiser(kind="adam", lr=5e-4))
+MATCHING = InnerLoop(steps=250, batch=256, optimiser=Optimiser(kind="adam", lr=2e-3))
 MOST_ROUNDS = 80
 
 
