@@ -204,7 +204,9 @@ def test_eval_looks_for_the_photographs_where_it_is_told(monkeypatch, tmp_path):
 
 def test_render(loaded, monkeypatch, tmp_path, capsys):
     asked = {}
-    monkeypatch.setattr(lumifield.render, "path_cameras", lambda run, *words: asked.update(path=words) or "cameras")
+    monkeypatch.setattr(
+        lumifield.render, "path_cameras", lambda run, *words, **more: asked.update(path=words, **more) or "cameras"
+    )
 
     def render_path(run, cameras, out, **options):
         options.pop("progress")(1, 1)
@@ -214,12 +216,14 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
     called(
         *("render", "run", "--out", "film.mp4", "--path", "spiral", "--frames", "9", "--size", "40", "30"),
         *("--channels", "rgb,depth", "--depth-format", "pfm", "--fps", "12", "--normals", "depth"),
+        *("--appearance", "noon", "dusk"),
     )
     assert asked == {
         "path": ("spiral", 9, (40, 30)),
+        "through": ("noon", "dusk"),
         "cameras": "cameras",
         "out": Path("film.mp4"),
-        "look": lumifield.render.Look(("rgb", "depth"), "depth"),
+        "look": lumifield.render.Look(("rgb", "depth"), "depth", ("noon", "dusk")),
         "depth_format": "pfm",
         "fps": 12,
     }
@@ -239,7 +243,7 @@ def test_render_one_view(loaded, monkeypatch, capsys):
 
 @pytest.mark.parametrize("channels", ["foo", "rgb,foo", "", "rgb, depth"])
 def test_an_unknown_channel_is_one_sentence(loaded, monkeypatch, capsys, channels):
-    monkeypatch.setattr(lumifield.render, "path_cameras", lambda *_: None)
+    monkeypatch.setattr(lumifield.render, "path_cameras", lambda *_, **__: None)
     said = refusal(capsys, "render", "run", "--out", "film.mp4", "--channels", channels)
     unknown = next(name for name in channels.split(",") if name != "rgb")
     assert f"--channels: channel is {unknown!r}, expected one of rgb, depth, bands, normal, opacity, static," in said

@@ -77,6 +77,24 @@ def test_interpolation_takes_the_training_cameras_where_there_is_no_test_split(r
     assert render.path_cameras(run, "interpolate", 3).size[0].tolist() == [32, 24]
 
 
+def test_a_way_leads_through_the_photographs_that_are_named(run):
+    train = run.scenes["train"]
+    for path in ("interpolate", "tour"):
+        way = render.path_cameras(run, path, 5, through=(train.names[4], "mean", train.names[1], train.names[4]))
+        torch.testing.assert_close(way.c2w[::2], train.cameras.c2w[[4, 1, 4]])
+        assert torch.equal(
+            render.path_cameras(run, path, 5, through=train.names[:1]).c2w, render.path_cameras(run, path, 5).c2w
+        )
+    assert torch.equal(
+        render.path_cameras(run, "spiral", 5, through=train.names[:2]).c2w, render.path_cameras(run, "spiral", 5).c2w
+    )
+
+
+def test_a_way_through_a_photograph_that_there_is_not_is_one_sentence(run):
+    with pytest.raises(DataError, match="appearance 'dusk' is no photograph of the training"):
+        render.path_cameras(run, "tour", 5, through=(run.scenes["train"].names[0], "dusk"))
+
+
 def test_a_path_of_a_file_is_in_the_world(run, tmp_path):
     path = tmp_path / "path.json"
     path.write_text(paths.to_json(around(4, distance=3.0), run.scenes["train"].frame))
@@ -113,12 +131,13 @@ def test_a_run_without_test_cameras_has_no_test_path(run):
         render.path_cameras(replace(run, scenes={"train": run.scenes["train"]}), "test", 1)
 
 
-def test_paths_are_rendered_from_the_median_near_to_the_median_far(run):
+def test_paths_are_rendered_between_the_bounds_of_the_photographs_about_them(run):
+    train = run.scenes["train"]
     near = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 90.0])
-    run = replace(run, scenes={"train": replace(run.scenes["train"], near=near, far=near + 100)})
-    scene = render.path_scene(run, around(2))
-    assert scene.near.tolist() == [3, 3]
-    assert scene.far.tolist() == [103, 103]
+    run = replace(run, scenes={"train": replace(train, near=near, far=near + 100)})
+    scene = render.path_scene(run, train.cameras[[4, 1]])
+    assert scene.near.tolist() == [5, 2]
+    assert scene.far.tolist() == [105, 102]
     assert scene.background == "white"
     assert scene.names == ("0000", "0001")
 

@@ -96,15 +96,19 @@ def table(run: Run) -> Float[Tensor, "n e"]:
 
 def named(run: Run, name: str) -> Float[Tensor, "e"]:
     """The embedding of a photograph of the training, by its name with or without folder and ending, or their mean."""
-    rows, names = table(run), run.scenes["train"].names
-    if name == "mean":
-        return rows.mean(0)
+    rows = table(run)
+    return rows.mean(0) if name == "mean" else rows[photograph(run, name)]
+
+
+def photograph(run: Run, name: str) -> int:
+    """The place of a photograph in the training, by its name with or without folder and ending."""
+    names = run.scenes["train"].names
     found = [row for row, own in enumerate(names) if name in (own, Path(own).name, Path(own).stem)]
     if len(found) != 1:
         told = "the name of several photographs" if found else "no photograph of the training"
         expected = f"mean, nearest, or a name such as {Path(names[0]).name}"
         raise DataError(run.folder, f"appearance {name!r}", told, expected, "name one")
-    return rows[found[0]]
+    return found[0]
 
 
 def along(run: Run, names: Sequence[str], frames: int) -> Float[Tensor, "{frames} e"] | None:

@@ -202,8 +202,8 @@ class RenderCommand:
     """What normals are read from."""
     appearance: tuple[str, ...] = ()
     """Photographs of the training whose appearance frames wear, from the first to the last along the path, or mean (the
-    mean of all); for a start that is meta-trained on photographs those that it adapts to, which the path leads
-    through."""
+    mean of all); interpolate and tour lead through them where they are several. A start that is meta-trained on
+    photographs adapts to them."""
     depth_format: Literal["npy", "pfm", "bytes"] | None = None
     """Write each frame's distance in world units beside the video, too."""
     fps: int = 30
@@ -231,7 +231,7 @@ class RenderCommand:
             return
         if self.out is None:
             raise DataError("--out", "output", "missing", "a .mp4 or .gif file or a folder", "name one")
-        cameras = render.path_cameras(run, self.path, self.frames, self.size)
+        cameras = render.path_cameras(run, self.path, self.frames, self.size, through=self.appearance)
         with progress.counted("frames", first) as note:
             render.render_path(
                 run,

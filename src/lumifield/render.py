@@ -71,16 +71,18 @@ class Look:
     appearance: Sequence[str] = ()
 
 
-def path_cameras(run: Run, path: str | Path, frames: int, size: tuple[int, int] | None = None) -> Cameras:
+def path_cameras(
+    run: Run, path: str | Path, frames: int, size: tuple[int, int] | None = None, *, through: Sequence[str] = ()
+) -> Cameras:
     """The cameras of a path: spiral, orbit, spheric, interpolate, tour, test, or a JSON file.
 
-    `size` is width and height. `interpolate` leads through the test cameras (the training cameras where there are
-    none), and so does `tour`, with frames of their sizes. `test` and files have as many frames as cameras. Raises
-    `DataError` for a path that is none of these.
+    `size` is width and height. `interpolate` leads through the photographs of the training that `through` names, or
+    else the test cameras (the training cameras where there are none), and so does `tour`, with frames of their sizes.
+    `test` and files have as many frames as cameras. Raises `DataError` for a path that is none of these.
     """
     if frames < 1:
         raise DataError(run.folder, "number of frames", str(frames), "1 or more", "ask for more frames")
-    train, test = run.scenes["train"], run.scenes.get("test")
+    train = run.scenes["train"]
     match str(path):
         case "spiral":
             cameras = paths.spiral(train, frames)
@@ -89,9 +91,9 @@ def path_cameras(run: Run, path: str | Path, frames: int, size: tuple[int, int] 
         case "spheric":
             cameras = paths.spheric(train, frames)
         case "interpolate":
-            cameras = paths.interpolate((test or train).cameras, frames)
+            cameras = paths.interpolate(waypoints(run, through), frames)
         case "tour":
-            cameras = paths.tour((test or train).cameras, frames)
+            cameras = paths.tour(waypoints(run, through), frames)
         case "test":
             cameras = split_scene(run, "test").cameras
         case name if name.endswith(".json"):
@@ -102,6 +104,13 @@ def path_cameras(run: Run, path: str | Path, frames: int, size: tuple[int, int] 
     return cameras if size is None else framed(cameras, size)
 
 
+def waypoints(run: Run, through: Sequence[str]) -> Cameras:
+    """The cameras that a way leads through: those of two or more named photographs, else of the test or train split."""
+    train, test = run.scenes["train"], run.scenes.get("test")
+    named = [appearance.photograph(run, name) for name in through if name != "mean"]
+    return train.cameras[named] if len(named) > 1 else (test or train).cameras
+
+
 def framed(cameras: Cameras, size: tuple[int, int]) -> Cameras:
     """The cameras with pictures of `size` (width, height) and the same vertical angle of view."""
     target = torch.tensor(size).expand_as(cameras.size)
@@ -110,15 +119,15 @@ def framed(cameras: Cameras, size: tuple[int, int]) -> Cameras:
 
 
 def path_scene(run: Run, cameras: Cameras) -> Scene:
-    """The space of the training scene seen through other cameras, from its median near to its median far."""
+    """The space of the training scene seen through other cameras, with the bounds of the photographs about each."""
     train = run.scenes["train"].without_pictures()
-    n = len(cameras)
+    shares = paths.shares_of_neighbours(cameras.positions, train.cameras.positions)
     return replace(
         train,
         cameras=cameras,
-        names=tuple(f"{index:04d}" for index in range(n)),
-        near=train.near.median().expand(n),
-        far=train.far.median().expand(n),
+        names=tuple(f"{index:04d}" for index in range(len(cameras))),
+        near=shares @ train.near,
+        far=shares @ train.far,
     )
 
 

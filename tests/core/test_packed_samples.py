@@ -187,3 +187,45 @@ def test_footprints_grow_with_the_distance_but_in_cylinders():
     ):
         assert cylinder == float(rays.radius[ray])
         assert cone == pytest.approx(cylinder * (t0 + t1) / 2)
+
+
+def packed_of(counts: list[int], seed: int) -> tuple[Packed, torch.Tensor]:
+    """Rays of so many intervals each, with gaps between some of them, and weights that sum to at most one on each."""
+    generator = torch.Generator().manual_seed(seed)
+    t0, t1, weights = [], [], []
+    for count in counts:
+        edges = (1 + 4 * torch.rand(2 * count, generator=generator)).sort().values
+        t0.append(edges[::2])
+        t1.append(edges[1::2])
+        weight = torch.rand(count, generator=generator)
+        weights.append(weight / weight.sum().clamp_min(1) if count else weight)
+    ray = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    offsets = torch.tensor([0, *counts]).cumsum(0)
+    return Packed(torch.cat(t0), torch.cat(t1), ray, offsets), torch.cat(weights)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=5), st.integers(0, 999))
+def test_half_of_the_weight_lies_before_the_median(counts, seed):
+    packed, weights = packed_of(counts, seed)
+    far = torch.full((len(counts),), 9.0)
+    median = packed.median(weights, far)
+    for ray, count in enumerate(counts):
+        if count == 0:
+            assert float(median[ray]) == 9
+            continue
+        rows = slice(int(packed.offsets[ray]), int(packed.offsets[ray + 1]))
+        inside = ((median[ray] - packed.t0[rows]) / (packed.t1[rows] - packed.t0[rows])).clamp(0, 1)
+        before = float((inside * weights[rows]).sum() / weights[rows].sum())
+        assert before == pytest.approx(0.5, abs=1e-3)
+
+
+def test_the_median_of_a_wall_behind_fog_is_at_the_wall():
+    packed = Packed(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 4.1]), torch.tensor([0, 0]), torch.tensor([0, 2]))
+    assert 4 <= float(packed.median(torch.tensor([0.4, 0.6]), torch.tensor([9.0]))) <= 4.1
+    assert packed.median(torch.tensor([1e-9, 0.0]), torch.tensor([9.0])).tolist() == [9]
+
+
+def test_medians_without_samples_are_far():
+    packed, weights = packed_of([0, 0], 0)
+    assert packed.median(weights, torch.tensor([3.0, 4.0])).tolist() == [3, 4]

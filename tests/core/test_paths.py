@@ -169,6 +169,21 @@ def test_interpolation_between_two_cameras_turns_evenly():
     torch.testing.assert_close(middle.forward[1], torch.tensor([0.5**0.5, 0.5**0.5, 0.0]), atol=1e-5, rtol=0)
 
 
+def test_interpolation_goes_round_what_all_cameras_look_at():
+    cameras = paths.interpolate(keys()[[0, 2]], 41)
+    seen, depth = cameras.project(CENTRE[None])
+    assert float((seen[:, 0] - cameras.centre).abs().max()) < 1e-2
+    torch.testing.assert_close(depth[:, 0], torch.full((41,), float(depth[0])), atol=1e-3, rtol=0)
+
+
+def test_interpolation_goes_straight_between_cameras_that_look_at_no_common_point():
+    apart = looking(torch.tensor([[0.0, 0, 0], [2, 0, 0]]), torch.tensor([[-1.0, 1, 0], [1.0, 1, 0]]), UP)
+    beside = looking(torch.tensor([[0.0, 0, 0], [2, 0, 0]]), torch.tensor([[0.0, 1, 0], [0.0, 1, 0]]), UP)
+    for c2w in (apart, beside):
+        middle = paths.interpolate(pinholes(c2w, 60.0, (64, 48)), 3).positions[1]
+        torch.testing.assert_close(middle, torch.tensor([1.0, 0, 0]), atol=1e-5, rtol=0)
+
+
 def test_interpolation_of_one_camera_stands_still():
     cameras = paths.interpolate(keys()[[1]], 4)
     assert torch.equal(cameras.c2w, keys().c2w[[1] * 4])
@@ -295,3 +310,17 @@ def test_one_camera_is_enough_to_go_round():
     c2w = looking(torch.tensor([[3.0, 0.0, 1.0]]), torch.tensor([[-3.0, 0.0, -1.0]]), UP)
     positions = paths.orbit(scene(c2w), 40).positions
     assert float(torch.cdist(positions, positions).max()) > 3
+
+
+def test_shares_of_neighbours_are_means_that_hit_what_is_known():
+    known = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    places = torch.cat([known, known[:2] + 0.1, torch.full((1, 3), 1e6)])
+    shares = paths.shares_of_neighbours(places, known)
+    torch.testing.assert_close(shares.sum(-1), torch.ones(9))
+    torch.testing.assert_close(shares[:6], torch.eye(6))
+    expected = torch.tensor([[1 / (place - each).norm() ** 4 for each in known] for place in places[6:8]])
+    torch.testing.assert_close(shares[6:8], expected / expected.sum(-1, keepdim=True))
+    torch.testing.assert_close(shares[8], torch.full((6,), 1 / 6), atol=1e-4, rtol=0)
+    assert paths.shares_of_neighbours(places[:0], known).shape == (0, 6)
+    twins = paths.shares_of_neighbours(known[:1], known[[0, 0, 1]])
+    torch.testing.assert_close(twins, torch.tensor([[0.5, 0.5, 0.0]]))

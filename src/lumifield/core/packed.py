@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lumifield import kernels
+from lumifield.core.compositing import EMPTY
 from lumifield.core.occupancy import Occupancy
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
@@ -52,6 +54,21 @@ class Packed:
         """
         radius = rays.radius[self.ray]
         return radius if cylinders else radius * self.middle
+
+    def median(self, weights: Float[Tensor, "s"], far: Float[Tensor, "r"]) -> Float[Tensor, "r"]:
+        """The t that half of each ray's weight lies before, spread evenly within intervals; `far` where it has none.
+
+        Fog that is thinner than what it hides does not move it, as it moves the mean.
+        """
+        if len(self) == 0:
+            return far
+        passed = weights.detach().double().cumsum(0)
+        first, last = F.pad(passed, (1, 0))[self.offsets].unfold(0, 2, 1).unbind(-1)
+        half = 0.5 * (first + last)
+        row = torch.searchsorted(passed, half).clamp_max(len(self) - 1)
+        share = 1 - (passed[row] - half) / weights[row].double().clamp_min(EMPTY)
+        t = torch.lerp(self.t0[row], self.t1[row], share.clamp(0, 1).to(far.dtype))
+        return torch.where(last - first > EMPTY, t, far)
 
     def rows(self, rows: Int[Tensor, "k"]) -> Packed:
         """Only the intervals with these (rising) indices."""

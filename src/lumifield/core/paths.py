@@ -94,19 +94,23 @@ def overview(scene: Scene) -> Cameras:
 def interpolate(cameras: Cameras, frames: int) -> Cameras:
     """A smooth way through the given cameras, from the first to the last, at equal numbers of frames between them.
 
-    Positions, centres and the logarithm of the focal length follow cubic splines, rotations a spline of continuous
-    angular acceleration. All frames have the size of the first camera; the angle of view is that of each.
+    What is looked at, the distance from it, centres and the logarithm of the focal length follow cubic splines,
+    rotations a spline of continuous angular acceleration, so that what all cameras look at stays in sight between them.
+    All frames have the size of the first camera; the angle of view is that of each.
     """
     if len(cameras) == 1:
         return cameras[[0] * frames]
     scale = cameras.size[:1].double() / cameras.size.double()
     focal, centre = cameras.focal.double() * scale, cameras.centre.double() * scale
-    smooth = torch.cat([cameras.positions.double(), focal.log(), centre, cameras.distortion.double()], -1)
+    distance = distances_to_the_subject(cameras)[:, None]
+    target = cameras.positions.double() + distance * cameras.forward.double()
+    smooth = torch.cat([target, distance, focal.log(), centre, cameras.distortion.double()], -1)
     keys, at = np.arange(len(cameras)), np.linspace(0, len(cameras) - 1, frames)
     values = torch.from_numpy(CubicSpline(keys, smooth.numpy())(at))
     turned = RotationSpline(keys, Rotation.from_matrix(cameras.c2w[:, :, :3].double().numpy()))(at)
-    positions, focal, centre, distortion = values.float().split([3, 2, 2, 4], -1)
+    target, distance, focal, centre, distortion = values.float().split([3, 1, 2, 2, 4], -1)
     matrices = torch.from_numpy(turned.as_matrix()).float()
+    positions = target - distance * matrices[:, :, 2]
     return Cameras(
         c2w=torch.cat([matrices, positions[..., None]], -1),
         focal=focal.exp(),
@@ -114,6 +118,17 @@ def interpolate(cameras: Cameras, frames: int) -> Cameras:
         size=cameras.size[:1].repeat(frames, 1),
         distortion=distortion,
     )
+
+
+def distances_to_the_subject(cameras: Cameras) -> Float[Tensor, "n"]:
+    """How far along each optical axis the point nearest to all axes lies; zero where they do not all look at one point.
+
+    That is where it lies behind a camera, or more than 45 degrees off an axis.
+    """
+    towards = focus_point(cameras.c2w).double() - cameras.positions.double()
+    along = (towards * cameras.forward.double()).sum(-1)
+    seen = along > 0.5**0.5 * towards.norm(dim=-1)
+    return along if bool(seen.all()) else torch.zeros_like(along)
 
 
 def tour(cameras: Cameras, frames: int) -> Cameras:
@@ -126,6 +141,13 @@ def tour(cameras: Cameras, frames: int) -> Cameras:
     size = torch.lerp(sizes[low], sizes[high], (place - low)[:, None]).round()
     ratio = size / path.size
     return replace(path, focal=path.focal * ratio, centre=path.centre * ratio, size=size.long())
+
+
+def shares_of_neighbours(places: Float[Tensor, "n 3"], known: Float[Tensor, "k 3"]) -> Float[Tensor, "n k"]:
+    """Weights w ~ |x - x_k|^-4 that sum to one, for means of what is known at k places (Shepard 1968)."""
+    distance = (places[:, None] - known).norm(dim=-1).clamp_min(torch.finfo(places.dtype).tiny)
+    weight = (distance.amin(-1, keepdim=True) / distance) ** 4
+    return weight / weight.sum(-1, keepdim=True)
 
 
 def from_json(path: Path, scene: Scene) -> Cameras:

@@ -15,7 +15,6 @@ from lumifield.core.encodings import spherical_harmonics
 from lumifield.core.occupancy import carved_box
 from lumifield.core.packed import Packed
 from lumifield.core.precision import autocast
-from lumifield.core.proposals import folded, unfolded
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays
 from lumifield.core.scene import Batch, Scene
@@ -26,7 +25,6 @@ from lumifield.methods.instant import Instant
 from lumifield.methods.instant.sampling import Marcher, Proposer, Sampled
 
 CHUNK = 16384
-EMPTY = 1e-3
 ROUND = 1024
 SQUARE = 12**0.5
 """Width of a square over its standard deviation along an axis."""
@@ -114,15 +112,11 @@ class InstantMethod(Method):
         """What the samples show together."""
         packed = sampled.packed
         weights = kernels.packed_weights(density * packed.widths(rays), packed.offsets)
-        # Along an open ray the mean of t says little: a hundredth of the weight at the far end moves it to there.
-        place = folded(packed.middle) if self.contracted else packed.middle
-        values = torch.cat([rgb, place[:, None], torch.ones_like(rgb[:, :1])], -1)
-        sums = kernels.segment_sum(weights[:, None] * values, packed.offsets)
-        opacity = sums[:, 4]
-        mean = sums[:, 3] / opacity.clamp_min(EMPTY)
+        sums = kernels.segment_sum(weights[:, None] * torch.cat([rgb, torch.ones_like(rgb[:, :1])], -1), packed.offsets)
+        opacity = sums[:, 3]
         return Rendered(
             rgb=sums[:, :3] + (1 - opacity[:, None]) * context.background,
-            depth=torch.where(opacity > EMPTY, unfolded(mean) if self.contracted else mean, rays.far),
+            depth=packed.median(weights, rays.far),
             opacity=opacity,
             samples=len(packed),
             penalties=sampled.penalties(weights, self.settings.distortion) if context.draws is not None else {},
