@@ -48,8 +48,9 @@ def curve(method: Method, scene: Scene, held_out: Scene, steps: int, seed: int) 
 
     def look(state: State, _: Report) -> None:
         if state.step in (*MARKS, steps):
+            seconds = state.clock.seconds
             with state.clock.paused():
-                found.append(Mark(state.step, state.clock.seconds, mean_psnr(method, held_out)))
+                found.append(Mark(state.step, seconds, mean_psnr(method, held_out)))
                 method.train()
 
     fit(state, lambda rays, draws: draw(scene, rays, draws), Budget(steps), settings.schedule, listeners=[look])
