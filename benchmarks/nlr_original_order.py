@@ -76,7 +76,7 @@ class Port:
         maps = {other: self.encoded(other) for other in range(len(self.scene)) if other != index}
         origin, direction, near, far = self.chords(index)
         t, hit = traced(sdf, origin, direction, near, far)
-        points = first_order(sdf, origin, direction, t)
+        points = torch.where(hit[:, None], first_order(sdf, origin, direction, t), 0.0)
         width, height = self.scene.size(index)
         self.maps[index] = points.detach().T.reshape(3, height, width)
         features, rgb = self.blended(points, direction, maps)

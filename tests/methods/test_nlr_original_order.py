@@ -57,6 +57,7 @@ def test_both_orders_show_the_same_pixels_and_have_the_same_losses(benchmark):
         assert float(losses[name].detach()) == pytest.approx(float(own_losses[name].detach()), rel=slack, abs=2e-3)
     benchmark.learned(method, losses)
     assert all(p.grad is not None and bool(p.grad.any()) for p in method.sdf.parameters())
+    assert all(bool(p.grad.isfinite().all()) for p in method.parameters() if p.grad is not None)
 
 
 def test_both_tracers_find_the_same_points(benchmark):
