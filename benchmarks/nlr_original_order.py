@@ -214,7 +214,8 @@ def false_position(
     origin, direction = origin[rows], direction[rows]
     t = high
     for _ in range(SECANTS):
-        t = low - above * (high - low) / (below - above)
+        gap = below - above
+        t = torch.where(gap == 0, high, low - above * (high - low) / gap)
         value = sdf(origin + t[:, None] * direction)
         within = value <= 0
         low, above = torch.where(within, low, t), torch.where(within, above, value)

@@ -75,3 +75,10 @@ def test_both_tracers_find_the_same_points(benchmark):
     both = hit & own_hit
     assert both.sum() > 100
     assert float((t - own)[both].abs().quantile(0.98)) < 1e-3
+
+
+def test_a_ray_that_grazes_ends_at_a_number(benchmark):
+    start, direction, whole = torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([True])
+    bracket = torch.tensor([0.5]), torch.tensor([0.5]), torch.tensor([0.0]), torch.tensor([0.0])
+    flat = benchmark.false_position(lambda points: torch.zeros(len(points)), start, direction, bracket, whole)
+    assert flat.tolist() == [0.5]
