@@ -2,15 +2,18 @@
 
 Run `python scripts/pictures.py`. It writes orbit.gif (a round about the scene), views.jpg (test views: photograph,
 rendering, error, depth) and mesh.jpg (the mesh, drawn from its file alone). With `--captured RUN` it writes
-captured.jpg (the same of a run on photographs) instead. It says how large they are, and fails where together they
-exceed one megabyte.
+captured.jpg (the same of a run on photographs) instead, and with `--in-the-wild RUN --appearance A B C` wild.jpg (a way
+from the place and light of one photograph to those of the next). It says how large they are, and fails where together
+they exceed one megabyte.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 import tyro
 from PIL import Image
@@ -20,18 +23,28 @@ from lumifield.core.files import replacing
 from lumifield.core.images import to_uint8
 from lumifield.evaluate import compared, photographs
 from lumifield.methods.views import render_view
-from lumifield.render import path_cameras, render_path
+from lumifield.render import Look, path_cameras, render_path
 
 ORBIT_FRAMES, ORBIT_SIZE, ORBIT_FPS = 36, (200, 200), 12
 SHOWN = 3
+WAY_FRAMES, WAY_SIZE = 11, (120, 180)
 MESH_SIZE = (300, 260)
 PAGE_WIDTH = 700
 MOST_BYTES = 1_000_000
 
 
-def main(run: Path = Path("demo/run"), captured: Path | None = None, out: Path = Path("docs/pictures")) -> None:
-    """Makes the pictures of RUN, or of CAPTURED, in OUT."""
-    files = of_the_demo(run, out) if captured is None else of_photographs(captured, out)
+def main(
+    run: Path = Path("demo/run"),
+    captured: Path | None = None,
+    in_the_wild: Path | None = None,
+    appearance: tuple[str, ...] = (),
+    out: Path = Path("docs/pictures"),
+) -> None:
+    """Makes the pictures of RUN, or of CAPTURED, or of IN_THE_WILD with the APPEARANCE of these photographs, in OUT."""
+    if in_the_wild is not None:
+        files = of_the_wild(in_the_wild, appearance, out)
+    else:
+        files = of_the_demo(run, out) if captured is None else of_photographs(captured, out)
     for file in files:
         print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
     if sum(file.stat().st_size for file in files) > MOST_BYTES:
@@ -57,6 +70,17 @@ def of_photographs(run: Path, out: Path) -> tuple[Path, ...]:
     shown = sheet(opened(run))
     save(shown.reduce(max(shown.width // PAGE_WIDTH, 1)), out / "captured.jpg")
     return (out / "captured.jpg",)
+
+
+def of_the_wild(run: Path, names: tuple[str, ...], out: Path) -> tuple[Path, ...]:
+    """Frames of a tour of photographs, side by side."""
+    trained = opened(run)
+    cameras = path_cameras(trained, "tour", WAY_FRAMES, WAY_SIZE, through=names)
+    with tempfile.TemporaryDirectory() as folder:
+        render_path(trained, cameras, Path(folder) / "way", look=Look(appearance=names))
+        frames = [np.asarray(Image.open(file)) for file in sorted((Path(folder) / "way").glob("*.png"))]
+    save(Image.fromarray(np.concatenate(frames, 1)), out / "wild.jpg")
+    return (out / "wild.jpg",)
 
 
 def save(picture: Image.Image, path: Path) -> None:
