@@ -240,6 +240,13 @@ def test_a_port_that_is_none_is_one_sentence(run, port):
         Viewer(run, port)
 
 
+def test_serving_says_how_long_each_picture_took():
+    pictures, said = iter([None, View(torch.zeros(30, 40, 3), torch.ones(30, 40), torch.ones(30, 40), 0.02)]), []
+    with pytest.raises(StopIteration):
+        Viewer.serve(SimpleNamespace(work=lambda: next(pictures)), said.append)
+    assert said == ["20 ms for 40x30"]
+
+
 def shot(page) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
 

@@ -296,16 +296,13 @@ class ViewCommand:
 
     def run(self) -> None:
         """Serves."""
-        from lumifield.viewer import Viewer, timing
+        from lumifield.viewer import Viewer
 
         run, _ = _opened(self.folder, "best", self.chunk)
         viewer = Viewer(run, self.port)
         try:
             with progress.changing("nobody looks yet") as say:
-                while True:
-                    seen = viewer.work()
-                    if seen is not None:
-                        say(timing(seen))
+                viewer.serve(say)
         finally:
             viewer.close()
 

@@ -229,6 +229,13 @@ class Viewer:
             client.scene.set_background_image(pixels, "jpeg", jpeg_quality=90, depth=depth)
         return seen
 
+    def serve(self, say: Callable[[str], None]) -> None:
+        """Works until it is interrupted, and says how long each picture took."""
+        while True:
+            seen = self.work()
+            if seen is not None:
+                say(timing(seen))
+
     def close(self) -> None:
         """Ends the server."""
         self.server.stop()
