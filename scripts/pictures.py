@@ -3,8 +3,8 @@
 Run `python scripts/pictures.py`. It writes orbit.gif (a round about the scene), views.jpg (test views: photograph,
 rendering, error, depth) and mesh.jpg (the mesh, drawn from its file alone). With `--captured RUN` it writes
 captured.jpg (the same of a run on photographs) instead, and with `--in-the-wild RUN --appearance A B C` wild.jpg (a way
-from the place and light of one photograph to those of the next). It says how large they are, and fails where together
-they exceed one megabyte.
+from the place and light of one photograph to those of the next); with `--new-views SEQUENCE` new_views.jpg (some of a
+synthetic sequence in 7-Scenes' layout). It says how large they are, and fails where together they exceed one megabyte.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from lumifield.render import Look, path_cameras, render_path
 ORBIT_FRAMES, ORBIT_SIZE, ORBIT_FPS = 36, (200, 200), 12
 SHOWN = 3
 WAY_FRAMES, WAY_SIZE = 11, (120, 180)
+NEW_VIEWS = 6
 MESH_SIZE = (300, 260)
 PAGE_WIDTH = 700
 MOST_BYTES = 1_000_000
@@ -38,13 +39,18 @@ def main(
     captured: Path | None = None,
     in_the_wild: Path | None = None,
     appearance: tuple[str, ...] = (),
+    new_views: Path | None = None,
     out: Path = Path("docs/pictures"),
 ) -> None:
-    """Makes the pictures of RUN, or of CAPTURED, or of IN_THE_WILD with the APPEARANCE of these photographs, in OUT."""
-    if in_the_wild is not None:
+    """Makes the pictures of RUN, CAPTURED, IN_THE_WILD with the APPEARANCE of photographs, or NEW_VIEWS, in OUT."""
+    if new_views is not None:
+        files = of_new_views(new_views, out)
+    elif in_the_wild is not None:
         files = of_the_wild(in_the_wild, appearance, out)
+    elif captured is not None:
+        files = of_photographs(captured, out)
     else:
-        files = of_the_demo(run, out) if captured is None else of_photographs(captured, out)
+        files = of_the_demo(run, out)
     for file in files:
         print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
     if sum(file.stat().st_size for file in files) > MOST_BYTES:
@@ -78,9 +84,20 @@ def of_the_wild(run: Path, names: tuple[str, ...], out: Path) -> tuple[Path, ...
     cameras = path_cameras(trained, "tour", WAY_FRAMES, WAY_SIZE, through=names)
     with tempfile.TemporaryDirectory() as folder:
         render_path(trained, cameras, Path(folder) / "way", look=Look(appearance=names))
-        frames = [np.asarray(Image.open(file)) for file in sorted((Path(folder) / "way").glob("*.png"))]
-    save(Image.fromarray(np.concatenate(frames, 1)), out / "wild.jpg")
+        save(in_a_row(sorted((Path(folder) / "way").glob("*.png"))), out / "wild.jpg")
     return (out / "wild.jpg",)
+
+
+def of_new_views(sequence: Path, out: Path) -> tuple[Path, ...]:
+    """Evenly spread pictures of a sequence, side by side."""
+    files = sorted(sequence.rglob("*.color.png"))
+    save(in_a_row([files[row] for row in np.linspace(0, len(files) - 1, NEW_VIEWS).astype(int)]), out / "new_views.jpg")
+    return (out / "new_views.jpg",)
+
+
+def in_a_row(files: list[Path]) -> Image.Image:
+    """Pictures of one size side by side."""
+    return Image.fromarray(np.concatenate([np.asarray(Image.open(file)) for file in files], 1))
 
 
 def save(picture: Image.Image, path: Path) -> None:
