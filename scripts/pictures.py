@@ -1,10 +1,13 @@
 """Makes the README's pictures in docs/pictures from what `make demo` leaves, and from a run on photographs.
 
 Run `python scripts/pictures.py`. It writes orbit.gif (a round about the scene), views.jpg (test views: photograph,
-rendering, error, depth) and mesh.jpg (the mesh, drawn from its file alone). With `--captured RUN` it writes
-captured.jpg (the same of a run on photographs) instead, and with `--in-the-wild RUN --appearance A B C` wild.jpg (a way
-from the place and light of one photograph to those of the next); with `--new-views SEQUENCE` new_views.jpg (some of a
-synthetic sequence in 7-Scenes' layout). It says how large they are, and fails where together they exceed one megabyte.
+rendering, error, depth) and mesh.jpg (the mesh, drawn from its file alone). Something else comes in their place with
+
+- `--captured RUN`: captured.jpg, or another `--name`: test views of a run on photographs;
+- `--in-the-wild RUN --appearance A B C`: wild.jpg, a way from the place and light of one photograph to the next one's;
+- `--new-views SEQUENCE`: new_views.jpg, some of a synthetic sequence in 7-Scenes' layout.
+
+It says how large they are, and fails where together they exceed one megabyte.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ MOST_BYTES = 1_000_000
 def main(
     run: Path = Path("demo/run"),
     captured: Path | None = None,
+    name: str = "captured",
     in_the_wild: Path | None = None,
     appearance: tuple[str, ...] = (),
     new_views: Path | None = None,
@@ -48,7 +52,7 @@ def main(
     elif in_the_wild is not None:
         files = of_the_wild(in_the_wild, appearance, out)
     elif captured is not None:
-        files = of_photographs(captured, out)
+        files = of_photographs(captured, out / f"{name}.jpg")
     else:
         files = of_the_demo(run, out)
     for file in files:
@@ -71,11 +75,11 @@ def of_the_demo(run: Path, out: Path) -> tuple[Path, ...]:
     return files
 
 
-def of_photographs(run: Path, out: Path) -> tuple[Path, ...]:
+def of_photographs(run: Path, file: Path) -> tuple[Path, ...]:
     """Test views, as wide as a page."""
     shown = sheet(opened(run))
-    save(shown.reduce(max(shown.width // PAGE_WIDTH, 1)), out / "captured.jpg")
-    return (out / "captured.jpg",)
+    save(shown.reduce(max(shown.width // PAGE_WIDTH, 1)), file)
+    return (file,)
 
 
 def of_the_wild(run: Path, names: tuple[str, ...], out: Path) -> tuple[Path, ...]:
