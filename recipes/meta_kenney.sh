@@ -7,8 +7,8 @@
 # (outer steps 1 to 200 were on a cosine over 500).
 set -euo pipefail
 exec lumifield meta-train simple-nerf --data "$1" --out "$2" \
-  --downscale 2 --near 3 --far 5 --samples 32 --width 128 --steps 250 --views 25 --inner.steps 16 --inner.batch 128 \
+  --downscale 2 --near 3 --far 5 --samples 32 --width 128 --start normal --steps 250 --views 25 --inner.steps 16 --inner.batch 128 \
   --inner.optimiser.kind adam --inner.optimiser.lr 1e-3 --outer.kind sgd --outer.lr 0.5 \
-  --outer-schedule.kind cosine --outer-schedule.floor 0.1 --few-shot.loop.steps 1000 \
-  --few-shot.loop.batch 64 --few-shot.loop.optimiser.lr 0.5 --validate-every 100 --save-every 100 \
+  --outer-schedule.kind cosine --outer-schedule.floor 0.1 --few-shot.loop.steps 300 --few-shot.loop.batch 64 \
+  --few-shot.loop.optimiser.kind adam --few-shot.loop.optimiser.lr 1e-3 --validate-every 100 --save-every 100 \
   "${@:3}"

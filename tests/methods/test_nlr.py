@@ -156,7 +156,7 @@ def test_while_learning_no_ray_sees_its_own_photograph():
 def test_with_the_true_surface_blended_colours_are_those_of_the_photographs(blending, most):
     whole = ball(16, 64)
     scene, held_out = whole.only(list(range(0, 16, 2))), whole.only([1, 5])
-    method = built(replace(NLR, features="rgb", blending=blending), scene).eval()
+    method = built(replace(NLR, features="rgb", blending=blending, rays_a_side=1), scene).eval()
     method.sdf = TrueBall(method)
     for index in range(2):
         view, truth = render_view(method, held_out, index, device=CPU), photograph(held_out, index).float() / 255
@@ -165,6 +165,28 @@ def test_with_the_true_surface_blended_colours_are_those_of_the_photographs(blen
         seen = solid & view.solid
         seen = -torch.nn.functional.max_pool2d(-seen[None, None].float(), 5, 1, 2)[0, 0] > 0.5  # off the edge
         assert float((view.rgb - truth[..., :3])[seen].abs().max()) < most
+
+
+@torch.no_grad()
+def test_a_pixel_is_the_mean_of_the_rays_through_its_parts():
+    scene, coarse, fine = ball(8, 32), ball(16, 32).only([1]), ball(16, 64).only([1])
+    views = []
+    for side, held_out in ((2, coarse), (1, fine)):
+        method = built(replace(NLR, features="rgb", blending="epipolar", rays_a_side=side), scene).eval()
+        method.sdf = TrueBall(method)
+        views.append(render_view(method, held_out, 0, device=CPU))
+    pixel, parts = views[0], views[1]
+    hits = parts.opacity.view(32, 2, 32, 2).sum((1, 3))
+    whole = hits == 4
+    assert float(whole.sum()) > 100
+    assert float(((hits >= 2) != pixel.solid).sum()) <= 4  # a ray that just grazes the ball
+    mean = parts.rgb.view(32, 2, 32, 2, 3).mean((1, 3))
+    assert float((mean - pixel.rgb)[whole].abs().max()) < 2e-3
+    # At an edge only the rays that meet the surface count.
+    rim = (hits == 2) & pixel.solid
+    met = (parts.rgb * parts.opacity[..., None]).view(32, 2, 32, 2, 3).sum((1, 3)) / 2
+    assert float(rim.sum()) > 5
+    assert float((met - pixel.rgb)[rim].abs().median()) < 5e-3
 
 
 @torch.no_grad()

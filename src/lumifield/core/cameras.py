@@ -51,6 +51,10 @@ class Cameras:
         ratio = (size.double() / self.size.double()).float()
         return replace(self, focal=self.focal * ratio, centre=self.centre * ratio, size=size)
 
+    def moved(self, step: tuple[float, float]) -> Cameras:
+        """Cameras whose pixels look to parts of a pixel to the right and down of where they did."""
+        return replace(self, centre=self.centre - self.centre.new_tensor(step))
+
     def directions(
         self, camera: Int[Tensor, "*r"], x: Float[Tensor, "*r"], y: Float[Tensor, "*r"]
     ) -> Float[Tensor, "*r 3"]:

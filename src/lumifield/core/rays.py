@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from lumifield.core.cameras import Cameras
 
@@ -135,6 +136,25 @@ def camera_rays(
         place=(pixel + 0.5) / cameras.size[camera],
     )
     return rays if ndc is None else to_ndc(rays, ndc)
+
+
+def moved(rays: Rays, size: tuple[int, int], step: tuple[float, float]) -> Rays:
+    """The rays of pictures of `size` (height, width), row by row, moved by parts of a pixel to the right and down.
+
+    Directions are linear between those of pixels: exact to second order of a pixel's angle.
+    """
+    right, down = step
+
+    def there(values: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
+        grid = values.view(-1, *size, values.shape[-1])
+        return (grid + right * _slope(grid, 2) + down * _slope(grid, 1)).view_as(values)
+
+    directions = F.normalize(there(rays.directions), dim=-1)
+    return replace(rays, directions=directions, viewdirs=directions, place=there(rays.place))
+
+
+def _slope(grid: Float[Tensor, "n h w c"], axis: int) -> Float[Tensor, "n h w c"]:
+    return torch.gradient(grid, dim=axis)[0] if grid.shape[axis] > 1 else torch.zeros_like(grid)
 
 
 def points_at(rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n 3"]:

@@ -75,6 +75,8 @@ class Nlr:
     """Which, where these are not all."""
     patch: int = 64
     """Side of the squares of pixels that a step learns to show [pixels]."""
+    rays_a_side: int = 2
+    """Rays through each pixel of a whole picture, as many to the right as down."""
     colour_error: Error = "l1"
     """How colours are compared with the photographs': l1, l2 (squares), or smooth-l1 (squares of what is small)."""
     mask_rays: int = 1024
@@ -124,7 +126,7 @@ class Nlr:
     def __post_init__(self) -> None:
         at_least(1, self, "sdf_width", "sdf_depth", "channels", "encoder_stages", "encoder_width", "decoder_width")
         at_least(1, self, "grid_levels", "grid_log2_entries", "mask_rays", "mask_period", "mask_sharpness")
-        at_least(1, self, "eikonal_points", "shape_every", "slack_period", "renew_every")
+        at_least(1, self, "eikonal_points", "shape_every", "slack_period", "renew_every", "rays_a_side")
         at_least(0, self, "sdf_bands", "sdf_sigma", "sdf_skips", "decoder_depth", "mask_doublings", "eikonal")
         at_least(0, self, "carve", "shape_first", "shape_rate", "slack", "slack_least")
         at_least(2, self, "grid_finest", "mask_samples")

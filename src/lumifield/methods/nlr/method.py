@@ -14,7 +14,7 @@ from lumifield.core.cameras import Cameras
 from lumifield.core.normals import unit_or_zero
 from lumifield.core.occupancy import carved_box
 from lumifield.core.randomness import Draws
-from lumifield.core.rays import Ndc, Rays
+from lumifield.core.rays import Ndc, Rays, moved
 from lumifield.core.scene import Batch, Scene
 from lumifield.core.surface import (
     Care,
@@ -33,6 +33,7 @@ from lumifield.fields.sdf import GridSdf, Sdf, frequencies
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nlr import Error, Nlr
 from lumifield.methods.nlr.appearance import Appearance, Backdrop, Blend
+from lumifield.methods.nlr.looks import Look, mean_of, parts_of_a_pixel
 from lumifield.methods.nlr.skin import Skin, triangles
 from lumifield.methods.nlr.sources import Sight, Sources
 
@@ -82,11 +83,11 @@ class NlrMethod(Method):
         if context.draws is not None and context.step % self.settings.renew_every == 0:
             self.distances.copy_(on_grid(self.sdf, GRID, self.distances.device))
         segments = self.segments(rays)
-        if context.quick is None:
-            rows, t, blend = self.traced(rays, segments, context, shape=shape)
+        if context.patch is not None and context.draws is None:
+            look = self.through_pixels(rays, context.patch, context)
         else:
-            rows, t, blend = self.drawn(rays, context.quick)
-        rgb = blend.rgb
+            look = self.traced(rays, segments, context, shape=shape)
+        rows, blend, rgb = look.rows, look.blend, look.blend.rgb
         if context.patch is not None and len(rows):
             rgb = self.appearance_net.picture(blend.features, rgb, rows, context.patch, len(rays))
         if context.draws is None:
@@ -95,25 +96,34 @@ class NlrMethod(Method):
         behind = context.background.expand(len(rays), 3) if self.backdrop is None else self.backdrop(segments)
         return Rendered(
             rgb=behind.index_put((rows,), rgb),
-            depth=rays.far.index_put((rows,), t),
+            depth=rays.far.index_put((rows,), look.t),
             opacity=solid if self.backdrop is None else torch.ones_like(solid),
             samples=len(rays),
             penalties=self.penalties(context, context.draws) if shape and context.draws is not None else {},
             channels={name: channel(blend, name, rows, behind) for name in context.channels},
         )
 
-    def traced(
-        self, rays: Rays, segments: Segments, context: Context, *, shape: bool
-    ) -> tuple[Int[Tensor, "p"], Float[Tensor, "p"], Blend]:
+    def traced(self, rays: Rays, segments: Segments, context: Context, *, shape: bool) -> Look:
         """Which rays meet the surface, how far away, and what is looked up there."""
         rows = self.asked(rays, context).nonzero()[:, 0]
         t, hit = trace(self.sdf, segments[rows], CARE)
         rows, t = rows[hit], t[hit]
         met = segments[rows]
         points = hit_points(self.sdf, met, t) if shape else met.at(t)
-        return rows, t * self.radius, self.looked_up(points, rays[rows], context)
+        return Look(rows, t * self.radius, self.looked_up(points, rays[rows], context))
 
-    def drawn(self, rays: Rays, camera: Cameras) -> tuple[Int[Tensor, "p"], Float[Tensor, "p"], Blend]:
+    def through_pixels(self, rays: Rays, size: tuple[int, int], context: Context) -> Look:
+        """The same of the pixels of a picture, over several rays each."""
+        looks = []
+        for part in parts_of_a_pixel(self.settings.rays_a_side):
+            own = moved(rays, size, part)
+            if context.quick is None:
+                looks.append(self.traced(own, self.segments(own), context, shape=False))
+            else:
+                looks.append(self.drawn(own, context.quick.moved(part)))
+        return mean_of(looks, len(rays))
+
+    def drawn(self, rays: Rays, camera: Cameras) -> Look:
         """The same of the picture of a camera, from the triangles and the features that are kept."""
         skin, (_, maps) = self.skin(), self.at_rest()
         met = skin.drawn(camera)
@@ -121,7 +131,7 @@ class NlrMethod(Method):
         t = ((met.points - rays.origins) * rays.directions).sum(-1)
         sights = {index: self.sources.look(index, met.points, rays.directions) for index in range(len(self.sources))}
         sights = {index: replace(sight, seen=sight.seen & met.seen[index]) for index, sight in sights.items()}
-        return met.rows, t, self.appearance_net.blended(sights, self.sources, rays.directions, maps)
+        return Look(met.rows, t, self.appearance_net.blended(sights, self.sources, rays.directions, maps))
 
     def asked(self, rays: Rays, context: Context) -> Bool[Tensor, "r"]:
         """Which rays may meet the surface: while learning those whose photographs have a colour to compare with."""
