@@ -85,7 +85,7 @@ class Nlr:
     """Samples that look for the place where such a ray comes closest."""
     mask_sharpness: float = 50.0
     """Sharpness of the silhouette at first [1 / unit of the ball]; its loss counts 100 / sharpness."""
-    mask_period: int = 1000
+    mask_period: int = 250
     """Steps after which the sharpness doubles."""
     mask_doublings: int = 3
     """How often it does."""
