@@ -3,11 +3,12 @@
 # to the objects, a narrow network.
 # Usage: recipes/meta_kenney.sh DATA OUT [further flags of `lumifield meta-train simple-nerf`, which win]
 # DATA is a class folder in learnit's layout with pictures of 128x128, the objects within the unit sphere.
-# Kenney's cars from one photograph, seed 0, 4 views of each of the 2 val objects: 17.5 dB before, 19.9 dB after 100 steps
-# (outer steps 1 to 200 were on a cosine over 500).
+# Kenney's cars from one photograph each, 4 test objects, three seeds: 18.8 dB before, 19.8 to 20.0 dB after 300 steps; a fresh
+# start comes to 15.8 dB.
 set -euo pipefail
 exec lumifield meta-train simple-nerf --data "$1" --out "$2" \
-  --downscale 2 --near 3 --far 5 --samples 32 --width 128 --start normal --steps 250 --views 25 --inner.steps 16 --inner.batch 128 \
+  --downscale 2 --near 3 --far 5 --samples 32 --width 128 --start normal --steps 250 \
+  --views 25 --inner.steps 16 --inner.batch 128 \
   --inner.optimiser.kind adam --inner.optimiser.lr 1e-3 --outer.kind sgd --outer.lr 0.5 \
   --outer-schedule.kind cosine --outer-schedule.floor 0.1 --few-shot.loop.steps 300 --few-shot.loop.batch 64 \
   --few-shot.loop.optimiser.kind adam --few-shot.loop.optimiser.lr 1e-3 --validate-every 100 --save-every 100 \
