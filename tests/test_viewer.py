@@ -261,10 +261,10 @@ def test_a_browser_shows_the_scene_and_turns_it(run, tmp_path):
             assert delivered[-1] == 48
             assert delivered == sorted(delivered)
             # The ball is coloured by its normals, before a white backdrop.
-            before = awaited(page, lambda now: np.ptp(now[330, 450]) > 40)
+            before = awaited(page_of, page, lambda now: np.ptp(now[330, 450]) > 40)
             page.drag((380, 330), (560, 320))
             until_rest(page_of)
-            awaited(page, lambda now: np.abs(now - before)[220:400, 350:550].mean() > 5)
+            awaited(page_of, page, lambda now: np.abs(now - before)[220:400, 350:550].mean() > 5)
     finally:
         page_of.close()
 
@@ -280,11 +280,15 @@ def until_rest(page_of: Viewer) -> list[int]:
     return heights
 
 
-def awaited(page, wanted: Callable[[np.ndarray], bool]) -> np.ndarray:
-    """The page once it shows what is wanted, and two looks at it are equal: pictures arrive after they are sent."""
+def awaited(page_of: Viewer, page, wanted: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """The page once it shows what is wanted, and two looks at it are equal: pictures arrive after they are sent.
+
+    It is served meanwhile: a slow browser says late where it looks from.
+    """
     last = shot(page)
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
+        page_of.work(patience=0.0)
         now = shot(page)
         if wanted(now) and (now == last).all():
             return now
