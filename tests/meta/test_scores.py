@@ -9,14 +9,16 @@ import torch
 from commands import refusal
 from lumifield import cli
 from lumifield.checkpoint import load
+from lumifield.core.randomness import Draws
 from lumifield.data import Source
 from lumifield.data.collection import tasks
 from lumifield.errors import DataError
 from lumifield.meta import FewShot, InnerLoop, MetaTrain, starts
-from lumifield.meta.inner import carried
+from lumifield.meta.inner import carried, learn
 from lumifield.meta.protocol import divided, half, mean_psnr, spread, taught
 from lumifield.meta.run import MetaJob, meta_train
 from lumifield.meta.starts import likeness, matched, pictured, shuffled, standard
+from lumifield.methods import SimpleNerf
 from lumifield.optimising import Optimiser
 from made_collections import TINY, balls
 from scenes import bounded, written
@@ -115,6 +117,18 @@ def test_matched_starts_show_the_same_with_other_weights(run, monkeypatch):
     assert likeness(method, shown) >= 30
     apart = [(value - method.get_parameter(name)).detach().abs().max() for name, value in carried(start).items()]
     assert float(max(apart)) > 0.1
+
+
+def test_matching_pictures_that_are_mostly_white_does_not_empty_the_network():
+    """At a rate of 2e-3 it did: white is soon found everywhere, and where nothing is dense no gradient remains."""
+    scene = bounded()
+    pixels = torch.full((len(scene), 10, 10, 3), 255, dtype=torch.uint8)
+    pixels[:, 4:6, 3:7] = torch.tensor([200, 40, 40], dtype=torch.uint8)
+    shown = replace(scene, pictures=replace(scene.pictures, pixels=pixels.reshape(-1, 3)))
+    torch.manual_seed(1)
+    method = SimpleNerf(samples=16, width=128, start="normal").build(scene)
+    learn(method, [shown], starts.MATCHING, Draws(torch.Generator().manual_seed(seed)))
+    assert likeness(method, shown) > 30
 
 
 def test_a_learned_start_is_scored_beside_the_others(run, capsys):

@@ -18,7 +18,7 @@ from lumifield.training import TrainingError
 
 MATCHED_PSNR = 35.0
 """How close a matched start comes to what the learned one shows [dB]."""
-MATCHING = InnerLoop(steps=250, batch=256, optimiser=Optimiser(kind="adam", lr=2e-3))
+MATCHING = InnerLoop(steps=250, batch=256, optimiser=Optimiser(kind="adam", lr=3e-4))
 MOST_ROUNDS = 80
 
 
