@@ -56,8 +56,7 @@ def net(**options) -> Appearance:
 @torch.no_grad()
 def test_what_the_flow_leads_to_is_the_target_where_it_is_visible():
     one = pair()
-    places = (grid(24, 32) + one.flow).reshape(-1, 2)
-    view = shown(net(), picture(one.source), places, one.visible.reshape(-1), (24, 32))
+    (view,) = shown(net(), picture(one.source), (grid(24, 32) + one.flow)[None], one.visible[None])
     error = (view - picture(one.target)).abs().amax(0)
     assert float(error[one.visible].max()) < 1e-4
     assert float((view[:, ~one.visible] - 0.5).abs().max()) < 1e-6
@@ -74,6 +73,23 @@ def test_encoder_and_decoder_learn_the_target():
         optimiser.step()
         losses.append(float(objective.detach()))
     assert sum(losses[-4:]) < 0.6 * sum(losses[:4])
+
+
+@torch.no_grad()
+def test_pictures_shown_together_are_those_shown_alone():
+    one, network = pair(), net(features="learned")
+    where, visible = torch.stack([grid(24, 32), grid(24, 32) + one.flow]), torch.stack([one.visible, one.visible])
+    together = shown(network, picture(one.source), where, visible)
+    alone = [shown(network, picture(one.source), where[[n]], visible[[n]])[0] for n in range(2)]
+    torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=1e-5)
+    assert float(together.std()) > 0.1
+
+
+def test_where_features_are_all_there_is_the_first_step_reaches_the_encoder():
+    network = net(features="learned")
+    assert network.encoder is not None
+    loss(network, pair(), Pretrain(data=Path(), crop=24), Draws(torch.Generator().manual_seed(0))).backward()
+    assert all(bool(p.grad.any()) for name, p in network.encoder.named_parameters() if name.startswith("ups"))
 
 
 @pytest.mark.parametrize("features", ["both", "learned"])

@@ -108,9 +108,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """What is added to a blended picture, from its blended features: a U-Net of `depth` halvings, at first zero."""
+    """What is added to a blended picture, from its blended features: a U-Net of `depth` halvings.
 
-    def __init__(self, entry: int, *, depth: int = 2, width: int = 64) -> None:
+    At first it adds nothing, or, where not `blank`, what it makes of features by chance: where there is nothing else
+    to see, an output that has yet to leave zero keeps all other layers from learning.
+    """
+
+    def __init__(self, entry: int, *, depth: int = 2, width: int = 64, blank: bool = True) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth + 1)]
         self.downs = nn.ModuleList([convolutions(a, b) for a, b in pairwise([entry, *widths])])
@@ -119,7 +123,7 @@ class Decoder(nn.Module):
         self.out = nn.Conv2d(width, 3, 1)
         self.multiple = 2**depth
         started(self)
-        nn.init.zeros_(self.out.weight)
+        nn.init.normal_(self.out.weight, 0.0, 0.0 if blank else width**0.5 / 2)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
         """Colours to be added."""

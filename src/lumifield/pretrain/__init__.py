@@ -52,7 +52,7 @@ class Pretrain:
     """Leave parameters of 16 bits: half as large, and rounded."""
     device: str = "auto"
     """Where to compute: cpu, cuda, mps (auto: cuda where there is one, else cpu)."""
-    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=5e-4))
+    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=1e-3))
     """How parameters move."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="cosine", floor=0.05))
     """How the learning rate falls."""

@@ -95,32 +95,32 @@ def loss(net: Appearance, pair: Pair, settings: Pretrain, draws: Draws) -> Tenso
     side = min(settings.crop, height, width)
     place = draws.uniform(1, 2)[0] * torch.tensor([height - side + 1, width - side + 1])
     rows, columns = (slice(int(first), int(first) + side) for first in place)
-    source = picture(pair.source).to(device)
     places = grid(height, width)[rows, columns]
-    moved = (places + pair.flow[rows, columns]).to(device).reshape(-1, 2)
-    visible = pair.visible[rows, columns].to(device).reshape(-1)
-    target = picture(pair.target)[:, rows, columns].to(device)
-    found = F.mse_loss(shown(net, source, moved, visible, (side, side)), target)
-    if not settings.autoencode:
-        return found
-    whole = torch.ones_like(visible)
-    own = shown(net, source, places.to(device).reshape(-1, 2), whole, (side, side))
-    return found + F.mse_loss(own, source[:, rows, columns])
+    squares, visible = [places + pair.flow[rows, columns]], [pair.visible[rows, columns]]
+    truths = [picture(pair.target)[:, rows, columns]]
+    if settings.autoencode:
+        squares.append(places)
+        visible.append(torch.ones_like(visible[0]))
+        truths.append(picture(pair.source)[:, rows, columns])
+    where, seen = torch.stack(squares).to(device), torch.stack(visible).to(device)
+    views = shown(net, picture(pair.source).to(device), where, seen)
+    return (views - torch.stack(truths).to(device)).square().mean((1, 2, 3)).sum()
 
 
 def shown(
     net: Appearance,
     source: Float[Tensor, "3 h w"],
-    places: Float[Tensor, "p 2"],
-    visible: Bool[Tensor, "p"],
-    size: tuple[int, int],
-) -> Float[Tensor, "3 k l"]:
-    """The picture of `size` (height, width) whose pixels show what the source shows at these places, where visible."""
+    where: Float[Tensor, "n k l 2"],
+    visible: Bool[Tensor, "n k l"],
+) -> Float[Tensor, "n 3 k l"]:
+    """Pictures whose pixels show what the source, encoded once, shows `where`, as far as it is visible."""
+    places, seen = where.reshape(-1, 2), visible.reshape(-1)
     rgb = bilinear(source, places)
-    features = net.joined(rgb, net.looked_up(source, places, visible)) * visible[:, None]
-    rgb = torch.where(visible[:, None], rgb, GREY)
+    features = net.joined(rgb, net.looked_up(source, places, seen)) * seen[:, None]
+    rgb = torch.where(seen[:, None], rgb, GREY)
     rows = torch.arange(len(places), device=places.device)
-    return net.picture(features, rgb, rows, size, len(places)).T.reshape(3, *size)
+    size = (where.shape[1], where.shape[2])
+    return net.picture(features, rgb, rows, size, len(places)).view(*where.shape[:3], 3).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
@@ -129,15 +129,13 @@ def scored(net: Appearance, unknown: Sequence[PairFiles], device: torch.device) 
     found: dict[str, list[float]] = {"psnr_warped": [], "psnr_autoencoded": []}
     for files in unknown:
         pair = files.read()
-        height, width = pair.flow.shape[:2]
-        source, target = picture(pair.source).to(device), picture(pair.target).to(device)
-        places, visible = grid(height, width), pair.visible.reshape(-1).to(device)
-        moved = (places + pair.flow).reshape(-1, 2).to(device)
+        source, target, visible = picture(pair.source).to(device), picture(pair.target).to(device), pair.visible[None]
+        places = grid(*pair.flow.shape[:2])[None]
         for name, truth, where, seen in (
-            ("psnr_warped", target, moved, visible),
-            ("psnr_autoencoded", source, places.reshape(-1, 2).to(device), torch.ones_like(visible)),
+            ("psnr_warped", target, places + pair.flow, visible),
+            ("psnr_autoencoded", source, places, torch.ones_like(visible)),
         ):
-            view = shown(net, source, where, seen, (height, width)).clamp(0, 1)
+            (view,) = shown(net, source, where.to(device), seen.to(device)).clamp(0, 1)
             found[name].append(psnr(float(F.mse_loss(view, truth))))
     return {name: sum(values) / len(values) for name, values in found.items() if values}
 

@@ -51,7 +51,8 @@ class Appearance(nn.Module):
         if settings.features != "rgb":
             stages, width = settings.encoder_stages, settings.encoder_width
             self.encoder = Encoder(stages=stages, width=width, features=settings.channels)
-            self.decoder = Decoder(entry, depth=settings.decoder_depth, width=settings.decoder_width)
+            depth, width, blank = settings.decoder_depth, settings.decoder_width, settings.features == "both"
+            self.decoder = Decoder(entry, depth=depth, width=width, blank=blank)
         if settings.blending == "learned":
             self.weights = LearnedWeights(entry)
 
