@@ -64,6 +64,25 @@ def test_the_region_of_interest_is_what_the_photographs_look_at(tmp_path):
     assert 0.5 < float((box[1] - box[0])[0]) < 4
 
 
+@pytest.mark.parametrize("size", [0.02, 500.0])
+def test_a_world_of_any_size_is_seen_at_a_size_that_networks_can_see(tmp_path, size):
+    """Structure from motion knows no size: a twentieth of some worlds is a speck."""
+    landmark(tmp_path)
+    matrices = np.load(tmp_path / "c2w_mats.npy")
+    matrices[:, :3, 3] *= size
+    np.save(tmp_path / "c2w_mats.npy", matrices)
+    np.save(tmp_path / "bds.npy", np.load(tmp_path / "bds.npy") * size)
+    scene = data.cameras(Source(tmp_path), "train")
+    assert float(scene.box[1, 0] - scene.box[0, 0]) == pytest.approx(2, rel=1e-3)
+    torch.testing.assert_close(
+        scene.frame.poses_to_world(scene.cameras.c2w)[..., 3], torch.from_numpy(matrices[25:, :3, 3]).float()
+    )
+    torch.testing.assert_close(scene.near * scene.frame.scale, torch.tensor([45.0, 46.0, 47.0]) * 0.9 * size)
+    rays, box = scene.rays(0), scene.box
+    middle = rays.origins + rays.directions * (rays.near * rays.far).sqrt()[:, None]
+    assert bool(((middle >= box[0]) & (middle <= box[1])).all(-1).any())
+
+
 def test_a_list_of_splits_goes_before_positions(tmp_path):
     (landmark(tmp_path) / "place.tsv").write_text("filename\tid\tsplit\n01.jpg\t1\ttrain\n07.jpg\t2\ttest\n")
     assert data.splits(Source(tmp_path)) == ("train", "test")

@@ -16,7 +16,7 @@ from lumifield.data.flying_chairs import Pair, pairs
 from lumifield.errors import DataError
 from lumifield.methods.nlr.appearance import Appearance
 from lumifield.pretrain import NETWORKS, Pretrain
-from lumifield.pretrain.run import grid, loss, picture, pretrain, scored, shown
+from lumifield.pretrain.run import grid, loss, picture, pretrain, scored, shown, tone
 from lumifield.training import Train
 from lumifield.training.run import Job, start_from, train
 from scenes import NLR, ball, written
@@ -62,8 +62,26 @@ def test_what_the_flow_leads_to_is_the_target_where_it_is_visible():
     assert float((view[:, ~one.visible] - 0.5).abs().max()) < 1e-6
 
 
+@torch.no_grad()
+def test_both_pictures_of_a_pair_are_seen_in_the_same_tones():
+    one, draws = pair(), Draws(torch.Generator().manual_seed(3))
+    still = replace(one, target=one.source, flow=torch.zeros_like(one.flow), visible=torch.ones_like(one.visible))
+    for _ in range(4):
+        assert float(loss(net(), still, Pretrain(data=Path(), crop=24), draws)) < 1e-8
+
+
+def test_tones_are_dark_and_bright_and_tinted():
+    draws = Draws(torch.Generator().manual_seed(0))
+    found = torch.stack([tone(draws).flatten() for _ in range(400)])
+    assert 0.25 < float(found.min()) < 0.4
+    assert 2.7 < float(found.max()) < 4
+    assert float((found > 1).float().mean()) == pytest.approx(0.5, abs=0.06)
+    tint = found.amax(1) / found.amin(1)
+    assert 1.4 < float(tint.max()) < 1.3**2 + 1e-5
+
+
 def test_encoder_and_decoder_learn_the_target():
-    network, settings = net(features="learned", channels=8), Pretrain(data=Path(), crop=24)
+    network, settings = net(features="learned", channels=8), Pretrain(data=Path(), crop=24, tones=False)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     losses = []
     for step in range(80):

@@ -22,6 +22,8 @@ from lumifield.errors import DataError
 SPLITS = ("train", "val", "test")
 # One world unit is so many scene units, and the stated depths are widened by these factors.
 UNIT, NEAR, FAR = 0.05, 0.9, 1.2
+# Scene units in half a side of the region of interest, as networks can see it: structure from motion knows no size.
+LEAST_REACH, MOST_REACH = 0.1, 10.0
 # The first photographs are the test, the next ones val.
 TEST, VAL = 20, 5
 # The cube that is the region of interest holds this percentage of the places at middle depth in all photographs.
@@ -55,11 +57,13 @@ def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
     The bounds follow from the stated depths whether rays take them as depths, as learnit's do, or as distances.
     """
     taken = load(source.data)
-    frame = Frame(torch.eye(3), torch.zeros(3), 1 / UNIT)
+    box = _core(taken)
+    unit = _unit(box)
+    frame = Frame(torch.eye(3), torch.zeros(3), 1 / unit)
     rows = _rows(source, split, taken)
     files = pictures.survey([taken.paths[row] for row in rows])
     _warn_of_shifts(taken, rows, files)
-    c2w, lenses, bounds = taken.c2w[rows], taken.lenses[rows].float(), taken.bounds[rows].float() * UNIT
+    c2w, lenses, bounds = taken.c2w[rows], taken.lenses[rows].float(), taken.bounds[rows].float() * unit
     scene = Scene(
         cameras=Cameras(
             c2w=frame.poses_to_scene(c2w.float()),
@@ -71,7 +75,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, pictures.Files]:
         names=tuple(path.name for path in files.paths),
         near=bounds[:, 0],
         far=bounds[:, 1],
-        box=_core(taken) * UNIT,
+        box=box * unit,
         frame=single(frame),
         background=pictures.background(files, source.background),
         unbounded=True,
@@ -141,6 +145,12 @@ def _warn_of_shifts(taken: Capture, rows: list[int], files: pictures.Files) -> N
             "%s: %d of %d principal points lie far from the middle of the picture (first: %s); are all pictures there?"
         )
         log.warning(text, taken.paths[0].parent, int(off.sum()), len(rows), first)
+
+
+def _unit(box: Float[Tensor, "2 3"]) -> float:
+    """learnit's scale of the world, or the one at which the region of interest reaches 1 to each side of its middle."""
+    reach = float(box[1, 0] - box[0, 0]) / 2
+    return UNIT if reach == 0 or LEAST_REACH <= reach * UNIT <= MOST_REACH else 1 / reach
 
 
 def _core(taken: Capture) -> Float[Tensor, "2 3"]:

@@ -34,6 +34,8 @@ class Pretrain:
     """Side of the squares of the second picture that a step learns to show [pixels]."""
     autoencode: bool = True
     """Learn to show the first picture from its own features, too."""
+    tones: bool = True
+    """Show each pair in tones of its own, dark to bright, so that pictures lit otherwise than these are known, too."""
     features: Literal["both", "learned"] = "both"
     """What the decoder makes a picture of: features of the encoder, or these and the colours that it adds to."""
     channels: int = Nlr.channels

@@ -6,6 +6,7 @@ makes the target of them (MetaNLR++, section 4.3).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,8 @@ DEFAULT_MINUTES = 15.0
 TOLD_EVERY = 100
 PREFIX = "appearance_net."
 """Where `nlr` has the networks, so that it can start from the weights."""
+DARKEST, TINT = 3.0, 1.3
+"""The largest exponent of all channels, and that of one beside the others; the least are one over these."""
 
 
 def pretrain(settings: Pretrain, out: Path, console: Console) -> dict[str, float]:
@@ -96,15 +99,25 @@ def loss(net: Appearance, pair: Pair, settings: Pretrain, draws: Draws) -> Tenso
     place = draws.uniform(1, 2)[0] * torch.tensor([height - side + 1, width - side + 1])
     rows, columns = (slice(int(first), int(first) + side) for first in place)
     places = grid(height, width)[rows, columns]
+    source, target = picture(pair.source), picture(pair.target)
+    if settings.tones:
+        exponent = tone(draws)
+        source, target = source**exponent, target**exponent
     squares, visible = [places + pair.flow[rows, columns]], [pair.visible[rows, columns]]
-    truths = [picture(pair.target)[:, rows, columns]]
+    truths = [target[:, rows, columns]]
     if settings.autoencode:
         squares.append(places)
         visible.append(torch.ones_like(visible[0]))
-        truths.append(picture(pair.source)[:, rows, columns])
+        truths.append(source[:, rows, columns])
     where, seen = torch.stack(squares).to(device), torch.stack(visible).to(device)
-    views = shown(net, picture(pair.source).to(device), where, seen)
+    views = shown(net, source.to(device), where, seen)
     return (views - torch.stack(truths).to(device)).square().mean((1, 2, 3)).sum()
+
+
+def tone(draws: Draws) -> Float[Tensor, "3 1 1"]:
+    """An exponent for each channel: one of them all, which makes pictures dark or bright, and a tint."""
+    every, own = draws.uniform(1, 1), draws.uniform(1, 3)
+    return (math.log(DARKEST) * (2 * every - 1) + math.log(TINT) * (2 * own - 1)).exp().view(3, 1, 1)
 
 
 def shown(
