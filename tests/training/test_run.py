@@ -193,7 +193,7 @@ def test_init_needs_no_cameras(source, tmp_path):
 
 def test_init_from_no_run_is_refused(source, tmp_path):
     expected = (
-        "nowhere: the start is missing, expected a run, or one of cars, chairs, features, lamps, sculptures; check the path"
+        "nowhere: the start is missing, expected a run, or one of cars, chairs, features, lamps, sculptures; check"
     )
     with pytest.raises(DataError, match=expected):
         train(Job(NERF, source, Train(steps=1, init=tmp_path / "nowhere"), tmp_path / "second"))
