@@ -51,7 +51,7 @@ PRETRAINING = {
     "--batch": "--batch 2",
     "--crop": "--crop 12",
     "--no-autoencode": "--no-autoencode",
-    "--optimiser.lr": "--optimiser.lr 1e-3",
+    "--optimiser.lr": "--optimiser.lr 5e-3",
 }
 
 NETWORKS = (
