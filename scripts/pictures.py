@@ -5,7 +5,9 @@ rendering, error, depth) and mesh.jpg (the mesh, drawn from its file alone). Som
 
 - `--captured RUN`: captured.jpg, or another `--name`: test views of a run on photographs;
 - `--in-the-wild RUN --appearance A B C`: wild.jpg, a way from the place and light of one photograph to the next one's;
-- `--new-views SEQUENCE`: new_views.jpg, some of a synthetic sequence in 7-Scenes' layout.
+- `--new-views SEQUENCE`: new_views.jpg, some of a synthetic sequence in 7-Scenes' layout;
+- `--objects START`: objects.jpg, of an evaluated start: the photograph that it has seen of each test object, then other
+  photographs and what it shows in their place.
 
 It says how large they are, and fails where together they exceed one megabyte.
 """
@@ -24,7 +26,9 @@ from PIL import Image
 from lumifield.checkpoint import Run, load
 from lumifield.core.files import replacing
 from lumifield.core.images import to_uint8
+from lumifield.data.collection import tasks
 from lumifield.evaluate import compared, photographs
+from lumifield.meta import FewShot
 from lumifield.methods.views import render_view
 from lumifield.render import Look, path_cameras, render_path
 
@@ -32,6 +36,7 @@ ORBIT_FRAMES, ORBIT_SIZE, ORBIT_FPS = 36, (200, 200), 12
 SHOWN = 3
 WAY_FRAMES, WAY_SIZE = 11, (120, 180)
 NEW_VIEWS = 6
+OBJECT_SIZE = (100, 100)
 MESH_SIZE = (300, 260)
 PAGE_WIDTH = 700
 MOST_BYTES = 1_000_000
@@ -44,10 +49,13 @@ def main(
     in_the_wild: Path | None = None,
     appearance: tuple[str, ...] = (),
     new_views: Path | None = None,
+    objects: Path | None = None,
     out: Path = Path("docs/pictures"),
 ) -> None:
-    """Makes the pictures of RUN, CAPTURED, IN_THE_WILD with the APPEARANCE of photographs, or NEW_VIEWS, in OUT."""
-    if new_views is not None:
+    """Makes pictures in OUT of RUN, CAPTURED, IN_THE_WILD with the APPEARANCE of photographs, NEW_VIEWS, or OBJECTS."""
+    if objects is not None:
+        files = of_objects(objects, out / "objects.jpg")
+    elif new_views is not None:
         files = of_new_views(new_views, out)
     elif in_the_wild is not None:
         files = of_the_wild(in_the_wild, appearance, out)
@@ -97,6 +105,21 @@ def of_new_views(sequence: Path, out: Path) -> tuple[Path, ...]:
     files = sorted(sequence.rglob("*.color.png"))
     save(in_a_row([files[row] for row in np.linspace(0, len(files) - 1, NEW_VIEWS).astype(int)]), out / "new_views.jpg")
     return (out / "new_views.jpg",)
+
+
+def of_objects(start: Path, file: Path) -> tuple[Path, ...]:
+    """The test objects of an evaluated start, a row each."""
+    source, rows = opened(start).source, []
+    assert source is not None
+    for task in tasks(source, "test"):
+        seen, others = task.photographs(slice(1)), task.photographs(slice(*FewShot().held_out))
+        row = [to_uint8(seen.truth(0))]
+        for index in np.linspace(0, len(others) - 1, SHOWN).astype(int):
+            found = np.array(Image.open(start / "eval" / "test" / task.name / f"{index:03d}.png"))
+            row += [to_uint8(others.truth(int(index))), torch.from_numpy(found)]
+        rows.append(np.concatenate([np.asarray(Image.fromarray(one.numpy()).resize(OBJECT_SIZE)) for one in row], 1))
+    save(Image.fromarray(np.concatenate(rows)), file)
+    return (file,)
 
 
 def in_a_row(files: list[Path]) -> Image.Image:
