@@ -272,6 +272,12 @@ class Interrupted(BaseException):
     """What a signal in the middle of a save raises."""
 
 
+def test_tensors_are_for_the_same_readers_as_other_files(tmp_path):
+    checkpoint.write_json(tmp_path / "config.json", {})
+    checkpoint.write_tensors(tmp_path / "x.safetensors", {"x": torch.zeros(3)})
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode
+
+
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
 @pytest.mark.parametrize("error", [Interrupted(), OSError(28, "No space left on device")])
 def test_a_save_that_is_interrupted_leaves_the_old_whole(moment, error, tmp_path, monkeypatch):

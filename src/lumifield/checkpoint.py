@@ -19,7 +19,7 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 import lumifield
@@ -72,10 +72,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any] 
     """Writes tensors under their final name in one move, with a JSON note."""
     packed = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as temporary:
-        try:
-            save_file(packed, temporary, metadata={"about": json.dumps(about or {})})
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+        # Of its own accord the library would leave a file that nobody else may read.
+        temporary.write_bytes(save(packed, metadata={"about": json.dumps(about or {})}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
