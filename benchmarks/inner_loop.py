@@ -12,7 +12,6 @@ import argparse
 import copy
 import itertools
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lumifield.bench import commit, machine
 from lumifield.checkpoint import write_json
 from lumifield.core.precision import bf16_is_faster
 from lumifield.core.randomness import Draws
@@ -109,8 +109,8 @@ def main() -> None:
     scene = read(Source(given.data), "train", at_most=8)
     rates = measured(scene, given.group, given.steps, given.rounds)
     found = {"tasks_per_second": rates, "times_plain": {name: rate / rates["plain"] for name, rate in rates.items()}}
-    found |= {"group": given.group, "machine": platform.processor() or platform.machine()}
-    found |= {"threads": torch.get_num_threads(), "bf16_is_faster": bf16_is_faster(torch.device("cpu"))}
+    found |= {"group": given.group, "machine": machine(torch.device("cpu")), "commit": commit()}
+    found |= {"bf16_is_faster": bf16_is_faster(torch.device("cpu"))}
     if given.out is not None:
         write_json(given.out / "inner_loop.json", found)
     print(json.dumps(found, indent=1))

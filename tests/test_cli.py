@@ -323,6 +323,16 @@ def test_the_module_is_the_command(tmp_path):
     assert cli.main.__module__ == "lumifield.cli"
 
 
+def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+    command = [sys.executable, "-m", "lumifield", "train", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == ""
+    assert program.returncode == 141
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have no such settings")
 def test_memory_that_a_step_frees_is_there_for_the_next() -> None:
     program = """

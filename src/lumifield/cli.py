@@ -46,6 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("lumifield: interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # nobody reads on, as where `head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be written has nowhere to go
+        sys.exit(141)
 
 
 def keep_freed_memory() -> None:

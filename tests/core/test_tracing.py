@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumifield.core.surface import Care, Segments, closest, hit_points, trace
+from lumifield.core.distance_grid import DistanceGrid, on_grid
+from lumifield.core.surface import Care, Segments, closest, hit_points, trace, trace_guided
 
 CARE = Care()
 
@@ -119,6 +120,57 @@ def test_fewer_points_are_asked_for_than_without_leaving_out_decided_rays(genera
     rays = rays_towards(generator)
     trace(counted, rays, CARE)
     assert asked < len(rays) * CARE.steps
+
+
+def counted(distance, asked: list[int]):
+    """A distance that keeps how many points it was asked for."""
+
+    def counting(points: Tensor) -> Tensor:
+        asked.append(len(points))
+        return distance(points)
+
+    return counting
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("off", [0.0, 0.01, -0.01])
+def test_a_guide_leads_to_the_same_points_with_fewer_distances(shape, off, generator):
+    distance, rays = SHAPES[shape], rays_towards(generator, n=1500)
+    guide = DistanceGrid(on_grid(distance, 48, torch.device("cpu"))) + off
+    plainly, guided = [], []
+    t, hit = trace(counted(distance, plainly), rays, CARE)
+    found, met = trace_guided(counted(distance, guided), guide, rays, CARE)
+    assert sum(guided) < 0.7 * sum(plainly)
+    assert (hit != met).float().mean() < 2e-3
+    both = hit & met
+    assert both.sum() > 300
+    left = distance(rays[both].at(found[both])).abs()
+    assert left.max() < 1e-3
+    assert (left > 1e-4).float().mean() < 2e-3  # at edges the false position may need more steps
+    assert ((found - t)[both].abs() > 1e-3).float().mean() < 0.01
+    assert torch.equal(found[~met], rays.far[~met])
+
+
+def test_a_guide_leaves_rays_that_miss_by_far_alone(generator):
+    guide = DistanceGrid(on_grid(sphere, 48, torch.device("cpu")))
+    asked: list[int] = []
+    rays = Segments(
+        torch.tensor([[0.0, 0.7, -2.0]]), torch.tensor([[0.0, 0.0, 1.0]]), torch.ones(1), torch.full((1,), 3.0)
+    )
+    t, hit = trace_guided(counted(sphere, asked), guide, rays, CARE)
+    assert (float(t), bool(hit), sum(asked)) == (3.0, False, 0)
+
+
+def test_a_guide_at_its_ends(generator):
+    guide = DistanceGrid(on_grid(sphere, 48, torch.device("cpu")))
+    axis = torch.tensor([[0.0, 0.0, 1.0]]).expand(4, 3)
+    near, far = torch.tensor([0.1, 0.7, 0.6, 0.2]), torch.tensor([2.0, 2.0, 0.4, 0.3])
+    t, hit = trace_guided(sphere, guide, Segments(torch.zeros(4, 3), axis, near, far), CARE)
+    assert hit.tolist() == [True, False, False, True]
+    assert t.tolist() == pytest.approx([0.1, 2.0, 0.4, 0.2])
+    none = Segments(torch.empty(0, 3), torch.empty(0, 3), torch.empty(0), torch.empty(0))
+    t, hit = trace_guided(sphere, guide, none, CARE)
+    assert t.shape == hit.shape == (0,)
 
 
 def test_rays_that_begin_inside_stop_at_once_and_rays_without_a_point_never():

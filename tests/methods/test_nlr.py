@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from known_surfaces import Around, TrueBall, built
+from lumifield.core.distance_grid import on_grid
 from lumifield.core.randomness import Draws
 from lumifield.core.scene import Pictures, Scene, draw
-from lumifield.core.surface import on_grid
 from lumifield.errors import DataError
 from lumifield.methods import Nlr
 from lumifield.methods.base import Context

@@ -5,22 +5,21 @@ Rays have unit directions. Only rays that are not yet decided are asked for thei
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
+from lumifield.core.distance_grid import Distance, DistanceGrid
 from lumifield.core.settings import at_least
-
-Distance = Callable[[Float[Tensor, "p 3"]], Float[Tensor, "p"]]
 
 SLOPE_STEP = 1e-3
 LEAST_SLOPE = 1e-2
 TINY = 1e-12
+GUIDED_STEPS, GUIDED_SECTIONS = 64, 16
+REACH = 3.0
+"""Longest way between outside and inside that a guide is followed on [cells]."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def trace(distance: Distance, rays: Segments, care: Care) -> tuple[Float[Tensor,
     """
     t, hit = rays.far.clone(), torch.zeros_like(rays.near, dtype=torch.bool)
     open_rows = (rays.near < rays.far).nonzero()[:, 0]
-    outside, front, met = _march(distance, rays[open_rows], care.steps, care.threshold)
+    outside, front, met = march(distance, rays[open_rows], care.steps, care.threshold)
     rows = open_rows[met]
     t[rows] = _between(distance, rays[rows], outside[met], front[met], care)
     hit[rows] = True
@@ -96,10 +95,53 @@ def trace(distance: Distance, rays: Segments, care: Care) -> tuple[Float[Tensor,
     return t, hit
 
 
-def _march(
+@torch.no_grad()
+def trace_guided(
+    distance: Distance, guide: DistanceGrid, rays: Segments, care: Care
+) -> tuple[Float[Tensor, "r"], Bool[Tensor, "r"]]:
+    """What `trace` returns, with fewer distances: a guide, which differs from them by less than half of one of its
+    cells, leads each ray to where it may meet the surface first.
+
+    What it leads past the surface is not looked at; what it soon leads from outside to inside, between these two places
+    alone; of others there are evenly spaced samples, and as many again about the least of a ray that has none inside.
+    """
+    t, hit = rays.far.clone(), torch.zeros_like(rays.near, dtype=torch.bool)
+    margin = guide.cell / 2
+    before, low, _ = march(guide, rays, GUIDED_STEPS, margin)
+    ahead = Segments(rays.origins, rays.directions, low, rays.far)
+    _, high, inside = march(guide + margin, ahead, GUIDED_STEPS, margin / 10)
+    rows = (inside & (high - low < REACH * guide.cell)).nonzero()[:, 0]
+    above, below = distance(torch.cat([ahead[rows].at(low[rows]), ahead[rows].at(high[rows])])).chunk(2)
+    known = (above > 0) & (below <= 0)
+    rows = rows[known]
+    ends = (low[rows], above[known]), (high[rows], below[known])
+    t[rows], hit[rows] = _false_position(distance, rays[rows], *ends, care)
+    rest = (~hit & (low < rays.far)).nonzero()[:, 0]
+    last = torch.where(inside[rest], high[rest] + guide.cell, _last(guide, ahead[rest], margin))
+    first = torch.maximum(low[rest] - 2 * guide.cell, before[rest])
+    for _ in range(2):
+        low, high, found, least = _entered(distance, rays[rest], first, last, GUIDED_SECTIONS, care.threshold)
+        rows = rest[found]
+        t[rows] = _between(distance, rays[rows], low[found], high[found], care)
+        hit[rows] = True
+        around = (last - first)[~found] / (GUIDED_SECTIONS - 1)
+        rest, first, last = rest[~found], least[~found] - around, least[~found] + around
+    return t, hit
+
+
+def _last(distance: Distance, rays: Segments, threshold: float) -> Float[Tensor, "r"]:
+    """The last t at which rays are so near to the surface, or a later one."""
+    length = rays.far - rays.near
+    backwards = Segments(rays.at(rays.far), -rays.directions, torch.zeros_like(length), length)
+    return rays.far - march(distance, backwards, GUIDED_STEPS, threshold)[1]
+
+
+def march(
     distance: Distance, rays: Segments, steps: int, threshold: float
 ) -> tuple[Float[Tensor, "r"], Float[Tensor, "r"], Bool[Tensor, "r"]]:
     """Sphere tracing from near: the last t outside, where the front stands, and whether that is at a surface."""
+    if isinstance(distance, DistanceGrid) and rays.near.device.type == "cpu":
+        return distance.marched((rays.origins, rays.directions, rays.near, rays.far), steps, threshold)
     outside, front = rays.near.clone(), rays.near.clone()
     met = torch.zeros_like(front, dtype=torch.bool)
     active = (front <= rays.far).nonzero()[:, 0]
@@ -122,17 +164,36 @@ def _sectioned(
     """Two t of each ray, between which it enters the surface, and whether there are such."""
     ahead = Segments(rays.origins, rays.directions, front, rays.far)
     backwards = Segments(ahead.at(ahead.far), -ahead.directions, torch.zeros_like(front), ahead.far - ahead.near)
-    _, back, met = _march(distance, backwards, care.back_steps, care.threshold)
+    _, back, met = march(distance, backwards, care.back_steps, care.threshold)
     end = ahead.far - back
-    share = torch.linspace(0, 1, care.sections, device=front.device)
-    t = front[:, None] + share * (end - front).clamp_min(0)[:, None]
-    points = ahead.origins[:, None] + t[..., None] * ahead.directions[:, None]
-    inside = distance(points.reshape(-1, 3)).view_as(t) <= care.threshold
+    first, second, found, _ = _entered(distance, rays, front, torch.maximum(end, front), care.sections, care.threshold)
     # Where the front from behind has met a surface, its place counts as inside whatever rounding says.
-    inside[:, -1] |= met & (end > front)
+    rounded = met & ~found
+    gap = (end - front) / (care.sections - 1)
+    first, second = torch.where(rounded, end - gap, first), torch.where(rounded, end, second)
+    return first, second, (found | met) & (end > front)
+
+
+def _entered(
+    distance: Distance,
+    rays: Segments,
+    first: Float[Tensor, "r"],
+    last: Float[Tensor, "r"],
+    sections: int,
+    threshold: float,
+) -> tuple[Float[Tensor, "r"], Float[Tensor, "r"], Bool[Tensor, "r"], Float[Tensor, "r"]]:
+    """Of evenly spaced samples of each ray the last before it is on the surface or inside and the first that is there,
+    whether there are such, and the sample of the least distance [all t].
+    """
+    t = first[:, None] + torch.linspace(0, 1, sections, device=first.device) * (last - first)[:, None]
+    points = rays.origins[:, None] + t[..., None] * rays.directions[:, None]
+    values = distance(points.reshape(-1, 3)).view_as(t)
+    inside = values <= threshold
     index = inside.int().argmax(-1, keepdim=True)
-    first, second = t.gather(1, (index - 1).clamp_min(0))[:, 0], t.gather(1, index)[:, 0]
-    return first, second, inside.any(-1) & (end > front)
+    low, high, least = (
+        t.gather(1, at)[:, 0] for at in ((index - 1).clamp_min(0), index, values.argmin(-1, keepdim=True))
+    )
+    return low, high, inside.any(-1), least
 
 
 def _between(
@@ -140,13 +201,29 @@ def _between(
 ) -> Float[Tensor, "r"]:
     """Where the distance is zero between `low` (outside) and `high` (on the surface or inside).
 
-    False position with the Illinois rule: the value at an end that stays twice is halved. Rays that begin inside stay
-    where they begin, and those whose `high` is on the surface there.
+    Rays that begin inside stay where they begin, and those whose `high` is on the surface there.
     """
-    t, low, high = high.clone(), low.clone(), high.clone()
     below = distance(rays.at(high))
     above = distance(rays.at(low))
-    active = ((below < -care.threshold) & (above > 0)).nonzero()[:, 0]
+    t, rows = high.clone(), ((below < -care.threshold) & (above > 0)).nonzero()[:, 0]
+    t[rows], _ = _false_position(distance, rays[rows], (low[rows], above[rows]), (high[rows], below[rows]), care)
+    return t
+
+
+def _false_position(
+    distance: Distance,
+    rays: Segments,
+    outside: tuple[Float[Tensor, "r"], Float[Tensor, "r"]],
+    inside: tuple[Float[Tensor, "r"], Float[Tensor, "r"]],
+    care: Care,
+) -> tuple[Float[Tensor, "r"], Bool[Tensor, "r"]]:
+    """Where the distance is zero between a t outside and one inside, both with the distances there, and for which rays
+    that was found.
+
+    False position with the Illinois rule: the value at an end that stays twice is halved.
+    """
+    (low, above), (high, below) = (tuple(v.clone() for v in end) for end in (outside, inside))
+    t, active = high.clone(), torch.arange(len(high), device=high.device)
     kept = torch.zeros_like(low, dtype=torch.int8)
     for _ in range(care.secants):
         if len(active) == 0:
@@ -163,7 +240,7 @@ def _between(
         below[active[~within & (stayed == -1)]] *= 0.5
         kept[active] = torch.where(within, 1, -1).to(torch.int8)
         active = active[value.abs() > care.threshold]
-    return t
+    return t, torch.ones_like(t, dtype=torch.bool).index_fill(0, active, False)
 
 
 @torch.no_grad()
@@ -174,45 +251,8 @@ def unhidden(
     way = eyes - points
     far = way.norm(dim=-1)
     rays = Segments(points, way / far.clamp_min(TINY)[:, None], torch.full_like(far, slack), far)
-    _, _, met = _march(distance, rays.within_ball(points.new_zeros(3), 1.0), care.steps, care.threshold)
+    _, _, met = march(distance, rays.within_ball(points.new_zeros(3), 1.0), care.steps, care.threshold)
     return ~met
-
-
-@torch.no_grad()
-def on_grid(distance: Distance, side: int, device: torch.device) -> Float[Tensor, "{side} {side} {side}"]:
-    """Distances at the points of a grid over the cube of the unit ball, x the last axis; 1 away from the ball."""
-    line = torch.linspace(-1, 1, side, device=device)
-    points = torch.stack(torch.meshgrid(line, line, line, indexing="ij")[::-1], -1).view(-1, 3)
-    rows = (points.norm(dim=-1) <= 1 + 4 / side).nonzero()[:, 0]
-    found = torch.ones_like(points[:, 0]).index_put((rows,), distance(points[rows]))
-    return found.view(side, side, side)
-
-
-@torch.no_grad()
-def refined(distance: Distance, values: Float[Tensor, "d d d"], times: int) -> Float[Tensor, "e e e"]:
-    """What `on_grid` returned, for a grid with cells of a `times`-th of the edge, cut off where the ball ends.
-
-    Distances are asked for as far from the surface as a coarse cell reaches, and lie between the coarse ones elsewhere.
-    """
-    cells = len(values) - 1
-    side = cells * times + 1
-    fine = F.interpolate(values[None, None], size=(side, side, side), mode="trilinear", align_corners=True).view(-1)
-    line = torch.linspace(-1, 1, side, device=values.device)
-    rows = (fine.abs() < 2 * sqrt(3) / cells).nonzero()[:, 0]
-    places = torch.unravel_index(rows, (side, side, side))
-    fine[rows] = distance(torch.stack([line[place] for place in places[::-1]], -1))
-    square = line**2
-    outside = (square[:, None, None] + square[:, None] + square).sqrt() - 1
-    return torch.maximum(fine.view(side, side, side), outside)
-
-
-def between(values: Float[Tensor, "d d d"]) -> Distance:
-    """What `on_grid` returns, linearly between its points: a distance that costs little."""
-
-    def distance(points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
-        return F.grid_sample(values[None, None], points.view(1, 1, 1, -1, 3), align_corners=True).view(-1)
-
-    return distance
 
 
 @torch.no_grad()

@@ -11,23 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lumifield.core.cameras import Cameras
+from lumifield.core.distance_grid import Distance, DistanceGrid, on_grid, refined
 from lumifield.core.normals import unit_or_zero
 from lumifield.core.occupancy import carved_box
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Ndc, Rays, moved
 from lumifield.core.scene import Batch, Scene
-from lumifield.core.surface import (
-    Care,
-    Distance,
-    Segments,
-    between,
-    closest,
-    hit_points,
-    on_grid,
-    refined,
-    trace,
-    unhidden,
-)
+from lumifield.core.surface import Care, Segments, closest, hit_points, trace, trace_guided, unhidden
 from lumifield.errors import DataError
 from lumifield.fields.sdf import GridSdf, Sdf, frequencies
 from lumifield.methods.base import Context, Method, Rendered
@@ -106,7 +96,10 @@ class NlrMethod(Method):
     def traced(self, rays: Rays, segments: Segments, context: Context, *, shape: bool) -> Look:
         """Which rays meet the surface, how far away, and what is looked up there."""
         rows = self.asked(rays, context).nonzero()[:, 0]
-        t, hit = trace(self.sdf, segments[rows], CARE)
+        if context.draws is None:
+            t, hit = trace(self.sdf, segments[rows], CARE)
+        else:
+            t, hit = trace_guided(self.sdf, DistanceGrid(self.distances), segments[rows], CARE)
         rows, t = rows[hit], t[hit]
         met = segments[rows]
         points = hit_points(self.sdf, met, t) if shape else met.at(t)
@@ -158,7 +151,7 @@ class NlrMethod(Method):
         sights = {index: self.sources.look(index, where, rays.directions) for index in chosen}
         if context.draws is not None:
             sights = {index: replace(sight, seen=sight.seen & (rays.image != index)) for index, sight in sights.items()}
-        sights = self.unhidden(sights, points, between(distances), slack)
+        sights = self.unhidden(sights, points, DistanceGrid(distances), slack)
         return self.appearance_net.blended(sights, self.sources, rays.directions, maps)
 
     @torch.no_grad()
@@ -182,7 +175,7 @@ class NlrMethod(Method):
         segments = self.segments(rays)
         met = (segments.near < segments.far).nonzero()[:, 0]
         rays, rgb, solid, segments = rays[met], rgb[met], solid[met], segments[met]
-        t = closest(between(self.distances), segments, self.settings.mask_samples)
+        t = closest(DistanceGrid(self.distances), segments, self.settings.mask_samples)
         distance = self.sdf(segments.at(t))
         sharpness = self.sharpness(context.step)
         if self.backdrop is not None:
@@ -214,7 +207,7 @@ class NlrMethod(Method):
             distances, _ = self.at_rest()
             places, faces = triangles(refined(self.sdf, distances, FINER))
             slack, eyes = self.settings.slack_least, self.eyes[:, None].expand(-1, len(places), 3)
-            seen = torch.stack([unhidden(between(distances), places, eye, slack, CARE) for eye in eyes])
+            seen = torch.stack([unhidden(DistanceGrid(distances), places, eye, slack, CARE) for eye in eyes])
             self._skin = Skin(self.centre + self.radius * places, faces, seen)
         return self._skin
 
