@@ -26,6 +26,7 @@ KEYS = {
     "psnr",
     "psnr_masked_image",
     "mask_iou",
+    "chamfer",
     "ssim",
     "lpips",
     "lpips_reason",

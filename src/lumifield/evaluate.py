@@ -21,6 +21,7 @@ from lumifield.core.settings import read_json
 from lumifield.errors import DataError
 from lumifield.methods.views import View
 from lumifield.slices import slices
+from lumifield.truth import chamfer
 
 if TYPE_CHECKING:
     from lumifield.checkpoint import Run
@@ -88,6 +89,7 @@ def evaluate(
     looks = [shares[index % world][index // world] for index in range(sum(map(len, shares)))]
     metrics = summary(run, split, looks, reason) | {"protocol": protocol(run, split, scene, looks, scoring)}
     if rank == 0:
+        metrics["chamfer"] = chamfer(run)
         sights = [report.Sight(each["name"], each["scores"], each["pictures"]) for each in looks]
         report.write(out / "report.html", metrics, sights, noted)
         if save_pictures and run.method.surface_level is not None:
@@ -261,6 +263,8 @@ def told(metrics: dict[str, Any], scoring: Scoring) -> list[str]:
     scores = [f"{k} {metrics[k]:.4g} {unit}".strip() for k, unit in words.items() if metrics[k] is not None]
     views = f"{metrics['n_images']} {'right halves' if scoring.right_half else 'views'}"
     lines = [f"{metrics['split']}, {views}: {', '.join(scores)}"]
+    if metrics.get("chamfer") is not None:
+        lines.append(f"surface: {metrics['chamfer']:.2%} of the true one's diagonal from it (chamfer)")
     if metrics["lpips"] is None:
         lines.append(f"no lpips: {metrics['lpips_reason']}")
     for name, row in metrics.get("starts", {}).items():

@@ -168,6 +168,10 @@ def protocol(metrics: dict[str, Any]) -> str:
         rows.append(("LPIPS is absent", metrics["lpips_reason"]))
     if metrics.get("mask_iou") is not None:
         rows.append(("Silhouettes", f"intersection over union {number(metrics['mask_iou'], 4)}"))
+    if metrics.get("chamfer") is not None:
+        rows.append(
+            ("Surface", f"chamfer distance {metrics['chamfer']:.2%} of the true mesh's diagonal, of what is seen")
+        )
     if metrics["psnr_masked_image"] is not None:
         rows.append(("PSNR of masked pictures", f"{number(metrics['psnr_masked_image'], 2)} dB, black outside masks"))
     return "<dl>" + "".join(f"<dt>{term}</dt><dd>{html.escape(str(value))}</dd>" for term, value in rows) + "</dl>"

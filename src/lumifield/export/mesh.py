@@ -37,11 +37,7 @@ def write(settings: Mesh, run: Run, out: Path, progress: Progress | None) -> Non
     """Extracts, selects, simplifies, colours and writes the surface of a run."""
     check_ending(out, textured=settings.texture is not None)
     look = looks(settings, run)
-    where = matter(run, settings.level)
-    lattice = Lattice.over(where.bounds(settings.bounds), settings.resolution)
-    surface = selected(where.in_world(extract(where.field, lattice, progress)), settings, run)
-    if len(surface.faces) == 0:
-        raise nothing(where)
+    surface = surface_of(settings, run, progress)
     reach = edge(surface)
     if settings.faces is not None:
         surface = simplified(surface, settings.faces)
@@ -50,6 +46,16 @@ def write(settings: Mesh, run: Run, out: Path, progress: Progress | None) -> Non
         return np.round(255 * completed(spots.points, *look(surface, spots, reach))).astype(np.uint8)
 
     save(baked(surface, settings.texture, paint) if settings.texture else painted(surface, paint), out)
+
+
+def surface_of(settings: Mesh, run: Run, progress: Progress | None = None) -> Surface:
+    """What the settings select of a run's surface, in world coordinates; raises `DataError` where there is nothing."""
+    where = matter(run, settings.level)
+    lattice = Lattice.over(where.bounds(settings.bounds), settings.resolution)
+    surface = selected(where.in_world(extract(where.field, lattice, progress)), settings, run)
+    if len(surface.faces) == 0:
+        raise nothing(where)
+    return surface
 
 
 def check_ending(out: Path, *, textured: bool) -> None:
@@ -81,10 +87,12 @@ def selected(surface: Surface, settings: Mesh, run: Run) -> Surface:
         piece = pieces(surface)
         kept = piece == 0 if settings.keep == "largest" else np.bincount(piece)[piece] >= settings.keep
     surface = only(surface, kept)
-    if settings.hidden:
-        return surface
-    seen = visible(surface, in_world(run.scenes["train"]))
-    return only(surface, np.flatnonzero(seen[surface.faces].all(1)))
+    return surface if settings.hidden else seen_part(surface, in_world(run.scenes["train"]))
+
+
+def seen_part(surface: Surface, cameras: Cameras) -> Surface:
+    """The faces with corners that cameras see."""
+    return only(surface, np.flatnonzero(visible(surface, cameras)[surface.faces].all(1)))
 
 
 def visible(surface: Surface, cameras: Cameras) -> Bool[np.ndarray, "v"]:
