@@ -103,29 +103,50 @@ def trace_guided(
     cells, leads each ray to where it may meet the surface first.
 
     What it leads past the surface is not looked at; what it soon leads from outside to inside, between these two places
-    alone; of others there are evenly spaced samples, and as many again about the least of a ray that has none inside.
+    alone; of others there are samples.
     """
     t, hit = rays.far.clone(), torch.zeros_like(rays.near, dtype=torch.bool)
     margin = guide.cell / 2
     before, low, _ = march(guide, rays, GUIDED_STEPS, margin)
     ahead = Segments(rays.origins, rays.directions, low, rays.far)
     _, high, inside = march(guide + margin, ahead, GUIDED_STEPS, margin / 10)
-    rows = (inside & (high - low < REACH * guide.cell)).nonzero()[:, 0]
-    above, below = distance(torch.cat([ahead[rows].at(low[rows]), ahead[rows].at(high[rows])])).chunk(2)
-    known = (above > 0) & (below <= 0)
-    rows = rows[known]
-    ends = (low[rows], above[known]), (high[rows], below[known])
-    t[rows], hit[rows] = _false_position(distance, rays[rows], *ends, care)
+    short = (inside & (high - low < REACH * guide.cell)).nonzero()[:, 0]
+    t[short], hit[short] = _crossed(distance, rays[short], low[short], high[short], care)
     rest = (~hit & (low < rays.far)).nonzero()[:, 0]
-    last = torch.where(inside[rest], high[rest] + guide.cell, _last(guide, ahead[rest], margin))
     first = torch.maximum(low[rest] - 2 * guide.cell, before[rest])
+    last = torch.where(inside[rest], high[rest] + guide.cell, _last(guide, ahead[rest], margin))
+    t[rest], hit[rest] = _searched(distance, rays[rest], first, last, care)
+    return torch.where(hit, t, rays.far), hit
+
+
+def _crossed(
+    distance: Distance, rays: Segments, low: Float[Tensor, "r"], high: Float[Tensor, "r"], care: Care
+) -> tuple[Float[Tensor, "r"], Bool[Tensor, "r"]]:
+    """Where rays enter that are outside at `low` and inside at `high`, and which do."""
+    above, below = distance(torch.cat([rays.at(low), rays.at(high)])).chunk(2)
+    t, found = high.clone(), (above > 0) & (below <= 0)
+    rows = found.nonzero()[:, 0]
+    ends = (low[rows], above[rows]), (high[rows], below[rows])
+    t[rows], found[rows] = _false_position(distance, rays[rows], *ends, care)
+    return t, found
+
+
+def _searched(
+    distance: Distance, rays: Segments, first: Float[Tensor, "r"], last: Float[Tensor, "r"], care: Care
+) -> tuple[Float[Tensor, "r"], Bool[Tensor, "r"]]:
+    """Where rays enter between `first` and `last`, as far as samples tell, and which do.
+
+    They are evenly spaced, and as many are about the least of a ray that has none inside.
+    """
+    t, hit = last.clone(), torch.zeros_like(last, dtype=torch.bool)
+    left = torch.arange(len(t), device=t.device)
     for _ in range(2):
-        low, high, found, least = _entered(distance, rays[rest], first, last, GUIDED_SECTIONS, care.threshold)
-        rows = rest[found]
+        low, high, found, least = _entered(distance, rays[left], first, last, GUIDED_SECTIONS, care.threshold)
+        rows = left[found]
         t[rows] = _between(distance, rays[rows], low[found], high[found], care)
         hit[rows] = True
         around = (last - first)[~found] / (GUIDED_SECTIONS - 1)
-        rest, first, last = rest[~found], least[~found] - around, least[~found] + around
+        left, first, last = left[~found], least[~found] - around, least[~found] + around
     return t, hit
 
 
