@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 from dataclasses import replace
@@ -124,12 +125,23 @@ def test_the_protocol_is_declared(run):
     assert protocol["split_rule"] == "the data's own transforms_test.json"
 
 
+def test_each_picture_has_a_row_in_metrics_csv(run):
+    metrics = evaluate.evaluate(run)
+    with (run.folder / "eval" / "test" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [each["name"] for each in metrics["per_image"]]
+    for row, each in zip(rows, metrics["per_image"], strict=True):
+        assert row.keys() == each.keys()
+        assert float(row["psnr"]) == each["psnr"]
+        assert row["lpips"] == ""
+
+
 def test_pictures_and_error_maps_are_written(run):
     shown = []
     evaluate.evaluate(run, progress=lambda done, total: shown.append((done, total)))
     folder = run.folder / "eval" / "test"
     names = {"000.png", "000_error.png", "001.png", "001_error.png", "002.png", "002_error.png"}
-    assert {path.name for path in folder.iterdir()} == names | {"metrics.json", "report.html"}
+    assert {path.name for path in folder.iterdir()} == names | {"metrics.json", "metrics.csv", "report.html"}
     expected = to_uint8(render_view(Ball(), data.read(run.source, "test"), 2, device=CPU).rgb)
     assert np.array_equal(np.asarray(Image.open(folder / "002.png")), expected.numpy())
     assert shown == [(1, 3), (2, 3), (3, 3)]
@@ -152,7 +164,7 @@ def test_of_a_surface_that_is_cut_out_there_are_more_pictures(tmp_path):
 
 def test_pictures_may_be_left_out_and_another_folder_chosen(run, tmp_path):
     evaluate.evaluate(run, out=tmp_path / "other", save_pictures=False)
-    assert {path.name for path in (tmp_path / "other").iterdir()} == {"metrics.json", "report.html"}
+    assert {path.name for path in (tmp_path / "other").iterdir()} == {"metrics.json", "metrics.csv", "report.html"}
     assert not run.folder.exists()
 
 

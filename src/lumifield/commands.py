@@ -127,7 +127,7 @@ class PretrainFeaturesCommand:
 
 @dataclass(frozen=True)
 class EvalCommand:
-    """Render a split, score it, and write metrics.json, pictures, error maps and report.html."""
+    """Render a split, score it, and write metrics.json and .csv, pictures, error maps and report.html."""
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """Folder of a run."""

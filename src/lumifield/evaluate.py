@@ -1,7 +1,8 @@
-"""A split rendered and scored: metrics.json, pictures, error maps and report.html."""
+"""A split rendered and scored: metrics.json and .csv, pictures, error maps and report.html."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -94,9 +95,18 @@ def evaluate(
         report.write(out / "report.html", metrics, sights, noted)
         if save_pictures and run.method.surface_level is not None:
             images.write_png(out / "slices.png", slices(run.method, scene.box.to(run.device)))
-        with replacing(out / "metrics.json") as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_scores(out, metrics)
     return metrics
+
+
+def write_scores(out: Path, metrics: dict[str, Any]) -> None:
+    """metrics.json, and metrics.csv with a row for each picture (empty where it has no such score)."""
+    with replacing(out / "metrics.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(metrics["per_image"][0]))
+        table.writeheader()
+        table.writerows(metrics["per_image"])
+    with replacing(out / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def look(

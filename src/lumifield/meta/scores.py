@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from lumifield import evaluate as scoring
 from lumifield import report
 from lumifield.checkpoint import CONFIG, Run, write_json
 from lumifield.core import processes
-from lumifield.core.files import replacing
 from lumifield.core.scene import Scene
 from lumifield.core.settings import from_plain
 from lumifield.data.collection import Task, tasks
@@ -200,12 +198,11 @@ def told(few_shot: FewShot) -> str:
 
 
 def write(out: Path, metrics: dict[str, Any], trials: list[Trial], history: list[dict[str, Any]]) -> None:
-    """metrics.json, curves.json, curves.svg and report.html."""
+    """metrics.json and .csv, curves.json, curves.svg and report.html."""
     looks = [look for trial in trials for look in trial.looks]
     sights = [report.Sight(each["name"], each["scores"], each["pictures"]) for each in looks]
     lines = {kind: row["curve"] for kind, row in metrics["starts"].items()}
     report.write(out / "report.html", metrics, sights, history)
     report.write_curves(out / "curves.svg", lines)
     write_json(out / "curves.json", metrics["starts"])
-    with replacing(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    scoring.write_scores(out, metrics)
