@@ -4,7 +4,8 @@ Run `python benchmarks/nlr_original_order.py RUN`; it writes nlr_original_order.
 photograph from all others and learns everything; both trace the same rays, compare as many silhouettes and look at as
 many slopes. The port goes about it as the published code does: both fronts and the samples of every ray, soft
 silhouettes of every ray, photographs encoded whole, and what hides what from a map of each photograph's surface points.
-It shares the networks alone. One thread, float32, both in turn; memory is that of processes of their own.
+It shares the networks alone, and how colours lie between pixels. One thread, float32, all in turn; memory is the most
+that a process of its own had, from its start to the end of a step.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from lumifield.bench import commit, machine
 from lumifield.checkpoint import load, write_json
 from lumifield.core.files import replacing
 from lumifield.core.randomness import Draws
+from lumifield.core.reprojection import bicubic
 from lumifield.core.scene import Batch, Scene
 from lumifield.fields.blending import shares
 from lumifield.methods.base import Context
@@ -115,11 +117,13 @@ class Port:
         picture = self.method.sources.picture(other)
         solid = (looked_up(picture[3:], place.detach(), "nearest") >= 0.5)[:, 0]
         open_way = (looked_up(self.maps[other], place.detach()) - points.detach()).square().sum(-1) < HIDES
-        covered = torch.cat([picture[:3] * picture[3:], picture[3:]])
-        rgba = looked_up(covered, place)
         away = F.normalize(scene - self.scene.cameras.positions[other], dim=-1)
-        rgb = rgba[:, :3] / rgba[:, 3:].clamp_min(1e-3)
-        return rgb, looked_up(features, place), inside & solid & open_way, (away * direction).sum(-1)
+        return (
+            bicubic(picture[:3], xy),
+            looked_up(features, place),
+            inside & solid & open_way,
+            (away * direction).sum(-1),
+        )
 
     def losses(self, index: int, rgb: Tensor, hit: Tensor, chords: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Colours, the soft silhouettes of all pixels, and the slopes."""
@@ -259,28 +263,44 @@ def learned(method: NlrMethod, losses: dict[str, Tensor]) -> None:
     torch.stack(list(losses.values())).sum().backward()
 
 
-def steps(folder: Path) -> dict[str, Callable[[], object]]:
-    """What is timed."""
+def published_order(folder: Path) -> Callable[[], object]:
+    """A step of the port."""
+    method, scene = late(folder)
+    port = Port(equalised(method, scene), scene)
+    return lambda: learned(method, port.shown(0)[2])
+
+
+def same_rays(folder: Path) -> Callable[[], object]:
+    """A step of ours on as many rays."""
+    method, scene = late(folder)
+    equalised(method, scene)
+    return lambda: learned(method, ours(method, scene, 0)[1])
+
+
+def square(folder: Path) -> Callable[[], object]:
+    """A step of ours as `train` takes it."""
+    method, scene = late(folder)
+    return lambda: learned(method, ours(method, scene, 0, method.settings.patch)[1])
+
+
+STEPS = {
+    "published order": published_order,
+    "nlr, the same rays": same_rays,
+    "nlr, a square as `train` takes it": square,
+}
+
+
+def late(folder: Path) -> tuple[NlrMethod, Scene]:
+    """The method of a run and the cameras of its photographs."""
     run = load(folder)
     assert isinstance(run.method, NlrMethod)
-    scene, own = run.scenes["train"].without_pictures(), run.method.settings
-    method = equalised(run.method, scene)
-    small = load(folder).method.train()
-    assert isinstance(small, NlrMethod)
-    port = Port(method, scene)
-    return {
-        "published order": lambda: learned(method, port.shown(0)[2]),
-        "nlr, the same rays": lambda: learned(method, ours(method, scene, 0)[1]),
-        "nlr, a square as `train` takes it": lambda: learned(small, ours(small, scene, 0, own.patch)[1]),
-    }
+    return run.method.train(), run.scenes["train"].without_pictures()
 
 
 def agreement(folder: Path) -> dict[str, float]:
     """The share of pixels within the silhouette and off the surface's rim that both orders show the same."""
-    run = load(folder)
-    assert isinstance(run.method, NlrMethod)
-    scene = run.scenes["train"].without_pictures()
-    method = equalised(run.method, scene)
+    method, scene = late(folder)
+    equalised(method, scene)
     with torch.no_grad():
         rgb, hit, _ = Port(method, scene).shown(0)
     shown, _ = ours(method, scene, 0)
@@ -290,22 +310,22 @@ def agreement(folder: Path) -> dict[str, float]:
 
 
 def memory(folder: Path, name: str) -> float:
-    """What a step adds to the memory of a process of its own [MiB]."""
+    """The most memory that a process has which takes a step [MiB]."""
     command = [sys.executable, __file__, str(folder), "--alone", name]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def alone(folder: Path, name: str) -> float:
-    """The growth of this process's peak in one step [MiB]."""
-    chosen = steps(folder)[name]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    chosen()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    """This process's peak after one step [MiB]."""
+    STEPS[name](folder)()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measured(folder: Path) -> dict[str, Any]:
     """Seconds of each step, in turn, their memory, and how far both orders agree."""
-    todo = steps(folder)
+    # First, while this process is small: a new one begins with the peak of the one that it came from.
+    peaks = {name: memory(folder, name) for name in STEPS}
+    todo = {name: made(folder) for name, made in STEPS.items()}
     chosen: dict[str, list[float]] = {name: [] for name in todo}
     for number in range(ROUNDS + 1):
         for name, step in todo.items():
@@ -319,7 +339,7 @@ def measured(folder: Path) -> dict[str, Any]:
             "step": name,
             "seconds": float(np.median(seconds)),
             "ratio": float(np.median(np.array(first) / np.array(seconds))),
-            "mib": memory(folder, name),
+            "mib": peaks[name],
         }
         for name, seconds in chosen.items()
     ]

@@ -31,6 +31,23 @@ def test_psnr_of_a_constant_difference(difference):
     assert images.psnr(mse) == pytest.approx(-20 * math.log10(difference), abs=1e-4)
 
 
+@given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 3), st.integers(0, 2**20))
+def test_a_picture_goes_on_beyond_its_solid_pixels(height, width, by, seed):
+    source = torch.Generator().manual_seed(seed)
+    picture = torch.rand(2, height, width, generator=source)
+    solid = torch.rand(height, width, generator=source) < 0.2
+    found, values, known = images.extended(picture, solid, by), picture.clone(), solid.clone()
+    for _ in range(by):
+        before, reached = values.clone(), known.clone()
+        for row in range(height):
+            for column in range(width):
+                around = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
+                if not reached[row, column] and reached[around].any():
+                    values[:, row, column] = before[:, *around][:, reached[around]].mean(-1)
+                    known[row, column] = True
+    torch.testing.assert_close(found, values)
+
+
 def test_psnr_of_equal_pictures_is_the_limit():
     a = torch.rand(3, 4, 3)
     assert images.psnr(images.mean_squared_error(a, a)) == images.PSNR_LIMIT

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytic import around, scene_of
-from lumifield.core.reprojection import bilinear, cosines, in_picture, nearest, window
+from lumifield.core.reprojection import bicubic, bilinear, cosines, in_picture, nearest, window
 
 
 def test_between_pixel_centres_colours_are_mixed_and_at_them_exact(generator):
@@ -34,6 +34,58 @@ def test_gradients_reach_the_picture_and_the_places(generator):
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
     assert torch.autograd.gradgradcheck(bilinear, (picture, xy))
+
+
+def keys(x):
+    """The kernel of cubic convolution at distances of pixels."""
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return near if x < 1 else far if x < 2 else 0.0
+
+
+def test_cubic_convolution_is_the_sum_over_all_pixels_under_its_kernel(generator):
+    picture = torch.rand(2, 7, 9, generator=generator, dtype=torch.float64)
+    xy = torch.tensor([2.5, 2.5]) + torch.rand(20, 2, generator=generator, dtype=torch.float64) * torch.tensor([4, 2])
+    for (x, y), found in zip(xy.tolist(), bicubic(picture, xy), strict=True):
+        expected = sum(
+            keys(abs(x - column - 0.5)) * keys(abs(y - row - 0.5)) * picture[:, row, column]
+            for row in range(7)
+            for column in range(9)
+        )
+        torch.testing.assert_close(found, expected)
+
+
+def test_cubic_convolution_is_exact_at_centres_and_for_parabolas():
+    rows, columns = torch.meshgrid(torch.arange(6.0) + 0.5, torch.arange(8.0) + 0.5, indexing="ij")
+
+    def height(x, y):
+        return 1 + x - 2 * y + 0.3 * x * y + 0.2 * x**2 - 0.1 * y**2
+
+    picture = height(columns, rows)[None]
+    xy = torch.cartesian_prod(torch.linspace(1.5, 6.5, 21), torch.linspace(1.5, 4.5, 13))
+    torch.testing.assert_close(bicubic(picture, xy)[:, 0], height(*xy.unbind(-1)))
+    centres = torch.stack([columns, rows], -1).view(-1, 2)
+    torch.testing.assert_close(bicubic(picture, centres), picture.view(-1, 1))
+
+
+def test_cubic_convolution_goes_on_beyond_borders_and_is_a_number_everywhere(generator):
+    picture = torch.rand(1, 3, 3, generator=generator)
+    far = torch.tensor([[-5.0, -5.0], [0.1, 0.1], [50.0, 1e9], [float("nan"), 0.0]])
+    assert torch.allclose(bicubic(picture, far)[:, 0], picture[0, [0, 0, 2, 0], [0, 0, 2, 0]], atol=1e-6)
+    assert torch.allclose(bicubic(torch.full((2, 1, 1), 0.3), far), torch.tensor(0.3))
+
+
+def test_cubic_convolution_keeps_edges_sharper():
+    edge = (torch.arange(12.0) >= 6).float().expand(1, 5, 12)
+    xy = torch.stack([torch.linspace(4, 8, 41), torch.full((41,), 2.5)], -1)
+    slope = [float(look(edge, xy)[:, 0].diff().max()) for look in (bilinear, bicubic)]
+    assert slope[1] > 1.2 * slope[0]
+
+
+def test_gradients_of_cubic_convolution(generator):
+    picture = torch.rand(2, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    xy = (1 + 3 * torch.rand(4, 2, generator=generator, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(bicubic, (picture, xy))
+    assert torch.autograd.gradgradcheck(bicubic, (picture, xy))
 
 
 def test_a_view_that_is_looked_up_in_itself_returns_its_own_pixel_grid():
@@ -78,5 +130,6 @@ def test_a_window_holds_its_places_with_a_margin(places, width, height, margin, 
 def test_no_points():
     none = torch.empty(0, 2)
     assert bilinear(torch.zeros(4, 2, 2), none).shape == (0, 4)
+    assert bicubic(torch.zeros(4, 2, 2), none).shape == (0, 4)
     assert in_picture(none, torch.empty(0), (2, 2)).shape == (0,)
     assert nearest(torch.zeros(4), 0, none, (2, 2)).shape == (0,)

@@ -8,6 +8,7 @@ import torch
 from known_surfaces import Around, TrueBall, built
 from lumifield.core.distance_grid import on_grid
 from lumifield.core.randomness import Draws
+from lumifield.core.rays import moved
 from lumifield.core.scene import Pictures, Scene, draw
 from lumifield.errors import DataError
 from lumifield.methods import Nlr
@@ -256,6 +257,22 @@ def test_sources_show_what_lies_before_them_in_their_silhouette():
 
 
 @torch.no_grad()
+def test_what_lies_about_a_silhouette_does_not_reach_the_colours_within():
+    scene = ball(4, 24)
+    assert scene.pictures is not None
+    pixels = scene.pictures.pixels
+    solid, sights = photograph(scene, 0)[..., 3].flatten() >= 128, []
+    for shade in (0, 255):
+        around = torch.where(pixels[:, 3:] >= 128, pixels, torch.tensor([shade, shade, shade, 0]).byte())
+        one = replace(scene, pictures=replace(scene.pictures, pixels=around))
+        rays = moved(one.rays(0), (24, 24), (0.4, -0.3))  # between the pixels' middles
+        sights.append(built(NLR, one).sources.look(0, rays.origins + 4 * rays.directions, rays.directions))
+    dark, bright = sights
+    assert torch.equal(dark.seen, solid)
+    assert torch.equal(dark.rgb[solid], bright.rgb[solid])
+
+
+@torch.no_grad()
 def test_a_source_does_not_see_what_the_surface_hides_from_it():
     scene = ball(4, 12)
     method = built(NLR, scene)
@@ -283,8 +300,10 @@ def test_photographs_of_unequal_sizes_train_and_are_rendered():
         width, height = scene.size(index)
         assert view.rgb.shape == (height, width, 3)
         assert view.rgb.isfinite().all()
-        picture = method.sources.picture(index)
-        assert torch.equal((picture[:3].permute(1, 2, 0) * 255).round().byte(), photograph(scene, index)[..., :3])
+        rgb, solid = method.sources.picture(index).permute(1, 2, 0).split([3, 1], dim=-1)
+        truth = photograph(scene, index)
+        assert torch.equal(solid[..., 0] > 0.5, truth[..., 3] >= 128)
+        assert torch.equal(((rgb * solid) * 255).round().byte(), truth[..., :3] * (truth[..., 3:] >= 128))
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from lumifield.core.files import replacing
 from lumifield.errors import DataError
@@ -39,6 +40,17 @@ PSNR_LIMIT = 100.0
 def to_uint8(values: Float[Tensor, "*s"]) -> UInt8[Tensor, "*s"]:
     """Values in [0, 1] as the nearest of 256 levels; values outside are clipped, NaN becomes 0."""
     return (values.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def extended(picture: Float[Tensor, "c h w"], solid: Bool[Tensor, "h w"], by: int) -> Float[Tensor, "c h w"]:
+    """A picture whose solid pixels go on `by` pixels further, each time as the mean of those next to them."""
+    known = solid.to(picture.dtype)[None]
+    for _ in range(by):
+        *values, share = F.avg_pool2d(torch.cat([picture * known, known])[None], 3, 1, 1)[0]
+        fresh = (share > 0) & (known == 0)
+        picture = torch.where(fresh, torch.stack(values) / share, picture)
+        known = known + fresh
+    return picture
 
 
 def mean_squared_error(

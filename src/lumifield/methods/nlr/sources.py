@@ -9,13 +9,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lumifield.core.cameras import Cameras
+from lumifield.core.images import extended, to_uint8
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays, camera_rays
-from lumifield.core.reprojection import bilinear, cosines, in_picture, nearest
+from lumifield.core.reprojection import bicubic, cosines, in_picture, nearest
 from lumifield.core.scene import Scene, pixels_of
 
 SOLID = 128
-LEAST_SHARE = 1e-3
+REACH = 2
+"""Pixels from one that a place lies in to the farthest that it is interpolated from."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Sight:
 class Sources(nn.Module):
     """Photographs of any sizes with their silhouettes, all in one buffer, and their cameras.
 
-    `pixels` are rgb and 255 within the silhouette, else 0.
+    `pixels` are rgb and 255 within the silhouette, else 0; next to it they have the colours that lie within.
     """
 
     pixels: Tensor
@@ -55,6 +57,8 @@ class Sources(nn.Module):
         self.register_buffer("offsets", _ends([width * height for width, height in self.sizes]))
         self.starts = self.offsets.tolist()
         self.register_buffer("pixels", _with_silhouettes(scene, self.starts[-1]))
+        for index in range(len(scene)):
+            self._go_on(index)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -69,6 +73,12 @@ class Sources(nn.Module):
         width, height = self.sizes[index]
         rows = self.pixels[self.starts[index] : self.starts[index + 1]]
         return rows.view(height, width, 4).permute(2, 0, 1).float() / 255
+
+    def _go_on(self, index: int) -> None:
+        """Lets the colours of a photograph go on beyond its silhouette, as far as look-ups within it reach."""
+        rgb, (solid,) = self.picture(index).split([3, 1])
+        rows = to_uint8(extended(rgb, solid >= 0.5, REACH)).flatten(1).T
+        self.pixels[self.starts[index] : self.starts[index + 1], :3] = rows
 
     def drawn(self, count: int, draws: Draws) -> tuple[Rays, Float[Tensor, "r 3"], Bool[Tensor, "r"]]:
         """Rays through as many pixels of all photographs, their colours, and whether these are in the silhouettes."""
@@ -94,10 +104,7 @@ class Sources(nn.Module):
         with torch.no_grad():
             seen = in_picture(xy, depth, size)
             seen &= nearest(self.pixels[:, 3], self.starts[index], xy, size) >= SOLID
-        picture = self.picture(index)
-        solid = picture[3:]
-        found = bilinear(torch.cat([picture[:3] * solid, solid]), xy)
-        rgb = found[:, :3] / found[:, 3:].clamp_min(LEAST_SHARE)
+        rgb = bicubic(self.picture(index)[:3], xy)
         return Sight(xy, seen, rgb, cosines(points, camera.positions[0], directions))
 
 
