@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lumifield.core.cameras import Cameras
-from lumifield.core.images import extended, to_uint8
+from lumifield.core.images import extended
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays, camera_rays
 from lumifield.core.reprojection import bicubic, cosines, in_picture, nearest
@@ -33,7 +33,7 @@ class Sight:
 class Sources(nn.Module):
     """Photographs of any sizes with their silhouettes, all in one buffer, and their cameras.
 
-    `pixels` are rgb and 255 within the silhouette, else 0; next to it they have the colours that lie within.
+    `pixels` are rgb and 255 within the silhouette, else 0.
     """
 
     pixels: Tensor
@@ -57,8 +57,6 @@ class Sources(nn.Module):
         self.register_buffer("offsets", _ends([width * height for width, height in self.sizes]))
         self.starts = self.offsets.tolist()
         self.register_buffer("pixels", _with_silhouettes(scene, self.starts[-1]))
-        for index in range(len(scene)):
-            self._go_on(index)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -73,12 +71,6 @@ class Sources(nn.Module):
         width, height = self.sizes[index]
         rows = self.pixels[self.starts[index] : self.starts[index + 1]]
         return rows.view(height, width, 4).permute(2, 0, 1).float() / 255
-
-    def _go_on(self, index: int) -> None:
-        """Lets the colours of a photograph go on beyond its silhouette, as far as look-ups within it reach."""
-        rgb, (solid,) = self.picture(index).split([3, 1])
-        rows = to_uint8(extended(rgb, solid >= 0.5, REACH)).flatten(1).T
-        self.pixels[self.starts[index] : self.starts[index + 1], :3] = rows
 
     def drawn(self, count: int, draws: Draws) -> tuple[Rays, Float[Tensor, "r 3"], Bool[Tensor, "r"]]:
         """Rays through as many pixels of all photographs, their colours, and whether these are in the silhouettes."""
@@ -97,14 +89,15 @@ class Sources(nn.Module):
     def look(self, index: int, points: Float[Tensor, "p 3"], directions: Float[Tensor, "p 3"]) -> Sight:
         """Scene points in one photograph: those before its camera that lie in its silhouette, hidden or not.
 
-        Only colours and places carry a gradient.
+        Colours come from within the silhouette alone; only they and places carry a gradient.
         """
         size, camera = self.sizes[index], self.cameras[[index]]
         xy, depth = (found[0] for found in camera.project(points))
         with torch.no_grad():
             seen = in_picture(xy, depth, size)
             seen &= nearest(self.pixels[:, 3], self.starts[index], xy, size) >= SOLID
-        rgb = bicubic(self.picture(index)[:3], xy)
+        rgb, (solid,) = self.picture(index).split([3, 1])
+        rgb = bicubic(extended(rgb, solid >= 0.5, REACH), xy)
         return Sight(xy, seen, rgb, cosines(points, camera.positions[0], directions))
 
 
