@@ -36,6 +36,16 @@ def test_a_ray_of_a_source_itself_and_a_single_source_count_in_full(kind):
     assert float(shares(alone)) == 1
 
 
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_gradients_are_numbers_along_a_source_s_own_ray_and_where_nothing_is_seen(kind):
+    cosine = torch.tensor([[1.0, 0.5, 1.0, -1.0], [1.0, 0.2, 0.4, 1.0]], requires_grad=True)
+    seen = torch.tensor([[True, False, False, True], [True, False, True, True]])
+    weights = shares(by_angle(kind, cosine, seen))
+    (gradient,) = torch.autograd.grad(weights.square().sum(), cosine)
+    assert weights.isfinite().all()
+    assert gradient.isfinite().all()
+
+
 def test_shares_sum_to_one_or_are_all_zero(generator):
     weights = torch.rand(4, 6, generator=generator)
     weights[:, 2] = 0

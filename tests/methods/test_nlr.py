@@ -97,6 +97,7 @@ def test_every_way_to_blend_trains(features, blending, sources, choice):
         if module is not None:
             assert any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in module.parameters())
     assert all((p.grad is not None) == nothing_else for p in method.sdf.parameters())
+    assert all(bool(p.grad.isfinite().all()) for p in method.parameters() if p.grad is not None)
 
 
 def test_steps_of_appearance_leave_the_shape_alone_and_steps_of_shape_move_it():
@@ -145,6 +146,7 @@ def test_while_learning_no_ray_sees_its_own_photograph():
         changed = copy.deepcopy(method)
         first, last = changed.sources.starts[index : index + 2]
         changed.sources.pixels[first:last, :3] = 255 - changed.sources.pixels[first:last, :3]
+        changed.sources.extend()
         again = changed(batch.rays, Context(WHITE, 0, draws(5), patch=batch.patch)).rgb
         changing += [] if torch.equal(again, rendered) else [index]
     own = int(batch.rays.image[0])

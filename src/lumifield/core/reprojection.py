@@ -42,8 +42,8 @@ def bicubic(picture: Float[Tensor, "c h w"], xy: Float[Tensor, "p 2"]) -> Float[
     across, down = _cubic((place - low).to(picture.dtype)).unbind(1)
     columns, rows = (low.long()[..., None] + torch.arange(-1, 3, device=xy.device)).unbind(1)
     pixels = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
-    near = picture.flatten(1).T.index_select(0, pixels.flatten()).view(len(xy), 16, len(picture))
-    return torch.bmm((down[:, :, None] * across[:, None]).view(-1, 1, 16), near)[:, 0]
+    near = picture.flatten(1).index_select(1, pixels.flatten()).view(len(picture), len(xy), 16)
+    return (near * (down[:, :, None] * across[:, None]).flatten(1)).sum(-1).T
 
 
 def _cubic(t: Float[Tensor, "*n"]) -> Float[Tensor, "*n 4"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Literal
 
@@ -10,7 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 HIDDEN = 32
-SMALLEST_ANGLE = 1e-4
+SMALLEST_ANGLE = 1e-3
+"""Angles count as at least this: near 0 the cosine hardly changes, and the slope of the angle has no end."""
 FAINT = 0.01
 STEEP = 8.0
 """How strongly near sources count before anything is learned: e times as much where the cosine is 1 / STEEP larger."""
@@ -57,9 +59,10 @@ def by_angle(
         return seen.to(cosine.dtype)
     if kind == "lumigraph":
         return cosine.clamp_min(0) * seen
-    angle = torch.acos(cosine.clamp(-1, 1)).clamp_min(SMALLEST_ANGLE)
+    limit = math.cos(SMALLEST_ANGLE)
+    angle = torch.acos(cosine.clamp(-limit, limit))
     largest = torch.where(seen, angle, 0.0).amax(0) if len(angle) else angle.sum(0)
-    weights = torch.where(seen, (1 / angle) * (1 - angle / largest), 0.0)
+    weights = torch.where(seen, (1 / angle) * (1 - angle / largest.clamp_min(SMALLEST_ANGLE)), 0.0)
     alone = weights.sum(0) <= 0
     return torch.where(alone, seen.to(cosine.dtype), weights)
 

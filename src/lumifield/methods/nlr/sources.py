@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from lumifield.core.cameras import Cameras
-from lumifield.core.images import extended
+from lumifield.core.images import extended, to_uint8
 from lumifield.core.randomness import Draws
 from lumifield.core.rays import Rays, camera_rays
 from lumifield.core.reprojection import bicubic, cosines, in_picture, nearest
@@ -33,10 +33,11 @@ class Sight:
 class Sources(nn.Module):
     """Photographs of any sizes with their silhouettes, all in one buffer, and their cameras.
 
-    `pixels` are rgb and 255 within the silhouette, else 0.
+    `pixels` are rgb and 255 within the silhouette, else 0; `within` are colours that go on from within it a little way.
     """
 
     pixels: Tensor
+    within: Tensor
     offsets: Tensor
     near: Tensor
     far: Tensor
@@ -57,6 +58,9 @@ class Sources(nn.Module):
         self.register_buffer("offsets", _ends([width * height for width, height in self.sizes]))
         self.starts = self.offsets.tolist()
         self.register_buffer("pixels", _with_silhouettes(scene, self.starts[-1]))
+        self.register_buffer("within", self.pixels[:, :3].clone(), persistent=False)
+        self.extend()
+        self.register_load_state_dict_post_hook(lambda module, _: module.extend())
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -68,9 +72,20 @@ class Sources(nn.Module):
 
     def picture(self, index: int) -> Float[Tensor, "4 h w"]:
         """One photograph, rgb and silhouette in [0, 1]."""
+        return self.unpacked(self.pixels, index)
+
+    def unpacked(self, packed: UInt8[Tensor, "n c"], index: int) -> Float[Tensor, "c h w"]:
+        """One picture of a buffer of all, in [0, 1]."""
         width, height = self.sizes[index]
-        rows = self.pixels[self.starts[index] : self.starts[index + 1]]
-        return rows.view(height, width, 4).permute(2, 0, 1).float() / 255
+        rows = packed[self.starts[index] : self.starts[index + 1]]
+        return rows.view(height, width, -1).permute(2, 0, 1).float() / 255
+
+    def extend(self) -> None:
+        """Finds `within` for the `pixels`."""
+        for index in range(len(self)):
+            rgb, (solid,) = self.picture(index).split([3, 1])
+            rows = to_uint8(extended(rgb, solid >= 0.5, REACH)).flatten(1).T
+            self.within[self.starts[index] : self.starts[index + 1]] = rows
 
     def drawn(self, count: int, draws: Draws) -> tuple[Rays, Float[Tensor, "r 3"], Bool[Tensor, "r"]]:
         """Rays through as many pixels of all photographs, their colours, and whether these are in the silhouettes."""
@@ -96,8 +111,7 @@ class Sources(nn.Module):
         with torch.no_grad():
             seen = in_picture(xy, depth, size)
             seen &= nearest(self.pixels[:, 3], self.starts[index], xy, size) >= SOLID
-        rgb, (solid,) = self.picture(index).split([3, 1])
-        rgb = bicubic(extended(rgb, solid >= 0.5, REACH), xy)
+        rgb = bicubic(self.unpacked(self.within, index), xy)
         return Sight(xy, seen, rgb, cosines(points, camera.positions[0], directions))
 
 
