@@ -117,13 +117,9 @@ class Port:
         picture = self.method.sources.picture(other)
         solid = (looked_up(picture[3:], place.detach(), "nearest") >= 0.5)[:, 0]
         open_way = (looked_up(self.maps[other], place.detach()) - points.detach()).square().sum(-1) < HIDES
-        away = F.normalize(scene - self.scene.cameras.positions[other], dim=-1)
-        return (
-            bicubic(picture[:3], xy),
-            looked_up(features, place),
-            inside & solid & open_way,
-            (away * direction).sum(-1),
-        )
+        cosine = (F.normalize(scene - self.scene.cameras.positions[other], dim=-1) * direction).sum(-1)
+        rgb = bicubic(self.method.sources.unpacked(self.method.sources.within, other), xy)
+        return rgb, looked_up(features, place), inside & solid & open_way, cosine
 
     def losses(self, index: int, rgb: Tensor, hit: Tensor, chords: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Colours, the soft silhouettes of all pixels, and the slopes."""
