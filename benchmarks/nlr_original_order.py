@@ -261,21 +261,21 @@ def learned(method: NlrMethod, losses: dict[str, Tensor]) -> None:
 
 def published_order(folder: Path) -> Callable[[], object]:
     """A step of the port."""
-    method, scene = late(folder)
+    method, scene = trained(folder)
     port = Port(equalised(method, scene), scene)
     return lambda: learned(method, port.shown(0)[2])
 
 
 def same_rays(folder: Path) -> Callable[[], object]:
     """A step of ours on as many rays."""
-    method, scene = late(folder)
+    method, scene = trained(folder)
     equalised(method, scene)
     return lambda: learned(method, ours(method, scene, 0)[1])
 
 
 def square(folder: Path) -> Callable[[], object]:
     """A step of ours as `train` takes it."""
-    method, scene = late(folder)
+    method, scene = trained(folder)
     return lambda: learned(method, ours(method, scene, 0, method.settings.patch)[1])
 
 
@@ -286,7 +286,7 @@ STEPS = {
 }
 
 
-def late(folder: Path) -> tuple[NlrMethod, Scene]:
+def trained(folder: Path) -> tuple[NlrMethod, Scene]:
     """The method of a run and the cameras of its photographs."""
     run = load(folder)
     assert isinstance(run.method, NlrMethod)
@@ -295,7 +295,7 @@ def late(folder: Path) -> tuple[NlrMethod, Scene]:
 
 def agreement(folder: Path) -> dict[str, float]:
     """The share of pixels within the silhouette and off the surface's rim that both orders show the same."""
-    method, scene = late(folder)
+    method, scene = trained(folder)
     equalised(method, scene)
     with torch.no_grad():
         rgb, hit, _ = Port(method, scene).shown(0)

@@ -31,9 +31,10 @@ def bilinear(picture: Float[Tensor, "c h w"], xy: Float[Tensor, "p 2"]) -> Float
 
 
 def bicubic(picture: Float[Tensor, "c h w"], xy: Float[Tensor, "p 2"]) -> Float[Tensor, "p c"]:
-    """The same by cubic convolution (Keys 1981, a = -1/2): edges stay sharper, and polynomials to degree 2 are exact.
+    """A picture between its pixel centres by cubic convolution (Keys 1981, a = -1/2), which keeps edges sharper.
 
-    The four pixels each way are looked at; values may leave the range of theirs a little.
+    It is exact for polynomials to degree 2. Four pixels count each way, and values may leave their range a little; the
+    border goes on beyond the picture. Gradients reach the picture and the places.
     """
     height, width = picture.shape[1:]
     limit = torch.tensor([width - 1.0, height - 1.0], device=xy.device, dtype=xy.dtype)
