@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import write_json
-from lumifield.core.precision import bf16_is_faster
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import Scene, draw
+from lumifield.bench.compare import commit, machine
 from lumifield.data import Source, read
+from lumifield.data.scene import Scene, draw
 from lumifield.meta import InnerLoop
 from lumifield.meta.inner import adapted
 from lumifield.methods import SimpleNerf
+from lumifield.runs.run_folder import write_json
+from lumifield.runtime.precision import bf16_is_faster
+from lumifield.runtime.rng import Draws
 
 RAYS, SAMPLES, NEAR, FAR, RATE, STEPS = 128, 128, 2.0, 6.0, 0.5, 32
 

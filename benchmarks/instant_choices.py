@@ -13,12 +13,12 @@ from typing import Any
 import torch
 import tyro
 
-from lumifield.bench import COLD_STEPS, VALIDATION_VIEWS, Curve, commit, fresh, machine, run
-from lumifield.checkpoint import write_json
-from lumifield.core.files import replacing
-from lumifield.core.scene import Scene
+from lumifield.bench.compare import COLD_STEPS, VALIDATION_VIEWS, Curve, commit, fresh, machine, run
 from lumifield.data import Source, read
+from lumifield.data.scene import Scene
 from lumifield.methods import Instant
+from lumifield.runs.run_folder import write_json
+from lumifield.runtime.files import replacing
 from lumifield.training.fit import Budget
 
 CHOICES: dict[str, dict[str, Any]] = {

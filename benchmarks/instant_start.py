@@ -14,15 +14,15 @@ from pathlib import Path
 
 import torch
 
-from lumifield.checkpoint import Run, load, write_json
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import Scene, draw
 from lumifield.data.collection import Task, tasks
+from lumifield.data.scene import Scene, draw
+from lumifield.meta.baselines import standard
+from lumifield.meta.few_shot import mean_psnr, spread
 from lumifield.meta.inner import copy_for
-from lumifield.meta.protocol import mean_psnr, spread
-from lumifield.meta.starts import standard
 from lumifield.methods.base import Method
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.runs.run_folder import Run, load, write_json
+from lumifield.runtime.rng import Draws
 from lumifield.training.fit import Budget, Report, State, fit
 
 SUPPORT, HELD_OUT = slice(10), slice(25, 50)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from lumifield import kernels
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import write_json
-from lumifield.core.files import replacing
+from lumifield.bench.compare import commit, machine
+from lumifield.runs.run_folder import write_json
+from lumifield.runtime.files import replacing
 
 SAMPLES = (32_768, 262_144)
 PER_RAY = 64

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lumifield.checkpoint import Run, load, write_json
-from lumifield.core.images import mean_squared_error, psnr, to_uint8
-from lumifield.core.scene import Scene
-from lumifield.core.settings import read_json
 from lumifield.data.collection import tasks
+from lumifield.data.scene import Scene
+from lumifield.runs.run_folder import Run, load, write_json
+from lumifield.runtime.config import read_json
+from lumifield.runtime.image_io import mean_squared_error, psnr, to_uint8
 
 PAPER = {
     "chairs": {"meta": 18.85, "matched": 16.40, "standard": 12.49, "shuffled": 10.76},

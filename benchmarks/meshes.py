@@ -18,13 +18,13 @@ import trimesh
 from rasteriser import load, picture, project, rasterise
 from scipy.spatial import KDTree
 
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import Run, write_json
-from lumifield.checkpoint import load as load_run
-from lumifield.core.files import replacing
-from lumifield.core.scene import Scene
+from lumifield.bench.compare import commit, machine
 from lumifield.data import read
+from lumifield.data.scene import Scene
 from lumifield.export import Mesh
+from lumifield.runs.run_folder import Run, write_json
+from lumifield.runs.run_folder import load as load_run
+from lumifield.runtime.files import replacing
 
 SAMPLES, DENSE, CLOSE, VIEWS = 100_000, 1_000_000, 0.005, 8
 

@@ -18,16 +18,16 @@ from typing import Any
 
 import torch
 
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import write_json
-from lumifield.core.files import replacing
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import Scene, draw
+from lumifield.bench.compare import commit, machine
 from lumifield.data import Source, read
+from lumifield.data.scene import Scene, draw
 from lumifield.methods import MipNerf, Nerf, Settings
-from lumifield.methods.views import render_view, view_psnr
-from lumifield.optimising import Schedule
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim import Schedule
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.rendering.view import render_view, view_psnr
+from lumifield.runs.run_folder import write_json
+from lumifield.runtime.files import replacing
+from lumifield.runtime.rng import Draws
 from lumifield.synthetic import StillLife, write
 from lumifield.training.fit import Budget, State, fit
 

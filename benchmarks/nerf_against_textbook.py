@@ -18,17 +18,17 @@ from typing import Any
 
 import torch
 
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import write_json
-from lumifield.core.files import replacing
-from lumifield.core.images import psnr
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays
-from lumifield.core.scene import Scene, draw
+from lumifield.bench.compare import commit, machine
 from lumifield.data import Source, read
+from lumifield.data.scene import Scene, draw
+from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, chunked
 from lumifield.methods.nerf import Nerf
-from lumifield.optimising.optimisers import build_optimiser, rate
+from lumifield.optim.optimizers import build_optimiser, rate
+from lumifield.runs.run_folder import write_json
+from lumifield.runtime.files import replacing
+from lumifield.runtime.image_io import psnr
+from lumifield.runtime.rng import Draws
 from lumifield.synthetic import StillLife, write
 
 _spec = importlib.util.spec_from_file_location("textbook", Path(__file__).with_name("textbook.py"))

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import Run, load, write_json
-from lumifield.core.files import replacing
-from lumifield.core.images import psnr
-from lumifield.methods.views import View, render_view
+from lumifield.bench.compare import commit, machine
+from lumifield.rendering.view import View, render_view
+from lumifield.runs.run_folder import Run, load, write_json
+from lumifield.runtime.files import replacing
+from lumifield.runtime.image_io import psnr
 
 VIEWS, ROUNDS = 6, 3
 EDGE = 3

@@ -26,15 +26,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import load, write_json
-from lumifield.core.files import replacing
-from lumifield.core.randomness import Draws
-from lumifield.core.reprojection import bicubic
-from lumifield.core.scene import Batch, Scene
-from lumifield.fields.blending import shares
+from lumifield.bench.compare import commit, machine
+from lumifield.data.scene import Batch, Scene
+from lumifield.geometry.image_sampling import bicubic
 from lumifield.methods.base import Context
+from lumifield.methods.nlr.blending import shares
 from lumifield.methods.nlr.method import NlrMethod
+from lumifield.runs.run_folder import load, write_json
+from lumifield.runtime.files import replacing
+from lumifield.runtime.rng import Draws
 
 THRESHOLD, MARCHES, SAMPLES, SECANTS, MASK_SAMPLES = 5e-5, 10, 100, 8, 40
 SLOPES = 32768

@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 
 from browser import Page, opened
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import Run, load, write_json
-from lumifield.core.files import replacing
-from lumifield.core.images import psnr, to_uint8
-from lumifield.core.scene import Scene
+from lumifield.bench.compare import commit, machine
+from lumifield.data.scene import Scene
 from lumifield.export import Web
-from lumifield.methods.views import render_view
+from lumifield.rendering.view import render_view
+from lumifield.runs.run_folder import Run, load, write_json
+from lumifield.runtime.files import replacing
+from lumifield.runtime.image_io import psnr, to_uint8
 
 VIEWS = 8
 

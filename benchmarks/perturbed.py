@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from pieces import once, trained
 
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import write_json
-from lumifield.core.files import replacing
+from lumifield.bench.compare import commit, machine
 from lumifield.data import Source
-from lumifield.evaluate import Scoring, evaluate
+from lumifield.evaluation.evaluate import Scoring, evaluate
 from lumifield.methods import Instant, NerfW, Settings, kind_of
+from lumifield.runs.run_folder import write_json
+from lumifield.runtime.files import replacing
 from lumifield.synthetic.perturbed import perturb
 from lumifield.training import Train
-from lumifield.training.run import Job
+from lumifield.training.job import Job
 
 CPU = torch.device("cpu")
 SCORE = "score.json"

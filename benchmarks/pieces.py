@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lumifield.checkpoint import STATE, SUMMARY, Run, load, write_json
-from lumifield.core.settings import read_json
-from lumifield.training.run import Job, train
+from lumifield.runs.run_folder import STATE, SUMMARY, Run, load, write_json
+from lumifield.runtime.config import read_json
+from lumifield.training.job import Job, train
 
 
 def trained(job: Job) -> Run:

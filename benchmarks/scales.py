@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import read_config, write_json
-from lumifield.core.files import replacing
+from lumifield.bench.compare import commit, machine
+from lumifield.runs.run_folder import read_config, write_json
+from lumifield.runtime.files import replacing
 
 SCORES = {"psnr": ".2f", "ssim": ".3f"}
 

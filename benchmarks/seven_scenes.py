@@ -18,19 +18,19 @@ import torch
 from pieces import once, trained
 
 from lumifield import data
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import Run, write_json
-from lumifield.core.files import replacing
-from lumifield.core.scene import Scene
+from lumifield.bench.compare import commit, machine
 from lumifield.data import Source
-from lumifield.evaluate import evaluate
-from lumifield.localize import Baseline, Density, Pose, Select, Synthesize
-from lumifield.localize.baseline import compare, sequence
-from lumifield.localize.pose import localize, of_split, off_the_truth
+from lumifield.data.scene import Scene
+from lumifield.evaluation.evaluate import evaluate
+from lumifield.localization import Baseline, Density, Pose, Select, Synthesize
+from lumifield.localization.pose_refinement import localize, of_split, off_the_truth
+from lumifield.localization.pose_regression import compare, sequence
 from lumifield.methods import Instant
-from lumifield.methods.views import render_view
+from lumifield.rendering.view import render_view
+from lumifield.runs.run_folder import Run, write_json
+from lumifield.runtime.files import replacing
 from lumifield.training import Train
-from lumifield.training.run import Job
+from lumifield.training.job import Job
 
 CPU = torch.device("cpu")
 DEGREES, CENTIMETRES = 5.0, 10.0

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from pieces import once, trained
 
-from lumifield.bench import commit, machine
-from lumifield.checkpoint import Run, write_json
-from lumifield.core.files import replacing
+from lumifield.bench.compare import commit, machine
 from lumifield.data import Source
-from lumifield.evaluate import Scoring, evaluate
+from lumifield.evaluation.evaluate import Scoring, evaluate
 from lumifield.methods import Instant, NerfW, Settings
+from lumifield.runs.run_folder import Run, write_json
+from lumifield.runtime.files import replacing
 from lumifield.training import Train
-from lumifield.training.run import Job
+from lumifield.training.job import Job
 
 LOOKS = {"nerf-w": ("fitted",), "instant": ("mean", "affine")}
 TITLES = {"fitted": "fitted appearance", "mean": "as it is", "affine": "fitted affine colours"}

@@ -8,13 +8,13 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from lumifield.checkpoint import load
 from lumifield.data import Source
-from lumifield.evaluate import evaluate
+from lumifield.evaluation.evaluate import evaluate
 from lumifield.methods import Instant
+from lumifield.runs.run_folder import load
 from lumifield.synthetic import StillLife, write
 from lumifield.training import Train
-from lumifield.training.run import Job, train
+from lumifield.training.job import Job, train
 
 
 def main(folder: Path = Path("runs/example"), size: int = 96, steps: int = 500) -> None:

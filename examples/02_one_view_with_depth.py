@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 import tyro
 
-from lumifield.checkpoint import load
-from lumifield.core.images import quantile_range, to_uint8, write_npy, write_png
-from lumifield.methods.views import render_view
+from lumifield.rendering.view import render_view
+from lumifield.runs.run_folder import load
+from lumifield.runtime.image_io import quantile_range, to_uint8, write_npy, write_png
 
 
 def main(run: Path = Path("runs/example/run"), index: int = 0, out: Path = Path("runs/example/view")) -> None:

@@ -9,9 +9,9 @@ import torch
 import tyro
 from PIL import Image, ImageDraw
 
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import draw
 from lumifield.data import Source, read
+from lumifield.data.scene import draw
+from lumifield.runtime.rng import Draws
 
 SIDE, REACH = 640, 5.0
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 import tyro
 
-from lumifield.checkpoint import load
-from lumifield.core.poses import looking
-from lumifield.render import path_cameras, render_path
+from lumifield.geometry.poses import looking
+from lumifield.rendering.render import path_cameras, render_path
+from lumifield.runs.run_folder import load
 
 UP = torch.tensor([0.0, 0.0, 1.0])
 

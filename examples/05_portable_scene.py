@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 import tyro
 
-from lumifield.checkpoint import load
-from lumifield.render import path_cameras, render_path
+from lumifield.rendering.render import path_cameras, render_path
+from lumifield.runs.run_folder import load
 
 SCENE = Path(__file__).with_name("still_life.zip")
 

@@ -9,11 +9,11 @@ import torch
 import tyro
 
 from lumifield import data
-from lumifield.appearance import table
-from lumifield.checkpoint import load
-from lumifield.core.images import quantile_range, to_uint8, write_png
-from lumifield.methods.views import render_view
-from lumifield.render import channel_picture
+from lumifield.rendering.appearance import table
+from lumifield.rendering.render import channel_picture
+from lumifield.rendering.view import render_view
+from lumifield.runs.run_folder import load
+from lumifield.runtime.image_io import quantile_range, to_uint8, write_png
 
 
 def main(run: Path = Path("runs/wild"), index: int = 0, out: Path = Path("runs/wild/figure.png")) -> None:

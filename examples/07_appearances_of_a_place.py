@@ -11,11 +11,11 @@ import tyro
 from torch import Tensor
 from torch.nn import functional as F
 
-from lumifield.checkpoint import load
-from lumifield.core.images import to_uint8, write_png
 from lumifield.data.collection import tasks
-from lumifield.meta.tour import adapted_to
-from lumifield.methods.views import render_view
+from lumifield.meta.interpolate import adapted_to
+from lumifield.rendering.view import render_view
+from lumifield.runs.run_folder import load
+from lumifield.runtime.image_io import to_uint8, write_png
 
 
 def main(run: Path, out: Path = Path("runs/looks.png"), photographs: tuple[str, ...] = (), side: int = 128) -> None:

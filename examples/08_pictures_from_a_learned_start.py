@@ -14,10 +14,10 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lumifield.core.images import psnr
 from lumifield.meta.outer import Parameters, descended, maml, reptile
-from lumifield.optimising import Optimiser
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim import Optimiser
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.runtime.image_io import psnr
 
 FREQUENCY = 200.0
 RATE, STEPS, PICTURES = 1e-2, 2, 3

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from lumifield.core.images import psnr
 from lumifield.meta.outer import Parameters, descended, reptile
-from lumifield.optimising import Optimiser
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim import Optimiser
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.runtime.image_io import psnr
 
 ELLIPSES, FREQUENCIES, DEVIATION = 6, 256, 30.0
 RATE, INNER_STEPS, DIRECTIONS = 10.0, 12, 20

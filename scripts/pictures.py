@@ -23,14 +23,14 @@ import torch
 import tyro
 from PIL import Image
 
-from lumifield.checkpoint import Run, load
-from lumifield.core.files import replacing
-from lumifield.core.images import to_uint8
 from lumifield.data.collection import tasks
-from lumifield.evaluate import compared, photographs
+from lumifield.evaluation.evaluate import compared, photographs
 from lumifield.meta import FewShot
-from lumifield.methods.views import render_view
-from lumifield.render import Look, path_cameras, render_path
+from lumifield.rendering.render import Look, path_cameras, render_path
+from lumifield.rendering.view import render_view
+from lumifield.runs.run_folder import Run, load
+from lumifield.runtime.files import replacing
+from lumifield.runtime.image_io import to_uint8
 
 ORBIT_FRAMES, ORBIT_SIZE, ORBIT_FPS = 36, (200, 200), 12
 SHOWN = 3

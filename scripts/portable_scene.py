@@ -12,13 +12,13 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from lumifield.checkpoint import load
 from lumifield.data import Source
-from lumifield.evaluate import evaluate
+from lumifield.evaluation.evaluate import evaluate
 from lumifield.export import Weights
 from lumifield.methods import Instant
+from lumifield.runs.run_folder import load
 from lumifield.training import Train
-from lumifield.training.run import Job, train
+from lumifield.training.job import Job, train
 
 SMALL = Instant(log2_entries=15, hidden=32, occupancy_side=64)
 MOST_BYTES = 2_000_000

@@ -11,7 +11,7 @@ import tyro
 from PIL import Image
 from tyro.conf import Positional
 
-from lumifield.core.files import replacing
+from lumifield.runtime.files import replacing
 
 
 def main(out: Positional[Path], pictures: Positional[tuple[Path, ...]], *, columns: int = 4) -> None:

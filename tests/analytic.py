@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lumifield.checkpoint import Run
-from lumifield.core.cameras import Cameras, pinholes
-from lumifield.core.images import to_uint8
-from lumifield.core.rays import Ndc, Rays
-from lumifield.core.scene import Frame, Scene
 from lumifield.data import Source
+from lumifield.data.scene import Frame, Scene
+from lumifield.geometry.cameras import Cameras, pinholes
+from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Context, Method, Rendered
-from lumifield.methods.views import render_view
+from lumifield.rendering.view import render_view
+from lumifield.runs.run_folder import Run
+from lumifield.runtime.image_io import to_uint8
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lumifield import cli
+from lumifield.cli import main
 
 SENTENCE = re.compile(r"lumifield: [^\n]+: [^\n]+ is [^\n]+, expected [^\n]+; [^\n]+\.\n")
 TINY = (
@@ -22,7 +22,7 @@ TINY = (
 
 def called(*arguments: str | Path) -> None:
     """Runs a command."""
-    cli.main([str(argument) for argument in arguments])
+    main.main([str(argument) for argument in arguments])
 
 
 def train(data: Path, out: Path, *options: str) -> tuple[str | Path, ...]:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from analytic import around, run_of, scene_of
-from lumifield.checkpoint import Run
-from lumifield.core.cameras import pinholes
-from lumifield.core.compositing import mean_depth, visible
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Ndc, Rays
-from lumifield.core.scene import Scene
+from lumifield.data.scene import Scene
+from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Context, Method, Rendered
+from lumifield.runs.run_folder import Run
+from lumifield.runtime.rng import Draws
+from lumifield.volume.compositing import mean_depth, visible
 
 RADIUS = 0.8
 

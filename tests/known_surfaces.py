@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lumifield.core.scene import Scene
+from lumifield.data.scene import Scene
 from lumifield.methods import Nlr
 from lumifield.methods.nlr.method import NlrMethod
 from scenes import NLR, RADIUS, ball

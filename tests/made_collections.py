@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lumifield.core.poses import from_opengl
-from lumifield.core.scene import Pictures, Scene
 from lumifield.data import Source
+from lumifield.data.scene import Pictures, Scene
+from lumifield.geometry.poses import from_opengl
 from lumifield.methods import SimpleNerf
 from scenes import FOCAL_OF_WIDTH, ball
 

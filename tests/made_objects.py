@@ -9,7 +9,7 @@ import torch
 import yaml
 
 import made_scenes as made
-from lumifield.core.cameras import Cameras, pinholes
+from lumifield.geometry.cameras import Cameras, pinholes
 
 # The sphere that holds the object [world units], and the ball in its middle, in units of the sphere.
 CENTRE, RADIUS, BALL = (5.0, -3.0, 2.0), 2.5, 0.6

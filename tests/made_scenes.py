@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lumifield.core.poses import from_opengl, looking
+from lumifield.geometry.poses import from_opengl, looking
 from lumifield.synthetic.pyramid import multiscale
 
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)

@@ -15,14 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from analytic import around
-from lumifield.core.cameras import pinholes
-from lumifield.core.images import to_uint8
-from lumifield.core.poses import from_opengl
-from lumifield.core.rays import Ndc
-from lumifield.core.scene import Frame, Pictures, Scene
 from lumifield.data import Source
+from lumifield.data.scene import Frame, Pictures, Scene
+from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.poses import from_opengl
+from lumifield.geometry.rays import Ndc
 from lumifield.methods import Instant, MipNerf, Nerf, NerfW, Nlr, SimpleNerf
 from lumifield.methods.base import Method
+from lumifield.runtime.image_io import to_uint8
 
 RADIUS = 0.8
 FOCAL_OF_WIDTH = 1.5

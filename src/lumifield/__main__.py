@@ -1,5 +1,5 @@
 """`python -m lumifield`: the command line, for torchrun."""
 
-from lumifield.cli import main
+from lumifield.cli.main import main
 
 main()

@@ -11,13 +11,13 @@ import torch
 
 from analytic import run_of
 from commands import tree
-from lumifield import commands
-from lumifield.checkpoint import Run, load
-from lumifield.core.scene import Frame
-from lumifield.core.settings import to_plain
+from lumifield.cli import commands
+from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights, bake, matter, points
 from lumifield.methods import METHODS, kind_of
+from lumifield.runs.run_folder import Run, load
+from lumifield.runtime.config import to_plain
 from scenes import SCENES, SMALL, pairs
 
 TRIED = ("instant", "mip-nerf", "nerf", "nerf, occupied", "nerf-w", "simple-nerf", "nlr")

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import Batch, Scene, draw
-from lumifield.core.settings import from_plain, to_plain
+from lumifield.data.scene import Batch, Scene, draw
 from lumifield.methods import METHODS, SimpleNerf, kind_of
 from lumifield.methods.base import Context, Method, chunked
+from lumifield.runtime.config import from_plain, to_plain
+from lumifield.runtime.rng import Draws
 from scenes import SCENES, SMALL, pairs
 
 WHITE = torch.ones(3)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lumifield.core.flow import write_flow
 from lumifield.data.flying_chairs import Pair, pairs
 from lumifield.errors import DataError
+from lumifield.runtime.optical_flow import write_flow
 from lumifield.synthetic import FlowPairs, write
 
 SIZE = (6, 4)

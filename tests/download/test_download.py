@@ -13,7 +13,8 @@ from PIL import Image
 
 import lumifield.download
 from commands import called, files, largest_file, refusal
-from lumifield import cli, download
+from lumifield import download
+from lumifield.cli import main
 from lumifield.download.sets import SETS, Archive, DataSet
 from lumifield.download.transfer import Patience
 from lumifield.errors import DataError
@@ -269,7 +270,7 @@ def test_control_c_ends_the_command(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(lumifield.download, "download", interrupted)
     with pytest.raises(SystemExit, match="130"):
-        cli.main(["download", "llff", "--out", str(tmp_path)])
+        main.main(["download", "llff", "--out", str(tmp_path)])
     assert capsys.readouterr().err == "lumifield: interrupted\n"
 
 

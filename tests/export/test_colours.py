@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from lumifield.core.cameras import pinholes
-from lumifield.core.scene import Pictures
+from lumifield.data.scene import Pictures
 from lumifield.export.colours import Shot, Spots, completed, fused, in_view, looked_up, photographs
 from lumifield.export.surface import Surface
+from lumifield.geometry.cameras import pinholes
 from scenes import ball
 
 SIZE = 32

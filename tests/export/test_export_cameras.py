@@ -13,13 +13,13 @@ import trimesh
 import made_scenes
 from analytic import Ball, around, run_of, scene_of
 from lumifield import data
-from lumifield.core.cameras import Cameras
-from lumifield.core.rays import Ndc
-from lumifield.core.scene import Frame
 from lumifield.data import Source
+from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport
 from lumifield.export.cameras import in_world
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.rays import Ndc
 
 LAYOUTS = {
     "blender": lambda root: made_scenes.blender(root),

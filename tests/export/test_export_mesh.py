@@ -11,12 +11,12 @@ import torch
 import trimesh
 
 from analytic import Ball, Wall, around, photograph, run_of, scene_of
-from lumifield.core.poses import looking
-from lumifield.core.rays import Ndc, from_ndc, ndc_points
-from lumifield.core.scene import Frame
+from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import Mesh
 from lumifield.export.matter import THICKNESS, matter
+from lumifield.geometry.poses import looking
+from lumifield.geometry.rays import Ndc, from_ndc, ndc_points
 from lumifield.methods.base import Method
 
 UP = torch.tensor([0.0, 0.0, 1.0])

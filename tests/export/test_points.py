@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from analytic import Ball, around, run_of, scene_of
-from lumifield.core.rays import Rays
-from lumifield.core.scene import Frame
+from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import Points
 from lumifield.export.points import LAYOUT
+from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
 
 

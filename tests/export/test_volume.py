@@ -11,12 +11,12 @@ import torch
 
 from analytic import around, run_of, scene_of
 from commands import tree
-from lumifield.core.cameras import pinholes
-from lumifield.core.rays import Ndc
-from lumifield.core.scene import Frame
+from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import Volume, volume
 from lumifield.export.field import WorldField
+from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.rays import Ndc
 from lumifield.methods.base import Method
 
 FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)

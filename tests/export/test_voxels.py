@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fog import bounded, draws
-from lumifield.core.space import Space
 from lumifield.export.voxels import MOST, Lattice, Voxels, cells_at, corners_of, interpolated
+from lumifield.geometry.contraction import Space
 
 BOX = torch.tensor([[-1.0, -2.0, 0.0], [1.0, 1.0, 4.0]])
 LATTICE = Lattice(Space(BOX, False), 4)

@@ -11,14 +11,14 @@ import torch
 
 import fog
 from commands import called, train
-from lumifield.core.paths import overview
-from lumifield.core.scene import Frame
-from lumifield.core.space import Space
+from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import Web
 from lumifield.export.bake import BRICK, Baked
 from lumifield.export.voxels import Lattice, Voxels
 from lumifield.export.web import brick_rows, distances, occupied_bricks, page_of, quantised
+from lumifield.geometry.contraction import Space
+from lumifield.rendering.camera_paths import overview
 from scenes import written
 
 SMALL = Web(side=16, rays=500)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import fog
 from browser import CHROMIUM, Page, opened
-from lumifield.core.scene import Scene
+from lumifield.data.scene import Scene
 from lumifield.export import Web
 from lumifield.export.bake import Baked, bake, shares
 from lumifield.export.web import page_of

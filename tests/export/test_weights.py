@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from analytic import run_of
 from commands import called, files, refusal, train
-from lumifield.checkpoint import load
-from lumifield.core.scene import Scene
-from lumifield.core.settings import to_plain
+from lumifield.data.scene import Scene
 from lumifield.export import Weights
-from lumifield.methods.views import render_view
+from lumifield.rendering.view import render_view
+from lumifield.runs.run_folder import load
+from lumifield.runtime.config import to_plain
 from scenes import INSTANT, ball, written
 
 
@@ -136,7 +136,7 @@ def test_a_damaged_file_is_one_sentence(whole, tmp_path, capsys, damage, message
 
 
 def test_a_file_that_unpacks_to_too_much_is_one_sentence(whole, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("lumifield.checkpoint.LARGEST_PORTABLE", 1000)
+    monkeypatch.setattr("lumifield.runs.run_folder.LARGEST_PORTABLE", 1000)
     said = refusal(capsys, "export", "weights", whole / "scene.zip", "--out", tmp_path / "out.zip")
     assert "scene.zip: content is far larger than any scene, expected a portable scene; " in said
 

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lumifield.core.encodings import Positional, positional
 from lumifield.errors import DataError
 from lumifield.fields import mlp
+from lumifield.fields.encodings import Positional, positional
 from lumifield.fields.mlp import Mlp, load_published
 
 

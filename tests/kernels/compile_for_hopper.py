@@ -15,7 +15,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from lumifield.kernels import triton_impl
+from lumifield.kernels import triton_backend
 
 HOPPER = GPUTarget("cuda", 90, 32)
 TYPES = {torch.float32: "*fp32", torch.int64: "*i64", torch.int32: "*i32", torch.uint8: "*u8"}
@@ -48,20 +48,20 @@ def march(n: int, contracted: bool, side: int) -> None:
     """Both passes of the march."""
     rays = torch.zeros(n, 3), torch.ones(n, 3), torch.zeros(n), torch.ones(n), torch.zeros(n)
     space = torch.ones(side, side, side, dtype=torch.bool), torch.tensor([[-1.0] * 3, [1.0] * 3])
-    triton_impl.march(*rays, *space, contracted, 1, 0)
+    triton_backend.march(*rays, *space, contracted, 1, 0)
 
 
-triton_impl._launch = compile_instead
+triton_backend._launch = compile_instead
 for n, features, levels in ((100, 2, 4), (1, 3, 1)):
     points, table, levels = torch.zeros(n, 3), torch.zeros(OFFSETS[-1], features), slice(0, levels)
     offsets = OFFSETS[: len(RESOLUTIONS[levels]) + 1]
-    encoded = triton_impl.grid_encode_forward(points, table, RESOLUTIONS[levels], offsets)
-    triton_impl.grid_encode_backward(encoded, points, table, RESOLUTIONS[levels], offsets, True)
+    encoded = triton_backend.grid_encode_forward(points, table, RESOLUTIONS[levels], offsets)
+    triton_backend.grid_encode_backward(encoded, points, table, RESOLUTIONS[levels], offsets, True)
 march(100, False, 8)
 march(1, True, 1)
 thickness = torch.ones(100)
-triton_impl.packed_weights_forward(thickness, packed(100))
-triton_impl.packed_weights_backward(thickness, thickness, packed(100))
-triton_impl.segment_sum_forward(torch.ones(100, 3), packed(100))
-triton_impl.segment_sum_backward(torch.ones(5, 3), packed(100), 100)
+triton_backend.packed_weights_forward(thickness, packed(100))
+triton_backend.packed_weights_backward(thickness, thickness, packed(100))
+triton_backend.segment_sum_forward(torch.ones(100, 3), packed(100))
+triton_backend.segment_sum_backward(torch.ones(5, 3), packed(100), 100)
 print(json.dumps(compiled))

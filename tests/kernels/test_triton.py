@@ -44,7 +44,7 @@ def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
 
 def test_nothing_is_launched_without_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """A grid of zero programs is an error on a GPU."""
-    from lumifield.kernels import triton_impl
+    from lumifield.kernels import triton_backend
 
     launches = []
 
@@ -52,8 +52,8 @@ def test_nothing_is_launched_without_samples(monkeypatch: pytest.MonkeyPatch) ->
         def __getitem__(self, grid: tuple[int, ...]) -> object:
             return lambda *_, **__: launches.append(grid)
 
-    triton_impl._launch(Kernel(), (0,), torch.zeros(0))
-    triton_impl._launch(Kernel(), (0, 3), torch.zeros(0))
+    triton_backend._launch(Kernel(), (0,), torch.zeros(0))
+    triton_backend._launch(Kernel(), (0, 3), torch.zeros(0))
     assert launches == []
-    triton_impl._launch(Kernel(), (2, 3), torch.zeros(0))
+    triton_backend._launch(Kernel(), (2, 3), torch.zeros(0))
     assert launches == [(2, 3)]

@@ -5,13 +5,13 @@ from functools import cache
 import pytest
 import torch
 
-from lumifield.core.randomness import Draws
 from lumifield.data.collection import tasks
 from lumifield.meta import InnerLoop, MetaTrain
 from lumifield.meta.inner import adapted, carried, copy_for, rooted
 from lumifield.meta.run import Inner, visits
 from lumifield.meta.watch import MetaJob
-from lumifield.optimising import Optimiser
+from lumifield.optim import Optimiser
+from lumifield.runtime.rng import Draws
 from made_collections import balls, tinted
 from scenes import INSTANT, SMALL, bounded
 

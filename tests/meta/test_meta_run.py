@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from commands import refusal
-from lumifield import checkpoint, cli
-from lumifield.checkpoint import load
+from lumifield.cli import main
 from lumifield.data.collection import tasks
 from lumifield.errors import DataError
 from lumifield.meta import FewShot, InnerLoop, MetaTrain
 from lumifield.meta import run as meta_run
 from lumifield.meta.run import MetaJob, meta_train, visits
 from lumifield.methods import kind_of
-from lumifield.optimising import Optimiser
+from lumifield.optim import Optimiser
+from lumifield.runs import run_folder
+from lumifield.runs.run_folder import load
 from made_collections import TINY, balls
 from scenes import INSTANT
 
@@ -50,7 +51,7 @@ def learned(source, out, meta=QUICK, method=TINY, **options):
 
 
 def saved(out):
-    return checkpoint.read_tensors(out / checkpoint.STATE)[0]
+    return run_folder.read_tensors(out / run_folder.STATE)[0]
 
 
 @pytest.mark.parametrize("method", [TINY, INSTANT], ids=kind_of)
@@ -69,7 +70,7 @@ def test_every_algorithm_leaves_a_run_that_renders(source, tmp_path, algorithm, 
 
 
 def saved_weights(out):
-    return checkpoint.part(saved(out), "weights.")
+    return run_folder.part(saved(out), "weights.")
 
 
 @pytest.mark.parametrize("group", [1, 2])
@@ -142,7 +143,7 @@ def test_two_processes_learn_what_one_does(source, tmp_path):
         [*starter, *command(source, tmp_path / "two")], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    cli.main(command(source, tmp_path / "one"))
+    main.main(command(source, tmp_path / "one"))
     one, two = saved_weights(tmp_path / "one"), saved_weights(tmp_path / "two")
     assert one.keys() == two.keys()
     for name in one:
@@ -153,16 +154,16 @@ def test_two_processes_learn_what_one_does(source, tmp_path):
 
 def test_the_command_line_resumes_with_the_settings_of_the_run(source, tmp_path, capsys):
     out = tmp_path / "run"
-    cli.main(command(source, out))
+    main.main(command(source, out))
     assert "taken by a run" in refusal(capsys, *command(source, out))
-    cli.main(["meta-train", "simple-nerf", "--data", str(source.data), "--out", str(out), "--resume", "--steps", "5"])
+    main.main(["meta-train", "simple-nerf", "--data", str(source.data), "--out", str(out), "--resume", "--steps", "5"])
     assert load(out).train["steps"] == 5
 
 
 def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
     given = command(source, tmp_path / "run", "--steps", "1000000", "--save-every", "1")
     process = subprocess.Popen([sys.executable, "-m", "lumifield", *given], stdout=subprocess.PIPE, text=True)
-    while not (tmp_path / "run" / checkpoint.STATE).is_file():
+    while not (tmp_path / "run" / run_folder.STATE).is_file():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=120)
@@ -180,7 +181,7 @@ def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
     ],
 )
 def test_a_start_of_another_method_or_width_is_refused(source, tmp_path, capsys, options, sentence):
-    cli.main(command(source, tmp_path / "run"))
+    main.main(command(source, tmp_path / "run"))
     data = source.data / "a" if options.startswith("train") else source.data
     common = ["--data", str(data), "--out", str(tmp_path / "other"), "--init", str(tmp_path / "run")]
     assert sentence in refusal(capsys, *options.split(), *common, "--bf16", "off", "--steps", "1", "--device", "cpu")
@@ -199,10 +200,10 @@ def test_an_object_of_the_list_that_is_missing_is_told(tmp_path, capsys):
 def test_training_starts_from_a_learned_start(source, tmp_path):
     start = learned(source, tmp_path / "start", replace(QUICK, validation_tasks=0))
     given = f"train simple-nerf --data {source.data / 'e'} --out {tmp_path / 'run'} --init {start} --steps 0"
-    cli.main([*given.split(), "--device", "cpu"])
+    main.main([*given.split(), "--device", "cpu"])
     assert load(tmp_path / "run").method.settings == TINY
-    weights = checkpoint.read_tensors(tmp_path / "run" / checkpoint.WEIGHTS)[0]
-    best = checkpoint.read_tensors(start / checkpoint.WEIGHTS)[0]
+    weights = run_folder.read_tensors(tmp_path / "run" / run_folder.WEIGHTS)[0]
+    best = run_folder.read_tensors(start / run_folder.WEIGHTS)[0]
     assert all(torch.equal(weights[name], best[name]) for name in best)
 
 

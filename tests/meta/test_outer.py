@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays
-from lumifield.core.scene import Batch, draw
+from lumifield.data.scene import Batch, draw
+from lumifield.geometry.rays import Rays
 from lumifield.meta import InnerLoop
 from lumifield.meta.inner import Objective, adapted, carried, copy_for, objective
 from lumifield.meta.outer import descended, maml, move, reptile
 from lumifield.methods import kind_of
-from lumifield.optimising import Optimiser
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim import Optimiser
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.runtime.rng import Draws
 from scenes import NERF, SIMPLE_NERF, SMALL, bounded
 
 PLAIN = Optimiser(kind="sgd", lr=1.0, momentum=0.0)

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from commands import refusal
-from lumifield import cli
-from lumifield.checkpoint import load
-from lumifield.core.randomness import Draws
+from lumifield.cli import main
 from lumifield.data import Source
 from lumifield.data.collection import tasks
 from lumifield.errors import DataError
-from lumifield.meta import FewShot, InnerLoop, MetaTrain, starts
+from lumifield.meta import FewShot, InnerLoop, MetaTrain, baselines
+from lumifield.meta.baselines import likeness, matched, pictured, shuffled, standard
+from lumifield.meta.few_shot import divided, half, mean_psnr, spread, taught
 from lumifield.meta.inner import carried, learn
-from lumifield.meta.protocol import divided, half, mean_psnr, spread, taught
 from lumifield.meta.run import MetaJob, meta_train
-from lumifield.meta.starts import likeness, matched, pictured, shuffled, standard
 from lumifield.methods import SimpleNerf
-from lumifield.optimising import Optimiser
+from lumifield.optim import Optimiser
+from lumifield.runs.run_folder import load
+from lumifield.runtime.rng import Draws
 from made_collections import TINY, balls
 from scenes import bounded, written
 
@@ -107,8 +107,8 @@ def test_shuffled_starts_hold_the_same_numbers_in_disorder(run):
 
 
 def test_matched_starts_show_the_same_with_other_weights(run, monkeypatch):
-    monkeypatch.setattr(starts, "MATCHED_PSNR", 30.0)
-    monkeypatch.setattr(starts, "MATCHING", InnerLoop(50, 128, Optimiser(kind="adam", lr=1e-2)))
+    monkeypatch.setattr(baselines, "MATCHED_PSNR", 30.0)
+    monkeypatch.setattr(baselines, "MATCHING", InnerLoop(50, 128, Optimiser(kind="adam", lr=1e-2)))
     start, scene = load(run).method, load(run).scenes["train"]
     shown = pictured(start, scene)
     fresh = standard(start, scene, 1)
@@ -127,12 +127,12 @@ def test_matching_pictures_that_are_mostly_white_does_not_empty_the_network():
     shown = replace(scene, pictures=replace(scene.pictures, pixels=pixels.reshape(-1, 3)))
     torch.manual_seed(1)
     method = SimpleNerf(samples=16, width=128, start="normal").build(scene)
-    learn(method, [shown], starts.MATCHING, Draws(torch.Generator().manual_seed(1)))
+    learn(method, [shown], baselines.MATCHING, Draws(torch.Generator().manual_seed(1)))
     assert likeness(method, shown) > 30
 
 
 def test_a_learned_start_is_scored_beside_the_others(run, capsys):
-    cli.main(["eval", str(run), "--starts", "meta", "standard", "shuffled", "--curve-views", "1"])
+    main.main(["eval", str(run), "--starts", "meta", "standard", "shuffled", "--curve-views", "1"])
     out = run / "eval" / "test"
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["n_images"] == 3
@@ -153,13 +153,13 @@ def test_a_learned_start_is_scored_beside_the_others(run, capsys):
 
 
 def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):
-    cli.main(["eval", str(run), "--keep", "--no-pictures", "--adapt-steps", "4"])
+    main.main(["eval", str(run), "--keep", "--no-pictures", "--adapt-steps", "4"])
     kept = load(run / "eval" / "test" / "e" / "scene")
     start = load(run).method
     assert len(kept.scenes["train"]) == 6
     assert kept.scenes["test"].names == ("003", "004", "005")
     assert any(not torch.equal(kept.method.get_parameter(name), value) for name, value in carried(start).items())
-    cli.main(["render", str(kept.folder), "--frames", "2", "--out", str(tmp_path / "orbit.gif")])
+    main.main(["render", str(kept.folder), "--frames", "2", "--out", str(tmp_path / "orbit.gif")])
     assert (tmp_path / "orbit.gif").is_file()
 
 
@@ -178,6 +178,6 @@ def test_a_protocol_that_cannot_be_applied_is_refused(run, capsys, options, sent
 
 def test_a_run_of_one_scene_does_not_adapt(source, tmp_path, capsys):
     given = f"train simple-nerf --data {source.data / 'e'} --out {tmp_path / 'run'} --steps 1 --device cpu --bf16 off"
-    cli.main([*given.split(), "--width", "8", "--samples", "4"])
+    main.main([*given.split(), "--width", "8", "--samples", "4"])
     said = refusal(capsys, "eval", tmp_path / "run", "--support", "2")
     assert "run is of one scene, expected a meta-trained one, which adapts" in said

@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from lumifield.core.images import mean_squared_error
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import draw
+from lumifield.data.scene import draw
 from lumifield.meta import InnerLoop
 from lumifield.meta.inner import adapted, copy_for
 from lumifield.meta.stacked import Stacked, joined
 from lumifield.methods.base import Context
-from lumifield.methods.views import render_view
-from lumifield.optimising import Optimiser
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim import Optimiser
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.rendering.view import render_view
+from lumifield.runtime.image_io import mean_squared_error
+from lumifield.runtime.rng import Draws
 from made_collections import TINY, tinted
 from scenes import SIMPLE_NERF, bounded
 

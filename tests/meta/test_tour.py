@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from commands import refusal
-from lumifield import cli
-from lumifield.checkpoint import load
+from lumifield.cli import main
 from lumifield.data.collection import tasks
 from lumifield.meta import FewShot, InnerLoop, MetaTrain
+from lumifield.meta.few_shot import taught
 from lumifield.meta.inner import carried
-from lumifield.meta.protocol import taught
+from lumifield.meta.interpolate import adapted_to
 from lumifield.meta.run import MetaJob, meta_train
-from lumifield.meta.tour import adapted_to
-from lumifield.methods.views import render_view
-from lumifield.optimising import Optimiser
+from lumifield.optim import Optimiser
+from lumifield.rendering.view import render_view
+from lumifield.runs.run_folder import load
 from made_collections import TINY, balls
 from scenes import written
 
@@ -59,7 +59,7 @@ def test_between_them_are_means_of_their_parameters(run):
 def test_a_film_leads_through_photographs(run, tmp_path):
     first, second = names(run)[:2]
     options = f"--path tour --frames 3 --appearance {first} {second} {first} --out {tmp_path / 'tour'}"
-    cli.main(["render", str(run), *options.split()])
+    main.main(["render", str(run), *options.split()])
     assert len(list((tmp_path / "tour").glob("*.png"))) == 3
     assert (tmp_path / "tour" / "0000.png").read_bytes() == (tmp_path / "tour" / "0002.png").read_bytes()
     assert (tmp_path / "tour" / "0000.png").read_bytes() != (tmp_path / "tour" / "0001.png").read_bytes()

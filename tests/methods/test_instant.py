@@ -3,17 +3,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lumifield.core.cameras import pinholes
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Ndc
-from lumifield.core.scene import Pictures, Scene, draw
+from lumifield.data.scene import Pictures, Scene, draw
 from lumifield.errors import DataError
+from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.rays import Ndc
 from lumifield.kernels import packed_weights
 from lumifield.methods import Instant
 from lumifield.methods.base import Context
 from lumifield.methods.instant.method import MOST_RAYS, ROUND, InstantMethod, padded, tempered
 from lumifield.methods.instant.sampling import Marcher, Proposer, Sampled, packed_evenly
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.runtime.rng import Draws
 from scenes import INSTANT, RADIUS, ball
 
 WHITE = torch.ones(3)

@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumifield.core.cameras import pinholes
-from lumifield.core.cones import PIXEL_RADIUS, Integrated
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Ndc, Rays
-from lumifield.core.sampling import blurred, resampled_edges
-from lumifield.core.scene import Pictures, Scene, draw
+from lumifield.data.scene import Pictures, Scene, draw
 from lumifield.errors import DataError
+from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Context
 from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.mip_nerf.fields import GridField
 from lumifield.methods.mip_nerf.method import MipNerfMethod
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.runtime.rng import Draws
+from lumifield.volume.mip_gaussians import PIXEL_RADIUS, Integrated
+from lumifield.volume.sampling import blurred, resampled_edges
 from scenes import MIP_NERF, ball
 
 SMALL = replace(MIP_NERF, samples=12, width=32, batch=96)

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumifield.core.cameras import pinholes
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Ndc, Rays
-from lumifield.core.scene import Background, Frame, Pictures, Scene, draw
+from lumifield.data.scene import Background, Frame, Pictures, Scene, draw
 from lumifield.errors import DataError
+from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Context, Method
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
 from lumifield.methods.nerf.occupied import OccupiedNerf
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.runtime.rng import Draws
 from scenes import published
 
 SMALL = Nerf(samples=12, fine_samples=12, width=32, depth=3, batch=96, bf16="off")

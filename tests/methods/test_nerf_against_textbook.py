@@ -10,12 +10,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from lumifield.core.compositing import blend, mean_depth
-from lumifield.core.sampling import resample
 from lumifield.methods.base import Context
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
-from lumifield.optimising import Optimiser
+from lumifield.optim import Optimiser
+from lumifield.volume.compositing import blend, mean_depth
+from lumifield.volume.sampling import resample
 from scenes import ball
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -6,13 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import Batch, Scene, draw
+from lumifield.data.scene import Batch, Scene, draw
 from lumifield.errors import DataError
 from lumifield.methods import NerfW
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf_w import passing
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.runtime.rng import Draws
 from scenes import NERF_W, NERF_W_MLP, ball
 
 WHITE = torch.ones(3)

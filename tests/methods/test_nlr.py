@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from known_surfaces import Around, TrueBall, built
-from lumifield.core.distance_grid import on_grid
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import moved
-from lumifield.core.scene import Pictures, Scene, draw
+from lumifield.data.scene import Pictures, Scene, draw
 from lumifield.errors import DataError
+from lumifield.geometry.rays import moved
 from lumifield.methods import Nlr
 from lumifield.methods.base import Context
+from lumifield.methods.nlr.distance_grid import on_grid
 from lumifield.methods.nlr.method import NlrMethod
-from lumifield.methods.views import render_view
+from lumifield.rendering.view import render_view
+from lumifield.runtime.rng import Draws
 from scenes import NLR, RADIUS, ball, forward, photograph, unbounded
 
 WHITE = torch.ones(3)

@@ -10,8 +10,8 @@ import torch
 from torch.nn.functional import normalize
 
 from known_surfaces import Around, built
-from lumifield.core.scene import Scene
-from lumifield.core.surface import Care, Segments, trace
+from lumifield.data.scene import Scene
+from lumifield.methods.nlr.sphere_tracing import Care, Segments, trace
 from scenes import NLR, RADIUS, ball
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "nlr_original_order.py"

@@ -8,10 +8,10 @@ from torch.nn.functional import max_pool2d, normalize
 
 from analytic import CPU
 from known_surfaces import TrueBall, built
-from lumifield.core.distance_grid import on_grid, refined
+from lumifield.methods.nlr.distance_grid import on_grid, refined
 from lumifield.methods.nlr.method import NlrMethod
 from lumifield.methods.nlr.skin import triangles
-from lumifield.methods.views import render_view
+from lumifield.rendering.view import render_view
 from scenes import NLR, RADIUS, ball, unbounded
 
 

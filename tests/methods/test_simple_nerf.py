@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lumifield.core.randomness import Draws
 from lumifield.errors import DataError
 from lumifield.methods.base import Context
 from lumifield.methods.simple_nerf import SimpleNerf
+from lumifield.runtime.rng import Draws
 from scenes import SIMPLE_NERF, bounded, forward, unbounded
 
 WHITE = torch.ones(3)

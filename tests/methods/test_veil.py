@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumifield.core.randomness import Draws
 from lumifield.methods.base import Context, Rendered
 from lumifield.methods.nerf_w import veil
 from lumifield.methods.nerf_w.passing import Passing
+from lumifield.runtime.rng import Draws
 from scenes import NERF_W
 
 WHITE = torch.ones(3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lumifield import data
-from lumifield.data import cambridge
+from lumifield.data.readers import cambridge
 from lumifield.errors import DataError
 from lumifield.synthetic import Tourists, tourists, write
 from lumifield.synthetic.tracer import picture, truth

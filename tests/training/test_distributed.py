@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from lumifield import checkpoint
+from lumifield.runs import run_folder
 from lumifield.training import Train
-from lumifield.training.run import Job, train
+from lumifield.training.job import Job, train
 from scenes import NERF, written
 
 STEPS = 4
@@ -22,7 +22,7 @@ def together(*given: str) -> subprocess.CompletedProcess:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.read_tensors(folder / checkpoint.WEIGHTS)[0]
+    return run_folder.read_tensors(folder / run_folder.WEIGHTS)[0]
 
 
 def test_two_processes_learn_what_one_does(tmp_path):
@@ -50,7 +50,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
         torch.testing.assert_close(
             one[name], two[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
-    assert checkpoint.load(tmp_path / "two").train["rays"] == STEPS * FEW["batch"]
+    assert run_folder.load(tmp_path / "two").train["rays"] == STEPS * FEW["batch"]
 
 
 def test_all_processes_fail_and_stop_together(tmp_path):
@@ -62,10 +62,10 @@ import torch, torch.distributed as dist
 from dataclasses import replace
 sys.path.insert(0, sys.argv[1])
 from scenes import NERF, ball
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import draw
-from lumifield.optimising import Optimiser, Schedule
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.runtime.rng import Draws
+from lumifield.data.scene import draw
+from lumifield.optim import Optimiser, Schedule
+from lumifield.optim.optimizers import build_optimiser
 from lumifield.training.fit import Budget, State, fit
 from lumifield.training.guard import Guard
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import draw
+from lumifield.data.scene import draw
 from lumifield.methods.base import Method, Rendered
-from lumifield.optimising import Optimiser, Schedule
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim import Optimiser, Schedule
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.runtime.rng import Draws
 from lumifield.training import fit as module
 from lumifield.training.fit import Budget, Clock, State, fit
 from scenes import NERF, ball

@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import draw
+from lumifield.data.scene import draw
 from lumifield.methods.base import Method, Rendered
-from lumifield.optimising import Optimiser, Schedule
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim import Optimiser, Schedule
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.runtime.rng import Draws
 from lumifield.training import TrainingError, guard
 from lumifield.training.fit import Budget, State, fit
 from lumifield.training.guard import CollapsedError, DivergedError, Guard, spread

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 import made_scenes as made
-from lumifield import checkpoint, data
+from lumifield import data
 from lumifield.data import Source
-from lumifield.training import Train, run
-from lumifield.training.run import Job, train
+from lumifield.runs import run_folder
+from lumifield.training import Train, job
+from lumifield.training.job import Job, train
 from scenes import INSTANT, NERF, written
 
 STEPS = 8
@@ -26,7 +27,7 @@ def source(tmp_path) -> Source:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.read_tensors(folder / checkpoint.STATE)[0]
+    return run_folder.read_tensors(folder / run_folder.STATE)[0]
 
 
 def assert_same(a: Path, b: Path) -> None:
@@ -99,16 +100,16 @@ def test_the_files_that_are_opened_are_seen(source, opened):
 
 def test_no_held_out_picture_is_opened_between_validations(source, tmp_path, monkeypatch, opened):
     at_step: dict[int, set[str]] = {}
-    real = run.Saver.__call__
+    real = job.Saver.__call__
 
     def watched(self, state, report):
         at_step[state.step] = held_out(opened)
         opened.clear()
         real(self, state, report)
 
-    monkeypatch.setattr(run.Saver, "__call__", watched)
+    monkeypatch.setattr(job.Saver, "__call__", watched)
     train(Job(INSTANT, source, Train(steps=STEPS, validate_every=3, save_every=2), tmp_path / "run"))
-    # Before the first step their headers are read, for the cameras of the run, and the validation views.
+    # Before the first step their headers are read, for the cameras of the job, and the validation views.
     assert at_step.pop(1) == {"val", "test"}
     assert at_step == {step: set() for step in range(2, STEPS + 1)}
     assert held_out(opened) == set()

@@ -8,8 +8,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from lumifield.core.randomness import Draws
 from lumifield.methods.base import Method, Rendered
+from lumifield.runtime.rng import Draws
 from lumifield.training import monitor
 from lumifield.training.fit import Budget, Report
 from lumifield.training.monitor import Monitor, Validator

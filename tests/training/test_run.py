@@ -14,14 +14,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from lumifield import checkpoint, data
+from lumifield import data
 from lumifield.errors import DataError
 from lumifield.methods import Instant
-from lumifield.optimising import Optimiser, Schedule
-from lumifield.training import Train, run
+from lumifield.optim import Optimiser, Schedule
+from lumifield.runs import run_folder
+from lumifield.training import Train, job
 from lumifield.training.fit import Budget
 from lumifield.training.guard import CollapsedError
-from lumifield.training.run import Job, budget_of, choose_device, train
+from lumifield.training.job import Job, budget_of, choose_device, train
 from scenes import INSTANT, MIP_NERF, NERF, NLR, ball, published, written
 
 STEPS, HALF = 12, 5
@@ -42,7 +43,7 @@ def source(tmp_path_factory):
 
 def saved(folder: Path) -> dict[str, torch.Tensor]:
     """Everything that a run has saved of its last state."""
-    return checkpoint.read_tensors(folder / checkpoint.STATE)[0]
+    return run_folder.read_tensors(folder / run_folder.STATE)[0]
 
 
 def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -79,10 +80,10 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(name, source, tmp_path
     train(Job(method, source, whole, tmp_path / "whole"))
     # Stopped in the middle of the same schedule, as Ctrl-C does.
     stop_at(HALF, Job(method, source, whole, tmp_path / "parts"))
-    assert checkpoint.read_tensors(tmp_path / "parts" / checkpoint.STATE)[1]["step"] == HALF
+    assert run_folder.read_tensors(tmp_path / "parts" / run_folder.STATE)[1]["step"] == HALF
     train(Job(method, source, whole, tmp_path / "parts"), resume=True)
     assert_same(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
-    best = [checkpoint.read_tensors(tmp_path / part / checkpoint.WEIGHTS)[0] for part in ("whole", "parts")]
+    best = [run_folder.read_tensors(tmp_path / part / run_folder.WEIGHTS)[0] for part in ("whole", "parts")]
     assert_same(*best)
     looks = [json.loads((tmp_path / part / "log/history.json").read_text()) for part in ("whole", "parts")]
     assert [entry["step"] for entry in looks[0]] == [4, 5, 8, 10, 12]
@@ -91,14 +92,14 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(name, source, tmp_path
 
 def stop_at(step: int, job: Job) -> None:
     """A run that is interrupted after `step` steps."""
-    keep = run.Saver.__call__
+    keep = job.Saver.__call__
 
     def watched(self, state, report):
         keep(self, state, report)
         state.stopped = state.step == step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.Saver, "__call__", watched)
+        patch.setattr(job.Saver, "__call__", watched)
         train(job)
 
 
@@ -119,7 +120,7 @@ def test_training_reads_the_train_split_alone(source, tmp_path):
     train(Job(INSTANT, source, settings, tmp_path / "with"))
     train(Job(INSTANT, alone, settings, tmp_path / "without"))
     assert_same(saved(tmp_path / "with"), saved(tmp_path / "without"))
-    assert (tmp_path / "without" / checkpoint.WEIGHTS).is_file()
+    assert (tmp_path / "without" / run_folder.WEIGHTS).is_file()
 
 
 def test_no_picture_of_the_test_split_is_opened(source, tmp_path):
@@ -128,7 +129,7 @@ def test_no_picture_of_the_test_split_is_opened(source, tmp_path):
     for picture in (broken.data / "test").iterdir():
         picture.unlink()
     train(Job(INSTANT, broken, Train(steps=2), tmp_path / "run"))
-    assert set(checkpoint.load(tmp_path / "run").scenes) == {"train", "val"}
+    assert set(run_folder.load(tmp_path / "run").scenes) == {"train", "val"}
 
 
 def test_a_damaged_val_split_is_told_and_does_not_stop_the_training(source, tmp_path, capsys):
@@ -149,14 +150,14 @@ def test_the_best_weights_are_kept_beside_the_last(source, tmp_path):
     best = max(history, key=lambda entry: entry["psnr"])
     assert best["step"] < 9
     views = data.read(source, "val")
-    method = checkpoint.load(tmp_path / "run").method
+    method = run_folder.load(tmp_path / "run").method
     assert mean_psnr(method, views) == pytest.approx(best["psnr"], abs=1e-9)
-    assert mean_psnr(checkpoint.load(tmp_path / "run", "last").method, views) == pytest.approx(history[-1]["psnr"])
+    assert mean_psnr(run_folder.load(tmp_path / "run", "last").method, views) == pytest.approx(history[-1]["psnr"])
 
 
 def mean_psnr(method, views) -> float:
-    from lumifield.core.images import mean_squared_error, psnr
-    from lumifield.methods.views import render_view
+    from lumifield.rendering.view import render_view
+    from lumifield.runtime.image_io import mean_squared_error, psnr
 
     seen = [render_view(method, views, i, device=torch.device("cpu")).rgb.clamp(0, 1) for i in range(len(views))]
     return sum(psnr(mean_squared_error(rgb, views.truth(i))) for i, rgb in enumerate(seen)) / len(seen)
@@ -166,7 +167,7 @@ def test_init_carries_the_parameters_over(source, tmp_path):
     train(Job(NERF, source, Train(steps=3), tmp_path / "first"))
     still = replace(NERF, optimiser=Optimiser(kind="sgd", lr=0.0))
     train(Job(still, source, Train(steps=1, seed=9, init=tmp_path / "first"), tmp_path / "second"))
-    first, second = (checkpoint.load(tmp_path / name, "last").method.state_dict() for name in ("first", "second"))
+    first, second = (run_folder.load(tmp_path / name, "last").method.state_dict() for name in ("first", "second"))
     assert_same(first, second)
 
 
@@ -186,14 +187,14 @@ def test_init_from_a_run_of_another_method_or_size_is_refused(method, message, s
 
 def test_init_needs_no_cameras(source, tmp_path):
     train(Job(NERF, source, Train(steps=1), tmp_path / "first"))
-    (tmp_path / "first" / checkpoint.CAMERAS).unlink()
+    (tmp_path / "first" / run_folder.CAMERAS).unlink()
     train(Job(NERF, source, Train(steps=0, init=tmp_path / "first"), tmp_path / "second"))
-    assert_same(*(checkpoint.read_tensors(tmp_path / n / checkpoint.WEIGHTS)[0] for n in ("first", "second")))
+    assert_same(*(run_folder.read_tensors(tmp_path / n / run_folder.WEIGHTS)[0] for n in ("first", "second")))
 
 
 def test_init_from_no_run_is_refused(source, tmp_path):
     expected = (
-        "nowhere: the start is missing, expected a run, or one of cars, chairs, features, lamps, sculptures; check"
+        "nowhere: the start is missing, expected a job, or one of cars, chairs, features, lamps, sculptures; check"
     )
     with pytest.raises(DataError, match=expected):
         train(Job(NERF, source, Train(steps=1, init=tmp_path / "nowhere"), tmp_path / "second"))
@@ -204,7 +205,7 @@ def test_init_is_noted_and_a_resumption_does_not_read_it_again(source, tmp_path)
     settings = Train(steps=STEPS, init=tmp_path / "first", validate_every=0, save_every=HALF)
     train(Job(NERF, source, settings, tmp_path / "whole"))
     stop_at(HALF, Job(NERF, source, settings, tmp_path / "parts"))
-    noted = json.loads((tmp_path / "parts" / checkpoint.CONFIG).read_text())["train"]["init"]
+    noted = json.loads((tmp_path / "parts" / run_folder.CONFIG).read_text())["train"]["init"]
     assert noted == str((tmp_path / "first").resolve())
     shutil.rmtree(tmp_path / "first")
     train(Job(NERF, source, settings, tmp_path / "parts"), resume=True)
@@ -216,7 +217,7 @@ def test_init_from_a_published_checkpoint_renders_what_its_networks_show(source,
     first = method.build(ball())
     torch.save({"state_dict": published(first)}, tmp_path / "epoch.ckpt")
     train(Job(method, source, Train(steps=0, init=tmp_path / "epoch.ckpt"), tmp_path / "run"))
-    assert_same(checkpoint.load(tmp_path / "run").method.state_dict(), first.state_dict())
+    assert_same(run_folder.load(tmp_path / "run").method.state_dict(), first.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -236,17 +237,17 @@ def test_init_from_a_published_checkpoint_that_does_not_fit_is_refused(method, m
 
 def test_a_resumption_before_the_first_checkpoint_notes_its_settings(source, tmp_path):
     train(Job(NERF, source, Train(steps=1), tmp_path / "run"))
-    (tmp_path / "run" / checkpoint.STATE).unlink()
+    (tmp_path / "run" / run_folder.STATE).unlink()
     train(Job(replace(NERF, width=8), source, Train(steps=2), tmp_path / "run"), resume=True)
-    assert checkpoint.load(tmp_path / "run").method.settings.width == 8
+    assert run_folder.load(tmp_path / "run").method.settings.width == 8
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(source, tmp_path):
     train(Job(NERF, source, Train(steps=1), tmp_path / "run"))
-    before = (tmp_path / "run" / checkpoint.STATE).read_bytes()
-    with pytest.raises(DataError, match="run folder is taken by a run, expected a new folder"):
+    before = (tmp_path / "run" / run_folder.STATE).read_bytes()
+    with pytest.raises(DataError, match="run folder is taken by a job, expected a new folder"):
         train(Job(NERF, source, Train(steps=2), tmp_path / "run"))
-    assert (tmp_path / "run" / checkpoint.STATE).read_bytes() == before
+    assert (tmp_path / "run" / run_folder.STATE).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ def test_a_resumption_without_a_run_is_refused(source, tmp_path):
 def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_from_the_beginning(source, tmp_path):
     train(Job(NERF, source, Train(steps=4), tmp_path / "whole"))
     train(Job(NERF, source, Train(steps=4), tmp_path / "run"))
-    (tmp_path / "run" / checkpoint.STATE).unlink()
+    (tmp_path / "run" / run_folder.STATE).unlink()
     train(Job(NERF, source, Train(steps=4), tmp_path / "run"), resume=True)
     assert_same(saved(tmp_path / "whole"), saved(tmp_path / "run"))
 
@@ -280,14 +281,14 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_from_the_begi
 def test_a_collapsed_start_is_told_and_begins_again_with_the_next_seed(source, tmp_path, monkeypatch, caplog):
     seeds = []
 
-    class Fragile(run.Guard):
+    class Fragile(job.Guard):
         def __call__(self, state, report):
             if not seeds:
                 seeds.append(state.draws.generator.initial_seed())
                 raise CollapsedError("every ray has shown one colour for 200 steps up to step 201")
             seeds.append(state.draws.generator.initial_seed())
 
-    monkeypatch.setattr(run, "Guard", Fragile)
+    monkeypatch.setattr(job, "Guard", Fragile)
     with caplog.at_level(logging.WARNING):
         train(Job(NERF, source, Train(steps=2, seed=5), tmp_path / "run"))
     assert seeds == [5, 6, 6]
@@ -297,11 +298,11 @@ def test_a_collapsed_start_is_told_and_begins_again_with_the_next_seed(source, t
 
 
 def test_three_collapsed_starts_are_an_error(source, tmp_path, monkeypatch):
-    class Dead(run.Guard):
+    class Dead(job.Guard):
         def __call__(self, state, report):
             raise CollapsedError("flat")
 
-    monkeypatch.setattr(run, "Guard", Dead)
+    monkeypatch.setattr(job, "Guard", Dead)
     with pytest.raises(CollapsedError, match="3 starts with different seeds have shown one colour everywhere"):
         train(Job(NERF, source, Train(steps=2), tmp_path / "run"))
 
@@ -339,15 +340,15 @@ def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
     out = tmp_path / "run"
     started = command(source, out, "--steps", "1000000", "--save-every", "1", "--validate-every", "0")
     process = subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(out / checkpoint.STATE, process)
+    wait_for(out / run_folder.STATE, process)
     process.send_signal(signal.SIGINT)
     said, complaints = process.communicate(timeout=60)
     assert process.returncode == 0, complaints
     assert "Traceback" not in complaints
-    _, about = checkpoint.read_tensors(out / checkpoint.STATE)
+    _, about = run_folder.read_tensors(out / run_folder.STATE)
     assert f"{about['step']} steps, " in said
-    assert json.loads((out / checkpoint.SUMMARY).read_text())["steps"] == about["step"]
-    assert checkpoint.load(out).method.rays_per_step() > 0
+    assert json.loads((out / run_folder.SUMMARY).read_text())["steps"] == about["step"]
+    assert run_folder.load(out).method.rays_per_step() > 0
     assert not [path for path in out.rglob(".*") if path.is_file()]
 
 
@@ -355,21 +356,21 @@ def test_a_killed_run_has_whole_files_and_goes_on_from_its_last_checkpoint(sourc
     out = tmp_path / "run"
     started = command(source, out, "--steps", "1000000", "--save-every", "1", "--validate-every", "1")
     process = subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(out / checkpoint.STATE, process)
+    wait_for(out / run_folder.STATE, process)
     # It saves all the time: some of these moments fall into the middle of a file.
     for moment in (0.0, 0.05, 0.03):
         time.sleep(moment)
-        for file in (checkpoint.STATE, checkpoint.WEIGHTS):
-            checkpoint.read_tensors(out / file)
+        for file in (run_folder.STATE, run_folder.WEIGHTS):
+            run_folder.read_tensors(out / file)
     os.kill(process.pid, signal.SIGKILL)
     process.wait(60)
-    last = checkpoint.read_tensors(out / checkpoint.STATE)[1]
-    assert json.loads((out / checkpoint.SUMMARY).read_text())["steps"] - last["step"] in (0, 1)
-    config = checkpoint.read_config(out)
-    method = checkpoint.method_settings(config, out)
+    last = run_folder.read_tensors(out / run_folder.STATE)[1]
+    assert json.loads((out / run_folder.SUMMARY).read_text())["steps"] - last["step"] in (0, 1)
+    config = run_folder.read_config(out)
+    method = run_folder.method_settings(config, out)
     assert isinstance(method, Instant)
     train(Job(method, source, Train(steps=last["step"] + 1), out), resume=True)
-    assert checkpoint.read_tensors(out / checkpoint.STATE)[1]["step"] == last["step"] + 1
+    assert run_folder.read_tensors(out / run_folder.STATE)[1]["step"] == last["step"] + 1
 
 
 def test_scene_and_files_agree(source):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from lumifield.errors import DataError
 
 if TYPE_CHECKING:
-    from lumifield.core.scene import Scene
-    from lumifield.data.pictures import Files
+    from lumifield.data.image_files import Files
+    from lumifield.data.scene import Scene
 
 Format = Literal[
     "blender",
@@ -158,7 +158,7 @@ def split_rule(source: Source, split: str) -> str:
 
 def pictured(scene: Scene, files: Files, rows: list[int]) -> Scene:
     """These rows of what `located` returns, with their pictures."""
-    from lumifield.data.pictures import decode
+    from lumifield.data.image_files import decode
 
     if len(rows) < len(scene):
         scene, files = scene.only(rows), files.only(rows)
@@ -232,31 +232,31 @@ def _reader(source: Source) -> _Reader:
     _check_options(source, layout)
     match layout:
         case "blender":
-            from lumifield.data import blender as reader
+            from lumifield.data.readers import blender as reader
         case "cambridge":
-            from lumifield.data import cambridge as reader
+            from lumifield.data.readers import cambridge as reader
         case "colmap":
-            from lumifield.data import colmap as reader
+            from lumifield.data.readers import colmap as reader
         case "dtu":
-            from lumifield.data import dtu as reader
+            from lumifield.data.readers import dtu as reader
         case "learnit":
-            from lumifield.data import learnit as reader
+            from lumifield.data.readers import learnit as reader
         case "llff":
-            from lumifield.data import llff as reader
+            from lumifield.data.readers import llff as reader
         case "metanlr":
-            from lumifield.data import metanlr as reader
+            from lumifield.data.readers import metanlr as reader
         case "multicam":
-            from lumifield.data import multicam as reader
+            from lumifield.data.readers import multicam as reader
         case "nlr":
-            from lumifield.data import nlr as reader
+            from lumifield.data.readers import nlr as reader
         case "phototourism":
-            from lumifield.data import phototourism as reader
+            from lumifield.data.readers import phototourism as reader
         case "seven_scenes":
-            from lumifield.data import seven_scenes as reader
+            from lumifield.data.readers import seven_scenes as reader
         case "shapenet":
-            from lumifield.data import shapenet as reader
+            from lumifield.data.readers import shapenet as reader
         case "transforms":
-            from lumifield.data import transforms as reader
+            from lumifield.data.readers import transforms as reader
     return reader
 
 

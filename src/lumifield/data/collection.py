@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from lumifield import data
-from lumifield.core.scene import Scene
 from lumifield.data import Source
 from lumifield.data.frames import SPLITS, parsed
 from lumifield.data.holdout import EVERY
-from lumifield.data.pictures import Files
+from lumifield.data.image_files import Files
+from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 
 Located = tuple[Scene, Files]

@@ -26,7 +26,7 @@ class Shot:
     camera: int
     quaternion: tuple[float, ...]
     translation: tuple[float, ...]
-    points: Int[np.ndarray, "k"]
+    points: Int[np.ndarray, " k"]
 
     def c2w(self, path: Path) -> Float[np.ndarray, "3 4"]:
         """Camera to world; raises `DataError` about the file `path` for a rotation that is none."""
@@ -45,7 +45,7 @@ class Model:
     images: Path
     cameras: dict[int, pycolmap.Camera]
     shots: tuple[Shot, ...]
-    point_ids: Int[np.ndarray, "p"]
+    point_ids: Int[np.ndarray, " p"]
     points: Float[np.ndarray, "p 3"]
 
 
@@ -116,7 +116,7 @@ def _binary_shots(cursor: _Cursor) -> list[Shot]:
     return shots
 
 
-def _binary_points(cursor: _Cursor) -> tuple[Int[np.ndarray, "p"], Float[np.ndarray, "p 3"]]:
+def _binary_points(cursor: _Cursor) -> tuple[Int[np.ndarray, " p"], Float[np.ndarray, "p 3"]]:
     ids, points = [], []
     for _ in range(cursor.take("Q")[0]):
         number, x, y, z, *_, track = cursor.take("Q3d3BdQ")
@@ -152,7 +152,7 @@ def _text_shots(path: Path) -> list[Shot]:
     return shots
 
 
-def _text_points(path: Path) -> tuple[Int[np.ndarray, "p"], Float[np.ndarray, "p 3"]]:
+def _text_points(path: Path) -> tuple[Int[np.ndarray, " p"], Float[np.ndarray, "p 3"]]:
     ids, points = [], []
     for number, line in _lines(path):
         with _columns(path, number):

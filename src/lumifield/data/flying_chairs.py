@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from lumifield.core.flow import read_flow
-from lumifield.data import check_folder, pictures
+from lumifield.data import check_folder, image_files
 from lumifield.errors import DataError
+from lumifield.runtime.optical_flow import read_flow
 
 # Values from which on a flow is unknown (Middlebury's format).
 UNKNOWN = 1e9
@@ -53,7 +53,7 @@ class PairFiles:
         return Pair(source, target, torch.where(visible[..., None], flow, 0.0), visible)
 
     def _picture(self, path: Path, flow: Float[Tensor, "h w 2"]) -> UInt8[Tensor, "h w 3"]:
-        pixels = pictures.rgb(path)
+        pixels = image_files.rgb(path)
         if pixels.shape[:2] != flow.shape[:2]:
             height, width = flow.shape[:2]
             found, expected = f"{pixels.shape[1]}x{pixels.shape[0]}", f"{width}x{height}, as the flow is"

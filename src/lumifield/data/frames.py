@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.core.poses import checked_number, checked_pose, from_opengl
 from lumifield.data import Source, holdout
-from lumifield.data.pictures import ENDINGS
+from lumifield.data.image_files import ENDINGS
 from lumifield.errors import DataError
+from lumifield.geometry.poses import checked_number, checked_pose, from_opengl
 
 SPLITS = ("train", "val", "test")
 

@@ -34,7 +34,7 @@ class Model:
     path: Path
     shots: tuple[Shot, ...]
     points: Float[np.ndarray, "p 3"]
-    seen: tuple[Int[np.ndarray, "_"], ...]
+    seen: tuple[Int[np.ndarray, " _"], ...]
 
 
 class _Lines:
@@ -131,7 +131,7 @@ def _point(lines: _Lines, shots: int) -> tuple[list[float], set[int]]:
     return numbers[:3].tolist(), views
 
 
-def _numbers(lines: _Lines, words: list[str], expected: str) -> Float[np.ndarray, "_"]:
+def _numbers(lines: _Lines, words: list[str], expected: str) -> Float[np.ndarray, " _"]:
     try:
         numbers = np.array(words, np.float64)
     except ValueError:

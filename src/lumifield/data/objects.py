@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.core.cameras import Cameras
-from lumifield.core.scene import Frame, Scene
-from lumifield.data import Source, frames, holdout, pictures, silhouettes
+from lumifield.data import Source, frames, holdout, image_files, silhouettes
 from lumifield.data.poses import single
+from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
+from lumifield.geometry.cameras import Cameras
 
 SPLITS = ("train", "val", "test")
 # Rays begin here where the camera is within the sphere, or surroundings are seen.
@@ -53,7 +53,7 @@ def splits(source: Source, taken: Capture, published: Rows) -> tuple[str, ...]:
 def chosen(source: Source, taken: Capture, published: Rows) -> Rows:
     """The rows of each split: those of `splits.json` in the folder, else the published ones, else every eighth is test.
 
-    `splits.json` lists the names of the pictures, without their ending. Raises `DataError` for a name without picture.
+    `splits.json` lists the names of the images, without their ending. Raises `DataError` for a name without picture.
     """
     path = source.data / "splits.json"
     if path.is_file():
@@ -65,7 +65,7 @@ def chosen(source: Source, taken: Capture, published: Rows) -> Rows:
     return {split: holdout.rows(source, split, positions) for split in holdout.splits(source)}
 
 
-def cameras(source: Source, split: str, taken: Capture, published: Rows) -> tuple[Scene, pictures.Files]:
+def cameras(source: Source, split: str, taken: Capture, published: Rows) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them; the scene frame is that of the unit sphere.
 
     Where the data names no sphere it is that of the visual hull of the training silhouettes, or follows from the poses
@@ -74,7 +74,7 @@ def cameras(source: Source, split: str, taken: Capture, published: Rows) -> tupl
     named = chosen(source, taken, published)
     frame = _frame(source, taken, named["train"])
     rows = named[split]
-    files = pictures.survey([taken.photographs[row] for row in rows])
+    files = image_files.survey([taken.photographs[row] for row in rows])
     if source.silhouettes:
         files = files.cut_out([taken.silhouettes[row] for row in rows])
     placed = _placed(taken, rows, files, frame)
@@ -87,7 +87,7 @@ def cameras(source: Source, split: str, taken: Capture, published: Rows) -> tupl
         far=distance + 1 if files.alpha else torch.full_like(distance, FAR_UNBOUNDED),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         frame=single(frame),
-        background=pictures.background(files, source.background),
+        background=image_files.background(files, source.background),
         unbounded=not files.alpha,
         cut_out=files.alpha,
     )
@@ -124,13 +124,13 @@ def _frame(source: Source, taken: Capture, train: list[int]) -> Frame:
     masks = [taken.silhouettes[row] for row in train]
     if not source.silhouettes or None in masks:
         return silhouettes.sphere_of_poses(taken.c2w, REACH)
-    files = pictures.survey([taken.photographs[row] for row in train]).cut_out(masks)
+    files = image_files.survey([taken.photographs[row] for row in train]).cut_out(masks)
     identity = Frame(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), 1.0)
     world = _placed(taken, train, files, identity)
     return silhouettes.sphere_of_hull(world, files, taken.path)
 
 
-def _placed(taken: Capture, rows: list[int], files: pictures.Files, frame: Frame) -> Cameras:
+def _placed(taken: Capture, rows: list[int], files: image_files.Files, frame: Frame) -> Cameras:
     lenses = taken.lenses[rows].float()
     return Cameras(
         c2w=frame.poses_to_scene(taken.c2w[rows]).float(),

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.core.poses import any_normal, average_pose, focus_point, level_up
-from lumifield.core.scene import Frame
+from lumifield.data.scene import Frame
+from lumifield.geometry.poses import any_normal, average_pose, focus_point, level_up
 
 # Rays of cameras about something begin at this share of the distance of the nearest thing.
 NEAR_SHARE = 0.5
@@ -24,7 +24,7 @@ def inward_frame(c2w: Float[Tensor, "n 3 4"]) -> Frame:
     return Frame(rotation, centre, farthest if farthest > 0 else 1.0)
 
 
-def inward_near(c2w: Float[Tensor, "n 3 4"], nearest: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+def inward_near(c2w: Float[Tensor, "n 3 4"], nearest: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Where the rays of each photograph begin, from the distance of the nearest thing that each is said to show.
 
     It is half the median of its own and the eight nearest cameras' distance: a wrongly triangulated point makes a few

@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lumifield.core.cameras import Cameras
-from lumifield.core.poses import any_normal, level_up
-from lumifield.core.scene import Frame, Scene
-from lumifield.data import Source, pictures
-from lumifield.data.lenses import Straightening
+from lumifield.data import Source, image_files
 from lumifield.data.poses import inward_frame, inward_near, single
-from lumifield.data.transforms import FAR_UNBOUNDED, NEAR
+from lumifield.data.readers.transforms import FAR_UNBOUNDED, NEAR
+from lumifield.data.scene import Frame, Scene
+from lumifield.data.undistort import Straightening
 from lumifield.errors import DataError
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.poses import any_normal, level_up
 
 # The bounds of a photograph are these percentiles of the distances of the points that it sees (NeRF-W).
 BOUND_PERCENTILES = (0.1, 99.9)
@@ -70,7 +70,7 @@ class Reconstruction:
     c2w: Float[Tensor, "n 3 4"]
     calibrations: tuple[Calibration, ...]
     points: Float[np.ndarray, "p 3"]
-    seen: tuple[Int[np.ndarray, "_"], ...]
+    seen: tuple[Int[np.ndarray, " _"], ...]
 
     def trusted(self) -> Reconstruction:
         """The same without points that fewer than two photographs see, which no geometry holds in place.
@@ -100,8 +100,8 @@ class Space:
     """A scene frame, and near and far of each photograph [world units]."""
 
     frame: Frame
-    near: Float[Tensor, "n"]
-    far: Float[Tensor, "n"]
+    near: Float[Tensor, " n"]
+    far: Float[Tensor, " n"]
 
 
 def surrounded(taken: Reconstruction) -> Space:
@@ -128,11 +128,11 @@ def core(taken: Reconstruction) -> Space:
     return Space(core_frame(taken.c2w, torch.from_numpy(taken.points)), NEAR_MARGIN * near, far)
 
 
-def scene(source: Source, taken: Reconstruction, rows: list[int], space: Space) -> tuple[Scene, pictures.Files]:
+def scene(source: Source, taken: Reconstruction, rows: list[int], space: Space) -> tuple[Scene, image_files.Files]:
     """The photographs of these rows without their pixels, and the files that hold them; beyond the cube of half side 1
     space is contracted. The space follows from all photographs.
     """
-    files = pictures.survey([taken.pictures[row] for row in rows])
+    files = image_files.survey([taken.pictures[row] for row in rows])
     shown = zip(rows, files.paths, files.sizes, strict=True)
     optics = [taken.calibrations[row].optics(path, size) for row, path, size in shown]
     frame = space.frame
@@ -149,7 +149,7 @@ def scene(source: Source, taken: Reconstruction, rows: list[int], space: Space) 
         far=(space.far[rows] / frame.scale).float(),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         frame=single(frame),
-        background=pictures.background(files, source.background),
+        background=image_files.background(files, source.background),
         unbounded=True,
     )
     return found, files.straightened([one.straight for one in optics])
@@ -171,7 +171,7 @@ def core_frame(c2w: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"]) -> Fra
     return Frame(rotation, rotation @ torch.from_numpy(middle), reach if reach > 0 else 1.0)
 
 
-def _percentiles(taken: Reconstruction) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+def _percentiles(taken: Reconstruction) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """The nearest and farthest point that each photograph sees, as percentiles of their distances [world units]."""
     near, far = np.full((2, len(taken.names)), np.nan)
     for row, (seen, position) in enumerate(zip(taken.seen, taken.c2w[:, :, 3].numpy(), strict=True)):

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lumifield.core.cameras import Cameras
-from lumifield.core.poses import focus_point, unit
-from lumifield.core.scene import Frame
-from lumifield.data.pictures import Files, grey
+from lumifield.data.image_files import Files, grey
+from lumifield.data.scene import Frame
 from lumifield.errors import DataError
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.poses import focus_point, unit
 
 # From this value on a pixel of a silhouette shows the object.
 INSIDE = 128
@@ -96,7 +96,7 @@ def _cells(centre: Float[Tensor, "3"], half: float) -> Float[Tensor, "p 3"]:
     return torch.cartesian_prod(line, line, line) + centre
 
 
-def _carved(points: Float[Tensor, "p 3"], cameras: Cameras, masks: list[Bool[Tensor, "_ _"]]) -> Bool[Tensor, "p"]:
+def _carved(points: Float[Tensor, "p 3"], cameras: Cameras, masks: list[Bool[Tensor, "_ _"]]) -> Bool[Tensor, " p"]:
     """The points that most views see, nearly all of which show them within the silhouette."""
     seen, within = torch.zeros(len(points)), torch.zeros(len(points))
     for row, mask in enumerate(masks):
@@ -110,7 +110,7 @@ def _carved(points: Float[Tensor, "p 3"], cameras: Cameras, masks: list[Bool[Ten
     return (seen >= SEEING * len(masks)) & (within >= AGREEING * seen)
 
 
-def _grid(cameras: Cameras, row: int) -> tuple[Float[Tensor, "p"], Float[Tensor, "p"]]:
+def _grid(cameras: Cameras, row: int) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
     """Places all over a picture [pixels]."""
     width, height = cameras.size[row].tolist()
     step = max(1, max(width, height) // LOOKS)
@@ -118,7 +118,7 @@ def _grid(cameras: Cameras, row: int) -> tuple[Float[Tensor, "p"], Float[Tensor,
     return x.flatten() + 0.5, y.flatten() + 0.5
 
 
-def _meets(cameras: Cameras, row: int, x: Float[Tensor, "p"], y: Float[Tensor, "p"]) -> Bool[Tensor, "p"]:
+def _meets(cameras: Cameras, row: int, x: Float[Tensor, " p"], y: Float[Tensor, " p"]) -> Bool[Tensor, " p"]:
     """Which rays of a camera meet the unit sphere before it."""
     direction = unit(cameras.directions(torch.full(x.shape, row), x, y))
     origin = cameras.positions[row]

@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from lumifield.core.files import writing
 from lumifield.download.sets import SETS, Archive, DataSet
 from lumifield.download.transfer import Patience, discard, fetch
 from lumifield.download.unpack import BadArchive, budget, unpack, unpack_inner
 from lumifield.errors import DataError
-from lumifield.synthetic.folders import fresh_folder
+from lumifield.runtime.files import writing
+from lumifield.runtime.folders import fresh_folder
 
 Progress = Callable[[str, int, int | None], None]
 log = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from lumifield import __version__
-from lumifield.core.files import replacing, writing
-from lumifield.core.settings import from_plain, mapping, read_json, to_plain
 from lumifield.errors import DataError
+from lumifield.runtime.config import from_plain, mapping, read_json, to_plain
+from lumifield.runtime.files import replacing, writing
 
 Progress = Callable[[int, int | None], None]
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lumifield.core.settings import at_least
 from lumifield.errors import DataError
+from lumifield.runtime.config import at_least
 
 if TYPE_CHECKING:
-    from lumifield.checkpoint import Run
+    from lumifield.runs.run_folder import Run
 
 Progress = Callable[[int, int], None]
 

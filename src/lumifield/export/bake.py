@@ -19,16 +19,16 @@ from jaxtyping import Bool, Float, Float32
 from scipy import sparse
 from torch import Tensor
 
-from lumifield.checkpoint import Run
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays, camera_rays, to_ndc
-from lumifield.core.scene import Scene
-from lumifield.core.space import Space
+from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.export import Progress, Web
 from lumifield.export.voxels import Lattice, Voxels, cells_at, corners_of
+from lumifield.geometry.contraction import Space
+from lumifield.geometry.rays import Rays, camera_rays, to_ndc
 from lumifield.methods.base import Context, Method, chunked
-from lumifield.methods.views import usual_chunk
+from lumifield.rendering.view import usual_chunk
+from lumifield.runs.run_folder import Run
+from lumifield.runtime.rng import Draws
 
 BRICK = 8
 """Cells along a brick: the unit in which empty space is left out."""
@@ -50,8 +50,8 @@ class Witness:
 
     rays: Rays
     rgb: Float[Tensor, "r 3"]
-    depth: Float[Tensor, "r"]
-    opacity: Float[Tensor, "r"]
+    depth: Float[Tensor, " r"]
+    opacity: Float[Tensor, " r"]
 
     def __len__(self) -> int:
         return len(self.rays)
@@ -145,7 +145,7 @@ def measured(method: Method, lattice: Lattice, cells: Bool[Tensor, "g g g"], dev
 
 
 def seen(
-    voxels: Voxels, witness: Witness, jitter: Float[Tensor, "r"], note: Callable[[], None]
+    voxels: Voxels, witness: Witness, jitter: Float[Tensor, " r"], note: Callable[[], None]
 ) -> Bool[Tensor, "g g g"]:
     """The cells that contribute to a pixel of a training camera: what lies behind them is never seen."""
     lattice = voxels.lattice
@@ -160,7 +160,7 @@ def seen(
 
 
 def shares(
-    voxels: Voxels, rays: Rays, jitter: Float[Tensor, "r"], note: Callable[[], None], *, least: float = LEAST_WEIGHT
+    voxels: Voxels, rays: Rays, jitter: Float[Tensor, " r"], note: Callable[[], None], *, least: float = LEAST_WEIGHT
 ) -> sparse.csr_matrix:
     """How much of each ray's colour (row) is the light at each corner (column)."""
     occupied = cells_at(voxels.row > 0)
@@ -207,12 +207,12 @@ def fitted(share: sparse.csr_matrix, witness: Witness, note: Callable[[], None])
 class Descent:
     """Preconditioned conjugate gradients (Hestenes and Stiefel 1952) from a residual, one step a call."""
 
-    def __init__(self, residual: Float32[np.ndarray, "v c"], preconditioner: Float32[np.ndarray, "v #c"]) -> None:
+    def __init__(self, residual: Float32[np.ndarray, " v c"], preconditioner: Float32[np.ndarray, " v #c"]) -> None:
         self.residual, self.preconditioner = residual, preconditioner
         self.direction = preconditioner * residual
         self.size = np.vdot(residual, self.direction)
 
-    def along(self, applied: Callable[[np.ndarray], np.ndarray]) -> Float32[np.ndarray, "v c"]:
+    def along(self, applied: Callable[[np.ndarray], np.ndarray]) -> Float32[np.ndarray, " v c"]:
         """How far to go, given how the matrix applies; nowhere when the residual is nought."""
         change = applied(self.direction)
         curvature = np.vdot(self.direction, change)

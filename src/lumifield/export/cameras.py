@@ -16,15 +16,15 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from lumifield import data
-from lumifield.core.cameras import Cameras
-from lumifield.core.files import check_output, check_place, replacing
-from lumifield.core.poses import from_opengl
-from lumifield.core.scene import Frame, Scene
+from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.poses import from_opengl
+from lumifield.runtime.files import check_output, check_place, replacing
 
 if TYPE_CHECKING:
-    from lumifield.checkpoint import Run
+    from lumifield.runs.run_folder import Run
 
 FORMATS = {".json": "transforms", "": "colmap", ".ply": "frusta"}
 LENS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "p1", "p2")

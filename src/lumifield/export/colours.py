@@ -13,11 +13,11 @@ from scipy.ndimage import minimum_filter
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from lumifield.core.cameras import Cameras
-from lumifield.core.raster import draw
-from lumifield.core.scene import Scene
+from lumifield.data.scene import Scene
 from lumifield.export.cameras import in_world
 from lumifield.export.surface import Surface
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.rasterize import draw
 
 # Surfaces seen at a sharper angle than this (cosine) tell little; a colour this far from the mean counts half.
 GRAZING, OUTLYING = 0.2, 0.1
@@ -57,7 +57,7 @@ def photographs(scene: Scene) -> Iterator[Shot]:
 
 def projected(
     camera: Cameras, points: Float[np.ndarray, "p 3"]
-) -> tuple[Float[np.ndarray, "p 2"], Float[np.ndarray, "p"]]:
+) -> tuple[Float[np.ndarray, "p 2"], Float[np.ndarray, " p"]]:
     """Where points lie in a camera's picture [pixels], and their depth along its optical axis."""
     image, depth = camera.project(torch.from_numpy(points))
     return image[0].numpy(), depth[0].numpy()
@@ -65,7 +65,7 @@ def projected(
 
 def fused(
     spots: Spots, surface: Surface, shots: Callable[[], Iterable[Shot]]
-) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, "p"]]:
+) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]:
     """A robust mean of what pictures show of each spot, and which spots any of them shows.
 
     A picture counts by how squarely and how closely it sees the spot, if the surface itself does not hide it there.
@@ -88,7 +88,7 @@ def fused(
 
 def sighted(
     spots: Spots, surface: Surface, shot: Shot
-) -> tuple[Int[np.ndarray, "k"], Float[np.ndarray, "k 3"], Float[np.ndarray, "k"]]:
+) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 3"], Float[np.ndarray, " k"]]:
     """The rows of the spots that a picture shows, their colours in it, and how much it is to be trusted there."""
     view = in_view(spots, surface, shot.camera)
     rgba = looked_up(shot.rgba, torch.from_numpy(view.image)).numpy()
@@ -102,10 +102,10 @@ class InView:
     """The rows of the spots that a camera sees, and for each: where in the picture [pixels], how wide a pixel is there
     [world units], and the cosine of the angle between normal and sight."""
 
-    row: Int[np.ndarray, "k"]
+    row: Int[np.ndarray, " k"]
     image: Float[np.ndarray, "k 2"]
-    pixel: Float[np.ndarray, "k"]
-    cosine: Float[np.ndarray, "k"]
+    pixel: Float[np.ndarray, " k"]
+    cosine: Float[np.ndarray, " k"]
 
 
 def in_view(spots: Spots, surface: Surface, camera: Cameras) -> InView:
@@ -135,7 +135,7 @@ def looked_up(rgba: Float[Tensor, "h w 4"], image: Float[Tensor, "p 2"]) -> Floa
 
 
 def completed(
-    points: Float[np.ndarray, "p 3"], rgb: Float[np.ndarray, "p 3"], known: Bool[np.ndarray, "p"]
+    points: Float[np.ndarray, "p 3"], rgb: Float[np.ndarray, "p 3"], known: Bool[np.ndarray, " p"]
 ) -> Float[np.ndarray, "p 3"]:
     """The colours, those not known taken from the nearest point that is; grey where none is."""
     if not known.any():

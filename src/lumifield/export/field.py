@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.core.rays import ndc_points
+from lumifield.geometry.rays import ndc_points
 
 if TYPE_CHECKING:
-    from lumifield.checkpoint import Run
+    from lumifield.runs.run_folder import Run
 
 AXES = torch.cat([torch.eye(3), -torch.eye(3)])
 
@@ -24,7 +24,7 @@ class WorldField:
     run: Run
 
     @torch.no_grad()
-    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density [1 / world unit]; in an NDC scene as the camera in the middle sees it, and none behind it."""
         scene = self.run.scenes["train"]
         inner = scene.frame.to_scene(points)
@@ -47,5 +47,5 @@ class WorldField:
         along = [self.run.method.colours(inner, axis.to(device).expand_as(inner)) for axis in AXES]
         return torch.stack(along).mean(0).float().cpu()
 
-    def _density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def _density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         return self.run.method.density(points.to(self.run.device)).float().cpu()

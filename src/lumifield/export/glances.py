@@ -10,15 +10,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lumifield.core.rays import Rays, to_ndc
-from lumifield.core.scene import Scene
-from lumifield.core.space import footprint
+from lumifield.data.scene import Scene, footprint
 from lumifield.export.colours import Spots
+from lumifield.geometry.rays import Rays, to_ndc
 from lumifield.methods.base import Context, chunked
-from lumifield.methods.views import usual_chunk
+from lumifield.rendering.view import usual_chunk
 
 if TYPE_CHECKING:
-    from lumifield.checkpoint import Run
+    from lumifield.runs.run_folder import Run
 
 # Where a ray begins before the surface and ends behind it, in cells of the lattice.
 BEFORE, BEHIND = 2.0, 6.0
@@ -28,13 +27,13 @@ BLOCK = 16384
 MET, FORWARD = 0.05, 0.1
 
 
-def radiance(run: Run, spots: Spots, cell: float) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, "p"]]:
+def radiance(run: Run, spots: Spots, cell: float) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]:
     """What is seen of each spot against its normal, and where anything is; `cell` is in world units."""
     rgb, opacity = glanced(run, spots.points, -spots.normals, cell)
     return rgb, opacity > MET
 
 
-def field(run: Run, spots: Spots, cell: float) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, "p"]]:
+def field(run: Run, spots: Spots, cell: float) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]:
     """What the training cameras that face each spot most squarely would see of it on average, were nothing between."""
     scene = run.scenes["train"]
     cameras = scene.frame.to_world(scene.cameras.positions).double().numpy()
@@ -57,7 +56,7 @@ def field(run: Run, spots: Spots, cell: float) -> tuple[Float[np.ndarray, "p 3"]
 
 def glanced(
     run: Run, points: Float[np.ndarray, "p 3"], directions: Float[np.ndarray, "p 3"], cell: float
-) -> tuple[Float[np.ndarray, "p 3"], Float[np.ndarray, "p"]]:
+) -> tuple[Float[np.ndarray, "p 3"], Float[np.ndarray, " p"]]:
     """Colour of the matter about the points, seen along unit directions, and its opacity; all in the world."""
     scene = run.scenes["train"]
     place = scene.frame.to_scene(torch.from_numpy(points).float())

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.core.rays import from_ndc
-from lumifield.core.space import footprint
+from lumifield.data.scene import footprint
 from lumifield.errors import DataError
 from lumifield.export.surface import Surface, asked
+from lumifield.geometry.rays import from_ndc
 
 if TYPE_CHECKING:
-    from lumifield.checkpoint import Run
+    from lumifield.runs.run_folder import Run
 
 # Without a level of its own, a density's surface is where five pixel widths of such matter stop half of the light.
 THICKNESS = np.log(2) / 5
@@ -35,7 +35,7 @@ class Matter:
     run: Run
     level: float
 
-    def field(self, places: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, "p"]:
+    def field(self, places: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, " p"]:
         """Positive inside: the logarithm of density over level, for a signed distance the difference."""
         with torch.no_grad():
             found = self.run.method.inside(self.placed(places).to(self.run.device)).double().cpu()

@@ -12,9 +12,6 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 
 from lumifield import data
-from lumifield.core.cameras import Cameras
-from lumifield.core.files import check_output
-from lumifield.core.raster import draw
 from lumifield.errors import DataError
 from lumifield.export import Mesh, Progress, glances
 from lumifield.export.cameras import in_world
@@ -23,14 +20,17 @@ from lumifield.export.matter import matter, nothing
 from lumifield.export.model import ENDINGS, TEXTURED, Model, save
 from lumifield.export.surface import Lattice, Surface, extract, only, pieces
 from lumifield.export.texture import baked, normals
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.rasterize import draw
+from lumifield.runtime.files import check_output
 
 if TYPE_CHECKING:
-    from lumifield.checkpoint import Run
+    from lumifield.runs.run_folder import Run
 
 WIDEST = 2048
 """Pixels along a side of the largest picture that faces are looked for in."""
 # Colours of spots on a surface, and which are known; the last argument is the edge of a cell [world units].
-Look = Callable[[Surface, Spots, float], tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, "p"]]]
+Look = Callable[[Surface, Spots, float], tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]]
 
 
 def write(settings: Mesh, run: Run, out: Path, progress: Progress | None) -> None:
@@ -95,7 +95,7 @@ def seen_part(surface: Surface, cameras: Cameras) -> Surface:
     return only(surface, np.flatnonzero(visible(surface, cameras)[surface.faces].all(1)))
 
 
-def visible(surface: Surface, cameras: Cameras) -> Bool[np.ndarray, "v"]:
+def visible(surface: Surface, cameras: Cameras) -> Bool[np.ndarray, " v"]:
     """The corners of the faces that some camera sees, by pictures with two pixels along an edge."""
     seen, side = np.zeros(len(surface.vertices), bool), edge(surface)
     middle = torch.from_numpy(surface.vertices.mean(0))

@@ -14,7 +14,7 @@ from trimesh.exchange import dae, gltf, obj, ply, stl
 from trimesh.visual import ColorVisuals, TextureVisuals
 from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
-from lumifield.core.files import replacing
+from lumifield.runtime.files import replacing
 
 TEXTURED = (".obj", ".glb")
 ENDINGS = (".ply", *TEXTURED, ".dae", ".stl")

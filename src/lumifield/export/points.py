@@ -11,16 +11,16 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lumifield.core.files import check_output, replacing
-from lumifield.core.images import to_uint8
-from lumifield.core.rays import picture_rays
-from lumifield.core.scene import Scene
+from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.export import Points, Progress
-from lumifield.methods.views import Normals, View, render_view
+from lumifield.geometry.rays import picture_rays
+from lumifield.rendering.view import Normals, View, render_view
+from lumifield.runtime.files import check_output, replacing
+from lumifield.runtime.image_io import to_uint8
 
 if TYPE_CHECKING:
-    from lumifield.checkpoint import Run
+    from lumifield.runs.run_folder import Run
 
 # Rims of things are half transparent, and their depth lies between front and back: both are left out.
 SURE, GRAZING = 0.9, 0.1

@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
 
-Field = Callable[[Float[np.ndarray, "p 3"]], Float[np.ndarray, "p"]]
+Field = Callable[[Float[np.ndarray, "p 3"]], Float[np.ndarray, " p"]]
 Progress = Callable[[int, int], None]
 
 # Nodes in memory at once, and points that the field is asked for at once.
@@ -95,7 +95,7 @@ def _layers(field: Field, lattice: Lattice, first: int, end: int) -> Float[np.nd
     return values
 
 
-def asked(field: Field, points: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, "p"]:
+def asked(field: Field, points: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, " p"]:
     """The field at many points, some at a time; what is no number counts as outside."""
     pieces = [field(points[start : start + POINTS]) for start in range(0, len(points), POINTS)]
     return np.nan_to_num(np.concatenate([np.empty(0), *pieces]), nan=-STEEP)
@@ -139,7 +139,7 @@ def _bisected(
     return place
 
 
-def pieces(surface: Surface) -> Int[np.ndarray, "f"]:
+def pieces(surface: Surface) -> Int[np.ndarray, " f"]:
     """For each face, the number of the connected piece that it belongs to; the largest piece is number 0."""
     a, b, c = surface.faces.T
     count = len(surface.vertices)

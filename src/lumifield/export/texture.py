@@ -8,10 +8,10 @@ import xatlas
 from jaxtyping import Float, UInt8
 from scipy.ndimage import distance_transform_edt
 
-from lumifield.core.raster import blended, draw
 from lumifield.export.colours import Paint, Spots
 from lumifield.export.model import Model, Texture
 from lumifield.export.surface import Surface
+from lumifield.geometry.rasterize import blended, draw
 
 GUTTER = 2
 """Pixels between two charts."""

@@ -16,17 +16,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lumifield.checkpoint import write_json
-from lumifield.core.files import check_output, replacing
-from lumifield.core.rays import Ndc
-from lumifield.core.scene import Scene
-from lumifield.core.settings import at_least
+from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.export import Progress, Volume
 from lumifield.export.field import WorldField
+from lumifield.geometry.rays import Ndc
+from lumifield.runs.run_folder import write_json
+from lumifield.runtime.config import at_least
+from lumifield.runtime.files import check_output, replacing
 
 if TYPE_CHECKING:
-    from lumifield.checkpoint import Run
+    from lumifield.runs.run_folder import Run
 
 POINTS = 2**18
 PROBES = 64
@@ -63,7 +63,7 @@ class Cube:
 class Slab:
     """Cells in a row: density [1 / world unit], and 8-bit rgb and alpha, all zero where alpha is."""
 
-    density: Float[np.ndarray, "p"]
+    density: Float[np.ndarray, " p"]
     rgba: UInt8[np.ndarray, "p 4"]
 
 

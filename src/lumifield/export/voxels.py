@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from lumifield import kernels
-from lumifield.core.packed import Packed, visible
-from lumifield.core.rays import Rays
-from lumifield.core.space import Space
+from lumifield.geometry.contraction import Space
+from lumifield.geometry.rays import Rays
+from lumifield.volume.packed import Packed, visible
 
 STEP = 0.5
 """Distance between the samples of a ray, in voxels."""
@@ -41,11 +41,11 @@ class Lattice:
         """Growth of that distance with t."""
         return CONE if self.space.contracted else 0.0
 
-    def lengths(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def lengths(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """The sides of the cells about scene points [scene units]."""
         return 1 / (self.side * self.space.shrinkage(points))
 
-    def corners(self, index: Int[Tensor, "v"]) -> Float[Tensor, "v 3"]:
+    def corners(self, index: Int[Tensor, " v"]) -> Float[Tensor, "v 3"]:
         """Scene points of corners, given by their flat indices."""
         wide = self.side + 1
         return self.space.scene(torch.stack([index % wide, index // wide % wide, index // wide**2], -1) / self.side)
@@ -85,10 +85,10 @@ class Voxels:
 
     lattice: Lattice
     row: Int[Tensor, "c c c"]
-    alpha: Float[Tensor, "v"]
+    alpha: Float[Tensor, " v"]
 
     @staticmethod
-    def of(lattice: Lattice, corners: Int[Tensor, "n"], alpha: Float[Tensor, "n"]) -> Voxels:
+    def of(lattice: Lattice, corners: Int[Tensor, " n"], alpha: Float[Tensor, " n"]) -> Voxels:
         """Voxels with matter at the corners of the given (rising) flat indices."""
         wide = lattice.side + 1
         row = torch.zeros(wide**3, dtype=torch.int32)
@@ -96,7 +96,7 @@ class Voxels:
         return Voxels(lattice, row.view(wide, wide, wide), F.pad(alpha.clamp(0, MOST), (1, 0)))
 
     @property
-    def corners(self) -> Int[Tensor, "n"]:
+    def corners(self) -> Int[Tensor, " n"]:
         """Flat indices of the corners with matter, in the order of their rows."""
         return self.row.flatten().nonzero()[:, 0]
 
@@ -116,14 +116,14 @@ class Voxels:
         first = (cell.long() * strides.flip(0)).sum(-1, keepdim=True)
         return self.row.flatten()[first + torch.tensor(CORNERS) @ strides], weights
 
-    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density at scene points [1 / scene unit]."""
         rows, weights = self.around(points)
         return -torch.log1p(-interpolated(self.alpha[:, None], rows, weights)[:, 0]) / self.lattice.lengths(points)
 
     def march(
-        self, rays: Rays, occupied: Bool[Tensor, "g g g"], jitter: Float[Tensor, "r"], least: float
-    ) -> tuple[Packed, Float[Tensor, "s"]]:
+        self, rays: Rays, occupied: Bool[Tensor, "g g g"], jitter: Float[Tensor, " r"], least: float
+    ) -> tuple[Packed, Float[Tensor, " s"]]:
         """The intervals of rays that contribute more than `least` to their pixels, and how much each contributes."""
         box, contracted = self.lattice.space.box, self.lattice.space.contracted
         marched = kernels.march(

@@ -16,15 +16,15 @@ from jaxtyping import Bool, Int, UInt8
 from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
 
-from lumifield.checkpoint import Run
-from lumifield.core.files import check_output, replacing
-from lumifield.core.paths import overview, subject
-from lumifield.core.poses import level_up
-from lumifield.core.scene import Scene, backdrop
-from lumifield.core.settings import to_plain
+from lumifield.data.scene import Scene, backdrop
 from lumifield.export import Progress, Web
 from lumifield.export.bake import BRICK, Baked, bake
 from lumifield.export.voxels import Voxels, cells_at
+from lumifield.geometry.poses import level_up
+from lumifield.rendering.camera_paths import overview, subject
+from lumifield.runs.run_folder import Run
+from lumifield.runtime.config import to_plain
+from lumifield.runtime.files import check_output, replacing
 
 VALUE_SCALE, SLOPE_SCALE = 128, 256
 """Light is stored as whole multiples of 1 / 128 from -0.5 to 1.49, its slopes as those of 1 / 256 below one half."""

@@ -10,13 +10,13 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import torch
 from torch import Tensor
 
-from lumifield.checkpoint import CAMERAS, CONFIG, WEIGHTS, write_json, write_scenes, write_tensors
-from lumifield.core.files import check_output, replacing
 from lumifield.export import Weights
 from lumifield.methods.base import Method
+from lumifield.runs.run_folder import CAMERAS, CONFIG, WEIGHTS, write_json, write_scenes, write_tensors
+from lumifield.runtime.files import check_output, replacing
 
 if TYPE_CHECKING:
-    from lumifield.checkpoint import Run
+    from lumifield.runs.run_folder import Run
 
 
 def write(settings: Weights, run: Run, out: Path) -> None:

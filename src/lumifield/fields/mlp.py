@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lumifield.core.encodings import Encoding, Positional
 from lumifield.errors import DataError
+from lumifield.fields.encodings import Encoding, Positional
 
 Density = Literal["softplus", "relu"]
 BIASES: dict[Density, float] = {"softplus": -1.0, "relu": 0.0}

@@ -40,12 +40,12 @@ def _module(name: str) -> ModuleType | str:
     """A back end's module, or the reason why it cannot be had."""
     try:
         if name == "numba":
-            from lumifield.kernels import numba_impl
+            from lumifield.kernels import numba_backend
 
-            return numba_impl
-        from lumifield.kernels import triton_impl
+            return numba_backend
+        from lumifield.kernels import triton_backend
 
-        return triton_impl
+        return triton_backend
     except ImportError as missing:
         return f"{missing}"
 

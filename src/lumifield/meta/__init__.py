@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from lumifield.core.settings import at_least
 from lumifield.errors import DataError
-from lumifield.optimising import Optimiser, Schedule
+from lumifield.optim import Optimiser, Schedule
+from lumifield.runtime.config import at_least
 
 Start = Literal["meta", "standard", "matched", "shuffled"]
 

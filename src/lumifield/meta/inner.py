@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lumifield import kernels
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import Batch, Scene, draw
+from lumifield.data.scene import Batch, Scene, draw
 from lumifield.meta import InnerLoop
 from lumifield.meta.outer import Parameters, descended
 from lumifield.meta.stacked import Stacked, joined
 from lumifield.methods.base import Context, Method
-from lumifield.optimising import Schedule
-from lumifield.optimising.optimisers import build_optimiser
+from lumifield.optim import Schedule
+from lumifield.optim.optimizers import build_optimiser
+from lumifield.runtime.rng import Draws
 from lumifield.training.fit import Budget, Listener, Report, State, fit
 
 

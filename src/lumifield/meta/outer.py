@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lumifield.optimising.optimisers import TrainOptimiser
+from lumifield.optim.optimizers import TrainOptimiser
 
 Parameters = dict[str, Tensor]
 Group = TypeVar("Group")

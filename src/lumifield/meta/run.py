@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from lumifield import checkpoint
-from lumifield.core import processes
-from lumifield.core.images import psnr
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import Scene
 from lumifield.data.collection import Task, tasks
+from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.meta import MetaTrain
 from lumifield.meta.inner import adapted, carried, objective, rooted
 from lumifield.meta.outer import maml, reptile
 from lumifield.meta.watch import MetaJob, Watch
 from lumifield.methods.base import Method
-from lumifield.optimising.optimisers import build_optimiser, rate
+from lumifield.optim.optimizers import build_optimiser, rate
+from lumifield.runs import run_folder
+from lumifield.runtime import distributed
+from lumifield.runtime.image_io import psnr
+from lumifield.runtime.rng import Draws
 from lumifield.training.fit import Budget, Clock, Report, State, shared, total
-from lumifield.training.run import (
+from lumifield.training.job import (
     check_folder,
     choose_device,
     closing_writer,
@@ -143,11 +143,11 @@ def meta_train(job: MetaJob, *, resume: bool = False, console: Console | None = 
     Raises `DataError` for data or settings that cannot be used; Ctrl-C ends the run after the outer step, with
     everything saved.
     """
-    rank, world = processes.join()
+    rank, world = distributed.join()
     console = console if console is not None and rank == 0 else Console(quiet=True)
     if rank == 0:  # the others may find what the first has already begun to write
         check_folder(job.out, job.method, job.source, resume=resume)
-    resume = resume and (job.out / checkpoint.STATE).is_file()
+    resume = resume and (job.out / run_folder.STATE).is_file()
     device = choose_device(job.meta.device)
     inner = Inner(job, tasks(job.source, "train"), device)
     state = fresh_state(job, inner.scene(0), Draws(torch.Generator(device), rank, world), resumed=resume)
@@ -155,7 +155,7 @@ def meta_train(job: MetaJob, *, resume: bool = False, console: Console | None = 
     first = rank == 0
     if first and not resume:
         cameras = {"train": inner.scene(0).without_pictures().to("cpu")}
-        checkpoint.start(job.out, state.method, job.method, job.source, {"meta": job.meta}, cameras)
+        run_folder.start(job.out, state.method, job.method, job.source, {"meta": job.meta}, cameras)
     with closing_writer(job.out if first else None) as writer, interruptible(state):
         watch = Watch(job, validation_tasks(job, console) if first else [], history, writer, console) if first else None
         learn_start(state, job, inner, watch)

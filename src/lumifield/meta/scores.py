@@ -7,20 +7,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lumifield import evaluate as scoring
-from lumifield import report
-from lumifield.checkpoint import CONFIG, Run, write_json
-from lumifield.core import processes
-from lumifield.core.scene import Scene
-from lumifield.core.settings import from_plain
 from lumifield.data.collection import Task, tasks
+from lumifield.data.scene import Scene
 from lumifield.errors import DataError
+from lumifield.evaluation import evaluate as scoring
+from lumifield.evaluation import report
 from lumifield.export import Weights
 from lumifield.export.weights import write_parts
 from lumifield.meta import Adapt, FewShot, MetaTrain, Start
-from lumifield.meta.protocol import divided, mean_psnr, spread, taught
-from lumifield.meta.starts import MATCHED_PSNR, matched, shuffled, standard
+from lumifield.meta.baselines import MATCHED_PSNR, matched, shuffled, standard
+from lumifield.meta.few_shot import divided, mean_psnr, spread, taught
 from lumifield.methods.base import Method
+from lumifield.runs.run_folder import CONFIG, Run, write_json
+from lumifield.runtime import distributed
+from lumifield.runtime.config import from_plain
 
 LOOKS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
 """Steps of the adaptation that the curves are looked at after, beside its last one."""
@@ -112,7 +112,7 @@ def evaluate(
     and after, a task and on the way, which curves.json and curves.svg hold too. Several processes share the tasks.
     Raises `DataError` where the run does not know its collection.
     """
-    rank, world = processes.join()
+    rank, world = distributed.join()
     if run.source is None:
         raise DataError(run.folder, "data", "unknown to the run", "a collection", "evaluate a meta-trained run")
     if "meta" not in adapt.starts:
@@ -130,7 +130,7 @@ def evaluate(
             own.append(trial)
             if progress is not None:
                 progress(len(own), len(adapt.starts) * len(every[rank::world]))
-    trials = [Trial(**each) for share in processes.gather([asdict(trial) for trial in own]) for each in share]
+    trials = [Trial(**each) for share in distributed.gather([asdict(trial) for trial in own]) for each in share]
     if scene is None:  # more processes than tasks
         _, scene = divided(every[0], few_shot)
     metrics = summary(bench, split, every[0], scene, trials, reason)

@@ -10,10 +10,10 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from lumifield.core.precision import bf16_is_faster
-from lumifield.core.rays import Rays
-from lumifield.core.scene import Batch
+from lumifield.data.scene import Batch
+from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
+from lumifield.runtime.precision import bf16_is_faster
 
 
 class Stacked(Method):
@@ -76,7 +76,7 @@ class Stacked(Method):
         """Those of all copies."""
         return self._count * self._start[0].rays_per_step()
 
-    def apart(self, rows: Shaped[Tensor, "all *c"]) -> Shaped[Tensor, "copies own *c"]:
+    def apart(self, rows: Shaped[Tensor, " all *c"]) -> Shaped[Tensor, "copies own *c"]:
         """Rows with the copies along a first dimension of their own."""
         return rows.unflatten(0, (self._count, -1))
 

@@ -11,14 +11,14 @@ from typing import Any
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
-from lumifield import checkpoint
 from lumifield.data import Source
 from lumifield.data.collection import Task
 from lumifield.meta import MetaTrain
-from lumifield.meta.protocol import divided, spread, taught
+from lumifield.meta.few_shot import divided, spread, taught
 from lumifield.methods import Settings
+from lumifield.runs import run_folder
 from lumifield.training.fit import State
-from lumifield.training.run import snapshot
+from lumifield.training.job import snapshot
 
 LINE_EVERY_SECONDS = 20.0
 
@@ -68,7 +68,7 @@ class Watch:
     def look(self, state: State) -> None:
         """Adapts to the validation tasks, and keeps the weights if they are the best; without tasks the last are."""
         if not self._parts:
-            checkpoint.write_tensors(self._job.out / checkpoint.WEIGHTS, state.method.state_dict())
+            run_folder.write_tensors(self._job.out / run_folder.WEIGHTS, state.method.state_dict())
         if not self._parts or self._looked == state.step:
             return
         self._looked = state.step
@@ -83,10 +83,10 @@ class Watch:
         state.method.train()
         value, start = sum(after) / len(after), sum(before) / len(before)
         if value > self.best:
-            checkpoint.write_tensors(self._job.out / checkpoint.WEIGHTS, state.method.state_dict())
+            run_folder.write_tensors(self._job.out / run_folder.WEIGHTS, state.method.state_dict())
         entry = {"step": state.step, "seconds": state.clock.seconds, "rays": state.rays, "psnr": value, "start": start}
         self.history.append(entry)
-        checkpoint.write_json(self._job.out / "log" / "history.json", self.history)
+        run_folder.write_json(self._job.out / "log" / "history.json", self.history)
         self._writer.add_scalar("val/psnr", value, state.step)
         self._say(
             f"outer step {state.step}: validation psnr {start:.2f} dB, after {loop.steps} steps {value:.2f} dB, "
@@ -97,9 +97,9 @@ class Watch:
         """One checkpoint: a look at the validation tasks, then the whole state."""
         self.look(state)
         summary = {"seconds": state.clock.seconds, "rays": state.rays, "steps": state.step}
-        checkpoint.write_json(self._job.out / checkpoint.SUMMARY, summary)
+        run_folder.write_json(self._job.out / run_folder.SUMMARY, summary)
         tensors, about = snapshot(state)
-        checkpoint.write_tensors(self._job.out / checkpoint.STATE, tensors, about | {"history": self.history})
+        run_folder.write_tensors(self._job.out / run_folder.STATE, tensors, about | {"history": self.history})
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False)

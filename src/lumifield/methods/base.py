@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lumifield.core.cameras import Cameras
-from lumifield.core.normals import outward
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Ndc, Rays, ndc_points
-from lumifield.core.scene import Batch
+from lumifield.data.scene import Batch
 from lumifield.errors import DataError
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.normals import outward
+from lumifield.geometry.rays import Ndc, Rays, ndc_points
+from lumifield.runtime.rng import Draws
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class Rendered:
     """
 
     rgb: Float[Tensor, "r 3"]
-    depth: Float[Tensor, "r"]
-    opacity: Float[Tensor, "r"]
+    depth: Float[Tensor, " r"]
+    opacity: Float[Tensor, " r"]
     coarse: tuple[Float[Tensor, "r 3"], ...] = ()
     samples: int = 0
     penalties: dict[str, Tensor] = field(default_factory=dict)
-    channels: dict[str, Float[Tensor, "r *c"]] = field(default_factory=dict)
+    channels: dict[str, Float[Tensor, " r *c"]] = field(default_factory=dict)
 
 
 class Method(nn.Module):
@@ -96,15 +96,15 @@ class Method(nn.Module):
         """Named loss terms, already weighted: their sum is the objective."""
         raise TypeError(f"{type(self).__name__} defines no losses")
 
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density at scene points [1 / scene unit]: positive inside matter."""
         raise TypeError(f"{type(self).__name__} defines no inside")
 
-    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density at scene points [1 / scene unit], never negative: `inside`, unless that is a signed distance."""
         return self.inside(points)
 
-    def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, "p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
+    def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, " p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
         """Outward unit normals at points of the scene before any warp (`ndc`), over `step` [scene units] about them."""
         return outward(lambda about: self.inside(about if ndc is None else ndc_points(about, ndc)), points, step)
 

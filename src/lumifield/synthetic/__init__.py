@@ -145,8 +145,8 @@ def write(kind: Kind, out: Path, progress: Progress | None = None) -> None:
     scene, and where `out` is not empty or cannot be written.
     """
     # Here, because compiled code takes a second to import and the settings must not wait for it.
+    from lumifield.runtime.folders import fresh_folder
     from lumifield.synthetic import captures, families, flying, tourist_layouts, writers
-    from lumifield.synthetic.folders import fresh_folder
 
     check(kind)
     report = progress or (lambda done, total: None)

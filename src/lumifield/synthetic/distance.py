@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import cos, inf, sqrt
 
-from lumifield.core.jit import inner
+from lumifield.runtime.jit import inner
 from lumifield.synthetic.shapes import BELLY, BEND, HOLLOW
 
 # A ray has arrived when it is this close [world units]: to tell the truth, and to gather light, where a two-hundredth

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from numba import prange
 from PIL import Image
 
-from lumifield.core.flow import write_flow
-from lumifield.core.jit import inner, loop
+from lumifield.runtime.jit import inner, loop
+from lumifield.runtime.optical_flow import write_flow
 from lumifield.synthetic import FlowPairs, Progress
 from lumifield.synthetic.materials import colour as any_colour
 from lumifield.synthetic.stage import Checker, Clouds, Stripes, Texture

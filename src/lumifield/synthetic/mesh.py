@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from numba import prange
 from skimage.measure import marching_cubes
 
-from lumifield.core.jit import loop
+from lumifield.runtime.jit import loop
 from lumifield.synthetic.distance import distance, normal
 from lumifield.synthetic.stage import Item, Stage, pack
 from lumifield.synthetic.textures import colour
@@ -69,7 +69,7 @@ def item_mesh(item: Item) -> Mesh:
     return Mesh(vertices @ item.rotation().T + item.centre, faces.astype(np.int64), shades)
 
 
-def grid_lines(lower: float, upper: float, item: Item) -> Float[np.ndarray, "_"]:
+def grid_lines(lower: float, upper: float, item: Item) -> Float[np.ndarray, " _"]:
     """Where the cells of one axis end: over the item's bounds and one cell beyond, in at least four cells."""
     longest = max(b - a for a, b in zip(*item.shape.bounds(), strict=True))
     cells = max(4, ceil((upper - lower) / max(CELL, longest / MOST_CELLS)))
@@ -79,7 +79,7 @@ def grid_lines(lower: float, upper: float, item: Item) -> Float[np.ndarray, "_"]
 
 def probed(
     row: np.ndarray, points: Float[np.ndarray, "p 3"]
-) -> tuple[Float[np.ndarray, "p"], Float[np.ndarray, "p 3"], Float[np.ndarray, "p 3"]]:
+) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, "p 3"], Float[np.ndarray, "p 3"]]:
     """Distance, unit gradient and albedo of the item of a row at points of its own axes."""
     gaps, normals, colours = np.empty(len(points)), np.empty(points.shape), np.empty(points.shape)
     probe(row, points, gaps, normals, colours)

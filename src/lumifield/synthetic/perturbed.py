@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from lumifield.synthetic.folders import fresh_folder
+from lumifield.runtime.folders import fresh_folder
 from lumifield.synthetic.pyramid import listed, picture_of
 
 Kind = Literal["colour", "occluder", "both"]

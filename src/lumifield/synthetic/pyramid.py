@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from lumifield.core.settings import at_least
 from lumifield.errors import DataError
-from lumifield.synthetic.folders import fresh_folder
+from lumifield.runtime.config import at_least
+from lumifield.runtime.folders import fresh_folder
 
 SPLITS = ("train", "val", "test")
 # The bounds that the published converter states for every Blender scene.

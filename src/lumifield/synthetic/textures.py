@@ -6,7 +6,7 @@ from math import atan2, floor, pi, sqrt
 
 import numpy as np
 
-from lumifield.core.jit import inner
+from lumifield.runtime.jit import inner
 
 U64 = np.uint64
 # Weyl and finaliser constants of splitmix64 (Steele et al. 2014).

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from numba import prange
 
-from lumifield.core.jit import inner, loop
+from lumifield.runtime.jit import inner, loop
 from lumifield.synthetic.distance import EXACT, LIFT, NEAR, along, blocked, closest, dot, normal, place, to_world, unit
 from lumifield.synthetic.stage import Packed
 from lumifield.synthetic.textures import U64, colour, scramble

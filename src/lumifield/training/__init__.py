@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lumifield.core.settings import at_least
+from lumifield.runtime.config import at_least
 
 
 class TrainingError(RuntimeError):

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import torch
 import torch.distributed as dist
 
-from lumifield.core.randomness import Draws
-from lumifield.core.scene import Batch
+from lumifield.data.scene import Batch
 from lumifield.methods.base import Context, Method
-from lumifield.optimising import Schedule
-from lumifield.optimising.optimisers import TrainOptimiser, rate
+from lumifield.optim import Schedule
+from lumifield.optim.optimizers import TrainOptimiser, rate
+from lumifield.runtime.rng import Draws
 
 
 class Clock:

@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
-from lumifield.checkpoint import write_json
-from lumifield.core.images import mean_squared_error, psnr, quantile_range
-from lumifield.core.scene import Scene
-from lumifield.methods.views import render_view
+from lumifield.data.scene import Scene
+from lumifield.rendering.view import render_view
+from lumifield.runs.run_folder import write_json
+from lumifield.runtime.image_io import mean_squared_error, psnr, quantile_range
 from lumifield.training.fit import Budget, Report, State
 
 SMOOTHING = 0.98

@@ -11,18 +11,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lumifield import kernels
-from lumifield.core.encodings import spherical_harmonics
-from lumifield.core.occupancy import carved_box
-from lumifield.core.packed import Packed
-from lumifield.core.precision import autocast
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays
-from lumifield.core.scene import Batch, Scene
-from lumifield.core.space import Space, footprint
-from lumifield.fields.grid import FeatureGrid, geometric
+from lumifield.data.scene import Batch, Scene, footprint
+from lumifield.fields.encodings import spherical_harmonics
+from lumifield.fields.hash_grid import FeatureGrid, geometric
+from lumifield.geometry.contraction import Space
+from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.instant import Instant
 from lumifield.methods.instant.sampling import Marcher, Proposer, Sampled
+from lumifield.runtime.precision import autocast
+from lumifield.runtime.rng import Draws
+from lumifield.volume.occupancy import carved_box
+from lumifield.volume.packed import Packed
 
 CHUNK = 16384
 ROUND = 1024
@@ -107,7 +107,7 @@ class InstantMethod(Method):
         return self.sampler(rays, self.space, self.density, context.draws)
 
     def composited(
-        self, sampled: Sampled, rays: Rays, density: Float[Tensor, "s"], rgb: Float[Tensor, "s 3"], context: Context
+        self, sampled: Sampled, rays: Rays, density: Float[Tensor, " s"], rgb: Float[Tensor, "s 3"], context: Context
     ) -> Rendered:
         """What the samples show together."""
         packed = sampled.packed
@@ -124,7 +124,7 @@ class InstantMethod(Method):
 
     def look_up(
         self, packed: Packed, rays: Rays, beside: Float[Tensor, "r b"] | None = None
-    ) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
+    ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s 3"]]:
         """Density and colour of each sample.
 
         Colours depend on what stands `beside` each ray, too, where the method was built for that.
@@ -138,8 +138,8 @@ class InstantMethod(Method):
         return density, rgb
 
     def field(
-        self, points: Float[Tensor, "s 3"], footprint: Float[Tensor, "s"], side: Float[Tensor, "s c"]
-    ) -> tuple[Float[Tensor, "s"], Float[Tensor, "s 3"]]:
+        self, points: Float[Tensor, "s 3"], footprint: Float[Tensor, " s"], side: Float[Tensor, "s c"]
+    ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s 3"]]:
         """Density and colour at points as pixels of that width see them, in pieces for the cache.
 
         `side` has the harmonics of the direction, and what else colours depend on.
@@ -156,7 +156,9 @@ class InstantMethod(Method):
         return self.to_density(thickness, unit[:count]), torch.sigmoid(colour)
 
     @torch.no_grad()
-    def density(self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, "p"] | None = None) -> Float[Tensor, "p"]:
+    def density(
+        self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, " p"] | None = None
+    ) -> Float[Tensor, " p"]:
         """Density alone, without a gradient [1 / scene unit], as pixels of that width see it (a photograph's)."""
         if footprint is None:
             footprint = points.new_full((len(points),), self.pixel)
@@ -166,7 +168,7 @@ class InstantMethod(Method):
         return self.to_density(torch.cat(raw)[: len(footprint)].float(), unit[: len(footprint)])
 
     def features(
-        self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, "p"]
+        self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, " p"]
     ) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m features"]]:
         """Where the points lie in the unit cube, and the features there of pixels of that width; both padded."""
         unit = self.space.unit(padded(points))
@@ -175,7 +177,7 @@ class InstantMethod(Method):
         width = footprint * self.space.shrinkage(points) / SQUARE
         return unit, self.grid(unit, padded(width[:, None])[:, 0])
 
-    def to_density(self, raw: Float[Tensor, "s"], unit: Float[Tensor, "s 3"]) -> Float[Tensor, "s"]:
+    def to_density(self, raw: Float[Tensor, " s"], unit: Float[Tensor, "s 3"]) -> Float[Tensor, " s"]:
         """exp(raw) times the density where training sets out; bounded, and none where matter cannot be.
 
         Inside silhouettes most of space is matter, and a step starts a tenth opaque. In open space that would be a fog
@@ -192,7 +194,7 @@ class InstantMethod(Method):
         """Squared error of the colours, and what the choice of intervals costs."""
         return {"rgb": F.mse_loss(rendered.rgb, batch.rgb), **rendered.penalties}
 
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density at scene points; none where no ray is looked at."""
         return self.sampler.inside(self.density, self.space, points)
 
@@ -220,7 +222,7 @@ class InstantMethod(Method):
         self.rays.copy_((0.8 * self.rays + 0.2 * wanted).clamp(64, MOST_RAYS))
 
 
-def tempered(values: Float[Tensor, "s *c"], t: Float[Tensor, "s #*c"]) -> Float[Tensor, "s *c"]:
+def tempered(values: Float[Tensor, " s *c"], t: Float[Tensor, " s #*c"]) -> Float[Tensor, " s *c"]:
     """The values, with gradients times min(1, t^2) (Philip and Deschaintre 2023).
 
     Right before a camera many rays of one photograph meet in few cells, which would learn what it alone sees.

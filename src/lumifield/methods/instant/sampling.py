@@ -9,18 +9,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lumifield.core import compositing
-from lumifield.core.occupancy import Occupancy, halved, looked_through, seen
-from lumifield.core.packed import Packed, march, visible
-from lumifield.core.proposals import Histogram, distortion, even, placed, proposal_loss, regathered
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays
-from lumifield.core.scene import Scene
-from lumifield.core.space import Space, footprints
-from lumifield.fields.grid import FeatureGrid
+from lumifield.data.scene import Scene, footprints
+from lumifield.fields.hash_grid import FeatureGrid
+from lumifield.geometry.contraction import Space
+from lumifield.geometry.rays import Rays
 from lumifield.methods.instant import Instant
+from lumifield.runtime.rng import Draws
+from lumifield.volume import compositing
+from lumifield.volume.occupancy import Density, Occupancy, halved, looked_through, seen
+from lumifield.volume.packed import Packed, march, visible
+from lumifield.volume.proposals import Histogram, distortion, even, placed, proposal_loss, regathered
 
-Smeared = Callable[[Float[Tensor, "p 3"], Float[Tensor, "p"]], Float[Tensor, "p"]]
+Smeared = Callable[[Float[Tensor, "p 3"], Float[Tensor, " p"]], Float[Tensor, " p"]]
 """Density at points as pixels of the given widths [scene units] see it."""
 
 LEAST_WEIGHT = 1e-3
@@ -42,7 +42,7 @@ class Sampled:
     edges: Float[Tensor, "r n_plus_1"] | None = None
     proposals: tuple[Histogram, ...] = ()
 
-    def penalties(self, weights: Float[Tensor, "s"], price: float) -> dict[str, Tensor]:
+    def penalties(self, weights: Float[Tensor, " s"], price: float) -> dict[str, Tensor]:
         """Loss terms of the choice, given what the intervals turned out to weigh; distortion costs `price`."""
         if self.edges is None:
             return {}
@@ -67,7 +67,7 @@ class Marcher(nn.Module):
         finer = PICTURE_STEP if draws is None else 1.0
         marched = march(rays, self.occupancy, space, finer * self.step, finer * self.cone, draws)
 
-        def look(part: Packed) -> Float[Tensor, "s"]:
+        def look(part: Packed) -> Float[Tensor, " s"]:
             return density(part.points(rays), part.footprints(rays, cylinders=self.ndc))
 
         return Sampled(visible(marched, rays, look, least=LEAST_WEIGHT))
@@ -76,7 +76,7 @@ class Marcher(nn.Module):
         """Whether matter may be at points of the unit cube: marching has asked already."""
         return 1.0
 
-    def inside(self, density: Density, space: Space, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def inside(self, density: Density, space: Space, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """The density at scene points where marching looks: elsewhere no photograph has shaped it."""
         return self.occupancy.inside(density, space, points)
 
@@ -85,7 +85,7 @@ class Marcher(nn.Module):
         if step % self.every == 0:
             cells = self.occupancy.side**3 // REFRESHED_SHARE
 
-            def of_any_pixel(points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+            def of_any_pixel(points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
                 share = draws.whole().uniform(len(points), 1)[:, 0]
                 return density(points, self.finest * (self.coarsest / self.finest) ** share)
 
@@ -128,12 +128,12 @@ class Proposer(nn.Module):
             density.view(middle.shape), (t[:, 1:] - t[:, :-1]) * rays.directions.norm(dim=-1, keepdim=True)
         )
 
-    def possible(self, unit: Float[Tensor, "p 3"]) -> Bool[Tensor, "p"]:
+    def possible(self, unit: Float[Tensor, "p 3"]) -> Bool[Tensor, " p"]:
         """Whether matter may be at points of the unit cube."""
         x, y, z = (unit * LOCATED_SIDE).long().clamp(0, LOCATED_SIDE - 1).unbind(-1)
         return self.located[z, y, x]
 
-    def inside(self, density: Density, space: Space, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def inside(self, density: Density, space: Space, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """The density at scene points: proposals may lead to all of them."""
         return density(points)
 

@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lumifield.core.cones import Integrated
-from lumifield.core.encodings import Positional
-from lumifield.core.scene import Scene
-from lumifield.core.space import Space, footprint
-from lumifield.fields.grid import FeatureGrid, geometric
+from lumifield.data.scene import Scene, footprint
+from lumifield.fields.encodings import Positional
+from lumifield.fields.hash_grid import FeatureGrid, geometric
 from lumifield.fields.mlp import Mlp
+from lumifield.geometry.contraction import Space
 from lumifield.methods.mip_nerf import MipNerf
+from lumifield.volume.mip_gaussians import Integrated
 
 FINEST_LIMIT = 2048
 DENSITY_FEATURES = 16

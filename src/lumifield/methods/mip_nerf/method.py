@@ -10,18 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lumifield.core.compositing import blend, mean_depth, visible
-from lumifield.core.cones import gaussians
-from lumifield.core.precision import autocast
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays
-from lumifield.core.sampling import blurred, middles, resampled_edges, spaced, stratified
-from lumifield.core.scene import Batch, Scene
-from lumifield.core.space import footprint
+from lumifield.data.scene import Batch, Scene, footprint
 from lumifield.errors import DataError
+from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.mip_nerf.fields import GridField, finest_of, mlp
+from lumifield.runtime.precision import autocast
+from lumifield.runtime.rng import Draws
+from lumifield.volume.compositing import blend, mean_depth, visible
+from lumifield.volume.mip_gaussians import gaussians
+from lumifield.volume.sampling import blurred, middles, resampled_edges, spaced, stratified
 
 GRID_RATE = 20.0
 """The grid's parameters are each seen by few samples and move faster than those of the deep network."""
@@ -107,7 +106,7 @@ class MipNerfMethod(Method):
         return losses
 
     @torch.no_grad()
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density about the points, as a pixel of the photographs sees it [1 / unit of the rays' space]."""
         with autocast(points.device, self.settings.bf16):
             return self.field.density_alone(self.about(points))

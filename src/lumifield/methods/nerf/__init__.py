@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from lumifield.core.settings import at_least
 from lumifield.errors import DataError
-from lumifield.optimising import Optimiser, Schedule
+from lumifield.optim import Optimiser, Schedule
+from lumifield.runtime.config import at_least
 
 if TYPE_CHECKING:
-    from lumifield.core.scene import Scene
+    from lumifield.data.scene import Scene
     from lumifield.methods.base import Method
 
 

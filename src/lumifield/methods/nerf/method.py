@@ -9,16 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lumifield.core.compositing import blend, mean_depth, visible, widths
-from lumifield.core.encodings import Positional
-from lumifield.core.precision import autocast
-from lumifield.core.rays import Rays, points_at
-from lumifield.core.sampling import middles, resample, spaced, stratified, union
-from lumifield.core.scene import Batch, Scene
+from lumifield.data.scene import Batch, Scene
 from lumifield.errors import DataError
+from lumifield.fields.encodings import Positional
 from lumifield.fields.mlp import Mlp, load_published
+from lumifield.geometry.rays import Rays, points_at
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf import Nerf
+from lumifield.runtime.precision import autocast
+from lumifield.volume.compositing import blend, mean_depth, visible, widths
+from lumifield.volume.sampling import middles, resample, spaced, stratified, union
 
 
 class NerfMethod(Method):
@@ -87,7 +87,7 @@ class NerfMethod(Method):
         return losses
 
     @torch.no_grad()
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density of the finest network [1 / unit of the rays' space]."""
         with autocast(points.device, self.settings.bf16):
             return (self.fine or self.coarse).density_alone(points)

@@ -8,17 +8,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lumifield import kernels
-from lumifield.core.compositing import EMPTY
-from lumifield.core.occupancy import Occupancy, carved_box, seen
-from lumifield.core.packed import march, visible
-from lumifield.core.precision import autocast
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays
-from lumifield.core.scene import Batch, Scene
-from lumifield.core.space import Space
+from lumifield.data.scene import Batch, Scene
+from lumifield.geometry.contraction import Space
+from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import network
+from lumifield.runtime.precision import autocast
+from lumifield.runtime.rng import Draws
+from lumifield.volume.compositing import EMPTY
+from lumifield.volume.occupancy import Occupancy, carved_box, seen
+from lumifield.volume.packed import march, visible
 
 LEAST_WEIGHT = 1e-4
 REFRESH_EVERY, WARM_UP, REFRESH_SHARE = 16, 256, 16
@@ -73,12 +73,12 @@ class OccupiedNerf(Method):
         """Squared error of the colours."""
         return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
 
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density in occupied cells, none elsewhere: no photograph has shaped it [1 / unit of the rays' space]."""
         return self.occupancy.inside(self.density, self.space, points)
 
     @torch.no_grad()
-    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density of the network anywhere, without a gradient."""
         with autocast(points.device, self.settings.bf16):
             return self.network.density_alone(points)

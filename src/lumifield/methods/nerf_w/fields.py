@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lumifield.core.encodings import Positional
+from lumifield.fields.encodings import Positional
 from lumifield.fields.mlp import Mlp, piece_rows
 from lumifield.methods.nerf_w import NerfW
 from lumifield.methods.nerf_w.passing import Passing, PassingHead, activated

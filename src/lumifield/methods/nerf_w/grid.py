@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.core.encodings import spherical_harmonics
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays
-from lumifield.core.scene import Batch, Scene
+from lumifield.data.scene import Batch, Scene
+from lumifield.fields.encodings import spherical_harmonics
+from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.instant import Instant
 from lumifield.methods.instant.method import InstantMethod
 from lumifield.methods.nerf_w import NerfW, passing, veil
+from lumifield.runtime.rng import Draws
 
 LOOK_RATE = 0.1
 """Appearances move slowly: a step shows few pixels of each photograph."""
@@ -55,7 +55,7 @@ class NerfWGrid(Method):
         """Errors weighed by their uncertainty, the price of passing matter and of the choice of intervals."""
         return passing.losses(rendered, batch, self.settings)
 
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density of the lasting scene; none where no ray is looked at [1 / scene unit]."""
         return self.static.inside(points)
 

@@ -8,16 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lumifield.core.compositing import blend, mean_depth, visible, widths
-from lumifield.core.precision import autocast
-from lumifield.core.rays import Rays, points_at
-from lumifield.core.sampling import middles, resample, spaced, stratified, union
-from lumifield.core.scene import Batch, Scene
+from lumifield.data.scene import Batch, Scene
 from lumifield.errors import DataError
 from lumifield.fields.mlp import Mlp
+from lumifield.geometry.rays import Rays, points_at
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf_w import NerfW, passing
 from lumifield.methods.nerf_w.fields import WildMlp, static_mlp
+from lumifield.runtime.precision import autocast
+from lumifield.volume.compositing import blend, mean_depth, visible, widths
+from lumifield.volume.sampling import middles, resample, spaced, stratified, union
 
 RATE = 1 / 40
 """Deep networks take smaller steps than the feature grid that the settings' rate is made for."""
@@ -90,7 +90,7 @@ class NerfWMethod(Method):
         return passing.losses(rendered, batch, self.settings)
 
     @torch.no_grad()
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density of the lasting scene [1 / unit of the rays' space]."""
         with autocast(points.device, self.settings.bf16):
             return self.last.static.density_alone(points)

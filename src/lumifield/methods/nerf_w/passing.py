@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lumifield import kernels
-from lumifield.core.scene import Batch
+from lumifield.data.scene import Batch
 from lumifield.methods.base import Context, Rendered
 from lumifield.methods.nerf_w import NerfW
 
@@ -23,20 +23,20 @@ CHANNELS = ("static", "transient", "combined", "uncertainty")
 class Passing:
     """What passing matter is like at samples: density, colour, and how uncertain that colour is."""
 
-    density: Float[Tensor, "s"]
+    density: Float[Tensor, " s"]
     rgb: Float[Tensor, "s 3"]
-    uncertainty: Float[Tensor, "s"]
+    uncertainty: Float[Tensor, " s"]
 
 
 @dataclass(frozen=True)
 class Mixture:
     """Samples of rays that hold both kinds of matter, `width` long; ray r owns the rows `offsets[r]:offsets[r + 1]`."""
 
-    density: Float[Tensor, "s"]
+    density: Float[Tensor, " s"]
     rgb: Float[Tensor, "s 3"]
     passing: Passing
-    width: Float[Tensor, "s"]
-    offsets: Int[Tensor, "r_plus_1"]
+    width: Float[Tensor, " s"]
+    offsets: Int[Tensor, " r_plus_1"]
 
 
 class PassingHead(nn.Module):
@@ -68,7 +68,7 @@ class Embeddings(nn.Module):
         self.table = nn.Parameter(torch.randn(photographs, settings.appearance + settings.transient))
         self.appearance = settings.appearance
 
-    def forward(self, image: Int[Tensor, "r"], context: Context) -> tuple[Float[Tensor, "r a"], Float[Tensor, "r t"]]:
+    def forward(self, image: Int[Tensor, " r"], context: Context) -> tuple[Float[Tensor, "r a"], Float[Tensor, "r t"]]:
         """Appearance and passing matter of each ray: as the context says, else its photograph's own while training."""
         if context.embedding is not None:
             return self.parts(context.embedding.expand(len(image), -1))
@@ -90,8 +90,8 @@ def asked_for(settings: NerfW, context: Context) -> bool:
 
 
 def joint_weights(
-    static: Float[Tensor, "s"], passing: Float[Tensor, "s"], offsets: Int[Tensor, "r_plus_1"]
-) -> tuple[Float[Tensor, "s"], Float[Tensor, "s"], Float[Tensor, "s"]]:
+    static: Float[Tensor, " s"], passing: Float[Tensor, " s"], offsets: Int[Tensor, " r_plus_1"]
+) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"], Float[Tensor, " s"]]:
     """What each kind of matter of these thicknesses shows of itself, and what both stop (NeRF-W, equations 8 and 9).
 
     `w_i = T_i (1 - exp(-tau_i))` of each kind, with T_i = exp(-sum of both before i).

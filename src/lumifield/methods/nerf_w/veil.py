@@ -36,8 +36,8 @@ class Looks(nn.Module):
         return torch.cat([self.appearances, self.veils], -1)
 
     def forward(
-        self, image: Int[Tensor, "r"], context: Context
-    ) -> tuple[Float[Tensor, "r a"], Float[Tensor, "m v"], Int[Tensor, "r"]]:
+        self, image: Int[Tensor, " r"], context: Context
+    ) -> tuple[Float[Tensor, "r a"], Float[Tensor, "m v"], Int[Tensor, " r"]]:
         """The appearance of each ray, some veils, and which of them is before each ray.
 
         They are as the context says, else the photograph's own while training, else the mean of all.
@@ -53,7 +53,7 @@ class Looks(nn.Module):
         return appearances[own], veils, own
 
 
-def before(veils: Float[Tensor, "m v"], own: Int[Tensor, "r"], place: Float[Tensor, "r 2"]) -> Passing:
+def before(veils: Float[Tensor, "m v"], own: Int[Tensor, " r"], place: Float[Tensor, "r 2"]) -> Passing:
     """What the veil number `own` is like at a place of each ray, bilinearly between the middles of its cells.
 
     A place is 0 to 1 from left to right and from top to bottom. Density is a thickness.

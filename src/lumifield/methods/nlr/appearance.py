@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lumifield.core.encodings import positional, positional_width
-from lumifield.core.images import sinebow
-from lumifield.core.precision import autocast
-from lumifield.core.reprojection import bilinear, window
-from lumifield.core.surface import Segments
-from lumifield.fields.blending import LearnedWeights, by_angle, shares
-from lumifield.fields.image_features import Decoder, Encoder
+from lumifield.fields.encodings import positional, positional_width
+from lumifield.geometry.image_sampling import bilinear, window
 from lumifield.methods.nlr import Nlr
+from lumifield.methods.nlr.blending import LearnedWeights, by_angle, shares
+from lumifield.methods.nlr.image_features import Decoder, Encoder
 from lumifield.methods.nlr.sources import Sight, Sources
+from lumifield.methods.nlr.sphere_tracing import Segments
+from lumifield.runtime.image_io import sinebow
+from lumifield.runtime.precision import autocast
 
 MARGIN = 16
 """Pixels about those that are looked up which an encoder sees, too."""
@@ -108,7 +108,7 @@ class Appearance(nn.Module):
         return self.joined(sight.rgb, found) * sight.seen[:, None]
 
     def looked_up(
-        self, picture: Float[Tensor, "3 h w"], xy: Float[Tensor, "p 2"], seen: Bool[Tensor, "p"]
+        self, picture: Float[Tensor, "3 h w"], xy: Float[Tensor, "p 2"], seen: Bool[Tensor, " p"]
     ) -> Float[Tensor, "p c"]:
         """The encoder's features of a picture at some places; only the window about those that are seen is encoded."""
         assert self.encoder is not None
@@ -127,7 +127,7 @@ class Appearance(nn.Module):
         self,
         features: Float[Tensor, "p c"],
         rgb: Float[Tensor, "p 3"],
-        rows: Int[Tensor, "p"],
+        rows: Int[Tensor, " p"],
         size: tuple[int, int],
         count: int,
     ) -> Float[Tensor, "p 3"]:

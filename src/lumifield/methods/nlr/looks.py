@@ -16,8 +16,8 @@ from lumifield.methods.nlr.appearance import Blend
 class Look:
     """The rays that meet the surface (their rows among all), how far away [scene units], and what is seen there."""
 
-    rows: Int[Tensor, "p"]
-    t: Float[Tensor, "p"]
+    rows: Int[Tensor, " p"]
+    t: Float[Tensor, " p"]
     blend: Blend
 
 

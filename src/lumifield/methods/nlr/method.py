@@ -10,22 +10,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lumifield.core.cameras import Cameras
-from lumifield.core.distance_grid import Distance, DistanceGrid, on_grid, refined
-from lumifield.core.normals import unit_or_zero
-from lumifield.core.occupancy import carved_box
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Ndc, Rays, moved
-from lumifield.core.scene import Batch, Scene
-from lumifield.core.surface import Care, Segments, closest, hit_points, trace, trace_guided, unhidden
+from lumifield.data.scene import Batch, Scene
 from lumifield.errors import DataError
-from lumifield.fields.sdf import GridSdf, Sdf, frequencies
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.normals import unit_or_zero
+from lumifield.geometry.rays import Ndc, Rays, moved
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nlr import Error, Nlr
 from lumifield.methods.nlr.appearance import Appearance, Backdrop, Blend
+from lumifield.methods.nlr.distance_grid import Distance, DistanceGrid, on_grid, refined
 from lumifield.methods.nlr.looks import Look, mean_of, parts_of_a_pixel
+from lumifield.methods.nlr.sdf import GridSdf, Sdf, frequencies
 from lumifield.methods.nlr.skin import Skin, triangles
 from lumifield.methods.nlr.sources import Sight, Sources
+from lumifield.methods.nlr.sphere_tracing import Care, Segments, closest, hit_points, trace, trace_guided, unhidden
+from lumifield.runtime.rng import Draws
+from lumifield.volume.occupancy import carved_box
 
 CARE = Care()
 GRID = 48
@@ -126,7 +126,7 @@ class NlrMethod(Method):
         sights = {index: replace(sight, seen=sight.seen & met.seen[index]) for index, sight in sights.items()}
         return Look(met.rows, t, self.appearance_net.blended(sights, self.sources, rays.directions, maps))
 
-    def asked(self, rays: Rays, context: Context) -> Bool[Tensor, "r"]:
+    def asked(self, rays: Rays, context: Context) -> Bool[Tensor, " r"]:
         """Which rays may meet the surface: while learning those whose photographs have a colour to compare with."""
         if context.draws is None:
             return torch.ones_like(rays.image, dtype=torch.bool)
@@ -262,16 +262,16 @@ class NlrMethod(Method):
         """How far behind what a source sees a point may lie at a step [radii of the ball]."""
         return max(self.settings.slack * 0.5 ** (step // self.settings.slack_period), self.settings.slack_least)
 
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """How deep inside the surface points lie [scene units], negative outside."""
         return -self.radius * self.sdf((points - self.centre) / self.radius)
 
-    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Matter within the surface that is opaque a few times `BLUR` radii of the ball below it."""
         blur = BLUR * self.radius
         return torch.sigmoid(self.inside(points) / blur) / blur
 
-    def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, "p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
+    def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, " p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
         """The slopes of the distance, as unit vectors."""
         return unit_or_zero(self.sdf.gradient((points - self.centre) / self.radius).detach())
 
@@ -306,7 +306,7 @@ class NlrMethod(Method):
         return {name: nn.Identity() if part is None else part for name, part in parts.items()}
 
 
-def channel(blend: Blend, name: str, rows: Int[Tensor, "p"], behind: Float[Tensor, "r 3"]) -> Float[Tensor, "r 3"]:
+def channel(blend: Blend, name: str, rows: Int[Tensor, " p"], behind: Float[Tensor, "r 3"]) -> Float[Tensor, "r 3"]:
     """blended: the colours before they are decoded; sources: a colour for each photograph, mixed as it counts."""
     shown = blend.rgb.clamp(0, 1) if name == "blended" else blend.by_source()
     return behind.index_put((rows,), shown)

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from skimage.measure import marching_cubes
 from torch import Tensor
 
-from lumifield.core.cameras import Cameras
-from lumifield.core.raster import draw
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.rasterize import draw
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Skin:
 class Met:
     """Pixels that meet the surface (their rows among all, row by row), the scene points, and which source sees them."""
 
-    rows: Int[Tensor, "p"]
+    rows: Int[Tensor, " p"]
     points: Float[Tensor, "p 3"]
     seen: Bool[Tensor, "n p"]
 

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from lumifield.core.cameras import Cameras
-from lumifield.core.images import extended, to_uint8
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays, camera_rays
-from lumifield.core.reprojection import bicubic, cosines, in_picture, nearest
-from lumifield.core.scene import Scene, pixels_of
+from lumifield.data.scene import Scene, pixels_of
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.image_sampling import bicubic, cosines, in_picture, nearest
+from lumifield.geometry.rays import Rays, camera_rays
+from lumifield.runtime.image_io import extended, to_uint8
+from lumifield.runtime.rng import Draws
 
 SOLID = 128
 REACH = 2
@@ -25,9 +25,9 @@ class Sight:
     """Scene points in one source: where, whether it shows them, their colours, and the cosine between the rays."""
 
     xy: Float[Tensor, "p 2"]
-    seen: Bool[Tensor, "p"]
+    seen: Bool[Tensor, " p"]
     rgb: Float[Tensor, "p 3"]
-    cosine: Float[Tensor, "p"]
+    cosine: Float[Tensor, " p"]
 
 
 class Sources(nn.Module):
@@ -87,7 +87,7 @@ class Sources(nn.Module):
             rows = to_uint8(extended(rgb, solid >= 0.5, REACH)).flatten(1).T
             self.within[self.starts[index] : self.starts[index + 1]] = rows
 
-    def drawn(self, count: int, draws: Draws) -> tuple[Rays, Float[Tensor, "r 3"], Bool[Tensor, "r"]]:
+    def drawn(self, count: int, draws: Draws) -> tuple[Rays, Float[Tensor, "r 3"], Bool[Tensor, " r"]]:
         """Rays through as many pixels of all photographs, their colours, and whether these are in the silhouettes."""
         index = draws.integers(count, self.starts[-1])
         camera, pixel = pixels_of(index, self.offsets, self.size[:, 0])
@@ -95,7 +95,7 @@ class Sources(nn.Module):
         found = self.pixels[index]
         return rays, found[:, :3].float() / 255, found[:, 3] >= SOLID
 
-    def covers(self, rays: Rays) -> Bool[Tensor, "r"]:
+    def covers(self, rays: Rays) -> Bool[Tensor, " r"]:
         """Whether rays of these photographs lie in their silhouettes."""
         size = self.size[rays.image]
         column, row = torch.minimum((rays.place * size).long(), size - 1).unbind(-1)

@@ -7,16 +7,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lumifield.core.compositing import blend, mean_depth, visible, widths
-from lumifield.core.encodings import Waves
-from lumifield.core.precision import autocast
-from lumifield.core.randomness import Draws
-from lumifield.core.rays import Rays, points_at
-from lumifield.core.sampling import middles, spaced
-from lumifield.core.scene import Batch, Scene
+from lumifield.data.scene import Batch, Scene
+from lumifield.fields.encodings import Waves
 from lumifield.fields.mlp import Mlp
+from lumifield.geometry.rays import Rays, points_at
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.simple_nerf import SimpleNerf
+from lumifield.runtime.precision import autocast
+from lumifield.runtime.rng import Draws
+from lumifield.volume.compositing import blend, mean_depth, visible, widths
+from lumifield.volume.sampling import middles, spaced
 
 LAST_WIDTH = 1e-3
 """Length of the last interval of the official samples before a backdrop [scene units]."""
@@ -76,7 +76,7 @@ class SimpleNerfMethod(Method):
         return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
 
     @torch.no_grad()
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p"]:
+    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density of the network [1 / unit of the rays' space]."""
         with autocast(points.device, self.settings.bf16):
             return self.network.density_alone(points)

@@ -1,0 +1,88 @@
+"""`lumifield synthesize-data`: procedural scenes, and scenes made of others. Nothing here imports torch at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import OmitSubcommandPrefixes, arg, subcommand
+
+from lumifield.cli import progress
+from lumifield.data import Source
+from lumifield.synthetic import Captures, Family, FlowPairs, StillLife, Tourists
+
+
+@dataclass(frozen=True)
+class Multiscale:
+    """The pyramid of sizes of a Blender scene, by exact means (mip-NeRF's multicam layout)."""
+
+    scene: Annotated[Path, arg(name="from")]
+    """Folder of the Blender scene."""
+    scales: int = 4
+    """How many sizes, each half the one before."""
+    premultiplied: bool = False
+    """Let colours count by their alpha in the means, which darkens no rim (the published set does not)."""
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """A Blender scene with training pictures of varying colour, or covered in part, or both (NeRF-W's test)."""
+
+    scene: Annotated[Path, arg(name="from")]
+    """Folder of the Blender scene."""
+    kind: Literal["colour", "occluder", "both"] = "both"
+    """What happens to every training picture but the first."""
+    seed: int = 0
+    """Seed of the random numbers."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A scene of any format as learnit's landmarks, as a COLMAP model without points, or in DTU's layout."""
+
+    scene: Annotated[Path, arg(name="from")]
+    """Folder of the scene."""
+    format: Literal["learnit", "colmap", "dtu"] = "learnit"
+    """Layout on disk."""
+
+
+@dataclass(frozen=True)
+class SynthesizeCommand:
+    """Make a procedural scene with exact truth, or another scene of one that is there."""
+
+    kind: Annotated[
+        Annotated[StillLife, subcommand("still-life")]
+        | Annotated[Tourists, subcommand("tourists")]
+        | Annotated[Family, subcommand("family")]
+        | Annotated[Captures, subcommand("captures")]
+        | Annotated[FlowPairs, subcommand("flow-pairs")]
+        | Annotated[Multiscale, subcommand("multiscale")]
+        | Annotated[Perturbed, subcommand("perturbed")]
+        | Annotated[Converted, subcommand("converted")],
+        OmitSubcommandPrefixes,
+    ]
+    out: Path
+    """Folder of the scene, made here."""
+
+    def run(self) -> None:
+        """Makes the scene."""
+        with progress.counted("pictures") as note:
+            match self.kind:
+                case Multiscale(scene, scales, premultiplied):
+                    from lumifield.synthetic.pyramid import Pyramid, multiscale
+
+                    multiscale(scene, self.out, Pyramid(scales, premultiplied))
+                case Perturbed(scene, kind, seed):
+                    from lumifield.synthetic.perturbed import perturb
+
+                    perturb(scene, self.out, kind, seed)
+                case Converted(scene, layout):
+                    from lumifield.data.convert import convert
+
+                    convert(Source(scene), self.out, layout, note)
+                case StillLife() | Tourists() | Family() | Captures() | FlowPairs():
+                    from lumifield.synthetic import write
+
+                    write(self.kind, self.out, note)
+        print(self.out)

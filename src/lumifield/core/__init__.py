@@ -1,1 +1,0 @@
-"""Cameras, rays, scenes, sampling and compositing: the stages that methods are composed of."""

@@ -1,0 +1,1 @@
+"""Readers of capture formats, one module per format."""

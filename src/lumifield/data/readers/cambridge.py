@@ -1,0 +1,114 @@
+"""Cambridge Landmarks: frames of videos, VisualSFM's `reconstruction.nvm`, and lists of the frames of each split."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+
+from lumifield.data import Source, frames, holdout, image_files, nvm, reconstructions
+from lumifield.data.reconstructions import Optics, Reconstruction
+from lumifield.data.scene import Scene
+from lumifield.data.undistort import Radial
+from lumifield.errors import DataError
+
+SPLITS = ("train", "test", "synthesis")
+# The published lists begin with three lines of words.
+HEADER = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """VisualSFM's camera: one focal length [pixels], the middle of the picture as centre, radial distortion."""
+
+    focal: float
+    radial: float
+
+    def optics(self, path: Path, size: tuple[int, int]) -> Optics:
+        """A pinhole as it is; pictures with distortion are resampled."""
+        centre = (size[0] / 2, size[1] / 2)
+        if self.radial == 0:
+            return Optics((self.focal, self.focal), centre, size)
+        lens = Radial(self.focal, centre, self.radial)
+        if not lens.invertible(size):
+            expected = "a distortion that folds nothing over"
+            raise DataError(path, "radial distortion", f"{self.radial:g}", expected, "reconstruct the scene again")
+        return Optics.resampled(lens.straightened(size))
+
+
+def splits(source: Source) -> tuple[str, ...]:
+    """Those that have a list."""
+    found = tuple(split for split in SPLITS if _list(source, split).is_file())
+    if not found:
+        raise DataError(source.data, "dataset_train.txt", "missing", "the list of training frames", "restore it")
+    holdout.refuse(source, _list(source, found[0]))
+    return found
+
+
+def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+    """One split without its pixels, and the files that hold them, in the order of its list.
+
+    Poses, focal lengths and distortion are those of the model; the list says which frames belong to the split. Listed
+    frames that the model has not are skipped, and their number is logged.
+    """
+    path = _list(source, split)
+    listed = names(path)
+    taken = load(source.data)
+    row_of = {_plain(name): row for row, name in enumerate(taken.names)}
+    rows = [row_of[_plain(name)] for name in listed if _plain(name) in row_of]
+    if not rows:
+        first = f"{listed[0]} …" if listed else "no frame"
+        raise DataError(path, "list", first, "frames of reconstruction.nvm", "give both files of the same scene")
+    if len(rows) < len(listed):
+        log.warning("%s: %d of %d frames have no pose and are skipped.", path, len(listed) - len(rows), len(listed))
+    return reconstructions.scene(source, taken, rows, reconstructions.core(taken))
+
+
+def names(path: Path) -> list[str]:
+    """The frames of a list; raises `DataError` for a line that is neither heading nor frame."""
+    found = []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        words = line.rsplit(maxsplit=7)
+        if len(words) == 8 and all(map(_is_number, words[1:])):
+            found.append(words[0])
+        elif number > HEADER and line.strip():
+            expected = "a file name, X Y Z and W P Q R"
+            raise DataError(path, f"line {number}", "of another form", expected, "correct or remove it")
+    return found
+
+
+def load(folder: Path) -> Reconstruction:
+    """The model of a scene with the frames that it names, whatever their ending is by now."""
+    model = nvm.load(folder / "reconstruction.nvm")
+    plain = [_plain(shot.name) for shot in model.shots]
+    return Reconstruction(
+        path=model.path,
+        names=tuple(shot.name for shot in model.shots),
+        pictures=tuple(frames.picture_file(folder, name) or folder / f"{name}.png" for name in plain),
+        c2w=torch.from_numpy(np.stack([shot.c2w for shot in model.shots])),
+        calibrations=tuple(Measured(shot.focal, shot.radial) for shot in model.shots),
+        points=model.points,
+        seen=model.seen,
+    )
+
+
+def _list(source: Source, split: str) -> Path:
+    return source.data / f"dataset_{split}.txt"
+
+
+def _plain(name: str) -> str:
+    """The name without its ending, which differs between the model (.jpg) and the files (.png)."""
+    return str(PurePosixPath(name.replace("\\", "/")).with_suffix(""))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return bool(np.isfinite(float(word)))
+    except ValueError:
+        return False

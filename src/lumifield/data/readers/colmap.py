@@ -1,0 +1,105 @@
+"""COLMAP scenes: a sparse model, binary or text, with cameras of every model, and the photographs beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import torch
+from jaxtyping import Float
+
+from lumifield.data import Source, colmap_model, holdout, image_files, reconstructions
+from lumifield.data.reconstructions import Optics, Reconstruction
+from lumifield.data.scene import Scene
+from lumifield.data.undistort import Straightening
+from lumifield.errors import DataError
+
+# Where a model may be, and where its photographs are, below the folder of a scene.
+PLACES = (
+    ("sparse/0", "images"),
+    ("sparse", "images"),
+    ("dense/sparse", "dense/images"),
+    ("dense/sparse/0", "dense/images"),
+)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera of any of COLMAP's models."""
+
+    camera: pycolmap.Camera
+
+    def pixels(self, points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+        """Where points of the plane at depth 1 appear."""
+        return np.asarray(self.camera.img_from_cam(np.concatenate([points, np.ones_like(points[:, :1])], 1)))
+
+    def optics(self, path: Path, size: tuple[int, int]) -> Optics:
+        """Pinholes and OpenCV's radial and tangential distortion as they are; all others are resampled."""
+        camera, stated = self.camera, (self.camera.width, self.camera.height)
+        if size != stated:
+            found, expected = (f"{width}x{height}" for width, height in (size, stated))
+            cure = "give the pictures that were reconstructed"
+            raise DataError(path, "picture size", found, f"{expected}, as its camera states", cure)
+        match camera.model.name:
+            case "SIMPLE_PINHOLE" | "PINHOLE" | "SIMPLE_RADIAL" | "RADIAL" | "OPENCV":
+                bend = [float(camera.params[index]) for index in camera.extra_params_idxs()]
+                k1, k2, p1, p2 = (*bend, 0.0, 0.0, 0.0, 0.0)[:4]
+                return Optics(*_pinhole(camera), size, (k1, k2, p1, p2))
+            case "EQUIRECTANGULAR":
+                cure = "cut the panoramas into perspective pictures"
+                raise DataError(path, "camera model", "EQUIRECTANGULAR", "a camera that looks to one side", cure)
+            case _:
+                return Optics.resampled(self.straightened())
+
+    def straightened(self) -> Straightening:
+        """The largest pinhole picture whose every pixel this camera's picture shows."""
+        plain = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), self.camera)
+        return Straightening(self, *_pinhole(plain), (plain.width, plain.height))
+
+
+def splits(source: Source) -> tuple[str, ...]:
+    """Those of the hold-out."""
+    return holdout.splits(source)
+
+
+def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+    """One split without its pixels, and the files that hold them; every eighth photograph by name is held out."""
+    taken = load(source.data)
+    rows = holdout.rows(source, split, taken.c2w[:, :, 3])
+    return reconstructions.scene(source, taken, rows, reconstructions.surrounded(taken))
+
+
+def load(folder: Path) -> Reconstruction:
+    """The model in a scene's folder with its photographs; raises `DataError` where there is none that can be used."""
+    places = [(folder / model, folder / images) for model, images in PLACES if colmap_model.is_model(folder / model)]
+    if not places:
+        raise DataError(folder, "sparse model", "missing", "sparse/0/cameras.bin or .txt", "reconstruct the scene")
+    model, images = colmap_model.load(places[0][0]), places[0][1]
+    lenses = {number: Camera(camera) for number, camera in model.cameras.items()}
+    order = np.argsort(model.point_ids)
+    return Reconstruction(
+        path=model.images,
+        names=tuple(shot.name for shot in model.shots),
+        pictures=tuple(images / shot.name for shot in model.shots),
+        c2w=torch.from_numpy(np.stack([shot.c2w(model.images) for shot in model.shots])),
+        calibrations=tuple(lenses[shot.camera] for shot in model.shots),
+        points=model.points[order],
+        seen=tuple(_rows(model, shot, order) for shot in model.shots),
+    )
+
+
+def _rows(model: colmap_model.Model, shot: colmap_model.Shot, order: np.ndarray) -> np.ndarray:
+    """The places of a photograph's points among the points by number."""
+    known = model.point_ids[order]
+    rows = np.searchsorted(known, shot.points).clip(max=max(len(known) - 1, 0))
+    if len(rows) and (not len(known) or (known[rows] != shot.points).any()):
+        cure = "write all files of the model again"
+        raise DataError(model.images, f"points of {shot.name}", "partly missing", "points of points3D", cure)
+    return rows
+
+
+def _pinhole(camera: pycolmap.Camera) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Focal lengths and centre."""
+    return (camera.focal_length_x, camera.focal_length_y), (camera.principal_point_x, camera.principal_point_y)

@@ -1,0 +1,236 @@
+"""LLFF scenes: `poses_bounds.npy` and photographs in `images` or `images_K`, forward-facing or all round an object."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lumifield.data import Source, holdout, image_files
+from lumifield.data.arrays import checked_bounds, loaded
+from lumifield.data.poses import forward_frame, inward_frame, inward_near, single
+from lumifield.data.scene import Frame, Scene
+from lumifield.errors import DataError
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.poses import checked_number, checked_pose, unit
+from lumifield.geometry.rays import Ndc, Rays, to_ndc
+
+COLUMNS = 17
+# The nearest depth of every forward-facing scene is 4/3 scene units, so that the near plane at 1 lies before it.
+UNIT_OF_NEAREST = 0.75
+FORWARD_COSINE = math.cos(math.radians(45))
+INWARD_FAR = 100.0
+"""Where rays begin, as a share of the nearest depth that their photograph's bounds state: these are of few points."""
+BOX_MARGIN = 0.01
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """The content of `poses_bounds.npy`: cameras at full size in its world, and the depths of what each sees."""
+
+    path: Path
+    cameras: Cameras
+    bounds: Float[Tensor, "n 2"]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where the pictures are: their factor against the stated size, and the factor that is asked for."""
+
+    paths: list[Path]
+    factor: int
+    asked: int
+
+
+def splits(source: Source) -> tuple[str, ...]:
+    """Those of the hold-out."""
+    return holdout.splits(source)
+
+
+def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+    """One split without its pixels, and the files that hold them; the scene frame follows from all poses."""
+    capture = load(source.data / "poses_bounds.npy")
+    folder = _folder(source, len(capture.cameras))
+    rows = holdout.rows(source, split, capture.cameras.positions)
+    files = image_files.survey([folder.paths[row] for row in rows])
+    sized = _sized(capture.cameras[rows], files, folder)
+    names = tuple(path.name for path in files.paths)
+    background = image_files.background(files, source.background)
+    if _faces_forward(source, capture):
+        training = holdout.rows(source, "train", capture.cameras.positions)
+        scene = _forward_scene(capture, sized, folder.asked, training)
+    else:
+        scene = _inward_scene(capture, sized, rows)
+    return replace(scene, names=names, background=background), files
+
+
+def load(path: Path) -> Capture:
+    """Reads `poses_bounds.npy`: per photograph a row-major 3x5 block and the nearest and farthest depth.
+
+    The columns of the block are down, right, back, position and (H, W, f). Raises `DataError` for another shape, and
+    for a pose, size, focal length or bound that cannot be.
+    """
+    table = _table(path)
+    blocks = table[:, :15].reshape(-1, 3, 5)
+    down, right, back, position, hwf = np.moveaxis(blocks, -1, 0)
+    matrices = np.stack([right, down, -back, position], -1)
+    for row, (h, w, f) in enumerate(hwf.tolist()):
+        for value, field in ((h, "height"), (w, "width"), (f, "focal length")):
+            checked_number(value, path, f"{field} in row {row}", positive=True)
+    size = torch.from_numpy(hwf[:, [1, 0]].copy())
+    full = Cameras(
+        c2w=torch.stack([checked_pose(m, path, f"pose in row {row}") for row, m in enumerate(matrices)]),
+        focal=torch.from_numpy(hwf[:, 2:].repeat(2, 1)),
+        centre=size / 2,
+        size=size.round().long(),
+        distortion=torch.zeros(len(table), 4),
+    )
+    return Capture(path, full, checked_bounds(table[:, 15:], path))
+
+
+def _table(path: Path) -> Float[np.ndarray, "n 17"]:
+    table = loaded(path, "the poses of an LLFF scene")
+    usable = table.ndim == 2 and table.shape[1] == COLUMNS and len(table) > 0
+    if not usable or not np.issubdtype(table.dtype, np.number):
+        raise DataError(
+            path,
+            "array",
+            f"of shape {table.shape}",
+            f"N rows of {COLUMNS} numbers (3x5 pose with size and focal length, near, far)",
+            "write it again with LLFF's image-to-poses script",
+        )
+    return table.astype(np.float64)
+
+
+def _folder(source: Source, count: int) -> Folder:
+    """`images_K` for downscale K; else `images`; else the best of the smaller ones."""
+    factors = {1: source.data / "images"}
+    for path in source.data.glob("images_*"):
+        if match := re.fullmatch(r"images_([1-9]\d*)", path.name):
+            factors[int(match[1])] = path
+    there = {k: files for k, path in factors.items() if path.is_dir() and (files := image_files.listed_pictures(path))}
+    if not there:
+        raise DataError(source.data, "images", "missing or empty", "images or images_K", "restore the pictures")
+    asked = source.downscale
+    if asked == 1 and 1 not in there:
+        asked = min(there)
+        log.info("%s has no full-size pictures: reading those of images_%d.", source.data, asked)
+    factor = asked if asked in there else max((k for k in there if k <= asked), default=0)
+    if factor == 0:
+        raise DataError(source.data, "downscale", str(asked), f"{min(there)} or more for these folders", "raise it")
+    paths = there[factor]
+    if len(paths) != count:
+        raise DataError(
+            paths[0].parent,
+            "number of pictures",
+            str(len(paths)),
+            f"{count}, one for each row of poses_bounds.npy",
+            "restore the pictures that were posed and remove all others",
+        )
+    return Folder(paths, factor, asked)
+
+
+def _sized(full: Cameras, files: image_files.Files, folder: Folder) -> Cameras:
+    """The cameras for the pictures as they will be; raises `DataError` where pictures have another size than stated."""
+    there = torch.tensor(files.sizes)
+    off = ((there - full.size / folder.factor).abs() > 1).any(-1)
+    if bool(off.any()):
+        row = int(off.nonzero()[0, 0])
+        width, height = full.size[row].tolist()
+        raise DataError(
+            files.paths[row],
+            "picture size",
+            "x".join(map(str, files.sizes[row])),
+            f"{width / folder.factor:g}x{height / folder.factor:g} (poses_bounds.npy states {width}x{height})",
+            "give poses_bounds.npy the height, width and focal length of the pictures in images",
+        )
+    size = (there * (folder.factor / folder.asked)).round().long()
+    return Cameras(
+        c2w=full.c2w,
+        focal=(full.focal * size / full.size).float(),
+        centre=size / 2,
+        size=size,
+        distortion=full.distortion,
+    )
+
+
+def _faces_forward(source: Source, capture: Capture) -> bool:
+    """Whether the layout is forward-facing: as asked, or where all cameras look to one side."""
+    mean = unit(capture.cameras.forward.mean(0))
+    ahead = bool((_corners(capture.cameras) @ mean > 0).all())
+    if source.layout == "forward" and not ahead:
+        raise DataError(
+            capture.path,
+            "layout",
+            "forward with cameras that look sideways or back",
+            "cameras that all look to one side",
+            "use layout inward",
+        )
+    if source.layout != "auto":
+        return source.layout == "forward"
+    return ahead and bool((capture.cameras.forward @ mean > FORWARD_COSINE).all())
+
+
+def _corners(full: Cameras) -> Float[Tensor, "n 4 3"]:
+    """Directions through the four corners of each picture."""
+    n = len(full)
+    share = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], dtype=torch.float64)
+    x, y = (full.size[:, None] * share).unbind(-1)
+    return full.directions(torch.arange(n)[:, None].expand(n, 4), x, y)
+
+
+def _forward_scene(capture: Capture, sized: Cameras, factor: int, training: list[int]) -> Scene:
+    frame = forward_frame(capture.cameras.c2w, UNIT_OF_NEAREST * float(capture.bounds.min()))
+    first = capture.cameras[[0]].resized(1 / factor)
+    width, height = first.size[0].tolist()
+    fx, fy = first.focal[0].tolist()
+    ndc = Ndc((fx, fy), (width, height))
+    n = len(sized)
+    return Scene(
+        cameras=_placed(sized, frame),
+        names=(),
+        near=torch.zeros(n),
+        far=torch.ones(n),
+        box=_ndc_box(_placed(capture.cameras[training], frame), ndc),
+        frame=single(frame),
+        ndc=ndc,
+    )
+
+
+def _inward_scene(capture: Capture, sized: Cameras, rows: list[int]) -> Scene:
+    frame = inward_frame(capture.cameras.c2w)
+    n = len(sized)
+    return Scene(
+        cameras=_placed(sized, frame),
+        names=(),
+        near=(inward_near(capture.cameras.c2w, capture.bounds[:, 0])[rows] / frame.scale).float(),
+        far=torch.full((n,), INWARD_FAR),
+        box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
+        frame=single(frame),
+        unbounded=True,
+    )
+
+
+def _placed(world: Cameras, frame: Frame) -> Cameras:
+    return replace(world, c2w=frame.poses_to_scene(world.c2w).float())
+
+
+def _ndc_box(full: Cameras, ndc: Ndc) -> Float[Tensor, "2 3"]:
+    """The box that the rays of whole pictures span from the near plane to infinity, a little padded."""
+    directions = _corners(full).reshape(-1, 3).float()
+    one = torch.ones(len(directions))
+    origins = full.positions.repeat_interleave(4, 0)
+    rays = to_ndc(Rays(origins, directions, directions, one, one, one, one.long(), origins[:, :2]), ndc)
+    ends = torch.cat([rays.origins, rays.origins + rays.directions])
+    lower, upper = ends.amin(0), ends.amax(0)
+    margin = BOX_MARGIN * (upper - lower)
+    return torch.stack([lower - margin, upper + margin])

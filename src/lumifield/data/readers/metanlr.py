@@ -1,0 +1,101 @@
+"""MetaNLR++'s own layout: `NAME_rgb.png`, `NAME_mask.png` and `NAME_rgb_meta.npy` side by side, as it made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lumifield.data import Source, image_files, objects, safe_pickle
+from lumifield.data.readers import dtu, nlr
+from lumifield.data.scene import Frame, Scene
+from lumifield.errors import DataError
+from lumifield.geometry.poses import checked_pose, from_opengl
+
+META, MASK, SPHERE = "_meta.npy", "_mask.png", "model_matrix.npy"
+
+
+def splits(source: Source) -> tuple[str, ...]:
+    """Those of `splits.json`, else the published ones of 22 or 49 photographs, else those of the hold-out."""
+    taken = load(source)
+    return objects.splits(source, taken, published(len(taken.photographs)))
+
+
+def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+    """One split without its pixels, and the files that hold them."""
+    taken = load(source)
+    return objects.cameras(source, split, taken, published(len(taken.photographs)))
+
+
+def published(count: int) -> objects.Rows:
+    """The rows of each split: NLR's for 22 photographs, DTU's for 49 and more."""
+    return nlr.published(count) or dtu.published(count)
+
+
+def load(source: Source) -> objects.Capture:
+    """The photographs that have a meta file, with silhouettes and cameras; raises `DataError` for files that say none.
+
+    The world is the one that `model_matrix.npy` leads to; without the file the sphere is computed.
+    """
+    photographs = [
+        path
+        for path in image_files.listed_pictures(source.data)
+        if path.stem.endswith("_rgb") and (path.parent / (path.stem + META)).is_file()
+    ]
+    if not photographs:
+        raise DataError(source.data, "photographs", "missing", "NAME_rgb.png with NAME_rgb_meta.npy", "restore them")
+    masks = [path.with_name(path.stem.removesuffix("_rgb") + MASK) for path in photographs]
+    lenses, poses = zip(*(_camera(path) for path in photographs), strict=True)
+    return objects.Capture(
+        photographs[0].with_name(photographs[0].stem + META),
+        photographs,
+        [mask if mask.is_file() else None for mask in masks],
+        torch.stack(lenses),
+        torch.stack(poses),
+        _sphere(source.data / SPHERE),
+    )
+
+
+def _camera(photograph: Path) -> tuple[Float[Tensor, "4"], Float[Tensor, "3 4"]]:
+    """`fx fy cx cy` and the pose, from OpenGL's matrices of view and projection."""
+    path = photograph.with_name(photograph.stem + META)
+    content = safe_pickle.table(path)
+    view, projection = (_matrix(path, content, name) for name in ("view", "projection"))
+    width, height = _matrix(path, content, "resolution", (2,)).tolist()
+    if min(width, height) < 1 or projection[0, 0] <= 0 or projection[1, 1] <= 0 or projection[3, 2] != -1:
+        raise DataError(path, "projection", "none of a pinhole", "OpenGL's frustum", "write the file again")
+    focal = [projection[0, 0] * width / 2, projection[1, 1] * height / 2]
+    centre = [(1 - projection[0, 2]) * width / 2, (1 + projection[1, 2]) * height / 2]
+    inverse = checked_pose(view, path, "view")
+    turn = inverse[:, :3].T
+    pose = from_opengl(torch.cat([turn, -turn @ inverse[:, 3:]], 1))
+    scale = torch.tensor(_size(photograph)) / torch.tensor([width, height])
+    return torch.tensor([*focal, *centre], dtype=torch.float64) * scale.repeat(2), pose
+
+
+def _size(photograph: Path) -> tuple[int, int]:
+    return image_files.survey([photograph]).sizes[0]
+
+
+def _sphere(path: Path) -> Frame | None:
+    """The frame of the unit sphere that the objects' coordinates are those of; None where no file says."""
+    if not path.is_file():
+        return None
+    return objects.similarity(path, "model_matrix", _matrix(path, safe_pickle.table(path), "model_matrix"))
+
+
+def _matrix(
+    path: Path, content: dict[str, Any], name: str, shape: tuple[int, ...] = (4, 4)
+) -> Float[np.ndarray, "..."]:
+    try:
+        matrix = np.asarray(content.get(name), dtype=np.float64)
+    except (TypeError, ValueError):
+        matrix = np.zeros(0)
+    if matrix.shape != shape or not np.isfinite(matrix).all():
+        expected = f"{'x'.join(map(str, shape))} finite numbers"
+        raise DataError(path, name, "missing or of another form", expected, "write the file again")
+    return matrix

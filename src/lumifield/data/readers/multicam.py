@@ -1,0 +1,100 @@
+"""mip-NeRF's multiscale scenes: `metadata.json`, for each split columns of what is known about its images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lumifield.data import Source, frames, holdout, image_files
+from lumifield.data.readers.blender import HALF_SIDE
+from lumifield.data.scene import Frame, Scene
+from lumifield.errors import DataError
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.poses import checked_number, checked_pose, from_opengl
+
+COLUMNS = ("file_path", "cam2world", "pix2cam", "width", "height", "near", "far", "lossmult")
+Row = dict[str, Any]
+
+
+def splits(source: Source) -> tuple[str, ...]:
+    """The splits that the file has columns for."""
+    path, content = _metadata(source)
+    holdout.refuse(source, path)
+    return tuple(split for split in frames.SPLITS if split in content)
+
+
+def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+    """One split without its pixels, and the files that hold them; the scene frame is the world frame."""
+    path, content = _metadata(source)
+    kept = frames.present(path, _rows(path, split, content[split]))
+    rows = [row for row, _ in kept]
+    files = image_files.survey([picture for _, picture in kept])
+    poses = torch.stack([checked_pose(row["cam2world"], path, f"cam2world of {row['file_path']}") for row in rows])
+    lenses = torch.tensor([_lens(path, row, size) for row, size in zip(rows, files.sizes, strict=True)])
+    near, far, weight = (_numbers(path, rows, column) for column in ("near", "far", "lossmult"))
+    scene = Scene(
+        cameras=Cameras(
+            c2w=from_opengl(poses).float(),
+            focal=lenses[:, :2],
+            centre=lenses[:, 2:],
+            size=torch.tensor(files.sizes),
+            distortion=torch.zeros(len(rows), 4),
+        ).resized(1 / source.downscale),
+        names=tuple(row["file_path"].removeprefix("./") for row in rows),
+        near=near,
+        far=far,
+        box=torch.tensor([[-HALF_SIDE] * 3, [HALF_SIDE] * 3]),
+        frame=Frame.identity(),
+        background=image_files.background(files, source.background),
+        loss_weight=None if bool((weight == 1).all()) else weight,
+    )
+    return scene, files
+
+
+def _metadata(source: Source) -> tuple[Path, dict[str, Any]]:
+    path = source.data / "metadata.json"
+    content = frames.parsed(path)
+    if not isinstance(content, dict) or not any(split in content for split in frames.SPLITS):
+        expected, cure = "columns for train, val or test", "write the file again"
+        raise DataError(path, "every split", "missing", expected, cure)
+    return path, content
+
+
+def _rows(path: Path, split: str, columns: Any) -> list[Row]:
+    """The columns of a split as one row a picture; raises `DataError` where they do not stand beside each other."""
+    cure = "write the file again"
+    columns = columns if isinstance(columns, dict) else {}
+    for name in COLUMNS:
+        if not isinstance(columns.get(name), list):
+            raise DataError(path, f"{split}.{name}", "missing or no list", "a column of values", cure)
+    count = len(columns["file_path"])
+    for name in COLUMNS:
+        if len(columns[name]) != count:
+            found, expected = f"{len(columns[name])} values long", f"{count} as file_path"
+            raise DataError(path, f"{split}.{name}", found, expected, cure)
+    if count == 0:
+        cure = "list the photographs of this split"
+        raise DataError(path, f"{split}.file_path", "empty", "at least one picture", cure)
+    for index, name in enumerate(columns["file_path"]):
+        if not isinstance(name, str):
+            raise DataError(path, f"{split}.file_path[{index}]", repr(name), "a file name", "name the photograph")
+    return [{name: columns[name][index] for name in COLUMNS} for index in range(count)]
+
+
+def _lens(path: Path, row: Row, size: tuple[int, int]) -> list[float]:
+    """`fx fy cx cy` of a picture of `size` (width, height) from its `pix2cam`, a map from (x, y, 1) to OpenGL axes."""
+    where = row["file_path"]
+    for column, found in zip(("width", "height"), size, strict=True):
+        stated = checked_number(row[column], path, f"{column} of {where}", positive=True)
+        if round(stated) != found:
+            cure = "give the size of the pictures"
+            raise DataError(path, f"{column} of {where}", f"{stated:g}", f"the picture's {found}", cure)
+    return frames.pinhole(path, f"pix2cam of {where}", row["pix2cam"])
+
+
+def _numbers(path: Path, rows: list[Row], column: str) -> torch.Tensor:
+    return torch.tensor(
+        [checked_number(row[column], path, f"{column} of {row['file_path']}", positive=True) for row in rows]
+    )

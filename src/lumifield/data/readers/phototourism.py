@@ -1,0 +1,72 @@
+"""Photographs from the internet, as NeRF-W takes them: a COLMAP model in `dense`, and the splits in a .tsv file."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from lumifield.data import Source, holdout, image_files, reconstructions
+from lumifield.data.readers import colmap
+from lumifield.data.scene import Scene
+from lumifield.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+def splits(source: Source) -> tuple[str, ...]:
+    """The splits that the list names; without a list those of the hold-out."""
+    path = listing(source.data)
+    if path is None:
+        return holdout.splits(source)
+    holdout.refuse(source, path)
+    named = set(listed(path).values())
+    return tuple(split for split in SPLITS if split in named)
+
+
+def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+    """One split without its pixels, and the files that hold them, in the order of their names."""
+    path, taken = listing(source.data), colmap.load(source.data)
+    if path is None:
+        rows = holdout.rows(source, split, taken.c2w[:, :, 3])
+    else:
+        named = listed(path)
+        _check_files(path, named, taken)
+        rows = [row for row, name in enumerate(taken.names) if named.get(name) == split]
+    return reconstructions.scene(source, taken, rows, reconstructions.core(taken))
+
+
+def listing(folder: Path) -> Path | None:
+    """The .tsv file of a scene's folder; None where there is none; raises `DataError` for more than one."""
+    found = sorted(folder.glob("*.tsv"))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(folder, "list of splits", f"not one ({names})", "a single .tsv file", "remove all others")
+    return found[0] if found else None
+
+
+def listed(path: Path) -> dict[str, str]:
+    """The split of each photograph that has a number and a split; raises `DataError` for a list that is none."""
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        columns = rows.fieldnames or ()
+        for column in ("filename", "id", "split"):
+            if column not in columns:
+                expected = "columns filename, id and split, separated by tabs"
+                raise DataError(path, f"column {column}", "missing", expected, "add it or remove the file")
+        found = {row["filename"]: row["split"] for row in rows if row["id"] and row["split"] in SPLITS}
+    if "train" not in found.values():
+        cure = "name the training photographs or remove the file"
+        raise DataError(path, "column split", "without train", "train, val or test for each photograph", cure)
+    return found
+
+
+def _check_files(path: Path, listed: dict[str, str], taken: reconstructions.Reconstruction) -> None:
+    """Raises `DataError` for a listed photograph that is not on the disk, or not in the model."""
+    where = dict(zip(taken.names, taken.pictures, strict=True))
+    for name in listed:
+        if name not in where:
+            cure = "empty its split or reconstruct the scene with it"
+            raise DataError(path, f"photograph {name}", "not in the sparse model", "a registered photograph", cure)
+        if not where[name].is_file():
+            cure = "restore it or empty its split"
+            raise DataError(path, f"photograph {name}", "missing", f"a picture in {where[name].parent}", cure)

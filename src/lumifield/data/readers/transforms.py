@@ -1,0 +1,160 @@
+"""instant-ngp and nerfstudio scenes: `transforms.json`, or one such file a split, with intrinsics and distortion."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lumifield.data import Source, frames, holdout, image_files
+from lumifield.data.poses import inward_frame, single
+from lumifield.data.scene import Frame, Scene
+from lumifield.errors import DataError
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.poses import checked_number, checked_pose
+
+NEAR, FAR_BOUNDED, FAR_UNBOUNDED = 0.05, 3.0, 100.0
+# Photographs on each side in the list, which a photograph's sharpness is compared with.
+NEIGHBOURS = 3
+CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+Listing = dict[str, Any]
+Kept = list[tuple[Listing, Path]]
+
+log = logging.getLogger(__name__)
+
+
+def splits(source: Source) -> tuple[str, ...]:
+    """The splits that have a file or a list of file names; else those of the hold-out."""
+    if not (source.data / "transforms.json").is_file():
+        return frames.split_files(source)
+    content = frames.load(source.data / "transforms.json")
+    named = tuple(split for split in frames.SPLITS if f"{split}_filenames" in content)
+    if not named:
+        return holdout.splits(source)
+    holdout.refuse(source, source.data / "transforms.json")
+    return named
+
+
+def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+    """One split without its pixels, and the files that hold them.
+
+    The scene frame has its origin where the cameras look, +z as their common up and the farthest camera at distance 1.
+    It follows from all listed poses of the single file, or of the training file, whether their pictures exist or not.
+    """
+    path, content, kept = _listed(source, split)
+    if split == "train" and source.least_sharpness:
+        kept = _sharp(path, kept, source.least_sharpness)
+    chosen = [frame for frame, _ in kept]
+    files = image_files.survey([picture for _, picture in kept], [_mask(path, frame) for frame in chosen])
+    frame = _scene_frame(source, path, content)
+    lenses = [_intrinsics(path, content | one, size) for one, size in zip(chosen, files.sizes, strict=True)]
+    focal, centre, distortion = torch.tensor(lenses).split([2, 2, 4], -1)
+    scene = Scene(
+        cameras=Cameras(
+            c2w=frame.poses_to_scene(_world_poses(path, content, chosen)).float(),
+            focal=focal,
+            centre=centre,
+            size=torch.tensor(files.sizes),
+            distortion=distortion,
+        ).resized(1 / source.downscale),
+        names=tuple(one["file_path"].removeprefix("./") for one in chosen),
+        near=torch.full((len(kept),), NEAR),
+        far=torch.full((len(kept),), FAR_BOUNDED if files.alpha else FAR_UNBOUNDED),
+        box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
+        frame=single(frame),
+        background=image_files.background(files, source.background),
+        unbounded=not files.alpha,
+    )
+    return scene, files
+
+
+def _listed(source: Source, split: str) -> tuple[Path, Listing, Kept]:
+    """The file that lists a split, its content, and the frames of the split with their images."""
+    path = source.data / "transforms.json"
+    if not path.is_file():
+        path = source.data / f"transforms_{split}.json"
+        content = frames.load(path)
+        return path, content, frames.present(path, content["frames"])
+    content = frames.load(path)
+    listed = sorted(content["frames"], key=lambda frame: frame["file_path"])
+    names = content.get(f"{split}_filenames")
+    if names is not None:
+        listed = [frame for frame in listed if frame["file_path"] in set(names)]
+        if not listed:
+            raise DataError(path, f"{split}_filenames", "empty", "file_path of at least one frame", "list them")
+        return path, content, frames.present(path, listed)
+    kept = frames.present(path, listed)
+    positions = frames.poses(path, [frame for frame, _ in kept])[:, :, 3]
+    return path, content, [kept[row] for row in holdout.rows(source, split, positions)]
+
+
+def _sharp(path: Path, kept: Kept, least: float) -> Kept:
+    """The frames whose `sharpness` is this share or more of the mean of their neighbours' in the list and their own."""
+    values = [
+        checked_number(frame.get("sharpness"), path, f"sharpness of {frame['file_path']}", positive=True)
+        for frame, _ in kept
+    ]
+    means = [fmean(values[max(row - NEIGHBOURS, 0) : row + NEIGHBOURS + 1]) for row in range(len(values))]
+    sharp = [one for one, value, mean in zip(kept, values, means, strict=True) if value >= least * mean]
+    log.info("%s: %d of %d training photographs are blurred and left out.", path, len(kept) - len(sharp), len(kept))
+    return sharp
+
+
+def _scene_frame(source: Source, path: Path, content: Listing) -> Frame:
+    if path.name != "transforms.json":
+        path = source.data / "transforms_train.json"
+        content = frames.load(path)
+    return inward_frame(_world_poses(path, content, content["frames"]))
+
+
+def _world_poses(path: Path, content: Listing, listed: list[Listing]) -> Float[Tensor, "n 3 4"]:
+    """The poses in the original world: nerfstudio's `file = applied_scale * applied_transform @ original` undone."""
+    scale = checked_number(content.get("applied_scale", 1.0), path, "applied_scale", positive=True)
+    poses = frames.poses(path, listed)
+    applied = content.get("applied_transform")
+    if applied is None:
+        applied = torch.eye(3, 4, dtype=torch.float64).tolist()
+    matrix = checked_pose(applied, path, "applied_transform")
+    return Frame(matrix[:, :3], matrix[:, 3] * scale, scale).poses_to_scene(poses)
+
+
+def _intrinsics(path: Path, values: Listing, size: tuple[int, int]) -> list[float]:
+    """`fx fy cx cy k1 k2 p1 p2` of a frame, in pixels of its whole picture of `size` (width, height)."""
+    where = f"of {values['file_path']}"
+
+    def number(key: str, otherwise: float | int | None = None, *, positive: bool = False) -> float:
+        return checked_number(values.get(key, otherwise), path, f"{key} {where}", positive=positive)
+
+    for key, found in zip(("w", "h"), size, strict=True):
+        stated = number(key, found, positive=True)
+        if round(stated) != found:
+            raise DataError(
+                path, f"{key} {where}", f"{stated:g}", f"the picture's {found}", "give the size of the pictures"
+            )
+    _check_lens(path, values, where)
+    if "fl_x" not in values and "camera_angle_x" not in values:
+        raise DataError(path, f"fl_x {where}", "missing", "fl_x or camera_angle_x", "add the focal length")
+    fx = number("fl_x", positive=True) if "fl_x" in values else frames.focal_from_angle(path, values, size[0])
+    fy = number("fl_y", positive=True) if "fl_y" in values else fx
+    centre = [number("cx", size[0] / 2), number("cy", size[1] / 2)]
+    return [fx, fy, *centre, *(number(key, 0.0) for key in ("k1", "k2", "p1", "p2"))]
+
+
+def _check_lens(path: Path, values: Listing, where: str) -> None:
+    """Raises `DataError` for a lens beyond a perspective with `k1 k2 p1 p2`."""
+    model = values.get("camera_model", "OPENCV")
+    if model not in CAMERA_MODELS or values.get("is_fisheye"):
+        found = model if model not in CAMERA_MODELS else "fisheye"
+        raise DataError(path, f"camera_model {where}", found, "a perspective camera", "undistort the pictures first")
+    for key in ("k3", "k4"):
+        if values.get(key, 0) != 0:
+            raise DataError(path, f"{key} {where}", repr(values[key]), "0", "undistort the pictures first")
+
+
+def _mask(path: Path, frame: Listing) -> Path | None:
+    return path.parent / frame["mask_path"] if frame.get("mask_path") else None

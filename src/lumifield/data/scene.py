@@ -1,0 +1,299 @@
+"""Scene: what a reader returns and everything else starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.rays import Ndc, Rays, camera_rays, picture_rays
+from lumifield.runtime.rng import Draws
+
+Background = Literal["white", "black", "random", "none"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Similarity from scene to world coordinates: `world = scale * rotation @ scene + translation`."""
+
+    rotation: Float[Tensor, "3 3"]
+    translation: Float[Tensor, "3"]
+    scale: float
+
+    @staticmethod
+    def identity() -> Frame:
+        """The scene frame is the world frame."""
+        return Frame(torch.eye(3), torch.zeros(3), 1.0)
+
+    def to_world(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
+        """World coordinates of scene points."""
+        return self.scale * points @ self.rotation.T + self.translation
+
+    def to_scene(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
+        """Scene coordinates of world points."""
+        return (points - self.translation) @ self.rotation / self.scale
+
+    def poses_to_world(self, c2w: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 4"]:
+        """Camera-to-world matrices of camera-to-scene matrices."""
+        return torch.cat([self.rotation @ c2w[..., :3], self.to_world(c2w[..., 3])[..., None]], -1)
+
+    def poses_to_scene(self, c2w: Float[Tensor, "n 3 4"]) -> Float[Tensor, "n 3 4"]:
+        """Camera-to-scene matrices of camera-to-world matrices."""
+        return torch.cat([self.rotation.T @ c2w[..., :3], self.to_scene(c2w[..., 3])[..., None]], -1)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pixels of all photographs one after the other, as they came: uint8, RGB or RGB with straight alpha.
+
+    `mask` marks pixels that count (None: all do).
+    """
+
+    pixels: UInt8[Tensor, "p c"]
+    offsets: Int[Tensor, " n_plus_1"]
+    mask: Bool[Tensor, " p"] | None = None
+
+    @cached_property
+    def counting(self) -> Int[Tensor, " m"] | None:
+        """Indices of the pixels that count (None: all do)."""
+        return None if self.mask is None else self.mask.nonzero()[:, 0].int()
+
+    @cached_property
+    def spans(self) -> Int[Tensor, " n_plus_1"]:
+        """Where each photograph's pixels begin among those that count."""
+        if self.counting is None:
+            return self.offsets
+        return torch.searchsorted(self.counting, self.offsets.to(self.counting.dtype))
+
+    @cached_property
+    def solid(self) -> Int[Tensor, " m"] | None:
+        """Indices of the pixels that count and are not transparent (None: all)."""
+        if self.pixels.shape[-1] == 3:
+            return self.counting
+        opaque = self.pixels[:, 3] > 0
+        return (opaque if self.mask is None else opaque & self.mask).nonzero()[:, 0].int()
+
+    def only(self, rows: list[int]) -> Pictures:
+        """The photographs of these rows."""
+        spans = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
+        ends = torch.tensor([0, *(span.stop - span.start for span in spans)]).cumsum(0)
+        mask = None if self.mask is None else torch.cat([self.mask[span] for span in spans])
+        return Pictures(torch.cat([self.pixels[span] for span in spans]), ends, mask)
+
+    def picture(self, index: int, size: tuple[int, int]) -> UInt8[Tensor, "h w c"]:
+        """One photograph of `size` (width, height)."""
+        rows = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        return self.pixels[rows].reshape(size[1], size[0], -1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rays with the colours that the photographs hold for them; `rgb` is composited over `background`.
+
+    `alpha` is that of the photographs, where they have one. `patch` is the height and width of the pieces of
+    photographs whose pixels the rays are, row by row (None: any rays).
+    """
+
+    rays: Rays
+    rgb: Float[Tensor, "r 3"]
+    background: Float[Tensor, "r 3"]
+    alpha: Float[Tensor, " r"] | None = None
+    patch: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One split of a captured scene.
+
+    `near` and `far` bound the rays of each photograph [scene units; 0 and 1 for NDC]: distances from the camera, or
+    with `planes` depths along its optical axis. `box` is the region of interest,
+    lower and upper corner; where `unbounded`, matter also lies outside it. `background` is what stands behind
+    transparent pixels. `pictures` is None for a portable scene. `loss_weight` says how much a pixel of each photograph
+    counts in the loss (None: all the same). With `cut_out` the alpha of the pictures is the silhouette of an object,
+    within which they are judged.
+    """
+
+    cameras: Cameras
+    names: tuple[str, ...]
+    near: Float[Tensor, " n"]
+    far: Float[Tensor, " n"]
+    box: Float[Tensor, "2 3"]
+    frame: Frame
+    background: Background = "none"
+    unbounded: bool = False
+    ndc: Ndc | None = None
+    pictures: Pictures | None = None
+    loss_weight: Float[Tensor, " n"] | None = None
+    planes: bool = False
+    cut_out: bool = False
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    def to(self, device: torch.device | str) -> Scene:
+        """The same scene with cameras and pictures on `device`."""
+        moved = {"cameras": self.cameras.to(device), "near": self.near.to(device), "far": self.far.to(device)}
+        if self.pictures is not None:
+            mask = None if self.pictures.mask is None else self.pictures.mask.to(device)
+            moved["pictures"] = Pictures(self.pictures.pixels.to(device), self.pictures.offsets.to(device), mask)
+        if self.loss_weight is not None:
+            moved["loss_weight"] = self.loss_weight.to(device)
+        return replace(self, **moved)
+
+    def only(self, rows: list[int]) -> Scene:
+        """The photographs of these rows."""
+        names = tuple(self.names[row] for row in rows)
+        pictures = None if self.pictures is None else self.pictures.only(rows)
+        moved = {"cameras": self.cameras[rows], "near": self.near[rows], "far": self.far[rows]}
+        if self.loss_weight is not None:
+            moved["loss_weight"] = self.loss_weight[rows]
+        return replace(self, names=names, pictures=pictures, **moved)
+
+    def without_pictures(self) -> Scene:
+        """The cameras and the space alone."""
+        return replace(self, pictures=None, loss_weight=None)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of a photograph [pixels]."""
+        width, height = self.cameras.size[index].tolist()
+        return width, height
+
+    def rays(self, index: int) -> Rays:
+        """All rays of one photograph, row by row."""
+        return picture_rays(self.cameras, index, self.near, self.far, self.ndc, planes=self.planes)
+
+    def truth(self, index: int) -> Float[Tensor, "h w 3"]:
+        """One photograph over its background (white for a random one), rgb in [0, 1]."""
+        assert self.pictures is not None
+        pixels = self.pictures.picture(index, self.size(index)).float() / 255
+        return over(pixels.reshape(-1, pixels.shape[-1]), backdrop(self.background)).reshape(*pixels.shape[:2], 3)
+
+    def silhouette(self, index: int) -> Bool[Tensor, "h w"]:
+        """The pixels of one photograph that are at least half opaque."""
+        assert self.pictures is not None
+        picture = self.pictures.picture(index, self.size(index))
+        return picture[..., 3] >= 128 if picture.shape[-1] == 4 else torch.ones_like(picture[..., 0], dtype=torch.bool)
+
+    def valid(self, index: int) -> Bool[Tensor, "h w"]:
+        """The pixels of one photograph that count; of an object that is cut out those within its silhouette."""
+        assert self.pictures is not None
+        width, height = self.size(index)
+        rows = slice(int(self.pictures.offsets[index]), int(self.pictures.offsets[index + 1]))
+        mask = torch.ones(height * width, dtype=torch.bool) if self.pictures.mask is None else self.pictures.mask[rows]
+        counting = mask.reshape(height, width)
+        return counting & self.silhouette(index) if self.cut_out else counting
+
+
+def backdrop(background: Background) -> Float[Tensor, "3"]:
+    """The colour shown behind transparent pixels where none is drawn at random."""
+    return torch.zeros(3) if background in ("black", "none") else torch.ones(3)
+
+
+def over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3"]) -> Float[Tensor, "r 3"]:
+    """Straight-alpha pixels composited over a background; RGB pixels as they are."""
+    if pixels.shape[-1] == 3:
+        return pixels
+    alpha = pixels[:, 3:]
+    return pixels[:, :3] * alpha + background * (1 - alpha)
+
+
+def draw(scene: Scene, rays: int, draws: Draws, *, one_picture: bool = False, patch: int = 0) -> Batch:
+    """`rays` pixels drawn over all counting pixels of all photographs, and their rays.
+
+    A pixel is drawn as often as its photograph's `loss_weight` says: the expected objective is that of weighing each
+    pixel's error, but no few pixels shake a step. With `one_picture` all are of one photograph. With `patch` they are
+    square pieces of that side (or as large as all photographs have), about pixels that are not transparent.
+    """
+    pictures = scene.pictures
+    assert pictures is not None
+    if patch:
+        side = min(patch, int(scene.cameras.size.min()))
+        index = _drawn_pieces(scene, side, max(rays // side**2, 1), draws)
+        return _batch(scene, index, draws, patch=(side, side))
+    if one_picture or scene.loss_weight is not None:
+        index = _drawn_by_picture(scene, pictures.spans, rays, draws, one_picture=one_picture)
+    else:
+        index = draws.integers(rays, int(pictures.spans[-1]))
+    if pictures.counting is not None:
+        index = pictures.counting[index].long()
+    return _batch(scene, index, draws)
+
+
+def _batch(scene: Scene, index: Int[Tensor, " r"], draws: Draws, patch: tuple[int, int] | None = None) -> Batch:
+    """The rays and colours of these pixels."""
+    pictures = scene.pictures
+    assert pictures is not None
+    camera, pixel = pixels_of(index, pictures.offsets, scene.cameras.size[:, 0])
+    pixels = pictures.pixels[index].float() / 255
+    shape = (len(index), 3)
+    # Behind opaque photographs a new colour each time: matter has to fill the ray, no backdrop can stand in for it.
+    if scene.background in ("random", "none"):
+        background = draws.uniform(*shape)
+    else:
+        background = backdrop(scene.background).to(pixels.device).expand(shape)
+    return Batch(
+        rays=camera_rays(scene.cameras, camera, pixel, scene.near, scene.far, scene.ndc, planes=scene.planes),
+        rgb=over(pixels, background),
+        background=background,
+        alpha=pixels[:, 3] if pixels.shape[-1] == 4 else None,
+        patch=patch,
+    )
+
+
+def pixels_of(
+    index: Int[Tensor, " r"], offsets: Int[Tensor, " n_plus_1"], width: Int[Tensor, " n"]
+) -> tuple[Int[Tensor, " r"], Int[Tensor, "r 2"]]:
+    """The photograph and the pixel `(column, row)` of indices into the pixels of photographs of these widths."""
+    camera = torch.searchsorted(offsets, index, right=True) - 1
+    within = index - offsets[camera]
+    return camera, torch.stack([within % width[camera], within // width[camera]], -1)
+
+
+def _drawn_pieces(scene: Scene, side: int, count: int, draws: Draws) -> Int[Tensor, " r"]:
+    """Indices of the pixels of square pieces of photographs, about pixels that are not transparent."""
+    pictures = scene.pictures
+    assert pictures is not None
+    among = pictures.solid
+    index = draws.integers(count, int(pictures.offsets[-1]) if among is None else len(among))
+    index = index if among is None else among[index].long()
+    camera, pixel = pixels_of(index, pictures.offsets, scene.cameras.size[:, 0])
+    size = scene.cameras.size[camera]
+    column, row = torch.minimum((pixel - side // 2).clamp_min(0), size - side).unbind(-1)
+    step = torch.arange(side, device=index.device)
+    rows = (row[:, None] + step)[:, :, None] * size[:, 0, None, None]
+    return (pictures.offsets[camera][:, None, None] + rows + column[:, None, None] + step).flatten()
+
+
+def _drawn_by_picture(
+    scene: Scene, spans: Int[Tensor, " n_plus_1"], rays: int, draws: Draws, *, one_picture: bool
+) -> Int[Tensor, " {rays}"]:
+    """Indices among the pixels that count: first a photograph, by its pixels and their weight, then one of them."""
+    pixels = spans[1:] - spans[:-1]
+    ends = (pixels if scene.loss_weight is None else pixels * scene.loss_weight.double()).cumsum(0)
+    # A share just below 1 would round up to the end: the last photograph that has pixels is meant.
+    place = draws.whole().uniform(1, 1) if one_picture else draws.uniform(rays, 1)
+    last = int(pixels.nonzero()[-1])
+    picture = torch.searchsorted(ends, place[:, 0] * ends[-1], right=True).clamp(max=last).expand(rays)
+    within = (draws.uniform(rays, 1)[:, 0] * pixels[picture]).long()
+    return spans[picture] + torch.minimum(within, pixels[picture] - 1)
+
+
+def footprint(scene: Scene) -> float:
+    """Width of a pixel in scene units where the scene is looked at: the median over all pixels at the box's middle."""
+    width = footprints(scene)
+    order = width.argsort()
+    pixels = scene.cameras.size.prod(-1)[order].cumsum(0)
+    return float(width[order][torch.searchsorted(pixels, pixels[-1] // 2)])
+
+
+def footprints(scene: Scene) -> Float[Tensor, " n"]:
+    """Width of a pixel of each photograph at the box's middle [scene units]."""
+    if scene.ndc is not None:
+        return 2 / scene.cameras.size[:, 0]
+    distance = (scene.cameras.positions - scene.box.mean(0)).norm(dim=-1)
+    return distance / scene.cameras.focal.mean(-1)

@@ -1,0 +1,1 @@
+"""Scores of rendered views and surfaces against ground truth, and the report."""

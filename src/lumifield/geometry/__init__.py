@@ -1,0 +1,1 @@
+"""Cameras, poses, rays, scene contraction, normals, rasterization and image sampling."""

@@ -1,0 +1,209 @@
+"""Views for visual localisation (LENS), and where a photograph was taken from: the settings of each step, free of
+torch, whose `apply` imports the rest.
+
+Lengths are in world units. What is not given follows from the `spread` of the training cameras: the median distance
+from their middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lumifield.errors import DataError
+from lumifield.runtime.config import at_least
+
+if TYPE_CHECKING:
+    from lumifield.runs.run_folder import Run
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Density:
+    """Where matter is between the cameras: density in cubic cells (.npz), those that hold matter as points (.ply)."""
+
+    out: Path | None = None
+    """The .npz file; the points lie beside it (RUN/localize/density.npz)."""
+    cells: int = 1_000_000
+    """About so many cells."""
+    margin: float | None = None
+    """By how much the box exceeds the bounds of the training cameras (a quarter of their spread)."""
+    level: float | None = None
+    """Density of matter [1 / world unit] (such that a tenth of the spread stops half of the light)."""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "cells")
+        at_least(0, self, "margin", "level")
+
+    def apply(self, run: Run, progress: Progress) -> str:
+        """Writes both files and says what is in them; raises `DataError` for bounds without a volume."""
+        from lumifield.localization.lens import density
+
+        return density.write(self, run, progress)
+
+
+@dataclass(frozen=True)
+class Select:
+    """New views in free space near the training cameras, as a camera path (.json) and frusta beside it (.ply)."""
+
+    density: Path | None = None
+    """The file of `localize density` (RUN/localize/density.npz)."""
+    out: Path | None = None
+    """The .json file, which `render --path` reads, too; the frusta lie beside it (RUN/localize/views.json)."""
+    places: Literal["grid", "path"] = "grid"
+    """Where views may be: at the nodes of a grid, or round the training cameras."""
+    count: int = 1000
+    """How many views."""
+    spacing: float | None = None
+    """Distance of neighbouring nodes of the grid, which then has at most `count` views (as wide as leaves `count`)."""
+    clearance: float | None = None
+    """Least distance from matter (a tenth of the spread)."""
+    reach: float | None = None
+    """Largest distance from the nearest training camera (a quarter of the spread)."""
+    distance: float | None = None
+    """How far views are at most displaced at random, from their node or camera (grid: not at all; path: the reach)."""
+    angle: float = 9.0
+    """Range of the random turn about each axis of the camera, from minus to plus half of it [degrees]."""
+    seed: int = 0
+    """Seed of the random numbers."""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "count")
+        at_least(0, self, "clearance", "reach", "distance", "angle")
+        if self.spacing is not None:
+            at_least(1e-9, self, "spacing")
+            if self.places == "path":
+                raise DataError("select", "spacing", f"{self.spacing:g}", "none without a grid", "drop it")
+
+    def apply(self, run: Run, progress: Progress) -> str:
+        """Writes both files; raises `DataError` where there is too little free space, or none within the bounds."""
+        from lumifield.localization.lens import select
+
+        return select.write(self, run, progress)
+
+
+@dataclass(frozen=True)
+class Synthesize:
+    """Pictures of new views as a sequence for the reader of the photographs; what passed by is not in them.
+
+    Data in Cambridge layout gets `seq_synthesis`, all other a sequence of 7-Scenes with poses and depth. Where some
+    pictures are there already, the others are added.
+    """
+
+    views: Path | None = None
+    """The file of `localize select`, or any camera path (RUN/localize/views.json)."""
+    out: Path | None = None
+    """Folder of the sequence (RUN/localize/sequence)."""
+    appearance: str | None = None
+    """`mixed` from those of two random training photographs, that of the `nearest` one, their `mean`, or that of the
+    photograph named (mixed; none for methods without embeddings)."""
+    seed: int = 0
+    """Seed of mixed appearances."""
+    size: tuple[int, int] | None = None
+    """Width and height of the pictures (those of the training)."""
+    data: Path | None = None
+    """Where the photographs are now, if they have moved since the training."""
+    chunk: int | None = None
+    """Rays rendered at once (as many as suit the device); halved when memory runs out."""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "size", "chunk")
+
+    def apply(self, run: Run, progress: Progress) -> str:
+        """Writes the sequence; raises `DataError` for unknown looks, or a folder that holds another sequence."""
+        from lumifield.localization.lens import synthesize
+
+        return synthesize.write(self, run, progress)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where photographs were taken from: poses refined until the field, rendered from there, looks the same."""
+
+    image: Path | None = None
+    """The photograph; without one those of --split."""
+    split: str = "test"
+    """Photographs of the run's own data, whose poses are known, so that errors can be told."""
+    view: int | None = None
+    """Only this one of the split."""
+    focal: float | None = None
+    """Focal length of --image [pixels] (as wide an angle as that of most training photographs)."""
+    guess: Path | None = None
+    """A camera path (.json) with a pose for each photograph, to start there (at the training cameras that see most
+    nearly the same)."""
+    off: tuple[float, float] | None = None
+    """Start so many degrees and centimetres (hundredths of the world's unit) off the known pose_refinement."""
+    seed: int = 0
+    """Seed of the directions of --off."""
+    out: Path | None = None
+    """Folder of poses.json, which `render --path` reads, too, summary.json and pictures (RUN/localize/pose)."""
+
+    def __post_init__(self) -> None:
+        at_least(1e-9, self, "focal")
+        at_least(0, self, "off")
+        if self.off is not None and (self.image is not None or self.guess is not None):
+            cure = "leave out --image and --guess"
+            raise DataError("pose", "off", "given", "none where no pose is known, or where a start is given", cure)
+        if self.image is not None and self.view is not None:
+            raise DataError("pose", "view", str(self.view), "none beside --image", "leave one of them out")
+
+    def apply(self, run: Run, progress: Progress) -> str:
+        """Writes what it finds, and says how well; raises `DataError` for photographs that are not there."""
+        from lumifield.localization import pose_refinement
+
+        return pose_refinement.find(self, run, progress)
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """A small network that tells the pose of a photograph from its pixels."""
+
+    side: int = 64
+    """Longer side of the photographs that it sees [pixels]."""
+    steps: int = 2000
+    """Training steps."""
+    batch: int = 32
+    """Photographs of a step."""
+    lr: float = 1e-3
+    """Learning rate, which falls to none by a cosine."""
+    decay: float = 1e-2
+    """Decay of the weights."""
+    dropout: float = 0.1
+    """Share of the hidden features that are left out in a step."""
+    noise: float = 0.1
+    """Noise on the photographs, in units of their deviation."""
+
+    def __post_init__(self) -> None:
+        at_least(8, self, "side")
+        at_least(2, self, "batch")
+        at_least(1, self, "steps")
+        at_least(0, self, "lr", "decay", "dropout", "noise")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How far off a small pose regressor is on a split, after learning without and with synthetic views."""
+
+    synthetic: Path | None = None
+    """What `synthesize` wrote, or a scene whose training photographs are in the world of the run's data."""
+    split: str = "test"
+    """Which photographs are judged (val: to choose settings)."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """A network for each."""
+    network: Regressor = field(default_factory=Regressor)
+    """The network and its training."""
+    out: Path | None = None
+    """Folder of pose_regression.json and poses.json, a start for `pose` (RUN/localize/baseline)."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise DataError("baseline", "seeds", "empty", "one or more", "name one")
+
+    def apply(self, run: Run, progress: Progress) -> str:
+        """Writes what it measures, and says it; raises `DataError` where there are no photographs."""
+        from lumifield.localization import pose_regression
+
+        return pose_regression.measure(self, run, progress)

@@ -1,0 +1,1 @@
+"""LENS: volumetric density, selection of novel poses, synthesis of novel views."""

@@ -1,0 +1,173 @@
+"""`localize density`: density in cubic cells about the training cameras, and the distance from what is matter."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.spatial import KDTree
+
+from lumifield.errors import DataError
+from lumifield.export.cameras import in_world
+from lumifield.export.field import WorldField
+from lumifield.localization import Density, Progress
+from lumifield.runtime import distributed
+from lumifield.runtime.files import check_output, replacing
+from lumifield.runtime.image_io import to_uint8
+
+if TYPE_CHECKING:
+    from lumifield.runs.run_folder import Run
+
+# The bounds of the training cameras leave out a few of them that stand apart (LENS).
+PERCENTILES = (0.5, 99.5)
+# Of the spread of the cameras.
+MARGIN, CLEARANCE = 0.25, 0.1
+# Density is looked at in so many places of a cell along each axis; the highest is the cell's.
+PLACES = 2
+CHUNK = 8192
+MEMBERS = ("bounds", "density", "level")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The highest density found in each cubic cell [1 / world unit], and the one from which on a cell holds matter.
+
+    `bounds` are the lower and the upper corner of all cells [world units].
+    """
+
+    bounds: Float[np.ndarray, "2 3"]
+    density: Float[np.ndarray, "x y z"]
+    level: float
+
+    @property
+    def edge(self) -> float:
+        """Length of the cells' edges."""
+        return float((self.bounds[1, 0] - self.bounds[0, 0]) / self.density.shape[0])
+
+    @property
+    def solid(self) -> Bool[np.ndarray, "x y z"]:
+        """The cells that hold matter."""
+        return self.density > self.level
+
+    @cached_property
+    def matter(self) -> Float[np.ndarray, "m 3"]:
+        """The middles of the cells that hold matter."""
+        return self.bounds[0] + self.edge * (np.argwhere(self.solid) + 0.5)
+
+    @cached_property
+    def _tree(self) -> KDTree:
+        return KDTree(self.matter)
+
+    def distance(self, points: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, " p"]:
+        """The least distance from the matter in any cell; infinite where no cell holds any.
+
+        A cell lies in the ball about its middle: what is in it may be half a diagonal nearer than that.
+        """
+        if len(self.matter) == 0:
+            return np.full(len(points), np.inf)
+        return np.maximum(self._tree.query(points)[0] - math.sqrt(3) / 2 * self.edge, 0.0)
+
+
+def write(settings: Density, run: Run, progress: Progress) -> str:
+    """Measures the density, and writes it and the points of matter; says how much of both there is."""
+    out = default_file(run) if settings.out is None else settings.out
+    check_output(out, (".npz",), ".npz")
+    if distributed.join()[0] > 0:
+        return ""
+    positions = camera_places(run)
+    grid = measured(run, camera_bounds(positions, settings.margin), settings, progress)
+    save_grid(grid, out)
+    cloud = out.with_suffix(".ply")
+    save_cloud(run, grid, cloud)
+    near = int((grid.distance(positions) == 0).sum())
+    return (
+        f"{len(grid.matter)} of {grid.density.size} cells of {grid.edge:.3g} hold matter (density above "
+        f"{grid.level:.3g}), {near} of {len(positions)} training cameras touch it: {out}, {cloud}"
+    )
+
+
+def default_file(run: Run) -> Path:
+    """Where the density of a run lies."""
+    return run.folder / "localize" / "density.npz"
+
+
+def camera_places(run: Run) -> Float[np.ndarray, "n 3"]:
+    """Where the training cameras are [world units]."""
+    return in_world(run.scenes["train"]).positions.numpy()
+
+
+def spread(positions: Float[np.ndarray, "n 3"]) -> float:
+    """The median distance of places from their middle (1 where they are one place)."""
+    found = float(np.median(np.linalg.norm(positions - positions.mean(0), axis=-1)))
+    return found if found > 0 else 1.0
+
+
+def camera_bounds(positions: Float[np.ndarray, "n 3"], margin: float | None) -> Float[np.ndarray, "2 3"]:
+    """The bounds of nearly all cameras with a margin; raises `DataError` where they have no volume."""
+    margin = MARGIN * spread(positions) if margin is None else margin
+    bounds = np.percentile(positions, PERCENTILES, axis=0) + np.array([[-margin], [margin]])
+    if not (bounds[0] < bounds[1]).all():
+        found = "flat, as the cameras stand in a plane or a line"
+        raise DataError("--margin", "box", found, "a box with a volume", "give a margin above zero")
+    return bounds
+
+
+def measured(run: Run, bounds: Float[np.ndarray, "2 3"], settings: Density, progress: Progress) -> Grid:
+    """The density in cubic cells that cover the bounds."""
+    span = bounds[1] - bounds[0]
+    edge = float(span.prod() / settings.cells) ** (1 / 3)
+    shape = np.ceil(span / edge - 1e-9).astype(int)
+    low = (bounds[0] + bounds[1] - shape * edge) / 2
+    corner = np.array(list(np.ndindex(PLACES, PLACES, PLACES)))
+    within = torch.from_numpy((corner + 0.5) / PLACES)
+    field, found = WorldField(run), []
+    for first in range(0, int(shape.prod()), CHUNK):
+        rows = np.arange(first, min(first + CHUNK, int(shape.prod())))
+        index = torch.from_numpy(np.stack(np.unravel_index(rows, shape), -1))
+        points = torch.from_numpy(low) + edge * (index[:, None] + within)
+        found.append(field.density(points.reshape(-1, 3).float()).view(len(rows), -1).amax(1))
+        progress(int(rows[-1]) + 1, int(shape.prod()))
+    return Grid(
+        bounds=np.stack([low, low + shape * edge]),
+        density=torch.cat(found).view(*shape.tolist()).numpy(),
+        level=math.log(2) / (CLEARANCE * spread(camera_places(run))) if settings.level is None else settings.level,
+    )
+
+
+def save_grid(grid: Grid, path: Path) -> None:
+    """Writes the bounds, the density and the level as arrays of one file."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, bounds=grid.bounds, density=grid.density, level=grid.level)
+
+
+def save_cloud(run: Run, grid: Grid, path: Path) -> None:
+    """Writes the middles of the cells that hold matter as points with the colours of the field."""
+    import trimesh  # half a second to import, and only this function needs it
+
+    field = WorldField(run)
+    parts = torch.from_numpy(grid.matter).float().split(CHUNK)
+    colours = np.concatenate([to_uint8(field.colours(part)).numpy() for part in parts])
+    with replacing(path) as temporary:
+        trimesh.PointCloud(grid.matter, colours).export(temporary, file_type="ply")
+
+
+def read_grid(path: Path) -> Grid:
+    """The grid that `save_grid` wrote; raises `DataError` where it is missing or damaged."""
+    cure = "write it again with `lumifield localize density`"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            bounds, density, level = (arrays[name] for name in MEMBERS)
+    except FileNotFoundError:
+        raise DataError(path, "file", "missing", "the density of the run", cure) from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(path, "file", f"damaged ({error})", "the density of the run", cure) from None
+    if bounds.shape != (2, 3) or density.ndim != 3 or level.shape != () or not np.isfinite(bounds).all():
+        raise DataError(path, "content", "of other shapes", "bounds, density and level", cure)
+    return Grid(bounds.astype(np.float64), density, float(level))

@@ -1,0 +1,182 @@
+"""`localize select`: where views may be that no photograph was taken from, and where they look."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.spatial import KDTree
+from scipy.spatial.transform import Rotation
+
+from lumifield.data.scene import Frame
+from lumifield.errors import DataError
+from lumifield.export.cameras import in_world, write_frusta
+from lumifield.geometry.cameras import Cameras
+from lumifield.localization import Progress, Select
+from lumifield.localization.lens.density import CLEARANCE, Grid, default_file, read_grid, spread
+from lumifield.rendering.camera_paths import to_json
+from lumifield.runtime import distributed
+from lumifield.runtime.files import check_output, replacing
+from lumifield.runtime.rng import Draws
+
+if TYPE_CHECKING:
+    from lumifield.runs.run_folder import Run
+
+# Of the spread of the training cameras.
+REACH = 0.25
+MOST_NODES = 4_000_000
+ROUNDS = 100
+# Each grid has about twice as many nodes as the one before.
+FINER = 2 ** (-1 / 3)
+
+
+@dataclass(frozen=True)
+class Room:
+    """Free space near the cameras at `positions` [world units]: what is known of it, and how it is drawn from."""
+
+    positions: Float[np.ndarray, "n 3"]
+    grid: Grid
+    clearance: float
+    reach: float
+    distance: float
+    draws: Draws
+
+    @property
+    def bounds(self) -> Float[np.ndarray, "2 3"]:
+        """Within the grid, as far from its borders as from matter: nobody knows what is beyond them."""
+        return self.grid.bounds + np.array([[self.clearance], [-self.clearance]])
+
+    def free(self, points: Float[np.ndarray, "p 3"]) -> Bool[np.ndarray, " p"]:
+        """Whether points are within the bounds, near a camera, and far enough from matter."""
+        kept = ((points >= self.bounds[0]) & (points <= self.bounds[1])).all(-1)
+        kept[kept] = nearest(points[kept], self.positions)[0] <= self.reach
+        kept[kept] = self.grid.distance(points[kept]) >= self.clearance
+        return kept
+
+    def displaced(self, points: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, "p 3"]:
+        """Points moved at random, evenly within a ball of radius `distance`."""
+        if self.distance == 0:
+            return points
+        direction, share = self.draws.normal(len(points), 3), self.draws.uniform(len(points), 1)
+        unit = (direction / direction.norm(dim=-1, keepdim=True)).double().numpy()
+        return points + self.distance * share.double().numpy() ** (1 / 3) * unit
+
+
+def write(settings: Select, run: Run, progress: Progress) -> str:
+    """Chooses views and writes them as a camera path and as frusta beside those of the photographs."""
+    out = views_file(run) if settings.out is None else settings.out
+    check_output(out, (".json",), ".json")
+    if distributed.join()[0] > 0:
+        return ""
+    train = in_world(run.scenes["train"])
+    source = default_file(run) if settings.density is None else settings.density
+    room = room_of(settings, train, read_grid(source), source)
+    places = on_grid(settings, room) if settings.places == "grid" else round_cameras(settings, room, progress)
+    views = views_at(places, train, settings.angle, room.draws)
+    with replacing(out) as temporary:
+        temporary.write_text(to_json(views, Frame.identity()) + "\n", encoding="utf-8")
+    photographs = {split: in_world(scene) for split, scene in run.scenes.items() if len(scene) > 0}
+    frusta = out.with_suffix(".ply")
+    write_frusta(frusta, photographs | {"novel": views})
+    return f"{len(views)} views: {out}, {frusta}"
+
+
+def views_file(run: Run) -> Path:
+    """Where the new views of a run lie."""
+    return run.folder / "localize" / "views.json"
+
+
+def room_of(settings: Select, train: Cameras, grid: Grid, source: Path) -> Room:
+    """The free space of a run; raises `DataError` where the bounds of the density hold none of it."""
+    positions = train.positions.numpy()
+    unit = spread(positions)
+    clearance = CLEARANCE * unit if settings.clearance is None else settings.clearance
+    reach = REACH * unit if settings.reach is None else settings.reach
+    usual = reach if settings.places == "path" else 0.0
+    distance = usual if settings.distance is None else settings.distance
+    draws = Draws(torch.Generator().manual_seed(settings.seed))
+    room = Room(positions, grid, clearance, reach, distance, draws)
+    low = np.maximum(room.bounds[0], positions.min(0) - reach)
+    high = np.minimum(room.bounds[1], positions.max(0) + reach)
+    if not (low < high).all():
+        found = "empty where they meet those of the cameras"
+        expected = f"places {clearance:.3g} within them and {reach:.3g} from a camera"
+        raise DataError(source, "bounds", found, expected, "write it again for this run, or lower --clearance")
+    return room
+
+
+def nearest(
+    points: Float[np.ndarray, "p 3"], positions: Float[np.ndarray, "n 3"]
+) -> tuple[Float[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+    """Distance and row of the nearest position."""
+    distance, row = KDTree(positions).query(points)
+    return np.asarray(distance), np.asarray(row)
+
+
+def on_grid(settings: Select, room: Room) -> Float[np.ndarray, "v 3"]:
+    """`count` of the free nodes of the first grid that has so many, or at most so many of the grid asked for."""
+    spacing = float((room.bounds[1] - room.bounds[0]).min()) / 2 if settings.spacing is None else settings.spacing
+    free = np.zeros((0, 3))
+    while (points := nodes(room.bounds, spacing)) is not None:
+        moved = room.displaced(points)
+        free = moved[room.free(moved)]
+        if settings.spacing is not None or len(free) >= settings.count:
+            break
+        spacing *= FINER
+    wanted = settings.count if settings.spacing is None else 1
+    return chosen(free, wanted, settings, room)
+
+
+def nodes(bounds: Float[np.ndarray, "2 3"], spacing: float) -> Float[np.ndarray, "p 3"] | None:
+    """The nodes of a cubic grid in the middle of the bounds; None where they are too many."""
+    shape = np.floor((bounds[1] - bounds[0]) / spacing) + 1
+    if shape.prod() > MOST_NODES:
+        return None
+    sides = [(np.arange(n) - (n - 1) / 2) * spacing for n in shape]
+    return bounds.mean(0) + np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 3)
+
+
+def round_cameras(settings: Select, room: Room, progress: Progress) -> Float[np.ndarray, "v 3"]:
+    """`count` free places about training cameras drawn at random."""
+    free = np.zeros((0, 3))
+    for _ in range(ROUNDS):
+        row = room.draws.integers(settings.count, len(room.positions)).numpy()
+        moved = room.displaced(room.positions[row])
+        free = np.concatenate([free, moved[room.free(moved)]])
+        progress(min(len(free), settings.count), settings.count)
+        if len(free) >= settings.count:
+            break
+    return chosen(free, settings.count, settings, room)
+
+
+def chosen(free: Float[np.ndarray, "p 3"], wanted: int, settings: Select, room: Room) -> Float[np.ndarray, "v 3"]:
+    """At most `count` of the places in random order; raises `DataError` where they are fewer than wanted."""
+    if len(free) < wanted:
+        expected = f"{wanted} at least {room.clearance:.3g} from matter and at most {room.reach:.3g} from a camera"
+        cure = "lower --count or --clearance, raise --reach, or raise the level of the density"
+        raise DataError("select", "number of free places", str(len(free)), expected, cure)
+    order = room.draws.uniform(len(free), 1)[:, 0].argsort().numpy()
+    return free[order[: settings.count]]
+
+
+def views_at(places: Float[np.ndarray, "v 3"], train: Cameras, angle: float, draws: Draws) -> Cameras:
+    """Pinhole cameras at the places that look where the nearest photograph does, but for a small random turn.
+
+    They have its size and angle of view. Their axes turn by the rotation vector `a`, each of whose numbers is uniform
+    in [-angle / 2, angle / 2].
+    """
+    cameras = train[torch.from_numpy(nearest(places, train.positions.numpy())[1])]
+    turn = math.radians(angle) * (draws.uniform(len(places), 3).double() - 0.5)
+    turned = cameras.c2w[:, :, :3] @ torch.from_numpy(Rotation.from_rotvec(turn.numpy()).as_matrix())
+    return replace(
+        cameras,
+        c2w=torch.cat([turned, torch.from_numpy(places)[..., None]], -1),
+        focal=cameras.focal.mean(-1, keepdim=True).expand(-1, 2),
+        centre=cameras.size / 2,
+        distortion=torch.zeros_like(cameras.distortion),
+    )

@@ -1,0 +1,165 @@
+"""A sequence of new views on the disk, in the layout of a reader that reads it again as the split `synthesis`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from lumifield.data import nvm
+from lumifield.data.readers import seven_scenes
+from lumifield.data.scene import Scene
+from lumifield.export.cameras import colmap_lens, colmap_pose, in_world
+from lumifield.geometry.cameras import Cameras
+from lumifield.rendering.render import framed
+from lumifield.rendering.view import View
+from lumifield.runtime.files import replacing
+from lumifield.runtime.image_io import to_uint8, write_png
+
+HEADER = ("Visual Landmark Dataset V1", "ImageFile, Camera Position [X Y Z W P Q R]", "")
+# Above all numbers of the published sequences.
+SEQUENCE = 99
+MILLIMETRES, FARTHEST = 1000, 65534
+
+
+@runtime_checkable
+class Layout(Protocol):
+    """Where the files of a sequence lie."""
+
+    @property
+    def folder(self) -> str:
+        """The folder of the pictures, below that of all."""
+        ...
+
+    def name(self, index: int) -> str:
+        """The picture of a view, below the folder of all."""
+        ...
+
+    def lenses(self, cameras: Cameras) -> Cameras:
+        """The cameras with lenses that the layout can state."""
+        ...
+
+    def save(self, out: Path, scene: Scene, index: int, seen: View) -> None:
+        """Writes what belongs to one view, the picture last."""
+        ...
+
+    def finish(self, out: Path, scene: Scene) -> None:
+        """Writes what belongs to all views, when each has its files."""
+        ...
+
+    def reading(self, scene: Scene) -> str:
+        """Options that the reader needs to be given."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cambridge:
+    """`seq_synthesis`, `dataset_synthesis.txt`, and the model with the new cameras beside those of the photographs."""
+
+    model: Path
+    folder: str = "seq_synthesis"
+
+    def name(self, index: int) -> str:
+        """The picture of a view."""
+        return f"{self.folder}/synthesis_view_{index:05d}.png"
+
+    def lenses(self, cameras: Cameras) -> Cameras:
+        """As they are: VisualSFM's cameras have a focal length each."""
+        return cameras
+
+    def save(self, out: Path, scene: Scene, index: int, seen: View) -> None:
+        """Writes the picture."""
+        write_png(out / self.name(index), to_uint8(seen.rgb))
+
+    def finish(self, out: Path, scene: Scene) -> None:
+        """Writes the list and the model."""
+        cameras = in_world(scene)
+        shots = [
+            nvm.Shot(self.name(row), float(cameras.focal[row, 0]), cameras.c2w[row].numpy(), 0.0)
+            for row in range(len(scene))
+        ]
+        write_text(out / "reconstruction.nvm", nvm.extended(self.model, self.folder, shots))
+        lines = [f"{shot.name} {_words(shot.c2w[:, 3])} {_words(_quaternion(shot.c2w))}" for shot in shots]
+        write_text(out / "dataset_synthesis.txt", "\n".join([*HEADER, *lines]) + "\n")
+
+    def reading(self, scene: Scene) -> str:
+        """None: the model says it all."""
+        return ""
+
+
+@dataclass(frozen=True)
+class SevenScenes:
+    """A sequence of frames with poses, colour and depth, and `SynthesisSplit.txt`, which names it."""
+
+    folder: str = f"seq-{SEQUENCE:02d}"
+
+    def name(self, index: int) -> str:
+        """The picture of a view."""
+        return f"{self.folder}/frame-{index:06d}.color.png"
+
+    def lenses(self, cameras: Cameras) -> Cameras:
+        """One lens and size for all: the median."""
+        width, height = cameras.size.median(0).values.tolist()
+        alike = framed(cameras, (width, height))
+        return replace(alike, focal=alike.focal.median().expand_as(alike.focal))
+
+    def save(self, out: Path, scene: Scene, index: int, seen: View) -> None:
+        """Writes pose, depth [mm along the axis] and picture."""
+        picture = out / self.name(index)
+        stem = picture.name.removesuffix(".color.png")
+        pose = np.vstack([in_world(scene.only([index])).c2w[0].numpy(), [0, 0, 0, 1]])
+        rows = [" ".join(f"{number:.17e}" for number in row) for row in pose.tolist()]
+        write_text(picture.with_name(f"{stem}.pose.txt"), "\n".join(rows) + "\n")
+        depth = (MILLIMETRES * along_axis(seen.measured_depth, scene.cameras, index)).round().numpy()
+        with replacing(picture.with_name(f"{stem}.depth.png")) as temporary:
+            Image.fromarray(np.where(depth <= FARTHEST, depth, 0).astype(np.uint16)).save(temporary, format="png")
+        write_png(picture, to_uint8(seen.rgb))
+
+    def finish(self, out: Path, scene: Scene) -> None:
+        """Writes the list."""
+        write_text(out / "SynthesisSplit.txt", f"sequence{SEQUENCE}\n")
+
+    def reading(self, scene: Scene) -> str:
+        """The focal length, where it is not what the reader takes it for."""
+        focal, width = float(scene.cameras.focal[0, 0]), int(scene.cameras.size[0, 0])
+        usual = seven_scenes.FOCAL / seven_scenes.WIDTH * width
+        return "" if abs(focal - usual) < 1e-4 * usual else f"--focal {focal:.6g}"
+
+
+def along_axis(distance: Float[Tensor, "h w"], cameras: Cameras, index: int) -> Float[Tensor, "h w"]:
+    """Depth along the optical axis where the distance from the camera is known."""
+    height, width = distance.shape
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    return distance / cameras.directions(torch.full_like(x, index, dtype=torch.int64), x, y).norm(dim=-1)
+
+
+def write_hloc(out: Path, scene: Scene, layout: Layout) -> None:
+    """What hloc reads: names, names with lenses (as of queries), and poses from world to camera (as of its results)."""
+    cameras = in_world(scene)
+    names = [layout.name(index) for index in range(len(scene))]
+    lenses = [f"{name} {colmap_lens(cameras[[row]])}" for row, name in enumerate(names)]
+    poses = [f"{name} {colmap_pose(cameras.c2w[row])}" for row, name in enumerate(names)]
+    for file, lines in (("names", names), ("lenses", lenses), ("poses", poses)):
+        write_text(out / "hloc" / f"synthesis_{file}.txt", "\n".join(lines) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one move."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _quaternion(c2w: Float[np.ndarray, "3 4"]) -> Float[np.ndarray, "4"]:
+    """World to camera, w first."""
+    return Rotation.from_matrix(c2w[:, :3].T).as_quat(scalar_first=True)
+
+
+def _words(numbers: Float[np.ndarray, " n"]) -> str:
+    return " ".join(map(repr, numbers.tolist()))

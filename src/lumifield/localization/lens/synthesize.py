@@ -1,0 +1,137 @@
+"""`localize synthesize`: the lasting scene as seen from new views, a sequence that no camera has taken."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lumifield import data
+from lumifield.data.scene import Scene
+from lumifield.errors import DataError
+from lumifield.localization import Progress, Synthesize
+from lumifield.localization.lens.select import nearest, views_file
+from lumifield.localization.lens.sequence_files import Cambridge, Layout, SevenScenes, write_hloc
+from lumifield.rendering.camera_paths import from_json
+from lumifield.rendering.render import framed, path_scene
+from lumifield.rendering.view import render_view
+from lumifield.runs.run_folder import write_json
+from lumifield.runtime import distributed
+from lumifield.runtime.config import read_json
+from lumifield.runtime.files import check_place
+from lumifield.runtime.rng import Draws
+
+if TYPE_CHECKING:
+    from lumifield.runs.run_folder import Run
+
+CLAIM = "synthesis.json"
+# A view stands a little off the nearest photograph, whose bounds it has: its rays begin no nearer than at this share.
+NEAREST = 0.1
+
+
+def write(settings: Synthesize, run: Run, progress: Progress) -> str:
+    """Renders the views that have no picture yet, shared by all processes; the first writes the lists."""
+    out = run.folder / "localize" / "sequence" if settings.out is None else settings.out
+    check_place(out, folder=True)
+    layout = layout_of(settings, run, out)
+    scene, photographs = new_scene(settings, run, layout)
+    looks = appearances(settings, run, photographs)
+    claim = {"sequence": layout.folder, "fingerprint": fingerprint(run, scene, looks)}
+    check_claim(out, claim)
+    absent = [index for index in range(len(scene)) if not (out / layout.name(index)).is_file()]
+    rank, world = distributed.join()
+    # Until all have looked nobody writes.
+    distributed.gather(None)
+    if rank == 0:
+        write_json(out / CLAIM, claim)
+    own = absent[rank::world]
+    for done, index in enumerate(own, 1):
+        look = None if looks is None else looks[index]
+        seen = render_view(run.method, scene, index, device=run.device, chunk=settings.chunk, embedding=look)
+        layout.save(out, scene, index, seen)
+        progress(done, len(own))
+    distributed.gather(None)
+    if rank == 0:
+        write_hloc(out, scene, layout)
+        layout.finish(out, scene)
+    reading = layout.reading(scene)
+    return f"{len(scene)} views: {out}" + (f" (to be read with {reading})" if reading else "")
+
+
+def layout_of(settings: Synthesize, run: Run, out: Path) -> Layout:
+    """Cambridge's for its data, and that of 7-Scenes, which stands for itself, for all others."""
+    if run.source is None:
+        return SevenScenes()
+    folder = run.source.data if settings.data is None else settings.data
+    if (data.detect(folder) if run.source.format == "auto" else run.source.format) != "cambridge":
+        return SevenScenes()
+    if out.resolve() == folder.resolve():
+        found, expected = "that of the photographs, whose model would be replaced", "a folder of its own"
+        raise DataError(out, "output", found, expected, "choose another, and copy its content over afterwards")
+    return Cambridge(folder / "reconstruction.nvm")
+
+
+def new_scene(settings: Synthesize, run: Run, layout: Layout) -> tuple[Scene, Tensor]:
+    """The views without pictures, and the row of the nearest training photograph of each.
+
+    Where the photograph is `d` away, rays run from `d` before its near to `d` behind its far.
+    """
+    train = run.scenes["train"]
+    cameras = from_json(views_file(run) if settings.views is None else settings.views, train)
+    cameras = layout.lenses(cameras if settings.size is None else framed(cameras, settings.size))
+    scene = path_scene(run, cameras)
+    away, row = map(torch.from_numpy, nearest(cameras.positions.numpy(), train.cameras.positions.numpy()))
+    scene = replace(scene, names=tuple(layout.name(index) for index in range(len(scene))))
+    if scene.ndc is None:
+        near, far, away = train.near[row], train.far[row], away.float()
+        scene = replace(scene, near=torch.maximum(near - away, NEAREST * near), far=far + away)
+    return scene, row
+
+
+def appearances(settings: Synthesize, run: Run, photographs: Tensor) -> Float[Tensor, "n e"] | None:
+    """How each view looks; None for methods without embeddings."""
+    table = run.method.embeddings
+    if table is None:
+        if settings.appearance is not None:
+            found, expected = repr(settings.appearance), "none, as the method has no embeddings"
+            raise DataError("--appearance", "appearance", found, expected, "drop it")
+        return None
+    table, names = table.detach().cpu(), run.scenes["train"].names
+    match settings.appearance:
+        case None | "mixed":
+            draws = Draws(torch.Generator().manual_seed(settings.seed))
+            pair = draws.integers(2 * len(photographs), len(table)).view(-1, 2)
+            return torch.lerp(table[pair[:, 0]], table[pair[:, 1]], draws.uniform(len(photographs), 1))
+        case "nearest":
+            return table[photographs]
+        case "mean":
+            return table.mean(0).expand(len(photographs), -1)
+        case name if name in names:
+            return table[names.index(name)].expand(len(photographs), -1)
+        case name:
+            expected = f"mixed, nearest, mean, or a training photograph like {names[0]}"
+            raise DataError("--appearance", "appearance", repr(name), expected, "choose one of these")
+
+
+def fingerprint(run: Run, scene: Scene, looks: Tensor | None) -> str:
+    """What all pictures follow from, in short."""
+    cameras = scene.cameras
+    digest = hashlib.sha256()
+    for part in (cameras.c2w, cameras.focal, cameras.size, looks, *run.method.state_dict().values()):
+        if part is not None:
+            digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_claim(out: Path, claim: dict[str, str]) -> None:
+    """Raises `DataError` where a folder holds a sequence that cannot be gone on with."""
+    file = out / CLAIM
+    known = file.is_file() and read_json(file) == claim
+    if not known and (file.is_file() or (out / claim["sequence"]).exists()):
+        found, expected = "of other views, weights or looks", "the one to go on with"
+        raise DataError(out, "sequence", found, expected, "choose another --out, or remove it")

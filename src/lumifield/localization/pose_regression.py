@@ -1,0 +1,223 @@
+"""A localiser to measure synthetic views with: a small network that regresses the pose of a photograph.
+
+After PoseNet (Kendall, Grimes and Cipolla 2015), with the learned weights of position and orientation of Kendall and
+Cipolla 2017 and orientations as two axes (Zhou et al. 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lumifield import data
+from lumifield.data import Source
+from lumifield.data.scene import Scene
+from lumifield.evaluation.evaluate import photographs
+from lumifield.geometry.poses import apart, unit
+from lumifield.localization import Baseline, Progress, Regressor
+from lumifield.rendering.camera_paths import to_json
+from lumifield.runs.run_folder import Run, write_json
+from lumifield.runtime import distributed
+from lumifield.runtime.config import to_plain
+from lumifield.runtime.files import check_place, replacing
+from lumifield.runtime.rng import Draws
+
+WIDTHS = (16, 32, 64, 96)
+HIDDEN = 128
+FIRST_WEIGHTS = (0.0, -3.0)
+"""Logarithms of the squared errors of position and orientation that are expected at first."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Photographs at one small size, each about its mean and of deviation 1, and their poses in the world."""
+
+    pictures: Float[Tensor, "n 3 h w"]
+    c2w: Float[Tensor, "n 3 4"]
+
+    @staticmethod
+    def of(scene: Scene, size: tuple[int, int]) -> Examples:
+        """The photographs of a scene at a size (width, height)."""
+        small = [
+            F.interpolate(scene.truth(index).permute(2, 0, 1)[None], size[::-1], mode="bilinear", antialias=True)[0]
+            for index in range(len(scene))
+        ]
+        pictures = torch.stack(small)
+        flat = pictures.flatten(1)
+        off = pictures - flat.mean(1)[:, None, None, None]
+        return Examples(
+            off / flat.std(1).clamp_min(1e-3)[:, None, None, None], scene.frame.poses_to_world(scene.cameras.c2w)
+        )
+
+
+class Network(nn.Module):
+    """Convolutions of stride 2, and a hidden layer over all places; poses come out about the mean of the training's."""
+
+    def __init__(self, settings: Regressor, training: Examples) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in zip((3, *WIDTHS), WIDTHS, strict=False):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.ReLU()]
+        with torch.no_grad():
+            places = nn.Sequential(*layers)(training.pictures[:1]).numel()
+        self.layers = nn.Sequential(
+            *layers,
+            nn.Flatten(),
+            nn.Linear(places, HIDDEN),
+            nn.ReLU(),
+            nn.Dropout(settings.dropout),
+            nn.Linear(HIDDEN, 9),
+        )
+        positions = training.c2w[:, :, 3]
+        self.middle = positions.mean(0)
+        self.reach = (positions - self.middle).square().sum(-1).mean().sqrt().clamp_min(1e-9)
+        self.axes = training.c2w[:, :, :2].mean(0)
+        self.weights = nn.Parameter(torch.tensor(FIRST_WEIGHTS))
+
+    def forward(self, pictures: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 4"]:
+        """Poses in the world."""
+        out = self.layers(pictures)
+        positions = self.middle + self.reach * out[:, :3]
+        return torch.cat([rotations(self.axes + out[:, 3:].view(-1, 3, 2)), positions[..., None]], -1)
+
+    def loss(self, found: Float[Tensor, "n 3 4"], c2w: Float[Tensor, "n 3 4"]) -> Tensor:
+        """Errors of position (in units of the training's spread) and orientation, by the weights that fit them."""
+        off = (found - c2w) / found.new_tensor([1, 1, 1, float(self.reach)])
+        position, orientation = off[..., 3].norm(dim=-1).mean(), off[..., :3].flatten(1).norm(dim=-1).mean()
+        errors = torch.stack([position, orientation])
+        return (errors * torch.exp(-self.weights) + self.weights).sum()
+
+
+def rotations(axes: Float[Tensor, "n 3 2"]) -> Float[Tensor, "n 3 3"]:
+    """Rotations whose first axis is that of the pair, and whose second lies in the pair's plane."""
+    x = unit(axes[..., 0])
+    y = axes[..., 1] - (axes[..., 1] * x).sum(-1, keepdim=True) * x
+    y = unit(y)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
+
+
+def learnt(settings: Regressor, real: Examples, synthetic: Examples | None, seed: int) -> Network:
+    """A network after its training; half of what it sees is synthetic, where there is any."""
+    draws = Draws(torch.Generator().manual_seed(seed))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(settings, real)
+        optimiser = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+        for _ in range(settings.steps):
+            pictures, c2w = batch(settings, real, synthetic, draws)
+            optimiser.zero_grad()
+            network.loss(network(pictures), c2w).backward()
+            optimiser.step()
+            schedule.step()
+    return network.eval()
+
+
+def batch(
+    settings: Regressor, real: Examples, synthetic: Examples | None, draws: Draws
+) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 4"]]:
+    """Pictures with noise on them, and their poses."""
+    shares = [(real, settings.batch)]
+    if synthetic is not None:
+        shares = [(real, settings.batch - settings.batch // 2), (synthetic, settings.batch // 2)]
+    rows = [(kind, draws.integers(count, len(kind.c2w))) for kind, count in shares]
+    pictures = torch.cat([kind.pictures[own] for kind, own in rows])
+    noise = draws.normal(len(pictures), pictures[0].numel()).view(pictures.shape)
+    return pictures + settings.noise * noise, torch.cat([kind.c2w[own] for kind, own in rows])
+
+
+@torch.no_grad()
+def errors(network: Network, examples: Examples) -> Float[Tensor, "2 n"]:
+    """How far off each photograph is [hundredths of the world's unit, and degrees]."""
+    distance, degrees = apart(network(examples.pictures), examples.c2w)
+    return torch.stack([100 * distance, degrees])
+
+
+def measure(settings: Baseline, run: Run, progress: Progress) -> str:
+    """Compares learning without and with synthetic views, and says the errors."""
+    training, judged = photographs(run, "train"), photographs(run, settings.split)
+    synthetic = None if settings.synthetic is None else sequence(settings.synthetic)
+    out = settings.out or run.folder / "localize" / "baseline"
+    result = compare(settings, training, judged, synthetic, out, progress)
+    said = f"{len(judged)} photographs: median {result['without'][0]:.1f} cm, {result['without'][1]:.2f} degrees"
+    if synthetic is not None:
+        said += f"; with {len(synthetic)} synthetic views {result['with'][0]:.1f} cm, {result['with'][1]:.2f} degrees"
+    return f"{said}\n{out / 'baseline.json'}"
+
+
+def sequence(folder: Path) -> Scene:
+    """The photographs of a synthetic sequence, or those of the train split of any other scene."""
+    source = Source(folder)
+    return data.read(source, "synthesis" if "synthesis" in data.splits(source) else "train")
+
+
+def compare(
+    settings: Baseline,
+    training: Scene,
+    judged: Scene,
+    synthetic: Scene | None,
+    out: Path,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Median errors on photographs that are judged after learning those of the training, without and with synthetic.
+
+    Writes `baseline.json`, which is returned, too, and `poses.json`: a camera path of what the first seed has found
+    with all that there was to learn from, a start for the refinement of poses. Several processes share the networks.
+    """
+    check_place(out, folder=True)
+    size = small(training, settings.network.side)
+    known, asked = Examples.of(training, size), Examples.of(judged, size)
+    kinds = [None] if synthetic is None else [None, Examples.of(synthetic, size)]
+    rank, world = distributed.join()
+    jobs = [(seed, kind) for seed in settings.seeds for kind in kinds]
+    own = range(rank, len(jobs), world)
+    entries: list[dict[str, Any]] = []
+    for index in own:
+        seed, kind = jobs[index]
+        network = learnt(settings.network, known, kind, seed)
+        median = errors(network, asked).median(1).values.tolist()
+        entries.append({"seed": seed, "synthetic": 0 if kind is None else len(kind.c2w), "median_error": median})
+        if index == len(kinds) - 1:
+            write_poses(out / "poses.json", network, asked, judged)
+        if progress is not None:
+            progress(len(entries), len(own))
+    shares = distributed.gather(entries)
+    rows = [shares[index % world][index // world] for index in range(len(jobs))]
+    about = {"split": settings.split, "photographs": len(judged), "training": len(training)}
+    result = about | {"network": to_plain(settings.network), "rows": rows} | drop(rows)
+    if rank == 0:
+        write_json(out / "baseline.json", result)
+    return result
+
+
+def drop(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the seeds of the medians without and with synthetic views, and the share by which they fell."""
+    without = [row["median_error"] for row in rows if row["synthetic"] == 0]
+    within = [row["median_error"] for row in rows if row["synthetic"] > 0]
+    means = {"without": [mean(column) for column in zip(*without, strict=True)]}
+    if not within:
+        return means
+    means["with"] = [mean(column) for column in zip(*within, strict=True)]
+    return means | {"drop": [1 - after / before for before, after in zip(*means.values(), strict=True)]}
+
+
+@torch.no_grad()
+def write_poses(path: Path, network: Network, asked: Examples, scene: Scene) -> None:
+    """A camera path of where the network takes the photographs of a scene to have been taken from."""
+    cameras = replace(scene.cameras, c2w=scene.frame.poses_to_scene(network(asked.pictures)))
+    with replacing(path) as temporary:
+        temporary.write_text(to_json(cameras, scene.frame), encoding="utf-8")
+
+
+def small(scene: Scene, side: int) -> tuple[int, int]:
+    """Width and height of the first photograph with the longer one at `side` [pixels]."""
+    width, height = scene.size(0)
+    scale = side / max(width, height)
+    return max(round(width * scale), 1), max(round(height * scale), 1)

@@ -1,0 +1,1 @@
+"""Trained methods to images: single views, camera paths, appearance, videos."""

@@ -1,0 +1,291 @@
+"""Camera paths: the cameras of a video, in scene coordinates, pure functions of a scene."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation, RotationSpline
+from torch import Tensor
+
+from lumifield.data.scene import Frame, Scene
+from lumifield.errors import DataError
+from lumifield.geometry.cameras import Cameras, pinholes
+from lumifield.geometry.poses import (
+    any_normal,
+    average_pose,
+    checked_number,
+    checked_pose,
+    focus_point,
+    level_up,
+    looking,
+    unit,
+)
+
+SPIRAL_TURNS = 2
+SPIRAL_QUANTILE = 0.9
+SPIRAL_SHARE = 0.1
+NEAREST_NDC_DEPTH = 4 / 3
+SPHERIC_ELEVATION = math.radians(36)
+WIDE_GAP = math.radians(150)
+"""Beyond this angle between neighbouring cameras nothing is known of what lies between them."""
+
+
+def spiral(scene: Scene, frames: int) -> Cameras:
+    """Two turns of a closed spiral that look at one point ahead, about the average camera of a forward-facing scene.
+
+    Offsets are `(cos a, sin a, sin a / 2) r` for a from 0 to 4 pi, r the 90th percentile of the cameras' offsets. In
+    any other scene the spiral runs about the first camera, with r a tenth of its distance to the focus point.
+    """
+    c2w, target = scene.cameras.c2w, subject(scene)
+    if scene.ndc is not None:
+        base = average_pose(c2w)
+        offsets = (c2w[:, :, 3] - base[:, 3]) @ base[:, :3]
+        radii = torch.quantile(offsets.abs(), SPIRAL_QUANTILE, dim=0)
+    else:
+        towards = target - c2w[0, :, 3]
+        base = looking(c2w[:1, :, 3], towards[None], level_up(c2w))[0]
+        radii = (SPIRAL_SHARE * towards.norm()).expand(3)
+    angle = _turn(frames) * SPIRAL_TURNS
+    circle = torch.stack([angle.cos(), angle.sin(), (angle / 2).sin()], -1) * radii
+    positions = base[:, 3] + circle @ base[:, :3].T
+    return _like_first(scene, looking(positions, target - positions, -base[:, 1]))
+
+
+def orbit(scene: Scene, frames: int) -> Cameras:
+    """A closed circle round the focus point, at the cameras' mean distance and elevation.
+
+    Where the cameras stand on one side of it, to and fro along the arc that they take up. In a forward-facing scene it
+    runs before it, in the plane of the cameras, half of which are within it.
+    """
+    if scene.ndc is not None:
+        return _circle_before(scene, frames, 0.5)
+    up = level_up(scene.cameras.c2w)
+    offsets = scene.cameras.positions - subject(scene)
+    height = offsets @ up
+    level = (offsets - height[:, None] * up).norm(dim=-1)
+    return _circle(scene, frames, math.atan2(float(height.mean()), float(level.mean())))
+
+
+def spheric(scene: Scene, frames: int) -> Cameras:
+    """A closed circle or arc, as of `orbit`, at the cameras' mean distance and 36 degrees above the focus point.
+
+    In a forward-facing scene it runs before it, in the plane of the cameras, as far out as the outermost.
+    """
+    if scene.ndc is not None:
+        return _circle_before(scene, frames, 1.0)
+    return _circle(scene, frames, SPHERIC_ELEVATION)
+
+
+def overview(scene: Scene) -> Cameras:
+    """One camera that shows the scene: the first of its orbit, in a forward-facing scene the average camera."""
+    if scene.ndc is not None:
+        return _like_first(scene, average_pose(scene.cameras.c2w)[None])
+    return orbit(scene, 1)
+
+
+def interpolate(cameras: Cameras, frames: int) -> Cameras:
+    """A smooth way through the given cameras, from the first to the last, at equal numbers of frames between them.
+
+    What is looked at, the distance from it, centres and the logarithm of the focal length follow cubic splines,
+    rotations a spline of continuous angular acceleration, so that what all cameras look at stays in sight between them.
+    All frames have the size of the first camera; the angle of view is that of each.
+    """
+    if len(cameras) == 1:
+        return cameras[[0] * frames]
+    scale = cameras.size[:1].double() / cameras.size.double()
+    focal, centre = cameras.focal.double() * scale, cameras.centre.double() * scale
+    distance = distances_to_the_subject(cameras)[:, None]
+    target = cameras.positions.double() + distance * cameras.forward.double()
+    smooth = torch.cat([target, distance, focal.log(), centre, cameras.distortion.double()], -1)
+    keys, at = np.arange(len(cameras)), np.linspace(0, len(cameras) - 1, frames)
+    values = torch.from_numpy(CubicSpline(keys, smooth.numpy())(at))
+    turned = RotationSpline(keys, Rotation.from_matrix(cameras.c2w[:, :, :3].double().numpy()))(at)
+    target, distance, focal, centre, distortion = values.float().split([3, 1, 2, 2, 4], -1)
+    matrices = torch.from_numpy(turned.as_matrix()).float()
+    positions = target - distance * matrices[:, :, 2]
+    return Cameras(
+        c2w=torch.cat([matrices, positions[..., None]], -1),
+        focal=focal.exp(),
+        centre=centre,
+        size=cameras.size[:1].repeat(frames, 1),
+        distortion=distortion,
+    )
+
+
+def distances_to_the_subject(cameras: Cameras) -> Float[Tensor, " n"]:
+    """How far along each optical axis the point nearest to all axes lies; zero where they do not all look at one point.
+
+    That is where it lies behind a camera, or more than 45 degrees off an axis.
+    """
+    towards = focus_point(cameras.c2w).double() - cameras.positions.double()
+    along = (towards * cameras.forward.double()).sum(-1)
+    seen = along > 0.5**0.5 * towards.norm(dim=-1)
+    return along if bool(seen.all()) else torch.zeros_like(along)
+
+
+def tour(cameras: Cameras, frames: int) -> Cameras:
+    """The way of `interpolate`, on which the size of the frames goes evenly from each camera's to the next one's."""
+    path = interpolate(cameras, frames)
+    place = torch.linspace(0, len(cameras) - 1, frames)
+    low = place.long().clamp(max=max(len(cameras) - 2, 0))
+    high = (low + 1).clamp(max=len(cameras) - 1)
+    sizes = cameras.size.float()
+    size = torch.lerp(sizes[low], sizes[high], (place - low)[:, None]).round()
+    ratio = size / path.size
+    return replace(path, focal=path.focal * ratio, centre=path.centre * ratio, size=size.long())
+
+
+def shares_of_neighbours(places: Float[Tensor, "n 3"], known: Float[Tensor, "k 3"]) -> Float[Tensor, "n k"]:
+    """Weights w ~ |x - x_k|^-4 that sum to one, for means of what is known at k places (Shepard 1968)."""
+    distance = (places[:, None] - known).norm(dim=-1).clamp_min(torch.finfo(places.dtype).tiny)
+    weight = (distance.amin(-1, keepdim=True) / distance) ** 4
+    return weight / weight.sum(-1, keepdim=True)
+
+
+def from_json(path: Path, scene: Scene) -> Cameras:
+    """Reads a camera path: a JSON list with one object a frame, in the world frame of the scene.
+
+    Each object has `c2w` (4x4 or 3x4 rows, OpenCV axes), `width`, `height` [pixels] and either `focal` (a number or
+    [fx, fy], pixels) or `fov` (horizontal angle, degrees); it may have `centre` ([cx, cy], pixels, else the middle)
+    and `distortion` ([k1, k2, p1, p2]). Raises `DataError` for anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(path, "file", f"not readable ({error.strerror})", "a camera path", "check the name") from None
+    except ValueError as error:
+        raise DataError(path, "content", f"no JSON ({error})", "a list of cameras", "write the file again") from None
+    if not isinstance(content, list) or not content or not all(isinstance(camera, dict) for camera in content):
+        raise DataError(path, "content", "no list of objects", "at least one camera", "write the file again")
+    c2w = torch.stack([checked_pose(camera.get("c2w"), path, f"c2w of camera {i}") for i, camera in enumerate(content)])
+    numbers = [_lens(camera, path, index) for index, camera in enumerate(content)]
+    focal, centre, size, distortion = torch.tensor(numbers).split([2, 2, 2, 4], -1)
+    return Cameras(
+        c2w=_double(scene.frame).poses_to_scene(c2w).float(),
+        focal=focal,
+        centre=centre,
+        size=size.long(),
+        distortion=distortion,
+    )
+
+
+def to_json(cameras: Cameras, frame: Frame) -> str:
+    """The text of a camera path that `from_json` reads, in the world that `frame` leads to."""
+    poses = _double(frame).poses_to_world(cameras.c2w.double())
+    return json.dumps(
+        [
+            {
+                "c2w": [*poses[i].tolist(), [0.0, 0.0, 0.0, 1.0]],
+                "focal": cameras.focal[i].tolist(),
+                "centre": cameras.centre[i].tolist(),
+                "width": int(cameras.size[i, 0]),
+                "height": int(cameras.size[i, 1]),
+                "distortion": cameras.distortion[i].tolist(),
+            }
+            for i in range(len(cameras))
+        ],
+        indent=1,
+    )
+
+
+def _lens(camera: dict[str, Any], path: Path, index: int) -> list[float]:
+    """`fx fy cx cy width height k1 k2 p1 p2` of one camera of a JSON path."""
+
+    def number(value: Any, field: str, *, positive: bool = False) -> float:
+        return checked_number(value, path, f"{field} of camera {index}", positive=positive)
+
+    def several(value: Any, field: str, count: int, *, positive: bool = False) -> list[float]:
+        if not isinstance(value, list) or len(value) != count:
+            raise DataError(path, f"{field} of camera {index}", repr(value), f"{count} numbers", "correct the file")
+        return [number(one, field, positive=positive) for one in value]
+
+    size = [number(camera.get(side), side, positive=True) for side in ("width", "height")]
+    for side, pixels in zip(("width", "height"), size, strict=True):
+        if pixels != round(pixels):
+            raise DataError(
+                path, f"{side} of camera {index}", f"{pixels:g}", "a whole number of pixels", "correct the file"
+            )
+    focal = camera.get("focal")
+    if focal is None:
+        fov = number(camera.get("fov"), "focal or fov", positive=True)
+        if fov >= 180:
+            raise DataError(path, f"fov of camera {index}", f"{fov:g}", "below 180 degrees", "correct the file")
+        focal = 0.5 * size[0] / math.tan(math.radians(fov) / 2)
+    focal = several(focal if isinstance(focal, list) else [focal] * 2, "focal", 2, positive=True)
+    centre = several(camera.get("centre", [size[0] / 2, size[1] / 2]), "centre", 2)
+    return [*focal, *centre, *size, *several(camera.get("distortion", [0.0] * 4), "distortion", 4)]
+
+
+def _circle(scene: Scene, frames: int, elevation: float) -> Cameras:
+    """A closed circle round the focus point that begins above or below the first camera."""
+    c2w = scene.cameras.c2w
+    focus, up = subject(scene), level_up(c2w)
+    offsets = c2w[:, :, 3] - focus
+    distance = offsets.norm(dim=-1).mean()
+    first = offsets[0] - (offsets[0] @ up) * up
+    x = unit(first) if bool(first.norm() > 1e-3 * distance) else any_normal(up)
+    y = torch.linalg.cross(up, x)
+    angle = _round(torch.atan2(offsets @ y, offsets @ x), frames)[:, None]
+    level = angle.cos() * x + angle.sin() * y
+    away = math.cos(elevation) * level + math.sin(elevation) * up
+    return _like_first(scene, looking(focus + distance * away, -away, up))
+
+
+def _round(bearings: Float[Tensor, " n"], frames: int) -> Float[Tensor, " {frames}"]:
+    """Angles of one turn; where the bearings of the cameras leave a wide gap, to and fro on its other side."""
+    ordered = bearings.sort().values
+    gaps = torch.cat([ordered[1:], ordered[:1] + 2 * math.pi]) - ordered
+    widest = int(gaps.argmax())
+    if float(gaps[widest]) < WIDE_GAP or len(bearings) == 1:
+        return _turn(frames)
+    half = math.pi - 0.5 * gaps[widest]
+    return ordered[widest] - half + half * _turn(frames).sin()
+
+
+def _circle_before(scene: Scene, frames: int, share: float) -> Cameras:
+    """A closed circle round the average camera, in its plane, with this share of the cameras within."""
+    c2w, focus = scene.cameras.c2w, subject(scene)
+    base = average_pose(c2w)
+    radius = torch.quantile(((c2w[:, :, 3] - base[:, 3]) @ base[:, :2]).norm(dim=-1), share)
+    angle = _turn(frames)
+    positions = base[:, 3] + radius * torch.stack([angle.cos(), angle.sin()], -1) @ base[:, :2].T
+    return _like_first(scene, looking(positions, focus - positions, -base[:, 1]))
+
+
+def _turn(frames: int) -> Float[Tensor, " frames"]:
+    """Angles of one turn; the frame after the last would be the first again."""
+    return torch.arange(frames) * (2 * math.pi / frames)
+
+
+def subject(scene: Scene) -> Float[Tensor, "3"]:
+    """The point nearest to all optical axes; where none is ahead of the cameras, one ahead of the average camera.
+
+    In a forward-facing scene always the latter, at the depth `1 / (0.25 / (0.9 nearest) + 0.75 / (5 farthest))` with
+    the farthest at infinity.
+    """
+    c2w = scene.cameras.c2w
+    average = average_pose(c2w)
+    if scene.ndc is not None:
+        return average[:, 3] + 0.9 / 0.25 * NEAREST_NDC_DEPTH * scene.ndc.plane * average[:, 2]
+    focus = focus_point(c2w)
+    depth = ((focus - c2w[:, :, 3]) * c2w[:, :, 2]).sum(-1)
+    near = scene.near.mean()
+    return focus if bool(depth.mean() > near) else average[:, 3] + 2 * near * average[:, 2]
+
+
+def _like_first(scene: Scene, c2w: Float[Tensor, "n 3 4"]) -> Cameras:
+    """Cameras without distortion that have the first photograph's focal length and size."""
+    fx, fy = scene.cameras.focal[0].tolist()
+    return pinholes(c2w, (fx, fy), scene.size(0))
+
+
+def _double(frame: Frame) -> Frame:
+    return replace(frame, rotation=frame.rotation.double(), translation=frame.translation.double())

@@ -1,0 +1,169 @@
+"""One view of a scene as a method sees it."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from lumifield.data.scene import Scene, backdrop
+from lumifield.geometry.normals import of_neighbours
+from lumifield.geometry.rays import Ndc, metric_depth, picture_rays
+from lumifield.methods.base import Context, Method, chunked
+from lumifield.runtime.image_io import colourise, mean_squared_error, psnr, sinebow, to_uint8
+
+NormalSource = Literal["density", "depth"]
+
+SOLID = 0.5
+BAND = 1.1
+LEAST_SEEN = 0.5 / 255
+LIFT, STEP_OF_DENSITY, STEP_OF_DEPTH = 1.0, 2.5, 2.0
+"""How far before the depth density is looked at, how far about there, and how far apart depths are compared [pixels].
+
+They are those that come nearest to the truth of the still life.
+"""
+
+
+@dataclass(frozen=True)
+class Normals:
+    """What normals are read from, and the angle of a pixel of the training [radians], below which nothing is known."""
+
+    source: NormalSource
+    pixel: float
+
+    @staticmethod
+    def learned_from(scene: Scene, source: NormalSource = "density") -> Normals:
+        """Normals of a method that was trained on a scene."""
+        return Normals(source, 1 / float(scene.cameras.focal.mean(-1).median()))
+
+
+@dataclass(frozen=True)
+class View:
+    """A rendered view, on the CPU, and the seconds that it took.
+
+    `depth` is the distance from the camera along the ray [world units], `normal` the unit normal of what it meets
+    (world axes; None where not asked for). Both mean little where `opacity` is low. `channels` are those of the method
+    that are asked for, colours or numbers.
+    """
+
+    rgb: Float[Tensor, "h w 3"]
+    depth: Float[Tensor, "h w"]
+    opacity: Float[Tensor, "h w"]
+    seconds: float
+    normal: Float[Tensor, "h w 3"] | None = None
+    channels: dict[str, Float[Tensor, "h w c"]] = field(default_factory=dict)
+
+    @property
+    def solid(self) -> Bool[Tensor, "h w"]:
+        """Where matter stops more than half of the light, so that there is a distance to speak of."""
+        return self.opacity > SOLID
+
+    @property
+    def measured_depth(self) -> Float[Tensor, "h w"]:
+        """Depth where the view is solid and 0, the depth cameras' "no measurement", elsewhere."""
+        return torch.where(self.solid, self.depth, 0.0).nan_to_num(0.0, 0.0, 0.0)
+
+    def depth_picture(self, low: float, high: float) -> UInt8[Tensor, "h w 3"]:
+        """Depth in colours between `low` and `high` [world units], fading to black with the opacity."""
+        return to_uint8(colourise(self.depth, low, high) * self.opacity[..., None])
+
+    def bands_picture(self) -> UInt8[Tensor, "h w 3"]:
+        """Colours that come round whenever the depth has grown by a tenth, fading to black with the opacity."""
+        return to_uint8(sinebow(self.depth.clamp_min(0).log() / math.log(BAND)) * self.opacity[..., None])
+
+    def normal_picture(self) -> UInt8[Tensor, "h w 3"]:
+        """Normals n as the colours 0.5 + 0.5 n, fading to black with the opacity."""
+        assert self.normal is not None
+        return to_uint8((0.5 + 0.5 * self.normal) * self.opacity[..., None])
+
+
+def usual_chunk(device: torch.device) -> int:
+    """Rays at once that keep the processor busy and the memory of a wide network small."""
+    return 4096 if device.type == "cpu" else 32768
+
+
+def render_view(
+    method: Method,
+    scene: Scene,
+    index: int,
+    *,
+    device: torch.device,
+    chunk: int | None = None,
+    normals: Normals | None = None,
+    embedding: Float[Tensor, " e"] | None = None,
+    channels: tuple[str, ...] = (),
+    quick: bool = False,
+) -> View:
+    """One view of `scene` (pictures are not needed), without jitter or noise, over the scene's backdrop.
+
+    It looks as `embedding` says (the mean of the photographs), and has the method's `channels` that are named. `quick`
+    views come soon rather than exactly, where the method knows how.
+    """
+    start = time.perf_counter()
+    width, height = scene.size(index)
+    embedding = None if embedding is None else embedding.to(device)
+    patch = (height, width) if method.patch else None
+    camera = scene.cameras[[index]].to(device) if quick and method.patch else None
+    background = backdrop(scene.background).to(device)
+    context = Context(background, embedding=embedding, channels=channels, patch=patch, quick=camera)
+    chunk = chunk or usual_chunk(device)
+    seen = chunked(method, scene.rays(index).to(device), context, chunk)
+    rays = picture_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
+    rgb, depth, opacity = seen.rgb.float().cpu(), seen.depth.float().cpu(), seen.opacity.float().cpu()
+    distance = metric_depth(depth, rays, scene.ndc)
+    view = View(
+        rgb=rgb.reshape(height, width, 3),
+        depth=distance.reshape(height, width) * scene.frame.scale,
+        opacity=opacity.reshape(height, width),
+        seconds=time.perf_counter() - start,
+        channels={name: values.float().cpu().view(height, width, -1) for name, values in seen.channels.items()},
+    )
+    return view if normals is None else with_normals(view, method, scene.only([index]), normals, device, chunk)
+
+
+def with_normals(view: View, method: Method, scene: Scene, normals: Normals, device: torch.device, chunk: int) -> View:
+    """The view with the normals of the points at its depths; the scene has its camera alone."""
+    rays = picture_rays(scene.cameras, 0, scene.near, scene.far).to("cpu")
+    distance = view.depth.reshape(-1) / scene.frame.scale
+    if normals.source == "depth":
+        points = (rays.origins + distance[:, None] * rays.directions).view(view.rgb.shape)
+        pixels = max(normals.pixel / float(rays.radius.median()), 1.0)
+        found = of_neighbours(points, rays.origins[0], round(STEP_OF_DEPTH * pixels))
+    else:
+        pixel = distance * rays.radius.clamp_min(normals.pixel)
+        points = rays.origins + (distance - LIFT * pixel)[:, None] * rays.directions
+        seen = view.opacity.reshape(-1) > LEAST_SEEN
+        found = density_normals(method, points, STEP_OF_DENSITY * pixel, seen, scene.ndc, device=device, chunk=chunk)
+    return replace(view, normal=(found.view(-1, 3) @ scene.frame.rotation.T.to("cpu")).view(view.rgb.shape))
+
+
+@torch.no_grad()
+def density_normals(
+    method: Method,
+    points: Float[Tensor, "p 3"],
+    step: Float[Tensor, " p"],
+    seen: Bool[Tensor, " p"],
+    ndc: Ndc | None,
+    *,
+    device: torch.device,
+    chunk: int,
+) -> Float[Tensor, "p 3"]:
+    """Normals of the density about the points that are seen, `chunk` at once; zero elsewhere."""
+    normal = torch.zeros_like(points)
+    for rows in seen.nonzero()[:, 0].split(chunk):
+        normal[rows] = method.normals(points[rows].to(device), step[rows].to(device), ndc).float().cpu()
+    return normal
+
+
+def view_psnr(view: View, scene: Scene, index: int) -> float | None:
+    """PSNR of a view against the photograph [dB], both rounded to 8 bit; None where no pixel counts."""
+    valid = scene.valid(index).cpu()
+    if not bool(valid.any()):
+        return None
+    truth, prediction = to_uint8(scene.truth(index).cpu()), to_uint8(view.rgb)
+    return psnr(mean_squared_error(prediction.float() / 255, truth.float() / 255, valid))

@@ -1,0 +1,44 @@
+"""Random numbers that do not depend on how many processes share the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random rows from one generator, of which this process keeps its own.
+
+    With `world` processes each asks for `rows` rows; all draw the same `world * rows` and process `rank` keeps the
+    rows `rank, rank + world, …`: together they see exactly what one process would draw.
+    """
+
+    generator: torch.Generator
+    rank: int = 0
+    world: int = 1
+
+    def whole(self) -> Draws:
+        """The same generator for work that every process does in full."""
+        return Draws(self.generator)
+
+    def integers(self, rows: int, high: int) -> Int[Tensor, " {rows}"]:
+        """Integers uniform in [0, high)."""
+        device = self.generator.device
+        return self._own(torch.randint(high, (rows * self.world,), generator=self.generator, device=device))
+
+    def uniform(self, rows: int, columns: int) -> Float[Tensor, "{rows} {columns}"]:
+        """Numbers uniform in [0, 1)."""
+        shape = (rows * self.world, columns)
+        return self._own(torch.rand(shape, generator=self.generator, device=self.generator.device))
+
+    def normal(self, rows: int, columns: int) -> Float[Tensor, "{rows} {columns}"]:
+        """Numbers from the standard normal distribution."""
+        shape = (rows * self.world, columns)
+        return self._own(torch.randn(shape, generator=self.generator, device=self.generator.device))
+
+    def _own(self, drawn: Shaped[Tensor, " all *columns"]) -> Shaped[Tensor, " own *columns"]:
+        return drawn[self.rank :: self.world].contiguous()

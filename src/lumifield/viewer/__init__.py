@@ -1,0 +1,1 @@
+"""The interactive viewer in the browser."""

@@ -1,0 +1,1 @@
+"""Volume rendering: sampling along rays, proposals, occupancy, packed samples, compositing."""

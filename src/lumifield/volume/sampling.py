@@ -1,0 +1,113 @@
+"""Where to look along a ray.
+
+Vocabulary: `z` are the points of a ray, in rising order; `t` are edges of its intervals, one more than intervals;
+`weights` say how much of each interval is seen; `u` are numbers in [0, 1]. Random numbers come from a `Draws`; without
+one the same functions give a regular grid.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lumifield.runtime.rng import Draws
+
+PADDING = 1e-5
+"""Added to each weight before resampling, so that an empty ray is resampled evenly."""
+EPS = torch.finfo(torch.float32).eps
+THIN = 1e-5
+"""A bin that holds less than this share of a ray is not interpolated in."""
+
+
+def spaced(
+    near: Float[Tensor, " r"], far: Float[Tensor, " r"], count: int, *, disparity: bool = False
+) -> Float[Tensor, "r {count}"]:
+    """`count` points from `near` to `far` inclusive, evenly in t, or in 1 / t where `disparity` (near > 0)."""
+    s = torch.linspace(0, 1, count, device=near.device)
+    near, far = near[:, None], far[:, None]
+    if disparity:
+        return 1 / ((1 - s) / near + s / far)
+    return near * (1 - s) + far * s
+
+
+def middles(t: Float[Tensor, "r n_plus_1"]) -> Float[Tensor, "r n"]:
+    """The middle of each interval."""
+    return 0.5 * (t[:, 1:] + t[:, :-1])
+
+
+def stratified(z: Float[Tensor, "r n"], draws: Draws | None, *, perturb: float = 1.0) -> Float[Tensor, "r n"]:
+    """Each point moved evenly at random within its cell, which ends midway to its neighbours (NeRF, equation 2).
+
+    `perturb` scales the draw: 0, or no `draws`, leaves the points where they are.
+    """
+    if draws is None or perturb == 0:
+        return z
+    between = middles(z)
+    lower = torch.cat([z[:, :1], between], -1)
+    upper = torch.cat([between, z[:, -1:]], -1)
+    return lower + (upper - lower) * perturb * draws.uniform(*z.shape)
+
+
+@torch.no_grad()
+def resample(
+    t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], count: int, draws: Draws | None
+) -> Float[Tensor, "r {count}"]:
+    """`count` points distributed like the weights of the intervals, by inverting their sum (NeRF, section 5.2).
+
+    Without `draws` the sum is inverted on a regular grid. No gradient flows through the points.
+    """
+    share = weights + PADDING
+    share = share / share.sum(-1, keepdim=True)
+    total = torch.nn.functional.pad(share.cumsum(-1), (1, 0))
+    if draws is None:
+        u = torch.linspace(0, 1, count, device=t.device).expand(len(t), count)
+    else:
+        u = draws.uniform(len(t), count)
+    above = torch.searchsorted(total, u.contiguous(), right=True)
+    below, above = above - 1, above.clamp_max(weights.shape[1])
+    start, height = total.gather(-1, below), total.gather(-1, above) - total.gather(-1, below)
+    fraction = (u - start) / torch.where(height < THIN, torch.ones_like(height), height)
+    first = t.gather(-1, below)
+    return first + fraction * (t.gather(-1, above) - first)
+
+
+def blurred(weights: Float[Tensor, "r n"], padding: float) -> Float[Tensor, "r n"]:
+    """Weights widened into their neighbours, plus `padding`: the mean of the two largest pairs (mip-NeRF, eq. 18)."""
+    ends = torch.cat([weights[:, :1], weights, weights[:, -1:]], -1)
+    larger = torch.maximum(ends[:, 1:], ends[:, :-1])
+    return 0.5 * (larger[:, 1:] + larger[:, :-1]) + padding
+
+
+def resampled_edges(
+    t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], count: int, draws: Draws | None
+) -> Float[Tensor, "r {count}+1"]:
+    """Edges of `count` new intervals distributed like the weights of the old ones (mip-NeRF, section 3.1).
+
+    With `draws` each edge is drawn within its own stratum, so that edges stay in order. Gradients flow through them.
+    """
+    missing = (PADDING - weights.sum(-1, keepdim=True)).clamp_min(0)
+    share = weights + missing / weights.shape[1]
+    inner = (share / share.sum(-1, keepdim=True))[:, :-1].cumsum(-1).clamp_max(1)
+    total = torch.nn.functional.pad(torch.nn.functional.pad(inner, (1, 0)), (0, 1), value=1.0)
+    if draws is None:
+        u = torch.linspace(0, 1 - EPS, count + 1, device=t.device).expand(len(t), count + 1).contiguous()
+    else:
+        strata = torch.arange(count + 1, device=t.device) / (count + 1)
+        u = (strata + draws.uniform(len(t), count + 1) * (1 / (count + 1) - EPS)).clamp_max(1 - EPS)
+    return inverted(t, total, u)
+
+
+def inverted(
+    t: Float[Tensor, "r n_plus_1"], total: Float[Tensor, "r n_plus_1"], u: Float[Tensor, "r m"]
+) -> Float[Tensor, "r m"]:
+    """Where along a ray the sum of its intervals' shares, 0 at the first edge and 1 at the last, reaches `u`."""
+    below = (torch.searchsorted(total.detach(), u, right=True) - 1).clamp(0, t.shape[1] - 2)
+    start, height = total.gather(-1, below), total.gather(-1, below + 1) - total.gather(-1, below)
+    first, length = t.gather(-1, below), t.gather(-1, below + 1) - t.gather(-1, below)
+    return first + length * ((u - start) / height.clamp_min(EPS)).clamp(0, 1)
+
+
+def union(a: Float[Tensor, "r n"], b: Float[Tensor, "r m"]) -> Float[Tensor, "r n_plus_m"]:
+    """The points of both, in rising order."""
+    return torch.cat([a, b], -1).sort(-1).values

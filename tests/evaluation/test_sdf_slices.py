@@ -1,0 +1,40 @@
+import torch
+
+from lumifield.evaluation.sdf_slices import SIDE, WITHIN, WITHOUT, slices
+from lumifield.methods.base import Method
+
+
+class Balls(Method):
+    """A ball of radius 1 about a place beside the middle."""
+
+    surface_level = 0.0
+
+    def inside(self, points):
+        return 1 - (points - torch.tensor([1.0, 0.0, 0.5])).norm(dim=-1)
+
+
+def test_slices_are_the_middle_planes_of_the_box():
+    picture = slices(Balls(), torch.tensor([[-2.0] * 3, [2.0] * 3])).float() / 255
+    assert picture.shape == (SIDE, 3 * SIDE, 3)
+
+    def at(plane, right, up):
+        """The pixel of a slice at shares of its sides."""
+        return picture[round((1 - up) * SIDE), plane * SIDE + round(right * SIDE)]
+
+    def inside(colour):
+        return bool(colour[0] > colour[2])
+
+    assert not inside(at(0, 0.5, 0.625))  # the plane x = 0 touches the ball in one point
+    assert inside(at(1, 0.75, 0.625))  # x = 1, z = 0.5
+    assert not inside(at(1, 0.25, 0.625))
+    assert inside(at(2, 0.75, 0.5))  # x = 1, y = 0
+    assert not inside(at(2, 0.5, 0.75))
+    assert float(at(1, 0.75, 0.875).amax()) < 0.02  # z = 1.5: the surface
+    shades = torch.tensor([WITHIN, WITHOUT]).amax()
+    assert float(picture.amax()) <= float(shades)
+
+
+def test_a_box_without_a_surface_has_no_line():
+    picture = slices(Balls(), torch.tensor([[4.0] * 3, [5.0] * 3]))
+    assert (picture[..., 2] > picture[..., 0]).all()
+    assert int(picture.amin()) > 30

@@ -1,0 +1,189 @@
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from analytic import Room, around, photograph, run_of, scene_of
+from commands import called, train
+from lumifield.data.scene import Frame
+from lumifield.errors import DataError
+from lumifield.geometry.poses import apart, moved
+from lumifield.localization import Pose, pose_refinement
+from lumifield.rendering.camera_paths import from_json
+from lumifield.runtime.image_io import to_uint8, write_png
+from scenes import written
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The room, trained from eight cameras and photographed from three others."""
+    test = around(8, (48, 36), 0.5)[:3]
+    shifted = moved(test.c2w[0], torch.tensor([0.0, 0.08, 0.0, 0.05, 0.0, 0.05]))
+    test = replace(test, c2w=torch.cat([shifted[None], test.c2w[1:]]))
+    scenes = {"train": scene_of(around(8, (48, 36), 0.5)), "test": scene_of(test)}
+    scenes = {split: replace(scene, background="white") for split, scene in scenes.items()}
+    for split, scene in scenes.items():
+        source = photograph(tmp_path, scene, split, Room())
+    return run_of(tmp_path / "run", Room(), scenes, source)
+
+
+def errors(run, asked, found):
+    distance, degrees = apart(found.c2w, asked.lens.c2w[0])
+    return float(distance) * run.scenes["train"].frame.scale, float(degrees)
+
+
+def test_the_truth_is_found_from_poses_about_it(run):
+    for asked in pose_refinement.of_split(run, "test"):
+        found = pose_refinement.refined(run, asked, pose_refinement.off_the_truth(run, asked, 5.0, 10.0))
+        distance, degrees = errors(run, asked, found)
+        assert distance < 0.005
+        assert degrees < 0.1
+        assert found.likeness > 0.99
+
+
+def test_the_start_is_as_far_off_as_it_is_asked_to_be(run):
+    frame = Frame(torch.eye(3), torch.zeros(3), 2.0)
+    run = replace(run, scenes={split: replace(scene, frame=frame) for split, scene in run.scenes.items()})
+    whole = [
+        pose_refinement.off_the_truth(run, asked, 5.0, 10.0, seed=3)[0]
+        for asked in pose_refinement.of_split(run, "test")
+    ]
+    for asked, start in zip(pose_refinement.of_split(run, "test"), whole, strict=True):
+        distance, degrees = apart(start, asked.lens.c2w[0])
+        assert float(distance) * 2.0 == pytest.approx(0.1, abs=1e-5)
+        assert float(degrees) == pytest.approx(5, abs=1e-3)
+    alone = pose_refinement.of_split(run, "test", 2)
+    torch.testing.assert_close(pose_refinement.off_the_truth(run, alone[0], 5.0, 10.0, seed=3)[0], whole[2])
+    assert not torch.equal(pose_refinement.off_the_truth(run, alone[0], 5.0, 10.0, seed=4)[0], whole[2])
+
+
+def test_the_best_of_several_starts_is_followed(run):
+    asked = pose_refinement.of_split(run, "test", 0)[0]
+    truth = asked.lens.c2w[0]
+    away = moved(truth, torch.tensor([0.0, 2.0, 0.0, 0.0, 0.0, 0.0]))
+    near = moved(truth, torch.tensor([0.0, 0.02, 0.0, 0.0, 0.05, 0.0]))
+    found = pose_refinement.refined(run, asked, torch.stack([away, near]))
+    torch.testing.assert_close(found.start, near)
+    assert errors(run, asked, found)[0] < 0.005
+
+
+def test_lookalikes_are_training_cameras_and_the_nearest_comes_first(run):
+    asked = pose_refinement.of_split(run, "test", 0)[0]
+    poses = pose_refinement.lookalikes(run, asked)
+    training = run.scenes["train"].cameras.c2w
+    assert poses.shape == (pose_refinement.STARTS, 3, 4)
+    torch.testing.assert_close(poses[0], training[0])
+
+
+def test_a_photograph_from_a_file_has_the_angle_of_view_of_the_training(run, tmp_path):
+    write_png(tmp_path / "query.png", torch.zeros(72, 96, 3, dtype=torch.uint8))
+    asked = pose_refinement.of_file(run, tmp_path / "query.png")
+    assert asked.lens.focal.tolist() == [[96.0, 96.0]]
+    assert asked.rgb.shape == (72, 96, 3)
+    assert not asked.known
+    assert pose_refinement.of_file(run, tmp_path / "query.png", 50.0).lens.focal.tolist() == [[50.0, 50.0]]
+
+
+def test_localize_writes_a_camera_path_with_the_errors(run, tmp_path):
+    asked = pose_refinement.of_split(run, "test")
+    starts = [pose_refinement.off_the_truth(run, each, 2.0, 5.0) for each in asked]
+    counts = []
+    summary = pose_refinement.localize(run, asked, starts, tmp_path / "out", lambda *count: counts.append(count))
+    assert counts == [(1, 3), (2, 3), (3, 3)]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["000.png", "001.png", "002.png", "poses.json", "summary.json"]
+    entries = json.loads((tmp_path / "out" / "poses.json").read_text())
+    assert [entry["name"] for entry in entries] == [each.name for each in asked]
+    assert entries[0]["start_error"] == pytest.approx([5, 2], abs=1e-2)
+    cameras = from_json(tmp_path / "out" / "poses.json", run.scenes["train"])
+    for each, c2w, entry in zip(asked, cameras.c2w, entries, strict=True):
+        distance, degrees = apart(c2w, each.lens.c2w[0])
+        assert entry["error"] == pytest.approx([100 * float(distance), float(degrees)], abs=1e-3)
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["photographs"] == 3
+    assert summary["success"] == {"within 3 cm and 1 degrees": 1.0, "within 5 cm and 5 degrees": 1.0}
+    assert summary["median_start_error"] == pytest.approx([5, 2], abs=1e-2)
+    assert summary["median_error"][0] == sorted(entry["error"][0] for entry in entries)[1]
+
+
+def test_a_photograph_of_unknown_pose_has_no_errors(run, tmp_path):
+    truth = pose_refinement.of_split(run, "test", 1)[0]
+    write_png(tmp_path / "query.png", to_uint8(truth.rgb))
+    asked = pose_refinement.of_file(run, tmp_path / "query.png")
+    summary = pose_refinement.localize(run, [asked], [pose_refinement.lookalikes(run, asked)], tmp_path / "out")
+    assert summary.keys() == {"photographs", "seconds"}
+    entry = json.loads((tmp_path / "out" / "poses.json").read_text())[0]
+    assert "error" not in entry
+    distance, _ = apart(torch.tensor(entry["c2w"])[:3], truth.lens.c2w[0])
+    assert float(distance) < 0.01
+
+
+@pytest.mark.parametrize("size", [(1, 1), (90, 2), (1, 90)])
+def test_a_strip_of_a_photograph_is_no_fault(run, tmp_path, size):
+    write_png(tmp_path / "strip.png", torch.zeros(*size, 3, dtype=torch.uint8))
+    asked = pose_refinement.of_file(run, tmp_path / "strip.png")
+    found = pose_refinement.refined(run, asked, run.scenes["train"].cameras.c2w[:1])
+    assert bool(found.c2w.isfinite().all())
+
+
+def test_starts_from_a_file_are_one_for_each_photograph(run, tmp_path):
+    asked = pose_refinement.of_split(run, "test")
+    pose_refinement.localize(run, asked[:1], [asked[0].lens.c2w], tmp_path / "one")
+    (start,) = pose_refinement.from_file(run, tmp_path / "one" / "poses.json", 1)
+    assert start.shape == (1, 3, 4)
+    with pytest.raises(DataError, match=r"poses\.json: number of cameras is 1, expected 3; give one for each photo"):
+        pose_refinement.from_file(run, tmp_path / "one" / "poses.json", 3)
+
+
+def test_refusals(run):
+    with pytest.raises(DataError, match="view is 3, expected 0 to 2; choose a view of 'test'"):
+        pose_refinement.of_split(run, "test", 3)
+    with pytest.raises(DataError, match="split 'val' is empty, expected one of train, test"):
+        pose_refinement.of_split(run, "val")
+    with pytest.raises(DataError, match="data is unknown to the run, expected a data set; evaluate a run"):
+        pose_refinement.of_split(replace(run, source=None), "test")
+
+
+def test_settings_say_where_to_start(run, tmp_path):
+    counts = []
+    said = pose_refinement.find(
+        Pose(off=(2.0, 5.0), view=1, out=tmp_path / "first"), run, lambda *count: counts.append(count)
+    )
+    assert re.fullmatch(
+        r"1 photographs: median 0\.\d cm, 0\.0\d degrees \(from 5\.0 cm, 2\.00 degrees\); "
+        rf"100% within 3 cm and 1 degrees, 100% within 5 cm and 5 degrees\n{tmp_path}/first/poses\.json",
+        said,
+    )
+    assert counts == [(1, 1)]
+    said = pose_refinement.find(Pose(guess=tmp_path / "first" / "poses.json", view=1), run, lambda *_: None)
+    assert "(from 0." in said
+    assert (run.folder / "localize" / "pose" / "poses.json").is_file()
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(DataError, match="off is given, expected none where no pose is known"):
+        Pose(image=Path("a.png"), off=(1.0, 1.0))
+    with pytest.raises(DataError, match="off is given, expected none where no pose is known, or where a"):
+        Pose(guess=Path("a.json"), off=(1.0, 1.0))
+    with pytest.raises(DataError, match="view is 3, expected none beside --image"):
+        Pose(image=Path("a.png"), view=3)
+    with pytest.raises(DataError, match="focal is 0, expected at least 1e-09"):
+        Pose(focal=0.0)
+
+
+def test_the_command_line_reaches_both_localisers(tmp_path, capsys):
+    source = written(tmp_path / "ball", views=4, size=16)
+    called(*train(source.data, tmp_path / "run"))
+    capsys.readouterr()
+    image = source.data / "test" / "r_1.png"
+    called("localize", "pose", tmp_path / "run", "--image", image, "--out", tmp_path / "found")
+    assert capsys.readouterr().out.split() == [str(tmp_path / "found" / "poses.json")]
+    assert (tmp_path / "found" / "000.png").is_file()
+    tiny = ("--network.steps", "2", "--network.side", "8", "--seeds", "1", "2")
+    called("localize", "baseline", tmp_path / "run", "--synthetic", source.data, *tiny)
+    said = capsys.readouterr().out.strip()
+    assert re.match(r"2 photographs: median .* cm, .* degrees; with 4 synthetic views", said)
+    assert (tmp_path / "run" / "localize" / "baseline" / "poses.json").is_file()

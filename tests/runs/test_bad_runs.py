@@ -1,0 +1,228 @@
+"""Runs and outputs that cannot be used: one sentence, exit code 2, and no half-written file."""
+
+import errno
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from commands import called, files, largest_file, refusal, train
+from lumifield.runs import run_folder
+from scenes import cut_off, written
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A trained run in `run`, of the scene in `ball`."""
+    folder = tmp_path_factory.mktemp("whole")
+    called(*train(written(folder / "ball").data, folder / "run"))
+    return folder
+
+
+@pytest.fixture
+def run(whole, tmp_path) -> Path:
+    return Path(shutil.copytree(whole / "run", tmp_path / "run"))
+
+
+def edited(file: Path, change) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("command", ["eval", "render"])
+def test_no_run(refused, tmp_path, command):
+    out = ("--out", tmp_path / "film.mp4") if command == "render" else ()
+    said = refused(command, tmp_path / "nowhere", *out)
+    assert "nowhere: run folder is without config.json, expected the folder of a run; check the path" in said
+
+
+@pytest.mark.parametrize("name", ["config.json", "cameras.json", "log/summary.json", "log/history.json"])
+def test_broken_json(refused, run, name):
+    cut_off(run / name)
+    said = refused("eval", run)
+    assert re.search(rf"{name}: JSON is broken at line \d+ \(.*\), expected valid JSON; repair or restore", said)
+
+
+@pytest.mark.parametrize("name", ["config.json", "cameras.json", "log/summary.json"])
+def test_json_of_another_kind(refused, run, name):
+    (run / name).write_text("[]")
+    found = (
+        "format is None, expected 1" if name == "config.json" else r"content is \[\], expected an object of settings"
+    )
+    assert re.search(f"{name}: {found}; ", refused("eval", run))
+
+
+def test_a_run_of_another_version(refused, run):
+    edited(run / "config.json", lambda content: content.update(format=2))
+    cure = "use the release of Lumifield that wrote it, or train again"
+    for command in (("eval", run), ("render", run, "--view", "0"), ("train", "--resume", "--out", run)):
+        assert f"run/config.json: format is 2, expected 1; {cure}" in refused(*command)
+
+
+@pytest.mark.parametrize("key", ["source", "method"])
+def test_a_config_without_a_part(refused, run, key):
+    edited(run / "config.json", lambda content: content.pop(key))
+    assert f"config.json: {key} is None, expected an object of settings; correct the value" in refused("eval", run)
+
+
+KEYS = ("names", "c2w", "focal", "centre", "size", "distortion", "near", "far", "box", "frame", "ndc")
+# Without NDC is as scenes may be.
+WRONG = [(key, value) for key in KEYS for value in (None, [1], "word", {}) if (key, value) != ("ndc", None)]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG)
+def test_cameras_of_another_kind(refused, run, key, value):
+    edited(run / "cameras.json", lambda content: content["train"].update({key: value}))
+    assert re.search(
+        r"cameras\.json: content is damaged \(.*\), expected the cameras of the run; restore the file",
+        refused("eval", run),
+    )
+
+
+def test_cameras_without_those_of_the_training(refused, run):
+    edited(run / "cameras.json", lambda content: content.pop("train"))
+    assert "cameras.json: train split is missing, expected the cameras of the run; restore" in refused("eval", run)
+
+
+def test_a_file_of_the_run_is_gone(refused, run):
+    (run / "cameras.json").unlink()
+    assert "cameras.json: file is missing, expected a JSON file; check the path" in refused("eval", run)
+
+
+@pytest.mark.parametrize(("name", "options"), [("weights.safetensors", ()), ("state/last.safetensors", ("--last",))])
+def test_weights_that_are_cut_off_or_gone(refused, run, name, options):
+    cut_off(run / name)
+    said = refused("eval", run, *options)
+    assert re.search(rf"{name}: checkpoint is damaged \(.*\), expected a whole safetensors file; train again", said)
+    (run / name).unlink()
+    assert f"{name}: file is missing, expected a checkpoint; point at the folder" in refused("eval", run, *options)
+
+
+def test_weights_of_another_network(refused, run):
+    edited(run / "config.json", lambda content: content["method"].update(hidden=16))
+    said = refused("render", run, "--view", "0")
+    assert re.search(r"weights\.safetensors: parameters is different in \w+_net\.\d\.weight, expected those of", said)
+
+
+def test_photographs_that_have_moved(refused, whole, run, capsys):
+    edited(run / "config.json", lambda content: content["source"].update(data="/moved/away"))
+    cure = "name their new place with --data"
+    assert f"/moved/away: folder is missing, expected the photographs of the run; {cure}" in refused("eval", run)
+    called("render", run, "--view", "0")
+    assert "no photograph to compare with" in capsys.readouterr().out
+    called("eval", run, "--data", whole / "ball")
+    assert (run / "eval/test/metrics.json").is_file()
+
+
+def test_a_damaged_photograph_of_the_test_split(refused, run, whole, tmp_path):
+    moved = Path(shutil.copytree(whole / "ball", tmp_path / "ball"))
+    picture = next(iter(sorted((moved / "test").iterdir())))
+    cut_off(picture)
+    assert f"{picture}: picture is damaged or cut off" in refused("eval", run, "--data", moved)
+
+
+def test_a_split_that_is_not_there(refused, run):
+    assert "split is 'tset', expected one of train, val, test; choose one" in refused("eval", run, "--split", "tset")
+    said = refused("render", run, "--view", "0", "--split", "tset")
+    assert "run: split 'tset' is empty, expected one of train, val, test; choose one" in said
+
+
+def test_a_resumption_from_a_damaged_state(refused, run):
+    cut_off(run / "state/last.safetensors")
+    said = refused("train", "--resume", "--out", run, "--steps", "5")
+    assert re.search(r"state/last\.safetensors: checkpoint is damaged \(.*\), expected a whole safetensors file", said)
+
+
+@pytest.mark.parametrize(
+    ("taken", "command", "named"),
+    [
+        ("eval", (), "eval/test/000.png: output"),
+        ("views", ("--view", "0"), "views/test/000_rgb.png: output"),
+        ("film", ("--out", "film/a.mp4", "--frames", "1"), "film/a.mp4: output"),
+        ("film", ("--out", "film", "--frames", "1"), "film: output is a file, expected a folder"),
+    ],
+)
+def test_outputs_that_cannot_be_written(refused, run, taken, command, named):
+    (run / taken).write_text("taken")
+    located = [str(run / word) if word.startswith("film") else word for word in command]
+    assert named in refused("render" if command else "eval", run, *located)
+
+
+@pytest.mark.parametrize("kind", ["still-life", "multiscale"])
+def test_a_scene_cannot_be_made_in_the_place_of_a_file(refused, whole, tmp_path, kind):
+    (tmp_path / "out").write_text("taken")
+    options = {"still-life": ("--size", "8"), "multiscale": ("--from", whole / "ball")}[kind]
+    said = refused("synthesize-data", kind, *options, "--out", tmp_path / "out")
+    assert "out: the output folder is a file, expected a new or empty folder; name another one or empty it" in said
+
+
+FULL = "is not writable ({}), expected a place to write to; free some space or choose another place"
+
+
+def test_a_full_disk_at_the_start_of_a_training(whole, tmp_path, capsys, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = refusal(capsys, *train(whole / "ball", tmp_path / "run"))
+    assert f"run/config.json: output {FULL.format('no space left on device')}" in said
+    assert files(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("size", "named"), [(20_000, "weights.safetensors"), (60_000, "state/last.safetensors")], ids=["best", "last"]
+)
+def test_a_disk_that_fills_up_while_a_run_is_saved(whole, tmp_path, capsys, size, named):
+    with largest_file(size):
+        said = refusal(capsys, *train(whole / "ball", tmp_path / "run"))
+    assert re.search(rf"run/{named}: output is not writable \(.*file too large.*\), expected .*; free some space", said)
+    left = files(tmp_path / "run")
+    assert {"config.json", "cameras.json"} <= left.keys()
+    assert named not in left
+    assert not [name for name in left if Path(name).name.startswith(".")]
+
+
+def test_a_disk_that_fills_up_under_the_log(whole, tmp_path, capsys):
+    with largest_file(2000), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_folder, "write_json", lambda *_: None)
+        patch.setattr(run_folder, "write_tensors", lambda *_: None)
+        options = ("--validate-every", "1", "--steps", "9")
+        said = refusal(capsys, *train(whole / "ball", tmp_path / "run", *options))
+    assert f"run/log: output {FULL.format('file too large')}" in said
+
+
+def test_what_was_saved_before_the_disk_filled_up_stays(run, whole, capsys):
+    before, size = files(run), (run / "weights.safetensors").stat().st_size
+    with largest_file(size - 1):
+        refusal(capsys, "train", "--resume", "--out", run, "--steps", "4")
+    after = files(run)
+    kept = ("config.json", "cameras.json", "weights.safetensors", "state/last.safetensors")
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert run_folder.read_tensors(run / run_folder.STATE)[1]["step"] == 2
+
+
+def test_a_disk_that_fills_up_under_an_evaluation(run, capsys):
+    with largest_file(3000):
+        said = refusal(capsys, "eval", run)
+    assert f"eval/test/report.html: output {FULL.format('file too large')}" in said
+    assert not {"eval/test/report.html", "eval/test/metrics.json"} & files(run).keys()
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.gif", "film"])
+def test_a_disk_that_fills_up_under_a_film(run, tmp_path, capsys, name):
+    with largest_file(100):
+        said = refusal(capsys, "render", run, "--out", tmp_path / name, "--frames", "2")
+    assert re.search(rf"{name}(/0000\.png)?: output is not writable \(.*\), expected .*; free some space", said)
+    assert not [path for path in files(tmp_path) if path.startswith((".", "film"))]
+
+
+def test_a_disk_that_fills_up_under_a_made_scene(tmp_path, capsys):
+    small = ("--size", "16", "--train", "1", "--val", "1", "--test", "1", "--samples", "1")
+    with largest_file(500):
+        said = refusal(capsys, "synthesize-data", "still-life", *small, "--out", tmp_path / "scene")
+    assert re.search(r"scene: the output folder is not writable \(.*\), expected .*; free some space", said)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from lumifield.errors import DataError
+from lumifield.runtime.optical_flow import read_flow, write_flow
+
+FLOW = np.random.default_rng(0).normal(size=(3, 5, 2)).astype(np.float32)
+
+
+def test_what_is_written_is_read(tmp_path):
+    write_flow(tmp_path / "a.flo", FLOW)
+    assert np.array_equal(read_flow(tmp_path / "a.flo"), FLOW)
+    content = (tmp_path / "a.flo").read_bytes()
+    # Middlebury's magic number, width, height, and the first row of (u, v).
+    assert content[:4] == b"PIEH"
+    assert np.frombuffer(content[4:12], "<i4").tolist() == [5, 3]
+    assert np.array_equal(np.frombuffer(content[12 : 12 + 40], "<f4"), FLOW[0].ravel())
+
+
+def test_damaged_files(tmp_path):
+    path = tmp_path / "a.flo"
+    write_flow(path, FLOW)
+    whole = path.read_bytes()
+    for content, message in (
+        (b"", "content is no flow, expected a .flo file, which begins with 202021.25; copy the file again"),
+        (
+            b"PIEH" + bytes(8),
+            "size is 0x0 in 12 bytes, expected 8 bytes a pixel after the first 12; copy the file again",
+        ),
+        (b"FLOW" + whole[4:], "content is no flow"),
+        (whole[:-1], "size is 5x3 in 131 bytes, expected 8 bytes a pixel after the first 12; copy"),
+        (whole[:-4] + np.float32(np.nan).tobytes(), "flow is not finite, expected numbers of pixels; copy"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            read_flow(path)
