@@ -36,7 +36,7 @@ def measure(views: Path, data: Path, focal: float = FOCAL) -> dict[str, float]:
     surfaces = []
     for file in sorted(data.rglob("*.depth.png")):
         pose = np.loadtxt(file.with_name(file.name.replace(".depth.png", ".pose.txt")))[:3]
-        depth = metres(file)
+        depth = meters(file)
         surfaces.append(surface(depth, pose, focal))
         seen, free = shown(places, depth, pose, focal)
         before += seen & free
@@ -52,10 +52,10 @@ def measure(views: Path, data: Path, focal: float = FOCAL) -> dict[str, float]:
     }
 
 
-def metres(file: Path) -> np.ndarray:
+def meters(file: Path) -> np.ndarray:
     """Depth along the axis, 0 where there is none."""
-    with Image.open(file) as picture:
-        values = np.asarray(picture).astype(float)
+    with Image.open(file) as image:
+        values = np.asarray(image).astype(float)
     return np.where(values == 65535, 0, values) / 1000
 
 

@@ -34,7 +34,7 @@ RAYS, SAMPLES, NEAR, FAR, RATE, STEPS = 128, 128, 2.0, 6.0, 0.5, 32
 
 
 class Plain(nn.Module):
-    """The published network: 20 fractional octaves, five layers of 256, colour and density."""
+    """The published network: 20 fractional octaves, five layers of 256, color and density."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Plain(nn.Module):
 
 
 def shown(network: Plain, origin: Tensor, direction: Tensor) -> Tensor:
-    """Colours of rays over white."""
+    """Colors of rays over white."""
     t = torch.linspace(NEAR, FAR, SAMPLES).expand(len(origin), SAMPLES)
     t = t + torch.rand(t.shape) * (FAR - NEAR) / SAMPLES
     rgb, density = network(origin[:, None] + t[..., None] * direction[:, None])
@@ -66,13 +66,13 @@ def plain_tasks(scene: Scene, count: int, steps: int) -> None:
     network, pixels = Plain(), draw(scene, 4096, Draws(torch.Generator().manual_seed(0)))
     for _ in range(count):
         own = copy.deepcopy(network)
-        optimiser = torch.optim.SGD(own.parameters(), RATE)
+        optimizer = torch.optim.SGD(own.parameters(), RATE)
         for _ in range(steps):
             rows = torch.randint(4096, (RAYS,))
             seen = shown(own, pixels.rays.origins[rows], pixels.rays.directions[rows])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.mse_loss(seen, pixels.rgb[rows]).backward()
-            optimiser.step()
+            optimizer.step()
 
 
 def our_tasks(scene: Scene, count: int, steps: int, bf16: str) -> None:

@@ -51,7 +51,7 @@ def trained(settings: Instant, train: Scene, views: Scene, seconds: float, seed:
 def markdown(result: dict[str, Any]) -> str:
     """The rows beside the first one."""
     lines = [
-        f"Machine: {result['machine']}. Commit: {result['commit']}. Data: {result['data']}, pictures at "
+        f"Machine: {result['machine']}. Commit: {result['commit']}. Data: {result['data']}, images at "
         f"1/{result['downscale']}; {result['seconds']:g} s of training each, seed {result['seed']}; PSNR over "
         f"{VALIDATION_VIEWS} validation views.",
         "",

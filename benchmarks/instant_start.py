@@ -20,7 +20,7 @@ from lumifield.meta.baselines import standard
 from lumifield.meta.few_shot import mean_psnr, spread
 from lumifield.meta.inner import copy_for
 from lumifield.methods.base import Method
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.runs.run_folder import Run, load, write_json
 from lumifield.runtime.rng import Draws
 from lumifield.training.fit import Budget, Report, State, fit
@@ -43,7 +43,7 @@ def curve(method: Method, scene: Scene, held_out: Scene, steps: int, seed: int) 
     settings = method.settings
     found = [Mark(0, 0.0, mean_psnr(method, held_out))]
     state = State(
-        method, build_optimiser(settings.optimiser, method.param_groups()), Draws(torch.Generator().manual_seed(seed))
+        method, build_optimizer(settings.optimizer, method.param_groups()), Draws(torch.Generator().manual_seed(seed))
     )
 
     def look(state: State, _: Report) -> None:

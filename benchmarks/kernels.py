@@ -75,14 +75,14 @@ def compared(work: Work, slow_work: Work, fast: kernels.Backend, device: torch.d
 
 def milliseconds(work: Work, device: torch.device) -> float:
     """Wall clock of one call, until the device has finished."""
-    synchronise(device)
+    synchronize(device)
     start = time.perf_counter()
     work()
-    synchronise(device)
+    synchronize(device)
     return 1e3 * (time.perf_counter() - start)
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Waits for what was launched."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

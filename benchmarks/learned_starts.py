@@ -1,8 +1,8 @@
-"""Evaluations of learned starts in one table: each start before and after it adapts, beside the paper and two pictures.
+"""Evaluations of learned starts in one table: each start before and after it adapts, beside the paper and two images.
 
 First, for each seed, `recipes/meta_kenney.sh CLASS RUN --seed N` and `lumifield eval RUN --starts meta matched standard
-shuffled`; then `python benchmarks/learned_starts.py --data CLASS --runs RUN ... --out benchmarks/results`. The pictures
-know nothing of the test objects: white, and the mean of the training pictures seen from near the pose.
+shuffled`; then `python benchmarks/learned_starts.py --data CLASS --runs RUN ... --out benchmarks/results`. The images
+know nothing of the test objects: white, and the mean of the training images seen from near the pose.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ PAPER = {
     "cars": {"meta": 22.80, "matched": 22.39, "standard": 11.45, "shuffled": 11.30},
     "lamps": {"meta": 22.35, "matched": 20.79, "standard": 15.47, "shuffled": 13.88},
 }
-"""Single photographs of ShapeNet (Tancik et al. 2021) [dB]."""
+"""Single images of ShapeNet (Tancik et al. 2021) [dB]."""
 NEAR = math.radians(10)
-"""Angle between viewing directions at which a training picture counts 0.6 of one from the very pose."""
+"""Angle between viewing directions at which a training image counts 0.6 of one from the very pose."""
 HELD_OUT = slice(25, 50)
 
 
@@ -39,13 +39,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     found = [read_json(run / "eval" / "test" / "metrics.json") for run in given.runs]
-    white, mean = pictures(load(given.runs[0]))
+    white, mean = images(load(given.runs[0]))
     name = given.data.resolve().name
     table = rows([one["starts"] for one in found], PAPER.get(name, {}), white, mean)
     print(table)
     if given.out is not None:
         protocol = found[0]["protocol"]
-        kept = {"starts": [one["starts"] for one in found], "white": white, "mean_picture": mean, "protocol": protocol}
+        kept = {"starts": [one["starts"] for one in found], "white": white, "mean_image": mean, "protocol": protocol}
         write_json(given.out / f"learned_starts_{name}.json", kept)
         told = f"{protocol['adaptation']}; {protocol['split_rule']}; {protocol['resolution']}; {len(found)} seeds"
         (given.out / f"learned_starts_{name}.md").write_text(f"# Learned starts, {name}\n\n{told}.\n\n{table}\n")
@@ -62,13 +62,13 @@ def rows(seeds: list[dict], paper: dict[str, float], white: float, mean: float) 
         values.append(statistics.mean(one["curve"].get("100", math.nan) for one in own))
         told = " | ".join(f"{value:.2f}" for value in values)
         lines.append(f"| {kind} | {told} | {paper.get(kind, math.nan):.2f} |")
-    lines.append(f"| the mean picture near the pose | {mean:.2f} | | | | |")
+    lines.append(f"| the mean image near the pose | {mean:.2f} | | | | |")
     lines.append(f"| white | {white:.2f} | | | | |")
     return "\n".join(lines).replace("nan", "")
 
 
-def pictures(run: Run) -> tuple[float, float]:
-    """PSNR of white and of the mean picture near the pose, over the held-out views of the test objects [dB]."""
+def images(run: Run) -> tuple[float, float]:
+    """PSNR of white and of the mean image near the pose, over the held-out views of the test objects [dB]."""
     assert run.source is not None
     known = [task.photographs() for task in tasks(run.source, "train")]
     white, mean = [], []
@@ -82,7 +82,7 @@ def pictures(run: Run) -> tuple[float, float]:
 
 
 def near(known: list[Scene], scene: Scene, row: int) -> Tensor:
-    """The mean of known pictures, weighted by how near their viewing directions are to that of a view."""
+    """The mean of known images, weighted by how near their viewing directions are to that of a view."""
     total, weights = torch.zeros(scene.truth(row).shape), 0.0
     for other in known:
         angles = (other.cameras.forward @ scene.cameras.forward[row]).clamp(-1, 1).arccos()

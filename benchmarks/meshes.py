@@ -1,7 +1,7 @@
 """How close a mesh of the still life comes to its exact surface, and what a textured mesh of a scene looks like.
 
 Run `python benchmarks/meshes.py --still-life RUN --textured RUN` with trained runs; it writes meshes.json and .md.
-Distances are shares of the diagonal of the true mesh. Pictures are drawn by rasteriser.py from the written files alone.
+Distances are shares of the diagonal of the true mesh. Images are drawn by rasterizer.py from the written files alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
-from rasteriser import load, picture, project, rasterise
+from rasterizer import image, load, project, rasterize
 from scipy.spatial import KDTree
 
 from lumifield.bench.compare import commit, machine
@@ -30,18 +30,18 @@ SAMPLES, DENSE, CLOSE, VIEWS = 100_000, 1_000_000, 0.005, 8
 
 
 def lens(scene: Scene, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pose, focal lengths and centre of a camera whose scene frame is the world."""
+    """Pose, focal lengths and center of a camera whose scene frame is the world."""
     cameras = scene.cameras
-    return tuple(part[index].double().numpy() for part in (cameras.c2w, cameras.focal, cameras.centre))
+    return tuple(part[index].double().numpy() for part in (cameras.c2w, cameras.focal, cameras.center))
 
 
 def seen_part(mesh: trimesh.Trimesh, scene: Scene) -> trimesh.Trimesh:
-    """The faces that the centre of some pixel of a photograph sees."""
+    """The faces that the center of some pixel of an image sees."""
     faces, seen = np.asarray(mesh.faces), np.zeros(len(mesh.faces), bool)
     for index in range(len(scene)):
-        c2w, focal, centre = lens(scene, index)
+        c2w, focal, center = lens(scene, index)
         width, height = scene.size(index)
-        drawn = rasterise(*project(np.asarray(mesh.vertices), c2w, focal, centre), faces, (2 * width, 2 * height))
+        drawn = rasterize(*project(np.asarray(mesh.vertices), c2w, focal, center), faces, (2 * width, 2 * height))
         seen[drawn.face[drawn.face >= 0]] = True
     return trimesh.Trimesh(mesh.vertices, faces[seen], process=False)
 
@@ -65,23 +65,23 @@ def distances(mesh: trimesh.Trimesh, truth: trimesh.Trimesh) -> dict[str, float]
     }
 
 
-def grey_levels(mesh: trimesh.Trimesh, scene: Scene, depths: list[np.ndarray]) -> dict[str, float]:
-    """Differences of the nearest vertex's colour from test photographs where they see the true surface."""
+def gray_levels(mesh: trimesh.Trimesh, scene: Scene, depths: list[np.ndarray]) -> dict[str, float]:
+    """Differences of the nearest vertex's color from test images where they see the true surface."""
     tree, found = KDTree(mesh.vertices), []
     for index, depth in enumerate(depths):
         rays = scene.rays(index)
-        rgba = scene.pictures.picture(index, scene.size(index)).reshape(-1, 4).numpy().astype(float)
+        rgba = scene.images.image(index, scene.size(index)).reshape(-1, 4).numpy().astype(float)
         met = np.isfinite(depth.reshape(-1)) & (rgba[:, 3] == 255)
         reach = np.where(met, depth.reshape(-1), 0)[:, None]
         points = (rays.origins.numpy() + reach * rays.directions.numpy())[met]
-        colours = np.asarray(mesh.visual.vertex_colors)[tree.query(points)[1], :3]
-        found.append(np.abs(colours - rgba[met, :3]).mean(1))
+        colors = np.asarray(mesh.visual.vertex_colors)[tree.query(points)[1], :3]
+        found.append(np.abs(colors - rgba[met, :3]).mean(1))
     gaps = np.concatenate(found)
-    return {"grey_levels_mean": gaps.mean(), "grey_levels_median": np.median(gaps)}
+    return {"gray_levels_mean": gaps.mean(), "gray_levels_median": np.median(gaps)}
 
 
 def still_life(run: Run, folder: Path) -> dict[str, Any]:
-    """The still life's mesh against the truth beside its photographs."""
+    """The still life's mesh against the truth beside its images."""
     data = run.source.data
     start = time.perf_counter()
     Mesh(hidden=False).write(run, folder / "seen.ply")
@@ -91,7 +91,7 @@ def still_life(run: Run, folder: Path) -> dict[str, Any]:
     truth = trimesh.load(data / "truth" / "mesh.ply", process=False)
     test = read(run.source, "test", at_most=VIEWS)
     depths = [np.load(data / "truth" / f"{name.removeprefix('./')}_depth.npy") for name in test.names]
-    result = distances(mesh, seen_part(truth, run.scenes["train"])) | grey_levels(mesh, test, depths)
+    result = distances(mesh, seen_part(truth, run.scenes["train"])) | gray_levels(mesh, test, depths)
     return result | {"watertight": bool(whole.is_watertight), "faces": len(mesh.faces), "seconds": seconds}
 
 
@@ -103,9 +103,9 @@ def textured(run: Run, folder: Path, faces: int, texture: int) -> dict[str, Any]
     test = read(run.source, "test", at_most=VIEWS)
     psnrs, overlaps = [], []
     for index in range(len(test)):
-        rgba = picture(mesh, *lens(test, index), test.size(index))
+        rgba = image(mesh, *lens(test, index), test.size(index))
         shown = np.round(255 * (rgba[..., :3] + 1 - rgba[..., 3:])) / 255
-        alpha = test.pictures.picture(index, test.size(index))[..., 3].numpy() > 127
+        alpha = test.images.image(index, test.size(index))[..., 3].numpy() > 127
         psnrs.append(-10 * np.log10(((shown - test.truth(index).numpy()) ** 2).mean()))
         overlaps.append(((rgba[..., 3] > 0.5) & alpha).sum() / ((rgba[..., 3] > 0.5) | alpha).sum())
     megabytes = (folder / "scene.glb").stat().st_size / 1e6

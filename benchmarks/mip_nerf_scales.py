@@ -1,7 +1,7 @@
 """`mip-nerf`, its ablations and `nerf` learn one still life at four sizes from the same rays, and are judged at each.
 
 Run `python benchmarks/mip_nerf_scales.py --steps 4000`; it writes mip_nerf_scales.json and .md, anew after each
-training, and goes on where it was stopped if asked for the same at the same commit. Pictures are 64, 32, 16 and 8
+training, and goes on where it was stopped if asked for the same at the same commit. Images are 64, 32, 16 and 8
 pixels wide, over white. All ask their networks, of equal width, equally often.
 """
 
@@ -23,7 +23,7 @@ from lumifield.data import Source, read
 from lumifield.data.scene import Scene, draw
 from lumifield.methods import MipNerf, Nerf, Settings
 from lumifield.optim import Schedule
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view, view_psnr
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
@@ -51,17 +51,17 @@ def contestants(width: int, rays: int) -> dict[str, Settings]:
     }
 
 
-def learnt(settings: Settings, train: Scene, steps: int, seed: int) -> State:
+def learned(settings: Settings, train: Scene, steps: int, seed: int) -> State:
     """A method after some steps."""
     torch.manual_seed(seed)
     method = settings.build(train)
-    optimiser = build_optimiser(settings.optimiser, method.param_groups())
-    state = State(method, optimiser, Draws(torch.Generator().manual_seed(seed)))
+    optimizer = build_optimizer(settings.optimizer, method.param_groups())
+    state = State(method, optimizer, Draws(torch.Generator().manual_seed(seed)))
     return fit(state, lambda rays, draws: draw(train, rays, draws), Budget(steps), settings.schedule)
 
 
 def scores(state: State, test: Scene) -> dict[str, float]:
-    """Mean PSNR of the pictures of each width [dB]."""
+    """Mean PSNR of the images of each width [dB]."""
     state.method.eval()
     found: dict[str, list[float]] = {}
     for index in range(len(test)):
@@ -127,7 +127,7 @@ def main() -> None:
         for name in (name for name in options.methods if (name, seed) not in done):
             start = time.perf_counter()
             shown = replace(train, loss_weight=None) if name == WITHOUT_AREA_LOSS else train
-            state = learnt(contestants(options.width, options.rays)[name], shown, options.steps, seed)
+            state = learned(contestants(options.width, options.rays)[name], shown, options.steps, seed)
             row = {"method": name, "seed": seed, "seconds": time.perf_counter() - start}
             result["rows"].append(row | {"psnr": scores(state, test)})
             save(result, options.out)

@@ -1,7 +1,7 @@
 """The textbook networks and `nerf`, with and without its occupancy grid, learn one still life from the same rays.
 
 Run `python benchmarks/nerf_against_textbook.py --steps 2000`; it writes nerf_against_textbook.json and .md, anew after
-each training. Pictures are 64 x 64, over white; all take the same number of steps at the learning rate of `nerf`.
+each training. Images are 64 x 64, over white; all take the same number of steps at the learning rate of `nerf`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lumifield.data.scene import Scene, draw
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, chunked
 from lumifield.methods.nerf import Nerf
-from lumifield.optim.optimizers import build_optimiser, rate
+from lumifield.optim.optimizers import build_optimizer, rate
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
 from lumifield.runtime.image_io import psnr
@@ -64,15 +64,15 @@ def learn_nerf(task: Task) -> Method:
     """`nerf`, trained."""
     torch.manual_seed(task.seed)
     method, draws = task.settings.build(task.train), task.draws()
-    optimiser = build_optimiser(task.settings.optimiser, method.param_groups())
+    optimizer = build_optimizer(task.settings.optimizer, method.param_groups())
     for step in range(task.steps):
-        optimiser.set_rate(task.factor(step))
+        optimizer.set_rate(task.factor(step))
         method.before_step(step, draws)
         batch = draw(task.train, task.settings.batch, draws)
         losses = method.losses(method(batch.rays, Context(batch.background, step, draws)), batch)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
-        optimiser.step()
+        optimizer.step()
     return method
 
 
@@ -82,28 +82,28 @@ def learn_textbook(task: Task) -> textbook.Textbook:
     near, far = float(task.train.near[0]), float(task.train.far[0])
     model, draws = textbook.Textbook(near, far, width=task.settings.width), task.draws()
     for step in range(task.steps):
-        for group in model.optimiser.param_groups:
+        for group in model.optimizer.param_groups:
             group["lr"] = textbook.LEARNING_RATE * task.factor(step)
         batch = draw(task.train, task.settings.batch, draws)
         model.step(batch.rays.origins, batch.rays.directions, batch.rgb)
     return model
 
 
-def nerf_colours(method: Method, rays: Rays) -> torch.Tensor:
+def nerf_colors(method: Method, rays: Rays) -> torch.Tensor:
     """What `nerf` sees along the rays."""
     return chunked(method, rays, Context(torch.ones(3)), CHUNK).rgb
 
 
 @torch.no_grad()
-def textbook_colours(model: textbook.Textbook, rays: Rays) -> torch.Tensor:
+def textbook_colors(model: textbook.Textbook, rays: Rays) -> torch.Tensor:
     """What the textbook networks see along the rays."""
     parts = [rays[slice(start, start + CHUNK)] for start in range(0, len(rays), CHUNK)]
     return torch.cat([model.look(part.origins, part.directions, jitter=False)[1] for part in parts])
 
 
-def score(colours: torch.Tensor, scene: Scene, index: int) -> float:
-    """PSNR of one picture [dB]."""
-    return psnr(float(((colours.clamp(0, 1) - scene.truth(index).reshape(-1, 3)) ** 2).mean()))
+def score(colors: torch.Tensor, scene: Scene, index: int) -> float:
+    """PSNR of one image [dB]."""
+    return psnr(float(((colors.clamp(0, 1) - scene.truth(index).reshape(-1, 3)) ** 2).mean()))
 
 
 def compare(task: Task) -> Iterator[dict[str, Any]]:
@@ -112,15 +112,15 @@ def compare(task: Task) -> Iterator[dict[str, Any]]:
     Yields a row a method: mean PSNR [dB], seconds of training.
     """
     behind = replace(task, settings=replace(task.settings, occupancy=True))
-    for name, learn, colours, own in (
-        ("textbook", learn_textbook, textbook_colours, task),
-        ("nerf", learn_nerf, nerf_colours, task),
-        ("nerf with occupancy", learn_nerf, nerf_colours, behind),
+    for name, learn, colors, own in (
+        ("textbook", learn_textbook, textbook_colors, task),
+        ("nerf", learn_nerf, nerf_colors, task),
+        ("nerf with occupancy", learn_nerf, nerf_colors, behind),
     ):
         start = time.perf_counter()
         model = learn(own)
         seconds = time.perf_counter() - start
-        scores = [score(colours(model, task.test.rays(i)), task.test, i) for i in range(len(task.test))]
+        scores = [score(colors(model, task.test.rays(i)), task.test, i) for i in range(len(task.test))]
         yield {"method": name, "seed": task.seed, "psnr": sum(scores) / len(scores), "seconds": seconds}
 
 

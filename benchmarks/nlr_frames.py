@@ -51,7 +51,7 @@ def measured(run: Run) -> dict[str, Any]:
     edges = [float((traced.opacity != quick.opacity).float().mean()) for traced, quick in pairs]
     traced, quick = (float(np.median([1000 * pair[way].seconds for pair in pairs])) for way in (0, 1))
     return {
-        "picture": "x".join(map(str, scene.size(0))),
+        "image": "x".join(map(str, scene.size(0))),
         "traced_ms": traced,
         "quick_ms": quick,
         "ratio": float(np.median([pair[0].seconds / pair[1].seconds for pair in pairs])),
@@ -68,10 +68,10 @@ def table(row: dict[str, Any], about: str) -> str:
         [
             about,
             "",
-            "| picture | traced [ms] | triangles [ms] | ratio | first [s] | PSNR between both, inside [dB] "
+            "| image | traced [ms] | triangles [ms] | ratio | first [s] | PSNR between both, inside [dB] "
             "| inner pixels over 1/255 apart | pixels whose silhouette differs |",
             "| --- |" + " ---: |" * 7,
-            f"| {row['picture']} | {row['traced_ms']:.0f} | {row['quick_ms']:.0f} | {row['ratio']:.1f} "
+            f"| {row['image']} | {row['traced_ms']:.0f} | {row['quick_ms']:.0f} | {row['ratio']:.1f} "
             f"| {row['first_seconds']:.1f} | {row['inner_psnr']:.1f} | {row['inner_pixels_differ']:.2%} "
             f"| {row['silhouette_differs']:.2%} |",
             "",

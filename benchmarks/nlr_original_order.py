@@ -1,10 +1,10 @@
 """One training step of `nlr` beside a plain port of the published order of work, on one run's parameters and rays.
 
 Run `python benchmarks/nlr_original_order.py RUN`; it writes nlr_original_order.json and .md. A step shows one
-photograph from all others and learns everything; both trace the same rays, compare as many silhouettes and look at as
+image from all others and learns everything; both trace the same rays, compare as many silhouettes and look at as
 many slopes. The port goes about it as the published code does: both fronts and the samples of every ray, soft
-silhouettes of every ray, photographs encoded whole, and what hides what from a map of each photograph's surface points.
-It shares the networks alone, and how colours lie between pixels. One thread, float32, all in turn; memory is the most
+silhouettes of every ray, images encoded whole, and what hides what from a map of each image's surface points.
+It shares the networks alone, and how colors lie between pixels. One thread, float32, all in turn; memory is the most
 that a process of its own had, from its start to the end of a step.
 """
 
@@ -55,9 +55,9 @@ class Port:
         self.maps = [self.surface_map(index) for index in range(len(scene))]
 
     def chords(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Origins and directions of a photograph's rays, and where they enter and leave the ball (1, -1: never)."""
+        """Origins and directions of an image's rays, and where they enter and leave the ball (1, -1: never)."""
         rays = self.scene.rays(index)
-        origin, direction = (rays.origins - self.method.centre) / self.method.radius, rays.directions
+        origin, direction = (rays.origins - self.method.center) / self.method.radius, rays.directions
         middle = -(origin * direction).sum(-1)
         half = 1 - (origin**2).sum(-1) + middle**2
         met, half = half > 0, half.clamp_min(0).sqrt()
@@ -66,14 +66,14 @@ class Port:
 
     @torch.no_grad()
     def surface_map(self, index: int) -> Tensor:
-        """The surface points of a photograph's pixels, (3, h, w)."""
+        """The surface points of an image's pixels, (3, h, w)."""
         origin, direction, near, far = self.chords(index)
         t, _ = traced(self.method.sdf, origin, direction, near, far)
         width, height = self.scene.size(index)
         return (origin + t[:, None] * direction).T.reshape(3, height, width)
 
     def shown(self, index: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Colours of a photograph's pixels as the others show them, which rays meet the surface, and the losses."""
+        """Colors of an image's pixels as the others show them, which rays meet the surface, and the losses."""
         method, sdf = self.method, self.method.sdf
         maps = {other: self.encoded(other) for other in range(len(self.scene)) if other != index}
         origin, direction, near, far = self.chords(index)
@@ -84,47 +84,47 @@ class Port:
         features, rgb = self.blended(points, direction, maps)
         rgb = torch.where(hit[:, None], rgb, 0.5)
         every = torch.arange(len(rgb))
-        rgb = method.appearance_net.picture(features * hit[:, None], rgb, every, (height, width), len(rgb))
+        rgb = method.appearance_net.image(features * hit[:, None], rgb, every, (height, width), len(rgb))
         return rgb, hit, self.losses(index, rgb, hit, (origin, direction, near, far))
 
     def encoded(self, index: int) -> Tensor:
-        """The features of a whole photograph."""
+        """The features of a whole image."""
         encoder = self.method.appearance_net.encoder
         assert encoder is not None
-        return encoder(self.method.sources.picture(index)[None, :3])[0]
+        return encoder(self.method.sources.image(index)[None, :3])[0]
 
     def blended(self, points: Tensor, direction: Tensor, maps: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features and colours of every pixel, from the photographs that have features."""
-        net, weights, found, colours = self.method.appearance_net, [], [], []
+        """Features and colors of every pixel, from the images that have features."""
+        net, weights, found, colors = self.method.appearance_net, [], [], []
         assert net.weights is not None
         for other, whole in maps.items():
             rgb, features, visible, cosine = self.reprojected(other, points, direction, whole)
             joined = torch.cat([rgb, features], -1) * visible[:, None]
             weights.append(net.weights(joined, direction, cosine) * visible)
             found.append(joined)
-            colours.append(rgb)
+            colors.append(rgb)
         share = shares(torch.stack(weights))[..., None]
-        features, rgb = ((share * torch.stack(values)).sum(0) for values in (found, colours))
+        features, rgb = ((share * torch.stack(values)).sum(0) for values in (found, colors))
         return features, rgb + 0.5 * (1 - share.sum(0))
 
     def reprojected(self, other: int, points: Tensor, direction: Tensor, features: Tensor) -> tuple[Tensor, ...]:
-        """What another photograph shows of points, whether it sees them, and the cosine between the rays."""
-        scene = self.method.centre + self.method.radius * points
+        """What another image shows of points, whether it sees them, and the cosine between the rays."""
+        scene = self.method.center + self.method.radius * points
         width, height = self.scene.size(other)
         (xy,), (depth,) = self.scene.cameras[[other]].project(scene)
         inside = (depth > 0) & (xy >= 0).all(-1) & (xy < torch.tensor([width, height])).all(-1)
         place = 2 * xy / torch.tensor([width, height]) - 1
-        picture = self.method.sources.picture(other)
-        solid = (looked_up(picture[3:], place.detach(), "nearest") >= 0.5)[:, 0]
+        image = self.method.sources.image(other)
+        solid = (looked_up(image[3:], place.detach(), "nearest") >= 0.5)[:, 0]
         open_way = (looked_up(self.maps[other], place.detach()) - points.detach()).square().sum(-1) < HIDES
         cosine = (F.normalize(scene - self.scene.cameras.positions[other], dim=-1) * direction).sum(-1)
         rgb = bicubic(self.method.sources.unpacked(self.method.sources.within, other), xy)
         return rgb, looked_up(features, place), inside & solid & open_way, cosine
 
     def losses(self, index: int, rgb: Tensor, hit: Tensor, chords: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Colours, the soft silhouettes of all pixels, and the slopes."""
+        """Colors, the soft silhouettes of all pixels, and the slopes."""
         method, (origin, direction, near, far) = self.method, chords
-        truth = method.sources.picture(index).flatten(1).T
+        truth = method.sources.image(index).flatten(1).T
         solid = truth[:, 3] >= 0.5
         counts = (hit & solid)[:, None]
         with torch.no_grad():
@@ -142,9 +142,9 @@ class Port:
         }
 
 
-def looked_up(picture: Tensor, place: Tensor, mode: str = "bilinear") -> Tensor:
-    """A picture (c, h, w) at places in [-1, 1]."""
-    found = F.grid_sample(picture[None], place[None, None], mode, "border", align_corners=False)
+def looked_up(image: Tensor, place: Tensor, mode: str = "bilinear") -> Tensor:
+    """An image (c, h, w) at places in [-1, 1]."""
+    found = F.grid_sample(image[None], place[None, None], mode, "border", align_corners=False)
     return found[0, :, 0].T
 
 
@@ -224,10 +224,10 @@ def false_position(
 
 
 def ours(method: NlrMethod, scene: Scene, index: int, side: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """A step of the method on all pixels of a photograph, or on a square of `side` in its middle."""
+    """A step of the method on all pixels of an image, or on a square of `side` in its middle."""
     width, height = scene.size(index)
     rays, size = scene.rays(index), (height, width)
-    truth = method.sources.picture(index).flatten(1).T
+    truth = method.sources.image(index).flatten(1).T
     if side is not None:
         every = torch.arange(height * width).view(size)
         rows = every[(height - side) // 2 :, (width - side) // 2 :][:side, :side].flatten()
@@ -245,7 +245,7 @@ def step_of(method: NlrMethod) -> int:
     return LATER - LATER % every
 
 
-def equalised(method: NlrMethod, scene: Scene) -> NlrMethod:
+def equalized(method: NlrMethod, scene: Scene) -> NlrMethod:
     """The method with as many rays and slopes as the port, in float32."""
     pixels = int(scene.cameras.size[0].prod())
     method.settings = replace(method.settings, mask_rays=pixels, eikonal_points=SLOPES, bf16="off")
@@ -262,14 +262,14 @@ def learned(method: NlrMethod, losses: dict[str, Tensor]) -> None:
 def published_order(folder: Path) -> Callable[[], object]:
     """A step of the port."""
     method, scene = trained(folder)
-    port = Port(equalised(method, scene), scene)
+    port = Port(equalized(method, scene), scene)
     return lambda: learned(method, port.shown(0)[2])
 
 
 def same_rays(folder: Path) -> Callable[[], object]:
     """A step of ours on as many rays."""
     method, scene = trained(folder)
-    equalised(method, scene)
+    equalized(method, scene)
     return lambda: learned(method, ours(method, scene, 0)[1])
 
 
@@ -287,20 +287,20 @@ STEPS = {
 
 
 def trained(folder: Path) -> tuple[NlrMethod, Scene]:
-    """The method of a run and the cameras of its photographs."""
+    """The method of a run and the cameras of its images."""
     run = load(folder)
     assert isinstance(run.method, NlrMethod)
-    return run.method.train(), run.scenes["train"].without_pictures()
+    return run.method.train(), run.scenes["train"].without_images()
 
 
 def agreement(folder: Path) -> dict[str, float]:
     """The share of pixels within the silhouette and off the surface's rim that both orders show the same."""
     method, scene = trained(folder)
-    equalised(method, scene)
+    equalized(method, scene)
     with torch.no_grad():
         rgb, hit, _ = Port(method, scene).shown(0)
     shown, _ = ours(method, scene, 0)
-    counts = hit & (method.sources.picture(0)[3].flatten() >= 0.5)
+    counts = hit & (method.sources.image(0)[3].flatten() >= 0.5)
     difference = (rgb - shown.detach())[counts].abs().amax(-1)
     return {f"within_{level}": float((difference < level).float().mean()) for level in (0.001, 0.004, 0.02)}
 

@@ -1,7 +1,7 @@
 """How close the page of a run comes to its own rendering, its size and its pace, in headless Chromium.
 
 Run `PYTHONPATH=tests python benchmarks/pages.py RUN [RUN ...]` with trained runs; it exports each with the settings as
-they are, writes pages.json and .md, and each view beside its rendering to --pictures where given.
+they are, writes pages.json and .md, and each view beside its rendering to --images where given.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def seen(page: Page, scene: Scene, index: int) -> tuple[np.ndarray, float]:
     return pixels, float(page.evaluate("document.body.dataset.frame"))
 
 
-def compared(run: Run, file: Path, profile: Path, pictures: Path | None) -> dict[str, Any]:
+def compared(run: Run, file: Path, profile: Path, images: Path | None) -> dict[str, Any]:
     """Differences between the page and the rendering over views of the test split."""
     scene = run.scenes["test"]
     scores, paces = [], []
@@ -62,21 +62,21 @@ def compared(run: Run, file: Path, profile: Path, pictures: Path | None) -> dict
             rendered = to_uint8(render_view(run.method, scene, index, device=run.device).rgb).numpy()
             scores.append(psnr(float(np.square((shown.astype(float) - rendered) / 255).mean())))
             paces.append(pace)
-            if pictures is not None:
-                pictures.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.hstack([rendered, shown])).save(pictures / f"{run.folder.name}_{index}.png")
+            if images is not None:
+                images.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.hstack([rendered, shown])).save(images / f"{run.folder.name}_{index}.png")
         asked = [event for event in page.events if event["method"] == "Network.requestWillBeSent"]
     outside = [event["params"]["request"]["url"] for event in asked]
     return {
         "psnr": float(np.mean(scores)),
         "lowest_psnr": min(scores),
         "frame_ms": float(np.median(paces)),
-        "picture": "x".join(map(str, scene.size(0))),
+        "image": "x".join(map(str, scene.size(0))),
         "requests": len([address for address in outside if not address.startswith(("file:", "data:", "about:"))]),
     }
 
 
-def measured(folder: Path, pictures: Path | None) -> dict[str, Any]:
+def measured(folder: Path, images: Path | None) -> dict[str, Any]:
     """The row of one run."""
     run = load(folder)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
@@ -84,15 +84,15 @@ def measured(folder: Path, pictures: Path | None) -> dict[str, Any]:
         begun = time.perf_counter()
         Web().write(run, file)
         row = {"run": folder.name, "seconds": time.perf_counter() - begun, "megabytes": file.stat().st_size / 1e6}
-        return row | compared(run, file, Path(scratch) / "profile", pictures)
+        return row | compared(run, file, Path(scratch) / "profile", images)
 
 
 def table(rows: list[dict[str, Any]], about: str) -> str:
     """The rows as Markdown."""
-    head = "| run | page [MB] | baking [s] | PSNR against `render` [dB] | lowest | frame [ms] | picture | requests |"
+    head = "| run | page [MB] | baking [s] | PSNR against `render` [dB] | lowest | frame [ms] | image | requests |"
     lines = [
         f"| {r['run']} | {r['megabytes']:.1f} | {r['seconds']:.0f} | {r['psnr']:.2f} | {r['lowest_psnr']:.2f} "
-        f"| {r['frame_ms']:.0f} | {r['picture']} | {r['requests']} |"
+        f"| {r['frame_ms']:.0f} | {r['image']} | {r['requests']} |"
         for r in rows
     ]
     return "\n".join([about, "", head, "| --- |" + " ---: |" * 7, *lines, ""])
@@ -102,9 +102,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--images", type=Path)
     options = parser.parse_args()
-    rows = [measured(folder, options.pictures) for folder in options.runs]
+    rows = [measured(folder, options.images) for folder in options.runs]
     where = f"{machine(torch.device('cpu'))}, {torch.get_num_threads()} threads, commit {commit()}"
     write_json(options.out / "pages.json", {"machine": where, "rows": rows})
     with replacing(options.out / "pages.md") as temporary:

@@ -3,7 +3,7 @@
 Run `python benchmarks/perturbed.py SCENE --runs RUNS --minutes 10`; it writes perturbed.json and .md, anew after each
 training. Runs and scenes stay in RUNS, and what is there is not made again: the same command goes on where it was
 stopped, or after the number of `--trainings` it was to make. Test views wear the appearance of the first training
-photograph, which stays as it is.
+image, which stays as it is.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from lumifield.training.job import Job
 
 CPU = torch.device("cpu")
 SCORE = "score.json"
-PAPER = {"clean": (32.89, None), "colour": (23.38, 30.66), "occluder": (19.35, 23.47), "both": (15.73, 22.19)}
+PAPER = {"clean": (32.89, None), "color": (23.38, 30.66), "occluder": (19.35, 23.47), "both": (15.73, 22.19)}
 """NeRF, and NeRF-A, -U and -W (Martin-Brualla et al. 2021, supplement, section D) [dB]."""
-NERF_PL = {"clean": (30.93, None), "colour": (23.17, 28.20), "occluder": (21.94, 28.60), "both": (18.83, 24.86)}
+NERF_PL = {"clean": (30.93, None), "color": (23.17, 28.20), "occluder": (21.94, 28.60), "both": (18.83, 24.86)}
 """The same of nerf_pl's branch nerfw at 200x200 [dB]."""
 
 
 def contestants(kind: str) -> tuple[Settings, ...]:
     """The methods; of `nerf-w` the part that the disturbance is about."""
-    parts = {"colour": NerfW(transient=0), "occluder": NerfW(appearance=0), "both": NerfW()}
+    parts = {"color": NerfW(transient=0), "occluder": NerfW(appearance=0), "both": NerfW()}
     return (Instant(), parts[kind]) if kind in parts else (Instant(),)
 
 
@@ -56,7 +56,7 @@ def score(scene: Path, settings: Settings, out: Path, options: argparse.Namespac
     run = trained(Job(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
     own = run.method.embeddings is not None and run.method.appearance > 0
     look = Path(run.scenes["train"].names[0]).name if own else "mean"
-    metrics = evaluate(run, scoring=Scoring(look, right_half=False), save_pictures=False)
+    metrics = evaluate(run, scoring=Scoring(look, right_half=False), save_images=False)
     return {"psnr": metrics["psnr"], "steps": metrics["train_steps"], "seconds": metrics["train_seconds"]}
 
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=list(PAPER), default=list(PAPER), help="which disturbances")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of each training")
     parser.add_argument("--trainings", type=int, default=7, help="stop after so many new ones")
-    parser.add_argument("--downscale", type=int, default=1, help="pictures at 1/K of their width and height")
+    parser.add_argument("--downscale", type=int, default=1, help="images at 1/K of their width and height")
     parser.add_argument("--seed", type=int, default=0, help="seed of disturbances and trainings")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()

@@ -44,7 +44,7 @@ def markdown(result: dict[str, Any]) -> str:
     sizes = sorted({size for row in rows for size in row["psnr"]}, key=lambda size: -int(size.split("x")[0]))
     heads = [f"{name} {size}" for name in SCORES for size in (*sizes, "mean")]
     lines = [
-        f"Machine: {result['machine']}. Commit: {result['commit']}. Test pictures; PSNR in dB.",
+        f"Machine: {result['machine']}. Commit: {result['commit']}. Test images; PSNR in dB.",
         "",
         f"| run | seconds | ms a step | {' | '.join(heads)} |",
         "| --- " * (len(heads) + 3) + "|",

@@ -1,4 +1,4 @@
-"""A field that has learned a 7-Scenes folder for minutes: its pictures and depth, and what localisation makes of it.
+"""A field that has learned a 7-Scenes folder for minutes: its images and depth, and what localization makes of it.
 
 Run `python benchmarks/seven_scenes.py FOLDER --runs RUNS`; it writes seven_scenes.json and .md. What it makes stays in
 RUNS, and is not made again. Test frames are those with depth, which training does not see. Short trainings with several
@@ -33,7 +33,7 @@ from lumifield.training import Train
 from lumifield.training.job import Job
 
 CPU = torch.device("cpu")
-DEGREES, CENTIMETRES = 5.0, 10.0
+DEGREES, CENTIMETERS = 5.0, 10.0
 SYNTHETIC_SIZE = (128, 96)
 
 
@@ -48,7 +48,7 @@ def focals(options: argparse.Namespace) -> dict[str, Any]:
     scores = {}
     for focal in options.focals:
         run = field(options, f"focal_{focal:g}", focal, options.focal_minutes)
-        scores[focal] = evaluate(run, "val", save_pictures=False)["psnr"]
+        scores[focal] = evaluate(run, "val", save_images=False)["psnr"]
     return {"psnr": list(scores.items()), "best": max(scores, key=lambda focal: scores[focal])}
 
 
@@ -71,12 +71,12 @@ def held_out(run: Run) -> dict[str, Any]:
 def depth_errors(run: Run, scene: Scene, index: int) -> np.ndarray:
     """Differences of the depth along the optical axis at the pixels of the sensor's points [m]."""
     assert run.source is not None
-    depth = free_space.metres(run.source.data / f"{scene.names[index].removesuffix('.color.jpg')}.depth.png")
+    depth = free_space.meters(run.source.data / f"{scene.names[index].removesuffix('.color.jpg')}.depth.png")
     local = free_space.local_points(depth, free_space.FOCAL)
     z = local[:, 2]
     camera = scene.cameras[[index]]
-    focal, centre, size = (values[0].numpy() for values in (camera.focal, camera.centre, camera.size))
-    xy = np.floor(local[:, :2] / z[:, None] * focal + centre).astype(int)
+    focal, center, size = (values[0].numpy() for values in (camera.focal, camera.center, camera.size))
+    xy = np.floor(local[:, :2] / z[:, None] * focal + center).astype(int)
     within = ((xy >= 0) & (xy < size)).all(-1)
     view = render_view(run.method, scene, index, device=CPU)
     rays = scene.rays(index)
@@ -89,7 +89,7 @@ def poses(run: Run) -> dict[str, Any]:
     """How well poses of the test frames are refined."""
     seed = Pose().seed
     asked = of_split(run, "test")
-    starts = [off_the_truth(run, each, DEGREES, CENTIMETRES, seed=seed) for each in asked]
+    starts = [off_the_truth(run, each, DEGREES, CENTIMETERS, seed=seed) for each in asked]
     return {"seed": seed} | localize(run, asked, starts, run.folder / "localize" / "pose")
 
 
@@ -121,9 +121,9 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     found += [
         ("test PSNR", f"{result['field']['psnr']:.2f} dB"),
         ("median error of test depth, all pixels", f"{100 * result['field']['median_depth_error']:.1f} cm"),
-        (f"poses from {DEGREES:g} degrees and {CENTIMETRES:g} cm off, median", f"{wide:.2f} degrees, {far:.1f} cm"),
+        (f"poses from {DEGREES:g} degrees and {CENTIMETERS:g} cm off, median", f"{wide:.2f} degrees, {far:.1f} cm"),
         *((f"poses {name}", f"{share:.0%}") for name, share in pose["success"].items()),
-        ("seconds a pose", f"{pose['seconds'] / pose['photographs']:.1f}"),
+        ("seconds a pose", f"{pose['seconds'] / pose['images']:.1f}"),
         (f"least distance of {space['views']} new views from a true surface", f"{space['least']:.2f} m"),
         ("new views behind a true surface", f"{space['behind']:.1%}"),
     ]
@@ -139,7 +139,7 @@ def markdown(result: dict[str, Any]) -> str:
     seeds = len({row["seed"] for row in result["baseline"]["rows"]})
     lines = [
         f"Machine: {result['machine']}. Commit: {result['commit']}. {result['data']} at 1/{result['downscale']}: "
-        f"{about['photographs']} test frames with depth; `instant`, {about['train_seconds']:.0f} s; seed "
+        f"{about['images']} test frames with depth; `instant`, {about['train_seconds']:.0f} s; seed "
         f"{result['seed']}; the regressor over {seeds} seeds.",
         "",
         "| what | value |",
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="length of the training")
     parser.add_argument("--focals", type=float, nargs="+", default=[525.0, 555.0, 585.0], help="focal lengths tried")
     parser.add_argument("--focal-minutes", type=float, default=1.0, help="length of a training for each of these")
-    parser.add_argument("--downscale", type=int, default=2, help="pictures at 1/K of their width and height")
+    parser.add_argument("--downscale", type=int, default=2, help="images at 1/K of their width and height")
     parser.add_argument("--places", choices=["grid", "path"], default="grid", help="where new views are")
     parser.add_argument("--views", type=int, default=400, help="how many there are")
     parser.add_argument("--seed", type=int, default=0, help="seed of the trainings")

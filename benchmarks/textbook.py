@@ -30,7 +30,7 @@ def encode(x: Tensor, octaves: int) -> Tensor:
 
 
 class Network(nn.Module):
-    """Figure 7: eight layers for the density, the position again before the sixth, one more layer for the colour."""
+    """Figure 7: eight layers for the density, the position again before the sixth, one more layer for the color."""
 
     def __init__(self, width: int = 256) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Network(nn.Module):
         self.density = nn.Linear(width, 1)
         self.feature = nn.Linear(width, width)
         self.side = nn.Linear(width + direction, width // 2)
-        self.colour = nn.Linear(width // 2, 3)
+        self.color = nn.Linear(width // 2, 3)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
@@ -54,11 +54,11 @@ class Network(nn.Module):
         for layer in self.second:
             h = F.relu(layer(h))
         side = F.relu(self.side(torch.cat([self.feature(h), direction], -1)))
-        return self.density(h)[..., 0], torch.sigmoid(self.colour(side))
+        return self.density(h)[..., 0], torch.sigmoid(self.color(side))
 
 
 def render(network: Network, origin: Tensor, direction: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Colour over white, weights and expected distance of each ray (equation 3)."""
+    """Color over white, weights and expected distance of each ray (equation 3)."""
     points = origin[:, None] + z[..., None] * direction[:, None]
     towards = encode(direction, DIRECTION_OCTAVES)[:, None].expand(-1, z.shape[1], -1)
     density, rgb = network(encode(points, POSITION_OCTAVES), towards)
@@ -66,8 +66,8 @@ def render(network: Network, origin: Tensor, direction: Tensor, z: Tensor) -> tu
     alpha = 1 - torch.exp(-F.relu(density) * width)
     clear = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha[:, :-1] + 1e-10], -1), -1)
     weights = alpha * clear
-    colour = (weights[..., None] * rgb).sum(1) + (1 - weights.sum(-1, keepdim=True))
-    return colour, weights, (weights * z).sum(-1)
+    color = (weights[..., None] * rgb).sum(1) + (1 - weights.sum(-1, keepdim=True))
+    return color, weights, (weights * z).sum(-1)
 
 
 def coarse_points(rays: int, near: float, far: float, *, jitter: bool = True) -> Tensor:
@@ -91,15 +91,15 @@ def further_points(z: Tensor, weights: Tensor, *, jitter: bool = True) -> Tensor
 
 
 class Textbook:
-    """Two networks and their optimiser."""
+    """Two networks and their optimizer."""
 
     def __init__(self, near: float = 2.0, far: float = 6.0, *, width: int = 256) -> None:
         self.near, self.far = near, far
         self.coarse, self.fine = Network(width), Network(width)
-        self.optimiser = torch.optim.Adam([*self.coarse.parameters(), *self.fine.parameters()], LEARNING_RATE)
+        self.optimizer = torch.optim.Adam([*self.coarse.parameters(), *self.fine.parameters()], LEARNING_RATE)
 
     def look(self, origin: Tensor, direction: Tensor, *, jitter: bool = True) -> tuple[Tensor, Tensor]:
-        """The colours of the rays after the coarse and after the fine pass."""
+        """The colors of the rays after the coarse and after the fine pass."""
         z = coarse_points(len(origin), self.near, self.far, jitter=jitter)
         first, weights, _ = render(self.coarse, origin, direction, z)
         second, _, _ = render(self.fine, origin, direction, further_points(z, weights, jitter=jitter))
@@ -109,9 +109,9 @@ class Textbook:
         """One training step on a batch of rays."""
         first, second = self.look(origin, direction)
         loss = F.mse_loss(first, rgb) + F.mse_loss(second, rgb)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
 
 
 def step_seconds(steps: int = 3) -> float:

@@ -1,8 +1,8 @@
-"""`nerf-w` and `instant` on photographs in the wild, by the protocol of NeRF-W: right halves of test photographs.
+"""`nerf-w` and `instant` on images in the wild, by the protocol of NeRF-W: right halves of test images.
 
 Run `python benchmarks/wild.py SCENE --runs RUNS --masks MASKS`; it writes wild_SCENE.json and .md. Runs stay in RUNS,
 and what is there is not made again. `nerf-w` wears the appearance that fits the left half. `instant` knows of none: it
-is scored as it is, and in colours A c + b that fit the left half. MASKS are black where pixels do not count.
+is scored as it is, and in colors A c + b that fit the left half. MASKS are black where pixels do not count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lumifield.training import Train
 from lumifield.training.job import Job
 
 LOOKS = {"nerf-w": ("fitted",), "instant": ("mean", "affine")}
-TITLES = {"fitted": "fitted appearance", "mean": "as it is", "affine": "fitted affine colours"}
+TITLES = {"fitted": "fitted appearance", "mean": "as it is", "affine": "fitted affine colors"}
 
 
 def score(settings: Settings, out: Path, looks: tuple[str, ...], options: argparse.Namespace) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def markdown(result: dict[str, Any]) -> str:
     """The table."""
     lines = [
         f"Machine: {result['machine']}. Commit: {result['commit']}. {result['data']} at 1/{result['downscale']}, "
-        f"{result['minutes']:g} minutes each, seed {result['seed']}, PSNR of right halves of test photographs in dB.",
+        f"{result['minutes']:g} minutes each, seed {result['seed']}, PSNR of right halves of test images in dB.",
         "",
         "| method | appearance | whole | inside masks |",
         "| --- | --- | --- | --- |",
@@ -65,10 +65,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder of the scene")
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--masks", type=Path, help="folder of masks that are named as the photographs")
+    parser.add_argument("--masks", type=Path, help="folder of masks that are named as the images")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of each training")
     parser.add_argument("--beta-min", type=float, default=0.1, help="least uncertainty of a pixel")
-    parser.add_argument("--downscale", type=int, default=1, help="pictures at 1/K of their width and height")
+    parser.add_argument("--downscale", type=int, default=1, help="images at 1/K of their width and height")
     parser.add_argument("--seed", type=int, default=0, help="seed of the trainings")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """Render one view of a run, with the distance to what it sees in world units.
 
-`render_view` needs the weights and the cameras of the run, not the photographs.
+`render_view` needs the weights and the cameras of the run, not the images.
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ from lumifield.runtime.image_io import quantile_range, to_uint8, write_npy, writ
 
 
 def main(run: Path = Path("runs/example/run"), index: int = 0, out: Path = Path("runs/example/view")) -> None:
-    """Leaves colour and depth pictures and the raw depth in OUT."""
+    """Leaves color and depth images and the raw depth in OUT."""
     trained = load(run, device="cuda" if torch.cuda.is_available() else "cpu")
     view = render_view(trained.method, trained.scenes["test"], index, device=trained.device)
     write_png(out / "rgb.png", to_uint8(view.rgb))
-    write_png(out / "depth.png", view.depth_picture(*quantile_range(view.depth[view.solid])))
+    write_png(out / "depth.png", view.depth_image(*quantile_range(view.depth[view.solid])))
     write_npy(out / "depth.npy", view.measured_depth)
     print(f"{view.seconds:.2f} s, {float(view.solid.float().mean()):.0%} of the pixels meet matter, see {out}")
 

@@ -1,6 +1,6 @@
 """Draw the rays of a scene: a training batch, and the same rays on a map seen from above.
 
-Rays are never stored. `draw` picks pixels uniformly over all photographs and makes their rays then.
+Rays are never stored. `draw` picks pixels uniformly over all images and makes their rays then.
 """
 
 from pathlib import Path
@@ -22,19 +22,19 @@ def main(
     """Leaves a map of the rays in OUT; its sides span 10 scene units."""
     scene = read(Source(data), "train")
     batch = draw(scene, rays, Draws(torch.Generator().manual_seed(0)))
-    print(f"{len(batch.rays)} rays of {len(scene)} photographs, colours {tuple(batch.rgb.shape)}")
+    print(f"{len(batch.rays)} rays of {len(scene)} images, colors {tuple(batch.rgb.shape)}")
 
     begin = batch.rays.origins + batch.rays.near[:, None] * batch.rays.directions
     end = batch.rays.origins + batch.rays.far[:, None] * batch.rays.directions
-    picture = Image.new("RGB", (SIDE, SIDE), "white")
-    pen = ImageDraw.Draw(picture)
-    for a, b, colour in zip(begin.tolist(), end.tolist(), (batch.rgb * 255).int().tolist(), strict=True):
-        pen.line([on_map(a), on_map(b)], fill=tuple(colour))
+    image = Image.new("RGB", (SIDE, SIDE), "white")
+    pen = ImageDraw.Draw(image)
+    for a, b, color in zip(begin.tolist(), end.tolist(), (batch.rgb * 255).int().tolist(), strict=True):
+        pen.line([on_map(a), on_map(b)], fill=tuple(color))
     for camera in scene.cameras.positions.tolist():
         x, y = on_map(camera)
         pen.ellipse([x - 3, y - 3, x + 3, y + 3], fill="black")
     out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(out)
+    image.save(out)
     print(out)
 
 

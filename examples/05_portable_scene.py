@@ -1,4 +1,4 @@
-"""Render a portable scene, which needs no photographs: `still_life.zip` holds a network and its cameras.
+"""Render a portable scene, which needs no images: `still_life.zip` holds a network and its cameras.
 
 `lumifield export weights RUN --out FILE.zip` makes one of any run; `scripts/portable_scene.py` has made this one.
 """

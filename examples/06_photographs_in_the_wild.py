@@ -1,6 +1,6 @@
-"""What `nerf-w` makes of a photograph: the lasting scene, what passed before it, how sure it is, and the depth.
+"""What `nerf-w` makes of an image: the lasting scene, what passed before it, how sure it is, and the depth.
 
-Without a data set of yours, `lumifield synthesize-data tourists` makes photographs of people in changing light.
+Without a data set of yours, `lumifield synthesize-data tourists` makes images of people in changing light.
 """
 
 from pathlib import Path
@@ -10,14 +10,14 @@ import tyro
 
 from lumifield import data
 from lumifield.rendering.appearance import table
-from lumifield.rendering.render import channel_picture
+from lumifield.rendering.render import channel_image
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import load
 from lumifield.runtime.image_io import quantile_range, to_uint8, write_png
 
 
 def main(run: Path = Path("runs/wild"), index: int = 0, out: Path = Path("runs/wild/figure.png")) -> None:
-    """Leaves five pictures side by side of a photograph of the training of a `nerf-w` run in OUT."""
+    """Leaves five images side by side of an image of the training of a `nerf-w` run in OUT."""
     trained = load(run, device="cuda" if torch.cuda.is_available() else "cpu")
     scene = data.read(trained.source, "train", rows=slice(index, index + 1))
     view = render_view(
@@ -28,10 +28,10 @@ def main(run: Path = Path("runs/wild"), index: int = 0, out: Path = Path("runs/w
         embedding=table(trained)[index],
         channels=("static", "transient", "uncertainty"),
     )
-    pictures = [to_uint8(scene.truth(0)), *(channel_picture(view, name) for name in view.channels)]
-    pictures.append(view.depth_picture(*quantile_range(view.depth[view.solid])))
-    write_png(out, torch.cat(pictures, 1))
-    print(f"photograph, lasting scene, what passed, uncertainty and depth of {scene.names[0]}: {out}")
+    images = [to_uint8(scene.truth(0)), *(channel_image(view, name) for name in view.channels)]
+    images.append(view.depth_image(*quantile_range(view.depth[view.solid])))
+    write_png(out, torch.cat(images, 1))
+    print(f"image, lasting scene, what passed, uncertainty and depth of {scene.names[0]}: {out}")
 
 
 if __name__ == "__main__":

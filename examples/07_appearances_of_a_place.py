@@ -1,6 +1,6 @@
-"""The looks of some photographs, each worn by all: a row for each, first the photograph, then every camera in its look.
+"""The looks of some images, each worn by all: a row for each, first the image, then every camera in its look.
 
-RUN is a start for photographs of one place: `lumifield meta-train simple-nerf --data PLACE --out RUN`.
+RUN is a start for images of one place: `lumifield meta-train simple-nerf --data PLACE --out RUN`.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from lumifield.runtime.image_io import to_uint8, write_png
 
 
 def main(run: Path, out: Path = Path("runs/looks.png"), photographs: tuple[str, ...] = (), side: int = 128) -> None:
-    """Leaves a grid of pictures of at most `side` pixels; without names of photographs the first five are taken."""
+    """Leaves a grid of images of at most `side` pixels; without names of images the first five are taken."""
     start = load(run, device="cuda" if torch.cuda.is_available() else "cpu")
     own = {task.name: task for task in tasks(start.source, "train")}
     there = adapted_to(start, photographs or list(own)[:5])
@@ -27,27 +27,27 @@ def main(run: Path, out: Path = Path("runs/looks.png"), photographs: tuple[str, 
     sizes = [side / max(scene.size(row)) for row in range(len(scene))]
     rows = []
     for row, look in enumerate(there.method.embeddings):
-        pictures = [shrunk(own[scene.names[row]].photographs().truth(0), sizes[row])]
+        images = [shrunk(own[scene.names[row]].photographs().truth(0), sizes[row])]
         for column, size in enumerate(sizes):
             one = scene.only([column])
             small = replace(one, cameras=one.cameras.resized(size))
-            pictures.append(render_view(there.method, small, 0, device=start.device, embedding=look).rgb)
-        rows.append(torch.cat([centred(picture, side) for picture in pictures], 1))
+            images.append(render_view(there.method, small, 0, device=start.device, embedding=look).rgb)
+        rows.append(torch.cat([centerd(image, side) for image in images], 1))
     write_png(out, to_uint8(torch.cat(rows)))
     print(out)
 
 
-def shrunk(picture: Tensor, scale: float) -> Tensor:
-    """A picture of other size, by means of its pixels."""
-    return F.interpolate(picture.permute(2, 0, 1)[None], scale_factor=scale, mode="area")[0].permute(1, 2, 0).cpu()
+def shrunk(image: Tensor, scale: float) -> Tensor:
+    """An image of other size, by means of its pixels."""
+    return F.interpolate(image.permute(2, 0, 1)[None], scale_factor=scale, mode="area")[0].permute(1, 2, 0).cpu()
 
 
-def centred(picture: Tensor, side: int) -> Tensor:
-    """A picture in the middle of a white square."""
-    height, width = (min(length, side) for length in picture.shape[:2])
+def centerd(image: Tensor, side: int) -> Tensor:
+    """An image in the middle of a white square."""
+    height, width = (min(length, side) for length in image.shape[:2])
     square = torch.ones(side, side, 3)
     top, left = (side - height) // 2, (side - width) // 2
-    square[top : top + height, left : left + width] = picture[:height, :width]
+    square[top : top + height, left : left + width] = image[:height, :width]
     return square
 
 

@@ -14,8 +14,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from lumifield.meta.outer import Parameters, descended, reptile
-from lumifield.optim import Optimiser
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim import Optimizer
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.image_io import psnr
 
 ELLIPSES, FREQUENCIES, DEVIATION = 6, 256, 30.0
@@ -46,7 +46,7 @@ def main(steps: int = 1000, size: int = 64, width: int = 256, views: int = 6, se
     network, axis = Slice(width, generator), torch.arange(size) / size
     start, places = dict(network.named_parameters()), torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
     fresh = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
-    optimiser = build_optimiser(Optimiser(kind="adam", lr=5e-5), [{"params": list(start.values())}])
+    optimizer = build_optimizer(Optimizer(kind="adam", lr=5e-5), [{"params": list(start.values())}])
 
     def loss(parameters: Parameters, seen: tuple[Tensor, Tensor]) -> Tensor:
         angles, sums = seen
@@ -58,7 +58,7 @@ def main(steps: int = 1000, size: int = 64, width: int = 256, views: int = 6, se
     for _ in range(steps):
         angles, truth = math.pi * torch.rand(DIRECTIONS, generator=generator), body(places, generator)
         seen = angles, projected(truth, angles)
-        reptile(start, [seen], lambda task: [learned(start, task, INNER_STEPS)], optimiser, tasks=1)
+        reptile(start, [seen], lambda task: [learned(start, task, INNER_STEPS)], optimizer, tasks=1)
     angles, truth = math.pi * torch.arange(views) / views, body(places, generator)
     seen = angles, projected(truth, angles)
     for name, parameters in (("learned", start), ("fresh", fresh)):

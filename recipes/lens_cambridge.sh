@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Views for localisation on a scene of Cambridge Landmarks (StMarysChurch at 640x360), as nerfw-pytorch makes them for LENS.
+# Views for localization on a scene of Cambridge Landmarks (StMarysChurch at 640x360), as nerfw-pytorch makes them for LENS.
 # Usage: recipes/lens_cambridge.sh DATA OUT [further flags of `lumifield train nerf-w`, which win]
 # The sequence is then in OUT/localize/sequence; `cp -r OUT/localize/sequence/. DATA` puts it beside the photographs.
 # There: 4,000 views at least 2 m from matter and at most 6 m from a photograph, turned by up to 9 degrees (which became

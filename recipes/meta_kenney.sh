@@ -2,14 +2,14 @@
 # A start for small renderings of a class of objects, in some ten minutes on two CPU cores: 64x64 pixels, near and far close
 # to the objects, a narrow network.
 # Usage: recipes/meta_kenney.sh DATA OUT [further flags of `lumifield meta-train simple-nerf`, which win]
-# DATA is a class folder in learnit's layout with pictures of 128x128, the objects within the unit sphere.
+# DATA is a class folder in learnit's layout with images of 128x128, the objects within the unit sphere.
 # Kenney's cars from one photograph each, 4 test objects, three seeds: 18.5 to 18.8 dB before, 20.8 to 21.3 dB after 300
 # steps; a fresh start comes to 15.8 dB.
 set -euo pipefail
 exec lumifield meta-train simple-nerf --data "$1" --out "$2" \
   --downscale 2 --near 3 --far 5 --samples 32 --width 128 --start normal --steps 250 \
   --views 25 --inner.steps 64 --inner.batch 128 \
-  --inner.optimiser.kind adam --inner.optimiser.lr 1e-3 --outer.kind sgd --outer.lr 0.5 \
+  --inner.optimizer.kind adam --inner.optimizer.lr 1e-3 --outer.kind sgd --outer.lr 0.5 \
   --outer-schedule.kind cosine --outer-schedule.floor 0.1 --few-shot.loop.steps 300 --few-shot.loop.batch 64 \
-  --few-shot.loop.optimiser.kind adam --few-shot.loop.optimiser.lr 1e-3 --validate-every 100 --save-every 100 \
+  --few-shot.loop.optimizer.kind adam --few-shot.loop.optimizer.lr 1e-3 --validate-every 100 --save-every 100 \
   "${@:3}"

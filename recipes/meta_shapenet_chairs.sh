@@ -6,7 +6,7 @@
 # al. 2021). `lumifield eval OUT` scores the frames of nerf-meta, with --held-out 25 50 those of learnit.
 set -euo pipefail
 exec lumifield meta-train simple-nerf --data "$1" --out "$2" \
-  --epochs 15 --views 25 --sampling official --inner.steps 32 --inner.batch 128 --inner.optimiser.lr 0.5 \
+  --epochs 15 --views 25 --sampling official --inner.steps 32 --inner.batch 128 --inner.optimizer.lr 0.5 \
   --outer.lr 5e-4 --few-shot.support 1 --few-shot.held-out 1 26 --few-shot.loop.steps 1000 \
-  --few-shot.loop.batch 64 --few-shot.loop.optimiser.lr 0.5 \
+  --few-shot.loop.batch 64 --few-shot.loop.optimizer.lr 0.5 \
   "${@:3}"

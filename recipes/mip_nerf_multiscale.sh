@@ -6,6 +6,6 @@
 # 2021, table 1), a million steps in 2.84 h on 32 TPU v2 cores.
 set -euo pipefail
 exec lumifield train mip-nerf --data "$1" --out "$2" --samples 128 --batch 4096 --steps 1000000 \
-  --optimiser.lr 5e-4 --schedule.kind exponential --schedule.gamma 0.01 \
+  --optimizer.lr 5e-4 --schedule.kind exponential --schedule.gamma 0.01 \
   --schedule.warmup sine --schedule.warmup-steps 2500 --schedule.warmup-factor 0.01 \
   "${@:3}"

@@ -5,5 +5,5 @@
 # 1 to 2 days on one V100. The paper says 100,000 to 300,000 steps; this takes the middle.
 set -euo pipefail
 exec lumifield train nerf --data "$1" --out "$2" --samples 64 --fine-samples 128 --batch 4096 --steps 200000 \
-  --optimiser.lr 5e-4 --schedule.kind exponential --schedule.gamma 0.1 \
+  --optimizer.lr 5e-4 --schedule.kind exponential --schedule.gamma 0.1 \
   "${@:3}"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# NeRF-W's networks as nerfw-pytorch has them, with the paper's rate and regularisers: 300,000 steps of 2,048 rays.
+# NeRF-W's networks as nerfw-pytorch has them, with the paper's rate and regularizers: 300,000 steps of 2,048 rays.
 # Usage: recipes/nerf_w_paper.sh DATA OUT [further flags of `lumifield train nerf-w`, which win]
 # The paper's networks are wider (512) and look at 512 + 512 samples a ray. Published: 8 GPUs for 20 hours.
-# The rate of backbone mlp is a fortieth of --optimiser.lr: 5e-4.
+# The rate of backbone mlp is a fortieth of --optimizer.lr: 5e-4.
 set -euo pipefail
-exec lumifield train nerf-w --backbone mlp --data "$1" --out "$2" --steps 300000 --batch 2048 --optimiser.lr 2e-2 \
+exec lumifield train nerf-w --backbone mlp --data "$1" --out "$2" --steps 300000 --batch 2048 --optimizer.lr 2e-2 \
   --samples 64 --fine-samples 128 --beta-min 0.03 --lambda-u 0.01 "${@:3}"

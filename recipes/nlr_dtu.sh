@@ -2,7 +2,7 @@
 # NLR++ on a scan of DTU at 800x600 from seven photographs, as metanlrpp's nlrpp_dtu trains it.
 # Usage: recipes/nlr_dtu.sh DATA OUT [further flags of `lumifield train nlr`, which win]
 # A step learns a square of one photograph; there it was four whole ones. Published: 25 dB after 3.2 minutes, 30 dB after
-# 37.4, at most 31.02 dB (three scans, masked pictures; Quadro RTX 6000).
+# 37.4, at most 31.02 dB (three scans, masked images; Quadro RTX 6000).
 set -euo pipefail
 exec lumifield train nlr --data "$1" --out "$2" --downscale 2 --steps 147000 --clip 1 \
   --features learned --encoder-width 64 --decoder-width 64 --patch 600 --sources 6 --sdf-width 128 \

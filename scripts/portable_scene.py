@@ -29,7 +29,7 @@ def main(data: Path = Path("demo/still-life"), out: Path = Path("examples/still_
     with tempfile.TemporaryDirectory() as folder:
         run = train(Job(SMALL, Source(data), Train(steps=steps), Path(folder) / "run"), console=Console())
         Weights(half=True).write(load(run), out)
-        psnr = evaluate(load(run), "test", save_pictures=False)["psnr"]
+        psnr = evaluate(load(run), "test", save_images=False)["psnr"]
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB, {psnr:.2f} dB on the test views")
     if out.stat().st_size > MOST_BYTES:
         raise SystemExit("too large: lower log2_entries or occupancy_side")

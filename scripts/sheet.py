@@ -1,4 +1,4 @@
-"""Puts pictures of one size side by side.
+"""Puts images of one size side by side.
 
 Run `python scripts/sheet.py sheet.jpg RUN/localize/sequence/seq-99/*.color.png`.
 """
@@ -14,13 +14,13 @@ from tyro.conf import Positional
 from lumifield.runtime.files import replacing
 
 
-def main(out: Positional[Path], pictures: Positional[tuple[Path, ...]], *, columns: int = 4) -> None:
-    """Makes the sheet OUT of PICTURES, so many in a row."""
-    opened = [Image.open(path) for path in pictures]
+def main(out: Positional[Path], images: Positional[tuple[Path, ...]], *, columns: int = 4) -> None:
+    """Makes the sheet OUT of IMAGES, so many in a row."""
+    opened = [Image.open(path) for path in images]
     width, height = opened[0].size
     sheet = Image.new("RGB", (width * min(columns, len(opened)), height * -(-len(opened) // columns)))
-    for index, picture in enumerate(opened):
-        sheet.paste(picture, (width * (index % columns), height * (index // columns)))
+    for index, image in enumerate(opened):
+        sheet.paste(image, (width * (index % columns), height * (index // columns)))
     with replacing(out) as temporary:
         sheet.save(temporary, format="jpeg", quality=88)
 

@@ -1,4 +1,4 @@
-"""Methods and scenes whose pictures and depths are known in closed form."""
+"""Methods and scenes whose images and depths are known in closed form."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 class Ball(Method):
-    """An opaque unit ball round the origin, coloured by its normals; `calls` counts the forward passes.
+    """An opaque unit ball round the origin, colored by its normals; `calls` counts the forward passes.
 
     Its density falls by a factor of e every twentieth beyond its surface.
     """
@@ -60,7 +60,7 @@ class Room(Method):
 
 
 class Wall(Method):
-    """An opaque wall at the z of normalised device coordinates `z`."""
+    """An opaque wall at the z of normalized device coordinates `z`."""
 
     def __init__(self, z: float) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def around(n: int, size: tuple[int, int] = (32, 24), distance: float = 4.0) -> C
 
 
 def scene_of(cameras: Cameras, *, frame: Frame | None = None, ndc: Ndc | None = None) -> Scene:
-    """A white scene without pictures, from t = 2 to t = 6."""
+    """A white scene without images, from t = 2 to t = 6."""
     n = len(cameras)
     return Scene(
         cameras=cameras,
@@ -101,7 +101,7 @@ def scene_of(cameras: Cameras, *, frame: Frame | None = None, ndc: Ndc | None = 
 
 
 def run_of(folder: Path, method: Method, scenes: dict[str, Scene], source: Source | None = None) -> Run:
-    """A run that has trained for 10 s on 5 photographs."""
+    """A run that has trained for 10 s on 5 images."""
     train = {"seconds": 10.0, "rays": 5000, "steps": 50, "n_train_images": 5}
     config = {"method": {"kind": "instant"}, "source": {"downscale": 1}}
     return Run(folder, method, config, source, scenes, CPU, train)
@@ -112,8 +112,8 @@ def photograph(folder: Path, scene: Scene, split: str, method: Method | None = N
     width, _ = scene.size(0)
     frames = []
     for index, name in enumerate(scene.names):
-        picture = to_uint8(render_view(method or Ball(), scene, index, device=CPU).rgb)
-        Image.fromarray(picture.numpy()).save(folder / f"{split}_{name}.png")
+        image = to_uint8(render_view(method or Ball(), scene, index, device=CPU).rgb)
+        Image.fromarray(image.numpy()).save(folder / f"{split}_{name}.png")
         c2w = scene.cameras.c2w[index] * torch.tensor([1.0, -1.0, -1.0, 1.0])
         frames.append({"file_path": f"./{split}_{name}", "transform_matrix": [*c2w.tolist(), [0, 0, 0, 1]]})
     angle = 2 * math.atan(0.5 * width / float(scene.cameras.focal[0, 0]))

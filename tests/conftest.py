@@ -22,7 +22,7 @@ if not torch.cuda.is_available():
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Pictures are kept in a folder of the tests'."""
+    """Images are kept in a folder of the tests'."""
     os.environ["LUMIFIELD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 

@@ -21,7 +21,7 @@ RADIUS = 0.8
 
 
 class Fog(Method):
-    """Matter of a given density, its colour a formula of place and direction; its rays have `samples` points."""
+    """Matter of a given density, its color a formula of place and direction; its rays have `samples` points."""
 
     def __init__(self, density: Callable[[Tensor], Tensor], *, samples: int = 256) -> None:
         super().__init__()
@@ -34,14 +34,14 @@ class Fog(Method):
         length = rays.directions.norm(dim=-1) * (rays.far - rays.near) / self.samples
         weights = visible(self.density(points), length[:, None].expand_as(z))
         depth, opacity = mean_depth(weights, z, rays.far)
-        rgb = (weights[..., None] * colour(points, rays.viewdirs[:, None])).sum(1)
+        rgb = (weights[..., None] * color(points, rays.viewdirs[:, None])).sum(1)
         return Rendered(rgb + (1 - opacity[:, None]) * context.background, depth, opacity, samples=z.numel())
 
     def inside(self, points: Tensor) -> Tensor:
         return self.density(points)
 
 
-def colour(points: Tensor, directions: Tensor) -> Tensor:
+def color(points: Tensor, directions: Tensor) -> Tensor:
     """Smooth in space, and linear in the direction."""
     return 0.5 + 0.2 * torch.sin(2 * points) + 0.15 * directions
 
@@ -66,7 +66,7 @@ def room(points: Tensor) -> Tensor:
 
 
 def hill(points: Tensor) -> Tensor:
-    """A ball in normalised device coordinates, before a wall."""
+    """A ball in normalized device coordinates, before a wall."""
     near = (points - torch.tensor([0.1, 0.2, -0.1])).norm(dim=-1)
     return 60 * torch.sigmoid((0.4 - near) * 40) + 60 * torch.sigmoid((points[..., 2] - 0.6) * 40)
 
@@ -90,7 +90,7 @@ def tilted(n: int, size: tuple[int, int]):
 
 
 def unbounded(n: int = 10, size: tuple[int, int] = (40, 30)) -> Scene:
-    """Cameras between the ball and the wall, without bounds; opaque photographs."""
+    """Cameras between the ball and the wall, without bounds; opaque images."""
     scene = scene_of(tilted(n, size))
     cameras = replace(
         scene.cameras, c2w=scene.cameras.c2w * torch.tensor([1, 1, 1, 0.5]), focal=0.5 * scene.cameras.focal
@@ -107,7 +107,7 @@ def unbounded(n: int = 10, size: tuple[int, int] = (40, 30)) -> Scene:
 
 
 def forward_facing(n: int = 6, size: tuple[int, int] = (40, 30)) -> Scene:
-    """Cameras side by side in normalised device coordinates."""
+    """Cameras side by side in normalized device coordinates."""
     at = torch.linspace(-0.3, 0.3, n)
     positions = torch.stack([at, 0.5 * at.abs(), torch.zeros(n)], -1)
     c2w = torch.cat([torch.eye(3).expand(n, 3, 3), positions[..., None]], -1)

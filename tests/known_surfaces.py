@@ -20,10 +20,10 @@ class TrueBall(torch.nn.Module):
 
     def __init__(self, method: NlrMethod) -> None:
         super().__init__()
-        self.centre, self.radius = method.centre, method.radius
+        self.center, self.radius = method.center, method.radius
 
     def forward(self, points):
-        return (points + self.centre / self.radius).norm(dim=-1) - RADIUS / self.radius
+        return (points + self.center / self.radius).norm(dim=-1) - RADIUS / self.radius
 
 
 class Around(torch.nn.Module):
@@ -31,7 +31,7 @@ class Around(torch.nn.Module):
 
     def __init__(self, method: NlrMethod, radius: torch.nn.Parameter) -> None:
         super().__init__()
-        self.middle, self.unit, self.radius = -method.centre / method.radius, method.radius, radius
+        self.middle, self.unit, self.radius = -method.center / method.radius, method.radius, radius
 
     def forward(self, points):
         return (points - self.middle).norm(dim=-1) - self.radius / self.unit

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from lumifield.data import Source
-from lumifield.data.scene import Pictures, Scene
+from lumifield.data.scene import Images, Scene
 from lumifield.geometry.poses import from_opengl
 from lumifield.methods import SimpleNerf
 from scenes import FOCAL_OF_WIDTH, ball
@@ -25,10 +25,10 @@ TINY = SimpleNerf(samples=8, width=12, depth=2, frequencies=5, octaves=3.0, batc
 def tinted(number: int, *, views: int = 6, size: int = 8) -> Scene:
     """A ball of one of the tints."""
     scene = ball(views, size)
-    assert scene.pictures is not None
+    assert scene.images is not None
     tint = torch.tensor([*TINTS[number], 1.0])
-    pixels = (scene.pictures.pixels.float() * tint).round().to(torch.uint8)
-    return replace(scene, pictures=Pictures(pixels, scene.pictures.offsets))
+    pixels = (scene.images.pixels.float() * tint).round().to(torch.uint8)
+    return replace(scene, images=Images(pixels, scene.images.offsets))
 
 
 def balls(root: Path, *, views: int = 6, size: int = 8) -> Source:
@@ -38,8 +38,8 @@ def balls(root: Path, *, views: int = 6, size: int = 8) -> Source:
         folder.mkdir(parents=True)
         frames = []
         for row in range(views):
-            assert scene.pictures is not None
-            Image.fromarray(scene.pictures.picture(row, (size, size)).numpy()).save(folder / f"{row:03d}.png")
+            assert scene.images is not None
+            Image.fromarray(scene.images.image(row, (size, size)).numpy()).save(folder / f"{row:03d}.png")
             frames.append({"file_path": f"./{row:03d}", "transform_matrix": matrix(scene.cameras.c2w[row])})
         content = {"camera_angle_x": 2 * math.atan(0.5 / FOCAL_OF_WIDTH), "frames": frames}
         (folder / "transforms.json").write_text(json.dumps(content))

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 import made_scenes as made
 
-# Parameters of every camera model for pictures of 32 x 24: focal 30 and a little of everything else.
+# Parameters of every camera model for images of 32 x 24: focal 30 and a little of everything else.
 PARAMS = {
     "SIMPLE_PINHOLE": [30.0, 16.2, 11.9],
     "PINHOLE": [30.0, 30.5, 16.2, 11.9],
@@ -39,7 +39,7 @@ def cloud(n: int = 60) -> np.ndarray:
 
 
 def model(poses: torch.Tensor, points: np.ndarray, camera: str = "PINHOLE", *, tracks: int | None = None):
-    """A reconstruction of photographs 000.png, … with one camera, each seeing all points (or each point `tracks`)."""
+    """A reconstruction of images 000.png, … with one camera, each seeing all points (or each point `tracks`)."""
     made_model = pycolmap.Reconstruction()
     lens = pycolmap.Camera(model=camera, width=SIZE[0], height=SIZE[1], params=PARAMS[camera], camera_id=7)
     made_model.add_camera_with_trivial_rig(lens)
@@ -57,7 +57,7 @@ def model(poses: torch.Tensor, points: np.ndarray, camera: str = "PINHOLE", *, t
 
 
 def colmap(root: Path, poses: torch.Tensor, *, text: bool = False, place: str = "sparse/0", **kind) -> Path:
-    """A COLMAP scene; pictures are noise."""
+    """A COLMAP scene; images are noise."""
     folder = root / place
     folder.mkdir(parents=True)
     written = model(poses, kind.pop("points", cloud()), **kind)
@@ -67,18 +67,18 @@ def colmap(root: Path, poses: torch.Tensor, *, text: bool = False, place: str = 
         written.write_binary(folder)
     images = root / place.partition("sparse")[0] / "images"
     for index in range(len(poses)):
-        made.save(images / f"{index:03d}.png", made.picture(index, SIZE, 3))
+        made.save(images / f"{index:03d}.png", made.image(index, SIZE, 3))
     return root
 
 
 def nvm_text(poses: torch.Tensor, points: np.ndarray, *, radial: float = 0.0, names=None, head="NVM_V3 \n\n") -> str:
-    """VisualSFM's file: focal length 30, every point measured in every photograph."""
+    """VisualSFM's file: focal length 30, every point measured in every image."""
     lines = [f"{head}{len(poses)}"]
     for index, pose in enumerate(poses.numpy()):
         name = names[index] if names else f"seq1/frame{index:05d}.jpg"
         w, x, y, z = Rotation.from_matrix(pose[:, :3].T).as_quat(scalar_first=True).tolist()
-        centre = " ".join(f"{value!r}" for value in pose[:, 3].tolist())
-        lines.append(f"{name}\t30.0 {w!r} {x!r} {y!r} {z!r} {centre} {radial} 0")
+        center = " ".join(f"{value!r}" for value in pose[:, 3].tolist())
+        lines.append(f"{name}\t30.0 {w!r} {x!r} {y!r} {z!r} {center} {radial} 0")
     lines += ["", str(len(points))]
     for point in points.tolist():
         measured = " ".join(f"{view} 3 -1.5 2.5" for view in range(len(poses)))
@@ -87,7 +87,7 @@ def nvm_text(poses: torch.Tensor, points: np.ndarray, *, radial: float = 0.0, na
 
 
 def cambridge(root: Path, poses: torch.Tensor, *, test=(2, 5), **kind) -> Path:
-    """A Cambridge scene; pictures are noise, in PNG files."""
+    """A Cambridge scene; images are noise, in PNG files."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "reconstruction.nvm").write_text(nvm_text(poses, kind.pop("points", cloud()), **kind))
     for split in ("train", "test"):
@@ -96,16 +96,16 @@ def cambridge(root: Path, poses: torch.Tensor, *, test=(2, 5), **kind) -> Path:
         head = ["Visual Landmark Dataset V1", "ImageFile, Camera Position [X Y Z W P Q R]", ""]
         (root / f"dataset_{split}.txt").write_text("\n".join([*head, *lines]) + "\n")
     for index in range(len(poses)):
-        made.save(root / f"seq1/frame{index:05d}.png", made.picture(index, SIZE, 3))
+        made.save(root / f"seq1/frame{index:05d}.png", made.image(index, SIZE, 3))
     return root
 
 
 def frames_of(folder: Path, poses: torch.Tensor, *, depth=(), first: int = 0) -> Path:
-    """Frames of 7-Scenes with noise as pictures; those of `depth` see a plane at 2.5 m."""
+    """Frames of 7-Scenes with noise as images; those of `depth` see a plane at 2.5 m."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, pose in enumerate(poses):
         name = f"frame-{index + first:06d}"
-        made.save(folder / f"{name}.color.png", made.picture(index + first, SIZE, 3))
+        made.save(folder / f"{name}.color.png", made.image(index + first, SIZE, 3))
         np.savetxt(folder / f"{name}.pose.txt", np.vstack([pose.numpy(), [0, 0, 0, 1]]), fmt="%.17e")
         if index in depth:
             plane = np.full(SIZE[::-1], 2500, np.uint16)

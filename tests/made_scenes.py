@@ -1,4 +1,4 @@
-"""Small scenes in each on-disk format, with pictures whose every pixel is known."""
+"""Small scenes in each on-disk format, with images whose every pixel is known."""
 
 import json
 import math
@@ -31,7 +31,7 @@ def row(n: int):
     return looking(positions, forward, UP)
 
 
-def picture(index: int, size: tuple[int, int], channels: int) -> np.ndarray:
+def image(index: int, size: tuple[int, int], channels: int) -> np.ndarray:
     """Noise that is always the same for the same index."""
     return np.random.default_rng(index).integers(0, 256, (size[1], size[0], channels), dtype=np.uint8)
 
@@ -50,7 +50,7 @@ def blender(root: Path, *, size: tuple[int, int] = (8, 6), channels: int = 4, co
     for split, n in zip(("train", "val", "test"), counts, strict=True):
         frames = []
         for index, pose in enumerate(ring(n)):
-            save(root / split / f"r_{index}.png", picture(index, size, channels))
+            save(root / split / f"r_{index}.png", image(index, size, channels))
             frames.append({"file_path": f"./{split}/r_{index}", "transform_matrix": matrix(pose)})
         write(root / f"transforms_{split}.json", {"camera_angle_x": 0.8, "frames": frames})
     return root
@@ -66,7 +66,7 @@ def multicam(root: Path, *, size: tuple[int, int] = (24, 16), channels: int = 4,
 def transforms(root: Path, *, n: int = 10, size: tuple[int, int] = (8, 6), channels: int = 3, **extra: Any) -> Path:
     frames = []
     for index, pose in enumerate(ring(n, target=(5, -3, 2))):
-        save(root / "images" / f"{index:03d}.png", picture(index, size, channels))
+        save(root / "images" / f"{index:03d}.png", image(index, size, channels))
         frames.append({"file_path": f"images/{index:03d}.png", "sharpness": 30.0, "transform_matrix": matrix(pose)})
     lens = {"fl_x": 9.0, "fl_y": 9.5, "cx": 4.2, "cy": 2.9, "w": size[0], "h": size[1], "k1": 0.05, "p2": 0.001}
     write(root / "transforms.json", {**lens, **extra, "frames": frames})
@@ -76,7 +76,7 @@ def transforms(root: Path, *, n: int = 10, size: tuple[int, int] = (8, 6), chann
 def llff(
     root: Path, poses: torch.Tensor, *, size: tuple[int, int] = (16, 12), focal: float = 14.0, folders=("images",)
 ) -> Path:
-    """`size` is that of the pictures in `images`; a folder `images_K` holds them at 1/K."""
+    """`size` is that of the images in `images`; a folder `images_K` holds them at 1/K."""
     right, down, forward, position = poses.numpy().transpose(2, 0, 1)
     n = len(poses)
     hwf = np.tile([[size[1], size[0], focal]], (n, 1))
@@ -87,15 +87,15 @@ def llff(
     for folder in folders:
         factor = int(folder.removeprefix("images").removeprefix("_") or 1)
         for index in range(n):
-            save(root / folder / f"{index:03d}.png", picture(index, (size[0] // factor, size[1] // factor), 3))
+            save(root / folder / f"{index:03d}.png", image(index, (size[0] // factor, size[1] // factor), 3))
     return root
 
 
 def shapenet(root: Path, *, n: int = 5, size: tuple[int, int] = (8, 8), first: int = 0) -> Path:
-    """An object as learnit has it; its pictures are noise, from `first` on."""
+    """An object as learnit has it; its images are noise, from `first` on."""
     frames = []
     for index, pose in enumerate(ring(n)):
-        save(root / f"{index:03d}.png", picture(first + index, size, 4))
+        save(root / f"{index:03d}.png", image(first + index, size, 4))
         frames.append({"file_path": f"./{index:03d}", "transform_matrix": matrix(pose)})
     write(root / "transforms.json", {"camera_angle_x": 0.8, "frames": frames})
     return root

@@ -1,4 +1,4 @@
-"""A shaded ball as photographs: small enough to be learned in seconds, on the disk or as a `Scene`."""
+"""A shaded ball as images: small enough to be learned in seconds, on the disk or as a `Scene`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from analytic import around
 from lumifield.data import Source
-from lumifield.data.scene import Frame, Pictures, Scene
+from lumifield.data.scene import Frame, Images, Scene
 from lumifield.geometry.cameras import pinholes
 from lumifield.geometry.poses import from_opengl
 from lumifield.geometry.rays import Ndc
@@ -88,7 +88,7 @@ SMALL = {
     "nerf-w": NERF_W,
     "nerf-w, mlp": NERF_W_MLP,
     "nlr": NLR,
-    "nlr, grid and colours alone": replace(
+    "nlr, grid and colors alone": replace(
         NLR, backbone="grid", grid_levels=2, grid_log2_entries=8, grid_finest=16, features="rgb", blending="lumigraph"
     ),
     "simple-nerf": SIMPLE_NERF,
@@ -98,7 +98,7 @@ SMALL = {
 
 
 def ball(n: int = 8, size: int = 16) -> Scene:
-    """`n` views with alpha, from a ring of cameras about a ball coloured by its normals."""
+    """`n` views with alpha, from a ring of cameras about a ball colored by its normals."""
     cameras = around(n, (size, size))
     cameras = replace(cameras, focal=torch.full((n, 2), FOCAL_OF_WIDTH * size))
     scene = Scene(
@@ -111,7 +111,7 @@ def ball(n: int = 8, size: int = 16) -> Scene:
         background="white",
     )
     pixels = torch.cat([photograph(scene, index).reshape(-1, 4) for index in range(n)])
-    return replace(scene, pictures=Pictures(pixels, torch.arange(n + 1) * size**2))
+    return replace(scene, images=Images(pixels, torch.arange(n + 1) * size**2))
 
 
 def bounded() -> Scene:
@@ -122,28 +122,28 @@ def bounded() -> Scene:
 def unbounded() -> Scene:
     """The same, opaque, with matter all about."""
     near, far = torch.full((4,), 0.05), torch.full((4,), 100.0)
-    return replace(bounded(), pictures=without_alpha(bounded()), background="none", unbounded=True, near=near, far=far)
+    return replace(bounded(), images=without_alpha(bounded()), background="none", unbounded=True, near=near, far=far)
 
 
 def forward() -> Scene:
-    """The same pictures from cameras in one place, in normalised device coordinates."""
+    """The same images from cameras in one place, in normalized device coordinates."""
     cameras = pinholes(torch.eye(3, 4).repeat(4, 1, 1), 12.0, (10, 10))
     space = {"near": torch.zeros(4), "far": torch.ones(4), "box": torch.tensor([[-1.1] * 3, [1.1] * 3])}
-    pictures, ndc = without_alpha(bounded()), Ndc((12.0, 12.0), (10, 10))
-    return replace(bounded(), cameras=cameras, pictures=pictures, background="none", ndc=ndc, **space)
+    images, ndc = without_alpha(bounded()), Ndc((12.0, 12.0), (10, 10))
+    return replace(bounded(), cameras=cameras, images=images, background="none", ndc=ndc, **space)
 
 
-def without_alpha(scene: Scene) -> Pictures:
-    """The pictures of a scene without their alpha channel."""
-    assert scene.pictures is not None
-    return Pictures(scene.pictures.pixels[:, :3].contiguous(), scene.pictures.offsets)
+def without_alpha(scene: Scene) -> Images:
+    """The images of a scene without their alpha channel."""
+    assert scene.images is not None
+    return Images(scene.images.pixels[:, :3].contiguous(), scene.images.offsets)
 
 
 SCENES = {"bounded": bounded, "unbounded": unbounded, "forward": forward}
 
 
 def pairs(names: Iterable[str] = SMALL) -> list[tuple[str, str]]:
-    """Methods and the scenes that they learn: all, but surfaces have no colours in normalised device coordinates."""
+    """Methods and the scenes that they learn: all, but surfaces have no colors in normalized device coordinates."""
     every = itertools.product(names, SCENES)
     return [(name, place) for name, place in every if place != "forward" or not isinstance(SMALL[name], Nlr)]
 
@@ -179,7 +179,7 @@ def written(root: Path, *, views: int = 8, size: int = 16, held_out: int = 2) ->
 
 def published(method: Method) -> dict[str, Tensor]:
     """The parameters of method `nerf` under the names of nerf_pl's checkpoints."""
-    names = {"density": "sigma", "feature": "xyz_encoding_final", "side": "dir_encoding.0", "colour": "rgb.0"}
+    names = {"density": "sigma", "feature": "xyz_encoding_final", "side": "dir_encoding.0", "color": "rgb.0"}
     names |= {f"trunk.{index}": f"xyz_encoding_{index + 1}.0" for index in range(8)}
     state = {}
     for name, value in method.state_dict().items():
@@ -189,15 +189,15 @@ def published(method: Method) -> dict[str, Tensor]:
     return state
 
 
-def cut_off(picture: Path) -> None:
+def cut_off(image: Path) -> None:
     """Keeps the first half of a file."""
-    content = picture.read_bytes()
-    picture.write_bytes(content[: len(content) // 2])
+    content = image.read_bytes()
+    image.write_bytes(content[: len(content) // 2])
 
 
 def opaque(root: Path) -> None:
-    """Takes the alpha channel from every picture below a folder."""
+    """Takes the alpha channel from every image below a folder."""
     for file in root.rglob("*.png"):
-        with Image.open(file) as picture:
-            pixels = np.asarray(picture)[..., :3]
+        with Image.open(file) as image:
+            pixels = np.asarray(image)[..., :3]
         Image.fromarray(np.ascontiguousarray(pixels)).save(file)

@@ -9,7 +9,7 @@ TRAINING = {
     "--seed": ("", "--seed 1"),
     "--clip": ("", "--clip 1e-3"),
     "--patch": ("", "--patch 5"),
-    "--optimiser.lr": ("", "--optimiser.lr 1e-3"),
+    "--optimizer.lr": ("", "--optimizer.lr 1e-3"),
     "--shape-rate": ("", "--shape-rate 0.1"),
     "--schedule.milestone-steps": ("--schedule.kind step", "--schedule.milestone-steps 1"),
     "--schedule.gamma": ("--schedule.kind step --schedule.milestone-steps 1", "--schedule.gamma 0.5"),
@@ -35,7 +35,7 @@ TRAINING = {
     "--mask-doublings": ("--mask-period 1", "--mask-doublings 0"),
     "--eikonal": ("--steps 3", "--eikonal 1"),
     "--eikonal-error": ("--steps 3", "--eikonal-error l1"),
-    "--colour-error": ("", "--colour-error l2"),
+    "--color-error": ("", "--color-error l2"),
     "--eikonal-points": ("", "--eikonal-points 9"),
     "--carve": ("", "--carve 1"),
     "--shape-first": ("", "--shape-first 1"),
@@ -51,7 +51,7 @@ PRETRAINING = {
     "--batch": "--batch 2",
     "--crop": "--crop 12",
     "--no-autoencode": "--no-autoencode",
-    "--optimiser.lr": "--optimiser.lr 5e-3",
+    "--optimizer.lr": "--optimizer.lr 5e-3",
 }
 
 NETWORKS = (

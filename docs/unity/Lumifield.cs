@@ -17,32 +17,32 @@ public static class Lumifield
         return new Vector3(x, z, y);
     }
 
-    /// <summary>A .ply of `export mesh`: places, normals and colours of the vertices, and triangles.</summary>
+    /// <summary>A .ply of `export mesh`: places, normals and colors of the vertices, and triangles.</summary>
     public static Mesh LoadMesh(string path)
     {
         using (var reader = new BinaryReader(File.OpenRead(path)))
         {
             int vertices = 0, faces = 0;
-            bool normals = false, alpha = false, colours = false;
+            bool normals = false, alpha = false, colors = false;
             for (string line = ReadLine(reader); line != "end_header"; line = ReadLine(reader))
             {
                 if (line.StartsWith("element vertex ")) vertices = int.Parse(line.Substring(15));
                 if (line.StartsWith("element face ")) faces = int.Parse(line.Substring(13));
                 normals |= line.EndsWith(" nx");
-                colours |= line.EndsWith(" red");
+                colors |= line.EndsWith(" red");
                 alpha |= line.EndsWith(" alpha");
             }
             var place = new Vector3[vertices];
             var normal = new Vector3[normals ? vertices : 0];
-            var colour = new Color32[colours ? vertices : 0];
+            var color = new Color32[colors ? vertices : 0];
             for (int i = 0; i < vertices; i++)
             {
                 place[i] = ReadVector(reader);
                 if (normals) normal[i] = ReadVector(reader);
-                if (colours)
+                if (colors)
                 {
                     byte r = reader.ReadByte(), g = reader.ReadByte(), b = reader.ReadByte();
-                    colour[i] = new Color32(r, g, b, alpha ? reader.ReadByte() : (byte)255);
+                    color[i] = new Color32(r, g, b, alpha ? reader.ReadByte() : (byte)255);
                 }
             }
             var triangles = new int[3 * faces];
@@ -54,7 +54,7 @@ public static class Lumifield
                 triangles[3 * i + 1] = reader.ReadInt32();
             }
             var mesh = new Mesh { indexFormat = IndexFormat.UInt32, vertices = place, triangles = triangles };
-            if (colours) mesh.colors32 = colour;
+            if (colors) mesh.colors32 = color;
             if (normals) mesh.normals = normal; else mesh.RecalculateNormals();
             return mesh;
         }
@@ -83,7 +83,7 @@ public static class Lumifield
         }
     }
 
-    /// <summary>A .vol or .raw of `export volume`, in Unity's axes, colours multiplied by alpha.</summary>
+    /// <summary>A .vol or .raw of `export volume`, in Unity's axes, colors multiplied by alpha.</summary>
     public static Texture3D LoadVolume(string path)
     {
         int n = Cube.Load(Path.ChangeExtension(path, ".json")).cells;
@@ -122,7 +122,7 @@ public static class Lumifield
     }
 
     /// <summary>A PNG of `render`.</summary>
-    public static Texture2D LoadPicture(string path)
+    public static Texture2D LoadImage(string path)
     {
         var texture = new Texture2D(2, 2, TextureFormat.RGBA32, false);
         texture.LoadImage(File.ReadAllBytes(path));
@@ -131,9 +131,9 @@ public static class Lumifield
 
     /// <summary>
     /// The distances beside a PNG of `render --depth-format bytes`, as depths along the optical axis in world units; 0
-    /// where there is no measurement. `focal` and `centre` are in pixels, from the top left.
+    /// where there is no measurement. `focal` and `center` are in pixels, from the top left.
     /// </summary>
-    public static Texture2D LoadDepth(string path, int width, int height, Vector2 focal, Vector2 centre)
+    public static Texture2D LoadDepth(string path, int width, int height, Vector2 focal, Vector2 center)
     {
         byte[] bytes = File.ReadAllBytes(path);
         var depth = new float[width * height];
@@ -142,7 +142,7 @@ public static class Lumifield
         for (int row = 0; row < height; row++)
             for (int column = 0; column < width; column++)
             {
-                float x = (column + 0.5f - centre.x) / focal.x, y = (row + 0.5f - centre.y) / focal.y;
+                float x = (column + 0.5f - center.x) / focal.x, y = (row + 0.5f - center.y) / focal.y;
                 // Files begin with the top row, textures with the bottom row.
                 flipped[(height - 1 - row) * width + column] =
                     depth[row * width + column] / Mathf.Sqrt(x * x + y * y + 1);

@@ -1,3 +1,3 @@
-"""Lumifield learns a scene from photographs and shows it from anywhere else."""
+"""Lumifield learns a scene from images and shows it from anywhere else."""
 
 __version__ = "0.1.0"

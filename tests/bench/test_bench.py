@@ -165,7 +165,7 @@ def test_the_table(compared):
     result, _, _ = compared
     said = compare.markdown(result | {"machine": "a machine", "commit": "abc"}).splitlines()
     assert said == [
-        "Machine: a machine. Commit: abc. Data: ball, pictures at 1/1; rays uniform over all training pixels; "
+        "Machine: a machine. Commit: abc. Data: ball, images at 1/1; rays uniform over all training pixels; "
         "PSNR over 10 validation views.",
         "",
         "| method | samples / ray | s / step | rays / s | times the textbook "
@@ -176,7 +176,7 @@ def test_the_table(compared):
         "| occupancy | 6.3 | 2 | 25 | 2.5 |  |  |  |  |",
         "| instant |  | 0.01 | 12,345 | 1234.5 | 3 | 34 |  |  |",
         "",
-        "`instant` takes 1.23 GB of memory at most, the photographs and this program included.",
+        "`instant` takes 1.23 GB of memory at most, the images and this program included.",
         "Its first 20 steps on a machine that has not compiled the kernels yet take 13 s.",
     ]
 

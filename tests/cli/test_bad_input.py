@@ -28,7 +28,7 @@ LISTS = {
     "llff": "poses_bounds.npy",
     "multicam": "metadata.json",
 }
-PICTURES = {
+IMAGES = {
     "blender": "train/r_1.png",
     "transforms": "images/001.png",
     "llff": "images/001.png",
@@ -92,28 +92,28 @@ def test_a_list_that_is_no_list(training, scene, layout):
         assert f"{LISTS[layout]}: frames is missing or no list, expected a list of frames" in training()
 
 
-def test_every_picture_is_missing(training, scene, layout):
-    shutil.rmtree((scene / PICTURES[layout]).parent)
+def test_every_image_is_missing(training, scene, layout):
+    shutil.rmtree((scene / IMAGES[layout]).parent)
     if layout == "llff":
-        assert "scene: images is missing or empty, expected images or images_K; restore the pictures" in training()
+        assert "scene: images is missing or empty, expected images or images_K; restore the images" in training()
     else:
-        assert re.search(rf"{LISTS[layout]}: every picture is missing \(.* listed, first .*\), .*; restore", training())
+        assert re.search(rf"{LISTS[layout]}: every image is missing \(.* listed, first .*\), .*; restore", training())
 
 
-def test_a_truncated_picture(training, scene, layout):
-    cut_off(scene / PICTURES[layout])
-    found = r"picture is damaged or cut off \(.*\), expected a whole PNG or JPEG file; copy the file again"
-    assert re.search(f"{PICTURES[layout]}: {found}", training())
+def test_a_truncated_image(training, scene, layout):
+    cut_off(scene / IMAGES[layout])
+    found = r"image is damaged or cut off \(.*\), expected a whole PNG or JPEG file; copy the file again"
+    assert re.search(f"{IMAGES[layout]}: {found}", training())
 
 
-def test_a_file_that_is_no_picture(training, scene, layout):
-    (scene / PICTURES[layout]).write_text("no picture")
-    assert re.search(rf"{PICTURES[layout]}: picture is damaged or cut off .*; copy the file again", training())
+def test_a_file_that_is_no_image(training, scene, layout):
+    (scene / IMAGES[layout]).write_text("no image")
+    assert re.search(rf"{IMAGES[layout]}: image is damaged or cut off .*; copy the file again", training())
 
 
-def test_an_empty_picture_file(training, scene, layout):
-    (scene / PICTURES[layout]).write_bytes(b"")
-    assert re.search(rf"{PICTURES[layout]}: picture is damaged or cut off .*; copy the file again", training())
+def test_an_empty_image_file(training, scene, layout):
+    (scene / IMAGES[layout]).write_bytes(b"")
+    assert re.search(rf"{IMAGES[layout]}: image is damaged or cut off .*; copy the file again", training())
 
 
 def spoil_table(scene: Path, row: int, column: int, value: float) -> None:
@@ -153,11 +153,11 @@ def test_a_focal_length_of_zero(training, scene, layout):
 
 
 @pytest.mark.parametrize("layout", ["transforms", "llff"])
-def test_pictures_of_another_size_than_stated(training, scene, layout):
-    Image.new("RGB", (5, 5)).save(scene / PICTURES[layout])
+def test_images_of_another_size_than_stated(training, scene, layout):
+    Image.new("RGB", (5, 5)).save(scene / IMAGES[layout])
     found = {
-        "transforms": r"transforms\.json: w of images/001\.png is 8, expected the picture's 5; give the size",
-        "llff": r"images/001\.png: picture size is 5x5, expected 16x12 \(poses_bounds\.npy states 16x12\); give",
+        "transforms": r"transforms\.json: w of images/001\.png is 8, expected the image's 5; give the size",
+        "llff": r"images/001\.png: image size is 5x5, expected 16x12 \(poses_bounds\.npy states 16x12\); give",
     }[layout]
     assert re.search(found, training())
 
@@ -171,7 +171,7 @@ def test_a_table_of_16_columns(training, tmp_path):
 @pytest.mark.parametrize("layout", FRAMED)
 def test_a_list_without_frames(training, scene, layout):
     made.edit(scene / LISTS[layout], lambda content: content.update(frames=[]))
-    assert f"{LISTS[layout]}: frames is empty, expected at least one frame; list the photographs" in training()
+    assert f"{LISTS[layout]}: frames is empty, expected at least one frame; list the images" in training()
 
 
 @pytest.mark.parametrize("layout", ["transforms", "llff"])
@@ -180,10 +180,10 @@ def test_a_training_split_of_which_nothing_is_left(training, tmp_path, layout):
         made.llff(tmp_path / "scene", made.row(1))
     else:
         made.transforms(tmp_path / "scene", n=1)
-    assert "scene: train split is empty, expected a picture beside the 1 held out; set hold_out to none" in training()
+    assert "scene: train split is empty, expected an image beside the 1 held out; set hold_out to none" in training()
 
 
-def test_a_named_split_without_pictures(training, tmp_path):
+def test_a_named_split_without_images(training, tmp_path):
     made.transforms(tmp_path / "scene", train_filenames=[], test_filenames=[])
     assert "transforms.json: train_filenames is empty, expected file_path of at least one frame" in training()
 
@@ -193,9 +193,7 @@ def test_an_unknown_camera_model(training, tmp_path):
     path = tmp_path / "scene/sparse/0/cameras.txt"
     path.write_text(path.read_text().replace("PINHOLE", "BARREL"))
     said = training()
-    assert re.search(
-        r"cameras\.txt: camera model is BARREL, expected one of DIVISION, .*; undistort the pictures", said
-    )
+    assert re.search(r"cameras\.txt: camera model is BARREL, expected one of DIVISION, .*; undistort the images", said)
 
 
 @pytest.fixture
@@ -212,17 +210,17 @@ def landmark(tmp_path):
 
 def test_a_listed_photograph_that_is_not_there(training, landmark):
     (landmark("000.png\t1\ttrain\n003.png\t2\ttrain\n") / "dense/images/003.png").unlink()
-    assert re.search(r"photograph 003\.png is missing, expected a picture in .*; restore it or empty its", training())
+    assert re.search(r"image 003\.png is missing, expected an image in .*; restore it or empty its", training())
 
 
 def test_a_list_without_splits(training, landmark):
     landmark("000.png\t1\t\n003.png\t2\t\n")
-    assert "column split is without train, expected train, val or test for each photograph; name" in training()
+    assert "column split is without train, expected train, val or test for each image; name" in training()
 
 
 def test_tracks_of_one_photograph(training, tmp_path):
     sfm.colmap(tmp_path / "scene", made.ring(9), tracks=1)
-    assert "longest track of a point is of length 1, expected points that two or more photographs see" in training()
+    assert "longest track of a point is of length 1, expected points that two or more images see" in training()
 
 
 def test_bounds_without_anything_between(training, tmp_path):
@@ -234,7 +232,7 @@ def test_bounds_without_anything_between(training, tmp_path):
 def test_a_missing_matrix_of_the_sphere(training, tmp_path):
     objects.dtu(tmp_path / "scene")
     objects.edited(tmp_path / "scene/cameras_sphere.npz", scale_mat_3=None)
-    assert "scale_mat_3 is missing, expected the matrix of 000003.png; restore it or remove the picture" in training()
+    assert "scale_mat_3 is missing, expected the matrix of 000003.png; restore it or remove the image" in training()
 
 
 def test_a_silhouette_outside_the_sphere(training, tmp_path):
@@ -249,7 +247,7 @@ def test_a_silhouette_outside_the_sphere(training, tmp_path):
 def test_a_mask_of_another_size(training, tmp_path):
     objects.dtu(tmp_path / "scene")
     made.save(tmp_path / "scene/mask/004.png", np.zeros((9, 12), np.uint8))
-    assert "004.png: mask size is 12x9, expected its picture's 24x18; make the mask as large" in training()
+    assert "004.png: mask size is 12x9, expected its image's 24x18; make the mask as large" in training()
 
 
 def test_a_pickle_of_more_than_plain_data(training, tmp_path):

@@ -57,12 +57,12 @@ def test_train_takes_the_default_method_and_settings(trained):
 
 def test_train_takes_settings_of_every_part(trained):
     called(
-        *("train", "nerf", "--data", "photos", "--out", "run", "--width", "64", "--optimiser.kind", "radam"),
+        *("train", "nerf", "--data", "photos", "--out", "run", "--width", "64", "--optimizer.kind", "radam"),
         *("--schedule.kind", "step", "--schedule.milestones", "0.5", "0.75", "--downscale", "4", "--steps", "7"),
     )
     job, _ = trained[0]
     assert isinstance(job.method, Nerf)
-    assert (job.method.width, job.method.optimiser.kind) == (64, "radam")
+    assert (job.method.width, job.method.optimizer.kind) == (64, "radam")
     assert (job.method.schedule.kind, job.method.schedule.milestones) == ("step", (0.5, 0.75))
     assert (job.source.downscale, job.train.steps) == (4, 7)
 
@@ -166,8 +166,8 @@ def test_a_wrong_word_is_named(words, named, trained, capsys):
 def test_eval(loaded, monkeypatch, capsys, tmp_path):
     asked = []
 
-    def evaluate(run, split, *, scoring, save_pictures, progress):
-        asked.append((run, split, scoring.appearance, scoring.right_half, save_pictures))
+    def evaluate(run, split, *, scoring, save_images, progress):
+        asked.append((run, split, scoring.appearance, scoring.right_half, save_images))
         progress(1, 2)
         scores = {"psnr": 30.123, "ssim": 0.9, "lpips": None, "lpips_reason": "offline"}
         return scores | {"n_images": 2, "split": split}
@@ -178,7 +178,7 @@ def test_eval(loaded, monkeypatch, capsys, tmp_path):
     assert said[-4:] == ["test, 2 views: psnr 30.12 dB, ssim 0.9", "no lpips: offline", said[-2], ""]
     assert said[-2] == str(tmp_path / "eval" / "test" / "report.html")
     assert (asked.pop(), loaded.which) == ((loaded, "test", "mean", False, True), "best")
-    called("eval", tmp_path, "--split", "val", "--no-pictures", "--last", "--chunk", "7")
+    called("eval", tmp_path, "--split", "val", "--no-images", "--last", "--chunk", "7")
     assert (asked.pop(), loaded.which, loaded.chunk) == ((loaded, "val", "mean", False, False), "last", 7)
     called("eval", tmp_path, "--appearance", "affine")
     assert asked.pop() == (loaded, "test", "affine", True, True)

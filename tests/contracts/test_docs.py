@@ -1,4 +1,4 @@
-"""What the documentation shows exists: links, pictures, and commands that the command line accepts."""
+"""What the documentation shows exists: links, images, and commands that the command line accepts."""
 
 import re
 import shlex

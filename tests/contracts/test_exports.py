@@ -24,10 +24,10 @@ TRIED = ("instant", "mip-nerf", "nerf", "nerf, occupied", "nerf-w", "simple-nerf
 FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)
 # Of each kind: small settings and every ending.
 EXPORTS = {
-    Mesh: (Mesh(resolution=6, level=1e-6, keep="all", colours="field"), ("ply", "obj", "glb", "dae", "stl")),
+    Mesh: (Mesh(resolution=6, level=1e-6, keep="all", colors="field"), ("ply", "obj", "glb", "dae", "stl")),
     CamerasExport: (CamerasExport(), ("json", "ply", "")),
     Points: (Points(), ("ply",)),
-    Volume: (Volume(resolution=6, centre=(5.0, -6.0, 7.0), side=9.0), ("vol", "raw", "npz")),
+    Volume: (Volume(resolution=6, center=(5.0, -6.0, 7.0), side=9.0), ("vol", "raw", "npz")),
     Web: (Web(side=16, rays=256), ("html",)),
     Weights: (Weights(), ("zip", "")),
 }
@@ -49,7 +49,7 @@ def run(request, tmp_path) -> Run:
     settings, scene = SMALL[name], replace(SCENES[place](), frame=FRAME)
     torch.manual_seed(0)
     method = settings.build(scene).eval()
-    made = run_of(tmp_path / "run", method, {"train": scene.without_pictures()})
+    made = run_of(tmp_path / "run", method, {"train": scene.without_images()})
     config = {"kind": kind_of(settings)} | to_plain(method.settings)
     return replace(made, config={"format": 1, "lumifield": "0", "method": config})
 
@@ -78,10 +78,10 @@ def test_every_ending_of_every_export_leaves_files_and_counts_to_the_end(run, ki
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
-def test_a_scene_that_has_travelled_exports_the_same(run, kind, tmp_path):
-    Weights().write(run, tmp_path / "travelled.zip")
+def test_a_scene_that_has_traveled_exports_the_same(run, kind, tmp_path):
+    Weights().write(run, tmp_path / "traveled.zip")
     export, (ending, *_) = EXPORTS[kind]
-    for name, one in (("before", run), ("after", load(tmp_path / "travelled.zip"))):
+    for name, one in (("before", run), ("after", load(tmp_path / "traveled.zip"))):
         export.write(one, tmp_path / name / f"scene.{ending}")
     assert tree(tmp_path / "before") == tree(tmp_path / "after")
 

@@ -13,7 +13,7 @@ from surface_options import NETWORKS, PRETRAINING, SURFACE, TRAINING
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """Captures, pairs of pictures, and a run."""
+    """Captures, pairs of images, and a run."""
     folder = tmp_path_factory.mktemp("places")
     small = {"size": 16, "train": 4, "val": 1, "test": 1, "samples": 1}
     write(Captures(**small), folder / "capture")
@@ -73,6 +73,6 @@ def test_an_option_of_pretrain_features_changes_the_weights(flag, places, usual,
 def test_parts_of_a_start_move_at_rates_of_their_own(places, tmp_path):
     plain = "meta-train nlr --data {captures} --hold-out none --validation-tasks 0 --inner.steps 2 --outer.kind sgd"
     method = SURFACE.replace("--validate-every 0 --validation-views 0", "")
-    rates = "--inner.optimiser.kind adam --inner.optimiser.lr 1e-3 --outer.lr 0.5"
+    rates = "--inner.optimizer.kind adam --inner.optimizer.lr 1e-3 --outer.lr 0.5"
     one, own = (left(tmp_path / str(len(more)), plain, method, rates, more, **places) for more in ("", "--by-part"))
     assert any(not torch.equal(one[name], own[name]) for name in one if name.startswith("sdf."))

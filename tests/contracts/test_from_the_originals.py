@@ -45,7 +45,7 @@ TRAINING = {
     "--no-silhouettes": ("--data {capture}", "--no-silhouettes"),
     "--focal": ("--data {frames}", "--focal 30"),
     "--layout": ("--data {llff}", "--layout inward"),
-    "--hold-out": ("--data {llff}", "--hold-out centre"),
+    "--hold-out": ("--data {llff}", "--hold-out center"),
     "--samples": ("", "--samples 5"),
     "--fine-samples": ("", "--fine-samples 5"),
     "--disparity": ("", "--disparity"),
@@ -54,11 +54,11 @@ TRAINING = {
     "--batch": ("", "--batch 17"),
     "--steps": ("", "--steps 3"),
     "--minutes": ("", "--minutes 1e-9"),
-    "--optimiser.kind": ("", "--optimiser.kind sgd"),
-    "--optimiser.lr": ("", "--optimiser.lr 1e-3"),
-    "--optimiser.momentum": ("--optimiser.kind sgd --steps 3", "--optimiser.momentum 0.5"),
-    "--optimiser.weight-decay": ("", "--optimiser.weight-decay 0.1"),
-    "--optimiser.eps": ("", "--optimiser.eps 1"),
+    "--optimizer.kind": ("", "--optimizer.kind sgd"),
+    "--optimizer.lr": ("", "--optimizer.lr 1e-3"),
+    "--optimizer.momentum": ("--optimizer.kind sgd --steps 3", "--optimizer.momentum 0.5"),
+    "--optimizer.weight-decay": ("", "--optimizer.weight-decay 0.1"),
+    "--optimizer.eps": ("", "--optimizer.eps 1"),
     "--schedule.kind": ("", "--schedule.kind cosine"),
     "--schedule.milestones": ("--schedule.kind step", "--schedule.milestones 0.5"),
     "--schedule.milestone-steps": ("--schedule.kind step", "--schedule.milestone-steps 1"),
@@ -86,7 +86,7 @@ MIP_TRAINING = {
     "--near": ("", "--near 1.5"),
     "--far": ("", "--far 8"),
     "--layout": ("--data {llff}", "--layout inward"),
-    "--hold-out": ("--data {llff}", "--hold-out centre"),
+    "--hold-out": ("--data {llff}", "--hold-out center"),
     "--no-viewdirs": ("", "--no-viewdirs"),
     "--no-jitter": ("", "--no-jitter"),
     "--ray-shape": ("", "--ray-shape cylinder"),
@@ -107,13 +107,13 @@ MIP_TRAINING = {
     "--no-stop-gradient": ("--steps 3", "--no-stop-gradient"),
     "--no-integrated": ("", "--no-integrated"),
     "--no-loss-multipliers": ("--data {pyramid}", "--no-loss-multipliers"),
-    "--one-picture": ("", "--one-picture"),
+    "--one-image": ("", "--one-image"),
     "--batch": ("", "--batch 17"),
     "--steps": ("", "--steps 3"),
-    "--clip": ("--optimiser.kind sgd", "--clip 1e-3"),
-    "--clip-value": ("--optimiser.kind sgd", "--clip-value 1e-3"),
-    "--optimiser.lr": ("", "--optimiser.lr 1e-3"),
-    "--optimiser.weight-decay": ("", "--optimiser.weight-decay 0.1"),
+    "--clip": ("--optimizer.kind sgd", "--clip 1e-3"),
+    "--clip-value": ("--optimizer.kind sgd", "--clip-value 1e-3"),
+    "--optimizer.lr": ("", "--optimizer.lr 1e-3"),
+    "--optimizer.weight-decay": ("", "--optimizer.weight-decay 0.1"),
     "--schedule.gamma": ("", "--schedule.gamma 0.5"),
     "--schedule.warmup": ("--schedule.warmup-steps 3", "--schedule.warmup linear"),
     "--schedule.warmup-steps": ("", "--schedule.warmup-steps 2"),
@@ -128,9 +128,9 @@ WILD_TRAINING = {
     "--batch": ("", "--batch 17"),
     "--steps": ("", "--steps 3"),
     "--seed": ("", "--seed 1"),
-    "--optimiser.kind": ("", "--optimiser.kind sgd"),
-    "--optimiser.lr": ("", "--optimiser.lr 1e-3"),
-    "--optimiser.betas": ("--steps 3", "--optimiser.betas 0.5 0.9"),
+    "--optimizer.kind": ("", "--optimizer.kind sgd"),
+    "--optimizer.lr": ("", "--optimizer.lr 1e-3"),
+    "--optimizer.betas": ("--steps 3", "--optimizer.betas 0.5 0.9"),
     "--schedule.kind": ("", "--schedule.kind step"),
     "--schedule.gamma": ("--schedule.kind step --schedule.milestones 0.5", "--schedule.gamma 0.5"),
     "--schedule.milestones": ("--schedule.kind step", "--schedule.milestones 0.5"),
@@ -170,17 +170,17 @@ MESHING = {
     "--resolution": ("", "--resolution 9"),
     "--bounds": ("", "--bounds -1 -1 -1 1 1 0.5"),
     "--level": ("", "--level 1e-9"),
-    "--colours": ("", "--colours radiance"),
+    "--colors": ("", "--colors radiance"),
     "--keep": ("", "--keep 1000000"),
 }
 VOLUMES = {
     "--out": ("", "--out {out}/volume.raw"),
     "--resolution": ("", "--resolution 5"),
-    "--centre": ("", "--centre 0 0 0.25"),
+    "--center": ("", "--center 0 0 0.25"),
     "--side": ("", "--side 3"),
 }
-# Of each step of localisation: what both are given, and what only one is.
-LOCALISING = {
+# Of each step of localization: what both are given, and what only one is.
+LOCALIZING = {
     ("density", "--out"): ("", "--out {out}/density.npz"),
     ("density", "--cells"): ("", "--cells 200"),
     ("density", "--margin"): ("", "--margin 1"),
@@ -216,7 +216,7 @@ META_TRAINING = {
     "--views": ("", "--views 2"),
     "--epochs": ("", "--epochs 0.5"),
     "--outer.lr": ("", "--outer.lr 1e-3"),
-    "--inner.optimiser.lr": ("", "--inner.optimiser.lr 0.1"),
+    "--inner.optimizer.lr": ("", "--inner.optimizer.lr 0.1"),
     "--inner.steps": ("", "--inner.steps 1"),
     "--inner.batch": ("", "--inner.batch 9"),
     "--replacement": ("--steps 3", "--replacement"),
@@ -340,10 +340,10 @@ def rendered(folder, places, *parts):
 
 
 def psnrs(run, /, *parts, **places):
-    """The scores of each picture."""
-    lumifield(f"eval {run} --no-pictures", *parts, **places)
+    """The scores of each image."""
+    lumifield(f"eval {run} --no-images", *parts, **places)
     written = max((run / "eval").rglob("metrics.json"), key=lambda file: file.stat().st_mtime_ns)
-    return [picture["psnr"] for picture in json.loads(written.read_text())["per_image"]]
+    return [image["psnr"] for image in json.loads(written.read_text())["per_image"]]
 
 
 def test_every_row_names_an_option_or_says_that_it_is_gone():
@@ -360,7 +360,7 @@ def test_every_option_of_the_table_is_tried_here():
     tried |= {("train nerf-w", flag) for flag in WILD_TRAINING}
     tried |= {("render", flag) for flag in RENDERING} | {("export mesh", flag) for flag in MESHING} | SINGLE
     tried |= {("export volume", flag) for flag in VOLUMES}
-    tried |= {(f"localize {step}", flag) for step, flag in LOCALISING}
+    tried |= {(f"localize {step}", flag) for step, flag in LOCALIZING}
     tried |= {("train simple-nerf", flag) for flag in SIMPLE_TRAINING}
     # These in test_from_metanlrpp.py.
     tried |= {("train nlr", flag) for flag in SURFACES} | {("pretrain-features", flag) for flag in FEATURES}
@@ -405,7 +405,7 @@ def test_an_option_of_meta_train_changes_the_start(flag, places, tmp_path):
 def test_an_option_of_adaptation_changes_the_scores(flag, places):
     found = []
     for option in ("", "", ADAPTING[flag]):
-        lumifield("eval {start} --no-pictures".format(**places), option)
+        lumifield("eval {start} --no-images".format(**places), option)
         metrics = json.loads((places["start"] / "eval" / "test" / "metrics.json").read_text())
         kept = (places["start"] / "eval" / "test" / "e" / "scene").is_dir()
         found.append((metrics["psnr"], metrics["n_images"], sorted(metrics["starts"]), kept))
@@ -464,15 +464,15 @@ def test_the_pyramid_is_that_of_the_scene_asked_for(places, tmp_path):
 
 
 def test_options_of_pyramids(places, tmp_path):
-    pictures = {}
+    images = {}
     for name, option in (("four", ""), ("three", "--scales 3"), ("premultiplied", "--premultiplied")):
         lumifield(f"synthesize-data multiscale --from {places['blender']} --out {tmp_path / name} {option}")
         folder = tmp_path / name / "images_train"
-        pictures[name] = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert {name[-6:-4] for name in pictures["three"]} == {"d0", "d1", "d2"}
-    assert pictures["three"].items() < pictures["four"].items()
-    assert pictures["premultiplied"].keys() == pictures["four"].keys()
-    assert pictures["premultiplied"] != pictures["four"]
+        images[name] = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert {name[-6:-4] for name in images["three"]} == {"d0", "d1", "d2"}
+    assert images["three"].items() < images["four"].items()
+    assert images["premultiplied"].keys() == images["four"].keys()
+    assert images["premultiplied"] != images["four"]
 
 
 @pytest.mark.parametrize("flag", RENDERING)
@@ -508,7 +508,7 @@ def test_an_option_of_export_mesh_changes_the_files(flag, places, tmp_path):
 def voluminous(out, places, *parts):
     """The files of a volume."""
     out.mkdir()
-    cube = "--resolution 4 --centre 0 0 0 --side 2"
+    cube = "--resolution 4 --center 0 0 0 --side 2"
     lumifield("export volume {run}".format(**places), f"--out {out}/volume.vol", cube, *parts, out=out)
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
@@ -523,7 +523,7 @@ def test_an_option_of_export_volume_changes_the_files(flag, places, tmp_path):
 
 @pytest.fixture(scope="module")
 def located(places):
-    """A run of photographs with looks of their own, and what the steps of localisation leave in it."""
+    """A run of images with looks of their own, and what the steps of localization leave in it."""
     run = places["run"].with_name("wild")
     lumifield("train nerf-w", f"--data {places['blender']} --out {run}", WILD)
     steps = ("density {run} --cells 300 --level 1e9 --margin 2", "select {run} --count 3", "synthesize {run}")
@@ -532,7 +532,7 @@ def located(places):
     return run
 
 
-def localised(out, run, step, *parts):
+def localized(out, run, step, *parts):
     """What a step leaves: its own files, and those of the options."""
     shutil.copytree(run, out / "run")
     if step == "synthesize":
@@ -542,12 +542,12 @@ def localised(out, run, step, *parts):
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(("step", "flag"), LOCALISING)
-def test_an_option_of_localisation_changes_the_files(step, flag, located, tmp_path):
-    common, change = LOCALISING[step, flag]
-    before = localised(tmp_path / "before", located, step, common)
-    assert before == localised(tmp_path / "again", located, step, common)
-    assert before != localised(tmp_path / "after", located, step, common, change)
+@pytest.mark.parametrize(("step", "flag"), LOCALIZING)
+def test_an_option_of_localization_changes_the_files(step, flag, located, tmp_path):
+    common, change = LOCALIZING[step, flag]
+    before = localized(tmp_path / "before", located, step, common)
+    assert before == localized(tmp_path / "again", located, step, common)
+    assert before != localized(tmp_path / "after", located, step, common, change)
 
 
 def test_the_chunk_of_a_synthesis_changes_the_passes(located, tmp_path, monkeypatch):
@@ -558,7 +558,7 @@ def test_the_chunk_of_a_synthesis_changes_the_passes(located, tmp_path, monkeypa
         return whole(method, rays, context, chunk)
 
     monkeypatch.setattr(view, "chunked", noted)
-    localised(tmp_path, located, "synthesize", "--chunk 50")
+    localized(tmp_path, located, "synthesize", "--chunk 50")
     assert sizes == {50}
 
 
@@ -631,7 +631,7 @@ def test_the_chunk_changes_the_passes_and_not_the_result(places, tmp_path, monke
 
 
 def pixels(file):
-    """The numbers of a picture or of raw depth."""
+    """The numbers of an image or of raw depth."""
     return torch.from_numpy(np.load(file) if file.suffix == ".npy" else np.asarray(Image.open(file), np.float32))
 
 

@@ -41,12 +41,12 @@ def trained(settings, scene) -> Method:
     torch.manual_seed(0)
     method, source = settings.build(scene), draws(1)
     rates = [{**group, "lr": 5e-3 * min(group.get("lr_factor", 1), 1)} for group in method.param_groups()]
-    optimiser = torch.optim.Adam(rates)
+    optimizer = torch.optim.Adam(rates)
     for step in range(6):
         rendered, batch = stepped(method, scene, step, source)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.stack(list(method.losses(rendered, batch).values())).sum().backward()
-        optimiser.step()
+        optimizer.step()
         method.after_step(step, len(batch.rays), rendered.samples)
     return method.eval()
 
@@ -86,7 +86,7 @@ def test_training_takes_random_numbers_from_the_draws_alone(method, scene):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_pieces_of_rays_give_the_same_picture(method, scene):
+def test_pieces_of_rays_give_the_same_image(method, scene):
     rays = scene.rays(1)
     whole = chunked(method, rays, Context(WHITE), len(rays))
     for chunk in (7, 64, 10**6):
@@ -123,19 +123,19 @@ def test_what_is_seen_is_in_bounds(method, scene):
 @torch.no_grad()
 def test_the_background_fills_what_is_left(method, scene):
     rays = scene.rays(0)
-    colours = torch.rand(len(rays), 3, generator=torch.Generator().manual_seed(4))
-    black, each = (method(rays, Context(background)) for background in (torch.zeros(3), colours))
-    expected = black.rgb + (1 - black.opacity[:, None]) * colours
+    colors = torch.rand(len(rays), 3, generator=torch.Generator().manual_seed(4))
+    black, each = (method(rays, Context(background)) for background in (torch.zeros(3), colors))
+    expected = black.rgb + (1 - black.opacity[:, None]) * colors
     torch.testing.assert_close(each.rgb, expected, rtol=0, atol=1e-5)
     assert torch.equal(each.depth, black.depth)
     assert torch.equal(each.opacity, black.opacity)
 
 
 @torch.no_grad()
-def test_weights_and_settings_give_the_same_picture_in_a_scene_without_pictures(method, scene):
+def test_weights_and_settings_give_the_same_image_in_a_scene_without_images(method, scene):
     kind = METHODS[kind_of(method.settings)]
     torch.manual_seed(9)
-    other = from_plain(kind, to_plain(method.settings), Path("config.json")).build(scene.without_pictures())
+    other = from_plain(kind, to_plain(method.settings), Path("config.json")).build(scene.without_images())
     other.load_state_dict(method.state_dict())
     for index in range(2):
         first, second = (m(scene.rays(index), Context(WHITE)) for m in (method, other.eval()))
@@ -178,17 +178,17 @@ def test_density_is_never_negative(method, scene):
 
 
 @torch.no_grad()
-def test_colours_are_in_bounds_and_those_of_the_direction(method, scene):
+def test_colors_are_in_bounds_and_those_of_the_direction(method, scene):
     generator = torch.Generator().manual_seed(6)
     points = scene.box[0] + torch.rand(500, 3, generator=generator) * (scene.box[1] - scene.box[0])
     ahead = torch.tensor([0.0, 0.0, 1.0]).expand_as(points)
-    rgb = method.colours(points, ahead)
+    rgb = method.colors(points, ahead)
     assert rgb.shape == (500, 3)
     assert bool(((rgb >= 0) & (rgb <= 1)).all())
     directionless = isinstance(method.settings, SimpleNerf) or not getattr(method.settings, "viewdirs", True)
-    assert torch.equal(method.colours(points, -ahead), rgb) == directionless
-    torch.testing.assert_close(method.colours(points[7:9], ahead[7:9]), rgb[7:9], rtol=1e-4, atol=1e-5)
-    assert method.colours(points[:0], ahead[:0]).shape == (0, 3)
+    assert torch.equal(method.colors(points, -ahead), rgb) == directionless
+    torch.testing.assert_close(method.colors(points[7:9], ahead[7:9]), rgb[7:9], rtol=1e-4, atol=1e-5)
+    assert method.colors(points[:0], ahead[:0]).shape == (0, 3)
 
 
 @torch.no_grad()

@@ -58,8 +58,8 @@ DTU = SURFACES | {"sdf_width": 128, "sources": 6, "downscale": 2}
 CAPTURES = SURFACES | {"sdf_width": 256, "sources": 5, "downscale": 5}
 REPTILE = {"algorithm": "reptile", "inner_lr": 5e-4, "inner_steps": 64, "by_part": True, "shape_every": 1}
 STATED = {
-    "mip_nerf_blender.sh": MIP | {"one_picture": True, "noise": 0.0, "downscale": 1},
-    "mip_nerf_multiscale.sh": MIP | {"one_picture": False, "noise": 0.0, "loss_multipliers": True},
+    "mip_nerf_blender.sh": MIP | {"one_image": True, "noise": 0.0, "downscale": 1},
+    "mip_nerf_multiscale.sh": MIP | {"one_image": False, "noise": 0.0, "loss_multipliers": True},
     "mip_nerf_llff.sh": MIP | {"noise": 1.0, "downscale": 4, "hold_out": "every-8th", "ray_shape": "auto"},
     "nerf_blender.sh": {
         "samples": 64,
@@ -70,7 +70,7 @@ STATED = {
         "downscale": 2,
     },
     "nerf_blender_paper.sh": {"fine_samples": 128, "batch": 4096, "noise": 0.0, "steps": 200_000, "downscale": 1},
-    "nerf_llff.sh": {"fine_samples": 64, "noise": 1.0, "steps": 106_000, "downscale": 8, "hold_out": "centre"},
+    "nerf_llff.sh": {"fine_samples": 64, "noise": 1.0, "steps": 106_000, "downscale": 8, "hold_out": "center"},
     "nerf_llff_paper.sh": {"fine_samples": 128, "noise": 1.0, "downscale": 4, "hold_out": "every-8th"},
     **{
         f"meta_shapenet_{name}.sh": SHAPENET | {"epochs": epochs, "outer": replace(OUTER, lr=rate), "tto": steps}
@@ -214,7 +214,7 @@ def flat(meta):
     """The settings of a meta-training, those of its loops under the names of nerf-meta."""
     found = vars(meta)
     for name, loop in (("inner", meta.inner), ("tto", meta.few_shot.loop)):
-        found = found | {f"{name}_lr": loop.optimiser.lr, f"{name}_batch": loop.batch, f"{name}_steps": loop.steps}
+        found = found | {f"{name}_lr": loop.optimizer.lr, f"{name}_batch": loop.batch, f"{name}_steps": loop.steps}
     return found | {"tto": meta.few_shot.loop.steps}
 
 
@@ -222,7 +222,7 @@ def flat(meta):
 def test_the_rate_falls_as_published(recipe, job_of):
     job = job_of(recipe)
     for over, expected in RATES[recipe].items():
-        found = job.method.optimiser.lr * rate(job.method.schedule, over, round(over * job.train.steps))
+        found = job.method.optimizer.lr * rate(job.method.schedule, over, round(over * job.train.steps))
         assert found == pytest.approx(expected, rel=1e-5), over
 
 
@@ -243,7 +243,7 @@ def test_examples(tmp_path, capsys):
     example(7)(run=tmp_path / "start", out=tmp_path / "looks.png", side=16)
     capsys.readouterr()
     for algorithm in ("maml", "reptile"):
-        example(8)(pictures=tmp_path / "still-life" / "train", steps=1, size=8, width=8, algorithm=algorithm)
+        example(8)(images=tmp_path / "still-life" / "train", steps=1, size=8, width=8, algorithm=algorithm)
     example(9)(steps=1, size=8, width=8)
     assert capsys.readouterr().out.count("learned start") == 5
     left = (

@@ -14,7 +14,7 @@ SPLIT = {"train": ["b", "a"], "val": ["c"], "test": ["d"]}
 
 
 def objects(root: Path, *, synset: str = "", listing: str | None = "things_splits.json") -> Path:
-    """Objects a to d in `root / things`; no two pictures are equal."""
+    """Objects a to d in `root / things`; no two images are equal."""
     folder = root / "things"
     for number, name in enumerate("abcd"):
         made.shapenet(folder / synset / name, first=10 * number)
@@ -42,17 +42,17 @@ def test_a_task_has_all_frames_of_its_object(tmp_path):
     task = tasks(Source(objects(tmp_path)), "train")[1]
     scene = task.photographs()
     assert (task.name, scene.names) == ("b", ("000", "001", "002", "003", "004"))
-    assert torch.equal(scene.pictures.picture(4, (8, 8)), torch.from_numpy(made.picture(14, (8, 8), 4)))
+    assert torch.equal(scene.images.image(4, (8, 8)), torch.from_numpy(made.image(14, (8, 8), 4)))
     assert task.held_out() is None
     assert task.cameras().names == scene.names
-    assert task.cameras().pictures is None
+    assert task.cameras().images is None
 
 
-def test_some_rows_decode_no_other_picture(tmp_path):
+def test_some_rows_decode_no_other_image(tmp_path):
     task = tasks(Source(objects(tmp_path)), "train")[0]
     (tmp_path / "things/a/004.png").write_bytes((tmp_path / "things/a/004.png").read_bytes()[:60])
     assert task.photographs(slice(1, 3)).names == ("001", "002")
-    with pytest.raises(DataError, match=r"004\.png: picture is damaged"):
+    with pytest.raises(DataError, match=r"004\.png: image is damaged"):
         task.photographs()
 
 
@@ -102,7 +102,7 @@ def test_every_photograph_of_a_scene_is_a_task(tmp_path):
     assert [task.name for task in found] == [f"{n:03d}.png" for n in range(1, 8)]
     scene = found[2].photographs()
     assert scene.names == ("003.png",)
-    assert torch.equal(scene.pictures.picture(0, sfm.SIZE), torch.from_numpy(made.picture(3, sfm.SIZE, 3)))
+    assert torch.equal(scene.images.image(0, sfm.SIZE), torch.from_numpy(made.image(3, sfm.SIZE, 3)))
     assert found[2].held_out() is None
 
 
@@ -160,8 +160,8 @@ def test_questions_that_make_no_sense(tmp_path):
     folder = objects(tmp_path, listing=None)
     with pytest.raises(DataError, match=r"split is 'valid', expected one of train, val, test"):
         tasks(Source(folder), "valid")
-    with pytest.raises(DataError, match=r"hold_out is 'centre', expected every-8th or none for a folder of scenes"):
-        tasks(Source(folder, hold_out="centre"), "train")
+    with pytest.raises(DataError, match=r"hold_out is 'center', expected every-8th or none for a folder of scenes"):
+        tasks(Source(folder, hold_out="center"), "train")
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")

@@ -20,14 +20,14 @@ from lumifield.geometry.rays import Rays
 
 
 def in_world(scene, row: int) -> Rays:
-    """The rays of a photograph in the world of its data."""
+    """The rays of an image in the world of its data."""
     rays, frame = scene.rays(row), scene.frame
     moved = {"origins": frame.to_world(rays.origins), "directions": rays.directions @ frame.rotation.T}
     return Rays(**{**vars(rays), **moved, "near": rays.near * frame.scale, "far": rays.far * frame.scale})
 
 
 def assert_same_rays(first: Source, second: Source, *, bounds: bool = True) -> None:
-    """Splits, order, rays and pictures are the same."""
+    """Splits, order, rays and images are the same."""
     assert sorted(data.splits(first)) == sorted(data.splits(second))
     for split in data.splits(first):
         a, b = data.cameras(first, split), data.cameras(second, split)
@@ -56,8 +56,8 @@ def test_photographs_that_stay_are_copied(tmp_path):
     sfm.colmap(tmp_path / "a", made.ring(9))
     for number in range(9):
         name = tmp_path / f"a/images/{number:03d}.png"
-        with Image.open(name) as picture:
-            picture.save(name.with_suffix(".jpg"))
+        with Image.open(name) as png:
+            png.save(name.with_suffix(".jpg"))
     model = sfm.model(made.ring(9), sfm.cloud())
     for image in model.images.values():
         image.name = image.name.replace(".png", ".jpg")
@@ -78,17 +78,17 @@ def test_distorted_photographs_are_straightened(tmp_path):
     width, height = straight.size(0)
     x, y = torch.meshgrid(torch.arange(4, width - 4) + 0.5, torch.arange(4, height - 4) + 0.5, indexing="xy")
     row = torch.zeros(x.shape, dtype=torch.int64)
-    # The same direction has the same colour, which in the bent picture says how far right it is.
+    # The same direction has the same color, which in the bent image says how far right it is.
     ahead = straight.frame.to_world(straight.cameras.positions[row] + straight.cameras.directions(row, x, y))
     place, _ = bent.cameras.project(bent.frame.to_scene(ahead).reshape(-1, 3))
-    seen = straight.pictures.picture(0, (width, height))[4:-4, 4:-4, 0].reshape(-1).float()
+    seen = straight.images.image(0, (width, height))[4:-4, 4:-4, 0].reshape(-1).float()
     torch.testing.assert_close(seen, (place[0, :, 0] - 0.5) / (sfm.SIZE[0] - 1) * 250, atol=4, rtol=0)
 
 
 def test_a_scene_in_device_coordinates_is_refused(tmp_path, refused):
     made.llff(tmp_path / "a", made.row(9))
     said = refused("synthesize-data", "converted", "--from", tmp_path / "a", "--out", tmp_path / "b")
-    assert "layout is forward (normalised device), expected photographs with bounds in the world" in said
+    assert "layout is forward (normalized device), expected images with bounds in the world" in said
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")
@@ -102,9 +102,9 @@ def test_real_landmarks(tmp_path, scene):
         assert_same_rays(real, Source(tmp_path / "b"))
 
 
-def same_pictures(first: Source, second: Source) -> bool:
+def same_images(first: Source, second: Source) -> bool:
     return all(
-        torch.equal(data.read(first, split).pictures.pixels, data.read(second, split).pictures.pixels)
+        torch.equal(data.read(first, split).images.pixels, data.read(second, split).images.pixels)
         for split in data.splits(first)
     )
 
@@ -115,7 +115,7 @@ def test_an_object_of_metanlr_in_the_layout_of_dtu(tmp_path):
     called("synthesize-data", "converted", "--format", "dtu", "--from", tmp_path / "a", "--out", tmp_path / "b")
     assert data.detect(tmp_path / "b") == "dtu"
     assert_same_rays(first, second)
-    assert same_pictures(first, second)
+    assert same_images(first, second)
     a, b = data.cameras(first, "train").frame, data.cameras(second, "train").frame
     assert a.scale == pytest.approx(b.scale)
     torch.testing.assert_close(a.translation, b.translation)
@@ -127,11 +127,11 @@ def test_a_blender_scene_in_the_layout_of_dtu(tmp_path):
         for index, camera in enumerate(made.ring(count)):
             path = tmp_path / f"a/{split}/r_{index}.png"
             seen = objects.ball(pinholes(camera[None], 16 / math.tan(0.4), (32, 24)), 0, 1.0, (0.0, 0.0, 0.0))
-            with Image.open(path) as picture:
-                pixels = np.concatenate([np.asarray(picture), seen[..., None]], -1)
+            with Image.open(path) as image:
+                pixels = np.concatenate([np.asarray(image), seen[..., None]], -1)
             made.save(path, pixels)
     called("synthesize-data", "converted", "--format", "dtu", "--from", tmp_path / "a", "--out", tmp_path / "b")
     assert_same_rays(Source(tmp_path / "a"), Source(tmp_path / "b"), bounds=False)
-    assert same_pictures(Source(tmp_path / "a"), Source(tmp_path / "b"))
+    assert same_images(Source(tmp_path / "a"), Source(tmp_path / "b"))
     # No sphere is known: it is that of the silhouettes.
     assert 1.0 < data.cameras(Source(tmp_path / "b"), "train").frame.scale < 1.8

@@ -37,16 +37,16 @@ def two(folder: Path) -> Path:
     return folder
 
 
-def test_flow_forwards_finds_the_first_picture_in_the_second(tmp_path):
+def test_flow_forwards_finds_the_first_image_in_the_second(tmp_path):
     (found,) = pairs(one(tmp_path))
     pair = found.read()
     assert (int(pair.target[0, 0, 0]), int(pair.source[0, 0, 0])) == (1, 2)
     assert pair.flow[0, 0].tolist() == [1, 0]
-    # What moves out of the picture is not visible.
+    # What moves out of the image is not visible.
     assert torch.equal(pair.visible, torch.arange(6).expand(4, 6) < 5)
 
 
-def test_flow_back_finds_the_second_picture_in_the_first(tmp_path):
+def test_flow_back_finds_the_second_image_in_the_first(tmp_path):
     (found,) = pairs(two(tmp_path))
     pair = found.read()
     assert (int(pair.target[0, 0, 0]), int(pair.source[0, 0, 0])) == (2, 1)
@@ -103,7 +103,7 @@ def test_synthetic_pairs(tmp_path, layout):
         assert 0.5 < float(pair.visible.float().mean()) < 1
 
 
-@pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real photographs")
+@pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real images")
 def test_real_pairs():
     found = [files.read() for files in pairs(Path(os.environ["LUMIFIELD_DATA"]) / "flying_chairs")]
     assert [pair.flow.shape for pair in found] == [(384, 512, 2)] * 2

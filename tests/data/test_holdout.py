@@ -1,4 +1,4 @@
-"""Hold-outs in words: what an evaluation says of how its pictures were chosen."""
+"""Hold-outs in words: what an evaluation says of how its images were chosen."""
 
 from dataclasses import replace
 
@@ -37,14 +37,14 @@ def named(folder):
             "frames with depth are test where not all have it, else every 8th",
         ),
         (lambda folder: sfm.cambridge(folder, made.ring(3)), "the data's own dataset_test.txt"),
-        (objects.dtu, "MetaNLR++'s views, with fewer photographs every 8th"),
+        (objects.dtu, "MetaNLR++'s views, with fewer images every 8th"),
     ],
 )
 def test_the_rule_is_that_of_the_layout(tmp_path, make, rule):
     source = Source(make(tmp_path / "scene"))
     assert data.split_rule(source, "test") == rule
     if rule == "every-8th held out":
-        for asked in ("centre", "none"):
+        for asked in ("center", "none"):
             assert data.split_rule(replace(source, hold_out=asked), "test") == f"{asked} held out"
 
 

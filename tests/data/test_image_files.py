@@ -10,7 +10,7 @@ from PIL import Image
 import made_scenes as made
 from lumifield import data
 from lumifield.data import Source, image_files
-from lumifield.data.image_files import decode, listed_pictures, shrink, survey
+from lumifield.data.image_files import decode, listed_images, shrink, survey
 from lumifield.data.undistort import Radial
 from lumifield.errors import DataError
 
@@ -24,7 +24,7 @@ def decoded(*paths, size=None, masks=None):
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4))
 def test_blocks_shrink_to_their_rounded_mean(factor, width, height, channels):
-    pixels = made.picture(3, (width * factor, height * factor), channels)
+    pixels = made.image(3, (width * factor, height * factor), channels)
     got = shrink(pixels, (width, height))
     for y in range(height):
         for x in range(width):
@@ -41,8 +41,8 @@ def test_uneven_sizes_keep_a_ramp_in_place():
 
 
 @pytest.mark.parametrize("size", [(4, 3), (5, 4)])
-def test_colours_of_transparent_pixels_count_as_they_stand(size):
-    pixels = made.picture(0, (8, 6), 4)
+def test_colors_of_transparent_pixels_count_as_they_stand(size):
+    pixels = made.image(0, (8, 6), 4)
     assert shrink(pixels, size)[..., :3].tolist() == shrink(pixels[..., :3], size).tolist()
 
 
@@ -52,30 +52,30 @@ def test_white_stays_white():
     assert bool((shrink(white, (33, 7)) == 255).all())
 
 
-def test_kinds_of_pictures(tmp_path):
-    grey = made.picture(0, (4, 3), 1)[..., 0]
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png", transparency=0)
-    Image.fromarray(made.picture(1, (4, 3), 2), "LA").save(tmp_path / "grey_alpha.png")
-    assert decoded(tmp_path / "grey.png").pixels.shape == (12, 3)
+def test_kinds_of_images(tmp_path):
+    gray = made.image(0, (4, 3), 1)[..., 0]
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    Image.fromarray(gray).convert("P").save(tmp_path / "palette.png", transparency=0)
+    Image.fromarray(made.image(1, (4, 3), 2), "LA").save(tmp_path / "gray_alpha.png")
+    assert decoded(tmp_path / "gray.png").pixels.shape == (12, 3)
     assert decoded(tmp_path / "palette.png").pixels.shape == (12, 4)
-    both = decoded(tmp_path / "grey_alpha.png", tmp_path / "grey.png")
+    both = decoded(tmp_path / "gray_alpha.png", tmp_path / "gray.png")
     assert both.pixels.shape == (24, 4)
-    assert both.picture(1, (4, 3))[..., 1].tolist() == grey.tolist()
+    assert both.image(1, (4, 3))[..., 1].tolist() == gray.tolist()
 
 
 def test_headers_tell_the_size_without_the_pixels(tmp_path):
-    made.save(tmp_path / "a.png", made.picture(0, (9, 7), 3))
+    made.save(tmp_path / "a.png", made.image(0, (9, 7), 3))
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     assert survey([tmp_path / "a.png"]).sizes == ((9, 7),)
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])
-def test_pictures_that_are_cut_off(tmp_path, ending):
+def test_images_that_are_cut_off(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
-    made.save(path, made.picture(0, (64, 64), 3))
+    made.save(path, made.image(0, (64, 64), 3))
     path.write_bytes(path.read_bytes()[:-400])
-    expected = rf"a\.{ending}: picture is damaged or cut off \(.*\), expected a whole PNG or JPEG file; copy the file"
+    expected = rf"a\.{ending}: image is damaged or cut off \(.*\), expected a whole PNG or JPEG file; copy the file"
     with pytest.raises(DataError, match=expected):
         decoded(path)
 
@@ -83,24 +83,24 @@ def test_pictures_that_are_cut_off(tmp_path, ending):
 @pytest.mark.parametrize("position", [20, 45, 300])
 def test_png_files_with_a_flipped_byte(tmp_path, position):
     path = tmp_path / "a.png"
-    made.save(path, made.picture(0, (64, 64), 3))
+    made.save(path, made.image(0, (64, 64), 3))
     content = bytearray(path.read_bytes())
     content[position] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(DataError, match="picture is damaged or cut off"):
+    with pytest.raises(DataError, match="image is damaged or cut off"):
         decoded(path)
 
 
-def test_files_that_are_no_pictures(tmp_path):
+def test_files_that_are_no_images(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(DataError, match="picture is damaged or cut off"):
+    with pytest.raises(DataError, match="image is damaged or cut off"):
         survey([tmp_path / "a.png"])
-    with pytest.raises(DataError, match=r"b\.png: picture is missing, expected a PNG or JPEG file; restore the file"):
+    with pytest.raises(DataError, match=r"b\.png: image is missing, expected a PNG or JPEG file; restore the file"):
         survey([tmp_path / "b.png"])
 
 
 def test_masks_exclude_blocks_that_do_not_wholly_count(tmp_path):
-    made.save(tmp_path / "a.png", made.picture(0, (4, 4), 3))
+    made.save(tmp_path / "a.png", made.image(0, (4, 4), 3))
     mask = np.full((4, 4), 7, dtype=np.uint8)
     mask[0, 3] = 0
     made.save(tmp_path / "mask.png", mask)
@@ -110,30 +110,30 @@ def test_masks_exclude_blocks_that_do_not_wholly_count(tmp_path):
     assert half.mask.tolist() == [True, False, True, True]
 
 
-def test_pictures_without_a_mask_count_whole(tmp_path):
-    made.save(tmp_path / "a.png", made.picture(0, (2, 2), 3))
+def test_images_without_a_mask_count_whole(tmp_path):
+    made.save(tmp_path / "a.png", made.image(0, (2, 2), 3))
     made.save(tmp_path / "mask.png", np.zeros((2, 2), dtype=np.uint8))
-    pictures = decoded(tmp_path / "a.png", tmp_path / "a.png", masks=[tmp_path / "mask.png", None])
-    assert pictures.mask.tolist() == [False] * 4 + [True] * 4
+    images = decoded(tmp_path / "a.png", tmp_path / "a.png", masks=[tmp_path / "mask.png", None])
+    assert images.mask.tolist() == [False] * 4 + [True] * 4
     assert decoded(tmp_path / "a.png").mask is None
 
 
 def test_masks_of_another_size(tmp_path):
-    made.save(tmp_path / "a.png", made.picture(0, (4, 4), 3))
+    made.save(tmp_path / "a.png", made.image(0, (4, 4), 3))
     made.save(tmp_path / "mask.png", np.zeros((2, 4), dtype=np.uint8))
-    with pytest.raises(DataError, match=r"mask\.png: mask size is 4x2, expected its picture's 4x4; make the mask as"):
+    with pytest.raises(DataError, match=r"mask\.png: mask size is 4x2, expected its image's 4x4; make the mask as"):
         decoded(tmp_path / "a.png", masks=[tmp_path / "mask.png"])
 
 
-def test_only_pictures_are_listed_and_sorted(tmp_path):
+def test_only_images_are_listed_and_sorted(tmp_path):
     for name in ("b.png", "a.JPG", "c.jpeg", "._b.png", "notes.txt"):
         (tmp_path / name).touch()
-    assert [path.name for path in listed_pictures(tmp_path)] == ["a.JPG", "b.png", "c.jpeg"]
+    assert [path.name for path in listed_images(tmp_path)] == ["a.JPG", "b.png", "c.jpeg"]
 
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    """Every picture is slow, and the files that are kept for it are listed."""
+    """Every image is slow, and the files that are kept for it are listed."""
     monkeypatch.setattr(image_files, "SLOW", 1)
     monkeypatch.setenv("LUMIFIELD_CACHE", str(tmp_path / "cache"))
     return lambda: len(list((tmp_path / "cache").glob("*"))) if (tmp_path / "cache").exists() else 0
@@ -141,10 +141,10 @@ def kept(tmp_path, monkeypatch):
 
 def test_what_is_kept_equals_what_is_decoded(tmp_path, kept):
     source = Source(made.blender(tmp_path / "scene"), downscale=2)
-    plain = data.read(replace(source, cache=False), "train").pictures
+    plain = data.read(replace(source, cache=False), "train").images
     assert kept() == 0
     for _ in range(2):
-        again = data.read(source, "train").pictures
+        again = data.read(source, "train").images
         assert torch.equal(again.pixels, plain.pixels)
         assert kept() == 1
     data.read(source, "val")
@@ -153,12 +153,12 @@ def test_what_is_kept_equals_what_is_decoded(tmp_path, kept):
     assert kept() == 4
 
 
-def test_a_changed_picture_is_decoded_again(tmp_path, kept):
+def test_a_changed_image_is_decoded_again(tmp_path, kept):
     source = Source(made.blender(tmp_path / "scene"))
     data.read(source, "train")
-    made.save(tmp_path / "scene/train/r_1.png", made.picture(77, (8, 6), 4))
-    again = data.read(source, "train").pictures.picture(1, (8, 6))
-    assert np.array_equal(again.numpy(), made.picture(77, (8, 6), 4))
+    made.save(tmp_path / "scene/train/r_1.png", made.image(77, (8, 6), 4))
+    again = data.read(source, "train").images.image(1, (8, 6))
+    assert np.array_equal(again.numpy(), made.image(77, (8, 6), 4))
     assert kept() == 2
 
 
@@ -170,8 +170,8 @@ def test_another_decoder_decodes_again(tmp_path, kept, monkeypatch):
     assert kept() == 2
 
 
-def test_another_lens_is_another_picture(tmp_path, kept):
-    made.save(tmp_path / "a.png", made.picture(0, (32, 24), 3))
+def test_another_lens_is_another_image(tmp_path, kept):
+    made.save(tmp_path / "a.png", made.image(0, (32, 24), 3))
     for radial in (0.06, 0.06, 0.0600001):
         files = survey([tmp_path / "a.png"]).straightened([Radial(30.0, (16.0, 12.0), radial).straightened((32, 24))])
         decode(files, torch.tensor(files.sizes))

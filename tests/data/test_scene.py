@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumifield.data.scene import Frame, Pictures, Scene, backdrop, draw, over
+from lumifield.data.scene import Frame, Images, Scene, backdrop, draw, over
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import looking
 from lumifield.runtime.rng import Draws
@@ -15,8 +15,8 @@ from lumifield.runtime.rng import Draws
 SIZES = [(5, 3), (2, 4)]
 
 
-def two_pictures(channels: int = 4, *, mask: list[bool] | None = None, background="white") -> Scene:
-    """Pictures of unequal size whose red value names the pixel."""
+def two_images(channels: int = 4, *, mask: list[bool] | None = None, background="white") -> Scene:
+    """Images of unequal size whose red value names the pixel."""
     positions = torch.tensor([[0.0, -4.0, 1.0], [3.0, 0.0, 2.0]])
     size = torch.tensor(SIZES)
     pixels = torch.full((23, channels), 255, dtype=torch.uint8)
@@ -25,7 +25,7 @@ def two_pictures(channels: int = 4, *, mask: list[bool] | None = None, backgroun
         cameras=Cameras(
             c2w=looking(positions, -positions, torch.tensor([0.0, 0.0, 1.0])),
             focal=torch.tensor([[9.0, 9.0], [7.0, 7.0]]),
-            centre=size / 2,
+            center=size / 2,
             size=size,
             distortion=torch.zeros(2, 4),
         ),
@@ -35,7 +35,7 @@ def two_pictures(channels: int = 4, *, mask: list[bool] | None = None, backgroun
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         frame=Frame.identity(),
         background=background,
-        pictures=Pictures(pixels, torch.tensor([0, 15, 23]), None if mask is None else torch.tensor(mask)),
+        images=Images(pixels, torch.tensor([0, 15, 23]), None if mask is None else torch.tensor(mask)),
     )
 
 
@@ -44,7 +44,7 @@ def draws(seed: int = 0, rank: int = 0, world: int = 1) -> Draws:
 
 
 def test_a_drawn_ray_belongs_to_the_drawn_pixel():
-    scene = two_pictures()
+    scene = two_images()
     batch = draw(scene, 200, draws())
     number = (batch.rgb[:, 0] * 255).round().long()
     whole = [scene.rays(0), scene.rays(1)]
@@ -55,8 +55,8 @@ def test_a_drawn_ray_belongs_to_the_drawn_pixel():
         assert float(batch.rays.near[row]) == float(scene.near[image])
 
 
-def test_drawing_is_uniform_over_all_pixels_of_all_pictures():
-    batch = draw(two_pictures(), 23_000, draws())
+def test_drawing_is_uniform_over_all_pixels_of_all_images():
+    batch = draw(two_images(), 23_000, draws())
     counts = np.bincount((batch.rgb[:, 0] * 255).round().long().numpy(), minlength=23)
     # Chi square with 22 degrees of freedom stays under 48 in 99.9 % of all cases; the seed is fixed.
     assert ((counts - 1000) ** 2 / 1000).sum() < 48
@@ -64,15 +64,15 @@ def test_drawing_is_uniform_over_all_pixels_of_all_pictures():
 
 def test_masked_pixels_are_never_drawn():
     mask = [i % 3 == 0 for i in range(23)]
-    batch = draw(two_pictures(mask=mask), 500, draws())
+    batch = draw(two_images(mask=mask), 500, draws())
     seen = Counter((batch.rgb[:, 0] * 255).round().long().tolist())
     assert set(seen) == {i for i in range(23) if mask[i]}
 
 
 @pytest.mark.parametrize("mask", [None, [i % 3 == 0 or i > 18 for i in range(23)]])
 @pytest.mark.parametrize("weight", [(1.0, 3.0), (1e-3, 1e3), (1.0, 0.0)], ids=str)
-def test_pixels_are_drawn_as_often_as_their_picture_counts(weight, mask):
-    scene = replace(two_pictures(mask=mask), loss_weight=torch.tensor(weight))
+def test_pixels_are_drawn_as_often_as_their_image_counts(weight, mask):
+    scene = replace(two_images(mask=mask), loss_weight=torch.tensor(weight))
     batch = draw(scene, 20_000, draws())
     found = Counter((batch.rgb[:, 0] * 255).round().long().tolist())
     wanted = {i: weight[i >= 15] for i in range(23) if (mask is None or mask[i]) and weight[i >= 15]}
@@ -81,17 +81,17 @@ def test_pixels_are_drawn_as_often_as_their_picture_counts(weight, mask):
     assert set(found) <= set(wanted)
 
 
-def test_a_picture_without_pixels_that_count_is_never_drawn():
-    scene = replace(two_pictures(mask=[True] * 15 + [False] * 8), loss_weight=torch.tensor([1.0, 1e6]))
+def test_an_image_without_pixels_that_count_is_never_drawn():
+    scene = replace(two_images(mask=[True] * 15 + [False] * 8), loss_weight=torch.tensor([1.0, 1e6]))
     for source in (draws(), draws(1)):
         assert set(draw(scene, 500, source).rays.image.tolist()) == {0}
-        assert set(draw(scene, 500, source, one_picture=True).rays.image.tolist()) == {0}
+        assert set(draw(scene, 500, source, one_image=True).rays.image.tolist()) == {0}
 
 
 @pytest.mark.parametrize("mask", [None, [i % 3 == 0 or i > 18 for i in range(23)]])
-def test_a_step_of_one_picture(mask):
-    scene, source = two_pictures(mask=mask), draws()
-    batches = [draw(scene, 60, source, one_picture=True) for _ in range(300)]
+def test_a_step_of_one_image(mask):
+    scene, source = two_images(mask=mask), draws()
+    batches = [draw(scene, 60, source, one_image=True) for _ in range(300)]
     images = [batch.rays.image.unique().tolist() for batch in batches]
     assert {len(image) for image in images} == {1}
     allowed = [i for i in range(23) if mask is None or mask[i]]
@@ -101,17 +101,17 @@ def test_a_step_of_one_picture(mask):
     assert seen == set(allowed)
 
 
-def test_two_processes_draw_of_the_same_picture():
-    scene = two_pictures()
+def test_two_processes_draw_of_the_same_image():
+    scene = two_images()
     for seed in range(5):
-        alone = draw(scene, 40, draws(seed), one_picture=True)
+        alone = draw(scene, 40, draws(seed), one_image=True)
         for rank in (0, 1):
-            part = draw(scene, 20, draws(seed, rank=rank, world=2), one_picture=True)
+            part = draw(scene, 20, draws(seed, rank=rank, world=2), one_image=True)
             torch.testing.assert_close(part.rays.directions, alone.rays.directions[rank::2])
 
 
 def test_two_processes_draw_what_one_draws():
-    scene = two_pictures(background="random")
+    scene = two_images(background="random")
     alone = draw(scene, 40, draws())
     parts = [draw(scene, 20, draws(rank=rank, world=2)) for rank in (0, 1)]
     for rank, part in enumerate(parts):
@@ -121,13 +121,13 @@ def test_two_processes_draw_what_one_draws():
 
 
 def test_random_backgrounds_differ_from_ray_to_ray():
-    batch = draw(two_pictures(background="random"), 50, draws())
+    batch = draw(two_images(background="random"), 50, draws())
     assert len(batch.background.unique(dim=0)) == 50
 
 
 @pytest.mark.parametrize(("background", "value"), [("white", 1.0), ("black", 0.0)])
 def test_fixed_backgrounds(background, value):
-    batch = draw(two_pictures(background=background), 5, draws())
+    batch = draw(two_images(background=background), 5, draws())
     assert bool((batch.background == value).all())
 
 
@@ -143,9 +143,9 @@ def test_opaque_pixels_stay():
     assert over(pixels, backdrop("white")) is pixels
 
 
-def test_truth_is_the_picture_over_its_background():
-    scene = two_pictures(background="black")
-    scene.pictures.pixels[15:, 3] = 0
+def test_truth_is_the_image_over_its_background():
+    scene = two_images(background="black")
+    scene.images.pixels[15:, 3] = 0
     assert scene.truth(0).shape == (3, 5, 3)
     assert float(scene.truth(0)[1, 2, 0]) == pytest.approx(7 / 255)
     assert scene.truth(1).tolist() == torch.zeros(4, 2, 3).tolist()
@@ -153,15 +153,15 @@ def test_truth_is_the_picture_over_its_background():
 
 def test_valid_follows_the_mask():
     mask = [i != 16 for i in range(23)]
-    scene = two_pictures(mask=mask)
+    scene = two_images(mask=mask)
     assert bool(scene.valid(0).all())
     assert scene.valid(1).tolist() == [[True, False], [True, True], [True, True], [True, True]]
-    assert bool(two_pictures().valid(1).all())
+    assert bool(two_images().valid(1).all())
 
 
 def test_a_portable_scene_has_cameras_only():
-    scene = two_pictures().without_pictures()
-    assert scene.pictures is None
+    scene = two_images().without_images()
+    assert scene.images is None
     assert len(scene) == 2
     assert scene.size(1) == (2, 4)
 
@@ -185,7 +185,7 @@ def test_frames_round_trip(a, b, scale, shift):
 
 
 def test_a_frame_moves_cameras_with_the_points_they_see():
-    scene = two_pictures()
+    scene = two_images()
     turn = looking(torch.zeros(1, 3), torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([0.0, 1.0, 0.0]))[0, :, :3]
     frame = Frame(turn, torch.tensor([3.0, -1.0, 2.0]), 2.5)
     moved = replace(scene.cameras, c2w=frame.poses_to_world(scene.cameras.c2w))
@@ -198,7 +198,7 @@ def test_a_frame_moves_cameras_with_the_points_they_see():
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_square_pieces_of_photographs_row_by_row(channels):
-    scene = two_pictures(channels)
+    scene = two_images(channels)
     batch = draw(scene, 12, draws(), patch=2)
     assert batch.patch == (2, 2)
     assert len(batch.rays) == 12
@@ -213,23 +213,23 @@ def test_square_pieces_of_photographs_row_by_row(channels):
 
 
 def test_pieces_are_no_larger_than_the_smallest_photograph_and_at_least_one_is_drawn():
-    batch = draw(two_pictures(), 3, draws(), patch=64)
+    batch = draw(two_images(), 3, draws(), patch=64)
     assert batch.patch == (2, 2)
     assert len(batch.rays) == 4
 
 
 def test_pieces_lie_about_pixels_that_count_and_are_not_transparent():
-    scene = two_pictures(mask=[index != 22 for index in range(23)])
-    assert scene.pictures is not None
-    scene.pictures.pixels[:, 3] = 0
-    scene.pictures.pixels[[7, 22], 3] = 255
+    scene = two_images(mask=[index != 22 for index in range(23)])
+    assert scene.images is not None
+    scene.images.pixels[:, 3] = 0
+    scene.images.pixels[[7, 22], 3] = 255
     batch = draw(scene, 400, draws(), patch=1)
     assert (batch.rays.image == 0).all()
     assert ((batch.rgb[:, 0] * 255).round() == 7).all()
 
 
 def test_two_processes_draw_the_pieces_that_one_draws():
-    scene = two_pictures()
+    scene = two_images()
     whole = draw(scene, 16, draws(), patch=2).rgb.view(4, 4, 3)
     for rank in range(2):
         own = draw(scene, 8, draws(rank=rank, world=2), patch=2).rgb.view(2, 4, 3)

@@ -45,7 +45,7 @@ def test_the_forward_frame_is_that_of_the_average_camera():
     )
 
 
-def test_near_is_half_the_median_of_the_neighbours():
+def test_near_is_half_the_median_of_the_neighbors():
     """Two wrong points move nothing, a whole part of the capture that comes close does."""
     poses = made.ring(40)
     nearest = torch.full((40,), 0.6, dtype=torch.float64)

@@ -68,7 +68,7 @@ def test_unusable_folders(tmp_path, arrange, message):
         (made.transforms, {"least_sharpness": 1.0}, "least_sharpness is 1, expected 0 to below 1, and for transforms"),
         (made.transforms, {"background": "random"}, "alpha channel is absent, expected one for a random background"),
         (made.blender, {"downscale": 0}, "downscale is 0, expected 1 or more"),
-        (made.blender, {"downscale": 60}, "downscale is 60, expected at most 6 for these pictures; lower it"),
+        (made.blender, {"downscale": 60}, "downscale is 60, expected at most 6 for these images; lower it"),
     ],
 )
 def test_options_that_cannot_apply_are_refused(tmp_path, make, options, message):
@@ -91,7 +91,7 @@ def test_an_unknown_split_names_those_there_are(tmp_path):
         data.cameras(Source(made.transforms(tmp_path)), "val")
 
 
-def test_some_pictures_evenly_spread(tmp_path):
+def test_some_images_evenly_spread(tmp_path):
     source = Source(made.transforms(tmp_path, n=9), hold_out="none")
     whole, some = data.read(source, "train"), data.read(source, "train", at_most=3)
     assert some.names == (whole.names[0], whole.names[3], whole.names[6])
@@ -114,35 +114,35 @@ def test_rows_without_a_mask_still_know_that_the_split_has_masks(tmp_path):
     source = Source(made.transforms(tmp_path, n=3), hold_out="none")
     made.save(tmp_path / "masks/1.png", np.zeros((6, 8), dtype=np.uint8))
     made.edit(tmp_path / "transforms.json", lambda content: content["frames"][1].update(mask_path="masks/1.png"))
-    assert data.read(source, "train", rows=slice(1)).pictures.mask.all()
-    assert not data.read(source, "train", rows=slice(1, 2)).pictures.mask.any()
+    assert data.read(source, "train", rows=slice(1)).images.mask.all()
+    assert not data.read(source, "train", rows=slice(1, 2)).images.mask.any()
 
 
 def test_cameras_are_those_that_read_gives(tmp_path):
     for make in (made.blender, made.transforms, lambda p: made.llff(p, made.row(9))):
         source = Source(make(tmp_path / make.__name__), downscale=2)
         outline, whole = data.cameras(source, "train"), data.read(source, "train")
-        assert outline.pictures is None
+        assert outline.images is None
         assert torch.equal(outline.cameras.size, whole.cameras.size)
-        assert len(whole.pictures.pixels) == int(whole.cameras.size.prod(-1).sum())
+        assert len(whole.images.pixels) == int(whole.cameras.size.prod(-1).sum())
         assert whole.names == outline.names
 
 
 def damage(root: Path, keep: set[str]) -> None:
     for path in root.rglob("*.png"):
         if path.relative_to(root).as_posix() not in keep and path.name not in keep:
-            path.write_bytes(b"not a picture")
+            path.write_bytes(b"not an image")
 
 
 @pytest.mark.parametrize("make", [made.transforms, lambda p: made.llff(p, made.ring(10))], ids=["transforms", "llff"])
-def test_training_opens_no_test_picture(tmp_path, make):
+def test_training_opens_no_test_image(tmp_path, make):
     source = Source(make(tmp_path))
     before = data.read(source, "train")
     damage(tmp_path, set(before.names))
     after = data.read(source, "train")
-    assert torch.equal(before.pictures.pixels, after.pictures.pixels)
+    assert torch.equal(before.images.pixels, after.images.pixels)
     assert torch.equal(before.box, after.box)
-    with pytest.raises(DataError, match="picture is damaged or cut off"):
+    with pytest.raises(DataError, match="image is damaged or cut off"):
         data.read(source, "test")
 
 
@@ -153,7 +153,7 @@ def test_training_needs_no_file_of_another_split(tmp_path):
         shutil.rmtree(tmp_path / split)
         (tmp_path / f"transforms_{split}.json").unlink()
     after = data.read(Source(tmp_path), "train")
-    assert torch.equal(before.pictures.pixels, after.pictures.pixels)
+    assert torch.equal(before.images.pixels, after.images.pixels)
     assert data.splits(Source(tmp_path)) == ("train",)
 
 
@@ -175,13 +175,13 @@ def test_lists_without_frames_or_names(tmp_path):
         data.cameras(Source(tmp_path), "train")
 
 
-def test_no_picture_at_all(tmp_path):
+def test_no_image_at_all(tmp_path):
     shutil.rmtree(made.blender(tmp_path) / "train")
-    with pytest.raises(DataError, match=r"every picture is missing \(3 listed, first \./train/r_0\)"):
+    with pytest.raises(DataError, match=r"every image is missing \(3 listed, first \./train/r_0\)"):
         data.read(Source(tmp_path), "train")
 
 
-def test_absent_pictures_are_skipped_and_counted_in_one_line(tmp_path, caplog):
+def test_absent_images_are_skipped_and_counted_in_one_line(tmp_path, caplog):
     made.transforms(tmp_path)
     for index in (3, 4):
         (tmp_path / "images" / f"{index:03d}.png").unlink()
@@ -189,7 +189,7 @@ def test_absent_pictures_are_skipped_and_counted_in_one_line(tmp_path, caplog):
         scene = data.cameras(Source(tmp_path, hold_out="none"), "train")
     assert len(scene) == 8
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'transforms.json'}: 2 of 10 listed pictures do not exist and are skipped."
+        f"{tmp_path / 'transforms.json'}: 2 of 10 listed images do not exist and are skipped."
     ]
 
 
@@ -246,7 +246,7 @@ from lumifield import data
 scene = data.read(data.Source(Path(sys.argv[1])), "train")
 status = Path("/proc/self/status").read_text()
 peak = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
-print(len(scene.pictures.pixels), int(peak) * 1024)
+print(len(scene.images.pixels), int(peak) * 1024)
 """
 
 
@@ -254,7 +254,7 @@ print(len(scene.pictures.pixels), int(peak) * 1024)
 def test_memory_grows_by_less_than_eight_bytes_a_pixel(tmp_path):
     def measure(views: int) -> tuple[int, int]:
         root = tmp_path / str(views)
-        flat = made.picture(0, (4, 4), 4).repeat(100, 0).repeat(100, 1)
+        flat = made.image(0, (4, 4), 4).repeat(100, 0).repeat(100, 1)
         frames = []
         made.save(root / "train/r_0.png", flat)
         for index, pose in enumerate(made.ring(views)):
@@ -275,7 +275,7 @@ def test_bounds_may_be_depths(tmp_path):
     assert data.read(source, "train").planes
     assert not data.read(Source(tmp_path / "a"), "train").planes
     capture = Source(made.llff(tmp_path / "b", made.row(3)), bounds="depth")
-    with pytest.raises(DataError, match="bounds is depth for normalised device coordinates, expected distance"):
+    with pytest.raises(DataError, match="bounds is depth for normalized device coordinates, expected distance"):
         data.cameras(capture, "train")
 
 

@@ -208,10 +208,10 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
 
 def test_multicam_is_built_from_blender_scenes(tmp_path, site, offer):
     del offer
-    picture = io.BytesIO()
-    Image.new("RGBA", (16, 16)).save(picture, "PNG")
+    image = io.BytesIO()
+    Image.new("RGBA", (16, 16)).save(image, "PNG")
     listed = {"camera_angle_x": 0.7, "frames": [{"file_path": "./train/r_0", "transform_matrix": [[0.0] * 4] * 4}]}
-    blender = {"transforms_train.json": json.dumps(listed).encode(), "train/r_0.png": picture.getvalue()}
+    blender = {"transforms_train.json": json.dumps(listed).encode(), "train/r_0.png": image.getvalue()}
     site.content = zipped({f"nerf/{scene}/{name}": blender[name] for scene in SCENES for name in blender})
     out = tmp_path / "out"
     (out / "nerf").mkdir(parents=True)

@@ -16,9 +16,9 @@ from lumifield.export.surface import Surface
 from scenes import ball
 
 
-def sphere(radius: float, centre: float = 0.0) -> trimesh.Trimesh:
+def sphere(radius: float, center: float = 0.0) -> trimesh.Trimesh:
     made = trimesh.creation.icosphere(subdivisions=4, radius=radius)
-    made.vertices[:, 0] += centre
+    made.vertices[:, 0] += center
     return made
 
 

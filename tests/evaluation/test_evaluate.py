@@ -14,7 +14,7 @@ import made_scenes as made
 from analytic import CPU, Ball, around, photograph, run_of, scene_of
 from lumifield import data
 from lumifield.data import Source
-from lumifield.data.scene import Pictures
+from lumifield.data.scene import Images
 from lumifield.errors import DataError
 from lumifield.evaluation import evaluate
 from lumifield.rendering.view import render_view
@@ -49,7 +49,7 @@ KEYS = {
 PROTOCOL = {
     "background",
     "resolution",
-    "pixel_centres",
+    "pixel_centers",
     "split_rule",
     "clipping",
     "rounding_8bit",
@@ -72,7 +72,7 @@ def run(tmp_path):
 
 
 def pictured(scene, shift, mask=None):
-    """The scene with photographs of `Ball` whose levels are off by `shift` and wrap outside the mask."""
+    """The scene with images of `Ball` whose levels are off by `shift` and wrap outside the mask."""
     views = [to_uint8(render_view(Ball(), scene, i, device=CPU).rgb) for i in range(len(scene))]
     pixels = torch.cat([view.reshape(-1, 3) for view in views]).int()
     pixels = torch.where(pixels > 127, pixels - shift, pixels + shift).to(torch.uint8)
@@ -80,10 +80,10 @@ def pictured(scene, shift, mask=None):
         pixels[~mask] = 255 - pixels[~mask]
     per_view = len(pixels) // len(scene)
     offsets = torch.arange(len(scene) + 1) * per_view
-    return replace(scene, pictures=Pictures(pixels, offsets, mask))
+    return replace(scene, images=Images(pixels, offsets, mask))
 
 
-def test_a_method_scores_the_limit_on_its_own_pictures(run):
+def test_a_method_scores_the_limit_on_its_own_images(run):
     metrics = evaluate.evaluate(run)
     # Cameras that went through a file are not the same to the last bit, so a pixel may be off by one level.
     assert 60 < metrics["psnr"] <= PSNR_LIMIT
@@ -102,17 +102,17 @@ def test_metrics_json_has_every_key_and_is_what_is_returned(run):
     assert metrics["lpips"] is None
     assert metrics["lpips_reason"] == "offline"
     names = data.read(run.source, "test").names
-    assert tuple(picture["name"] for picture in metrics["per_image"]) == names
+    assert tuple(image["name"] for image in metrics["per_image"]) == names
 
 
 def test_scores_are_also_given_for_each_size(run, tmp_path):
     folder = made.multicam(tmp_path / "scene", size=(32, 24), counts=(2, 1, 2))
     source = data.Source(folder)
     run = replace(run, source=source, scenes={split: data.cameras(source, split) for split in ("train", "test")})
-    metrics = evaluate.evaluate(run, save_pictures=False)
+    metrics = evaluate.evaluate(run, save_images=False)
     assert list(metrics["per_scale"]) == ["32x24", "16x12", "8x6", "4x3"]
     for level, scores in enumerate(metrics["per_scale"].values()):
-        own = [picture["psnr"] for picture in metrics["per_image"][level::4]]
+        own = [image["psnr"] for image in metrics["per_image"][level::4]]
         assert scores["psnr"] == pytest.approx(sum(own) / 2)
     assert metrics["per_scale"]["4x3"]["ssim"] is None
     assert metrics["protocol"]["split_rule"] == "the data's own metadata.json"
@@ -126,7 +126,7 @@ def test_the_protocol_is_declared(run):
     assert protocol["split_rule"] == "the data's own transforms_test.json"
 
 
-def test_each_picture_has_a_row_in_metrics_csv(run):
+def test_each_image_has_a_row_in_metrics_csv(run):
     metrics = evaluate.evaluate(run)
     with (run.folder / "eval" / "test" / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -137,7 +137,7 @@ def test_each_picture_has_a_row_in_metrics_csv(run):
         assert row["lpips"] == ""
 
 
-def test_pictures_and_error_maps_are_written(run):
+def test_images_and_error_maps_are_written(run):
     shown = []
     evaluate.evaluate(run, progress=lambda done, total: shown.append((done, total)))
     folder = run.folder / "eval" / "test"
@@ -150,11 +150,11 @@ def test_pictures_and_error_maps_are_written(run):
 
 def test_silhouettes_show_what_is_missing_and_what_is_added():
     found, truth = torch.tensor([[True, True, False, False]]), torch.tensor([[True, False, True, False]])
-    picture = evaluate.silhouettes(found, truth)
-    assert picture.tolist() == [[[255, 255, 255], [0, 0, 255], [255, 0, 0], [0, 0, 0]]]
+    image = evaluate.silhouettes(found, truth)
+    assert image.tolist() == [[[255, 255, 255], [0, 0, 255], [255, 0, 0], [0, 0, 0]]]
 
 
-def test_of_a_surface_that_is_cut_out_there_are_more_pictures(tmp_path):
+def test_of_a_surface_that_is_cut_out_there_are_more_images(tmp_path):
     capture = made_objects.dtu(tmp_path / "capture", n=9)
     train(Job(NLR, Source(capture), Train(steps=1, validation_views=0), tmp_path / "run"))
     evaluate.evaluate(load(tmp_path / "run"))
@@ -163,8 +163,8 @@ def test_of_a_surface_that_is_cut_out_there_are_more_pictures(tmp_path):
     assert "slices.png" in names
 
 
-def test_pictures_may_be_left_out_and_another_folder_chosen(run, tmp_path):
-    evaluate.evaluate(run, out=tmp_path / "other", save_pictures=False)
+def test_images_may_be_left_out_and_another_folder_chosen(run, tmp_path):
+    evaluate.evaluate(run, out=tmp_path / "other", save_images=False)
     assert {path.name for path in (tmp_path / "other").iterdir()} == {"metrics.json", "metrics.csv", "report.html"}
     assert not run.folder.exists()
 
@@ -180,7 +180,7 @@ def test_the_report_shows_every_view_and_the_history_of_the_training(run):
     assert "http" not in page
 
 
-def test_psnr_is_the_mean_over_pictures_of_the_rounded_ones(run, monkeypatch):
+def test_psnr_is_the_mean_over_images_of_the_rounded_ones(run, monkeypatch):
     scene = run.scenes["test"]
     monkeypatch.setattr(data, "read", lambda source, split, rows: pictured(scene, 10))
     metrics = evaluate.evaluate(run)
@@ -190,11 +190,11 @@ def test_psnr_is_the_mean_over_pictures_of_the_rounded_ones(run, monkeypatch):
 
 def test_with_silhouettes_scores_are_of_the_object_alone(run, monkeypatch):
     scene = pictured(run.scenes["test"], 10)
-    assert scene.pictures is not None
-    opaque = (torch.arange(len(scene.pictures.pixels)) % 32) < 8
-    pixels = torch.cat([scene.pictures.pixels, 255 * opaque[:, None].to(torch.uint8)], -1)
+    assert scene.images is not None
+    opaque = (torch.arange(len(scene.images.pixels)) % 32) < 8
+    pixels = torch.cat([scene.images.pixels, 255 * opaque[:, None].to(torch.uint8)], -1)
     # What is transparent shows the white background: far from the view, if it counted.
-    scene = replace(scene, pictures=replace(scene.pictures, pixels=pixels), cut_out=True)
+    scene = replace(scene, images=replace(scene.images, pixels=pixels), cut_out=True)
     monkeypatch.setattr(data, "read", lambda source, split, rows: scene)
     metrics = evaluate.evaluate(run)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
@@ -224,7 +224,7 @@ def test_with_masks_psnr_counts_the_mask_and_the_masked_image_all_pixels(run, mo
     assert error[:, :8].min(axis=(0, 1)).max() > 0
 
 
-def test_a_picture_without_a_counting_pixel_has_no_psnr(run, monkeypatch):
+def test_an_image_without_a_counting_pixel_has_no_psnr(run, monkeypatch):
     scene = run.scenes["test"]
     mask = torch.arange(3 * 32 * 24) >= 32 * 24
     monkeypatch.setattr(data, "read", lambda source, split, rows: pictured(scene, 10, mask))
@@ -249,7 +249,7 @@ def test_ssim_agrees_with_its_definition():
     assert evaluate.ssim(a, b) == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_ssim_of_a_picture_smaller_than_the_window_is_absent():
+def test_ssim_of_an_image_smaller_than_the_window_is_absent():
     assert evaluate.ssim(torch.zeros(10, 50, 3), torch.zeros(10, 50, 3)) is None
 
 
@@ -272,11 +272,11 @@ def test_lpips_is_the_mean_of_what_the_network_says(tmp_path, monkeypatch):
     assert seen == [((1, 3, 36, 40), 1.0)] * 2
 
 
-def test_lpips_of_small_pictures_is_absent_with_a_reason(run, monkeypatch):
+def test_lpips_of_small_images_is_absent_with_a_reason(run, monkeypatch):
     monkeypatch.setattr(evaluate, "perceptual_metric", lambda device: (pytest.fail, None))
     metrics = evaluate.evaluate(run)
     assert metrics["lpips"] is None
-    assert metrics["lpips_reason"] == "no picture has 32 pixels a side"
+    assert metrics["lpips_reason"] == "no image has 32 pixels a side"
 
 
 def test_evaluation_without_photographs_is_one_sentence(run):
@@ -307,7 +307,7 @@ def test_the_average_error_is_a_geometric_mean():
 def test_scores_do_not_depend_on_the_chunk(run):
     pieces = replace(run, method=Ball(), chunk=100)
     whole, parts = (evaluate.evaluate(each)["per_image"] for each in (run, pieces))
-    assert [picture["psnr"] for picture in whole] == [picture["psnr"] for picture in parts]
+    assert [image["psnr"] for image in whole] == [image["psnr"] for image in parts]
     assert pieces.method.calls == 3 * -(-32 * 24 // 100)
 
 

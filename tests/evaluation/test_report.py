@@ -7,7 +7,7 @@ from lumifield.errors import DataError
 from lumifield.evaluation import report
 
 SCORES = {"psnr": 30.0, "psnr_masked_image": None, "ssim": 0.9, "lpips": None}
-PICTURES = {caption: torch.zeros(4, 6, 3, dtype=torch.uint8) for caption in ("truth", "prediction", "error", "depth")}
+IMAGES = {caption: torch.zeros(4, 6, 3, dtype=torch.uint8) for caption in ("truth", "prediction", "error", "depth")}
 METRICS = {
     **SCORES,
     "psnr": 28.5,
@@ -20,26 +20,26 @@ METRICS = {
     "method": "instant",
     "data": "/somewhere/<lego>",
     "split": "test",
-    "protocol": {"background": "white", "psnr": "mean of pictures"},
+    "protocol": {"background": "white", "psnr": "mean of images"},
     "per_image": [],
 }
 
 
 def sight(name, psnr):
-    return report.Sight.of(name, SCORES | {"psnr": psnr}, PICTURES)
+    return report.Sight.of(name, SCORES | {"psnr": psnr}, IMAGES)
 
 
-def test_the_page_holds_every_picture_and_refers_to_nothing_outside():
+def test_the_page_holds_every_image_and_refers_to_nothing_outside():
     page = report.page(METRICS, [sight("a", 27.0), sight("b", 30.0)], [])
     assert page.count('src="data:image/jpeg;base64,') == 8
     assert "http" not in page
     assert "url(" not in page
-    assert all(f'alt="{caption} of {name}"' in page for caption in PICTURES for name in "ab")
+    assert all(f'alt="{caption} of {name}"' in page for caption in IMAGES for name in "ab")
 
 
 def test_the_page_says_the_numbers_the_protocol_and_what_is_missing():
     page = report.page(METRICS, [sight("a", 27.0)], [])
-    for text in ("28.50 dB", "0.9000", "5 min", "510 k/s", "Background", "mean of pictures", "torchvision is not"):
+    for text in ("28.50 dB", "0.9000", "5 min", "510 k/s", "Background", "mean of images", "torchvision is not"):
         assert text in page
     assert "&lt;lego&gt;" in page
     assert "<lego>" not in page
@@ -105,9 +105,9 @@ def test_thumbnails_keep_their_shape_and_are_small():
     from PIL import Image
 
     address = report.thumbnail(torch.full((600, 1200, 3), 200, dtype=torch.uint8))
-    picture = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
-    assert picture.size == (report.THUMBNAIL, report.THUMBNAIL // 2)
-    assert picture.getpixel((5, 5)) == (200, 200, 200)
+    image = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
+    assert image.size == (report.THUMBNAIL, report.THUMBNAIL // 2)
+    assert image.getpixel((5, 5)) == (200, 200, 200)
 
 
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path):

@@ -14,15 +14,15 @@ class Balls(Method):
 
 
 def test_slices_are_the_middle_planes_of_the_box():
-    picture = slices(Balls(), torch.tensor([[-2.0] * 3, [2.0] * 3])).float() / 255
-    assert picture.shape == (SIDE, 3 * SIDE, 3)
+    image = slices(Balls(), torch.tensor([[-2.0] * 3, [2.0] * 3])).float() / 255
+    assert image.shape == (SIDE, 3 * SIDE, 3)
 
     def at(plane, right, up):
         """The pixel of a slice at shares of its sides."""
-        return picture[round((1 - up) * SIDE), plane * SIDE + round(right * SIDE)]
+        return image[round((1 - up) * SIDE), plane * SIDE + round(right * SIDE)]
 
-    def inside(colour):
-        return bool(colour[0] > colour[2])
+    def inside(color):
+        return bool(color[0] > color[2])
 
     assert not inside(at(0, 0.5, 0.625))  # the plane x = 0 touches the ball in one point
     assert inside(at(1, 0.75, 0.625))  # x = 1, z = 0.5
@@ -31,10 +31,10 @@ def test_slices_are_the_middle_planes_of_the_box():
     assert not inside(at(2, 0.5, 0.75))
     assert float(at(1, 0.75, 0.875).amax()) < 0.02  # z = 1.5: the surface
     shades = torch.tensor([WITHIN, WITHOUT]).amax()
-    assert float(picture.amax()) <= float(shades)
+    assert float(image.amax()) <= float(shades)
 
 
 def test_a_box_without_a_surface_has_no_line():
-    picture = slices(Balls(), torch.tensor([[4.0] * 3, [5.0] * 3]))
-    assert (picture[..., 2] > picture[..., 0]).all()
-    assert int(picture.amin()) > 30
+    image = slices(Balls(), torch.tensor([[4.0] * 3, [5.0] * 3]))
+    assert (image[..., 2] > image[..., 0]).all()
+    assert int(image.amin()) > 30

@@ -53,7 +53,7 @@ def test_what_is_never_seen_is_left_out(tmp_path):
     assert float(radius.max()) < fog.RADIUS + 6 * length
 
 
-def test_the_light_holds_the_slopes_of_colours(tmp_path):
+def test_the_light_holds_the_slopes_of_colors(tmp_path):
     baked = bake(Web(side=16, rays=30000), fog.run(tmp_path, fog.ball, fog.bounded(16)))
     points = baked.voxels.lattice.corners(baked.voxels.corners)
     surface = (points.norm(dim=-1) - fog.RADIUS).abs() < 0.5 * float(baked.voxels.lattice.lengths(points[:1]))

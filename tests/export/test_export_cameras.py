@@ -31,20 +31,20 @@ LAYOUTS = {
 
 
 def run_on(folder: Path, root: Path, **changes):
-    """A run whose scenes are those of a folder of photographs."""
+    """A run whose scenes are those of a folder of images."""
     source = Source(root, **changes)
     return run_of(folder, Ball(), {split: data.cameras(source, split) for split in data.splits(source)}, source)
 
 
 def listed(source: Source, split: str) -> dict[Path, Cameras]:
-    """The camera of each photograph, in the world frame."""
+    """The camera of each image, in the world frame."""
     scene, files = data.located(source, split)
     cameras = in_world(scene)
     return {path.resolve(): cameras[[row]] for row, path in enumerate(files.paths)}
 
 
 def assert_alike(one: Cameras, other: Cameras) -> None:
-    for name in ("c2w", "focal", "centre", "size", "distortion"):
+    for name in ("c2w", "focal", "center", "size", "distortion"):
         torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-5, atol=1e-5)
 
 
@@ -181,7 +181,7 @@ def test_frusta_stand_where_the_cameras_are(tmp_path):
     corners = torch.tensor(np.asarray(mesh.vertices), dtype=torch.float32).view(7, 5, 3)
     frame = run.scenes["train"].frame
     row = 0
-    for scene, colour in ((run.scenes["train"], (210, 40, 40)), (run.scenes["test"], (30, 90, 220))):
+    for scene, color in ((run.scenes["train"], (210, 40, 40)), (run.scenes["test"], (30, 90, 220))):
         for index in range(len(scene)):
             width, height = scene.size(index)
             apex, base = frame.to_scene(corners[row, :1]), frame.to_scene(corners[row, 1:])
@@ -190,7 +190,7 @@ def test_frusta_stand_where_the_cameras_are(tmp_path):
             expected = torch.tensor([[0, 0], [width, 0], [width, height], [0, height]]).float()
             torch.testing.assert_close(pixels[0], expected, rtol=0, atol=1e-2)
             assert bool((depth > 0).all())
-            assert {tuple(c) for c in mesh.visual.vertex_colors[5 * row : 5 * row + 5, :3].tolist()} == {colour}
+            assert {tuple(c) for c in mesh.visual.vertex_colors[5 * row : 5 * row + 5, :3].tolist()} == {color}
             row += 1
     assert mesh.is_watertight
     assert mesh.is_winding_consistent

@@ -1,4 +1,4 @@
-"""Meshes: in the world, of the colours that the photographs show, whole or not at all."""
+"""Meshes: in the world, of the colors that the images show, whole or not at all."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def made(run, out, **settings):
 
 
 def difference(mesh):
-    """Grey levels between the colours of the vertices and those of the ball there: largest and mean."""
+    """Gray levels between the colors of the vertices and those of the ball there: largest and mean."""
     truth = 255 * (0.5 + 0.5 * mesh.vertices / np.linalg.norm(mesh.vertices, axis=1, keepdims=True))
     gap = np.abs(mesh.visual.vertex_colors[:, :3] - truth)
     return gap.max(), gap.mean()
 
 
-def test_a_ball_comes_out_round_closed_and_coloured(run, tmp_path):
+def test_a_ball_comes_out_round_closed_and_colored(run, tmp_path):
     mesh = made(run, tmp_path / "ball.ply")
     assert mesh.is_watertight
     assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - 1).max() < 0.01
@@ -86,9 +86,9 @@ def test_a_ball_comes_out_round_closed_and_coloured(run, tmp_path):
     assert "property float nx" in (tmp_path / "ball.ply").read_bytes()[:500].decode("ascii", "ignore")
 
 
-@pytest.mark.parametrize(("colours", "most"), [("photographs", 4), ("radiance", 2), ("field", 4)])
-def test_each_source_of_colours_tells_the_truth(run, tmp_path, colours, most):
-    assert difference(made(run, tmp_path / "ball.ply", colours=colours))[1] < most
+@pytest.mark.parametrize(("colors", "most"), [("photographs", 4), ("radiance", 2), ("field", 4)])
+def test_each_source_of_colors_tells_the_truth(run, tmp_path, colors, most):
+    assert difference(made(run, tmp_path / "ball.ply", colors=colors))[1] < most
 
 
 def test_the_mesh_is_in_the_world(tmp_path):
@@ -96,7 +96,7 @@ def test_the_mesh_is_in_the_world(tmp_path):
     turn = torch.tensor([[angle.cos(), -angle.sin(), 0], [angle.sin(), angle.cos(), 0], [0, 0, 1]])
     frame = Frame(turn, torch.tensor([10.0, -20.0, 30.0]), 5.0)
     run = run_of(tmp_path, Ball(), {"train": scene_of(all_around(), frame=frame)})
-    mesh = made(run, tmp_path / "ball.ply", colours="radiance", resolution=32)
+    mesh = made(run, tmp_path / "ball.ply", colors="radiance", resolution=32)
     assert np.abs(np.linalg.norm(mesh.vertices - [10, -20, 30], axis=1) - 5).max() < 0.05
     truth = 0.5 + 0.5 * (mesh.vertices - [10, -20, 30]) / 5 @ turn.numpy()
     assert np.abs(mesh.visual.vertex_colors[:, :3] / 255 - truth).max() < 0.03
@@ -109,7 +109,7 @@ def test_a_wall_before_a_forward_facing_scene_leaves_its_warp(tmp_path):
     cameras = replace(around(1), c2w=torch.eye(3, 4)[None])
     scene = replace(scene_of(cameras, frame=frame, ndc=ndc), box=box)
     z = 0.5  # four near planes away
-    mesh = made(run_of(tmp_path, Wall(z), {"train": scene}), tmp_path / "wall.ply", colours="field", resolution=24)
+    mesh = made(run_of(tmp_path, Wall(z), {"train": scene}), tmp_path / "wall.ply", colors="field", resolution=24)
     front = mesh.vertices[mesh.vertices[:, 2] < 2 * 4.1 + 7]
     assert len(front) > 300
     assert np.abs(front[:, 2] - (2 * 4 + 7)).max() < 0.05
@@ -117,7 +117,7 @@ def test_a_wall_before_a_forward_facing_scene_leaves_its_warp(tmp_path):
     assert np.abs(mesh.visual.vertex_colors[:, :3].astype(int) - 128).max() <= 1
 
 
-def test_scene_points_leave_and_enter_normalised_device_coordinates():
+def test_scene_points_leave_and_enter_normalized_device_coordinates():
     ndc = Ndc((30.0, 40.0), (32, 24), 1.5)
     points = torch.tensor([[0.3, -0.2, 1.5], [5.0, 7.0, 30.0]])
     assert torch.allclose(from_ndc(ndc_points(points, ndc), ndc), points, atol=1e-4)
@@ -138,16 +138,16 @@ def test_a_density_is_cut_where_five_pixels_stop_half_of_the_light(run):
 
 
 def test_bounds_cut_and_resolution_refines(run, tmp_path):
-    half = made(run, tmp_path / "half.ply", bounds=(0.0, -1.2, -1.2, 1.2, 1.2, 1.2), colours="radiance")
-    fine = made(run, tmp_path / "fine.ply", resolution=48, colours="radiance")
-    coarse = made(run, tmp_path / "coarse.ply", colours="radiance")
+    half = made(run, tmp_path / "half.ply", bounds=(0.0, -1.2, -1.2, 1.2, 1.2, 1.2), colors="radiance")
+    fine = made(run, tmp_path / "fine.ply", resolution=48, colors="radiance")
+    coarse = made(run, tmp_path / "coarse.ply", colors="radiance")
     assert half.vertices[:, 0].min() >= 0
     assert half.volume == pytest.approx(2 / 3 * math.pi, rel=0.1)
     assert 3 < len(fine.faces) / len(coarse.faces) < 5
 
 
 def test_a_lower_level_lies_further_out(run, tmp_path):
-    wide = made(run, tmp_path / "wide.ply", level=100 * math.exp(-2), colours="radiance")
+    wide = made(run, tmp_path / "wide.ply", level=100 * math.exp(-2), colors="radiance")
     assert np.linalg.norm(wide.vertices, axis=1) == pytest.approx(1.1, abs=0.01)
 
 
@@ -166,7 +166,7 @@ def test_hidden_faces_go_where_asked(tmp_path):
     """Cameras on one side see half of the ball."""
     scene = scene_of(all_around())
     side = scene.only([row for row in range(24) if scene.cameras.positions[row, 2] > 3])
-    mesh = made(run_of(tmp_path, Ball(), {"train": side}), tmp_path / "half.ply", hidden=False, colours="radiance")
+    mesh = made(run_of(tmp_path, Ball(), {"train": side}), tmp_path / "half.ply", hidden=False, colors="radiance")
     assert not mesh.is_watertight
     everywhere = all_around(2000).positions.numpy() / 4
     seen = (everywhere @ side.cameras.positions.numpy().T > 1).any(1).mean()
@@ -175,27 +175,27 @@ def test_hidden_faces_go_where_asked(tmp_path):
 
 
 def test_simplification_keeps_the_shape(run, tmp_path):
-    mesh = made(run, tmp_path / "few.ply", faces=300, colours="radiance")
+    mesh = made(run, tmp_path / "few.ply", faces=300, colors="radiance")
     assert 250 <= len(mesh.faces) <= 320
     assert mesh.volume == pytest.approx(4 / 3 * math.pi, rel=0.05)
 
 
 @pytest.mark.parametrize("ending", [".ply", ".obj", ".glb", ".dae", ".stl"])
 def test_every_ending_is_read_back(run, tmp_path, ending, recwarn):
-    mesh = made(run, tmp_path / f"ball{ending}", colours="radiance")
+    mesh = made(run, tmp_path / f"ball{ending}", colors="radiance")
     assert mesh.volume == pytest.approx(4 / 3 * math.pi, rel=0.02)
     if ending == ".glb":
         (alone,) = trimesh.load(tmp_path / "ball.glb").geometry.values()
-        colours = alone.visual.vertex_attributes["color"][:, :3] / 255
+        colors = alone.visual.vertex_attributes["color"][:, :3] / 255
         truth = (0.5 + 0.5 * mesh.vertices) ** 2.2
-        assert np.abs(colours - truth).max() < 0.05
+        assert np.abs(colors - truth).max() < 0.05
     elif ending in (".ply", ".obj"):
         assert difference(mesh)[0] < 15
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"ball{ending}"]
 
 
 @pytest.mark.parametrize("ending", [".glb", ".obj"])
-def test_a_texture_shows_the_colours_between_the_vertices(run, tmp_path, ending):
+def test_a_texture_shows_the_colors_between_the_vertices(run, tmp_path, ending):
     mesh = made(run, tmp_path / f"ball{ending}", texture=256, faces=400)
     material = mesh.visual.material
     texture = np.asarray((material.baseColorTexture if ending == ".glb" else material.image).convert("RGB")) / 255
@@ -227,7 +227,7 @@ def test_what_cannot_be_made_is_said_in_a_sentence(run, tmp_path):
     corner = (1.3, 1.3, 1.3, 1.4, 1.4, 1.4)
     assert "density is nowhere" in refusal(run, tmp_path / "a.ply", bounds=corner)
     portable = replace(run, source=None)
-    assert "photographs is not part of a portable scene" in refusal(portable, tmp_path / "a.ply")
+    assert "images is not part of a portable scene" in refusal(portable, tmp_path / "a.ply")
     moved = replace(run.source, data=tmp_path / "gone")
     assert "folder is missing" in refusal(replace(run, source=moved), tmp_path / "a.ply")
 

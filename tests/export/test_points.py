@@ -1,4 +1,4 @@
-"""Points lie on the surfaces that the training cameras see, in the world, with normals and colours."""
+"""Points lie on the surfaces that the training cameras see, in the world, with normals and colors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(tmp_path):
 
 
 @pytest.mark.parametrize(("normals", "least"), [("density", 0.99), ("depth", 0.8)])
-def test_points_normals_and_colours_are_those_of_the_ball(run, tmp_path, normals, least):
+def test_points_normals_and_colors_are_those_of_the_ball(run, tmp_path, normals, least):
     seen = []
     Points(normals=normals).write(run, tmp_path / "ball.ply", lambda *at: seen.append(at))
     points = read(tmp_path / "ball.ply")
@@ -53,7 +53,7 @@ def test_points_normals_and_colours_are_those_of_the_ball(run, tmp_path, normals
     assert np.linalg.norm(away, axis=1) == pytest.approx(1, abs=1e-3)
     assert (away * points["normal"]).sum(1).min() > least
     scene_axes = away @ run.scenes["train"].frame.rotation.numpy()
-    assert np.abs(points["colour"] / 255 - (0.5 + 0.5 * scene_axes)).max() < 0.01
+    assert np.abs(points["color"] / 255 - (0.5 + 0.5 * scene_axes)).max() < 0.01
     assert away[:, 0].min() < -0.9 < 0.9 < away[:, 0].max()
     assert seen == [(k, 6) for k in range(1, 7)]
 

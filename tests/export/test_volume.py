@@ -23,7 +23,7 @@ FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
 
 class Fog(Method):
-    """Fog in a ball about `middle`, thinner outwards, and coloured by place and direction; notes what it is asked."""
+    """Fog in a ball about `middle`, thinner outwards, and colored by place and direction; notes what it is asked."""
 
     def __init__(self, middle=(0.3, -0.2, 0.1), radius=0.5) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Fog(Method):
         self.most = max(self.most, len(points))
         return 40 * (self.radius - (points - self.middle).norm(dim=-1)).clamp_min(0)
 
-    def colours(self, points, viewdirs):
+    def colors(self, points, viewdirs):
         return (0.5 + 0.3 * points.sin() + 0.1 * viewdirs[:, :1]).clamp(0, 1)
 
 
@@ -46,9 +46,9 @@ def run_in(folder: Path, frame: Frame = FRAME, method: Method | None = None, **s
 def read_vol(path: Path, n: int) -> np.ndarray:
     """RGBA of the cells at [x, y, z], from the description of the format alone."""
     cells = np.zeros((n, n, n, 4), np.uint8)
-    for index, colour in np.fromfile(path, "<u4").reshape(-1, 2).tolist():
+    for index, color in np.fromfile(path, "<u4").reshape(-1, 2).tolist():
         z, x, y = index % n, index // n % n, index // n**2
-        cells[x, y, z] = colour >> 24, colour >> 16 & 255, colour >> 8 & 255, colour & 255
+        cells[x, y, z] = color >> 24, color >> 16 & 255, color >> 8 & 255, color & 255
     return cells
 
 
@@ -67,7 +67,7 @@ def expected(run, about: dict) -> tuple[np.ndarray, np.ndarray]:
     side = (high - low)[0]
     alpha = 255 * (1 - torch.exp(-density * side / n))
     axis = torch.eye(3)
-    looks = [run.method.colours(inner, d.expand_as(inner)) for d in (*axis, *-axis)]
+    looks = [run.method.colors(inner, d.expand_as(inner)) for d in (*axis, *-axis)]
     rgb = 255 * torch.stack(looks).mean(0) * (alpha >= 1)[:, None]
     rgba = torch.cat([rgb, alpha[:, None]], -1)
     return density.reshape(n, n, n).numpy(), rgba.reshape(n, n, n, 4).numpy()
@@ -81,7 +81,7 @@ def assert_truncated(found: np.ndarray, wanted: np.ndarray) -> None:
     assert np.abs(found - wanted).max() < 1.02
 
 
-@pytest.mark.parametrize("settings", [Volume(resolution=9), Volume(resolution=7, centre=(5.0, -5.0, 7.0), side=4.0)])
+@pytest.mark.parametrize("settings", [Volume(resolution=9), Volume(resolution=7, center=(5.0, -5.0, 7.0), side=4.0)])
 @pytest.mark.parametrize(("ending", "reader"), [("vol", read_vol), ("raw", read_raw)])
 def test_the_cells_are_those_of_the_density(tmp_path, settings, ending, reader, monkeypatch):
     monkeypatch.setattr(volume, "POINTS", 200)  # several slabs
@@ -162,18 +162,18 @@ def test_progress_counts_layers(tmp_path):
 
 
 class Layers(Method):
-    """In normalised device coordinates: density and colour by z alone."""
+    """In normalized device coordinates: density and color by z alone."""
 
     def inside(self, points):
         return 2 + points[:, 2]
 
-    def colours(self, points, viewdirs):
+    def colors(self, points, viewdirs):
         return (0.5 + 0.4 * points).clamp(0, 1)
 
 
 @pytest.fixture
 def forward(tmp_path):
-    """A run in normalised device coordinates."""
+    """A run in normalized device coordinates."""
     ndc = Ndc((20.0, 20.0), (32, 24), 1.0)
     cameras = pinholes(torch.eye(3, 4).repeat(4, 1, 1), 20.0, (32, 24))
     return run_in(tmp_path, method=Layers(), ndc=ndc, cameras=cameras)
@@ -219,12 +219,12 @@ def test_a_wide_lens_still_has_a_cube():
         (Volume(side=0.0), "fog.vol", "volume: side is 0, expected above 0; raise it"),
         (Volume(side=float("nan")), "fog.vol", "volume: side is nan, expected above 0; raise it"),
         (
-            Volume(centre=(50.0, 0.0, 0.0), side=1.0),
+            Volume(center=(50.0, 0.0, 0.0), side=1.0),
             "fog.vol",
             r"volume: cube is outside the scene, expected one that ",
         ),
-        (Volume(centre=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.vol", "density is empty in the cube, expected "),
-        (Volume(centre=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.npz", "density is empty in the cube, expected "),
+        (Volume(center=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.vol", "density is empty in the cube, expected "),
+        (Volume(center=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.npz", "density is empty in the cube, expected "),
         (Volume(resolution=8), "taken.vol", "output is a folder, expected a file; choose another name"),
     ],
 )

@@ -16,7 +16,7 @@ from lumifield.errors import DataError
 from lumifield.export import Web
 from lumifield.export.bake import BRICK, Baked
 from lumifield.export.voxels import Lattice, Voxels
-from lumifield.export.web import brick_rows, distances, occupied_bricks, page_of, quantised
+from lumifield.export.web import brick_rows, distances, occupied_bricks, page_of, quantized
 from lumifield.geometry.contraction import Space
 from lumifield.rendering.camera_paths import overview
 from scenes import written
@@ -86,7 +86,7 @@ def test_light_beyond_eight_bits_is_cut_and_empty_space_is_noughts():
     baked = speckled()
     light = baked.light.clone()
     light[1], light[2] = 9.0, -9.0
-    numbers = quantised(replace(baked, light=light))
+    numbers = quantized(replace(baked, light=light))
     assert not numbers[0].any()
     assert numbers[1, 1:].tolist() == [191] * 3 + [127] * 9
     assert numbers[2, 1:].tolist() == [192] * 3 + [128] * 9

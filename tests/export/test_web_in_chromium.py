@@ -71,7 +71,7 @@ def shown(tab: Page, page: Path, address: str = "") -> None:
     assert tab.evaluate("document.body.dataset.state") == "ready"
 
 
-def picture(tab: Page) -> np.ndarray:
+def image(tab: Page) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(tab.screenshot())).convert("RGB")).astype(int)
 
 
@@ -82,9 +82,9 @@ def requested(tab: Page) -> list[str]:
 
 
 def moved(tab: Page) -> np.ndarray:
-    """The picture when the view has come to rest."""
+    """The image when the view has come to rest."""
     tab.until("location.hash.includes('c2w')")
-    return picture(tab)
+    return image(tab)
 
 
 def by_sums(baked: Baked, scene: Scene, index: int) -> np.ndarray:
@@ -107,7 +107,7 @@ def test_the_page_shows_what_the_voxels_say(tab, tmp_path, kind):
         tab.evaluate(f"delete document.body.dataset.frame; location.hash = '{link(scene, index)}'")
         tab.evaluate("window.dispatchEvent(new Event('hashchange'))")
         tab.until("document.body.dataset.frame")
-        error = picture(tab).astype(float) - by_sums(baked, scene, index)
+        error = image(tab).astype(float) - by_sums(baked, scene, index)
         assert -10 * math.log10((error**2).mean() / 255**2) > 45
 
 
@@ -168,7 +168,7 @@ def pinch(tab: Page) -> None:
 )
 def test_the_view_moves(tab, ball, act):
     shown(tab, ball)
-    before = picture(tab)
+    before = image(tab)
     act(tab)
     assert np.abs(moved(tab) - before).mean() > 1
 

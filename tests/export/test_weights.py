@@ -1,4 +1,4 @@
-"""Portable scenes: the same pixels from a few megabytes, wherever the photographs are."""
+"""Portable scenes: the same pixels from a few megabytes, wherever the images are."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from scenes import INSTANT, ball, written
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A run, its photographs, and what was exported of it, as a file, a folder, and with half the bits."""
+    """A run, its images, and what was exported of it, as a file, a folder, and with half the bits."""
     folder = tmp_path_factory.mktemp("whole")
     source = written(folder / "photographs", views=4)
     called(*train(source.data, folder / "run", "--steps", "20"))
@@ -31,7 +31,7 @@ def whole(tmp_path_factory) -> Path:
     return folder
 
 
-def picture(path: Path) -> torch.Tensor:
+def image(path: Path) -> torch.Tensor:
     run = load(path)
     return render_view(run.method, run.scenes["test"], 0, device=run.device).rgb
 
@@ -47,7 +47,7 @@ def test_the_pixels_are_the_same_when_the_photographs_are_gone(whole, tmp_path, 
         away.rename(whole / "photographs")
     called("render", whole / "run", "--view", "0", "--out", tmp_path / "before")
     assert files(tmp_path / "views") == files(tmp_path / "before")
-    assert torch.equal(picture(here), picture(whole / "run"))
+    assert torch.equal(image(here), image(whole / "run"))
 
 
 def test_only_what_rendering_needs_leaves(whole):
@@ -63,7 +63,7 @@ def test_only_what_rendering_needs_leaves(whole):
 def test_half_the_bits_are_nearly_the_same_pixels(whole):
     sizes = [(whole / name).stat().st_size for name in ("half.zip", "scene.zip")]
     assert sizes[0] < 0.8 * sizes[1]
-    torch.testing.assert_close(picture(whole / "half.zip"), picture(whole / "run"), rtol=0, atol=1 / 255)
+    torch.testing.assert_close(image(whole / "half.zip"), image(whole / "run"), rtol=0, atol=1 / 255)
 
 
 def test_half_the_bits_stay_finite_and_leave_the_buffers(tmp_path, whole):
@@ -83,7 +83,7 @@ def test_a_portable_scene_can_be_exported_again(whole, tmp_path):
     assert files(tmp_path / "again") == files(whole / "scene")
 
 
-def test_its_own_pictures_go_beside_it(whole, tmp_path):
+def test_its_own_images_go_beside_it(whole, tmp_path):
     shutil.copy(whole / "scene.zip", tmp_path)
     called("render", tmp_path / "scene.zip", "--view", "1")
     assert any(name.endswith(".png") for name in files(tmp_path / "scene" / "views"))
@@ -150,11 +150,11 @@ def test_what_cannot_be_written_is_one_sentence(refused, whole, tmp_path, out, m
     assert message in refused("export", "weights", whole / "run", "--out", tmp_path / out)
 
 
-def test_the_scene_of_a_method_that_carves_is_rebuilt_without_pictures(tmp_path):
-    """The silhouettes of the photographs bound the grid of `instant`: its box has to travel with the weights."""
+def test_the_scene_of_a_method_that_carves_is_rebuilt_without_images(tmp_path):
+    """The silhouettes of the images bound the grid of `instant`: its box has to travel with the weights."""
     scene: Scene = ball()
     method = INSTANT.build(scene).eval()
-    run = run_of(tmp_path / "run", method, {"train": scene.without_pictures()})
+    run = run_of(tmp_path / "run", method, {"train": scene.without_images()})
     run.config.update(format=1, lumifield="0", method={"kind": "instant"} | to_plain(method.settings))
     Weights().write(run, tmp_path / "scene.zip")
     again = load(tmp_path / "scene.zip")

@@ -33,7 +33,7 @@ def published_state(width: int = 256, directions: int = 27) -> dict[str, Tensor]
 
 
 def slow_network(state: dict[str, Tensor], prefix: str, skip: int, x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-    """The published network layer by layer, one point: raw density and colour."""
+    """The published network layer by layer, one point: raw density and color."""
 
     def layer(name: str, value: Tensor) -> Tensor:
         return state[f"{prefix}.{name}.weight"] @ value + state[f"{prefix}.{name}.bias"]
@@ -70,10 +70,10 @@ def test_published_weights_give_the_published_network(tmp_path: Path, prefix, ac
     density, rgb = network(points, network.directional(viewdirs)[:, None])
     for r in range(3):
         for i in range(5):
-            raw, colour = slow_network(state, prefix, 4, points[r, i], viewdirs[r])
+            raw, color = slow_network(state, prefix, 4, points[r, i], viewdirs[r])
             expected = raw.clamp_min(0) if activation == "relu" else torch.log1p(torch.exp(raw - 1))
             torch.testing.assert_close(density[r, i], expected, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(rgb[r, i], colour, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(rgb[r, i], color, rtol=1e-4, atol=1e-5)
 
 
 def test_the_papers_skip_is_one_layer_later():
@@ -226,13 +226,13 @@ def test_other_files_are_refused(tmp_path: Path, content: str, suffix: str):
         load_published(Mlp(skip=4), path, "nerf_fine")
 
 
-def test_without_directions_colour_comes_straight_from_the_trunk():
+def test_without_directions_color_comes_straight_from_the_trunk():
     network, (points, viewdirs) = Mlp(width=32, depth=2, direction=None), rays()
     view = network.directional(viewdirs)
     assert view.shape == (3, 0)
     density, rgb = network(points, view[:, None])
     hidden = network.hidden(points)
-    torch.testing.assert_close(rgb, torch.sigmoid(network.colour(hidden)))
+    torch.testing.assert_close(rgb, torch.sigmoid(network.color(hidden)))
     torch.testing.assert_close(density, network.density_alone(points))
     assert sum(p.numel() for p in network.parameters()) == 63 * 32 + 32 + 32 * 32 + 32 + 32 + 1 + 3 * 32 + 3
 

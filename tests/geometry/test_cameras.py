@@ -24,7 +24,7 @@ def some_cameras(n: int = 3, lens: tuple[float, ...] = (0.0,) * 4) -> Cameras:
     return Cameras(
         c2w=c2w,
         focal=torch.tensor([[300.0, 310.0]]).repeat(n, 1) + torch.arange(n)[:, None] * 20,
-        centre=torch.tensor([[150.0, 110.0]]).repeat(n, 1) + torch.arange(n)[:, None],
+        center=torch.tensor([[150.0, 110.0]]).repeat(n, 1) + torch.arange(n)[:, None],
         size=torch.tensor([[320, 240]]).repeat(n, 1),
         distortion=torch.tensor([lens]).repeat(n, 1),
     )
@@ -44,7 +44,7 @@ def test_projecting_along_a_direction_returns_its_pixel(lens):
     torch.testing.assert_close(depth[camera, rows], torch.full((120,), 2.5), atol=1e-4, rtol=0)
 
 
-def test_the_middle_of_the_picture_looks_forward():
+def test_the_middle_of_the_image_looks_forward():
     cameras = pinholes(some_cameras(4).c2w, 200.0, (64, 48))
     middle = cameras.directions(torch.arange(4), torch.full((4,), 32.0), torch.full((4,), 24.0))
     torch.testing.assert_close(middle, cameras.forward)
@@ -64,7 +64,7 @@ def test_undistort_inverts_distort(lens, x, y):
     torch.testing.assert_close(undistort(distort(point, k), k), point, atol=2e-6, rtol=0)
 
 
-def test_undistort_reaches_the_corners_of_a_wide_picture():
+def test_undistort_reaches_the_corners_of_a_wide_image():
     corner, k = torch.tensor([[0.75, 0.75]]), torch.tensor([[0.2, 0.1, 0.0, 0.0]])
     torch.testing.assert_close(undistort(distort(corner, k), k), corner, atol=1e-5, rtol=0)
 

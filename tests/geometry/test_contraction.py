@@ -15,11 +15,11 @@ def slow_unit(point: list[float], box: list[list[float]], contracted: bool) -> l
     """One point at a time: mip-NeRF 360's equation 10 with the largest coordinate as the norm."""
     if not contracted:
         return [(p - a) / (b - a) for p, a, b in zip(point, *box, strict=True)]
-    centred = [2 * (p - a) / (b - a) - 1 for p, a, b in zip(point, *box, strict=True)]
-    size = max(abs(c) for c in centred)
+    centerd = [2 * (p - a) / (b - a) - 1 for p, a, b in zip(point, *box, strict=True)]
+    size = max(abs(c) for c in centerd)
     if size > 1:
-        centred = [(2 - 1 / size) * c / size for c in centred]
-    return [c / 4 + 0.5 for c in centred]
+        centerd = [(2 - 1 / size) * c / size for c in centerd]
+    return [c / 4 + 0.5 for c in centerd]
 
 
 @pytest.mark.parametrize("contracted", [False, True])
@@ -83,7 +83,7 @@ def test_shrinkage_is_the_cube_root_of_the_volume_of_a_small_cube(contracted, ge
 
 def test_the_footprint_is_that_of_most_pixels():
     large, small = ball(3, 32), ball(5, 4)
-    parts = ("c2w", "focal", "centre", "size", "distortion")
+    parts = ("c2w", "focal", "center", "size", "distortion")
     both = {name: torch.cat([getattr(small.cameras, name), getattr(large.cameras, name)]) for name in parts}
     scene = replace(large, cameras=replace(large.cameras, **both))
     assert footprint(scene) == pytest.approx(4 / 48)

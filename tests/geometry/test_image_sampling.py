@@ -3,37 +3,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytic import around, scene_of
-from lumifield.geometry.image_sampling import bicubic, bilinear, cosines, in_picture, nearest, window
+from lumifield.geometry.image_sampling import bicubic, bilinear, cosines, in_image, nearest, window
 
 
-def test_between_pixel_centres_colours_are_mixed_and_at_them_exact(generator):
-    picture = torch.rand(3, 4, 5, generator=generator)
-    found = bilinear(picture, torch.tensor([[0.5, 0.5], [4.5, 3.5], [2.0, 1.5], [2.0, 1.0]]))
-    assert torch.allclose(found[0], picture[:, 0, 0], atol=1e-6)
-    assert torch.allclose(found[1], picture[:, 3, 4], atol=1e-6)
-    assert torch.allclose(found[2], picture[:, 1, 1:3].mean(-1), atol=1e-6)
-    assert torch.allclose(found[3], picture[:, 0:2, 1:3].mean((1, 2)), atol=1e-6)
+def test_between_pixel_centers_colors_are_mixed_and_at_them_exact(generator):
+    image = torch.rand(3, 4, 5, generator=generator)
+    found = bilinear(image, torch.tensor([[0.5, 0.5], [4.5, 3.5], [2.0, 1.5], [2.0, 1.0]]))
+    assert torch.allclose(found[0], image[:, 0, 0], atol=1e-6)
+    assert torch.allclose(found[1], image[:, 3, 4], atol=1e-6)
+    assert torch.allclose(found[2], image[:, 1, 1:3].mean(-1), atol=1e-6)
+    assert torch.allclose(found[3], image[:, 0:2, 1:3].mean((1, 2)), atol=1e-6)
 
 
-def test_places_beyond_the_picture_have_the_colour_of_its_border(generator):
-    picture = torch.rand(1, 3, 3, generator=generator)
-    found = bilinear(picture, torch.tensor([[-5.0, -5.0], [0.1, 0.1], [50.0, 1e9]]))
-    assert torch.allclose(found[:, 0], picture[0, [0, 0, 2], [0, 0, 2]], atol=1e-6)
+def test_places_beyond_the_image_have_the_color_of_its_border(generator):
+    image = torch.rand(1, 3, 3, generator=generator)
+    found = bilinear(image, torch.tensor([[-5.0, -5.0], [0.1, 0.1], [50.0, 1e9]]))
+    assert torch.allclose(found[:, 0], image[0, [0, 0, 2], [0, 0, 2]], atol=1e-6)
 
 
-def test_gradients_reach_the_picture_and_the_places(generator):
-    picture = torch.rand(2, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+def test_gradients_reach_the_image_and_the_places(generator):
+    image = torch.rand(2, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True)
     xy = (1 + 3 * torch.rand(4, 2, generator=generator, dtype=torch.float64)).requires_grad_()
 
-    def look(picture, xy):
+    def look(image, xy):
         place = 2 * xy / torch.tensor([6.0, 5.0]).double() - 1
-        return torch.nn.functional.grid_sample(picture[None], place[None, None], align_corners=False)[0, :, 0].T
+        return torch.nn.functional.grid_sample(image[None], place[None, None], align_corners=False)[0, :, 0].T
 
-    expected = torch.autograd.grad(look(picture, xy).square().sum(), (picture, xy))
-    found = torch.autograd.grad(bilinear(picture, xy).square().sum(), (picture, xy))
+    expected = torch.autograd.grad(look(image, xy).square().sum(), (image, xy))
+    found = torch.autograd.grad(bilinear(image, xy).square().sum(), (image, xy))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
-    assert torch.autograd.gradgradcheck(bilinear, (picture, xy))
+    assert torch.autograd.gradgradcheck(bilinear, (image, xy))
 
 
 def keys(x):
@@ -43,34 +43,34 @@ def keys(x):
 
 
 def test_cubic_convolution_is_the_sum_over_all_pixels_under_its_kernel(generator):
-    picture = torch.rand(2, 7, 9, generator=generator, dtype=torch.float64)
+    image = torch.rand(2, 7, 9, generator=generator, dtype=torch.float64)
     xy = torch.tensor([2.5, 2.5]) + torch.rand(20, 2, generator=generator, dtype=torch.float64) * torch.tensor([4, 2])
-    for (x, y), found in zip(xy.tolist(), bicubic(picture, xy), strict=True):
+    for (x, y), found in zip(xy.tolist(), bicubic(image, xy), strict=True):
         expected = sum(
-            keys(abs(x - column - 0.5)) * keys(abs(y - row - 0.5)) * picture[:, row, column]
+            keys(abs(x - column - 0.5)) * keys(abs(y - row - 0.5)) * image[:, row, column]
             for row in range(7)
             for column in range(9)
         )
         torch.testing.assert_close(found, expected)
 
 
-def test_cubic_convolution_is_exact_at_centres_and_for_parabolas():
+def test_cubic_convolution_is_exact_at_centers_and_for_parabolas():
     rows, columns = torch.meshgrid(torch.arange(6.0) + 0.5, torch.arange(8.0) + 0.5, indexing="ij")
 
     def height(x, y):
         return 1 + x - 2 * y + 0.3 * x * y + 0.2 * x**2 - 0.1 * y**2
 
-    picture = height(columns, rows)[None]
+    image = height(columns, rows)[None]
     xy = torch.cartesian_prod(torch.linspace(1.5, 6.5, 21), torch.linspace(1.5, 4.5, 13))
-    torch.testing.assert_close(bicubic(picture, xy)[:, 0], height(*xy.unbind(-1)))
-    centres = torch.stack([columns, rows], -1).view(-1, 2)
-    torch.testing.assert_close(bicubic(picture, centres), picture.view(-1, 1))
+    torch.testing.assert_close(bicubic(image, xy)[:, 0], height(*xy.unbind(-1)))
+    centers = torch.stack([columns, rows], -1).view(-1, 2)
+    torch.testing.assert_close(bicubic(image, centers), image.view(-1, 1))
 
 
 def test_cubic_convolution_goes_on_beyond_borders_and_is_a_number_everywhere(generator):
-    picture = torch.rand(1, 3, 3, generator=generator)
+    image = torch.rand(1, 3, 3, generator=generator)
     far = torch.tensor([[-5.0, -5.0], [0.1, 0.1], [50.0, 1e9], [float("nan"), 0.0]])
-    assert torch.allclose(bicubic(picture, far)[:, 0], picture[0, [0, 0, 2, 0], [0, 0, 2, 0]], atol=1e-6)
+    assert torch.allclose(bicubic(image, far)[:, 0], image[0, [0, 0, 2, 0], [0, 0, 2, 0]], atol=1e-6)
     assert torch.allclose(bicubic(torch.full((2, 1, 1), 0.3), far), torch.tensor(0.3))
 
 
@@ -82,10 +82,10 @@ def test_cubic_convolution_keeps_edges_sharper():
 
 
 def test_gradients_of_cubic_convolution(generator):
-    picture = torch.rand(2, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    image = torch.rand(2, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True)
     xy = (1 + 3 * torch.rand(4, 2, generator=generator, dtype=torch.float64)).requires_grad_()
-    assert torch.autograd.gradcheck(bicubic, (picture, xy))
-    assert torch.autograd.gradgradcheck(bicubic, (picture, xy))
+    assert torch.autograd.gradcheck(bicubic, (image, xy))
+    assert torch.autograd.gradgradcheck(bicubic, (image, xy))
 
 
 def test_a_view_that_is_looked_up_in_itself_returns_its_own_pixel_grid():
@@ -96,13 +96,13 @@ def test_a_view_that_is_looked_up_in_itself_returns_its_own_pixel_grid():
         xy, depth = scene.cameras[[index]].project(points)
         grid = torch.stack([torch.arange(63) % 9, torch.arange(63) // 9], -1) + 0.5
         assert (xy[0] - grid).abs().max() < 1e-3
-        assert in_picture(xy[0], depth[0], (9, 7)).all()
+        assert in_image(xy[0], depth[0], (9, 7)).all()
         assert (cosines(points, rays.origins[0], rays.directions) > 1 - 1e-6).all()
         behind = scene.cameras[[index]].project(rays.origins - 3.0 * rays.directions)
-        assert not in_picture(behind[0][0], behind[1][0], (9, 7)).any()
+        assert not in_image(behind[0][0], behind[1][0], (9, 7)).any()
 
 
-def test_the_nearest_pixel_of_a_picture_in_a_flat_buffer():
+def test_the_nearest_pixel_of_an_image_in_a_flat_buffer():
     values = torch.arange(100)
     xy = torch.tensor([[0.0, 0.0], [2.9, 1.0], [-4.0, 9.0], [float("nan"), 0.5]])
     assert nearest(values, 10, xy, (3, 2)).tolist() == [10, 15, 13, 10]
@@ -131,5 +131,5 @@ def test_no_points():
     none = torch.empty(0, 2)
     assert bilinear(torch.zeros(4, 2, 2), none).shape == (0, 4)
     assert bicubic(torch.zeros(4, 2, 2), none).shape == (0, 4)
-    assert in_picture(none, torch.empty(0), (2, 2)).shape == (0,)
+    assert in_image(none, torch.empty(0), (2, 2)).shape == (0,)
     assert nearest(torch.zeros(4), 0, none, (2, 2)).shape == (0,)

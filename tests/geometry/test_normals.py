@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumifield.geometry.normals import of_neighbours, outward, unit_or_zero
+from lumifield.geometry.normals import of_neighbors, outward, unit_or_zero
 
 GENERATOR = torch.Generator().manual_seed(0)
 DIRECTIONS = torch.nn.functional.normalize(torch.randn(200, 3, generator=GENERATOR), dim=-1)
@@ -86,20 +86,20 @@ def plane(normal: torch.Tensor, distance: float = 4.0, size: int = 9) -> torch.T
 @given(st.floats(-0.8, 0.8), st.floats(-0.8, 0.8), st.integers(1, 12), st.floats(1e-3, 1e3))
 def test_normals_of_a_plane_from_its_points(a, b, reach, distance):
     normal = torch.nn.functional.normalize(torch.tensor([a, b, -1.0]), dim=-1)
-    found = of_neighbours(plane(normal, distance), torch.zeros(3), reach)
+    found = of_neighbors(plane(normal, distance), torch.zeros(3), reach)
     assert float(degrees(found, normal.expand_as(found)).max()) < 0.1
 
 
 def test_normals_from_points_face_the_eye():
     normal = torch.tensor([0.0, 0.6, -0.8])
     points = plane(normal)
-    torch.testing.assert_close(of_neighbours(points, torch.zeros(3), 1), normal.expand(9, 9, 3), atol=1e-4, rtol=0)
-    behind = of_neighbours(points, torch.tensor([0.0, 0.0, 100.0]), 1)
+    torch.testing.assert_close(of_neighbors(points, torch.zeros(3), 1), normal.expand(9, 9, 3), atol=1e-4, rtol=0)
+    behind = of_neighbors(points, torch.tensor([0.0, 0.0, 100.0]), 1)
     torch.testing.assert_close(behind, -normal.expand(9, 9, 3), atol=1e-4, rtol=0)
 
 
-def test_a_single_pixel_has_no_neighbours_and_no_normal():
-    assert of_neighbours(torch.ones(1, 1, 3), torch.zeros(3), 2).tolist() == [[[0, 0, 0]]]
+def test_a_single_pixel_has_no_neighbors_and_no_normal():
+    assert of_neighbors(torch.ones(1, 1, 3), torch.zeros(3), 2).tolist() == [[[0, 0, 0]]]
 
 
 def test_unit_vectors_of_any_length():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lumifield.geometry.cameras import Cameras, pinholes
-from lumifield.geometry.rays import moved, picture_rays
+from lumifield.geometry.rays import image_rays, moved
 
 
 def lens(distortion: float = 0.0) -> Cameras:
@@ -19,8 +19,8 @@ def lens(distortion: float = 0.0) -> Cameras:
 @pytest.mark.parametrize("step", [(0.25, -0.25), (-0.5, 0.5), (0.0, 0.0)])
 def test_moved_rays_are_those_of_a_moved_camera(step: tuple[float, float], distortion: float):
     cameras, (near, far) = lens(distortion), torch.tensor([[0.5], [4.0]])
-    rays = moved(picture_rays(cameras, 0, near, far), (16, 24), step)
-    truth = picture_rays(cameras.moved(step), 0, near, far)
+    rays = moved(image_rays(cameras, 0, near, far), (16, 24), step)
+    truth = image_rays(cameras.moved(step), 0, near, far)
     pixel = 1 / 30
     inner = torch.zeros(16, 24, dtype=torch.bool)
     inner[1:-1, 1:-1] = True
@@ -32,7 +32,7 @@ def test_moved_rays_are_those_of_a_moved_camera(step: tuple[float, float], disto
     assert torch.allclose(rays.place, place, atol=1e-6)
 
 
-def test_a_picture_of_one_pixel_stays():
+def test_an_image_of_one_pixel_stays():
     cameras = pinholes(torch.eye(4)[None, :3], 3.0, (1, 1))
-    rays = picture_rays(cameras, 0, torch.zeros(1), torch.ones(1))
+    rays = image_rays(cameras, 0, torch.zeros(1), torch.ones(1))
     assert torch.equal(moved(rays, (1, 1), (0.5, 0.5)).directions, rays.directions)

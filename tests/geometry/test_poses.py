@@ -24,10 +24,10 @@ from lumifield.geometry.poses import (
 UP = torch.tensor([0.0, 0.0, 1.0])
 
 
-def ring(angles, *, centre=(0.0, 0.0, 0.0), height=1.0) -> torch.Tensor:
+def ring(angles, *, center=(0.0, 0.0, 0.0), height=1.0) -> torch.Tensor:
     a = torch.as_tensor(angles, dtype=torch.float32)
     offsets = torch.stack([3 * a.cos(), 3 * a.sin(), torch.full_like(a, height)], -1)
-    return looking(offsets + torch.tensor(centre), -offsets, UP)
+    return looking(offsets + torch.tensor(center), -offsets, UP)
 
 
 def is_rotation(matrices: torch.Tensor) -> bool:
@@ -48,7 +48,7 @@ def test_looking_gives_rotations_that_look_there(x, y, z):
     pose = looking(torch.ones(1, 3), forward, UP)
     assert is_rotation(pose[:, :, :3])
     torch.testing.assert_close(pose[:, :, 2], forward / forward.norm(), atol=1e-5, rtol=0)
-    # Down in the picture is down in the world.
+    # Down in the image is down in the world.
     assert float(pose[0, :, 1] @ UP) <= 1e-5
 
 
@@ -61,7 +61,7 @@ def test_any_normal_is_a_unit_vector_at_right_angles(direction):
 
 
 def test_the_focus_of_a_ring_is_its_middle():
-    c2w = ring(np.linspace(0, 5, 7), centre=(4.0, -2.0, 1.0))
+    c2w = ring(np.linspace(0, 5, 7), center=(4.0, -2.0, 1.0))
     torch.testing.assert_close(focus_point(c2w), torch.tensor([4.0, -2.0, 1.0]), atol=1e-5, rtol=0)
 
 

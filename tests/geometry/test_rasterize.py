@@ -1,4 +1,4 @@
-"""The drawn triangles equal those of the benchmarks' own rasteriser, and rays cast by hand."""
+"""The drawn triangles equal those of the benchmarks' own rasterizer, and rays cast by hand."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lumifield.geometry.rasterize import blended, draw
 
 @pytest.fixture(scope="module")
 def independent():
-    """benchmarks/rasteriser.py."""
-    file = Path(__file__).parents[2] / "benchmarks" / "rasteriser.py"
-    spec = importlib.util.spec_from_file_location("rasteriser", file)
+    """benchmarks/rasterizer.py."""
+    file = Path(__file__).parents[2] / "benchmarks" / "rasterizer.py"
+    spec = importlib.util.spec_from_file_location("rasterizer", file)
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
@@ -25,16 +25,16 @@ def independent():
 
 
 def soup(seed, faces=60):
-    """Triangles of all sizes, some behind the camera, some beyond the picture."""
+    """Triangles of all sizes, some behind the camera, some beyond the image."""
     random = np.random.default_rng(seed)
     image = random.uniform(-10, 50, (faces, 1, 2)) + random.normal(0, 8, (faces, 3, 2))
     return image.reshape(-1, 2), random.uniform(-0.3, 4, 3 * faces), np.arange(3 * faces).reshape(-1, 3)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_it_equals_the_independent_rasteriser(independent, seed):
+def test_it_equals_the_independent_rasterizer(independent, seed):
     image, depth, faces = soup(seed)
-    drawn, other = draw(image, depth, faces, (40, 30)), independent.rasterise(image, depth, faces, (40, 30))
+    drawn, other = draw(image, depth, faces, (40, 30)), independent.rasterize(image, depth, faces, (40, 30))
     assert np.array_equal(drawn.face, other.face)
     assert np.allclose(drawn.depth, other.depth)
     assert np.allclose(drawn.weights, other.weights)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from lumifield.geometry.cameras import pinholes
 from lumifield.geometry.poses import looking
-from lumifield.geometry.rays import Ndc, Rays, camera_rays, metric_depth, picture_rays, to_ndc
+from lumifield.geometry.rays import Ndc, Rays, camera_rays, image_rays, metric_depth, to_ndc
 
 NDC = Ndc(focal=(400.0, 400.0), size=(504, 378), plane=1.0)
 FLIP = torch.tensor([1.0, -1.0, -1.0])
@@ -83,7 +83,7 @@ def cameras():
     return pinholes(looking(positions, -positions, torch.tensor([0.0, 0.0, 1.0])), 50.0, (6, 4))
 
 
-def test_rays_pass_through_pixel_centres():
+def test_rays_pass_through_pixel_centers():
     near, far = torch.tensor([2.0, 2.5]), torch.tensor([6.0, 6.5])
     camera, pixel = torch.tensor([1, 0, 1]), torch.tensor([[0, 0], [5, 3], [2, 1]])
     rays = camera_rays(cameras(), camera, pixel, near, far)
@@ -97,23 +97,23 @@ def test_rays_pass_through_pixel_centres():
 
 def test_bounds_may_be_depths_along_the_optical_axis():
     near, far = torch.tensor([2.0, 2.5]), torch.tensor([6.0, 6.5])
-    rays = picture_rays(cameras(), 1, near, far, planes=True)
+    rays = image_rays(cameras(), 1, near, far, planes=True)
     for bound, depth in ((rays.near, 2.5), (rays.far, 6.5)):
         _, found = cameras().project(rays.origins + bound[:, None] * rays.directions)
         torch.testing.assert_close(found[1], torch.full((24,), depth), rtol=1e-5, atol=0)
     assert float(rays.far.max()) > 6.51
 
 
-def test_radius_is_the_distance_between_neighbouring_pixels_at_the_depth_of_one():
-    rays = picture_rays(cameras(), 0, torch.ones(2), torch.ones(2))
+def test_radius_is_the_distance_between_neighboring_pixels_at_the_depth_of_one():
+    rays = image_rays(cameras(), 0, torch.ones(2), torch.ones(2))
     at_one = (rays.origins + rays.directions).reshape(4, 6, 3)
     apart = (at_one[2, 3] - at_one[2, 2]).norm()
     assert float(rays.radius.reshape(4, 6)[2, 2]) == pytest.approx(float(apart), rel=5e-3)
 
 
-def test_radius_in_ndc_is_the_distance_between_neighbouring_pixels_at_the_near_plane():
+def test_radius_in_ndc_is_the_distance_between_neighboring_pixels_at_the_near_plane():
     camera = pinholes(torch.eye(3, 4)[None], 50.0, (6, 4))
-    rays = picture_rays(camera, 0, torch.zeros(1), torch.ones(1), Ndc((50.0, 50.0), (6, 4)))
+    rays = image_rays(camera, 0, torch.zeros(1), torch.ones(1), Ndc((50.0, 50.0), (6, 4)))
     origins = rays.origins.reshape(4, 6, 3)
     across, down = (float((origins[at] - origins[0, 0]).norm()) for at in ((0, 1), (1, 0)))
     torch.testing.assert_close(rays.radius, torch.full((24,), 0.5 * (across + down)), rtol=1e-4, atol=0)
@@ -123,16 +123,16 @@ def test_radius_in_ndc_grows_with_the_pixels_that_are_rendered():
     ndc, near, far = Ndc((50.0, 50.0), (6, 4)), torch.zeros(1), torch.ones(1)
     c2w = torch.eye(3, 4)[None].clone()
     c2w[0, :, 3] = torch.tensor([0.2, -0.1, -0.3])
-    fine, coarse = (picture_rays(pinholes(c2w, f, s), 0, near, far, ndc) for f, s in ((50.0, (6, 4)), (25.0, (3, 2))))
+    fine, coarse = (image_rays(pinholes(c2w, f, s), 0, near, far, ndc) for f, s in ((50.0, (6, 4)), (25.0, (3, 2))))
     for rays, width in ((fine, 6), (coarse, 3)):
         apart = [float((rays.origins[at] - rays.origins[0]).norm()) for at in (1, width)]
         assert float(rays.radius[0]) == pytest.approx(0.5 * sum(apart), rel=1e-4)
     assert float(coarse.radius[0] / fine.radius[0]) == pytest.approx(2, rel=1e-3)
 
 
-def test_rays_of_a_picture_run_row_by_row():
+def test_rays_of_an_image_run_row_by_row():
     near, far = torch.ones(2), torch.full((2,), 9.0)
-    whole = picture_rays(cameras(), 1, near, far)
+    whole = image_rays(cameras(), 1, near, far)
     assert len(whole) == 24
     single = camera_rays(cameras(), torch.tensor([1]), torch.tensor([[2, 3]]), near, far)
     torch.testing.assert_close(whole[3 * 6 + 2 : 3 * 6 + 3].directions, single.directions)

@@ -16,7 +16,7 @@ TWIST = torch.tensor([0.03, -0.02, 0.04, 0.05, -0.06, 0.03])
 
 
 def photographed(lens=None, *, scale=1.0):
-    """The level of a photograph of the room, and the matter that it shows, at its true pose; lengths times `scale`."""
+    """The level of an image of the room, and the matter that it shows, at its true pose; lengths times `scale`."""
     lens = around(1, (40, 30), 1.0) if lens is None else lens
     scene = scene_of(lens)
     view = render_view(Room(), scene, 0, device=CPU)
@@ -82,7 +82,7 @@ def test_the_light_hardly_heeds_what_stands_before_the_scene():
     assert bool(((gain - 0.8).abs() < 0.06).all())
 
 
-def test_no_gain_turns_a_picture_into_its_negative():
+def test_no_gain_turns_an_image_into_its_negative():
     seen = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
     gain, _ = light(seen, 1 - seen, torch.ones(50, dtype=torch.bool))
     assert gain.tolist() == pytest.approx([GAINS[0]] * 3)
@@ -148,7 +148,7 @@ def test_no_matter_leaves_the_pose_as_it_is():
     assert alike(found.rgb, torch.zeros(0, 3)) == 0.0
 
 
-def test_a_picture_of_one_colour_moves_nothing():
+def test_an_image_of_one_color_moves_nothing():
     level, matter, truth = photographed()
     plain = replace(level, rgb=level.rgb * 0 + 0.5, slopes=level.slopes * 0)
     torch.testing.assert_close(aligned(matter, plain, truth).c2w, truth)
@@ -157,8 +157,8 @@ def test_a_picture_of_one_colour_moves_nothing():
 def test_alikeness_is_the_correlation_about_the_mean_of_each_channel():
     generator = torch.Generator().manual_seed(0)
     a, b = torch.rand(2, 20, 3, generator=generator)
-    centred = [(x - x.mean(0)).flatten() for x in (a, b)]
-    expected = torch.nn.functional.cosine_similarity(*centred, dim=0)
+    centerd = [(x - x.mean(0)).flatten() for x in (a, b)]
+    expected = torch.nn.functional.cosine_similarity(*centerd, dim=0)
     assert alike(a, b) == pytest.approx(float(expected), abs=1e-6)
     assert alike(a, 0.5 * a + torch.tensor([0.1, 0.2, 0.3])) == pytest.approx(1, abs=1e-5)
     assert alike(a, torch.ones(20, 3)) == pytest.approx(0, abs=1e-3)

@@ -153,7 +153,7 @@ def test_settings_say_where_to_start(run, tmp_path):
         Pose(off=(2.0, 5.0), view=1, out=tmp_path / "first"), run, lambda *count: counts.append(count)
     )
     assert re.fullmatch(
-        r"1 photographs: median 0\.\d cm, 0\.0\d degrees \(from 5\.0 cm, 2\.00 degrees\); "
+        r"1 images: median 0\.\d cm, 0\.0\d degrees \(from 5\.0 cm, 2\.00 degrees\); "
         rf"100% within 3 cm and 1 degrees, 100% within 5 cm and 5 degrees\n{tmp_path}/first/poses\.json",
         said,
     )
@@ -174,7 +174,7 @@ def test_settings_that_contradict_each_other_are_refused():
         Pose(focal=0.0)
 
 
-def test_the_command_line_reaches_both_localisers(tmp_path, capsys):
+def test_the_command_line_reaches_both_localizers(tmp_path, capsys):
     source = written(tmp_path / "ball", views=4, size=16)
     called(*train(source.data, tmp_path / "run"))
     capsys.readouterr()
@@ -185,5 +185,5 @@ def test_the_command_line_reaches_both_localisers(tmp_path, capsys):
     tiny = ("--network.steps", "2", "--network.side", "8", "--seeds", "1", "2")
     called("localize", "baseline", tmp_path / "run", "--synthetic", source.data, *tiny)
     said = capsys.readouterr().out.strip()
-    assert re.match(r"2 photographs: median .* cm, .* degrees; with 4 synthetic views", said)
+    assert re.match(r"2 images: median .* cm, .* degrees; with 4 synthetic views", said)
     assert (tmp_path / "run" / "localize" / "baseline" / "poses.json").is_file()

@@ -13,7 +13,7 @@ from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.poses import apart
 from lumifield.localization import Baseline, Regressor, pose_regression
-from lumifield.localization.pose_regression import Examples, Network, batch, drop, errors, learnt, rotations
+from lumifield.localization.pose_regression import Examples, Network, batch, drop, errors, learned, rotations
 from lumifield.rendering.camera_paths import from_json
 from lumifield.runtime.rng import Draws
 
@@ -33,12 +33,12 @@ def source(tmp_path):
 def test_examples_do_not_depend_on_the_light(source):
     scene = data.read(source, "train")
     plain = Examples.of(scene, (8, 6))
-    pixels = (scene.pictures.pixels.float() * 0.5 + 60).round().to(torch.uint8)
-    dim = Examples.of(replace(scene, pictures=replace(scene.pictures, pixels=pixels)), (8, 6))
-    assert plain.pictures.shape == (6, 3, 6, 8)
-    torch.testing.assert_close(plain.pictures, dim.pictures, atol=0.05, rtol=0)
-    torch.testing.assert_close(plain.pictures.flatten(1).mean(1), torch.zeros(6), atol=1e-5, rtol=0)
-    torch.testing.assert_close(plain.pictures.flatten(1).std(1), torch.ones(6))
+    pixels = (scene.images.pixels.float() * 0.5 + 60).round().to(torch.uint8)
+    dim = Examples.of(replace(scene, images=replace(scene.images, pixels=pixels)), (8, 6))
+    assert plain.images.shape == (6, 3, 6, 8)
+    torch.testing.assert_close(plain.images, dim.images, atol=0.05, rtol=0)
+    torch.testing.assert_close(plain.images.flatten(1).mean(1), torch.zeros(6), atol=1e-5, rtol=0)
+    torch.testing.assert_close(plain.images.flatten(1).std(1), torch.ones(6))
 
 
 def test_examples_are_in_the_world(source):
@@ -48,11 +48,11 @@ def test_examples_are_in_the_world(source):
     torch.testing.assert_close(moved, frame.poses_to_world(scene.cameras.c2w))
 
 
-def test_a_picture_of_one_colour_is_no_fault(source):
+def test_an_image_of_one_color_is_no_fault(source):
     scene = data.read(source, "train")
-    plain = replace(scene.pictures, pixels=torch.full_like(scene.pictures.pixels, 7))
-    pictures = Examples.of(replace(scene, pictures=plain), (8, 6)).pictures
-    torch.testing.assert_close(pictures, torch.zeros_like(pictures), atol=1e-3, rtol=0)
+    plain = replace(scene.images, pixels=torch.full_like(scene.images.pixels, 7))
+    images = Examples.of(replace(scene, images=plain), (8, 6)).images
+    torch.testing.assert_close(images, torch.zeros_like(images), atol=1e-3, rtol=0)
 
 
 @given(st.lists(st.floats(-2, 2), min_size=6, max_size=6))
@@ -81,22 +81,22 @@ def test_half_of_a_batch_is_synthetic(source):
     real = Examples.of(data.read(source, "train"), (8, 6))
     synthetic = replace(real, c2w=real.c2w + 10)
     draws = Draws(torch.Generator().manual_seed(0))
-    pictures, c2w = batch(replace(SMALL, batch=7, noise=0.0), real, synthetic, draws)
-    assert pictures.shape == (7, 3, 6, 8)
+    images, c2w = batch(replace(SMALL, batch=7, noise=0.0), real, synthetic, draws)
+    assert images.shape == (7, 3, 6, 8)
     assert [bool((each > 5).all()) for each in c2w] == [False] * 4 + [True] * 3
-    assert all(any(torch.equal(each, own) for own in real.pictures) for each in pictures)
+    assert all(any(torch.equal(each, own) for own in real.images) for each in images)
     noisy, _ = batch(replace(SMALL, batch=64, noise=0.5), real, None, draws)
     assert float(noisy.var()) == pytest.approx(1.25, abs=0.1)
 
 
 def test_it_learns_the_photographs_and_is_the_same_again(source):
     examples = Examples.of(data.read(source, "train"), (16, 12))
-    network = learnt(SMALL, examples, None, 0)
+    network = learned(SMALL, examples, None, 0)
     distance, degrees = errors(network, examples)
     assert float(distance.median()) < 10
     assert float(degrees.median()) < 15
-    again = learnt(replace(SMALL, steps=5), examples, None, 1)
-    other = learnt(replace(SMALL, steps=5), examples, None, 1)
+    again = learned(replace(SMALL, steps=5), examples, None, 1)
+    other = learned(replace(SMALL, steps=5), examples, None, 1)
     torch.testing.assert_close(errors(again, examples), errors(other, examples), rtol=0, atol=0)
 
 

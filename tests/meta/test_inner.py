@@ -10,12 +10,12 @@ from lumifield.meta import InnerLoop, MetaTrain
 from lumifield.meta.inner import adapted, carried, copy_for, rooted
 from lumifield.meta.run import Inner, visits
 from lumifield.meta.watch import MetaJob
-from lumifield.optim import Optimiser
+from lumifield.optim import Optimizer
 from lumifield.runtime.rng import Draws
 from made_collections import balls, tinted
 from scenes import INSTANT, SMALL, bounded
 
-LOOP = InnerLoop(steps=3, batch=16, optimiser=Optimiser(kind="adam", lr=1e-2))
+LOOP = InnerLoop(steps=3, batch=16, optimizer=Optimizer(kind="adam", lr=1e-2))
 
 
 def built(settings):

@@ -17,13 +17,13 @@ from lumifield.meta import FewShot, InnerLoop, MetaTrain
 from lumifield.meta import run as meta_run
 from lumifield.meta.run import MetaJob, meta_train, visits
 from lumifield.methods import kind_of
-from lumifield.optim import Optimiser
+from lumifield.optim import Optimizer
 from lumifield.runs import run_folder
 from lumifield.runs.run_folder import load
 from made_collections import TINY, balls
 from scenes import INSTANT
 
-LOOP = InnerLoop(steps=3, batch=16, optimiser=Optimiser(kind="sgd", lr=0.1, momentum=0.0))
+LOOP = InnerLoop(steps=3, batch=16, optimizer=Optimizer(kind="sgd", lr=0.1, momentum=0.0))
 QUICK = MetaTrain(
     steps=4,
     tasks=2,
@@ -35,7 +35,7 @@ QUICK = MetaTrain(
     device="cpu",
 )
 OPTIONS = (
-    "--steps 4 --tasks 2 --views 3 --inner.steps 3 --inner.batch 16 --inner.optimiser.lr 0.1 --few-shot.held-out 3 6 "
+    "--steps 4 --tasks 2 --views 3 --inner.steps 3 --inner.batch 16 --inner.optimizer.lr 0.1 --few-shot.held-out 3 6 "
     "--validation-tasks 0 --device cpu --samples 8 --width 12 --depth 2 --frequencies 5 --octaves 3 --batch 24 "
     "--bf16 off"
 )
@@ -106,8 +106,8 @@ def test_tasks_come_once_before_any_comes_again():
 
 
 def test_meta_training_helps_an_unknown_object(source, tmp_path):
-    loop = InnerLoop(steps=10, batch=48, optimiser=Optimiser(kind="adam", lr=2e-3))
-    meta = replace(QUICK, steps=25, views=6, inner=loop, outer=Optimiser(kind="sgd", lr=0.5, momentum=0.0))
+    loop = InnerLoop(steps=10, batch=48, optimizer=Optimizer(kind="adam", lr=2e-3))
+    meta = replace(QUICK, steps=25, views=6, inner=loop, outer=Optimizer(kind="sgd", lr=0.5, momentum=0.0))
     meta = replace(meta, validate_every=1, validation_steps=10, few_shot=replace(QUICK.few_shot, loop=loop))
     out = learned(source, tmp_path / "run", meta)
     history = json.loads((out / "log" / "history.json").read_text())
@@ -116,7 +116,7 @@ def test_meta_training_helps_an_unknown_object(source, tmp_path):
 
 
 def test_a_broken_inner_loop_leaves_the_start(source, tmp_path, caplog):
-    loop = replace(LOOP, optimiser=Optimiser(kind="sgd", lr=1e30, momentum=0.0))
+    loop = replace(LOOP, optimizer=Optimizer(kind="sgd", lr=1e30, momentum=0.0))
     out = learned(source, tmp_path / "run", replace(QUICK, steps=1, inner=loop, validation_tasks=0))
     assert caplog.text.count("breaks: lower its rate") == 2
     torch.manual_seed(QUICK.seed)

@@ -12,13 +12,13 @@ from lumifield.meta import InnerLoop
 from lumifield.meta.inner import Objective, adapted, carried, copy_for, objective
 from lumifield.meta.outer import descended, maml, move, reptile
 from lumifield.methods import kind_of
-from lumifield.optim import Optimiser
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim import Optimizer
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Draws
 from scenes import NERF, SIMPLE_NERF, SMALL, bounded
 
-PLAIN = Optimiser(kind="sgd", lr=1.0, momentum=0.0)
-ONE_STEP = InnerLoop(steps=1, batch=16, optimiser=Optimiser(kind="sgd", lr=0.1, momentum=0.0))
+PLAIN = Optimizer(kind="sgd", lr=1.0, momentum=0.0)
+ONE_STEP = InnerLoop(steps=1, batch=16, optimizer=Optimizer(kind="sgd", lr=0.1, momentum=0.0))
 
 
 def draws(seed=0):
@@ -31,7 +31,7 @@ def built(settings, seed=0):
 
 
 def outer(start, settings=PLAIN):
-    return build_optimiser(settings, [{"params": list(start.values())}])
+    return build_optimizer(settings, [{"params": list(start.values())}])
 
 
 def leaf(*numbers):
@@ -46,8 +46,8 @@ def test_reptile_goes_its_share_of_the_way_to_the_mean_of_the_copies():
 
 def test_the_first_step_of_adam_is_its_rate_in_the_direction_of_the_copies():
     start = leaf(0.0, 4.0, 1.0)
-    optimiser = outer(start, Optimiser(kind="adam", lr=0.01))
-    reptile(start, [0], lambda _: [{"a": torch.tensor([5.0, 3.9, 1.0])}], optimiser, tasks=1)
+    optimizer = outer(start, Optimizer(kind="adam", lr=0.01))
+    reptile(start, [0], lambda _: [{"a": torch.tensor([5.0, 3.9, 1.0])}], optimizer, tasks=1)
     torch.testing.assert_close(start["a"].detach(), torch.tensor([0.01, 3.99, 1.0]).double(), rtol=0, atol=1e-6)
 
 

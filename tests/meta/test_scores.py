@@ -17,13 +17,13 @@ from lumifield.meta.few_shot import divided, half, mean_psnr, spread, taught
 from lumifield.meta.inner import carried, learn
 from lumifield.meta.run import MetaJob, meta_train
 from lumifield.methods import SimpleNerf
-from lumifield.optim import Optimiser
+from lumifield.optim import Optimizer
 from lumifield.runs.run_folder import load
 from lumifield.runtime.rng import Draws
 from made_collections import TINY, balls
 from scenes import bounded, written
 
-LOOP = InnerLoop(steps=12, batch=32, optimiser=Optimiser(kind="adam", lr=5e-3))
+LOOP = InnerLoop(steps=12, batch=32, optimizer=Optimizer(kind="adam", lr=5e-3))
 FEW = FewShot(support=2, held_out=(3, 6), loop=LOOP)
 
 
@@ -35,7 +35,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(source, tmp_path_factory):
     inner = replace(LOOP, steps=15)
-    outer = Optimiser(kind="sgd", lr=0.5, momentum=0.0)
+    outer = Optimizer(kind="sgd", lr=0.5, momentum=0.0)
     meta = MetaTrain(steps=40, inner=inner, outer=outer, few_shot=FEW, validation_tasks=0, device="cpu")
     return meta_train(MetaJob(TINY, source, meta, tmp_path_factory.mktemp("run") / "run"))
 
@@ -66,14 +66,14 @@ def test_a_photograph_is_divided_in_halves(tmp_path):
 
 def test_the_right_half_has_the_middle_column_and_masks_stay():
     scene = bounded().only([0])
-    narrow = scene.pictures.picture(0, (10, 10))[:, :9].reshape(-1, 4)
+    narrow = scene.images.image(0, (10, 10))[:, :9].reshape(-1, 4)
     mask = torch.ones(90, dtype=torch.bool)
     mask[0] = mask[8] = False
     cameras, offsets = replace(scene.cameras, size=torch.tensor([[9, 10]])), torch.tensor([0, 90])
     odd = replace(
         scene,
         cameras=cameras,
-        pictures=replace(scene.pictures, pixels=narrow, offsets=offsets, mask=mask),
+        images=replace(scene.images, pixels=narrow, offsets=offsets, mask=mask),
     )
     left, right = (half(odd, left=side).valid(0) for side in (True, False))
     assert (int(left.sum()), int(right.sum())) == (4 * 10 - 1, 5 * 10 - 1)
@@ -108,7 +108,7 @@ def test_shuffled_starts_hold_the_same_numbers_in_disorder(run):
 
 def test_matched_starts_show_the_same_with_other_weights(run, monkeypatch):
     monkeypatch.setattr(baselines, "MATCHED_PSNR", 30.0)
-    monkeypatch.setattr(baselines, "MATCHING", InnerLoop(50, 128, Optimiser(kind="adam", lr=1e-2)))
+    monkeypatch.setattr(baselines, "MATCHING", InnerLoop(50, 128, Optimizer(kind="adam", lr=1e-2)))
     start, scene = load(run).method, load(run).scenes["train"]
     shown = pictured(start, scene)
     fresh = standard(start, scene, 1)
@@ -119,12 +119,12 @@ def test_matched_starts_show_the_same_with_other_weights(run, monkeypatch):
     assert float(max(apart)) > 0.1
 
 
-def test_matching_pictures_that_are_mostly_white_does_not_empty_the_network():
+def test_matching_images_that_are_mostly_white_does_not_empty_the_network():
     """At a rate of 2e-3 it did: white is soon found everywhere, and where nothing is dense no gradient remains."""
     scene = bounded()
     pixels = torch.full((len(scene), 10, 10, 3), 255, dtype=torch.uint8)
     pixels[:, 4:6, 3:7] = torch.tensor([200, 40, 40], dtype=torch.uint8)
-    shown = replace(scene, pictures=replace(scene.pictures, pixels=pixels.reshape(-1, 3)))
+    shown = replace(scene, images=replace(scene.images, pixels=pixels.reshape(-1, 3)))
     torch.manual_seed(1)
     method = SimpleNerf(samples=16, width=128, start="normal").build(scene)
     learn(method, [shown], baselines.MATCHING, Draws(torch.Generator().manual_seed(1)))
@@ -144,7 +144,7 @@ def test_a_learned_start_is_scored_beside_the_others(run, capsys):
     assert rows["meta"]["psnr"] > rows["meta"]["before"] + 0.5
     assert [int(step) for step in rows["meta"]["curve"]] == [0, 1, 3, 10, 12]
     assert metrics["protocol"]["split_rule"].endswith("frames 3 to 5 are scored")
-    assert "12 steps of adam, rate 0.005, 32 rays, on the first 2 photographs" in metrics["protocol"]["adaptation"]
+    assert "12 steps of adam, rate 0.005, 32 rays, on the first 2 images" in metrics["protocol"]["adaptation"]
     assert json.loads((out / "curves.json").read_text()) == rows
     assert (out / "curves.svg").read_text().count("<polyline") == 3
     assert "At the end: meta" in (out / "report.html").read_text()
@@ -153,7 +153,7 @@ def test_a_learned_start_is_scored_beside_the_others(run, capsys):
 
 
 def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):
-    main.main(["eval", str(run), "--keep", "--no-pictures", "--adapt-steps", "4"])
+    main.main(["eval", str(run), "--keep", "--no-images", "--adapt-steps", "4"])
     kept = load(run / "eval" / "test" / "e" / "scene")
     start = load(run).method
     assert len(kept.scenes["train"]) == 6

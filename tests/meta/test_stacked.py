@@ -10,8 +10,8 @@ from lumifield.meta import InnerLoop
 from lumifield.meta.inner import adapted, copy_for
 from lumifield.meta.stacked import Stacked, joined
 from lumifield.methods.base import Context
-from lumifield.optim import Optimiser
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim import Optimizer
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view
 from lumifield.runtime.image_io import mean_squared_error
 from lumifield.runtime.rng import Draws
@@ -47,10 +47,10 @@ def batches():
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 def test_copies_side_by_side_equal_copies_by_themselves(kind):
-    optimiser = Optimiser(kind=kind, lr=0.02, momentum=0.0)
+    optimizer = Optimizer(kind=kind, lr=0.02, momentum=0.0)
     method, parts = start(), batches()
     together = Stacked(method, COPIES)
-    inner, source = build_optimiser(optimiser, together.param_groups()), Draws(generator())
+    inner, source = build_optimizer(optimizer, together.param_groups()), Draws(generator())
     whole = joined(parts)
     for _ in range(6):
         seen = together(whole.rays, Context(whole.background, draws=source))
@@ -60,7 +60,7 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
     assert seen.samples == COPIES * RAYS * SIMPLE_NERF.samples
     for number, (batch, found) in enumerate(zip(parts, together.copies(), strict=True)):
         alone = copy_for(method, bounded())
-        inner, source = build_optimiser(optimiser, alone.param_groups()), Block(generator(), copy=number)
+        inner, source = build_optimizer(optimizer, alone.param_groups()), Block(generator(), copy=number)
         for _ in range(6):
             loss = alone.losses(alone(batch.rays, Context(batch.background, draws=source)), batch)["rgb"]
             inner.zero_grad()
@@ -72,7 +72,7 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
 
 
 def test_copies_learn_their_own_task():
-    loop = InnerLoop(steps=150, batch=32, optimiser=Optimiser(kind="adam", lr=1e-2))
+    loop = InnerLoop(steps=150, batch=32, optimizer=Optimizer(kind="adam", lr=1e-2))
     scenes = [tinted(0), tinted(2)]
     torch.manual_seed(0)
     common, errors = TINY.build(bounded()), []

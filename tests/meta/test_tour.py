@@ -1,4 +1,4 @@
-"""Between photographs that a start has adapted to: their renderings at both ends, a mean of parameters on the way."""
+"""Between images that a start has adapted to: their renderings at both ends, a mean of parameters on the way."""
 
 from dataclasses import replace
 
@@ -13,13 +13,13 @@ from lumifield.meta.few_shot import taught
 from lumifield.meta.inner import carried
 from lumifield.meta.interpolate import adapted_to
 from lumifield.meta.run import MetaJob, meta_train
-from lumifield.optim import Optimiser
+from lumifield.optim import Optimizer
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import load
 from made_collections import TINY, balls
 from scenes import written
 
-LOOP = InnerLoop(steps=5, batch=32, optimiser=Optimiser(kind="adam", lr=1e-2))
+LOOP = InnerLoop(steps=5, batch=32, optimizer=Optimizer(kind="adam", lr=1e-2))
 META = MetaTrain(steps=2, inner=LOOP, few_shot=FewShot(loop=LOOP), validation_tasks=0, device="cpu")
 CPU = torch.device("cpu")
 
@@ -67,8 +67,8 @@ def test_a_film_leads_through_photographs(run, tmp_path):
 
 def test_what_cannot_be_toured_is_told(run, tmp_path, capsys):
     said = refusal(capsys, "render", run, "--appearance", "nowhere", "--out", tmp_path / "tour.gif")
-    assert "photograph 'nowhere' is no photograph of the collection, expected a name such as" in said
+    assert "image 'nowhere' is no image of the collection, expected a name such as" in said
     meta = replace(META, few_shot=FewShot(held_out=(3, 6), loop=LOOP))
     objects = meta_train(MetaJob(TINY, balls(tmp_path / "objects"), meta, tmp_path / "objects" / "run"))
     said = refusal(capsys, "render", objects, "--appearance", "a", "--out", tmp_path / "tour.gif")
-    assert "run is a start for scenes, expected a start for photographs of one place" in said
+    assert "run is a start for scenes, expected a start for images of one place" in said

@@ -19,7 +19,7 @@ def encoder(**options) -> Encoder:
 @torch.no_grad()
 @pytest.mark.parametrize("stages", [1, 2, 3, 5])
 @pytest.mark.parametrize("size", [(32, 40), (17, 9), (1, 3)])
-def test_every_pixel_of_pictures_of_any_size_has_features(stages, size, generator):
+def test_every_pixel_of_images_of_any_size_has_features(stages, size, generator):
     made = encoder(stages=stages, width=4)
     found = made(torch.rand(2, 3, *size, generator=generator))
     assert found.shape == (2, 6, *size)
@@ -29,8 +29,8 @@ def test_every_pixel_of_pictures_of_any_size_has_features(stages, size, generato
 
 @torch.no_grad()
 def test_a_crop_has_the_features_of_the_whole_but_near_its_border(generator):
-    made, picture = encoder(), torch.rand(1, 3, 160, 176, generator=generator)
-    whole, crop = made(picture), made(picture[..., 16:152, 24:168])
+    made, image = encoder(), torch.rand(1, 3, 160, 176, generator=generator)
+    whole, crop = made(image), made(image[..., 16:152, 24:168])
     reach = 60
     inner, own = whole[..., 16 + reach : 152 - reach, 24 + reach : 168 - reach], crop[..., reach:-reach, reach:-reach]
     assert own.numel() > 0
@@ -38,10 +38,10 @@ def test_a_crop_has_the_features_of_the_whole_but_near_its_border(generator):
 
 
 @torch.no_grad()
-def test_pictures_of_a_batch_and_modes_of_the_network_do_not_count(generator):
-    made, pictures = encoder(), torch.rand(3, 3, 16, 16, generator=generator)
-    alone = made.eval()(pictures[1:2])
-    torch.testing.assert_close(made.train()(pictures)[1:2], alone, rtol=1e-4, atol=1e-5)
+def test_images_of_a_batch_and_modes_of_the_network_do_not_count(generator):
+    made, images = encoder(), torch.rand(3, 3, 16, 16, generator=generator)
+    alone = made.eval()(images[1:2])
+    torch.testing.assert_close(made.train()(images)[1:2], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_every_parameter_of_the_encoder_learns(generator):
@@ -59,11 +59,11 @@ def test_a_fresh_decoder_adds_nothing_and_learns(depth, generator):
     found = made(features)
     assert found.shape == (2, 3, 13, 10)
     assert torch.equal(found, torch.zeros_like(found))
-    optimiser = torch.optim.Adam(made.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
     for _ in range(2):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (made(features) - 0.5).square().mean().backward()
-        optimiser.step()
+        optimizer.step()
     for name, parameter in made.named_parameters():
         assert float(parameter.grad.abs().max()) > 0, name
 
@@ -88,16 +88,16 @@ def published(width: int = 8) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def test_imagenet_normalisations_are_frozen_into_scales(tmp_path, generator):
+def test_imagenet_normalizations_are_frozen_into_scales(tmp_path, generator):
     state = published()
     save_file(state, tmp_path / "resnet18.safetensors")
     made = encoder()
     made.load_imagenet(tmp_path / "resnet18.safetensors")
-    picture = torch.rand(1, 3, 16, 16, generator=generator)
-    inner = torch.nn.functional.conv2d(picture, state["conv1.weight"], stride=2, padding=3)
+    image = torch.rand(1, 3, 16, 16, generator=generator)
+    inner = torch.nn.functional.conv2d(image, state["conv1.weight"], stride=2, padding=3)
     norm = [state[f"bn1.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias")]
     expected = torch.relu(torch.nn.functional.batch_norm(inner, *norm))
-    torch.testing.assert_close(made.stages[0](picture), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(made.stages[0](image), expected, rtol=1e-4, atol=1e-4)
     block = made.stages[2][1]
     assert torch.equal(block.conv2.weight, state["layer2.0.conv2.weight"])
     assert torch.equal(block.beside[0].weight, state["layer2.0.downsample.0.weight"])

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lumifield.data.scene import Pictures, Scene, draw
+from lumifield.data.scene import Images, Scene, draw
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import pinholes
 from lumifield.geometry.rays import Ndc
@@ -12,7 +12,7 @@ from lumifield.methods import Instant
 from lumifield.methods.base import Context
 from lumifield.methods.instant.method import MOST_RAYS, ROUND, InstantMethod, padded, tempered
 from lumifield.methods.instant.sampling import Marcher, Proposer, Sampled, packed_evenly
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Draws
 from scenes import INSTANT, RADIUS, ball
 
@@ -30,12 +30,12 @@ def built(scene: Scene, settings: Instant = INSTANT) -> InstantMethod:
 
 
 def opened(scene: Scene) -> Scene:
-    """The scene as opaque photographs of open space."""
-    assert scene.pictures is not None
-    pictures = Pictures(scene.pictures.pixels[:, :3].contiguous(), scene.pictures.offsets)
+    """The scene as opaque images of open space."""
+    assert scene.images is not None
+    images = Images(scene.images.pixels[:, :3].contiguous(), scene.images.offsets)
     n = len(scene)
     bounds = {"near": torch.full((n,), 0.05), "far": torch.full((n,), 100.0)}
-    return replace(scene, pictures=pictures, background="none", unbounded=True, **bounds)
+    return replace(scene, images=images, background="none", unbounded=True, **bounds)
 
 
 def shrunk(scene: Scene) -> Scene:
@@ -59,14 +59,14 @@ def objective(losses: dict[str, torch.Tensor]) -> torch.Tensor:
 @torch.enable_grad()
 def trained(scene: Scene, steps: int, settings: Instant = INSTANT) -> InstantMethod:
     method, source = built(scene, settings), draws(3)
-    optimiser = build_optimiser(settings.optimiser, method.param_groups())
+    optimizer = build_optimizer(settings.optimizer, method.param_groups())
     for step in range(steps):
         method.before_step(step, source)
         batch = draw(scene, method.rays_per_step(), source)
         rendered = method(batch.rays, Context(batch.background, step, source))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         objective(method.losses(rendered, batch)).backward()
-        optimiser.step()
+        optimizer.step()
         method.after_step(step, len(batch.rays), rendered.samples)
     return method
 
@@ -78,8 +78,8 @@ def test_it_learns_the_ball():
     seen = method(scene.rays(3), Context(WHITE))
     error = float(((seen.rgb - scene.truth(3).reshape(-1, 3)) ** 2).mean())
     assert error < 0.004
-    assert scene.pictures is not None
-    solid = scene.pictures.picture(3, (24, 24))[..., 3].reshape(-1) == 255
+    assert scene.images is not None
+    solid = scene.images.image(3, (24, 24))[..., 3].reshape(-1) == 255
     assert float((seen.opacity > 0.5).eq(solid).float().mean()) > 0.95
     middle = seen.depth.reshape(24, 24)[11:13, 11:13]
     assert float((middle - (4 - RADIUS)).abs().max()) < 0.8
@@ -103,10 +103,10 @@ def test_where_no_cell_is_occupied_the_background_is_seen(scene):
     method = built(scene, replace(INSTANT, sampling="occupancy"))
     assert isinstance(method.sampler, Marcher)
     method.sampler.occupancy.occupied.zero_()
-    colour = torch.tensor([0.2, 0.4, 0.6])
+    color = torch.tensor([0.2, 0.4, 0.6])
     rays = scene.rays(0)
-    seen = method(rays, Context(colour, draws=draws()))
-    assert torch.equal(seen.rgb, colour.expand(len(rays), 3))
+    seen = method(rays, Context(color, draws=draws()))
+    assert torch.equal(seen.rgb, color.expand(len(rays), 3))
     assert torch.equal(seen.depth, rays.far)
     assert float(seen.opacity.detach().abs().max()) == seen.samples == 0
     method.losses(seen, draw(scene, len(rays), draws()))["rgb"].backward()
@@ -214,13 +214,13 @@ def test_matter_behind_proposals_is_where_two_photographs_look():
     assert {1, 2, 3} < set(looks.tolist())
     assert torch.equal(method.inside(middles) > 0, looks >= 2)
     assert float(method.inside(torch.tensor([[50.0, 60.0, 70.0]]))) > 0
-    alone = built(scene.only([0]))  # a single photograph has only its own word
+    alone = built(scene.only([0]))  # a single image has only its own word
     assert float(alone.inside(torch.zeros(1, 3))) > 0
 
 
 @torch.no_grad()
 def test_nothing_is_expected_before_the_near_of_any_photograph():
-    """The second and third photograph begin nearer, and the first looks through what they show there."""
+    """The second and third image begin nearer, and the first looks through what they show there."""
     scene = replace(opened(ball(1, 10)).only([0, 0, 0]), near=torch.tensor([3.5, 0.5, 0.5]))
     method = built(scene)
     assert isinstance(method.sampler, Proposer)
@@ -243,10 +243,10 @@ def test_even_packing_lists_the_intervals_ray_by_ray():
 
 
 @torch.no_grad()
-def test_a_saved_state_gives_the_same_picture():
+def test_a_saved_state_gives_the_same_image():
     scene = ball(3, 10)
     method = trained(scene, 5)
-    other = method.settings.build(scene.without_pictures())
+    other = method.settings.build(scene.without_images())
     other.load_state_dict(method.state_dict())
     first, second = (m(scene.rays(0), Context(WHITE)) for m in (method, other))
     assert torch.equal(first.rgb, second.rgb)
@@ -327,16 +327,16 @@ def test_nothing_is_inside_where_no_ray_is_looked_at():
 
 
 def at_two_sizes(n: int = 8) -> Scene:
-    """The ball at 24 and, by exact means, at 6 pixels of width; pictures of both sizes count the same."""
+    """The ball at 24 and, by exact means, at 6 pixels of width; images of both sizes count the same."""
     large = ball(n, 24)
-    assert large.pictures is not None
-    fine = large.pictures.pixels.view(n, 24, 24, 4).float()
+    assert large.images is not None
+    fine = large.images.pixels.view(n, 24, 24, 4).float()
     rgb, alpha = fine[..., :3] * fine[..., 3:] / 255, fine[..., 3:]
     rgb, alpha = (part.view(n, 6, 4, 6, 4, -1).mean((2, 4)) for part in (rgb, alpha))
     coarse = torch.cat([rgb * 255 / alpha.clamp_min(1), alpha], -1).round().clamp(0, 255).to(torch.uint8)
     cameras, small = large.cameras, large.cameras.resized(1 / 4)
     both = {name: torch.cat([getattr(cameras, name), getattr(small, name)]) for name in CAMERA_PARTS}
-    pixels = torch.cat([large.pictures.pixels, coarse.view(-1, 4)])
+    pixels = torch.cat([large.images.pixels, coarse.view(-1, 4)])
     offsets = torch.cat([torch.arange(n) * 576, n * 576 + torch.arange(n + 1) * 36])
     return replace(
         large,
@@ -344,20 +344,20 @@ def at_two_sizes(n: int = 8) -> Scene:
         names=large.names * 2,
         near=large.near.repeat(2),
         far=large.far.repeat(2),
-        pictures=Pictures(pixels, offsets),
+        images=Images(pixels, offsets),
         loss_weight=torch.tensor([1.0, 16.0]).repeat_interleave(n),
     )
 
 
-CAMERA_PARTS = ("c2w", "focal", "centre", "size", "distortion")
+CAMERA_PARTS = ("c2w", "focal", "center", "size", "distortion")
 
 
 @torch.no_grad()
-def test_small_pictures_are_seen_best_through_pixels_of_their_own_width():
+def test_small_images_are_seen_best_through_pixels_of_their_own_width():
     scene, errors = at_two_sizes(), {}
     method = trained(scene, 150)
     truth = torch.cat([scene.truth(index).reshape(-1, 3) for index in range(8, 16)])
-    for width in (1.0, 0.25):  # a quarter is that of the large pictures
+    for width in (1.0, 0.25):  # a quarter is that of the large images
         views = [scene.rays(index) for index in range(8, 16)]
         seen = [method(replace(rays, radius=width * rays.radius), Context(WHITE)).rgb for rays in views]
         errors[width] = float((torch.cat(seen) - truth).square().mean())

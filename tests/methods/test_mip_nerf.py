@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumifield.data.scene import Pictures, Scene, draw
+from lumifield.data.scene import Images, Scene, draw
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import pinholes
 from lumifield.geometry.rays import Ndc, Rays
@@ -14,7 +14,7 @@ from lumifield.methods.base import Context
 from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.mip_nerf.fields import GridField
 from lumifield.methods.mip_nerf.method import MipNerfMethod
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Draws
 from lumifield.volume.mip_gaussians import PIXEL_RADIUS, Integrated
 from lumifield.volume.sampling import blurred, resampled_edges
@@ -35,7 +35,7 @@ def built(settings: MipNerf, scene: Scene, seed: int = 0) -> MipNerfMethod:
 
 
 def forward_scene() -> Scene:
-    """Views of normalised device coordinates."""
+    """Views of normalized device coordinates."""
     scene = replace(ball(3, 12), near=torch.zeros(3), far=torch.ones(3), ndc=Ndc((18.0, 18.0), (12, 12)))
     return replace(scene, cameras=pinholes(torch.eye(3, 4).repeat(3, 1, 1), 18.0, (12, 12)), background="none")
 
@@ -43,24 +43,24 @@ def forward_scene() -> Scene:
 def scaled_scene() -> Scene:
     """Two sizes of the ball, the smaller ones weighing four times as much."""
     large, small = ball(3, 16), ball(3, 8)
-    assert large.pictures is not None
-    assert small.pictures is not None
+    assert large.images is not None
+    assert small.images is not None
     cameras = replace(
         large.cameras,
         **{
             name: torch.cat([getattr(s.cameras, name) for s in (large, small)])
-            for name in ("c2w", "focal", "centre", "size", "distortion")
+            for name in ("c2w", "focal", "center", "size", "distortion")
         },
     )
-    pixels = torch.cat([large.pictures.pixels, small.pictures.pixels])
-    offsets = torch.cat([large.pictures.offsets, large.pictures.offsets[-1] + small.pictures.offsets[1:]])
+    pixels = torch.cat([large.images.pixels, small.images.pixels])
+    offsets = torch.cat([large.images.offsets, large.images.offsets[-1] + small.images.offsets[1:]])
     return replace(
         large,
         cameras=cameras,
         names=large.names + small.names,
         near=large.near.repeat(2),
         far=large.far.repeat(2),
-        pictures=Pictures(pixels, offsets),
+        images=Images(pixels, offsets),
         loss_weight=torch.tensor([1.0, 1, 1, 4, 4, 4]),
     )
 
@@ -72,12 +72,12 @@ def losses_of(method: MipNerfMethod, scene: Scene, source: Draws, step: int = 0)
 
 def trained(settings: MipNerf, scene: Scene, steps: int, lr: float = 3e-3) -> tuple[MipNerfMethod, list[float]]:
     method, source, found = built(settings, scene), draws(7), []
-    optimiser = build_optimiser(replace(settings.optimiser, lr=lr), method.param_groups())
+    optimizer = build_optimizer(replace(settings.optimizer, lr=lr), method.param_groups())
     for step in range(steps):
         losses = losses_of(method, scene, source, step)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
-        optimiser.step()
+        optimizer.step()
         found.append(float(losses["rgb"].detach()))
     return method, found
 
@@ -94,8 +94,8 @@ def test_the_full_network_has_the_published_number_of_parameters():
 
 
 def slow_pass(method: MipNerfMethod, rays: Rays, row: int, t: list[float]) -> tuple[list[float], Tensor]:
-    """Weights and composited colour over white of one ray, interval by interval, by the closed forms."""
-    left, weights, colour = 1.0, [], torch.zeros(3)
+    """Weights and composited color over white of one ray, interval by interval, by the closed forms."""
+    left, weights, color = 1.0, [], torch.zeros(3)
     d, radius = rays.directions[row].double(), PIXEL_RADIUS * float(rays.radius[row])
     view = method.field.directional(rays.viewdirs[row])
     for t0, t1 in pairwise(t):
@@ -108,9 +108,9 @@ def slow_pass(method: MipNerfMethod, rays: Rays, row: int, t: list[float]) -> tu
         density, rgb = method.field(joined[None], view[None])
         alpha = 1 - math.exp(-float(density) * (t1 - t0))
         weights.append(left * alpha)
-        colour += left * alpha * (rgb[0] * 1.002 - 0.001)
+        color += left * alpha * (rgb[0] * 1.002 - 0.001)
         left *= 1 - alpha
-    return weights, colour + left
+    return weights, color + left
 
 
 def test_a_deterministic_pass_equals_loops():
@@ -123,8 +123,8 @@ def test_a_deterministic_pass_equals_loops():
         weights, _ = slow_pass(method, rays, row, t)
         w = torch.tensor([weights])
         t = resampled_edges(torch.tensor([t]), blurred(w, 0.01), 12, None)[0].tolist()
-        weights, colour = slow_pass(method, rays, row, t)
-        torch.testing.assert_close(found.rgb[row], colour, rtol=0, atol=2e-4)
+        weights, color = slow_pass(method, rays, row, t)
+        torch.testing.assert_close(found.rgb[row], color, rtol=0, atol=2e-4)
         middles = [0.5 * (a + b) for a, b in pairwise(t)]
         depth = sum(w * at for w, at in zip(weights, middles, strict=True)) / sum(weights)
         assert float(found.depth[row]) == pytest.approx(depth, abs=2e-3)
@@ -166,25 +166,25 @@ GRID_CHANGES = {
 
 def difference(first: MipNerf, second: MipNerf) -> float:
     scene = ball(3, 12)
-    pictures = [trained(s, scene, 3)[0](scene.rays(0), Context(WHITE)).rgb.detach() for s in (first, second)]
-    return float((pictures[0] - pictures[1]).abs().max())
+    images = [trained(s, scene, 3)[0](scene.rays(0), Context(WHITE)).rgb.detach() for s in (first, second)]
+    return float((images[0] - images[1]).abs().max())
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_setting_changes_the_picture(name: str):
+def test_each_setting_changes_the_image(name: str):
     settings = replace(SMALL, depth=5)
     assert difference(settings, replace(settings, **{name: CHANGES[name]})) > 1e-5
 
 
 @pytest.mark.parametrize("name", GRID_CHANGES)
-def test_each_setting_of_the_grid_changes_the_picture(name: str):
+def test_each_setting_of_the_grid_changes_the_image(name: str):
     assert difference(GRID, replace(GRID, **{name: GRID_CHANGES[name]})) > 1e-6
 
 
 @pytest.mark.parametrize(
     "change", [{"jitter": False}, {"noise": 1.0}, {"stop_gradient": False}, {"coarse_weight": 1.0}], ids=str
 )
-def test_each_setting_of_training_changes_what_is_learnt(change):
+def test_each_setting_of_training_changes_what_is_learned(change):
     assert difference(SMALL, replace(SMALL, **change)) > 1e-6
 
 
@@ -236,12 +236,12 @@ def test_two_processes_see_what_one_sees(noise: float):
     scene = ball(3, 12)
     method = built(replace(SMALL, noise=noise), scene)
 
-    def colours(rank: int, world: int) -> Tensor:
+    def colors(rank: int, world: int) -> Tensor:
         return method(scene.rays(0)[slice(rank, 64, world)], Context(WHITE, draws=draws(5, rank, world))).rgb
 
-    whole = colours(0, 1)
+    whole = colors(0, 1)
     for rank in range(2):
-        torch.testing.assert_close(colours(rank, 2), whole[rank::2])
+        torch.testing.assert_close(colors(rank, 2), whole[rank::2])
 
 
 @pytest.mark.parametrize("stop", [True, False])
@@ -287,7 +287,7 @@ def test_training_learns_the_ball_at_both_sizes(settings: MipNerf, lr: float):
 
 
 def test_wide_cones_see_a_smoother_field():
-    """The same rays with a hundredfold footprint: fine octaves and levels fade, so that neighbours look alike."""
+    """The same rays with a hundredfold footprint: fine octaves and levels fade, so that neighbors look alike."""
     scene = ball(3, 12)
     for settings in (replace(SMALL, octaves=(0, 12)), GRID):
         method = trained(settings, scene, 10)[0]
@@ -330,7 +330,7 @@ def test_a_bounded_grid_holds_nothing_beyond_its_box():
     assert density[1:].tolist() == [0, 0]
 
 
-def test_cylinders_in_normalised_device_coordinates_and_cones_elsewhere():
+def test_cylinders_in_normalized_device_coordinates_and_cones_elsewhere():
     assert built(SMALL, ball(3, 12)).settings.ray_shape == "cone"
     scene = forward_scene()
     assert built(SMALL, scene).settings.ray_shape == "cylinder"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumifield.data.scene import Background, Frame, Pictures, Scene, draw
+from lumifield.data.scene import Background, Frame, Images, Scene, draw
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import pinholes
 from lumifield.geometry.rays import Ndc, Rays
@@ -14,7 +14,7 @@ from lumifield.methods.base import Context, Method
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
 from lumifield.methods.nerf.occupied import OccupiedNerf
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Draws
 from scenes import published
 
@@ -42,7 +42,7 @@ def ball(background: Background = "white", near: float = 2.0, far: float = 6.0, 
         alpha = 255 * (nearest < 1).to(torch.uint8)
         pixels.append(torch.stack([0 * alpha + 200, 0 * alpha + 30, 0 * alpha + 30, alpha], -1))
     offsets = torch.arange(4) * SIDE**2
-    return replace(scene, pictures=Pictures(torch.cat(pixels), offsets))
+    return replace(scene, images=Images(torch.cat(pixels), offsets))
 
 
 def draws(seed: int = 0, rank: int = 0, world: int = 1) -> Draws:
@@ -54,20 +54,20 @@ def built(settings: Nerf, scene: Scene, seed: int = 0) -> Method:
     return settings.build(scene)
 
 
-def step(method: Method, scene: Scene, optimiser, index: int, source: Draws) -> float:
+def step(method: Method, scene: Scene, optimizer, index: int, source: Draws) -> float:
     method.before_step(index, source)
     batch = draw(scene, method.rays_per_step(), source)
     losses = method.losses(method(batch.rays, Context(batch.background, index, source)), batch)
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
-    optimiser.step()
+    optimizer.step()
     return float(losses["rgb"].detach())
 
 
 def trained(settings: Nerf, scene: Scene, steps: int) -> tuple[Method, list[float]]:
     method, source = built(settings, scene), draws(7)
-    optimiser = build_optimiser(replace(settings.optimiser, lr=3e-3), method.param_groups())
-    return method, [step(method, scene, optimiser, i, source) for i in range(steps)]
+    optimizer = build_optimizer(replace(settings.optimizer, lr=3e-3), method.param_groups())
+    return method, [step(method, scene, optimizer, i, source) for i in range(steps)]
 
 
 def test_parameter_counts():
@@ -79,8 +79,8 @@ def test_parameter_counts():
 
 
 def slow_pass(method: NerfMethod, mlp, rays: Rays, row: int, z: list[float]) -> tuple[list[float], Tensor]:
-    """Weights and composited colour over white of one ray, sample by sample."""
-    left, weights, colour = 1.0, [], torch.zeros(3)
+    """Weights and composited color over white of one ray, sample by sample."""
+    left, weights, color = 1.0, [], torch.zeros(3)
     view = mlp.directional(rays.viewdirs[row])
     for i, at in enumerate(z):
         point = rays.origins[row] + at * rays.directions[row]
@@ -88,9 +88,9 @@ def slow_pass(method: NerfMethod, mlp, rays: Rays, row: int, z: list[float]) -> 
         width = (z[i + 1] if i + 1 < len(z) else float(rays.far[row])) - at
         alpha = 1 - float(torch.exp(-density * width))
         weights.append(left * alpha)
-        colour += left * alpha * rgb[0]
+        color += left * alpha * rgb[0]
         left *= 1 - alpha
-    return weights, colour + left
+    return weights, color + left
 
 
 @torch.no_grad()
@@ -114,8 +114,8 @@ def test_a_deterministic_pass_equals_loops():
                     break
                 rest -= share
         z = sorted(fine)
-        weights, colour = slow_pass(method, method.fine, rays, row, z)
-        torch.testing.assert_close(found.rgb[row], colour, rtol=0, atol=2e-4)
+        weights, color = slow_pass(method, method.fine, rays, row, z)
+        torch.testing.assert_close(found.rgb[row], color, rtol=0, atol=2e-4)
         depth = sum(w * at for w, at in zip(weights, z, strict=True)) / sum(weights)
         assert float(found.depth[row]) == pytest.approx(depth, abs=2e-3)
         assert float(found.opacity[row]) == pytest.approx(sum(weights), abs=2e-4)
@@ -149,15 +149,15 @@ def test_two_processes_see_what_one_sees(noise: float):
     scene = ball()
     method = built(replace(SMALL, noise=noise), scene)
 
-    def colours(rank: int, world: int) -> Tensor:
+    def colors(rank: int, world: int) -> Tensor:
         return method(scene.rays(0)[slice(rank, 64, world)], Context(torch.ones(3), draws=draws(5, rank, world))).rgb
 
-    whole = colours(0, 1)
+    whole = colors(0, 1)
     for rank in range(2):
-        torch.testing.assert_close(colours(rank, 2), whole[rank::2])
+        torch.testing.assert_close(colors(rank, 2), whole[rank::2])
 
 
-def check_learnt(method: Method, losses: list[float], scene: Scene):
+def check_learned(method: Method, losses: list[float], scene: Scene):
     assert sum(losses[-5:]) / 5 < 0.4 * sum(losses[:3]) / 3
     with torch.no_grad():
         seen = method(scene.rays(0), Context(torch.ones(3)))
@@ -169,7 +169,7 @@ def check_learnt(method: Method, losses: list[float], scene: Scene):
 @pytest.mark.parametrize("change", [{}, {"density": "relu"}, {"fine_samples": 0}], ids=str)
 def test_training_learns_the_ball(change: dict):
     scene = ball()
-    check_learnt(*trained(replace(SMALL, **change), scene, 60), scene)
+    check_learned(*trained(replace(SMALL, **change), scene, 60), scene)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def warm() -> tuple[Method, list[float]]:
 
 
 def test_training_with_occupancy_learns_the_ball(warm: tuple[Method, list[float]]):
-    check_learnt(*warm, ball())
+    check_learned(*warm, ball())
 
 
 def test_losses_are_the_mean_squares_of_both_passes():
@@ -257,12 +257,12 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_setting_changes_the_picture(name: str):
+def test_each_setting_changes_the_image(name: str):
     scene = ball()
     settings = replace(SMALL, depth=5)
     first, second = (built(s, scene) for s in (settings, replace(settings, **{name: CHANGES[name]})))
-    pictures = [method(scene.rays(0), Context(torch.ones(3))).rgb for method in (first, second)]
-    assert float((pictures[0] - pictures[1]).detach().abs().max()) > 1e-5
+    images = [method(scene.rays(0), Context(torch.ones(3))).rgb for method in (first, second)]
+    assert float((images[0] - images[1]).detach().abs().max()) > 1e-5
 
 
 @pytest.mark.parametrize("change", [{"perturb": 0.5}, {"noise": 1.0}])
@@ -277,10 +277,10 @@ def test_each_setting_of_training_changes_the_training_pass(change: dict[str, fl
 def test_view_directions_of_ndc_rays_are_the_scenes_unless_asked():
     scene = replace(ball(), near=torch.zeros(3), far=torch.ones(3), ndc=Ndc((18.0, 18.0), (SIDE, SIDE)))
     scene = replace(scene, cameras=pinholes(torch.eye(3, 4).expand(3, 3, 4), 18.0, (SIDE, SIDE)), background="none")
-    pictures = []
+    images = []
     for settings in (SMALL, replace(SMALL, ndc_viewdirs=True)):
-        pictures.append(built(settings, scene)(scene.rays(0), Context(torch.zeros(3))).rgb.detach())
-    assert float((pictures[0] - pictures[1]).abs().max()) > 1e-4
+        images.append(built(settings, scene)(scene.rays(0), Context(torch.zeros(3))).rgb.detach())
+    assert float((images[0] - images[1]).abs().max()) > 1e-4
     with pytest.raises(DataError, match="disparity is asked for where rays start at t = 0"):
         replace(SMALL, disparity=True).build(scene)
 
@@ -309,7 +309,7 @@ def test_samples_that_carry_nothing_are_left_out_of_the_gradient_pass_alone(warm
     torch.testing.assert_close(part.rgb, whole.rgb, rtol=0, atol=5e-3)
 
 
-def test_no_space_is_given_up_before_anything_was_learnt():
+def test_no_space_is_given_up_before_anything_was_learned():
     """A fresh network has nearly one density everywhere: where it is below average says nothing about matter."""
     method = built(Nerf(occupancy=True, occupancy_side=16, bf16="off"), ball())
     assert isinstance(method, OccupiedNerf)
@@ -319,7 +319,7 @@ def test_no_space_is_given_up_before_anything_was_learnt():
 
 def test_occupancy_returns_with_the_parameters(warm: tuple[Method, list[float]]):
     scene, method = ball(), warm[0]
-    copy = built(OCCUPIED, scene.without_pictures(), seed=1)
+    copy = built(OCCUPIED, scene.without_images(), seed=1)
     copy.load_state_dict(method.state_dict())
     context = Context(torch.ones(3))
     assert torch.equal(copy(scene.rays(0), context).rgb, method(scene.rays(0), context).rgb)

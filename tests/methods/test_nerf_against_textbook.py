@@ -13,7 +13,7 @@ import torch
 from lumifield.methods.base import Context
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
-from lumifield.optim import Optimiser
+from lumifield.optim import Optimizer
 from lumifield.volume.compositing import blend, mean_depth
 from lumifield.volume.sampling import resample
 from scenes import ball
@@ -32,7 +32,7 @@ def benchmark() -> ModuleType:
     return module
 
 
-def test_the_same_parameters_show_the_same_picture_and_give_the_same_gradient(benchmark: ModuleType):
+def test_the_same_parameters_show_the_same_image_and_give_the_same_gradient(benchmark: ModuleType):
     torch.manual_seed(0)
     scene, textbook = ball(2), benchmark.textbook
     network = textbook.Network()
@@ -40,7 +40,7 @@ def test_the_same_parameters_show_the_same_picture_and_give_the_same_gradient(be
     method = NerfMethod(Nerf(density="relu", bf16="off"), scene)
     ours = [*method.coarse.trunk, method.coarse.density, method.coarse.feature, method.coarse.side]
     theirs = [*network.first, *network.second, network.density, network.feature, network.side]
-    ours, theirs = [*ours, method.coarse.colour], [*theirs, network.colour]
+    ours, theirs = [*ours, method.coarse.color], [*theirs, network.color]
     for own, other in zip(ours, theirs, strict=True):
         own.load_state_dict(other.state_dict())
     rays = scene.rays(0)[slice(100, 140)]
@@ -72,7 +72,7 @@ def test_all_learn_from_the_same_rays(benchmark: ModuleType, monkeypatch: pytest
     monkeypatch.setattr(benchmark.textbook, "FURTHER", 16)
     monkeypatch.setattr(benchmark.textbook, "LEARNING_RATE", 4e-3)
     scene = ball(6)
-    settings = Nerf(samples=16, fine_samples=16, width=32, batch=96, bf16="off", optimiser=Optimiser(lr=4e-3))
+    settings = Nerf(samples=16, fine_samples=16, width=32, batch=96, bf16="off", optimizer=Optimizer(lr=4e-3))
     settings = replace(settings, schedule=replace(settings.schedule, warmup_steps=10))
     settings = replace(settings, occupancy_side=16, occupancy_samples=128)
     task = benchmark.Task(scene, scene.only([0, 3]), 80, settings)

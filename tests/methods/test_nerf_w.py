@@ -11,7 +11,7 @@ from lumifield.errors import DataError
 from lumifield.methods import NerfW
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf_w import passing
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Draws
 from scenes import NERF_W, NERF_W_MLP, ball
 
@@ -34,16 +34,16 @@ def size(settings: NerfW) -> int:
 
 def stepped(method: Method, scene: Scene, steps: int) -> tuple[Rendered, Batch, dict[str, torch.Tensor]]:
     source = draws(3)
-    optimiser = build_optimiser(method.settings.optimiser, method.param_groups())
-    optimiser.set_rate(1.0)
+    optimizer = build_optimizer(method.settings.optimizer, method.param_groups())
+    optimizer.set_rate(1.0)
     for step in range(steps):
         method.before_step(step, source)
         batch = draw(scene, method.rays_per_step(), source)
         rendered = method(batch.rays, Context(batch.background, step, source))
         losses = method.losses(rendered, batch)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
-        optimiser.step()
+        optimizer.step()
         method.after_step(step, len(batch.rays), rendered.samples)
     return rendered, batch, losses
 
@@ -96,7 +96,7 @@ def plain(rays: int = 3) -> Rendered:
     return Rendered(torch.full((rays, 3), 0.5), torch.ones(rays), torch.ones(rays), penalties={"other": torch.ones(())})
 
 
-def test_colour_and_uncertainty_are_those_of_a_loop():
+def test_color_and_uncertainty_are_those_of_a_loop():
     mixed, background = mixture(), torch.tensor([0.1, 0.2, 0.3])
     seen = passing.shown(plain(), mixed, NERF_W, Context(background, 0, draws()))
     thick, own = mixed.density * mixed.width, mixed.passing.density * mixed.width
@@ -202,7 +202,7 @@ def test_any_number_of_fine_passes(levels):
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @torch.no_grad()
-def test_a_picture_wears_the_embedding_that_is_given_and_else_the_mean(backbone):
+def test_an_image_wears_the_embedding_that_is_given_and_else_the_mean(backbone):
     scene = ball(3, 10)
     method = built(BACKBONES[backbone], scene)
     table, rays = method.embeddings, scene.rays(0)
@@ -213,7 +213,7 @@ def test_a_picture_wears_the_embedding_that_is_given_and_else_the_mean(backbone)
     own = table[torch.arange(len(rays)) % 2]
     each = method(rays, Context(WHITE, embedding=own)).rgb
     torch.testing.assert_close(each, torch.where((torch.arange(len(rays)) % 2 == 0)[:, None], first, second))
-    # What passed before a photograph is no part of the lasting scene.
+    # What passed before an image is no part of the lasting scene.
     other = torch.cat([table[0, : method.appearance], table[1, method.appearance :]])
     assert torch.equal(method(rays, Context(WHITE, embedding=other)).rgb, first)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from known_surfaces import Around, TrueBall, built
-from lumifield.data.scene import Pictures, Scene, draw
+from lumifield.data.scene import Images, Scene, draw
 from lumifield.errors import DataError
 from lumifield.geometry.rays import moved
 from lumifield.methods import Nlr
@@ -34,27 +34,27 @@ def stepped(method: NlrMethod, scene: Scene, step: int, source: Draws):
 
 def trained(settings: Nlr, scene: Scene, steps: int) -> NlrMethod:
     method, source = built(settings, scene), draws(1)
-    optimiser = torch.optim.Adam([{**group, "lr": 5e-4 * group.get("lr_factor", 1)} for group in method.param_groups()])
+    optimizer = torch.optim.Adam([{**group, "lr": 5e-4 * group.get("lr_factor", 1)} for group in method.param_groups()])
     for step in range(steps):
         _, losses, _ = stepped(method, scene, step, source)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
     return method.eval()
 
 
 def unequal() -> Scene:
-    """Photographs of three sizes."""
+    """Images of three sizes."""
     scenes = [ball(4, size).only([row]) for row, size in enumerate((12, 16, 9, 14))]
     cameras = {
         name: torch.cat([getattr(one.cameras, name) for one in scenes])
-        for name in ("c2w", "focal", "centre", "size", "distortion")
+        for name in ("c2w", "focal", "center", "size", "distortion")
     }
-    pixels = torch.cat([one.pictures.pixels for one in scenes if one.pictures])
+    pixels = torch.cat([one.images.pixels for one in scenes if one.images])
     ends = torch.tensor([0, 144, 256, 81, 196]).cumsum(0)
     whole = ball(4, 12)
-    return replace(whole, cameras=replace(whole.cameras, **cameras), pictures=Pictures(pixels, ends))
+    return replace(whole, cameras=replace(whole.cameras, **cameras), images=Images(pixels, ends))
 
 
 def test_views_between_the_photographs_are_learned_with_their_silhouettes():
@@ -114,18 +114,18 @@ def test_steps_of_appearance_leave_the_shape_alone_and_steps_of_shape_move_it():
 def test_the_first_steps_carve_by_silhouettes_alone():
     scene, settings = ball(4, 12), replace(NLR, carve=2, shape_first=1, shape_every=9)
     method, source = built(settings, scene), draws()
-    for step, (shape, colours) in enumerate([(True, False), (True, False), (True, True), (False, True)]):
+    for step, (shape, colors) in enumerate([(True, False), (True, False), (True, True), (False, True)]):
         method.zero_grad()
         rendered, losses, _ = stepped(method, scene, step, source)
         torch.stack(list(losses.values())).sum().backward()
-        assert bool(rendered.opacity.any()) == colours
+        assert bool(rendered.opacity.any()) == colors
         assert all((p.grad is not None) == shape for p in method.sdf.parameters())
         moved = [p for p in method.appearance_net.parameters() if p.grad is not None and bool(p.grad.any())]
-        assert bool(moved) == colours
+        assert bool(moved) == colors
     assert not built(replace(settings, frozen=("shape",)), scene).carves(0)
 
 
-def test_colours_alone_move_the_shape():
+def test_colors_alone_move_the_shape():
     scene = ball(4, 12)
     method, source = built(NLR, scene), draws()
     rendered, losses, _ = stepped(method, scene, 0, source)
@@ -156,7 +156,7 @@ def test_while_learning_no_ray_sees_its_own_photograph():
 
 @torch.no_grad()
 @pytest.mark.parametrize(("blending", "most"), [("mean", 0.06), ("lumigraph", 0.03), ("epipolar", 0.02)])
-def test_with_the_true_surface_blended_colours_are_those_of_the_photographs(blending, most):
+def test_with_the_true_surface_blended_colors_are_those_of_the_photographs(blending, most):
     whole = ball(16, 64)
     scene, held_out = whole.only(list(range(0, 16, 2))), whole.only([1, 5])
     method = built(replace(NLR, features="rgb", blending=blending, rays_a_side=1), scene).eval()
@@ -205,7 +205,7 @@ def test_the_order_of_the_sources_does_not_count():
 
 
 @torch.no_grad()
-def test_a_picture_is_the_same_wherever_in_a_batch_it_stands():
+def test_an_image_is_the_same_wherever_in_a_batch_it_stands():
     scene = ball(4, 12)
     method = built().eval()
     torch.nn.init.constant_(method.appearance_net.decoder.out.weight, 0.1)
@@ -259,14 +259,14 @@ def test_sources_show_what_lies_before_them_in_their_silhouette():
 
 
 @torch.no_grad()
-def test_what_lies_about_a_silhouette_does_not_reach_the_colours_within():
+def test_what_lies_about_a_silhouette_does_not_reach_the_colors_within():
     scene = ball(4, 24)
-    assert scene.pictures is not None
-    pixels = scene.pictures.pixels
+    assert scene.images is not None
+    pixels = scene.images.pixels
     solid, sights = photograph(scene, 0)[..., 3].flatten() >= 128, []
     for shade in (0, 255):
         around = torch.where(pixels[:, 3:] >= 128, pixels, torch.tensor([shade, shade, shade, 0]).byte())
-        one = replace(scene, pictures=replace(scene.pictures, pixels=around))
+        one = replace(scene, images=replace(scene.images, pixels=around))
         rays = moved(one.rays(0), (24, 24), (0.4, -0.3))  # between the pixels' middles
         sights.append(built(NLR, one).sources.look(0, rays.origins + 4 * rays.directions, rays.directions))
     dark, bright = sights
@@ -285,7 +285,7 @@ def test_a_source_does_not_see_what_the_surface_hides_from_it():
     sights = {index: method.sources.look(index, points, -away) for index in (0, 2)}
     sights = {index: replace(sight, seen=whole) for index, sight in sights.items()}
     for slack in (0.01, 0.1):
-        found = method.unhidden(sights, (points - method.centre) / method.radius, method.sdf, slack)
+        found = method.unhidden(sights, (points - method.center) / method.radius, method.sdf, slack)
         for index, sight in found.items():
             towards = torch.nn.functional.normalize(camera.positions[index] - points, dim=-1)
             slope = (towards * away).sum(-1)
@@ -302,8 +302,8 @@ def test_photographs_of_unequal_sizes_train_and_are_rendered():
         width, height = scene.size(index)
         assert view.rgb.shape == (height, width, 3)
         assert view.rgb.isfinite().all()
-        picture = method.sources.picture(index)
-        assert torch.equal((picture[:3].permute(1, 2, 0) * 255).round().byte(), photograph(scene, index)[..., :3])
+        image = method.sources.image(index)
+        assert torch.equal((image[:3].permute(1, 2, 0) * 255).round().byte(), photograph(scene, index)[..., :3])
 
 
 @torch.no_grad()
@@ -358,12 +358,12 @@ def test_inside_is_a_distance_in_scene_units_and_normals_point_outwards():
     away = torch.nn.functional.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     radius = float(method.radius)
     for share in (0.3, 0.5, 0.8):
-        points = method.centre + share * radius * away
+        points = method.center + share * radius * away
         torch.testing.assert_close(
             method.inside(points), torch.full((50,), (0.5 - share) * radius), rtol=0, atol=0.1 * radius
         )
     assert method.surface_level == 0
-    normals = method.normals(method.centre + 0.5 * radius * away, torch.full((50,), 0.01), None)
+    normals = method.normals(method.center + 0.5 * radius * away, torch.full((50,), 0.01), None)
     assert ((normals * away).sum(-1) > 0.8).all()
 
 
@@ -379,9 +379,9 @@ def test_open_scenes_have_a_backdrop_that_learns():
 
 
 def test_what_cannot_be_learned_is_said():
-    with pytest.raises(DataError, match="method nlr: space is normalised device coordinates"):
+    with pytest.raises(DataError, match="method nlr: space is normalized device coordinates"):
         built(NLR, forward())
-    with pytest.raises(DataError, match="method nlr: sources is 1 photograph, expected at least 2"):
+    with pytest.raises(DataError, match="method nlr: sources is 1 image, expected at least 2"):
         built(NLR, ball(4, 12).only([1]))
     for wrong, said in (
         ({"sources": 0}, "sources is 0"),

@@ -40,9 +40,9 @@ def facing(scene: Scene, index: int) -> torch.Tensor:
 
 def test_both_orders_show_the_same_pixels_and_have_the_same_losses(benchmark):
     scene = ball(24, 48).only([0, 1, 2, 3])  # near enough to each other to see the same
-    method = benchmark.equalised(built(NLR, scene), scene)
+    method = benchmark.equalized(built(NLR, scene), scene)
     method.sdf = Around(method, torch.nn.Parameter(torch.tensor(RADIUS)))
-    plain = scene.without_pictures()
+    plain = scene.without_images()
     port = benchmark.Port(method, plain)
     port.maps[0][:] = 9.0  # what lies elsewhere is hidden: one source less
     one_less = port.shown(1)[0]

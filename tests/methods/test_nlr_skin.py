@@ -40,7 +40,7 @@ def test_quick_views_equal_traced_ones():
         assert inner.sum() > 200
         assert float((traced.depth - quick.depth)[inner].abs().max()) < 2e-3 * RADIUS
         differs = (traced.rgb - quick.rgb)[inner].abs().amax(-1)
-        # Only where the last source that sees a place begins to be hidden a pixel may go with its neighbour.
+        # Only where the last source that sees a place begins to be hidden a pixel may go with its neighbor.
         assert float((differs > 0.01).float().mean()) < 0.02
         assert float(differs.median()) < 1e-3
         assert torch.equal(traced.rgb[~traced.solid & ~quick.solid], quick.rgb[~traced.solid & ~quick.solid])
@@ -61,7 +61,7 @@ def test_views_after_the_first_ask_for_no_distance_until_the_training_goes_on(mo
 
 
 @torch.no_grad()
-def test_a_source_colours_what_it_sees_alone():
+def test_a_source_colors_what_it_sees_alone():
     method = ready(24)
     skin = method.skin()
     away = normalize(skin.vertices, dim=-1)
@@ -116,11 +116,11 @@ def test_a_view_without_surface_is_the_backdrop(scene):
 def replace_distance(method: NlrMethod) -> torch.nn.Module:
     """A distance from nothing near."""
     far = TrueBall(method)
-    far.centre = far.centre + 100.0
+    far.center = far.center + 100.0
     return far
 
 
-def test_colours_alone_are_drawn_too():
+def test_colors_alone_are_drawn_too():
     scene = ball(8, 24)
     method = built(replace(NLR, features="rgb", blending="lumigraph"), scene).eval()
     method.sdf = TrueBall(method)

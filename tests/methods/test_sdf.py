@@ -27,7 +27,7 @@ def test_a_fresh_field_is_the_distance_from_a_sphere(options, generator):
     torch.testing.assert_close(sdf.gradient(points), points / distance[:, None], rtol=0, atol=1e-4)
 
 
-def test_at_the_centre_the_slope_is_finite():
+def test_at_the_center_the_slope_is_finite():
     slope = made(width=16).gradient(torch.zeros(1, 3))
     assert slope.isfinite().all()
 
@@ -39,11 +39,11 @@ def test_every_activation_starts_negative_within_and_positive_without_and_learns
     with torch.no_grad():
         assert (sdf(inner) < 0).all()
         assert (sdf(outer) > 0).all()
-    optimiser = torch.optim.Adam(sdf.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(sdf.parameters(), lr=1e-3)
     for _ in range(2):  # the first step only moves the last layer
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (sdf(inner) - 0.1).square().sum().backward()
-        optimiser.step()
+        optimizer.step()
     for name, parameter in sdf.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name

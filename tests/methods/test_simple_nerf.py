@@ -30,16 +30,16 @@ def test_the_published_network_has_295172_parameters():
 
 
 def slow_pass(method, rays, row, z, end):
-    """The colour of one ray over white, sample by sample."""
-    clear, colour = 1.0, torch.zeros(3)
+    """The color of one ray over white, sample by sample."""
+    clear, color = 1.0, torch.zeros(3)
     for index, at in enumerate(z):
         point = rays.origins[row] + at * rays.directions[row]
         density = float(method.inside(point[None]))
         width = (z[index + 1] if index + 1 < len(z) else end) - at
         alpha = 1 - torch.exp(torch.tensor(-density * width)).item()
-        colour += clear * alpha * method.colours(point[None], rays.viewdirs[row][None])[0]
+        color += clear * alpha * method.colors(point[None], rays.viewdirs[row][None])[0]
         clear *= 1 - alpha
-    return colour + clear
+    return color + clear
 
 
 @torch.no_grad()
@@ -87,12 +87,12 @@ def test_empty_space_shows_the_backdrop_and_the_last_sample_of_a_photograph_is_e
 
 
 @torch.no_grad()
-def test_an_opaque_first_sample_shows_its_own_colour():
+def test_an_opaque_first_sample_shows_its_own_color():
     method, rays = built(), bounded().rays(0)
     torch.nn.init.constant_(method.network.density.bias, 1e4)
     z, _ = method.sampled(rays, None)
     first = rays.origins + z[:, :1] * rays.directions
-    torch.testing.assert_close(method(rays, Context(WHITE)).rgb, method.colours(first, rays.viewdirs))
+    torch.testing.assert_close(method(rays, Context(WHITE)).rgb, method.colors(first, rays.viewdirs))
 
 
 def test_starts():
@@ -118,13 +118,13 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_setting_changes_the_picture(name):
+def test_each_setting_changes_the_image(name):
     rays = bounded().rays(0)
-    pictures = [
+    images = [
         built(settings)(rays, Context(WHITE)).rgb.detach()
         for settings in (SIMPLE_NERF, replace(SIMPLE_NERF, **{name: CHANGES[name]}))
     ]
-    assert float((pictures[0] - pictures[1]).abs().max()) > 1e-5
+    assert float((images[0] - images[1]).abs().max()) > 1e-5
 
 
 @pytest.mark.parametrize(("change", "message"), [({"samples": 1}, "samples is 1"), ({"frequencies": 0}, "is 0")])

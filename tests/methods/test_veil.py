@@ -1,4 +1,4 @@
-"""Veils: what passed before each photograph, to backbone `grid` of `nerf-w`."""
+"""Veils: what passed before each image, to backbone `grid` of `nerf-w`."""
 
 import math
 from dataclasses import replace
@@ -92,7 +92,7 @@ def test_what_is_seen_through_a_veil():
     assert float(plain.penalties["transient"]) == pytest.approx(NERF_W.lambda_u * mean)
 
 
-def test_views_have_the_channels_that_are_asked_for_and_no_veil_in_their_colours():
+def test_views_have_the_channels_that_are_asked_for_and_no_veil_in_their_colors():
     rendered = Rendered(torch.rand(1, 3), torch.ones(1), torch.ones(1))
     passed = Passing(torch.ones(1), torch.zeros(1, 3), torch.ones(1))
     seen = veil.veiled(rendered, passed, NERF_W, Context(WHITE, channels=("transient",)))

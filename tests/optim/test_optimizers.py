@@ -5,21 +5,21 @@ import math
 import pytest
 import torch
 
-from lumifield.optim import Optimiser, Schedule
-from lumifield.optim.optimizers import build_optimiser, rate
+from lumifield.optim import Optimizer, Schedule
+from lumifield.optim.optimizers import build_optimizer, rate
 
 KINDS = ["sgd", "adam", "radam", "ranger"]
 GRADIENTS = [0.5, -1.0, 0.25, 2.0, -0.5, 1.5, 0.75, -0.25, 0.1, 0.3, -2.0, 1.0, 0.6]
 
 
-def run(settings: Optimiser, gradients: list[float], start: float = 1.0) -> list[float]:
+def run(settings: Optimizer, gradients: list[float], start: float = 1.0) -> list[float]:
     parameter = torch.nn.Parameter(torch.tensor([start]))
-    optimiser = build_optimiser(settings, [{"params": [parameter]}])
+    optimizer = build_optimizer(settings, [{"params": [parameter]}])
     path = []
     for gradient in gradients:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (parameter * gradient).sum().backward()
-        optimiser.step()
+        optimizer.step()
         path.append(float(parameter.detach()))
     return path
 
@@ -58,26 +58,26 @@ def test_sgd_equals_a_loop(decay: float):
         momentum = 0.8 * momentum + g + decay * w
         w -= 0.1 * momentum
         expected.append(w)
-    found = run(Optimiser("sgd", lr=0.1, momentum=0.8, weight_decay=decay), GRADIENTS)
+    found = run(Optimizer("sgd", lr=0.1, momentum=0.8, weight_decay=decay), GRADIENTS)
     assert found == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_adam_equals_a_loop(decay: float):
-    found = run(Optimiser("adam", lr=0.1, weight_decay=decay), GRADIENTS)
+    found = run(Optimizer("adam", lr=0.1, weight_decay=decay), GRADIENTS)
     assert found == pytest.approx(slow_adam(GRADIENTS, 0.1, 0.9, 0.999, decay), rel=1e-4)
-    found = run(Optimiser("adam", lr=0.1, betas=(0.5, 0.7)), GRADIENTS)
+    found = run(Optimizer("adam", lr=0.1, betas=(0.5, 0.7)), GRADIENTS)
     assert found == pytest.approx(slow_adam(GRADIENTS, 0.1, 0.5, 0.7, 0), rel=1e-4)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_radam_equals_a_loop_before_and_after_rectification(decay: float):
-    found = run(Optimiser("radam", lr=0.1, weight_decay=decay), GRADIENTS)
+    found = run(Optimizer("radam", lr=0.1, weight_decay=decay), GRADIENTS)
     assert found == pytest.approx(slow_radam(GRADIENTS, 0.1, 0.9, 0.999, decay), rel=1e-4)
 
 
 def test_ranger_is_radam_that_looks_ahead():
-    found = run(Optimiser("ranger", lr=0.1), GRADIENTS)
+    found = run(Optimizer("ranger", lr=0.1), GRADIENTS)
     plain = slow_radam(GRADIENTS, 0.1, 0.95, 0.999, 0.0)
     # the moments know the gradients alone, so each look shifts all that follows
     slow, shift, expected = 1.0, 0.0, []
@@ -96,20 +96,20 @@ def test_ranger_is_radam_that_looks_ahead():
 def test_a_resumed_run_takes_the_same_path(kind, before: int):
     gradients = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
 
-    def steps(parameter: torch.nn.Parameter, optimiser, some: torch.Tensor) -> None:
+    def steps(parameter: torch.nn.Parameter, optimizer, some: torch.Tensor) -> None:
         for gradient in some:
             parameter.grad = gradient.clone()
-            optimiser.step()
+            optimizer.step()
 
-    settings = Optimiser(kind, lr=0.1)
+    settings = Optimizer(kind, lr=0.1)
     whole = torch.nn.Parameter(torch.ones(5))
-    steps(whole, build_optimiser(settings, [{"params": [whole]}]), gradients)
+    steps(whole, build_optimizer(settings, [{"params": [whole]}]), gradients)
     first = torch.nn.Parameter(torch.ones(5))
-    optimiser = build_optimiser(settings, [{"params": [first]}])
-    steps(first, optimiser, gradients[:before])
+    optimizer = build_optimizer(settings, [{"params": [first]}])
+    steps(first, optimizer, gradients[:before])
     second = torch.nn.Parameter(first.detach().clone())
-    resumed = build_optimiser(settings, [{"params": [second]}])
-    resumed.load_state_dict(optimiser.state_dict())
+    resumed = build_optimizer(settings, [{"params": [second]}])
+    resumed.load_state_dict(optimizer.state_dict())
     steps(second, resumed, gradients[before:])
     assert torch.equal(second, whole)
 
@@ -118,23 +118,23 @@ def test_a_resumed_run_takes_the_same_path(kind, before: int):
 def test_every_kind_finds_a_minimum(kind):
     target = torch.tensor([1.0, -2.0, 3.0])
     parameter = torch.nn.Parameter(torch.zeros(3))
-    optimiser = build_optimiser(Optimiser(kind, lr=0.05), [{"params": [parameter]}])
+    optimizer = build_optimizer(Optimizer(kind, lr=0.05), [{"params": [parameter]}])
     for step in range(1000):
-        optimiser.set_rate(1 - step / 1000)
-        optimiser.zero_grad()
+        optimizer.set_rate(1 - step / 1000)
+        optimizer.zero_grad()
         ((parameter - target) ** 2).sum().backward()
-        optimiser.step()
+        optimizer.step()
     torch.testing.assert_close(parameter.detach(), target, rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_parameters_without_a_gradient_stay(kind):
     moving, still = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
-    optimiser = build_optimiser(Optimiser(kind, lr=0.1), [{"params": [moving, still]}])
+    optimizer = build_optimizer(Optimizer(kind, lr=0.1), [{"params": [moving, still]}])
     for _ in range(7):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         moving.sum().backward()
-        optimiser.step()
+        optimizer.step()
     assert still.tolist() == [1.0, 1.0]
     assert float(moving.detach().max()) < 1
 
@@ -142,20 +142,20 @@ def test_parameters_without_a_gradient_stay(kind):
 def test_rates_of_groups_follow_their_factor():
     first, second = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
     groups = [{"params": [first]}, {"params": [second], "lr_factor": 0.1}]
-    optimiser = build_optimiser(Optimiser("sgd", lr=1.0, momentum=0.0), groups)
-    optimiser.set_rate(0.5)
+    optimizer = build_optimizer(Optimizer("sgd", lr=1.0, momentum=0.0), groups)
+    optimizer.set_rate(0.5)
     (first + second).sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert float(first.detach()) == -0.5
     assert float(second.detach()) == pytest.approx(-0.05)
 
 
 def test_a_rate_of_zero_moves_nothing():
     assert_still = torch.nn.Parameter(torch.ones(1))
-    optimiser = build_optimiser(Optimiser("adam", lr=0.1), [{"params": [assert_still]}])
-    optimiser.set_rate(0.0)
+    optimizer = build_optimizer(Optimizer("adam", lr=0.1), [{"params": [assert_still]}])
+    optimizer.set_rate(0.0)
     assert_still.sum().backward()
-    optimiser.step()
+    optimizer.step()
     assert float(assert_still.detach()) == 1.0
 
 
@@ -214,7 +214,7 @@ def test_schedules_never_rise_without_warm_up(kind):
     assert rates[0] > rates[-1]
 
 
-@pytest.mark.parametrize("settings", [Optimiser(), Schedule()])
+@pytest.mark.parametrize("settings", [Optimizer(), Schedule()])
 def test_settings_are_frozen(settings):
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.kind = "sgd"

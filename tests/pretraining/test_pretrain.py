@@ -13,7 +13,7 @@ from lumifield.data.flying_chairs import Pair, pairs
 from lumifield.errors import DataError
 from lumifield.methods.nlr.appearance import Appearance
 from lumifield.pretraining import NETWORKS, Pretrain
-from lumifield.pretraining.pretrain import grid, loss, picture, pretrain, scored, shown, tone
+from lumifield.pretraining.pretrain import grid, image, loss, pretrain, scored, shown, tone
 from lumifield.runs import run_folder
 from lumifield.runtime.optical_flow import write_flow
 from lumifield.runtime.rng import Draws
@@ -39,7 +39,7 @@ def pair(size: tuple[int, int] = (24, 32)) -> Pair:
 
 
 def write_pairs(folder, count: int = 2) -> None:
-    """FlyingChairs' layout with forward flow: the first picture is the target."""
+    """FlyingChairs' layout with forward flow: the first image is the target."""
     folder.mkdir(parents=True)
     for number in range(count):
         one = pair()
@@ -56,14 +56,14 @@ def net(**options) -> Appearance:
 @torch.no_grad()
 def test_what_the_flow_leads_to_is_the_target_where_it_is_visible():
     one = pair()
-    (view,) = shown(net(), picture(one.source), (grid(24, 32) + one.flow)[None], one.visible[None])
-    error = (view - picture(one.target)).abs().amax(0)
+    (view,) = shown(net(), image(one.source), (grid(24, 32) + one.flow)[None], one.visible[None])
+    error = (view - image(one.target)).abs().amax(0)
     assert float(error[one.visible].max()) < 1e-4
     assert float((view[:, ~one.visible] - 0.5).abs().max()) < 1e-6
 
 
 @torch.no_grad()
-def test_both_pictures_of_a_pair_are_seen_in_the_same_tones():
+def test_both_images_of_a_pair_are_seen_in_the_same_tones():
     one, draws = pair(), Draws(torch.Generator().manual_seed(3))
     still = replace(one, target=one.source, flow=torch.zeros_like(one.flow), visible=torch.ones_like(one.visible))
     for _ in range(4):
@@ -82,23 +82,23 @@ def test_tones_are_dark_and_bright_and_tinted():
 
 def test_encoder_and_decoder_learn_the_target():
     network, settings = net(features="learned", channels=8), Pretrain(data=Path(), crop=24, tones=False)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     losses = []
     for step in range(80):
         objective = loss(network, pair(), settings, Draws(torch.Generator().manual_seed(step % 4)))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         objective.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(objective.detach()))
     assert sum(losses[-4:]) < 0.6 * sum(losses[:4])
 
 
 @torch.no_grad()
-def test_pictures_shown_together_are_those_shown_alone():
+def test_images_shown_together_are_those_shown_alone():
     one, network = pair(), net(features="learned")
     where, visible = torch.stack([grid(24, 32), grid(24, 32) + one.flow]), torch.stack([one.visible, one.visible])
-    together = shown(network, picture(one.source), where, visible)
-    alone = [shown(network, picture(one.source), where[[n]], visible[[n]])[0] for n in range(2)]
+    together = shown(network, image(one.source), where, visible)
+    alone = [shown(network, image(one.source), where[[n]], visible[[n]])[0] for n in range(2)]
     torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=1e-5)
     assert float(together.std()) > 0.1
 

@@ -1,4 +1,4 @@
-"""What pictures wear: given, mean, nearest, or fitted to left halves."""
+"""What images wear: given, mean, nearest, or fitted to left halves."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from PIL import Image
 import lumifield.rendering.render
 from analytic import CPU, Ball, around, photograph, run_of, scene_of
 from lumifield import data
-from lumifield.data.scene import Pictures, Scene
+from lumifield.data.scene import Images, Scene
 from lumifield.errors import DataError
 from lumifield.evaluation import appearance_fit, evaluate
 from lumifield.geometry.rays import Rays
@@ -29,7 +29,7 @@ def offline(monkeypatch):
 
 
 class Tinted(Method):
-    """A ball in the light of each photograph: its colours are those of `Ball` plus the embedding's three numbers."""
+    """A ball in the light of each image: its colors are those of `Ball` plus the embedding's three numbers."""
 
     channels = ("transient", "uncertainty")
     appearance = 3
@@ -64,7 +64,7 @@ TRUE = torch.tensor([-0.1, -0.05, -0.06])
 
 
 def tinted(scene: Scene, tint: torch.Tensor, *, right: torch.Tensor | None = None) -> Scene:
-    """Photographs of the ball in a light, 8 bit; the right halves in another one."""
+    """Images of the ball in a light, 8 bit; the right halves in another one."""
     pixels = []
     for row in range(len(scene)):
         rgb = render_view(Ball(), scene, row, device=CPU).rgb + tint
@@ -73,7 +73,7 @@ def tinted(scene: Scene, tint: torch.Tensor, *, right: torch.Tensor | None = Non
             rgb[:, middle:] += right - tint
         pixels.append(to_uint8(rgb).reshape(-1, 3))
     offsets = torch.tensor([0, *(len(each) for each in pixels)]).cumsum(0)
-    return replace(scene, pictures=Pictures(torch.cat(pixels), offsets))
+    return replace(scene, images=Images(torch.cat(pixels), offsets))
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def run(tmp_path) -> Run:
 
 @pytest.fixture
 def photographed(run, monkeypatch):
-    """The run's test photographs are those of a light."""
+    """The run's test images are those of a light."""
     scene = tinted(run.scenes["test"], TRUE)
     monkeypatch.setattr(data, "read", lambda source, split, rows: scene)
     return scene
@@ -100,15 +100,15 @@ def test_a_light_is_found_from_the_left_half_and_nothing_else_moves(run, photogr
     assert torch.equal(appearance_fit.fitted(run, other, 1), found)
 
 
-def test_an_affine_colour_is_that_of_least_squares_on_the_left_half(run):
+def test_an_affine_color_is_that_of_least_squares_on_the_left_half(run):
     scene = tinted(run.scenes["test"], TRUE, right=torch.zeros(3))
     rgb = render_view(Ball(), scene, 0, device=CPU).rgb
     found = appearance_fit.affine(rgb, scene, 0)
     left, truth = found[:, :10].reshape(-1, 3), scene.truth(0)[:, :10].reshape(-1, 3)
-    colours = np.concatenate([rgb[:, :10].reshape(-1, 3).numpy(), np.ones((140, 1))], 1)
-    expected = colours @ np.linalg.pinv(colours) @ truth.numpy()
+    colors = np.concatenate([rgb[:, :10].reshape(-1, 3).numpy(), np.ones((140, 1))], 1)
+    expected = colors @ np.linalg.pinv(colors) @ truth.numpy()
     np.testing.assert_allclose(left.numpy(), expected.clip(0, 1), atol=1e-4)
-    # One colour everywhere leaves the curve open; the least is taken.
+    # One color everywhere leaves the curve open; the least is taken.
     flat = appearance_fit.affine(torch.full_like(rgb, 0.5), scene, 0)
     torch.testing.assert_close(flat[0, 0], truth.mean(0), atol=1e-4, rtol=0)
 
@@ -118,12 +118,12 @@ def test_a_photographs_look_is_found_by_its_name(run):
     for name in ("./a/y.png", "y.png", "y"):
         assert torch.equal(appearance.named(run, name), LOOKS[1])
     torch.testing.assert_close(appearance.named(run, "mean"), LOOKS.mean(0))
-    with pytest.raises(DataError, match=r"appearance 'z' is no photograph of the training, expected .* such as x\.png"):
+    with pytest.raises(DataError, match=r"appearance 'z' is no image of the training, expected .* such as x\.png"):
         appearance.named(run, "z")
-    with pytest.raises(DataError, match="appearance 'x' is the name of several photographs"):
+    with pytest.raises(DataError, match="appearance 'x' is the name of several images"):
         appearance.named(run, "x")
     plain = replace(run, method=Ball())
-    with pytest.raises(DataError, match="method is without embeddings of photographs, expected one that learns them"):
+    with pytest.raises(DataError, match="method is without embeddings of images, expected one that learns them"):
         appearance.named(plain, "y")
 
 
@@ -145,7 +145,7 @@ def test_right_halves_of_fitted_views_are_scored(run, photographed):
     metrics = evaluate.evaluate(run)
     assert metrics["psnr"] > 35
     assert metrics["protocol"]["columns"] == "the right half, from column W // 2 on"
-    assert metrics["protocol"]["embedding_fit"].startswith("to the left half of each picture")
+    assert metrics["protocol"]["embedding_fit"].startswith("to the left half of each image")
     assert json.loads((run.folder / "eval" / "test" / "metrics.json").read_text()) == metrics
     mean = evaluate.evaluate(run, scoring=evaluate.Scoring.of(run, "mean"))
     assert mean["psnr"] < 20
@@ -157,31 +157,31 @@ def test_only_the_right_half_moves_the_score(run, monkeypatch):
     for right, least, most in ((TRUE, 35, 100), (TRUE - 0.3, 0, 20)):
         scene = tinted(run.scenes["test"], TRUE, right=right)
         monkeypatch.setattr(data, "read", lambda source, split, rows, scene=scene: scene)
-        assert least < evaluate.evaluate(run, save_pictures=False)["psnr"] < most
+        assert least < evaluate.evaluate(run, save_images=False)["psnr"] < most
 
 
 def test_every_appearance_has_its_words_and_its_folder(run, photographed):
     said = {
-        "affine": ("test_affine", "colours A c + b are fitted"),
+        "affine": ("test_affine", "colors A c + b are fitted"),
         "nearest": ("test_nearest", "camera is nearest"),
-        "view_1": ("test_view_1", "that of photograph view_1"),
+        "view_1": ("test_view_1", "that of image view_1"),
     }
     for name, (folder, words) in said.items():
-        metrics = evaluate.evaluate(run, scoring=evaluate.Scoring.of(run, name), save_pictures=False)
+        metrics = evaluate.evaluate(run, scoring=evaluate.Scoring.of(run, name), save_images=False)
         assert words in metrics["protocol"]["embedding_fit"]
         assert (run.folder / "eval" / folder / "metrics.json").is_file()
 
 
-def test_a_method_without_embeddings_may_wear_a_colour_curve(run, photographed):
+def test_a_method_without_embeddings_may_wear_a_color_curve(run, photographed):
     plain = replace(run, method=Ball())
-    whole = evaluate.evaluate(plain, save_pictures=False)
-    assert whole["protocol"]["embedding_fit"] == "none, the method has no embedding of a picture"
-    right = evaluate.evaluate(plain, scoring=evaluate.Scoring.of(plain, right_half=True), save_pictures=False)
+    whole = evaluate.evaluate(plain, save_images=False)
+    assert whole["protocol"]["embedding_fit"] == "none, the method has no embedding of an image"
+    right = evaluate.evaluate(plain, scoring=evaluate.Scoring.of(plain, right_half=True), save_images=False)
     assert right["protocol"]["columns"].startswith("the right half")
     assert (run.folder / "eval" / "test_right" / "metrics.json").is_file()
-    curved = evaluate.evaluate(plain, scoring=evaluate.Scoring.of(plain, "affine"), save_pictures=False)
+    curved = evaluate.evaluate(plain, scoring=evaluate.Scoring.of(plain, "affine"), save_images=False)
     assert curved["psnr"] > right["psnr"] + 5
-    assert curved["protocol"]["embedding_fit"].startswith("none; colours A c + b")
+    assert curved["protocol"]["embedding_fit"].startswith("none; colors A c + b")
     with pytest.raises(DataError, match="method is without embeddings"):
         evaluate.evaluate(plain, scoring=evaluate.Scoring.of(plain, "fitted"))
 
@@ -203,7 +203,7 @@ def test_masks_of_a_folder_say_what_is_scored(tmp_path):
     assert metrics["protocol"]["mask"] == "pixels outside the masks do not count"
     assert (run.folder / "eval" / "test_masks" / "metrics.json").is_file()
     (tmp_path / "masks" / "test_view_1.png").unlink()
-    with pytest.raises(DataError, match=r"test_view_1\.png: mask is missing, expected a PNG picture"):
+    with pytest.raises(DataError, match=r"test_view_1\.png: mask is missing, expected a PNG image"):
         data.read(run.source, "test")
 
 

@@ -14,7 +14,7 @@ from lumifield.geometry.rays import Ndc
 from lumifield.rendering import camera_paths
 
 UP = torch.tensor([0.0, 0.0, 1.0])
-CENTRE = torch.tensor([0.4, -0.3, 0.2])
+CENTER = torch.tensor([0.4, -0.3, 0.2])
 
 
 def scene(c2w: torch.Tensor, ndc: Ndc | None = None, frame: Frame | None = None) -> Scene:
@@ -31,11 +31,11 @@ def scene(c2w: torch.Tensor, ndc: Ndc | None = None, frame: Frame | None = None)
 
 
 def inward(**options) -> Scene:
-    """Cameras all round, 30 degrees above the centre, 4 away, unevenly spaced."""
+    """Cameras all round, 30 degrees above the center, 4 away, unevenly spaced."""
     angle = torch.tensor([0.2, 0.5, 0.9, 2.0, 3.3, 4.0, 5.1])
     level = 4 * math.cos(math.pi / 6)
     offsets = torch.stack([level * angle.cos(), level * angle.sin(), torch.full_like(angle, 2.0)], -1)
-    return scene(looking(CENTRE + offsets, -offsets, UP), **options)
+    return scene(looking(CENTER + offsets, -offsets, UP), **options)
 
 
 def forward() -> Scene:
@@ -78,14 +78,14 @@ def test_closed_paths_join(path, make):
 
 @pytest.mark.parametrize("path", CLOSED)
 def test_the_focus_is_in_the_middle_of_every_frame(path):
-    seen, depth = path(inward(), 24).project(CENTRE[None])
+    seen, depth = path(inward(), 24).project(CENTER[None])
     assert bool((depth > 0).all())
     torch.testing.assert_close(seen[:, 0], torch.tensor([[32.0, 24.0]]).expand(24, 2), atol=1e-2, rtol=0)
 
 
 def test_an_orbit_keeps_the_mean_distance_and_elevation():
     cameras = camera_paths.orbit(inward(), 16)
-    offsets = cameras.positions - CENTRE
+    offsets = cameras.positions - CENTER
     torch.testing.assert_close(offsets.norm(dim=-1), torch.full((16,), 4.0), atol=1e-4, rtol=0)
     torch.testing.assert_close(offsets[:, 2], torch.full((16,), 2.0), atol=1e-4, rtol=0)
     torch.testing.assert_close(cameras.positions[0], inward().cameras.positions[0], atol=1e-4, rtol=0)
@@ -93,20 +93,20 @@ def test_an_orbit_keeps_the_mean_distance_and_elevation():
 
 
 def test_a_spheric_path_looks_down_from_36_degrees():
-    offsets = camera_paths.spheric(inward(), 16).positions - CENTRE
+    offsets = camera_paths.spheric(inward(), 16).positions - CENTER
     torch.testing.assert_close(offsets[:, 2], torch.full((16,), 4 * math.sin(math.radians(36))), atol=1e-4, rtol=0)
 
 
 def test_an_overview_looks_at_the_middle_from_where_the_cameras_are_on_average():
     low = inward()
     # One camera lies on its back, far below the others.
-    first = looking(CENTRE + torch.tensor([[0.0, 4.0, -0.5]]), torch.tensor([[0.0, -4.0, 0.5]]), UP)
+    first = looking(CENTER + torch.tensor([[0.0, 4.0, -0.5]]), torch.tensor([[0.0, -4.0, 0.5]]), UP)
     capture = scene(torch.cat([first, low.cameras.c2w]))
     cameras = camera_paths.overview(capture)
-    (seen,), depth = cameras.project(CENTRE[None])
+    (seen,), depth = cameras.project(CENTER[None])
     torch.testing.assert_close(seen, torch.tensor([[32.0, 24.0]]), atol=0.1, rtol=0)
     assert float(depth) == pytest.approx(4, abs=0.05)
-    assert float(cameras.positions[0, 2] - CENTRE[2]) == pytest.approx((7 * 2 - 0.5) / 8, abs=0.1)
+    assert float(cameras.positions[0, 2] - CENTER[2]) == pytest.approx((7 * 2 - 0.5) / 8, abs=0.1)
 
 
 def test_the_overview_of_a_forward_facing_scene_is_its_average_camera():
@@ -171,8 +171,8 @@ def test_interpolation_between_two_cameras_turns_evenly():
 
 def test_interpolation_goes_round_what_all_cameras_look_at():
     cameras = camera_paths.interpolate(keys()[[0, 2]], 41)
-    seen, depth = cameras.project(CENTRE[None])
-    assert float((seen[:, 0] - cameras.centre).abs().max()) < 1e-2
+    seen, depth = cameras.project(CENTER[None])
+    assert float((seen[:, 0] - cameras.center).abs().max()) < 1e-2
     torch.testing.assert_close(depth[:, 0], torch.full((41,), float(depth[0])), atol=1e-3, rtol=0)
 
 
@@ -191,21 +191,21 @@ def test_interpolation_of_one_camera_stands_still():
 
 def test_a_tour_passes_through_the_frames_of_its_cameras():
     two = keys()[[0, 1]]
-    two = replace(two, size=torch.tensor([[64, 48], [100, 120]]), centre=torch.tensor([[32.0, 24.0], [50.0, 61.0]]))
+    two = replace(two, size=torch.tensor([[64, 48], [100, 120]]), center=torch.tensor([[32.0, 24.0], [50.0, 61.0]]))
     frames = camera_paths.tour(two, 5)
     assert frames.size.tolist() == [[64, 48], [73, 66], [82, 84], [91, 102], [100, 120]]
-    for name in ("focal", "centre", "c2w"):
+    for name in ("focal", "center", "c2w"):
         torch.testing.assert_close(getattr(frames[[0, 4]], name), getattr(two, name), atol=1e-4, rtol=0)
     assert camera_paths.tour(two[[1]], 3).size.tolist() == [[100, 120]] * 3
 
 
 def test_interpolation_keeps_the_angle_of_view_of_each_size():
     two = keys()[[0, 1]]
-    two = replace(two, size=torch.tensor([[64, 48], [128, 96]]), centre=torch.tensor([[32.0, 24.0], [64.0, 48.0]]))
+    two = replace(two, size=torch.tensor([[64, 48], [128, 96]]), center=torch.tensor([[32.0, 24.0], [64.0, 48.0]]))
     last = camera_paths.interpolate(two, 5)[[4]]
     assert last.size.tolist() == [[64, 48]]
     assert last.focal[0].tolist() == pytest.approx([40, 40])
-    assert last.centre[0].tolist() == pytest.approx([32, 24])
+    assert last.center[0].tolist() == pytest.approx([32, 24])
 
 
 def moved_frame() -> Frame:
@@ -215,10 +215,10 @@ def moved_frame() -> Frame:
 
 def test_a_path_written_and_read_is_the_same(tmp_path):
     capture = inward(frame=moved_frame())
-    cameras = replace(keys(), distortion=torch.full((4, 4), 0.01), centre=torch.full((4, 2), 20.5))
+    cameras = replace(keys(), distortion=torch.full((4, 4), 0.01), center=torch.full((4, 2), 20.5))
     (tmp_path / "path.json").write_text(camera_paths.to_json(cameras, capture.frame))
     again = camera_paths.from_json(tmp_path / "path.json", capture)
-    for name in ("c2w", "focal", "centre", "size", "distortion"):
+    for name in ("c2w", "focal", "center", "size", "distortion"):
         torch.testing.assert_close(getattr(again, name), getattr(cameras, name), atol=1e-5, rtol=1e-5, msg=name)
 
 
@@ -235,7 +235,7 @@ def test_the_shortest_path_file(tmp_path):
     path.write_text(json.dumps([{"c2w": np.eye(4).tolist(), "fov": 90, "width": 40, "height": 30}]))
     cameras = camera_paths.from_json(path, inward())
     assert cameras.focal[0].tolist() == pytest.approx([20, 20])
-    assert cameras.centre.tolist() == [[20, 15]]
+    assert cameras.center.tolist() == [[20, 15]]
     assert cameras.size.tolist() == [[40, 30]]
 
 
@@ -259,7 +259,7 @@ def one(**changes) -> list:
         (one(width="absent"), "width of camera 0 is None, expected a number above zero"),
         (one(height=-3), "height of camera 0 is -3, expected a number above zero"),
         (one(width=40.5), r"width of camera 0 is 40\.5, expected a whole number of pixels"),
-        (one(centre=[1, "a"]), "centre of camera 0 is 'a', expected a finite number"),
+        (one(center=[1, "a"]), "center of camera 0 is 'a', expected a finite number"),
         (one(distortion=[0.0]), r"distortion of camera 0 is \[0\.0\], expected 4 numbers"),
     ],
 )
@@ -276,7 +276,7 @@ def test_a_missing_path_file(tmp_path):
 
 
 def test_focus_of_the_made_scene():
-    torch.testing.assert_close(focus_point(inward().cameras.c2w), CENTRE, atol=1e-4, rtol=0)
+    torch.testing.assert_close(focus_point(inward().cameras.c2w), CENTER, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("path", "share"), [(camera_paths.orbit, 0.5), (camera_paths.spheric, 1.0)])
@@ -297,8 +297,8 @@ def test_a_one_sided_capture_is_not_gone_round(path, turned):
     """Cameras over 100 degrees: the path stays among them, goes to both ends, and is closed."""
     bearing = turned + torch.tensor([0.3, -0.87, 0.87, 0.0])
     offsets = torch.stack([3 * bearing.cos(), 3 * bearing.sin(), torch.full_like(bearing, 1.0)], -1)
-    positions = path(scene(looking(CENTRE + offsets, -offsets, UP)), 120).positions
-    away = positions - CENTRE
+    positions = path(scene(looking(CENTER + offsets, -offsets, UP)), 120).positions
+    away = positions - CENTER
     found = (torch.atan2(away[:, 1], away[:, 0]) - turned + math.pi) % (2 * math.pi) - math.pi
     assert float(found.max()) == pytest.approx(0.87, abs=0.02)
     assert float(found.min()) == pytest.approx(-0.87, abs=0.02)
@@ -312,15 +312,15 @@ def test_one_camera_is_enough_to_go_round():
     assert float(torch.cdist(positions, positions).max()) > 3
 
 
-def test_shares_of_neighbours_are_means_that_hit_what_is_known():
+def test_shares_of_neighbors_are_means_that_hit_what_is_known():
     known = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     places = torch.cat([known, known[:2] + 0.1, torch.full((1, 3), 1e6)])
-    shares = camera_paths.shares_of_neighbours(places, known)
+    shares = camera_paths.shares_of_neighbors(places, known)
     torch.testing.assert_close(shares.sum(-1), torch.ones(9))
     torch.testing.assert_close(shares[:6], torch.eye(6))
     expected = torch.tensor([[1 / (place - each).norm() ** 4 for each in known] for place in places[6:8]])
     torch.testing.assert_close(shares[6:8], expected / expected.sum(-1, keepdim=True))
     torch.testing.assert_close(shares[8], torch.full((6,), 1 / 6), atol=1e-4, rtol=0)
-    assert camera_paths.shares_of_neighbours(places[:0], known).shape == (0, 6)
-    twins = camera_paths.shares_of_neighbours(known[:1], known[[0, 0, 1]])
+    assert camera_paths.shares_of_neighbors(places[:0], known).shape == (0, 6)
+    twins = camera_paths.shares_of_neighbors(known[:1], known[[0, 0, 1]])
     torch.testing.assert_close(twins, torch.tensor([[0.5, 0.5, 0.0]]))

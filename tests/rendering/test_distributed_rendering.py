@@ -49,7 +49,7 @@ def timeless(path: Path) -> bytes:
     if path.name != "metrics.json":
         return path.read_bytes()
     metrics = json.loads(path.read_text())
-    metrics["per_image"] = [{**picture, "seconds": 0.0} for picture in metrics["per_image"]]
+    metrics["per_image"] = [{**image, "seconds": 0.0} for image in metrics["per_image"]]
     return json.dumps(metrics | {"render_seconds": 0.0, "render_rays_per_second": 0.0}).encode()
 
 

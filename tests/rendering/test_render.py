@@ -22,12 +22,12 @@ from scenes import cut_off
 
 
 class Sheet(Method):
-    """One colour everywhere."""
+    """One color everywhere."""
 
-    colour = (0.8, 0.3, 0.1)
+    color = (0.8, 0.3, 0.1)
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
-        rgb = torch.tensor(self.colour).expand(len(rays), 3)
+        rgb = torch.tensor(self.color).expand(len(rays), 3)
         return Rendered(rgb, rays.near, torch.ones_like(rays.near))
 
 
@@ -90,7 +90,7 @@ def test_a_way_leads_through_the_photographs_that_are_named(run):
 
 
 def test_a_way_through_a_photograph_that_there_is_not_is_one_sentence(run):
-    with pytest.raises(DataError, match="appearance 'dusk' is no photograph of the training"):
+    with pytest.raises(DataError, match="appearance 'dusk' is no image of the training"):
         render.path_cameras(run, "tour", 5, through=(run.scenes["train"].names[0], "dusk"))
 
 
@@ -105,7 +105,7 @@ def test_another_size_keeps_the_vertical_angle_of_view():
     cameras = render.framed(around(2, (32, 24)), (96, 48))
     assert cameras.size.tolist() == [[96, 48]] * 2
     assert cameras.focal.tolist() == [[64, 64]] * 2
-    assert cameras.centre.tolist() == [[48, 24]] * 2
+    assert cameras.center.tolist() == [[48, 24]] * 2
 
 
 def test_a_path_in_another_size(run):
@@ -142,7 +142,7 @@ def test_paths_are_rendered_between_the_bounds_of_the_photographs_about_them(run
 
 
 @pytest.mark.parametrize(("size", "stored"), [((32, 24), (32, 24)), ((33, 25), (34, 26)), ((1, 1), (2, 2))])
-def test_an_mp4_has_every_frame_even_sides_and_the_colours(run, tmp_path, size, stored):
+def test_an_mp4_has_every_frame_even_sides_and_the_colors(run, tmp_path, size, stored):
     render.render_path(replace(run, method=Sheet()), around(5, size), tmp_path / "a.mp4", fps=24)
     frames, about = decoded(tmp_path / "a.mp4")
     assert len(frames) == 5
@@ -151,7 +151,7 @@ def test_an_mp4_has_every_frame_even_sides_and_the_colours(run, tmp_path, size, 
     assert "h264" in about
     assert "yuv420p(tv, bt709, progressive)" in about
     for frame in frames:
-        np.testing.assert_allclose(frame.mean((0, 1)), np.array(Sheet.colour) * 255, atol=6)
+        np.testing.assert_allclose(frame.mean((0, 1)), np.array(Sheet.color) * 255, atol=6)
 
 
 def test_an_mp4_shows_what_the_views_show(run, tmp_path):
@@ -174,7 +174,7 @@ def test_a_gif_has_every_frame_and_repeats(run, tmp_path):
     assert np.abs(shown - expected).mean() < 6
 
 
-def test_a_name_without_ending_becomes_a_folder_of_pictures(run, tmp_path):
+def test_a_name_without_ending_becomes_a_folder_of_images(run, tmp_path):
     shown = []
     render.render_path(run, around(3), tmp_path / "film", progress=lambda done, total: shown.append((done, total)))
     assert sorted(path.name for path in (tmp_path / "film").iterdir()) == ["0000.png", "0001.png", "0002.png"]
@@ -199,14 +199,14 @@ def test_channels_stand_side_by_side(run, tmp_path):
     assert (frame[:, :32][opacity == 0] == 255).all()
 
 
-def test_normals_of_a_ball_are_shown_as_colours(run, tmp_path):
-    """The ball is coloured by its normals already, over white; normals are shown over black."""
+def test_normals_of_a_ball_are_shown_as_colors(run, tmp_path):
+    """The ball is colored by its normals already, over white; normals are shown over black."""
     render.render_path(run, around(2, (64, 48)), tmp_path / "film", look=render.Look(("rgb", "normal")))
     frame = np.asarray(Image.open(tmp_path / "film" / "0001.png")).astype(int)
-    colour, normal = frame[:, :64], frame[:, 64:]
+    color, normal = frame[:, :64], frame[:, 64:]
     met = (normal > 0).any(-1)
-    assert (colour[~met] == 255).all()
-    assert np.abs(colour - normal)[met].max() < 20
+    assert (color[~met] == 255).all()
+    assert np.abs(color - normal)[met].max() < 20
     assert met.sum() > 500
 
 
@@ -228,7 +228,7 @@ def test_normals_are_the_same_where_frames_go_over_the_disk(run, tmp_path):
     assert np.array_equal(straight, spooled[:, 32:])
 
 
-def test_depth_has_one_range_of_colours_for_the_whole_film(run, tmp_path):
+def test_depth_has_one_range_of_colors_for_the_whole_film(run, tmp_path):
     render.render_path(run, approaching(3.0, 5.5), tmp_path / "film", look=render.Look(("depth",)))
     near, far = (np.asarray(Image.open(tmp_path / "film" / f"000{i}.png"))[12, 16].astype(int) for i in (0, 1))
     assert near[2] > near[0]
@@ -238,12 +238,12 @@ def test_depth_has_one_range_of_colours_for_the_whole_film(run, tmp_path):
 def test_frames_of_other_sizes_stand_in_the_middle_of_the_canvas(run, tmp_path):
     small, large = around(1, (10, 8)), around(1, (20, 12))
     both = Cameras(
-        *(torch.cat([getattr(c, f) for c in (small, large)]) for f in ("c2w", "focal", "centre", "size", "distortion"))
+        *(torch.cat([getattr(c, f) for c in (small, large)]) for f in ("c2w", "focal", "center", "size", "distortion"))
     )
     render.render_path(replace(run, method=Sheet()), both, tmp_path / "film")
     first = np.asarray(Image.open(tmp_path / "film" / "0000.png"))
     assert first.shape == (12, 20, 3)
-    assert (first[2:10, 5:15] == to_uint8(torch.tensor(Sheet.colour)).numpy()).all()
+    assert (first[2:10, 5:15] == to_uint8(torch.tensor(Sheet.color)).numpy()).all()
     assert first.sum() == first[2:10, 5:15].sum()
 
 
@@ -339,7 +339,7 @@ def test_one_view_in_another_size_keeps_its_angle_and_has_no_psnr(run, tmp_path)
     assert render.view(run, "test", 2, size=(33, 25)).psnr is not None
 
 
-def test_one_view_reads_its_own_picture_alone(run, tmp_path):
+def test_one_view_reads_its_own_image_alone(run, tmp_path):
     (tmp_path / "data").mkdir()
     source = photograph(tmp_path / "data", run.scenes["test"], "test")
     for file in (tmp_path / "data").glob("*.png"):

@@ -14,7 +14,7 @@ from scenes import INSTANT
 
 PATHS = ("spiral", "orbit", "spheric")
 FORMATS = ("blender", "multicam", "llff")
-CENTRE = torch.zeros(1, 3)
+CENTER = torch.zeros(1, 3)
 """Of the still life, in the world."""
 
 
@@ -26,7 +26,7 @@ def run(request, tmp_path_factory):
     train = data.read(Source(folder / "data"), "train")
     torch.manual_seed(0)
     method = INSTANT.build(train).eval()
-    return run_of(folder / "run", method, {"train": train.without_pictures()})
+    return run_of(folder / "run", method, {"train": train.without_images()})
 
 
 def frames(run, path, count):
@@ -36,7 +36,7 @@ def frames(run, path, count):
 @pytest.mark.parametrize("path", PATHS)
 def test_the_middle_of_the_scene_is_in_every_frame(run, path):
     cameras = frames(run, path, 48)
-    seen, depth = cameras.project(run.scenes["train"].frame.to_scene(CENTRE))
+    seen, depth = cameras.project(run.scenes["train"].frame.to_scene(CENTER))
     assert bool((depth > 0).all())
     assert bool((seen[:, 0] > 0).all())
     assert bool((seen[:, 0] < cameras.size).all())

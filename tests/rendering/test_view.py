@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from analytic import CPU, Ball, Wall, around, scene_of
-from lumifield.data.scene import Frame, Pictures
+from lumifield.data.scene import Frame, Images
 from lumifield.geometry.cameras import pinholes
-from lumifield.geometry.rays import Ndc, picture_rays
+from lumifield.geometry.rays import Ndc, image_rays
 from lumifield.rendering.view import Normals, View, render_view, usual_chunk, view_psnr
 from lumifield.runtime.image_io import PSNR_LIMIT, to_uint8
 
 
 def pictured(scene, pixels, mask=None):
     flat = pixels.reshape(-1, pixels.shape[-1])
-    return replace(scene, pictures=Pictures(flat, torch.tensor([0, len(flat)]), mask))
+    return replace(scene, images=Images(flat, torch.tensor([0, len(flat)]), mask))
 
 
 def test_a_view_has_the_shape_of_its_camera_and_the_backdrop_of_its_scene():
@@ -51,7 +51,7 @@ def test_depth_is_in_world_units():
     torch.testing.assert_close(radius[view.solid], torch.full((int(view.solid.sum()),), 2.5))
 
 
-def test_depth_of_normalised_device_coordinates_is_that_of_the_plane():
+def test_depth_of_normalized_device_coordinates_is_that_of_the_plane():
     distance, plane = 7.0, 1.0
     ndc = Ndc((40.0, 40.0), (32, 24), plane)
     pose = torch.eye(4)[None, :3].clone()
@@ -59,7 +59,7 @@ def test_depth_of_normalised_device_coordinates_is_that_of_the_plane():
     frame = Frame(torch.eye(3), torch.zeros(3), 3.0)
     scene = replace(scene_of(pinholes(pose, 40.0, (32, 24)), frame=frame, ndc=ndc), near=torch.zeros(1))
     view = render_view(Wall(1 - 2 * plane / distance), scene, 0, device=CPU)
-    unwarped = picture_rays(scene.cameras, 0, scene.near, scene.far)
+    unwarped = image_rays(scene.cameras, 0, scene.near, scene.far)
     expected = 3.0 * (distance + 0.5) / unwarped.directions[:, 2].reshape(24, 32)
     torch.testing.assert_close(view.depth, expected, rtol=1e-4, atol=0)
 
@@ -75,9 +75,9 @@ def test_depth_is_measured_only_where_there_is_matter():
     assert view.measured_depth.tolist() == [[2.0, 0.0, 0.0, 0.0]]
 
 
-def test_the_depth_picture_fades_with_the_opacity():
+def test_the_depth_image_fades_with_the_opacity():
     view = View(torch.zeros(1, 3, 3), torch.tensor([[2.0, 4.0, 4.0]]), torch.tensor([[1.0, 1.0, 0.0]]), 0.0)
-    near, far, nothing = view.depth_picture(2.0, 4.0)[0].int()
+    near, far, nothing = view.depth_image(2.0, 4.0)[0].int()
     assert near[2] > near[1]
     assert far[0] > far[2]
     assert nothing.tolist() == [0, 0, 0]
@@ -86,14 +86,14 @@ def test_the_depth_picture_fades_with_the_opacity():
 def test_bands_come_round_when_the_depth_has_grown_by_a_tenth():
     depth = torch.tensor([[2.0, 2.2, 2.1, 0.0, 2.0]])
     opacity = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]])
-    first, again, between, here, nothing = View(torch.zeros(1, 5, 3), depth, opacity, 0.0).bands_picture()[0].int()
+    first, again, between, here, nothing = View(torch.zeros(1, 5, 3), depth, opacity, 0.0).bands_image()[0].int()
     assert int((first - again).abs().max()) <= 1
     assert int((first - between).abs().max()) > 60
     assert not nothing.any()
     assert here.any()
 
 
-def test_psnr_of_a_view_is_that_of_the_rounded_pictures():
+def test_psnr_of_a_view_is_that_of_the_rounded_images():
     scene = scene_of(around(1))
     view = render_view(Ball(), scene, 0, device=CPU)
     pixels = to_uint8(view.rgb)
@@ -136,7 +136,7 @@ def test_normals_of_a_ball_are_in_world_axes(source, worst):
 
 
 @pytest.mark.parametrize("source", ["density", "depth"])
-def test_normals_of_a_wall_in_normalised_device_coordinates_are_those_of_space(source):
+def test_normals_of_a_wall_in_normalized_device_coordinates_are_those_of_space(source):
     ndc = Ndc((40.0, 40.0), (32, 24), 1.0)
     pose = torch.eye(4)[None, :3].clone()
     pose[0, :, 3] = torch.tensor([0.2, -0.1, -0.5])
@@ -146,7 +146,7 @@ def test_normals_of_a_wall_in_normalised_device_coordinates_are_those_of_space(s
     assert float(degrees(view.normal, expected.expand_as(view.normal)).max()) < 1
 
 
-def test_a_slope_that_is_learned_in_normalised_device_coordinates_has_its_normal_in_space():
+def test_a_slope_that_is_learned_in_normalized_device_coordinates_has_its_normal_in_space():
     ndc = Ndc((40.0, 30.0), (32, 24), 1.0)
     normal = torch.tensor([0.48, -0.6, -0.64])
 
@@ -165,8 +165,8 @@ def test_normals_of_a_density_are_sought_only_where_something_is_seen():
     scene = scene_of(around(1, (64, 48)))
     view = render_view(Ball(), scene, 0, device=CPU, normals=Normals.learned_from(scene))
     assert bool((view.normal[~view.solid] == 0).all())
-    assert bool((view.normal_picture()[~view.solid] == 0).all())
-    front = view.normal_picture()[24, 32]
+    assert bool((view.normal_image()[~view.solid] == 0).all())
+    front = view.normal_image()[24, 32]
     assert front.tolist() == pytest.approx([255, 128, 128], abs=4)
 
 
@@ -178,8 +178,8 @@ def test_normals_do_not_depend_on_the_chunk():
 
 
 @pytest.mark.parametrize("source", ["density", "depth"])
-def test_normals_are_not_finer_than_the_training_pictures(source):
-    """A picture four times as large asks about the same neighbourhoods."""
+def test_normals_are_not_finer_than_the_training_images(source):
+    """An image four times as large asks about the same neighborhoods."""
     trained, large = scene_of(around(1, (32, 24))), scene_of(around(1, (128, 96)))
     steps = []
 

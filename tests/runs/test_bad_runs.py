@@ -69,7 +69,7 @@ def test_a_config_without_a_part(refused, run, key):
     assert f"config.json: {key} is None, expected an object of settings; correct the value" in refused("eval", run)
 
 
-KEYS = ("names", "c2w", "focal", "centre", "size", "distortion", "near", "far", "box", "frame", "ndc")
+KEYS = ("names", "c2w", "focal", "center", "size", "distortion", "near", "far", "box", "frame", "ndc")
 # Without NDC is as scenes may be.
 WRONG = [(key, value) for key in KEYS for value in (None, [1], "word", {}) if (key, value) != ("ndc", None)]
 
@@ -111,18 +111,18 @@ def test_weights_of_another_network(refused, run):
 def test_photographs_that_have_moved(refused, whole, run, capsys):
     edited(run / "config.json", lambda content: content["source"].update(data="/moved/away"))
     cure = "name their new place with --data"
-    assert f"/moved/away: folder is missing, expected the photographs of the run; {cure}" in refused("eval", run)
+    assert f"/moved/away: folder is missing, expected the images of the run; {cure}" in refused("eval", run)
     called("render", run, "--view", "0")
-    assert "no photograph to compare with" in capsys.readouterr().out
+    assert "no image to compare with" in capsys.readouterr().out
     called("eval", run, "--data", whole / "ball")
     assert (run / "eval/test/metrics.json").is_file()
 
 
 def test_a_damaged_photograph_of_the_test_split(refused, run, whole, tmp_path):
     moved = Path(shutil.copytree(whole / "ball", tmp_path / "ball"))
-    picture = next(iter(sorted((moved / "test").iterdir())))
-    cut_off(picture)
-    assert f"{picture}: picture is damaged or cut off" in refused("eval", run, "--data", moved)
+    image = next(iter(sorted((moved / "test").iterdir())))
+    cut_off(image)
+    assert f"{image}: image is damaged or cut off" in refused("eval", run, "--data", moved)
 
 
 def test_a_split_that_is_not_there(refused, run):

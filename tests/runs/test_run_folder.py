@@ -15,8 +15,8 @@ from lumifield.data import Source
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.rays import Ndc
-from lumifield.optim import Optimiser
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim import Optimizer
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view
 from lumifield.runs import run_folder
 from lumifield.training import Train
@@ -75,7 +75,7 @@ def test_a_method_comes_back_bit_for_bit(name, tmp_path):
 def scenes() -> dict[str, Scene]:
     """One scene with everything that a scene can hold, and plain ones."""
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2)))[0]
-    plain = ball(3).without_pictures()
+    plain = ball(3).without_images()
     lens = replace(plain.cameras, distortion=torch.tensor([[0.1, -1e-7, 1 / 3, 1e-30]]).repeat(3, 1))
     rich = replace(
         plain,
@@ -94,7 +94,7 @@ def scenes() -> dict[str, Scene]:
 def test_cameras_come_back_bit_for_bit(split, tmp_path):
     begun(tmp_path, scenes=scenes())
     meant, found = scenes()[split], run_folder.load(tmp_path).scenes[split]
-    for part in ("c2w", "focal", "centre", "size", "distortion"):
+    for part in ("c2w", "focal", "center", "size", "distortion"):
         assert torch.equal(getattr(meant.cameras, part), getattr(found.cameras, part)), part
     for part in ("near", "far", "box"):
         assert torch.equal(getattr(meant, part), getattr(found, part)), part
@@ -105,7 +105,7 @@ def test_cameras_come_back_bit_for_bit(split, tmp_path):
         *(found.names, found.background, found.unbounded, found.planes),
         found.ndc,
     )
-    assert found.pictures is None
+    assert found.images is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool])
@@ -130,26 +130,26 @@ def test_numbers_that_are_not_finite_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "radam", "ranger"])
-def test_an_optimiser_comes_back_bit_for_bit(kind, tmp_path):
+def test_an_optimizer_comes_back_bit_for_bit(kind, tmp_path):
     def stepped(steps: int):
         torch.manual_seed(0)
         layer = torch.nn.Linear(3, 2)
-        optimiser = build_optimiser(Optimiser(kind=kind, lr=0.1, momentum=0.9), [{"params": [*layer.parameters()]}])
-        go(layer, optimiser, steps)
-        return layer, optimiser
+        optimizer = build_optimizer(Optimizer(kind=kind, lr=0.1, momentum=0.9), [{"params": [*layer.parameters()]}])
+        go(layer, optimizer, steps)
+        return layer, optimizer
 
-    def go(layer, optimiser, steps: int):
+    def go(layer, optimizer, steps: int):
         for step in range(steps):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (layer(torch.full((1, 3), 1.0 + step)) ** 2).sum().backward()
-            optimiser.step()
+            optimizer.step()
 
-    layer, optimiser = stepped(8)
-    run_folder.write_tensors(tmp_path / "x", *run_folder.flat_optimiser(optimiser.state_dict()))
+    layer, optimizer = stepped(8)
+    run_folder.write_tensors(tmp_path / "x", *run_folder.flat_optimizer(optimizer.state_dict()))
     other, restored = stepped(0)
     other.load_state_dict(layer.state_dict())
-    restored.load_state_dict(run_folder.nested_optimiser(*run_folder.read_tensors(tmp_path / "x")))
-    go(layer, optimiser, 8)
+    restored.load_state_dict(run_folder.nested_optimizer(*run_folder.read_tensors(tmp_path / "x")))
+    go(layer, optimizer, 8)
     go(other, restored, 8)
     assert torch.equal(layer.weight, other.weight)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lumifield.errors import DataError
 from lumifield.methods import METHODS
 from lumifield.methods.nerf import Nerf
-from lumifield.optim import Optimiser
+from lumifield.optim import Optimizer
 from lumifield.runtime.config import at_least, from_plain, mapping, read_json, to_plain
 
 FILE = Path("config.json")
@@ -18,7 +18,7 @@ FILE = Path("config.json")
 
 @dataclass(frozen=True)
 class Inner:
-    colour: Literal["red", "blue"] = "red"
+    color: Literal["red", "blue"] = "red"
     pair: tuple[float, float] | None = None
 
 
@@ -39,7 +39,7 @@ PLAIN = {
     "on": False,
     "place": "/a/b",
     "steps": [1, 2],
-    "inner": {"colour": "blue", "pair": [0.5, 1.0]},
+    "inner": {"color": "blue", "pair": [0.5, 1.0]},
 }
 
 
@@ -81,9 +81,9 @@ def test_whole_numbers_serve_as_floats():
         ({"steps": 3}, "steps is 3, expected tuple"),
         ({"steps": ["a"]}, "steps is 'a', expected int"),
         ({"inner": 3}, "inner is 3, expected Inner"),
-        ({"inner": {"colour": "green"}}, "colour is 'green', expected 'red' or 'blue'"),
-        ({"inner": {"colour": ["red"]}}, "colour is ['red'], expected 'red' or 'blue'"),
-        ({"inner": {"color": "red"}}, "key is 'color', expected one of colour, pair"),
+        ({"inner": {"color": "green"}}, "color is 'green', expected 'red' or 'blue'"),
+        ({"inner": {"color": ["red"]}}, "color is ['red'], expected 'red' or 'blue'"),
+        ({"inner": {"color": "red"}}, "key is 'color', expected one of color, pair"),
         ({"inner": {"pair": [1.0]}}, "pair is [1.0], expected tuple"),
         ({"inner": {"pair": [1.0, 2.0, 3.0]}}, "pair is [1.0, 2.0, 3.0], expected tuple"),
         ({"count": None}, "count is None, expected int"),
@@ -133,5 +133,5 @@ def test_numbers_have_a_least_value():
 
 
 def test_no_setting_is_infinite():
-    with pytest.raises(DataError, match="optimiser: lr is inf, expected a finite number; lower it"):
-        Optimiser(lr=float("inf"))
+    with pytest.raises(DataError, match="optimizer: lr is inf, expected a finite number; lower it"):
+        Optimizer(lr=float("inf"))

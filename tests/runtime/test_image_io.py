@@ -19,7 +19,7 @@ def test_rounding_to_8_bit_takes_the_nearest_level_and_clips():
     assert image_io.to_uint8(values).tolist() == [0, 0, 0, 1, 255, 255, 255, 0, 255]
 
 
-def test_8_bit_pictures_survive_the_way_to_floats_and_back():
+def test_8_bit_images_survive_the_way_to_floats_and_back():
     levels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(image_io.to_uint8(levels.float() / 255), levels)
 
@@ -32,11 +32,11 @@ def test_psnr_of_a_constant_difference(difference):
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 3), st.integers(0, 2**20))
-def test_a_picture_goes_on_beyond_its_solid_pixels(height, width, by, seed):
+def test_an_image_goes_on_beyond_its_solid_pixels(height, width, by, seed):
     source = torch.Generator().manual_seed(seed)
-    picture = torch.rand(2, height, width, generator=source)
+    image = torch.rand(2, height, width, generator=source)
     solid = torch.rand(height, width, generator=source) < 0.2
-    found, values, known = image_io.extended(picture, solid, by), picture.clone(), solid.clone()
+    found, values, known = image_io.extended(image, solid, by), image.clone(), solid.clone()
     for _ in range(by):
         before, reached = values.clone(), known.clone()
         for row in range(height):
@@ -48,7 +48,7 @@ def test_a_picture_goes_on_beyond_its_solid_pixels(height, width, by, seed):
     torch.testing.assert_close(found, values)
 
 
-def test_psnr_of_equal_pictures_is_the_limit():
+def test_psnr_of_equal_images_is_the_limit():
     a = torch.rand(3, 4, 3)
     assert image_io.psnr(image_io.mean_squared_error(a, a)) == image_io.PSNR_LIMIT
     assert image_io.psnr(1e-30) == image_io.PSNR_LIMIT
@@ -64,34 +64,32 @@ def test_mean_squared_error_counts_only_the_mask():
 
 
 @pytest.mark.parametrize("anchors", [image_io.SPECTRUM, image_io.HEAT])
-def test_colour_maps_start_and_end_at_their_anchors(anchors):
-    colours = image_io.colourise(torch.tensor([-9.0, 2.0, 4.0, 99.0, math.nan, math.inf, -math.inf]), 2.0, 4.0, anchors)
+def test_color_maps_start_and_end_at_their_anchors(anchors):
+    colors = image_io.colorise(torch.tensor([-9.0, 2.0, 4.0, 99.0, math.nan, math.inf, -math.inf]), 2.0, 4.0, anchors)
     first, last = torch.tensor(anchors[0]), torch.tensor(anchors[-1])
-    for row, expected in zip(colours, [first, first, last, last, first], strict=False):
+    for row, expected in zip(colors, [first, first, last, last, first], strict=False):
         torch.testing.assert_close(row, expected)
-    assert (colours >= 0).all()
-    assert (colours <= 1).all()
+    assert (colors >= 0).all()
+    assert (colors <= 1).all()
 
 
-def test_colour_maps_interpolate_between_neighbouring_anchors():
-    halfway = image_io.colourise(torch.tensor([0.5 / 4]), 0.0, 1.0, image_io.HEAT)[0]
+def test_color_maps_interpolate_between_neighboring_anchors():
+    halfway = image_io.colorise(torch.tensor([0.5 / 4]), 0.0, 1.0, image_io.HEAT)[0]
     torch.testing.assert_close(halfway, (torch.tensor(image_io.HEAT[0]) + torch.tensor(image_io.HEAT[1])) / 2)
 
 
 def test_the_spectrum_runs_from_blue_to_red_and_heat_from_dark_to_bright():
-    cold, warm = image_io.colourise(torch.tensor([0.2, 0.8]), 0.0, 1.0)
+    cold, warm = image_io.colorise(torch.tensor([0.2, 0.8]), 0.0, 1.0)
     assert cold[2] > cold[0]
     assert warm[0] > warm[2]
-    luminance = image_io.colourise(torch.linspace(0, 1, 100), 0.0, 1.0, image_io.HEAT) @ torch.tensor(
-        [0.21, 0.72, 0.07]
-    )
+    luminance = image_io.colorise(torch.linspace(0, 1, 100), 0.0, 1.0, image_io.HEAT) @ torch.tensor([0.21, 0.72, 0.07])
     assert (luminance.diff() > 0).all()
 
 
 def test_the_sinebow_comes_round_with_every_turn():
     red, green, blue = image_io.sinebow(torch.tensor([0.0, 1 / 3, 2 / 3]))
-    for colour, expected in ((red, [1, 0.25, 0.25]), (green, [0.25, 1, 0.25]), (blue, [0.25, 0.25, 1])):
-        torch.testing.assert_close(colour, torch.tensor(expected, dtype=torch.float32))
+    for color, expected in ((red, [1, 0.25, 0.25]), (green, [0.25, 1, 0.25]), (blue, [0.25, 0.25, 1])):
+        torch.testing.assert_close(color, torch.tensor(expected, dtype=torch.float32))
     turns = torch.linspace(-2, 2, 97)
     torch.testing.assert_close(image_io.sinebow(turns + 1), image_io.sinebow(turns), atol=1e-5, rtol=0)
     torch.testing.assert_close(image_io.sinebow(turns).sum(-1), torch.full((97,), 1.5))
@@ -100,8 +98,8 @@ def test_the_sinebow_comes_round_with_every_turn():
 
 
 def test_a_map_over_no_range_is_finite():
-    assert image_io.colourise(torch.tensor([3.0, 4.0]), 3.0, 3.0).isfinite().all()
-    assert image_io.colourise(torch.zeros(0), 0.0, 1.0).shape == (0, 3)
+    assert image_io.colorise(torch.tensor([3.0, 4.0]), 3.0, 3.0).isfinite().all()
+    assert image_io.colorise(torch.zeros(0), 0.0, 1.0).shape == (0, 3)
 
 
 def test_the_range_leaves_out_the_tails_and_what_is_not_finite():
@@ -117,7 +115,7 @@ def test_pfm_bytes_of_two_rows(tmp_path):
     assert path.read_bytes() == b"Pf\n3 2\n-1.000000\n" + struct.pack("<6f", 4, 5, 6, 1, 2, 3)
 
 
-def test_pfm_of_big_endian_colour(tmp_path):
+def test_pfm_of_big_endian_color(tmp_path):
     path = tmp_path / "a.pfm"
     path.write_bytes(b"PF\n1 2\n1.0\n" + struct.pack(">6f", 4, 5, 6, 1, 2, 3))
     assert image_io.read_pfm(path).tolist() == [[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]]
@@ -163,11 +161,11 @@ def test_npy_and_bytes_hold_the_top_row_first(tmp_path):
 
 
 def test_png_round_trip(tmp_path):
-    colour = torch.arange(24, dtype=torch.uint8).reshape(2, 4, 3)
-    image_io.write_png(tmp_path / "new" / "a.png", colour)
-    assert np.asarray(Image.open(tmp_path / "new" / "a.png")).tolist() == colour.tolist()
-    image_io.write_png(tmp_path / "b.png", colour[..., 0])
-    assert np.asarray(Image.open(tmp_path / "b.png")).tolist() == colour[..., 0].tolist()
+    color = torch.arange(24, dtype=torch.uint8).reshape(2, 4, 3)
+    image_io.write_png(tmp_path / "new" / "a.png", color)
+    assert np.asarray(Image.open(tmp_path / "new" / "a.png")).tolist() == color.tolist()
+    image_io.write_png(tmp_path / "b.png", color[..., 0])
+    assert np.asarray(Image.open(tmp_path / "b.png")).tolist() == color[..., 0].tolist()
 
 
 def test_what_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -18,7 +18,7 @@ from lumifield.runtime.image_io import psnr
 from lumifield.synthetic import Captures, write
 from lumifield.synthetic.captures import subject, views
 from lumifield.synthetic.stage import pack
-from lumifield.synthetic.tracer import picture, truth
+from lumifield.synthetic.tracer import image, truth
 
 SMALL = Captures(size=32, train=5, val=2, test=3, samples=4)
 
@@ -46,7 +46,7 @@ def test_the_reader_finds_cameras_and_silhouettes(captured):
                 scene.frame.poses_to_world(scene.cameras.c2w[[index]])[0].numpy(), view.c2w.astype(np.float32)
             )
             assert scene.size(index) == (view.width, view.height)
-            assert scene.cameras.centre[index].tolist() == [view.width / 2, view.height / 2]
+            assert scene.cameras.center[index].tolist() == [view.width / 2, view.height / 2]
             there = truth(pack(one.stage), view).item > 0
             assert (scene.silhouette(index).numpy() == there).mean() > 0.97
         first += count
@@ -61,16 +61,16 @@ def test_the_object_lies_within_the_unit_sphere(captured):
     assert bool((distance < 1).float().mean() > 0.99)
 
 
-def test_one_colour_scores_little():
+def test_one_color_scores_little():
     for index in range(6):
         one = subject(SMALL, index)
         view = views(SMALL, index, one)[0]
-        pixels = picture(pack(one.stage), view, 8, index)
+        pixels = image(pack(one.stage), view, 8, index)
         seen = torch.from_numpy(pixels[pixels[..., 3] >= 128][:, :3] / 255)
         assert psnr(float((seen - seen.mean(0)).square().mean())) <= 14
 
 
-def test_pictures_of_nlr_differ_in_size():
+def test_images_of_nlr_differ_in_size():
     settings = replace(SMALL, format="nlr")
     sizes = [(view.width, view.height) for view in views(settings, 0, subject(settings, 0))]
     assert sizes[:4] == [(32, 32), (16, 24)] * 2
@@ -86,7 +86,7 @@ def test_several_objects_are_a_collection(tmp_path):
 def test_cameras_stay_within_the_arc():
     settings = replace(SMALL, arc=90.0, train=40)
     one = subject(settings, 0)
-    offsets = np.stack([view.c2w[:, 3] for view in views(settings, 0, one)]) - one.centre
+    offsets = np.stack([view.c2w[:, 3] for view in views(settings, 0, one)]) - one.center
     azimuth = np.degrees(np.arctan2(offsets[:, 1], offsets[:, 0]))
     assert np.abs(azimuth).max() <= 45
     assert azimuth.max() - azimuth.min() > 80

@@ -14,7 +14,7 @@ from lumifield.synthetic.stage import Item, Material, Plain, Stage, pack
 from lumifield.synthetic.tracer import truth
 from lumifield.synthetic.views import View, looking
 
-GREY = Material(Plain((0.5, 0.5, 0.5)))
+GRAY = Material(Plain((0.5, 0.5, 0.5)))
 SHAPES: list[Shape] = [
     Sphere(0.4),
     Box((0.5, 0.3, 0.2), 0.05),
@@ -32,7 +32,7 @@ NAMES = [f"{type(shape).__name__}-{i}" for i, shape in enumerate(SHAPES)]
 
 
 def gap(shape: Shape, points: np.ndarray) -> np.ndarray:
-    return probed(pack(Stage((Item("one", shape, GREY),))).items, np.ascontiguousarray(points, float))[0]
+    return probed(pack(Stage((Item("one", shape, GRAY),))).items, np.ascontiguousarray(points, float))[0]
 
 
 def test_distances_by_hand():
@@ -53,7 +53,7 @@ def test_distance_is_that_of_the_nearest_surface_point(shape: Shape):
     rng = np.random.default_rng(0)
     lower, upper = np.array(shape.bounds())
     cloud = rng.uniform(lower - 0.02, upper + 0.02, (60000, 3))
-    row = pack(Stage((Item("one", shape, GREY),))).items
+    row = pack(Stage((Item("one", shape, GRAY),))).items
     for _ in range(20):
         gaps, slopes, _ = probed(row, cloud)
         cloud = cloud - gaps[:, None] * slopes
@@ -86,18 +86,18 @@ def test_bounds_hold_the_shape_and_are_tight(shape: Shape):
 
 
 def test_a_sphere_seen_from_outside_has_the_depth_of_the_quadratic_equation():
-    centre, radius = np.array([0.1, -0.2, 0.3]), 0.7
-    scene = pack(Stage((Item("ball", Sphere(radius), GREY, tuple(centre)),)))
+    center, radius = np.array([0.1, -0.2, 0.3]), 0.7
+    scene = pack(Stage((Item("ball", Sphere(radius), GRAY, tuple(center)),)))
     view = View(looking((3.0, -1.0, 1.5), (0.0, 0.0, 0.0)), 60.0, 63, 49)
     seen, rays = truth(scene, view), view.rays()
-    to_centre = centre - view.c2w[:, 3]
-    along = rays @ to_centre
-    root = along**2 - to_centre @ to_centre + radius**2
+    to_center = center - view.c2w[:, 3]
+    along = rays @ to_center
+    root = along**2 - to_center @ to_center + radius**2
     expected = np.where(root > 0, along - np.sqrt(np.maximum(root, 0)), np.inf)
     assert (np.isfinite(seen.depth) == (root > 0)).all()
     met = root > 1e-3
     assert seen.depth[met] == pytest.approx(expected[met], abs=2e-6)
-    outward = (view.c2w[:, 3] + rays * expected[..., None])[met] - centre
+    outward = (view.c2w[:, 3] + rays * expected[..., None])[met] - center
     assert seen.normal[met] == pytest.approx(outward / radius, abs=1e-5)
     assert (seen.item == (root > 0)).all()
     assert (seen.normal[root <= 0] == 0).all()
@@ -124,7 +124,7 @@ def test_truth_of_the_still_life_is_that_of_small_steps_along_each_ray(stage: St
 
 
 def gap_of(item: Item, points: np.ndarray) -> np.ndarray:
-    local = (points - item.centre) @ item.rotation()
+    local = (points - item.center) @ item.rotation()
     return probed(pack(Stage((item,))).items, np.ascontiguousarray(local))[0]
 
 

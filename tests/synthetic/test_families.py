@@ -42,7 +42,7 @@ def test_objects_differ_and_each_is_always_the_same(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_shows_all_of_its_object(kind):
+def test_an_image_shows_all_of_its_object(kind):
     for index in range(12):
         scene = pack(member(replace(SMALL, kind=kind), index))
         for view in views(replace(SMALL, size=32), index):
@@ -72,9 +72,9 @@ def test_its_reader_takes_it(tmp_path):
     made = views(replace(SMALL, kind="lamps"), 3)
     torch.testing.assert_close(scene.cameras.c2w, torch.tensor(np.stack([view.c2w for view in made])).float())
     assert scene.cameras.focal[0].tolist() == pytest.approx([made[0].focal] * 2)
-    # Where the truth has matter, and only there, the picture is opaque, but for the silhouette.
+    # Where the truth has matter, and only there, the image is opaque, but for the silhouette.
     for row, view in enumerate(made):
-        covered = scene.pictures.picture(row, (16, 16))[..., 3].numpy() > 127
+        covered = scene.images.image(row, (16, 16))[..., 3].numpy() > 127
         assert (covered != (truth(pack(member(replace(SMALL, kind="lamps"), 3)), view).item > 0)).mean() < 0.1
 
 

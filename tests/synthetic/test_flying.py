@@ -33,7 +33,7 @@ def layers(*rows) -> np.ndarray:
 
 
 def layer(level: float, before, after, *, endless: bool = False) -> tuple:
-    """A disc of one grey, at places and of a size."""
+    """A disc of one gray, at places and of a size."""
     into = [np.linalg.inv([[size, 0, x], [0, size, y], [0, 0, 1]])[:2] for x, y, size in (before, after)]
     return (0, (level,) * 3, (level,) * 3, 1.0, 0.0, endless, 2, 0.0, np.stack(into))
 
@@ -50,11 +50,11 @@ def test_a_disc_that_moves_over_what_stands_still():
     flow, hidden = followed(scene, tops, 0)
     assert np.allclose(flow[tops[0] == 1], (12.8, 0))
     assert np.abs(flow[tops[0] == 0]).max() < 1e-9
-    # What the disc covers in the second picture and not in the first is hidden there, and nothing else.
+    # What the disc covers in the second image and not in the first is hidden there, and nothing else.
     assert np.array_equal(hidden, (tops[1] == 1) & (tops[0] == 0))
 
 
-def test_what_leaves_the_picture_is_hidden():
+def test_what_leaves_the_image_is_hidden():
     scene = layers(layer(0.2, (0.5, 0.5, 1), (1.0, 0.5, 1), endless=True))
     flow, hidden = followed(scene, [np.zeros((48, 64), np.int64)] * 2, 0)
     assert np.allclose(flow, (32, 0))
@@ -63,9 +63,9 @@ def test_what_leaves_the_picture_is_hidden():
 
 def test_every_pair_is_always_the_same_and_unlike_the_others():
     first, again, other = flight(SMALL, 0), flight(FlowPairs(pairs=9, size=64), 0), flight(SMALL, 1)
-    assert np.array_equal(first.pictures[1], again.pictures[1])
-    assert not np.array_equal(first.pictures[1], other.pictures[1])
+    assert np.array_equal(first.images[1], again.images[1])
+    assert not np.array_equal(first.images[1], other.images[1])
 
 
-def test_pictures_differ_from_pixel_to_pixel():
-    assert min(flight(SMALL, index).pictures[0].std() for index in range(4)) > 20
+def test_images_differ_from_pixel_to_pixel():
+    assert min(flight(SMALL, index).images[0].std() for index in range(4)) > 20

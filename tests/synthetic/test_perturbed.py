@@ -25,8 +25,8 @@ def scene(tmp_path):
     return made.blender(tmp_path / "scene", size=SIZE)
 
 
-@pytest.mark.parametrize("kind", ["colour", "occluder", "both"])
-def test_all_but_the_first_training_picture_change(scene, tmp_path, kind):
+@pytest.mark.parametrize("kind", ["color", "occluder", "both"])
+def test_all_but_the_first_training_image_change(scene, tmp_path, kind):
     perturb(scene, tmp_path / "out", kind, 0)
     changed = {p.relative_to(scene).as_posix() for p in scene.rglob("*.png")}
     changed = {name for name in changed if (scene / name).read_bytes() != (tmp_path / "out" / name).read_bytes()}
@@ -35,11 +35,11 @@ def test_all_but_the_first_training_picture_change(scene, tmp_path, kind):
 
 
 def test_the_file_says_what_was_done(scene, tmp_path):
-    """The colour first, then the square; alpha stays beside the square."""
+    """The color first, then the square; alpha stays beside the square."""
     perturb(scene, tmp_path / "out", "both", 3)
     told = json.loads((tmp_path / "out/perturbation.json").read_text())
-    assert (told["kind"], told["seed"], list(told["pictures"])) == ("both", 3, ["./train/r_1", "./train/r_2"])
-    for name, done in told["pictures"].items():
+    assert (told["kind"], told["seed"], list(told["images"])) == ("both", 3, ["./train/r_1", "./train/r_2"])
+    for name, done in told["images"].items():
         expected = pixels(scene / f"{name}.png").astype(float)
         for c in range(3):
             cast = done["cast"]
@@ -48,7 +48,7 @@ def test_the_file_says_what_was_done(scene, tmp_path):
         assert square["side"] == 20
         for y in range(square["top"], min(square["top"] + 20, SIZE[1])):
             for x in range(20):
-                expected[y, square["left"] + x] = [*square["colours"][x // 2], 255]
+                expected[y, square["left"] + x] = [*square["colors"][x // 2], 255]
         assert np.abs(pixels(tmp_path / "out" / f"{name}.png") - expected).max() <= 0.5 + 1e-9
 
 
@@ -61,8 +61,8 @@ def test_draws_lie_in_the_published_ranges(seed, index, width):
     assert all(-0.2 <= shift <= 0.2 for shift in cast.shift)
     assert square.side == width // 4
     assert all(width // 4 <= edge < width // 2 for edge in (square.left, square.top))
-    assert np.array(square.colours).shape == (10, 3)
-    assert drawn("colour", seed, index, width) == [cast]
+    assert np.array(square.colors).shape == (10, 3)
+    assert drawn("color", seed, index, width) == [cast]
     assert drawn("occluder", seed, index, width) == [square]
 
 
@@ -94,7 +94,7 @@ def test_the_same_seed_makes_the_same_scene_and_another_another(scene, tmp_path)
     assert a == b != c
 
 
-def test_pictures_without_alpha(tmp_path):
+def test_images_without_alpha(tmp_path):
     perturb(made.blender(tmp_path / "scene", size=SIZE, channels=3), tmp_path / "out", "both", 0)
     assert pixels(tmp_path / "out/train/r_1.png").shape == (60, 80, 3)
 
@@ -103,7 +103,7 @@ def lose_list(scene):
     (scene / "transforms_train.json").unlink()
 
 
-def lose_picture(scene):
+def lose_image(scene):
     (scene / "train/r_1.png").unlink()
 
 
@@ -112,7 +112,7 @@ def lose_picture(scene):
     [
         (shutil.rmtree, r"transforms_train\.json: content is missing, expected .*; restore it or name another folder"),
         (lose_list, r"transforms_train\.json: content is missing"),
-        (lose_picture, r"r_1\.png: the picture is missing, expected a PNG file"),
+        (lose_image, r"r_1\.png: the image is missing, expected a PNG file"),
     ],
 )
 def test_scenes_that_cannot_be(scene, tmp_path, spoil, message):

@@ -29,7 +29,7 @@ FIELDS = {
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    """Two pictures in train and one in test, 24 x 16, of random pixels."""
+    """Two images in train and one in test, 24 x 16, of random pixels."""
     folder, rng = tmp_path / "scene", np.random.default_rng(0)
     for split, count in (("train", 2), ("test", 1)):
         (folder / split).mkdir(parents=True)
@@ -60,7 +60,7 @@ def test_levels_are_exact_means_rounded_down(scene: Path, tmp_path: Path):
 
 
 def test_there_are_as_many_scales_as_asked_for(scene: Path, tmp_path: Path):
-    odd_picture(scene)
+    odd_image(scene)
     multiscale(scene, tmp_path / "out", Pyramid(scales=2))
     train = json.loads((tmp_path / "out" / "metadata.json").read_text())["train"]
     assert train["label"] == [0, 1] * 2
@@ -70,7 +70,7 @@ def test_there_are_as_many_scales_as_asked_for(scene: Path, tmp_path: Path):
         Pyramid(scales=0)
 
 
-def test_premultiplied_means_leave_transparent_colours_out(scene: Path, tmp_path: Path):
+def test_premultiplied_means_leave_transparent_colors_out(scene: Path, tmp_path: Path):
     multiscale(scene, tmp_path / "out", Pyramid(premultiplied=True))
     full = pixels(scene / "train" / "r_0.png").astype(object)
     for level in range(4):
@@ -117,13 +117,13 @@ def test_pix2cam_sends_the_same_place_along_the_same_ray_at_every_scale(scene: P
     assert np.stack(rays) == pytest.approx(np.tile([6 / focal, 4 / focal, -1], (4, 1)))
 
 
-def test_pictures_without_alpha_stay_so(scene: Path, tmp_path: Path):
+def test_images_without_alpha_stay_so(scene: Path, tmp_path: Path):
     Image.open(scene / "test" / "r_0.png").convert("RGB").save(scene / "test" / "r_0.png")
     multiscale(scene, tmp_path / "out")
     assert pixels(tmp_path / "out" / "images_test" / "000_d3.png").shape == (2, 3, 3)
 
 
-def test_a_split_without_pictures_is_left_out(scene: Path, tmp_path: Path):
+def test_a_split_without_images_is_left_out(scene: Path, tmp_path: Path):
     (scene / "transforms_val.json").write_text('{"camera_angle_x": 0.7, "frames": []}')
     multiscale(scene, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "metadata.json").read_text()).keys() == {"train", "test"}
@@ -143,16 +143,16 @@ def spoil_fields(scene: Path) -> None:
     (scene / "transforms_train.json").write_text('{"frames": []}')
 
 
-def spoil_picture(scene: Path) -> None:
+def spoil_image(scene: Path) -> None:
     data = (scene / "train" / "r_1.png").read_bytes()
     (scene / "train" / "r_1.png").write_bytes(data[: len(data) // 2])
 
 
-def lose_picture(scene: Path) -> None:
+def lose_image(scene: Path) -> None:
     (scene / "train" / "r_1.png").unlink()
 
 
-def odd_picture(scene: Path) -> None:
+def odd_image(scene: Path) -> None:
     Image.new("RGBA", (20, 16)).save(scene / "train" / "r_1.png")
 
 
@@ -164,15 +164,15 @@ def lose_lists(scene: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lose_lists, "scene: the list of pictures is missing, expected transforms_train.json"),
+        (lose_lists, "scene: the list of images is missing, expected transforms_train.json"),
         (
             spoil_json,
             r"transforms_train.json: content is unusable \(JSONDecodeError.*expected camera_angle_x and frames",
         ),
         (spoil_fields, r"transforms_train.json: content is unusable \(KeyError.*expected camera_angle_x and frames"),
-        (spoil_picture, r"r_1.png: the picture is unreadable \(.*expected a PNG file"),
-        (lose_picture, "r_1.png: the picture is missing, expected a PNG file"),
-        (odd_picture, "r_1.png: the size is 20 x 16, expected sides that are multiples of 8; crop the pictures or"),
+        (spoil_image, r"r_1.png: the image is unreadable \(.*expected a PNG file"),
+        (lose_image, "r_1.png: the image is missing, expected a PNG file"),
+        (odd_image, "r_1.png: the size is 20 x 16, expected sides that are multiples of 8; crop the images or"),
     ],
 )
 def test_what_cannot_be_used_is_named_and_nothing_is_written(scene: Path, tmp_path: Path, spoil, message: str):

@@ -57,7 +57,7 @@ def test_no_views_are_no_views():
     assert views.sphere(0, 0.0, 8) == views.orbit(0, 0.0, 8) == views.grid(0, 8) == []
 
 
-def test_rays_pass_through_the_pixel_centres():
+def test_rays_pass_through_the_pixel_centers():
     view = View(looking((0.0, -2.0, 0.0), (0.0, 0.0, 0.0)), 2.0, 3, 2)
     rays = view.rays()
     assert rays.shape == (2, 3, 3)

@@ -1,4 +1,4 @@
-"""Tourists' photographs, read back by the readers of their layouts."""
+"""Tourists' images, read back by the readers of their layouts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lumifield import data
 from lumifield.data.readers import cambridge
 from lumifield.errors import DataError
 from lumifield.synthetic import Tourists, tourists, write
-from lumifield.synthetic.tracer import picture, truth
+from lumifield.synthetic.tracer import image, truth
 
 SMALL = Tourists(size=32, train=7, test=3, samples=1, seed=2)
 FORMATS = ("phototourism", "cambridge", "seven_scenes")
@@ -74,12 +74,12 @@ def test_landmarks_are_seen_where_they_were_measured(scenes):
         points = scene.frame.to_scene(torch.from_numpy(world.points[world.seen[row]]).float())
         at, _ = scene.cameras[[row]].project(points)
         straight = world.calibrations[row].optics(scenes, (32, 24)).straight
-        seen = straight.lens.pixels((at[0].numpy() - straight.centre) / straight.focal)
+        seen = straight.lens.pixels((at[0].numpy() - straight.center) / straight.focal)
         assert np.abs(seen - (marks.places[row] * taken[row].view.focal + (16, 12))).max() < 1e-3
 
 
 def test_undistorted_photographs_lie_on_those_of_a_pinhole(tmp_path):
-    """To within a tenth of a pixel in each quarter of the picture; as they were taken, they do not."""
+    """To within a tenth of a pixel in each quarter of the image; as they were taken, they do not."""
     settings = replace(SMALL, size=160, train=2, test=1, samples=8, format="cambridge")
     write(settings, tmp_path / "scene")
     scene = data.read(data.Source(tmp_path / "scene"), "test")
@@ -87,8 +87,8 @@ def test_undistorted_photographs_lie_on_those_of_a_pinhole(tmp_path):
     width, height = scene.size(0)
     plain = replace(one.view, width=width, height=height)
     day, _ = tourists.stages()
-    expected = picture(day, plain, 8, 5)[..., :3].astype(float)
-    straight = scene.pictures.picture(0, (width, height)).numpy().astype(float)
+    expected = image(day, plain, 8, 5)[..., :3].astype(float)
+    straight = scene.images.image(0, (width, height)).numpy().astype(float)
     bent = tourists.through_lens(day, one, settings).astype(float)
     assert max(shifts(straight, expected)) < 0.1
     assert max(shifts(bent, middle(expected, 120, 160))) > 0.3
@@ -119,7 +119,7 @@ def test_test_photographs_are_clean_and_train_photographs_are_not(scenes):
         taken = [one for one in tourists.photographs(settings) if one.split == split]
         for row, one in enumerate(taken):
             clean = tourists.through_lens(day, one, settings)
-            assert np.array_equal(scene.pictures.picture(row, (32, 24)).numpy(), clean) == (split == "test")
+            assert np.array_equal(scene.images.image(row, (32, 24)).numpy(), clean) == (split == "test")
 
 
 def test_tourists_differ():
@@ -137,7 +137,7 @@ def test_depth_is_that_of_the_room(scenes):
     one = tourists.photographs(replace(SMALL, format="seven_scenes"))[0]
     z = truth(day, one.view).depth * (one.view.rays() @ one.view.c2w[:, 2])
     for name in ("seq-01/frame-000000.depth.png", "train/depth/seq-01_frame-000000.pose.depth.tiff"):
-        found = data.pictures.raw(scenes / "seven_scenes" / name)
+        found = data.images.raw(scenes / "seven_scenes" / name)
         assert np.abs(found / 1000 - z).max() < 5.1e-4
     assert len(scene) == SMALL.train
 

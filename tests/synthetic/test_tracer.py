@@ -15,7 +15,7 @@ from lumifield.synthetic import still_life, tracer, views
 from lumifield.synthetic.shapes import Box, Cylinder, Sphere
 from lumifield.synthetic.stage import Checker, Item, Light, Material, Plain, Stage, pack
 from lumifield.synthetic.textures import U64
-from lumifield.synthetic.tracer import encode, pair, picture, radiance
+from lumifield.synthetic.tracer import encode, image, pair, radiance
 from lumifield.synthetic.views import View, looking
 
 WHITE = (1.0, 1.0, 1.0)
@@ -24,8 +24,8 @@ FURNACE = Light(sun=BLACK, zenith=WHITE, horizon=WHITE, ground=WHITE)
 VIEW = View(looking((0.5, -3.0, 1.5), (0.0, 0.0, 0.0)), 40.0, 32, 24)
 
 
-def plain(colour: tuple[float, float, float], coat: float = 0.0, metal: bool = False) -> Material:
-    return Material(Plain(colour), coat, metal)
+def plain(color: tuple[float, float, float], coat: float = 0.0, metal: bool = False) -> Material:
+    return Material(Plain(color), coat, metal)
 
 
 @pytest.mark.parametrize("shape", [Sphere(0.8), Box((0.6, 0.5, 0.4), 0.1), Cylinder(0.7, 0.3)])
@@ -128,7 +128,7 @@ print(hashlib.sha256(radiance(pack(still_life.table()), views.sphere(3, 0.0, 32)
 """
 
 
-def test_a_picture_does_not_depend_on_the_number_of_threads():
+def test_an_image_does_not_depend_on_the_number_of_threads():
     digests = set()
     for threads in ("1", "2"):
         environment = os.environ | {"NUMBA_NUM_THREADS": threads}
@@ -140,7 +140,7 @@ def test_a_picture_does_not_depend_on_the_number_of_threads():
 
 def test_the_key_alone_changes_the_noise():
     scene, view = pack(still_life.table()), views.sphere(3, 0.0, 24)[1]
-    first, again, other = (picture(scene, view, 2, key) for key in (1, 1, -2))
+    first, again, other = (image(scene, view, 2, key) for key in (1, 1, -2))
     assert (first == again).all()
     assert (first != other).any()
 
@@ -158,7 +158,7 @@ def test_more_samples_come_closer_to_the_mean():
 def test_alpha_is_the_share_of_the_pixel_that_is_covered():
     view = View(looking((0.0, -3.0, 0.0), (0.0, 0.0, 0.0)), 40.0, 41, 41)
     image = radiance(pack(Stage((Item("ball", Sphere(1.0), plain(WHITE)),))), view, 64, 0)
-    # The cone that touches the ball cuts the picture in a disc of radius f tan(asin(1 / 3)).
+    # The cone that touches the ball cuts the image in a disc of radius f tan(asin(1 / 3)).
     assert image[..., 3].sum() == pytest.approx(pi * 40**2 / 8, rel=2e-3)
     assert (image[image[..., 3] == 0] == 0).all()
 
@@ -177,7 +177,7 @@ def test_windows_leave_nothing_out(monkeypatch):
             assert (radiance(scene, view, 2, 3) == quick).all()
 
 
-def test_textures_show_both_colours_in_the_right_places():
+def test_textures_show_both_colors_in_the_right_places():
     board = Item("board", Box((1.0, 1.0, 0.1)), Material(Checker(WHITE, BLACK, 2.0)))
     view = View(looking((0.0, -0.001, 3.0), (0.0, 0.0, 0.0)), 80.0, 40, 40)
     image = radiance(pack(Stage((board,), FURNACE)), view, 1, 0)[..., 0]

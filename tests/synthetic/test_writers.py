@@ -45,7 +45,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def seen_points(truth: Path, c2w: np.ndarray, focal: float) -> tuple[np.ndarray, np.ndarray]:
-    """The points that the pixels' centres see by the depth file, from a 4x4 OpenGL matrix, and their items."""
+    """The points that the pixels' centers see by the depth file, from a 4x4 OpenGL matrix, and their items."""
     depth, item = np.load(f"{truth}_depth.npy"), np.asarray(Image.open(f"{truth}_mask.png"))
     height, width = depth.shape
     row, column = np.nonzero(item)
@@ -57,7 +57,7 @@ def seen_points(truth: Path, c2w: np.ndarray, focal: float) -> tuple[np.ndarray,
 def assert_on_items(points: np.ndarray, items: np.ndarray, stage: Stage) -> None:
     for number in np.unique(items):
         item = stage.items[number - 1]
-        local = np.ascontiguousarray((points[items == number] - item.centre) @ item.rotation())
+        local = np.ascontiguousarray((points[items == number] - item.center) @ item.rotation())
         assert np.abs(probed(pack(Stage((item,))).items, local)[0]).max() < 3e-6
 
 
@@ -93,7 +93,7 @@ def test_blender_truth_lies_on_the_items_within_near_and_far(blender: Path):
         assert 2 < depth.min() < depth[np.isfinite(depth)].max() < 6
 
 
-def test_blender_pictures_are_transparent_where_nothing_is(blender: Path):
+def test_blender_images_are_transparent_where_nothing_is(blender: Path):
     for name, _, _ in blender_frames(blender):
         pixels = np.asarray(Image.open(blender / f"{name}.png"))
         item = np.asarray(Image.open(blender / "truth" / f"{name}_mask.png"))
@@ -144,7 +144,7 @@ def test_a_seed_leaves_the_grid_alone_and_changes_its_noise(tmp_path: Path):
     assert first["images/000.png"] != second["images/000.png"]
 
 
-def test_progress_counts_the_pictures(tmp_path: Path):
+def test_progress_counts_the_images(tmp_path: Path):
     seen = []
     write(replace(SMALL, truth=False), tmp_path / "out", lambda done, total: seen.append((done, total)))
     assert seen == [(i, 6) for i in range(1, 7)]
@@ -168,11 +168,11 @@ def test_a_folder_in_use_is_refused(tmp_path: Path):
 
 def test_llff_rows_are_those_of_the_format(llff: Path):
     rows = np.load(llff / "poses_bounds.npy")
-    pictures = sorted((llff / "images").iterdir())
+    images = sorted((llff / "images").iterdir())
     assert rows.shape == (11, 17)
     assert rows.dtype == np.float64
-    assert len(pictures) == 11
-    for row, path, view in zip(rows, pictures, views.grid(11, 32), strict=True):
+    assert len(images) == 11
+    for row, path, view in zip(rows, images, views.grid(11, 32), strict=True):
         with Image.open(path) as image:
             assert (image.mode, image.size) == ("RGB", (32, 24))
         pose = row[:15].reshape(3, 5)

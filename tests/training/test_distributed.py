@@ -64,8 +64,8 @@ sys.path.insert(0, sys.argv[1])
 from scenes import NERF, ball
 from lumifield.runtime.rng import Draws
 from lumifield.data.scene import draw
-from lumifield.optim import Optimiser, Schedule
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim import Optimizer, Schedule
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.training.fit import Budget, State, fit
 from lumifield.training.guard import Guard
 
@@ -74,7 +74,7 @@ rank, scene, calls = dist.get_rank(), ball(2, 8), []
 torch.manual_seed(0)
 method = replace(NERF, batch=8).build(scene)
 draws = Draws(torch.Generator().manual_seed(0), rank, 2)
-state = State(method, build_optimiser(Optimiser(lr=1e-3), method.param_groups()), draws)
+state = State(method, build_optimizer(Optimizer(lr=1e-3), method.param_groups()), draws)
 
 def batch_of(rays, draws):
     calls.append(1)

@@ -10,8 +10,8 @@ from torch import nn
 
 from lumifield.data.scene import draw
 from lumifield.methods.base import Method, Rendered
-from lumifield.optim import Optimiser, Schedule
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim import Optimizer, Schedule
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Draws
 from lumifield.training import fit as module
 from lumifield.training.fit import Budget, Clock, State, fit
@@ -21,17 +21,17 @@ SCENE = ball(2, 8)
 
 
 class Constant(Method):
-    """One colour everywhere; counts what it is told."""
+    """One color everywhere; counts what it is told."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.colour = nn.Parameter(torch.zeros(3))
+        self.color = nn.Parameter(torch.zeros(3))
         self.unused = nn.Parameter(torch.ones(2))
         self.told: list[tuple] = []
 
     def forward(self, rays, context):
         self.told.append(("forward", context.step, self.training))
-        rgb = self.colour + torch.zeros(len(rays), 3)
+        rgb = self.color + torch.zeros(len(rays), 3)
         return Rendered(rgb, rays.far, torch.ones(len(rays)), samples=3 * len(rays))
 
     def losses(self, rendered, batch):
@@ -49,8 +49,8 @@ class Constant(Method):
 
 
 def state_of(method: Method, lr: float = 0.1) -> State:
-    optimiser = build_optimiser(Optimiser(kind="sgd", lr=lr, momentum=0.0), method.param_groups())
-    return State(method, optimiser, Draws(torch.Generator().manual_seed(0)))
+    optimizer = build_optimizer(Optimizer(kind="sgd", lr=lr, momentum=0.0), method.param_groups())
+    return State(method, optimizer, Draws(torch.Generator().manual_seed(0)))
 
 
 def batch_of(rays, draws):
@@ -63,7 +63,7 @@ def test_a_step_is_plain_gradient_descent_on_the_sum_of_the_losses():
     draws = Draws(torch.Generator().manual_seed(0))
     for _ in range(5):
         twin -= 0.1 * 2 * (twin - batch_of(16, draws).rgb).mean(0)
-    torch.testing.assert_close(method.colour.detach(), twin)
+    torch.testing.assert_close(method.color.detach(), twin)
     assert torch.equal(method.unused.detach(), torch.ones(2))
 
 
@@ -109,40 +109,40 @@ def test_the_rate_factor_scales_the_rate():
     half.rate_factor = 0.5
     for state in (whole, half):
         fit(state, batch_of, Budget(3), Schedule())
-    torch.testing.assert_close(whole.method.colour, half.method.colour)
+    torch.testing.assert_close(whole.method.color, half.method.color)
 
 
 def test_each_number_of_the_gradient_is_clipped():
     plain, clipped = Constant(), Constant()
     with torch.no_grad():
         for method in (plain, clipped):
-            method.colour[0] = 1.0
+            method.color[0] = 1.0
     for method, limit in ((plain, 0.0), (clipped, 0.2)):
         fit(state_of(method, lr=1.0), batch_of, Budget(1), Schedule(), clip_value=limit)
     start = torch.tensor([1.0, 0.0, 0.0])
-    moved = (start - plain.colour.detach()).clamp(-0.2, 0.2)
+    moved = (start - plain.color.detach()).clamp(-0.2, 0.2)
     assert float(moved.abs().max()) == pytest.approx(0.2)
     assert float(moved.abs().min()) < 0.2
-    torch.testing.assert_close(start - clipped.colour.detach(), moved)
+    torch.testing.assert_close(start - clipped.color.detach(), moved)
 
 
 def test_the_gradient_is_clipped_to_its_largest_norm():
     method = Constant()
     fit(state_of(method, lr=1.0), batch_of, Budget(1), Schedule(), clip=0.01)
-    assert float(method.colour.detach().norm()) == pytest.approx(0.01, rel=1e-3)
+    assert float(method.color.detach().norm()) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_nothing_is_trained_when_the_budget_is_spent():
     state = state_of(Constant())
     assert fit(state, batch_of, Budget(0), Schedule()).step == 0
     assert fit(state, batch_of, Budget(seconds=0.0), Schedule()).step == 0
-    assert torch.equal(state.method.colour.detach(), torch.zeros(3))
+    assert torch.equal(state.method.color.detach(), torch.zeros(3))
 
 
 def test_training_lowers_the_loss():
     torch.manual_seed(0)
     method, losses = NERF.build(SCENE), []
-    state = State(method, build_optimiser(Optimiser(lr=1e-2), method.param_groups()), Draws(torch.Generator()))
+    state = State(method, build_optimizer(Optimizer(lr=1e-2), method.param_groups()), Draws(torch.Generator()))
     fit(state, batch_of, Budget(60), Schedule(), listeners=[lambda s, r: losses.append(r.loss)])
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
 

@@ -6,8 +6,8 @@ import torch
 
 from lumifield.data.scene import draw
 from lumifield.methods.base import Method, Rendered
-from lumifield.optim import Optimiser, Schedule
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim import Optimizer, Schedule
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Draws
 from lumifield.training import TrainingError, guard
 from lumifield.training.fit import Budget, State, fit
@@ -19,8 +19,8 @@ RATE = 1e-3
 
 
 def state_of(method: Method) -> State:
-    optimiser = build_optimiser(Optimiser(lr=RATE), method.param_groups())
-    return State(method, optimiser, Draws(torch.Generator().manual_seed(0)))
+    optimizer = build_optimizer(Optimizer(lr=RATE), method.param_groups())
+    return State(method, optimizer, Draws(torch.Generator().manual_seed(0)))
 
 
 def nerf_state() -> State:
@@ -29,7 +29,7 @@ def nerf_state() -> State:
 
 
 def poisoned_at(steps: set[int], calls: list[int]):
-    """Batches whose colours are NaN in the given calls (from 0)."""
+    """Batches whose colors are NaN in the given calls (from 0)."""
 
     def batch_of(rays, draws):
         batch = draw(SCENE, rays, draws)
@@ -56,13 +56,13 @@ def test_a_loss_of_nan_is_rolled_back_with_half_the_rate(caplog):
     assert [history[step][1] for step in (4, 5, 6, 8)] == [1, 1, 0.5, 0.5]
     assert "not finite at step 5: back to the state of step 1 with half the learning rate" in caplog.text
     assert all(bool(value.isfinite().all()) for value in weights(state).values())
-    assert not torch.equal(weights(state)["fine.colour.weight"], history[5][0]["fine.colour.weight"])
+    assert not torch.equal(weights(state)["fine.color.weight"], history[5][0]["fine.color.weight"])
 
 
-def test_the_moments_of_the_optimiser_are_rolled_back_too():
+def test_the_moments_of_the_optimizer_are_rolled_back_too():
     state = nerf_state()
     fit(state, poisoned_at({3}, []), Budget(4), Schedule(), listeners=[Guard()])
-    moments = state.optimiser.state_dict()["state"]
+    moments = state.optimizer.state_dict()["state"]
     assert all(int(entry["step"]) == 1 for entry in moments.values())
     assert all(bool(entry["exp_avg"].isfinite().all()) for entry in moments.values())
 
@@ -100,17 +100,17 @@ def test_numbers_that_are_broken_from_the_start_end_the_run():
 
 
 class Painter(Method):
-    """One colour for all rays, or a random one each where `lively`."""
+    """One color for all rays, or a random one each where `lively`."""
 
     lively = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.colour = torch.nn.Parameter(torch.full((3,), 0.5))
+        self.color = torch.nn.Parameter(torch.full((3,), 0.5))
 
     def forward(self, rays, context):
         noise = context.draws.uniform(len(rays), 3) if self.lively else 0.0
-        return Rendered(self.colour.expand(len(rays), 3) + noise, rays.far, rays.far)
+        return Rendered(self.color.expand(len(rays), 3) + noise, rays.far, rays.far)
 
     def losses(self, rendered, batch):
         return {"rgb": ((rendered.rgb - batch.rgb) ** 2).mean()}
@@ -119,9 +119,9 @@ class Painter(Method):
         return 32
 
 
-def test_a_method_that_shows_one_colour_has_collapsed():
+def test_a_method_that_shows_one_color_has_collapsed():
     state = state_of(Painter())
-    with pytest.raises(CollapsedError, match="every ray has shown one colour for 200 steps up to step 200"):
+    with pytest.raises(CollapsedError, match="every ray has shown one color for 200 steps up to step 200"):
         fit(state, lambda r, d: draw(SCENE, r, d), Budget(1000), Schedule(), listeners=[Guard()])
 
 
@@ -134,17 +134,17 @@ def test_a_flat_start_that_comes_to_life_is_no_collapse():
     assert fit(state, lambda r, d: draw(SCENE, r, d), Budget(500), Schedule(), listeners=[enliven, Guard()]).step == 500
 
 
-def test_one_colour_is_right_where_the_photographs_have_one():
-    pictures = replace(SCENE.pictures, pixels=torch.full_like(SCENE.pictures.pixels, 200))
+def test_one_color_is_right_where_the_photographs_have_one():
+    images = replace(SCENE.images, pixels=torch.full_like(SCENE.images.pixels, 200))
     state = state_of(Painter())
-    plain = replace(SCENE, pictures=pictures)
+    plain = replace(SCENE, images=images)
     assert fit(state, lambda r, d: draw(plain, r, d), Budget(300), Schedule(), listeners=[Guard()]).step == 300
 
 
 def test_spread_is_that_of_the_liveliest_channel():
-    colours = torch.tensor([[0.0, 0.5, 0.1], [1.0, 0.5, 0.1]])
-    assert spread(colours) == pytest.approx(0.5**0.5)
-    assert spread(colours[:1]) == float("inf")
+    colors = torch.tensor([[0.0, 0.5, 0.1], [1.0, 0.5, 0.1]])
+    assert spread(colors) == pytest.approx(0.5**0.5)
+    assert spread(colors[:1]) == float("inf")
 
 
 def test_both_faults_are_faults_of_training():
@@ -152,7 +152,7 @@ def test_both_faults_are_faults_of_training():
     assert issubclass(DivergedError, TrainingError)
 
 
-def test_steps_that_carve_may_show_one_colour(monkeypatch):
+def test_steps_that_carve_may_show_one_color(monkeypatch):
     monkeypatch.setattr(guard, "FLAT_STEPS", 2)
     scene = ball(4, 12)
     state = state_of(replace(NLR, carve=3, shape_first=1).build(scene))

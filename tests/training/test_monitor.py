@@ -123,8 +123,8 @@ def test_scalars_are_noted_every_hundred_steps():
     )
 
 
-class Grey(Method):
-    """One grey everywhere."""
+class Gray(Method):
+    """One gray everywhere."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -142,25 +142,25 @@ def looking(folder, scene=SCENE, every: int = 10, history=None):
     return Validator(scene, every, folder, writer, said.append, history or [], keep), kept, said, writer
 
 
-def grey_errors(value: float) -> list[float]:
+def gray_errors(value: float) -> list[float]:
     return [float(((SCENE.truth(index) - value) ** 2).mean()) for index in range(len(SCENE))]
 
 
-def grey_psnr(value: float) -> float:
-    return sum(-10 * math.log10(error) for error in grey_errors(value)) / len(SCENE)
+def gray_psnr(value: float) -> float:
+    return sum(-10 * math.log10(error) for error in gray_errors(value)) / len(SCENE)
 
 
-def grey_loss(value: float) -> float:
-    return sum(grey_errors(value)) / len(SCENE)
+def gray_loss(value: float) -> float:
+    return sum(gray_errors(value)) / len(SCENE)
 
 
 def test_views_are_looked_at_every_so_many_steps_and_the_best_are_kept(tmp_path):
     look, kept, said, writer = looking(tmp_path)
     for step, value in ((5, 0.1), (10, 0.2), (20, 0.8), (30, 0.5)):
-        method = Grey(value).train()
+        method = Gray(value).train()
         look(state_at(step, 60.0 + step, method), report_of(0.1))
         assert method.training
-    expected = [grey_psnr(value) for value in (0.2, 0.8, 0.5)]
+    expected = [gray_psnr(value) for value in (0.2, 0.8, 0.5)]
     assert kept == [
         step for step, psnr, best in zip((10, 20, 30), expected, (0, *expected), strict=False) if psnr > best
     ]
@@ -173,23 +173,23 @@ def test_views_are_looked_at_every_so_many_steps_and_the_best_are_kept(tmp_path)
     ]
     assert said[0] == f"step 10: validation psnr {expected[0]:.2f} dB after 70 s"
     assert list(writer.scalars["val/psnr"]) == [10, 20, 30]
-    assert writer.scalars["val/loss"] == pytest.approx({10: grey_loss(0.2), 20: grey_loss(0.8), 30: grey_loss(0.5)})
+    assert writer.scalars["val/loss"] == pytest.approx({10: gray_loss(0.2), 20: gray_loss(0.8), 30: gray_loss(0.5)})
     assert writer.images["val/truth_prediction_depth"].shape == (8, 24, 3)
 
 
 def test_where_photographs_have_appearances_the_last_weights_are_kept(tmp_path):
     look, kept, _, _ = looking(tmp_path)
     for step, value in ((10, 0.5), (20, 0.0)):
-        method = Grey(value)
+        method = Gray(value)
         method.appearance = 3
         look(state_at(step, 1.0, method), report_of(0.1))
-    assert grey_psnr(0.0) < grey_psnr(0.5)
+    assert gray_psnr(0.0) < gray_psnr(0.5)
     assert kept == [10, 20]
 
 
 def test_the_same_step_is_looked_at_once(tmp_path):
     look, _, said, _ = looking(tmp_path)
-    state = state_at(10, 1.0, Grey(0.5))
+    state = state_at(10, 1.0, Gray(0.5))
     look(state, report_of(0.1))
     look.look(state)
     assert len(said) == 1
@@ -197,10 +197,10 @@ def test_the_same_step_is_looked_at_once(tmp_path):
 
 def test_without_views_the_last_weights_are_the_best(tmp_path):
     look, kept, said, _ = looking(tmp_path, scene=None)
-    look(state_at(10, 1.0, Grey(0.5)), report_of(0.1))
+    look(state_at(10, 1.0, Gray(0.5)), report_of(0.1))
     assert kept == []
-    look.look(state_at(11, 1.0, Grey(0.5)))
-    look.look(state_at(12, 1.0, Grey(0.5)))
+    look.look(state_at(11, 1.0, Gray(0.5)))
+    look.look(state_at(12, 1.0, Gray(0.5)))
     assert kept == [11, 12]
     assert said == []
     assert not list(tmp_path.iterdir())
@@ -208,17 +208,17 @@ def test_without_views_the_last_weights_are_the_best(tmp_path):
 
 def test_what_was_best_before_a_resumption_stays_best(tmp_path):
     look, kept, _, _ = looking(tmp_path, history=[{"step": 3, "seconds": 1.0, "rays": 5, "psnr": 90.0}])
-    look.look(state_at(10, 1.0, Grey(0.5)))
+    look.look(state_at(10, 1.0, Gray(0.5)))
     assert kept == []
     assert len(json.loads((tmp_path / "history.json").read_text())) == 2
 
 
 def test_pixels_that_do_not_count_are_left_out(tmp_path):
-    mask = torch.zeros(len(SCENE.pictures.pixels), dtype=torch.bool)
+    mask = torch.zeros(len(SCENE.images.pixels), dtype=torch.bool)
     mask[:: 8 * 8] = True  # the first pixel of each view is background, white
-    scene = replace(SCENE, pictures=replace(SCENE.pictures, mask=mask))
+    scene = replace(SCENE, images=replace(SCENE.images, mask=mask))
     look, _, _, _ = looking(tmp_path, scene=scene)
-    look.look(state_at(10, 1.0, Grey(0.9)))
+    look.look(state_at(10, 1.0, Gray(0.9)))
     assert look.history[0]["psnr"] == pytest.approx(20, abs=1e-4)
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from lumifield import data
 from lumifield.errors import DataError
 from lumifield.methods import Instant
-from lumifield.optim import Optimiser, Schedule
+from lumifield.optim import Optimizer, Schedule
 from lumifield.runs import run_folder
 from lumifield.training import Train, job
 from lumifield.training.fit import Budget
@@ -30,7 +30,7 @@ METHODS = {
     "instant": INSTANT,
     "mip-nerf": replace(MIP_NERF, backbone="grid", grid_levels=2, grid_log2_entries=8, grid_hidden=8),
     "nerf": NERF,
-    "ranger": replace(NERF, optimiser=Optimiser(kind="ranger", lr=1e-2)),
+    "ranger": replace(NERF, optimizer=Optimizer(kind="ranger", lr=1e-2)),
     "occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),
     "nlr": replace(NLR, shape_first=2, shape_every=3),
 }
@@ -123,11 +123,11 @@ def test_training_reads_the_train_split_alone(source, tmp_path):
     assert (tmp_path / "without" / run_folder.WEIGHTS).is_file()
 
 
-def test_no_picture_of_the_test_split_is_opened(source, tmp_path):
+def test_no_image_of_the_test_split_is_opened(source, tmp_path):
     broken = replace(source, data=tmp_path / "broken")
     shutil.copytree(source.data, broken.data)
-    for picture in (broken.data / "test").iterdir():
-        picture.unlink()
+    for image in (broken.data / "test").iterdir():
+        image.unlink()
     train(Job(INSTANT, broken, Train(steps=2), tmp_path / "run"))
     assert set(run_folder.load(tmp_path / "run").scenes) == {"train", "val"}
 
@@ -143,7 +143,7 @@ def test_a_damaged_val_split_is_told_and_does_not_stop_the_training(source, tmp_
 def test_the_best_weights_are_kept_beside_the_last(source, tmp_path):
     # A rate that rises until it destroys what was learned.
     bad = replace(INSTANT, schedule=Schedule(warmup_steps=8, warmup_factor=1e-4))
-    bad = replace(bad, optimiser=replace(bad.optimiser, lr=5.0))
+    bad = replace(bad, optimizer=replace(bad.optimizer, lr=5.0))
     train(Job(INSTANT, source, Train(steps=40, validate_every=0), tmp_path / "good"))
     train(Job(bad, source, Train(steps=9, validate_every=1, init=tmp_path / "good"), tmp_path / "run"))
     history = json.loads((tmp_path / "run/log/history.json").read_text())
@@ -165,7 +165,7 @@ def mean_psnr(method, views) -> float:
 
 def test_init_carries_the_parameters_over(source, tmp_path):
     train(Job(NERF, source, Train(steps=3), tmp_path / "first"))
-    still = replace(NERF, optimiser=Optimiser(kind="sgd", lr=0.0))
+    still = replace(NERF, optimizer=Optimizer(kind="sgd", lr=0.0))
     train(Job(still, source, Train(steps=1, seed=9, init=tmp_path / "first"), tmp_path / "second"))
     first, second = (run_folder.load(tmp_path / name, "last").method.state_dict() for name in ("first", "second"))
     assert_same(first, second)
@@ -285,14 +285,14 @@ def test_a_collapsed_start_is_told_and_begins_again_with_the_next_seed(source, t
         def __call__(self, state, report):
             if not seeds:
                 seeds.append(state.draws.generator.initial_seed())
-                raise CollapsedError("every ray has shown one colour for 200 steps up to step 201")
+                raise CollapsedError("every ray has shown one color for 200 steps up to step 201")
             seeds.append(state.draws.generator.initial_seed())
 
     monkeypatch.setattr(job, "Guard", Fragile)
     with caplog.at_level(logging.WARNING):
         train(Job(NERF, source, Train(steps=2, seed=5), tmp_path / "run"))
     assert seeds == [5, 6, 6]
-    assert "one colour for 200 steps up to step 201: starting again with seed 6" in caplog.text
+    assert "one color for 200 steps up to step 201: starting again with seed 6" in caplog.text
     train(Job(NERF, source, Train(steps=2, seed=6), tmp_path / "other"))
     assert_same(saved(tmp_path / "run"), saved(tmp_path / "other"))
 
@@ -303,7 +303,7 @@ def test_three_collapsed_starts_are_an_error(source, tmp_path, monkeypatch):
             raise CollapsedError("flat")
 
     monkeypatch.setattr(job, "Guard", Dead)
-    with pytest.raises(CollapsedError, match="3 starts with different seeds have shown one colour everywhere"):
+    with pytest.raises(CollapsedError, match="3 starts with different seeds have shown one color everywhere"):
         train(Job(NERF, source, Train(steps=2), tmp_path / "run"))
 
 

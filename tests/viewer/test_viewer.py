@@ -25,7 +25,7 @@ from lumifield.training import Train
 from lumifield.training.fit import Report, State
 from lumifield.training.job import Job, train
 from lumifield.viewer import server
-from lumifield.viewer.server import Desk, Dropped, LiveView, Look, Viewer, axial, picture, rendered
+from lumifield.viewer.server import Desk, Dropped, LiveView, Look, Viewer, axial, image, rendered
 from scenes import INSTANT, written
 
 LOOK = Look((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, -8.0), 0.8, 4 / 3, 96)
@@ -57,7 +57,7 @@ def test_a_look_is_the_camera_of_a_photograph(run):
 
 
 def heights(desk: Desk, count: int) -> list[int]:
-    """The heights of the next pictures, each of which takes as long as the desk expects."""
+    """The heights of the next images, each of which takes as long as the desk expects."""
     found = []
     for _ in range(count):
         order = desk.order(0)
@@ -69,14 +69,14 @@ def heights(desk: Desk, count: int) -> list[int]:
     return found
 
 
-def test_pictures_become_finer_until_the_height_is_reached():
+def test_images_become_finer_until_the_height_is_reached():
     desk = Desk()
     desk.speed = 12_000.0
     desk.ask(0, replace(LOOK, height=200))
     assert heights(desk, 9) == [30, 60, 120, 200]
 
 
-def test_the_first_picture_is_as_high_as_the_speed_allows():
+def test_the_first_image_is_as_high_as_the_speed_allows():
     desk = Desk()
     for speed, first in ((1.0, server.LEAST_HEIGHT), (12_000.0, 30), (1e9, 96)):
         desk.speed = speed
@@ -94,7 +94,7 @@ def test_the_speed_follows_what_was_measured():
     assert desk.speed == pytest.approx(1e5, rel=1e-3)
 
 
-def test_a_new_look_begins_anew_and_drops_all_but_first_pictures():
+def test_a_new_look_begins_anew_and_drops_all_but_first_images():
     desk = Desk()
     desk.ask(0, LOOK)
     first = desk.order(0)
@@ -112,7 +112,7 @@ def test_a_new_look_begins_anew_and_drops_all_but_first_pictures():
 
 
 def test_an_equal_look_is_asked_anew():
-    """Whoever asks twice has moved and come back: the picture on the screen may be another."""
+    """Whoever asks twice has moved and come back: the image on the screen may be another."""
     desk = Desk()
     desk.ask(0, LOOK)
     desk.deliver(desk.order(0), 100, 0.01)
@@ -120,7 +120,7 @@ def test_an_equal_look_is_asked_anew():
     assert desk.order(0).first
 
 
-def test_visitors_share_the_renderer_lowest_picture_first():
+def test_visitors_share_the_renderer_lowest_image_first():
     desk = Desk()
     desk.speed = 12_000.0
     desk.ask(0, LOOK)
@@ -146,7 +146,7 @@ def test_what_is_out_of_date_is_made_anew_at_its_finest():
     assert heights(desk, 9) == [95]
 
 
-def test_a_renewal_leaves_coarse_pictures_to_be_refined():
+def test_a_renewal_leaves_coarse_images_to_be_refined():
     desk = Desk()
     desk.speed = 12_000.0
     desk.ask(0, replace(LOOK, height=200))
@@ -174,7 +174,7 @@ def test_what_is_ordered_is_what_a_view_of_the_camera_shows(run):
     assert normal.normal is not None
 
 
-def test_a_picture_is_dropped_between_its_pieces(run):
+def test_an_image_is_dropped_between_its_pieces(run):
     desk = Desk()
 
     class Leaving(Ball):
@@ -197,7 +197,7 @@ def test_a_picture_is_dropped_between_its_pieces(run):
         server.Dropping(Ball(), lambda: desk.dropped(gone)).normals(torch.zeros(1, 3), torch.ones(1), None)
 
 
-def test_methods_of_whole_pictures_are_asked_for_them_and_soon(run):
+def test_methods_of_whole_images_are_asked_for_them_and_soon(run):
     asked = []
 
     class Whole(Ball):
@@ -217,13 +217,13 @@ def test_methods_of_whole_pictures_are_asked_for_them_and_soon(run):
 
 
 @pytest.mark.parametrize("channel", server.CHANNELS)
-def test_every_channel_is_a_picture(channel):
+def test_every_channel_is_an_image(channel):
     seen = View(torch.rand(6, 8, 3), torch.rand(6, 8) + 2, torch.ones(6, 8), 0.0, torch.rand(6, 8, 3))
-    shown = picture(seen, channel)
+    shown = image(seen, channel)
     assert shown.shape == (6, 8, 3)
     assert shown.dtype == torch.uint8
     if channel == "depth":
-        assert torch.equal(shown, seen.depth_picture(*quantile_range(seen.depth.flatten())))
+        assert torch.equal(shown, seen.depth_image(*quantile_range(seen.depth.flatten())))
 
 
 def test_depth_along_the_axis_of_a_wall_is_even():
@@ -240,10 +240,10 @@ def test_a_port_that_is_none_is_one_sentence(run, port):
         Viewer(run, port)
 
 
-def test_serving_says_how_long_each_picture_took():
-    pictures, said = iter([None, View(torch.zeros(30, 40, 3), torch.ones(30, 40), torch.ones(30, 40), 0.02)]), []
+def test_serving_says_how_long_each_image_took():
+    images, said = iter([None, View(torch.zeros(30, 40, 3), torch.ones(30, 40), torch.ones(30, 40), 0.02)]), []
     with pytest.raises(StopIteration):
-        Viewer.serve(SimpleNamespace(work=lambda: next(pictures)), said.append)
+        Viewer.serve(SimpleNamespace(work=lambda: next(images)), said.append)
     assert said == ["20 ms for 40x30"]
 
 
@@ -260,7 +260,7 @@ def test_a_browser_shows_the_scene_and_turns_it(run, tmp_path):
             delivered = until_rest(page_of)
             assert delivered[-1] == 48
             assert delivered == sorted(delivered)
-            # The ball is coloured by its normals, before a white backdrop.
+            # The ball is colored by its normals, before a white backdrop.
             before = awaited(page_of, page, lambda now: np.ptp(now[330, 450]) > 40)
             page.drag((380, 330), (560, 320))
             until_rest(page_of)
@@ -270,7 +270,7 @@ def test_a_browser_shows_the_scene_and_turns_it(run, tmp_path):
 
 
 def until_rest(page_of: Viewer) -> list[int]:
-    """Works until the finest picture is shown; the heights of the pictures of the last look."""
+    """Works until the finest image is shown; the heights of the images of the last look."""
     heights = []
     while not heights or heights[-1] < page_of.finest or page_of.desk.order(0.5) is not None:
         order = page_of.desk.order(60)
@@ -281,7 +281,7 @@ def until_rest(page_of: Viewer) -> list[int]:
 
 
 def awaited(page_of: Viewer, page, wanted: Callable[[np.ndarray], bool]) -> np.ndarray:
-    """The page once it shows what is wanted, and two looks at it are equal: pictures arrive after they are sent.
+    """The page once it shows what is wanted, and two looks at it are equal: images arrive after they are sent.
 
     It is served meanwhile: a slow browser says late where it looks from.
     """
@@ -297,7 +297,7 @@ def awaited(page_of: Viewer, page, wanted: Callable[[np.ndarray], bool]) -> np.n
 
 
 class Visit:
-    """Listeners of a training: a visitor who comes at the first step, and every picture that is made for him."""
+    """Listeners of a training: a visitor who comes at the first step, and every image that is made for him."""
 
     def __init__(self, folder, monkeypatch) -> None:
         self.heights: list[int] = []
@@ -332,7 +332,7 @@ def test_a_training_is_shown_and_not_changed(tmp_path, monkeypatch):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_the_training_has_as_much_time_as_the_pictures(tmp_path, monkeypatch):
+def test_the_training_has_as_much_time_as_the_images(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(server.time, "perf_counter", lambda: clock.now)
     made = []

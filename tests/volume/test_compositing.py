@@ -95,10 +95,10 @@ def test_values_and_gradients_are_finite_at_any_magnitude(magnitude: float):
     density = torch.full((2, 5), magnitude, requires_grad=True)
     weights = visible(density, widths(z, torch.tensor([[0.0, 0.0, 1.0]]).expand(2, 3)))
     depth, opacity = mean_depth(weights, z, torch.full((2,), 3.0))
-    colour = blend(weights, torch.ones(2, 5, 3), torch.zeros(3))
-    (depth.sum() + opacity.sum() + colour.sum()).backward()
+    color = blend(weights, torch.ones(2, 5, 3), torch.zeros(3))
+    (depth.sum() + opacity.sum() + color.sum()).backward()
     assert density.grad is not None
-    for name, value in {"depth": depth, "opacity": opacity, "rgb": colour, "gradient": density.grad}.items():
+    for name, value in {"depth": depth, "opacity": opacity, "rgb": color, "gradient": density.grad}.items():
         assert bool(torch.isfinite(value).all()), name
 
 

@@ -115,7 +115,7 @@ def test_gaussians_have_the_moments_of_places_drawn_in_the_volume(cylinders):
 def test_a_disc_of_the_pixel_radius_varies_like_the_pixel():
     # A square of side 1 has the variance 1 / 12 across, a disc of radius r has r^2 / 4.
     assert pytest.approx(1 / 12) == PIXEL_RADIUS**2 / 4
-    # Blender's pictures at 800 pixels: the release's radius for directions of depth 1.
+    # Blender's images at 800 pixels: the release's radius for directions of depth 1.
     assert 2 / math.sqrt(12) / (0.5 * 800 / math.tan(0.5 * 0.6911112)) == pytest.approx(5.196153e-4, rel=1e-6)
     assert pytest.approx(2 / math.sqrt(12)) == PIXEL_RADIUS
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumifield.data.scene import Pictures, Scene
+from lumifield.data.scene import Images, Scene
 from lumifield.geometry.contraction import Space
 from lumifield.geometry.rays import Ndc
 from lumifield.runtime.rng import Draws
@@ -114,7 +114,7 @@ def test_halved_cells_hold_what_the_whole_held():
     assert torch.equal(fine, cells[z // 2, y // 2, x // 2])
 
 
-def centres(space: Space, side: int) -> torch.Tensor:
+def centers(space: Space, side: int) -> torch.Tensor:
     axis = (torch.arange(side) + 0.5) / side
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
     return space.scene(torch.stack([x, y, z], -1))
@@ -129,7 +129,7 @@ def test_silhouettes_keep_the_ball_and_cut_off_space():
     scene = close(ball(8, 32))
     space = Space(scene.box, False)
     cells = seen(scene, space, 32, carve=True)
-    distance = centres(space, 32).norm(dim=-1)
+    distance = centers(space, 32).norm(dim=-1)
     assert bool(cells[distance < RADIUS].all())
     uncut = seen(scene, space, 32, carve=False)
     assert bool(uncut[cells].all())
@@ -141,28 +141,26 @@ def test_the_carved_box_holds_the_ball_and_what_is_left():
     assert bool((lower <= -RADIUS).all())
     assert bool((upper >= RADIUS).all())
     scene = close(ball(8, 32))
-    left = centres(Space(scene.box, False), 64)[seen(scene, Space(scene.box, False), 64, carve=True)]
+    left = centers(Space(scene.box, False), 64)[seen(scene, Space(scene.box, False), 64, carve=True)]
     cell = 2.2 / 64
     torch.testing.assert_close(lower, (left.amin(0) - 1.5 * cell).clamp(min=-1.1))
     torch.testing.assert_close(upper, (left.amax(0) + 1.5 * cell).clamp(max=1.1))
 
 
 def transparent(scene: Scene) -> Scene:
-    assert scene.pictures is not None
-    return replace(scene, pictures=Pictures(scene.pictures.pixels * 0, scene.pictures.offsets))
+    assert scene.images is not None
+    return replace(scene, images=Images(scene.images.pixels * 0, scene.images.offsets))
 
 
 @pytest.mark.parametrize(
     "change",
     [
         transparent,
-        lambda scene: scene.without_pictures(),
+        lambda scene: scene.without_images(),
         lambda scene: replace(scene, unbounded=True),
-        lambda scene: replace(
-            scene, pictures=Pictures(scene.pictures.pixels[:, :3].contiguous(), scene.pictures.offsets)
-        ),
+        lambda scene: replace(scene, images=Images(scene.images.pixels[:, :3].contiguous(), scene.images.offsets)),
     ],
-    ids=["nothing left", "no pictures", "open", "opaque"],
+    ids=["nothing left", "no images", "open", "opaque"],
 )
 def test_without_a_silhouette_the_box_stays(change):
     scene = change(ball(3, 12))
@@ -173,7 +171,7 @@ def test_cells_that_no_camera_looks_at_are_left_out():
     scene = ball(1, 12)
     space = Space(scene.box * 10, False)
     cells = seen(scene, space, 8, carve=False)
-    xy, depth = (part[0] for part in scene.cameras.project(centres(space, 8).reshape(-1, 3)))
+    xy, depth = (part[0] for part in scene.cameras.project(centers(space, 8).reshape(-1, 3)))
     inside = (depth > 0) & (xy >= 0).all(-1) & (xy < 12).all(-1)
     assert torch.equal(cells.view(-1), inside)
     assert 0 < int(cells.sum()) < cells.numel()
@@ -194,7 +192,7 @@ def test_what_is_nearer_than_near_is_looked_through_and_not_at(planes):
     whole = replace(ball(2, 10), near=torch.zeros(2), planes=planes)
     scene = replace(whole, near=torch.tensor([4.0, 3.5]))
     space = Space(scene.box, False)
-    points = centres(space, 16).view(-1, 3)
+    points = centers(space, 16).view(-1, 3)
     xy, away = scene.cameras.project(points)
     within = (away > 0) & (xy >= 0).all(-1) & (xy < 10).all(-1)
     if not planes:

@@ -36,7 +36,7 @@ def density(points: Tensor) -> Tensor:
     """Matter inside the items, nothing elsewhere."""
     things, found = stage(), torch.zeros(len(points), dtype=torch.bool)
     for item, row in zip(things.items, pack(things).items, strict=True):
-        local = np.ascontiguousarray((points.double().numpy() - np.array(item.centre)) @ item.rotation())
+        local = np.ascontiguousarray((points.double().numpy() - np.array(item.center)) @ item.rotation())
         gaps, unused = np.empty(len(points)), np.empty_like(local)
         probe(np.array([row]), local, gaps, unused, unused.copy())
         found |= torch.from_numpy(gaps < 0)

@@ -26,7 +26,7 @@ from lumifield.data.scene import Scene, draw
 from lumifield.errors import DataError
 from lumifield.methods import Instant, Nerf, Settings
 from lumifield.methods.nerf.occupied import REFRESH_EVERY, OccupiedNerf
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
@@ -218,13 +218,13 @@ def peak_memory(device: torch.device) -> int:
 
 
 def fresh(settings: Settings, train: Scene, seed: int) -> State:
-    """A new method with its optimiser on the scene's device."""
+    """A new method with its optimizer on the scene's device."""
     device = train.cameras.c2w.device
     torch.manual_seed(seed)
     draws = Draws(torch.Generator(device).manual_seed(seed))
-    clock = Clock()  # building is part of the training: it looks at every photograph
+    clock = Clock()  # building is part of the training: it looks at every image
     method = settings.build(train).to(device)
-    return State(method, build_optimiser(settings.optimiser, method.param_groups()), draws, clock)
+    return State(method, build_optimizer(settings.optimizer, method.param_groups()), draws, clock)
 
 
 def machine(device: torch.device) -> str:
@@ -256,7 +256,7 @@ def commit() -> str:
 def markdown(result: dict[str, Any]) -> str:
     """The comparison as a table."""
     lines = [
-        f"Machine: {result['machine']}. Commit: {result['commit']}. Data: {result['data']}, pictures at "
+        f"Machine: {result['machine']}. Commit: {result['commit']}. Data: {result['data']}, images at "
         f"1/{result['downscale']}; rays uniform over all training pixels; PSNR over {VALIDATION_VIEWS} validation "
         "views.",
         "",
@@ -273,6 +273,6 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     instant = result["rows"][-1]
     peak, cold = instant["peak_memory_bytes"] / 1e9, instant[f"first_{COLD_STEPS}_steps_with_compilation_seconds"]
-    lines += ["", f"`instant` takes {peak:.2f} GB of memory at most, the photographs and this program included."]
+    lines += ["", f"`instant` takes {peak:.2f} GB of memory at most, the images and this program included."]
     lines += [f"Its first {COLD_STEPS} steps on a machine that has not compiled the kernels yet take {cold:.0f} s."]
     return "\n".join(lines) + "\n"

@@ -109,7 +109,7 @@ class MetaTrainCommand:
 
 @dataclass(frozen=True)
 class PretrainFeaturesCommand:
-    """Learn nlr's features from pairs of pictures with known flow (train nlr --init, --started encoder decoder)."""
+    """Learn nlr's features from pairs of images with known flow (train nlr --init, --started encoder decoder)."""
 
     pretrain: Annotated[Pretrain, arg(name="")]
     out: Path
@@ -127,28 +127,28 @@ class PretrainFeaturesCommand:
 
 @dataclass(frozen=True)
 class EvalCommand:
-    """Render a split, score it, and write metrics.json and .csv, pictures, error maps and report.html."""
+    """Render a split, score it, and write metrics.json and .csv, images, error maps and report.html."""
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """Folder of a run."""
     split: str = "test"
     """Which split."""
     data: Path | None = None
-    """Where the photographs are now, if they have moved since the training."""
-    pictures: bool = True
+    """Where the images are now, if they have moved since the training."""
+    images: bool = True
     """Write each view and its error map."""
     last: bool = False
     """The last weights instead of those that validated best."""
     downscale: int | None = None
-    """Read the photographs at 1/K of their width and height (as for the training); another size is written apart."""
+    """Read the images at 1/K of their width and height (as for the training); another size is written apart."""
     appearance: str | None = None
-    """What views wear: fitted to left halves, while right halves are scored (usual where photographs have embeddings);
-    affine, a colour curve of each, in the same way; mean (usual elsewhere) or nearest of the training's photographs, or
+    """What views wear: fitted to left halves, while right halves are scored (usual where images have embeddings);
+    affine, a color curve of each, in the same way; mean (usual elsewhere) or nearest of the training's images, or
     the name of one."""
     right_half: bool = False
     """Score right halves alone, whatever views wear."""
     masks: Path | None = None
-    """Folder of masks that are named as the photographs: what is black in them does not count."""
+    """Folder of masks that are named as the images: what is black in them does not count."""
     chunk: int | None = None
     """Rays rendered at once (as many as suit the device); halved when memory runs out."""
     adapt: Annotated[Adapt, arg(name="")] = field(default_factory=Adapt)
@@ -167,14 +167,12 @@ class EvalCommand:
         if "meta" in run.config:
             scores.refuse_appearance(run, scoring)
             with progress.counted("adaptations", first) as note:
-                metrics = scores.evaluate(run, self.split, self.adapt, save_pictures=self.pictures, progress=note)
+                metrics = scores.evaluate(run, self.split, self.adapt, save_images=self.images, progress=note)
         else:
             if self.adapt != Adapt():
                 scores.refuse_adaptation(run)
             with progress.counted(f"{self.split} views", first) as note:
-                metrics = evaluate.evaluate(
-                    run, self.split, scoring=scoring, save_pictures=self.pictures, progress=note
-                )
+                metrics = evaluate.evaluate(run, self.split, scoring=scoring, save_images=self.images, progress=note)
         if first:
             report = evaluate.folder_of(run, self.split, scoring) / "report.html"
             print(*evaluate.told(metrics, scoring), report, sep="\n")
@@ -182,28 +180,28 @@ class EvalCommand:
 
 @dataclass(frozen=True)
 class RenderCommand:
-    """Render a camera path to a video, or one view of a split to pictures with its time and PSNR."""
+    """Render a camera path to a video, or one view of a split to images with its time and PSNR."""
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """Folder of a run, or a portable scene."""
     out: Path | None = None
     """A .mp4 or .gif file, or a folder of PNG files (with --view: a folder, by default RUN/views/SPLIT)."""
     path: str = "orbit"
-    """spiral, orbit, spheric, interpolate, tour (interpolate, with frames of the photographs' sizes), test, or a JSON
+    """spiral, orbit, spheric, interpolate, tour (interpolate, with frames of the images' sizes), test, or a JSON
     file of cameras."""
     frames: int = 120
     """Frames of the path."""
     size: tuple[int, int] | None = None
-    """Width and height of the frames or the view (those of the photographs)."""
+    """Width and height of the frames or the view (those of the images)."""
     channels: str = "rgb"
     """Of rgb, depth, bands (of depth), normal and opacity, for nerf-w also static, transient, combined and uncertainty,
     for nlr blended and sources, separated by commas: panels side by side."""
     normals: Literal["density", "depth"] = "density"
     """What normals are read from."""
     appearance: tuple[str, ...] = ()
-    """Photographs of the training whose appearance frames wear, from the first to the last along the path, or mean (the
+    """Images of the training whose appearance frames wear, from the first to the last along the path, or mean (the
     mean of all); interpolate and tour lead through them where they are several. A start that is meta-trained on
-    photographs adapts to them."""
+    images adapts to them."""
     depth_format: Literal["npy", "pfm", "bytes"] | None = None
     """Write each frame's distance in world units beside the video, too."""
     fps: int = 30
@@ -248,7 +246,7 @@ class RenderCommand:
 
 @dataclass(frozen=True)
 class ExportCommand:
-    """Take a trained scene elsewhere, in the world frame of its photographs."""
+    """Take a trained scene elsewhere, in the world frame of its images."""
 
     kind: ExportChoice
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
@@ -268,7 +266,7 @@ class ExportCommand:
 
 @dataclass(frozen=True)
 class LocalizeCommand:
-    """Visual localisation: photographs that nobody took, for what learns to tell poses from photographs (LENS)."""
+    """Visual localization: images that nobody took, for what learns to tell poses from images (LENS)."""
 
     kind: LocalizeChoice
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
@@ -395,5 +393,5 @@ def _opened(path: Path, which: Literal["best", "last"], chunk: int | None) -> tu
 
 
 def _told(still: Still) -> str:
-    against = "no photograph to compare with" if still.psnr is None else f"psnr {still.psnr:.2f} dB"
+    against = "no image to compare with" if still.psnr is None else f"psnr {still.psnr:.2f} dB"
     return f"{still.seconds:.2f} s, {against}: {', '.join(map(str, still.files))}"

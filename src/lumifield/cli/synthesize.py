@@ -22,17 +22,17 @@ class Multiscale:
     scales: int = 4
     """How many sizes, each half the one before."""
     premultiplied: bool = False
-    """Let colours count by their alpha in the means, which darkens no rim (the published set does not)."""
+    """Let colors count by their alpha in the means, which darkens no rim (the published set does not)."""
 
 
 @dataclass(frozen=True)
 class Perturbed:
-    """A Blender scene with training pictures of varying colour, or covered in part, or both (NeRF-W's test)."""
+    """A Blender scene with training images of varying color, or covered in part, or both (NeRF-W's test)."""
 
     scene: Annotated[Path, arg(name="from")]
     """Folder of the Blender scene."""
-    kind: Literal["colour", "occluder", "both"] = "both"
-    """What happens to every training picture but the first."""
+    kind: Literal["color", "occluder", "both"] = "both"
+    """What happens to every training image but the first."""
     seed: int = 0
     """Seed of the random numbers."""
 
@@ -67,7 +67,7 @@ class SynthesizeCommand:
 
     def run(self) -> None:
         """Makes the scene."""
-        with progress.counted("pictures") as note:
+        with progress.counted("images") as note:
             match self.kind:
                 case Multiscale(scene, scales, premultiplied):
                     from lumifield.synthetic.pyramid import Pyramid, multiscale

@@ -1,4 +1,4 @@
-"""Readers: posed photographs on disk become a `Scene`, one split at a time."""
+"""Readers: posed images on disk become a `Scene`, one split at a time."""
 
 from __future__ import annotations
 
@@ -45,32 +45,32 @@ ENDED = re.compile(rb'"file_path"\s*:\s*"[^"]*\.\w+"')
 
 @dataclass(frozen=True)
 class Source:
-    """Which photographs to read, and how."""
+    """Which images to read, and how."""
 
     data: Path
     """Folder of the scene."""
     format: Literal["auto", Format] = "auto"
     """Layout of the folder; auto: told by its files."""
     downscale: int = 1
-    """Read pictures at 1/K of their width and height."""
+    """Read images at 1/K of their width and height."""
     background: Literal["auto", "white", "black", "random"] = "auto"
-    """What stands behind transparent pixels; auto: white; random: another colour for each training ray."""
-    hold_out: Literal["auto", "every-8th", "centre", "none"] = "auto"
-    """Test pictures where the data names none: indices 0, 8, 16, …, or the camera nearest to the middle; auto: the
-    former, but of objects of ShapeNet the second half, of learnit's photographs the first 20, of DTU's and NLR's views
+    """What stands behind transparent pixels; auto: white; random: another color for each training ray."""
+    hold_out: Literal["auto", "every-8th", "center", "none"] = "auto"
+    """Test images where the data names none: indices 0, 8, 16, …, or the camera nearest to the middle; auto: the
+    former, but of objects of ShapeNet the second half, of learnit's images the first 20, of DTU's and NLR's views
     those that MetaNLR++ holds out."""
     layout: Literal["auto", "forward", "inward"] = "auto"
-    """LLFF only: cameras look forward from one side (normalised device coordinates), or inward from all round."""
+    """LLFF only: cameras look forward from one side (normalized device coordinates), or inward from all round."""
     focal: float | None = None
     """7-Scenes only: focal length [pixels of the files] (525 for a width of 640)."""
     cameras: str | None = None
     """DTU only: name of the file with the cameras (cameras_sphere.npz, or else cameras.npz)."""
     silhouettes: bool = True
-    """Objects that come with silhouettes (DTU, NLR) are cut out by them; without, photographs are taken as they are."""
+    """Objects that come with silhouettes (DTU, NLR) are cut out by them; without, images are taken as they are."""
     masks: Path | None = None
-    """Folder of masks that are named as the photographs: what is black in them does not count."""
+    """Folder of masks that are named as the images: what is black in them does not count."""
     least_sharpness: float = 0.0
-    """transforms only: leave out training photographs whose stated `sharpness` is below this share of the mean about
+    """transforms only: leave out training images whose stated `sharpness` is below this share of the mean about
     them in the list (0: none)."""
     near: float | None = None
     """Where rays begin, in the units of the scene frame (as the layout says)."""
@@ -137,9 +137,9 @@ def splits(source: Source) -> tuple[str, ...]:
 
 
 def read(source: Source, split: str, *, at_most: int | None = None, rows: slice = slice(None)) -> Scene:
-    """One split with its pictures, or those of some `rows`, or `at_most` so many of them, evenly spread.
+    """One split with its images, or those of some `rows`, or `at_most` so many of them, evenly spread.
 
-    No other picture is decoded, and no file of another split is opened.
+    No other image is decoded, and no file of another split is opened.
     """
     scene, files = located(source, split)
     kept = list(range(len(scene)))[rows]
@@ -149,7 +149,7 @@ def read(source: Source, split: str, *, at_most: int | None = None, rows: slice 
 
 
 def split_rule(source: Source, split: str) -> str:
-    """How the pictures of a split were chosen, in words; unknown where the folder is no scene, as of a collection."""
+    """How the images of a split were chosen, in words; unknown where the folder is no scene, as of a collection."""
     from lumifield.data import holdout
 
     layout = known(source.data) if source.format == "auto" else source.format
@@ -157,21 +157,21 @@ def split_rule(source: Source, split: str) -> str:
 
 
 def pictured(scene: Scene, files: Files, rows: list[int]) -> Scene:
-    """These rows of what `located` returns, with their pictures."""
+    """These rows of what `located` returns, with their images."""
     from lumifield.data.image_files import decode
 
     if len(rows) < len(scene):
         scene, files = scene.only(rows), files.only(rows)
-    return replace(scene, pictures=decode(files, scene.cameras.size))
+    return replace(scene, images=decode(files, scene.cameras.size))
 
 
 def cameras(source: Source, split: str) -> Scene:
-    """One split without its pictures, of which only the headers are read."""
+    """One split without its images, of which only the headers are read."""
     return located(source, split)[0]
 
 
 def located(source: Source, split: str) -> tuple[Scene, Files]:
-    """One split without its pictures, and the files that hold them, of which only the headers are read."""
+    """One split without its images, and the files that hold them, of which only the headers are read."""
     reader = _reader(source)
     known = reader.splits(source)
     if split not in known:
@@ -180,7 +180,7 @@ def located(source: Source, split: str) -> tuple[Scene, Files]:
     if bool((scene.cameras.size < 1).any()):
         smallest = min(min(size) for size in files.sizes)
         raise DataError(
-            source.data, "downscale", str(source.downscale), f"at most {smallest} for these pictures", "lower it"
+            source.data, "downscale", str(source.downscale), f"at most {smallest} for these images", "lower it"
         )
     if split == "train" and source.camera_noise:
         scene = _shaken(source, scene)
@@ -189,11 +189,11 @@ def located(source: Source, split: str) -> tuple[Scene, Files]:
 
 
 def _masked(folder: Path, files: Files) -> Files:
-    """The files with the masks of a folder; raises `DataError` where it has none for a photograph."""
+    """The files with the masks of a folder; raises `DataError` where it has none for an image."""
     masks = tuple(folder / f"{path.stem}.png" for path in files.paths)
     for mask in masks:
         if not mask.is_file():
-            expected = "a PNG picture for each photograph, named as it"
+            expected = "a PNG image for each image, named as it"
             raise DataError(mask, "mask", "missing", expected, "add it, or name another folder")
     return replace(files, masks=masks, masked=True)
 
@@ -217,7 +217,7 @@ def _bounded(source: Source, scene: Scene) -> Scene:
         found = f"{float(near[row]):g} to {float(far[row]):g} for {scene.names[row]}"
         raise DataError(source.data, "near and far", found, "0 <= near < far", "correct them")
     if source.bounds == "depth" and scene.ndc is not None:
-        found, cure = "depth for normalised device coordinates", "drop it"
+        found, cure = "depth for normalized device coordinates", "drop it"
         raise DataError(source.data, "bounds", found, "distance, as their rays run from 0 to 1", cure)
     return replace(scene, near=near, far=far, planes=source.bounds == "depth")
 

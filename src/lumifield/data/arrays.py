@@ -24,7 +24,7 @@ def loaded(path: Path, what: str) -> Shaped[np.ndarray, "..."]:
 
 
 def checked_bounds(bounds: Float[np.ndarray, "n 2"], path: Path) -> Float[Tensor, "n 2"]:
-    """Nearest and farthest depth of each photograph; raises `DataError` unless 0 < near < far."""
+    """Nearest and farthest depth of each image; raises `DataError` unless 0 < near < far."""
     for row, (near, far) in enumerate(bounds.tolist()):
         if not 0 < near < far < math.inf:
             found, expected = f"{near:g} and {far:g}", "0 < near < far"

@@ -20,10 +20,10 @@ Located = tuple[Scene, Files]
 
 @dataclass(frozen=True)
 class Task:
-    """One scene of a collection: an object, a folder of any scene, or a single photograph.
+    """One scene of a collection: an object, a folder of any scene, or a single image.
 
-    Its photographs are those that a start may be learned from. A folder of any scene has others to judge by; of an
-    object and of a photograph it is for the protocol to say which part is held out.
+    Its images are those that a start may be learned from. A folder of any scene has others to judge by; of an
+    object and of an image it is for the protocol to say which part is held out.
     """
 
     name: str
@@ -31,22 +31,22 @@ class Task:
     find_held_out: Callable[[], Located | None]
 
     def cameras(self) -> Scene:
-        """The photographs without their pixels, of which only the headers are read."""
+        """The images without their pixels, of which only the headers are read."""
         return self.find()[0]
 
     def photographs(self, rows: slice = slice(None)) -> Scene:
-        """The photographs, all of them or some `rows`; of an object all frames in the order of its list."""
+        """The images, all of them or some `rows`; of an object all frames in the order of its list."""
         scene, files = self.find()
         return data.pictured(scene, files, list(range(len(scene)))[rows])
 
     def held_out(self) -> Scene | None:
-        """The photographs to judge by, where the data has some."""
+        """The images to judge by, where the data has some."""
         found = self.find_held_out()
         return None if found is None else data.pictured(*found, list(range(len(found[0]))))
 
 
 def tasks(source: Source, split: str) -> tuple[Task, ...]:
-    """The tasks of a split: photographs of a scene, or the scenes in the folder `source.data`, in order of their names.
+    """The tasks of a split: images of a scene, or the scenes in the folder `source.data`, in order of their names.
 
     Of scenes the splits are those of a `*splits.json` in the folder or of `FOLDER_splits.json` beside it, a list of
     names a split; without such a file every eighth scene is test, unless `hold_out` is "none". Raises `DataError` where
@@ -97,7 +97,7 @@ def _place(folder: Path) -> Path:
         return inner[0]
     names = ", ".join(place.name for place in inner)
     found = f"of {len(inner)} collections ({names})" if inner else "without scenes"
-    cure = "point at one of them" if inner else "point at the folder that holds them, or at photographs with poses"
+    cure = "point at one of them" if inner else "point at the folder that holds them, or at images with poses"
     raise DataError(folder, "folder", found, "a folder for each scene", cure)
 
 
@@ -139,9 +139,9 @@ def _listed(path: Path, place: Path, split: str) -> list[str]:
 
 def _held_out(source: Source, place: Path, split: str) -> list[str]:
     """Every eighth scene for the test, where no file says otherwise."""
-    if source.hold_out == "centre":
+    if source.hold_out == "center":
         raise DataError(
-            place, "hold_out", "'centre'", "every-8th or none for a folder of scenes", "choose one of these"
+            place, "hold_out", "'center'", "every-8th or none for a folder of scenes", "choose one of these"
         )
     names = [folder.name for folder in _folders(place) if data.known(folder)]
     test = [] if source.hold_out == "none" else names[::EVERY]

@@ -20,7 +20,7 @@ NO_POINT = -1
 
 @dataclass(frozen=True)
 class Shot:
-    """A registered photograph: world to camera as quaternion (w first) and translation, and the points it sees."""
+    """A registered image: world to camera as quaternion (w first) and translation, and the points it sees."""
 
     name: str
     camera: int
@@ -32,7 +32,7 @@ class Shot:
         """Camera to world; raises `DataError` about the file `path` for a rotation that is none."""
         length = np.linalg.norm(self.quaternion)
         if not (np.isfinite(length) and length > 1e-3 and np.isfinite(self.translation).all()):
-            cure = "correct or remove this photograph"
+            cure = "correct or remove this image"
             raise DataError(path, f"pose of {self.name}", "no rotation and translation", "finite numbers", cure)
         turned = Rotation.from_quat(self.quaternion, scalar_first=True).as_matrix().T
         return np.concatenate([turned, -turned @ np.array(self.translation)[:, None]], 1)
@@ -40,7 +40,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Model:
-    """A sparse model: cameras by their number, photographs in the order of their names, points by their number."""
+    """A sparse model: cameras by their number, images in the order of their names, points by their number."""
 
     images: Path
     cameras: dict[int, pycolmap.Camera]
@@ -62,7 +62,7 @@ def load(folder: Path) -> Model:
     shots = _binary_shots(_Cursor(images)) if binary else _text_shots(images)
     ids, xyz = _binary_points(_Cursor(points)) if binary else _text_points(points)
     if not shots:
-        raise DataError(images, "list of photographs", "empty", "registered photographs", "reconstruct the scene again")
+        raise DataError(images, "list of images", "empty", "registered images", "reconstruct the scene again")
     for shot in shots:
         if shot.camera not in known:
             found, expected = f"{shot.camera}, which {cameras.name} has not", f"a camera of {cameras.name}"
@@ -185,7 +185,7 @@ def _camera(path: Path, name: str, size: tuple[int, int], params: Sequence[float
     model = pycolmap.CameraModelId.__members__.get(name, pycolmap.CameraModelId.INVALID)
     if model == pycolmap.CameraModelId.INVALID:
         known = ", ".join(sorted(set(pycolmap.CameraModelId.__members__) - {"INVALID"}))
-        raise DataError(path, "camera model", name, f"one of {known}", "undistort the pictures with COLMAP first")
+        raise DataError(path, "camera model", name, f"one of {known}", "undistort the images with COLMAP first")
     expected = _parameters(model)
     if len(params) != expected or not np.isfinite(params).all() or min(size) < 1:
         found = f"{len(params)} numbers for {size[0]}x{size[1]} pixels"

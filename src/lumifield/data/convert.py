@@ -1,4 +1,4 @@
-"""Posed photographs in another layout: learnit's arrays, COLMAP's model, or DTU's. Lenses are pinholes there."""
+"""Posed images in another layout: learnit's arrays, COLMAP's model, or DTU's. Lenses are pinholes there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lumifield.synthetic import writers
 
 Progress = Callable[[int, int], None]
 
-# Where learnit's splits go by position, the first photographs are the test.
+# Where learnit's splits go by position, the first images are the test.
 ORDER = ("test", "val", "train")
 JPEG = (".jpg", ".jpeg", ".JPG", ".JPEG")
 QUALITY = 95
@@ -38,7 +38,7 @@ QUALITY = 95
 
 @dataclass(frozen=True)
 class Shot:
-    """A photograph of a scene, and the pinhole camera that it is written for, in the world of the scene.
+    """An image of a scene, and the pinhole camera that it is written for, in the world of the scene.
 
     `bounds` are the distances [world units] between which it sees something.
     """
@@ -49,13 +49,13 @@ class Shot:
     split: str
     c2w: Float[Tensor, "3 4"]
     focal: tuple[float, float]
-    centre: tuple[float, float]
+    center: tuple[float, float]
     size: tuple[int, int]
     bounds: tuple[float, float]
     straight: Straightening | None
 
     def write(self, path: Path) -> None:
-        """The photograph as JPEG: the very file where it is one and stays as it is."""
+        """The image as JPEG: the very file where it is one and stays as it is."""
         path.parent.mkdir(parents=True, exist_ok=True)
         original = self.files.paths[self.row]
         if self.straight is None and self.files.straight[self.row] is None and original.suffix in JPEG:
@@ -65,17 +65,17 @@ class Shot:
         Image.fromarray(self._resampled(shown)).save(path, quality=QUALITY, subsampling=0)
 
     def pixels(self) -> UInt8[np.ndarray, "h w c"]:
-        """The photograph as it is read, with alpha where it has some."""
+        """The image as it is read, with alpha where it has some."""
         taken = data.pictured(self.scene, self.files, [self.row])
-        assert taken.pictures is not None
-        return self._resampled(taken.pictures.picture(0, taken.size(0)).numpy())
+        assert taken.images is not None
+        return self._resampled(taken.images.image(0, taken.size(0)).numpy())
 
     def _resampled(self, pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
         return pixels if self.straight is None else self.straight.apply(pixels)
 
 
 def convert(source: Source, out: Path, layout: Literal["learnit", "colmap", "dtu"], progress: Progress) -> None:
-    """Writes the photographs, test first, then val, then train, and what the layout says about them, and their splits.
+    """Writes the images, test first, then val, then train, and what the layout says about them, and their splits.
 
     Raises `DataError` where rays of the scene have no bounds in its world, and where `out` is not empty or cannot be
     written.
@@ -86,7 +86,7 @@ def convert(source: Source, out: Path, layout: Literal["learnit", "colmap", "dtu
             _write_object(shots, folder, progress)
             return
         images = folder / ("images" if layout == "learnit" else "dense/images")
-        names = _write_pictures(shots, images, folder / "splits.tsv", progress)
+        names = _write_images(shots, images, folder / "splits.tsv", progress)
         if layout == "learnit":
             _write_arrays(shots, folder)
         else:
@@ -105,7 +105,7 @@ def _write_model(shots: list[Shot], names: list[str], folder: Path) -> None:
     """COLMAP's binary files, without points."""
     model = pycolmap.Reconstruction()
     for number, (shot, name) in enumerate(zip(shots, names, strict=True), 1):
-        (width, height), params = shot.size, [*shot.focal, *shot.centre]
+        (width, height), params = shot.size, [*shot.focal, *shot.center]
         lens = pycolmap.Camera(model="PINHOLE", width=width, height=height, params=params, camera_id=number)
         model.add_camera_with_trivial_rig(lens)
         turned, position = shot.c2w[:, :3].T.numpy(), shot.c2w[:, 3:].numpy()
@@ -116,7 +116,7 @@ def _write_model(shots: list[Shot], names: list[str], folder: Path) -> None:
 
 
 def _write_object(shots: list[Shot], folder: Path, progress: Progress) -> None:
-    """DTU's layout: pictures and silhouettes as PNG, matrices of the cameras and of the sphere, and `splits.json`."""
+    """DTU's layout: images and silhouettes as PNG, matrices of the cameras and of the sphere, and `splits.json`."""
     matrices, listed = {}, {split: [] for split in ORDER}
     for number, shot in enumerate(shots):
         name, pixels = f"{number:05d}_{PurePosixPath(shot.scene.names[shot.row]).stem}", shot.pixels()
@@ -140,21 +140,21 @@ def _shots(source: Source) -> list[Shot]:
         if split in known:
             scene, files = data.located(source, split)
             if scene.ndc is not None:
-                expected = "photographs with bounds in the world"
-                raise DataError(source.data, "layout", "forward (normalised device)", expected, "choose another scene")
+                expected = "images with bounds in the world"
+                raise DataError(source.data, "layout", "forward (normalized device)", expected, "choose another scene")
             found += [_shot(scene, files, row, split) for row in range(len(scene))]
     return found
 
 
 def _shot(scene: Scene, files: Files, row: int, split: str) -> Shot:
     cameras, frame = scene.cameras, scene.frame
-    focal, centre, size = (tuple(values[row].tolist()) for values in (cameras.focal, cameras.centre, cameras.size))
+    focal, center, size = (tuple(values[row].tolist()) for values in (cameras.focal, cameras.center, cameras.size))
     straight = None
     if bool(cameras.distortion[row].any()):
-        bend = [*focal, *centre, *cameras.distortion[row].tolist()]
+        bend = [*focal, *center, *cameras.distortion[row].tolist()]
         lens = pycolmap.Camera(model="OPENCV", width=size[0], height=size[1], params=bend)
         straight = colmap.Camera(lens).straightened()
-        focal, centre, size = straight.focal, straight.centre, straight.size
+        focal, center, size = straight.focal, straight.center, straight.size
     return Shot(
         scene,
         files,
@@ -162,15 +162,15 @@ def _shot(scene: Scene, files: Files, row: int, split: str) -> Shot:
         split,
         frame.poses_to_world(cameras.c2w[row][None])[0].double(),
         focal,
-        centre,
+        center,
         size,
         (float(scene.near[row]) * frame.scale, float(scene.far[row]) * frame.scale),
         straight,
     )
 
 
-def _write_pictures(shots: list[Shot], images: Path, listing: Path, progress: Progress) -> list[str]:
-    """The photographs, numbered so that their names keep the order, and a list of their splits; returns the names."""
+def _write_images(shots: list[Shot], images: Path, listing: Path, progress: Progress) -> list[str]:
+    """The images, numbered so that their names keep the order, and a list of their splits; returns the names."""
     names = []
     for number, shot in enumerate(shots):
         names.append(f"{number:05d}_{PurePosixPath(shot.scene.names[shot.row]).stem}.jpg")
@@ -189,13 +189,13 @@ def _opengl(shot: Shot) -> Float[np.ndarray, "4 4"]:
 
 def _inverse(shot: Shot) -> Float[np.ndarray, "3 3"]:
     """From (x, y, 1) [pixels] to a direction with OpenGL axes."""
-    (fx, fy), (cx, cy) = shot.focal, shot.centre
+    (fx, fy), (cx, cy) = shot.focal, shot.center
     return np.array([[1 / fx, 0, -cx / fx], [0, -1 / fy, cy / fy], [0, 0, -1]])
 
 
 def _projection(shot: Shot) -> Float[np.ndarray, "4 4"]:
-    """From the world to pixels whose centres are whole numbers."""
-    (fx, fy), (cx, cy), turned = shot.focal, shot.centre, shot.c2w[:, :3].T.numpy()
+    """From the world to pixels whose centers are whole numbers."""
+    (fx, fy), (cx, cy), turned = shot.focal, shot.center, shot.c2w[:, :3].T.numpy()
     lens = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])
     inverse = np.concatenate([turned, -turned @ shot.c2w[:, 3:].numpy()], 1)
     return np.concatenate([lens @ inverse, [[0.0, 0.0, 0.0, 1.0]]])

@@ -1,4 +1,4 @@
-"""FlyingChairs and FlyingChairs2: pairs of pictures with the true flow between them."""
+"""FlyingChairs and FlyingChairs2: pairs of images with the true flow between them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ONE = (("-gt.flo", "-img1.ppm", "-img0.ppm"), ("_flow.flo", "_img2.ppm", "_img1.
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures: the target shows at each pixel `p` what the source shows at `p + flow(p)`, where `visible`.
+    """Two images: the target shows at each pixel `p` what the source shows at `p + flow(p)`, where `visible`.
 
-    The flow is in pixels, x first. It leads from the second picture to the first in FlyingChairs2, whose occlusions are
-    known; and from the first to the second in FlyingChairs, where all that stays in the picture counts as visible.
+    The flow is in pixels, x first. It leads from the second image to the first in FlyingChairs2, whose occlusions are
+    known; and from the first to the second in FlyingChairs, where all that stays in the image counts as visible.
     """
 
     source: UInt8[Tensor, "h w 3"]
@@ -46,13 +46,13 @@ class PairFiles:
     def read(self) -> Pair:
         """The pair; raises `DataError` for a file that is missing or damaged, or of another size than the flow."""
         flow = torch.from_numpy(read_flow(self.flow))
-        source, target = (self._picture(path, flow) for path in (self.source, self.target))
+        source, target = (self._image(path, flow) for path in (self.source, self.target))
         visible = _within(flow) & (flow.abs() < UNKNOWN).all(-1)
         if self.occlusion is not None:
-            visible &= self._picture(self.occlusion, flow)[..., 0] < 128
+            visible &= self._image(self.occlusion, flow)[..., 0] < 128
         return Pair(source, target, torch.where(visible[..., None], flow, 0.0), visible)
 
-    def _picture(self, path: Path, flow: Float[Tensor, "h w 2"]) -> UInt8[Tensor, "h w 3"]:
+    def _image(self, path: Path, flow: Float[Tensor, "h w 2"]) -> UInt8[Tensor, "h w 3"]:
         pixels = image_files.rgb(path)
         if pixels.shape[:2] != flow.shape[:2]:
             height, width = flow.shape[:2]
@@ -84,7 +84,7 @@ def pairs(folder: Path) -> tuple[PairFiles, ...]:
 
 
 def _within(flow: Float[Tensor, "h w 2"]) -> Bool[Tensor, "h w"]:
-    """Where the flow does not lead out of the picture."""
+    """Where the flow does not lead out of the image."""
     height, width, _ = flow.shape
     x = torch.arange(width) + flow[..., 0]
     y = torch.arange(height)[:, None] + flow[..., 1]

@@ -1,4 +1,4 @@
-"""Frames: the JSON files that list photographs with their poses, as Blender and instant-ngp write them."""
+"""Frames: the JSON files that list images with their poses, as Blender and instant-ngp write them."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
         raise DataError(path, "frames", "missing or no list", "a list of frames", "write the file again")
     if not frames:
-        raise DataError(path, "frames", "empty", "at least one frame", "list the photographs of this split")
+        raise DataError(path, "frames", "empty", "at least one frame", "list the images of this split")
     for index, frame in enumerate(frames):
         if not isinstance(frame.get("file_path"), str):
-            raise DataError(path, f"frames[{index}].file_path", "missing", "a file name", "name the photograph")
+            raise DataError(path, f"frames[{index}].file_path", "missing", "a file name", "name the image")
     return content
 
 
@@ -61,7 +61,7 @@ def split_files(source: Source) -> tuple[str, ...]:
     return found
 
 
-def picture_file(folder: Path, file_path: str) -> Path | None:
+def image_file(folder: Path, file_path: str) -> Path | None:
     """The file that a frame names, with its ending or without; None where there is none."""
     path = folder / file_path
     if path.suffix in ENDINGS and path.is_file():
@@ -71,24 +71,24 @@ def picture_file(folder: Path, file_path: str) -> Path | None:
 
 
 def present(path: Path, frames: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Path]]:
-    """The frames whose picture exists, with it; the others are skipped and their number is logged.
+    """The frames whose image exists, with it; the others are skipped and their number is logged.
 
-    Raises `DataError` where no picture exists.
+    Raises `DataError` where no image exists.
     """
-    found = [(frame, picture_file(path.parent, frame["file_path"])) for frame in frames]
-    there = [(frame, picture) for frame, picture in found if picture is not None]
+    found = [(frame, image_file(path.parent, frame["file_path"])) for frame in frames]
+    there = [(frame, image) for frame, image in found if image is not None]
     absent = len(frames) - len(there)
     if not there:
         first = frames[0]["file_path"]
         raise DataError(
             path,
-            "every picture",
+            "every image",
             f"missing ({absent} listed, first {first})",
             "files beside it",
-            "restore the pictures",
+            "restore the images",
         )
     if absent:
-        log.warning("%s: %d of %d listed pictures do not exist and are skipped.", path, absent, len(frames))
+        log.warning("%s: %d of %d listed images do not exist and are skipped.", path, absent, len(frames))
     return there
 
 
@@ -111,7 +111,7 @@ def pinhole(path: Path, field: str, pix2cam: Any) -> list[float]:
     # Inverses of matrices have zeros that are none, which would not move a pixel by a thousandth of its width.
     if not fits or np.abs(matrix[OF_NOTHING]).max() > 1e-9 or abs(matrix[2, 2] + 1) > 1e-9:
         expected = "[[1/f, 0, -cx/f], [0, -1/f, cy/f], [0, 0, -1]]"
-        raise DataError(path, field, "of another form", expected, "undistort the pictures first")
+        raise DataError(path, field, "of another form", expected, "undistort the images first")
     fx, fy = 1 / matrix[0, 0], -1 / matrix[1, 1]
     return [float(value) for value in (fx, fy, -matrix[0, 2] * fx, matrix[1, 2] * fy)]
 

@@ -1,4 +1,4 @@
-"""Hold-outs: which pictures are test pictures where the data does not say."""
+"""Hold-outs: which images are test images where the data does not say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lumifield.data import OBJECTS, Format, Source
 from lumifield.errors import DataError
 
 EVERY = 8
-# Files that name the pictures of a split, by layout; {0} is the split, {1} with a capital.
+# Files that name the images of a split, by layout; {0} is the split, {1} with a capital.
 LISTS = {
     "blender": "transforms_{0}.json",
     "transforms": "transforms_{0}.json",
@@ -22,12 +22,12 @@ LISTS = {
     "seven_scenes": "{1}Split.txt",
     **dict.fromkeys(OBJECTS, "splits.json"),
 }
-# What hold_out auto means where it is not every eighth picture.
+# What hold_out auto means where it is not every eighth image.
 USUAL = {
     "shapenet": "the second half of the frames held out",
-    "learnit": "photographs 0 to 19 are test, 20 to 24 val",
+    "learnit": "images 0 to 19 are test, 20 to 24 val",
     "seven_scenes": "frames with depth are test where not all have it, else every 8th",
-    **dict.fromkeys(OBJECTS, "MetaNLR++'s views, with fewer photographs every 8th"),
+    **dict.fromkeys(OBJECTS, "MetaNLR++'s views, with fewer images every 8th"),
 }
 
 
@@ -37,19 +37,19 @@ def splits(source: Source) -> tuple[str, ...]:
 
 
 def rows(source: Source, split: str, positions: Float[Tensor, "n 3"]) -> list[int]:
-    """The indices of the pictures of a split, for cameras at `positions` in the order of the pictures."""
+    """The indices of the images of a split, for cameras at `positions` in the order of the images."""
     everything = range(len(positions))
     held = _held(source, positions)
     chosen = [i for i in everything if (i in held) == (split == "test")]
     if not chosen:
         raise DataError(
-            source.data, f"{split} split", "empty", f"a picture beside the {len(held)} held out", "set hold_out to none"
+            source.data, f"{split} split", "empty", f"an image beside the {len(held)} held out", "set hold_out to none"
         )
     return chosen
 
 
 def told(source: Source, layout: Format, split: str) -> str:
-    """How the pictures of a split were chosen, in words."""
+    """How the images of a split were chosen, in words."""
     pattern = LISTS.get(layout, "").format(split, split.title())
     if pattern and (named := sorted(source.data.glob(pattern))):
         return f"the data's own {named[0].name}"
@@ -73,7 +73,7 @@ def _held(source: Source, positions: Float[Tensor, "n 3"]) -> set[int]:
     match source.hold_out:
         case "auto" | "every-8th":
             return set(range(0, len(positions), EVERY))
-        case "centre":
+        case "center":
             return {int((positions - positions.mean(0)).norm(dim=-1).argmin())}
         case "none":
             return set()

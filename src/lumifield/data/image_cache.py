@@ -43,7 +43,7 @@ def cached(key: tuple[object, ...], shape: tuple[int, int], make: Parts) -> UInt
             _keep(path, shape, make)
             found = _kept(path, shape)
         except OSError as error:
-            log.warning("%s: decoded pictures are not kept (%s).", path.parent, error.strerror or error)
+            log.warning("%s: decoded images are not kept (%s).", path.parent, error.strerror or error)
     return gathered(shape, make) if found is None else found
 
 

@@ -1,4 +1,4 @@
-"""Pictures: photographs decoded one at a time into the flat uint8 buffer of a scene."""
+"""Images: images decoded one at a time into the flat uint8 buffer of a scene."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from PIL import Image
 from torch import Tensor
 
 from lumifield.data.image_cache import cached, gathered
-from lumifield.data.scene import Background, Pictures
+from lumifield.data.scene import Background, Images
 from lumifield.data.undistort import Straightening
 from lumifield.errors import DataError
 
 # To be raised when the same files are decoded to other pixels.
 DECODER = 1
-# Pictures of fewer pixels in all are decoded faster than they need be kept.
+# Images of fewer pixels in all are decoded faster than they need be kept.
 SLOW = 2**23
 ENDINGS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 
 @dataclass(frozen=True)
 class Files:
-    """The picture files of a split: their sizes (width, height) and whether any has alpha, from the headers alone.
+    """The image files of a split: their sizes (width, height) and whether any has alpha, from the headers alone.
 
-    `masks` are files whose pixels of value 0 do not count (None: no mask for that picture); `masked` says whether any
-    picture of the split has one. `straight` resamples pictures of lenses that cameras cannot say; `sizes` are those
-    that they have afterwards. `silhouettes` are files that become the alpha of their pictures (None: that one has its
+    `masks` are files whose pixels of value 0 do not count (None: no mask for that image); `masked` says whether any
+    image of the split has one. `straight` resamples images of lenses that cameras cannot say; `sizes` are those
+    that they have afterwards. `silhouettes` are files that become the alpha of their images (None: that one has its
     own or none). `cached` says whether what takes long to decode is kept on the disk.
     """
 
@@ -57,33 +57,33 @@ class Files:
         )
 
     def straightened(self, straight: Sequence[Straightening | None]) -> Files:
-        """The files of pictures that are resampled when they are decoded (None: that one is not)."""
+        """The files of images that are resampled when they are decoded (None: that one is not)."""
         sizes = (size if one is None else one.size for one, size in zip(straight, self.sizes, strict=True))
         return replace(self, sizes=tuple(sizes), straight=tuple(straight))
 
     def cut_out(self, silhouettes: Sequence[Path | None]) -> Files:
-        """The files of pictures that these silhouettes cut out; raises `DataError` for one of another size."""
+        """The files of images that these silhouettes cut out; raises `DataError` for one of another size."""
         for path, size in zip(silhouettes, self.sizes, strict=True):
             if path is not None:
-                with _opened(path) as picture:
-                    _check_size(path, picture.size, size)
+                with _opened(path) as image:
+                    _check_size(path, image.size, size)
         return replace(self, silhouettes=tuple(silhouettes), alpha=self.alpha or any(silhouettes))
 
 
 def survey(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) -> Files:
-    """The headers of the files; raises `DataError` for one that is missing or no picture."""
+    """The headers of the files; raises `DataError` for one that is missing or no image."""
     sizes, alpha = [], False
     for path in paths:
-        with _opened(path) as picture:
-            sizes.append(picture.size)
-            alpha = alpha or _has_alpha(picture)
+        with _opened(path) as image:
+            sizes.append(image.size)
+            alpha = alpha or _has_alpha(image)
     masks = tuple(masks) if masks else (None,) * len(paths)
     none = (None,) * len(paths)
     return Files(tuple(paths), tuple(sizes), alpha, masks, any(masks), straight=none, silhouettes=none)
 
 
 def background(files: Files, asked: Literal["auto", "white", "black", "random"]) -> Background:
-    """What stands behind the pictures: as asked; for "auto" white where they have alpha."""
+    """What stands behind the images: as asked; for "auto" white where they have alpha."""
     if asked == "random" and not files.alpha:
         raise DataError(
             files.paths[0], "alpha channel", "absent", "one for a random background", "choose another background"
@@ -93,11 +93,11 @@ def background(files: Files, asked: Literal["auto", "white", "black", "random"])
     return asked
 
 
-def decode(files: Files, sizes: Int[Tensor, "n 2"]) -> Pictures:
-    """All pictures, shrunk to `sizes` (width, height), in one buffer, which is in memory or mapped from the cache.
+def decode(files: Files, sizes: Int[Tensor, "n 2"]) -> Images:
+    """All images, shrunk to `sizes` (width, height), in one buffer, which is in memory or mapped from the cache.
 
     Shrinking takes the mean of the straight RGBA values of each block, the convention of the published half-size
-    Blender scenes: colours of transparent pixels count as they stand. Raises `DataError` for a damaged picture.
+    Blender scenes: colors of transparent pixels count as they stand. Raises `DataError` for a damaged image.
     """
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.prod(-1).cumsum(0)])
     total, channels = int(offsets[-1]), 4 if files.alpha else 3
@@ -105,23 +105,23 @@ def decode(files: Files, sizes: Int[Tensor, "n 2"]) -> Pictures:
 
     def decoded() -> Iterator[UInt8[np.ndarray, "_ c"]]:
         for index, size in enumerate(wanted):
-            yield _picture(files, index, size).reshape(-1, channels)
+            yield _image(files, index, size).reshape(-1, channels)
 
     slow = files.cached and sum(width * height for width, height in files.sizes) >= SLOW
     array = cached(_key(files, wanted), (total, channels), decoded) if slow else gathered((total, channels), decoded)
-    return Pictures(torch.from_numpy(array), offsets, _mask(files, wanted))
+    return Images(torch.from_numpy(array), offsets, _mask(files, wanted))
 
 
-def _picture(files: Files, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w c"]:
+def _image(files: Files, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w c"]:
     whole = _pixels(files.paths[index], "RGBA" if files.alpha else "RGB")
     if (silhouette := files.silhouettes[index]) is not None:
-        whole = np.concatenate([whole[..., :3], grey(silhouette)[..., None]], -1)
+        whole = np.concatenate([whole[..., :3], gray(silhouette)[..., None]], -1)
     straight = files.straight[index]
     return shrink(whole if straight is None else straight.apply(whole), size)
 
 
 def _mask(files: Files, wanted: list[tuple[int, int]]) -> Bool[Tensor, " p"] | None:
-    """Which pixels of all pictures count; None where all do."""
+    """Which pixels of all images count; None where all do."""
     if not files.masked:
         return None
     masks = [
@@ -132,7 +132,7 @@ def _mask(files: Files, wanted: list[tuple[int, int]]) -> Bool[Tensor, " p"] | N
 
 
 def _key(files: Files, wanted: list[tuple[int, int]]) -> tuple[object, ...]:
-    """All that the decoded pictures depend on."""
+    """All that the decoded images depend on."""
     read = [path for path in (*files.paths, *files.silhouettes) if path is not None]
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
     cut = [path is not None for path in files.silhouettes]
@@ -141,7 +141,7 @@ def _key(files: Files, wanted: list[tuple[int, int]]) -> tuple[object, ...]:
 
 
 def shrink(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt8[np.ndarray, "rows columns c"]:
-    """A picture at `size` (width, height): means of blocks, or of Hamming windows where whole blocks do not fit."""
+    """An image at `size` (width, height): means of blocks, or of Hamming windows where whole blocks do not fit."""
     height, width, channels = pixels.shape
     if (width, height) == size:
         return pixels
@@ -152,69 +152,69 @@ def shrink(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt8[n
         for row, column in np.ndindex(down, across):
             total += pixels[row::down, column::across]
         return (total // count).astype(np.uint8)
-    # Band by band: Pillow would weight the colours of a picture with alpha by that alpha.
+    # Band by band: Pillow would weight the colors of an image with alpha by that alpha.
     bands = [Image.fromarray(pixels[..., c]).resize(size, Image.Resampling.HAMMING) for c in range(channels)]
     return np.stack([np.asarray(band) for band in bands], -1)
 
 
-def listed_pictures(folder: Path) -> list[Path]:
-    """The picture files of a folder, sorted by name."""
+def listed_images(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted by name."""
     return sorted(p for p in folder.iterdir() if p.suffix in ENDINGS and not p.name.startswith("."))
 
 
 def rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture in colour, without alpha."""
+    """An image in color, without alpha."""
     return _pixels(path, "RGB").copy()
 
 
-def grey(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """A picture in shades of grey."""
+def gray(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """An image in shades of gray."""
     return _pixels(path, "L")[..., 0]
 
 
 def raw(path: Path) -> Float[np.ndarray, "h w"]:
-    """The numbers of a picture with one channel of whatever type; raises `DataError` for a damaged one."""
-    with _opened(path) as picture:
-        values = np.asarray(picture, dtype=np.float64)
+    """The numbers of an image with one channel of whatever type; raises `DataError` for a damaged one."""
+    with _opened(path) as image:
+        values = np.asarray(image, dtype=np.float64)
     if values.ndim != 2:
-        raise DataError(path, "depth picture", "in colour", "one channel", "give the file that holds depth")
+        raise DataError(path, "depth image", "in color", "one channel", "give the file that holds depth")
     return values
 
 
 def _counting(path: Path, expected: tuple[int, int], size: tuple[int, int]) -> Bool[np.ndarray, " p"]:
-    """Which pixels of a shrunk picture count: those whose whole block does."""
-    mask = grey(path)
+    """Which pixels of a shrunk image count: those whose whole block does."""
+    mask = gray(path)
     _check_size(path, (mask.shape[1], mask.shape[0]), expected)
     counts = np.where(mask > 0, 255, 0).astype(np.uint8)
     return shrink(counts[..., None], size).reshape(-1) == 255
 
 
 def _check_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
-    """Raises `DataError` where a mask is not as large as its picture."""
+    """Raises `DataError` where a mask is not as large as its image."""
     if found != expected:
-        wanted = f"its picture's {expected[0]}x{expected[1]}"
-        raise DataError(path, "mask size", f"{found[0]}x{found[1]}", wanted, "make the mask as large as its picture")
+        wanted = f"its image's {expected[0]}x{expected[1]}"
+        raise DataError(path, "mask size", f"{found[0]}x{found[1]}", wanted, "make the mask as large as its image")
 
 
 def _pixels(path: Path, mode: Literal["L", "RGB", "RGBA"]) -> UInt8[np.ndarray, "h w c"]:
-    with _opened(path) as picture:
-        pixels = np.asarray(picture.convert(mode))
+    with _opened(path) as image:
+        pixels = np.asarray(image.convert(mode))
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def _has_alpha(picture: Image.Image) -> bool:
-    return picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as picture:
-            yield picture
+        with Image.open(path) as image:
+            yield image
     except FileNotFoundError:
-        raise DataError(path, "picture", "missing", "a PNG or JPEG file", "restore the file") from None
+        raise DataError(path, "image", "missing", "a PNG or JPEG file", "restore the file") from None
     # Pillow reports damage found in the header, in a chunk and in the data as these three.
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(
-            path, "picture", f"damaged or cut off ({error})", "a whole PNG or JPEG file", "copy the file again"
+            path, "image", f"damaged or cut off ({error})", "a whole PNG or JPEG file", "copy the file again"
         ) from None

@@ -19,7 +19,7 @@ NAMED = re.compile(r'(?:"([^"]*)"|(\S+))\s+(.*)')
 
 @dataclass(frozen=True)
 class Shot:
-    """A photograph: its name, focal length [pixels], pose, and radial distortion on the side of the measurement."""
+    """An image: its name, focal length [pixels], pose, and radial distortion on the side of the measurement."""
 
     name: str
     focal: float
@@ -29,7 +29,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Model:
-    """Photographs, points, and the rows of the points that each photograph sees."""
+    """Images, points, and the rows of the points that each image sees."""
 
     path: Path
     shots: tuple[Shot, ...]
@@ -85,7 +85,7 @@ def load(path: Path) -> Model:
 
 
 def extended(path: Path, folder: str, shots: Sequence[Shot]) -> str:
-    """The text of a model with photographs of `folder`, in the place of those that it had, after all others.
+    """The text of a model with images of `folder`, in the place of those that it had, after all others.
 
     They see no point, so that the measurements of the points keep their meaning.
     """
@@ -112,14 +112,14 @@ def _shot(lines: _Lines) -> Shot:
     match = NAMED.fullmatch(lines.next().strip())
     numbers = _numbers(lines, match[3].split(), "name and 10 numbers") if match else np.zeros(0)
     if match is None or len(numbers) != 10 or numbers[0] <= 0 or np.linalg.norm(numbers[1:5]) < 1e-3:
-        raise lines.wrong("a name, focal length, quaternion, centre, radial distortion and 0")
+        raise lines.wrong("a name, focal length, quaternion, center, radial distortion and 0")
     turned = Rotation.from_quat(numbers[1:5], scalar_first=True).as_matrix().T
     focal, radial = float(numbers[0]), float(numbers[8])
     return Shot(match[1] or match[2], focal, np.column_stack([turned, numbers[5:8]]), radial)
 
 
 def _point(lines: _Lines, shots: int) -> tuple[list[float], set[int]]:
-    """A point, and the photographs that it was measured in."""
+    """A point, and the images that it was measured in."""
     expected = "x y z, r g b, the number of measurements, and four numbers for each"
     words = lines.next().split()
     numbers = _numbers(lines, words, expected)
@@ -127,7 +127,7 @@ def _point(lines: _Lines, shots: int) -> tuple[list[float], set[int]]:
         raise lines.wrong(expected)
     views = {int(view) for view in numbers[7::4]}
     if views and not 0 <= min(views) <= max(views) < shots:
-        raise lines.wrong(f"measurements in photographs 0 to {shots - 1}")
+        raise lines.wrong(f"measurements in images 0 to {shots - 1}")
     return numbers[:3].tolist(), views
 
 

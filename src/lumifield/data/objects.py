@@ -30,7 +30,7 @@ Rows = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class Capture:
-    """All photographs of an object at full size, and the file that names their cameras.
+    """All images of an object at full size, and the file that names their cameras.
 
     `lenses` are `fx fy cx cy`, poses are in the world of the file. `sphere` is the frame whose unit sphere holds the
     object; None where the data does not say.
@@ -45,7 +45,7 @@ class Capture:
 
 
 def splits(source: Source, taken: Capture, published: Rows) -> tuple[str, ...]:
-    """The splits that have a photograph."""
+    """The splits that have an image."""
     named = chosen(source, taken, published)
     return tuple(split for split in SPLITS if named.get(split))
 
@@ -53,7 +53,7 @@ def splits(source: Source, taken: Capture, published: Rows) -> tuple[str, ...]:
 def chosen(source: Source, taken: Capture, published: Rows) -> Rows:
     """The rows of each split: those of `splits.json` in the folder, else the published ones, else every eighth is test.
 
-    `splits.json` lists the names of the images, without their ending. Raises `DataError` for a name without picture.
+    `splits.json` lists the names of the images, without their ending. Raises `DataError` for a name without image.
     """
     path = source.data / "splits.json"
     if path.is_file():
@@ -110,10 +110,10 @@ def _listed(path: Path, names: list[str]) -> Rows:
     for split in SPLITS:
         listed = named.get(split, [])
         if not isinstance(listed, list) or (split == "train" and not listed):
-            raise DataError(path, split, "no list of names", "names of pictures without their ending", "list them")
+            raise DataError(path, split, "no list of names", "names of images without their ending", "list them")
         for name in listed:
             if name not in names:
-                raise DataError(path, f"picture {name} of {split}", "missing", "a picture", "restore it or unlist it")
+                raise DataError(path, f"image {name} of {split}", "missing", "an image", "restore it or unlist it")
         found[split] = [names.index(name) for name in listed]
     return found
 
@@ -135,7 +135,7 @@ def _placed(taken: Capture, rows: list[int], files: image_files.Files, frame: Fr
     return Cameras(
         c2w=frame.poses_to_scene(taken.c2w[rows]).float(),
         focal=lenses[:, :2],
-        centre=lenses[:, 2:],
+        center=lenses[:, 2:],
         size=torch.tensor(files.sizes),
         distortion=torch.zeros(len(rows), 4),
     )

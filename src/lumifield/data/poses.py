@@ -11,27 +11,27 @@ from lumifield.geometry.poses import any_normal, average_pose, focus_point, leve
 
 # Rays of cameras about something begin at this share of the distance of the nearest thing.
 NEAR_SHARE = 0.5
-NEIGHBOURS = 9
+NEIGHBORS = 9
 
 
 def inward_frame(c2w: Float[Tensor, "n 3 4"]) -> Frame:
     """Origin where the cameras look, +z their common up, the farthest camera at distance 1."""
-    centre = focus_point(c2w)
+    center = focus_point(c2w)
     up = level_up(c2w)
     x = any_normal(up)
     rotation = torch.stack([x, torch.linalg.cross(up, x), up], -1)
-    farthest = float((c2w[:, :, 3] - centre).norm(dim=-1).max())
-    return Frame(rotation, centre, farthest if farthest > 0 else 1.0)
+    farthest = float((c2w[:, :, 3] - center).norm(dim=-1).max())
+    return Frame(rotation, center, farthest if farthest > 0 else 1.0)
 
 
 def inward_near(c2w: Float[Tensor, "n 3 4"], nearest: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Where the rays of each photograph begin, from the distance of the nearest thing that each is said to show.
+    """Where the rays of each image begin, from the distance of the nearest thing that each is said to show.
 
     It is half the median of its own and the eight nearest cameras' distance: a wrongly triangulated point makes a few
-    photographs begin much nearer than their neighbours, and fog would hide in what only they see.
+    images begin much nearer than their neighbors, and fog would hide in what only they see.
     """
     apart = torch.cdist(c2w[:, :, 3], c2w[:, :, 3])
-    near = nearest[apart.topk(min(NEIGHBOURS, len(nearest)), largest=False).indices]
+    near = nearest[apart.topk(min(NEIGHBORS, len(nearest)), largest=False).indices]
     return NEAR_SHARE * near.median(dim=-1).values
 
 

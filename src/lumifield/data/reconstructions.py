@@ -1,4 +1,4 @@
-"""Structure from motion: photographs with poses and lenses, and the points that each of them sees, become a scene."""
+"""Structure from motion: images with poses and lenses, and the points that each of them sees, become a scene."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import any_normal, level_up
 
-# The bounds of a photograph are these percentiles of the distances of the points that it sees (NeRF-W).
+# The bounds of an image are these percentiles of the distances of the points that it sees (NeRF-W).
 BOUND_PERCENTILES = (0.1, 99.9)
 NEAR_MARGIN = 0.9
-# A photograph that sees fewer points than these has the widest bounds of all others.
+# An image that sees fewer points than these has the widest bounds of all others.
 ENOUGH = 10
 # The cube of half side 1 holds this percentage of all points.
 CORE_PERCENTILE = 90.0
@@ -31,49 +31,49 @@ CORE_PERCENTILE = 90.0
 
 @dataclass(frozen=True)
 class Optics:
-    """Focal lengths, centre, size [pixels] and distortion of the camera that a photograph is read with.
+    """Focal lengths, center, size [pixels] and distortion of the camera that an image is read with.
 
-    Where the photograph is resampled for that, `straight` says how.
+    Where the image is resampled for that, `straight` says how.
     """
 
     focal: tuple[float, float]
-    centre: tuple[float, float]
+    center: tuple[float, float]
     size: tuple[int, int]
     distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     straight: Straightening | None = None
 
     @staticmethod
     def resampled(straight: Straightening) -> Optics:
-        """The pinhole camera that a photograph is resampled for."""
-        return Optics(straight.focal, straight.centre, straight.size, straight=straight)
+        """The pinhole camera that an image is resampled for."""
+        return Optics(straight.focal, straight.center, straight.size, straight=straight)
 
 
 @runtime_checkable
 class Calibration(Protocol):
-    """What is known about the camera that took a photograph."""
+    """What is known about the camera that took an image."""
 
     def optics(self, path: Path, size: tuple[int, int]) -> Optics:
-        """For the picture file `path` of `size`; raises `DataError` where it cannot be from this camera."""
+        """For the image file `path` of `size`; raises `DataError` where it cannot be from this camera."""
         ...
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """A world of photographs, of points, and of the rows of points that each photograph sees.
+    """A world of images, of points, and of the rows of points that each image sees.
 
     `path` is the file to name in errors; `names` are unique.
     """
 
     path: Path
     names: tuple[str, ...]
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     c2w: Float[Tensor, "n 3 4"]
     calibrations: tuple[Calibration, ...]
     points: Float[np.ndarray, "p 3"]
     seen: tuple[Int[np.ndarray, " _"], ...]
 
     def trusted(self) -> Reconstruction:
-        """The same without points that fewer than two photographs see, which no geometry holds in place.
+        """The same without points that fewer than two images see, which no geometry holds in place.
 
         Raises `DataError` where no point remains.
         """
@@ -85,19 +85,19 @@ class Reconstruction:
                 self.path,
                 "longest track of a point",
                 f"of length {views.max(initial=0)}",
-                "points that two or more photographs see",
+                "points that two or more images see",
                 "triangulate the points again",
             )
         place = np.where(views >= 2, np.cumsum(views >= 2) - 1, -1)
         seen = tuple(place[rows][place[rows] >= 0] for rows in self.seen)
         return Reconstruction(
-            self.path, self.names, self.pictures, self.c2w, self.calibrations, self.points[views >= 2], seen
+            self.path, self.names, self.images, self.c2w, self.calibrations, self.points[views >= 2], seen
         )
 
 
 @dataclass(frozen=True)
 class Space:
-    """A scene frame, and near and far of each photograph [world units]."""
+    """A scene frame, and near and far of each image [world units]."""
 
     frame: Frame
     near: Float[Tensor, " n"]
@@ -107,7 +107,7 @@ class Space:
 def surrounded(taken: Reconstruction) -> Space:
     """The space of a capture about something: the cube holds the cameras, which look at its middle, and far is endless.
 
-    Near follows from the nearest points that photographs see, as percentiles.
+    Near follows from the nearest points that images see, as percentiles.
     """
     frame = inward_frame(taken.c2w)
     if len(taken.points) == 0:
@@ -117,7 +117,7 @@ def surrounded(taken: Reconstruction) -> Space:
 
 
 def core(taken: Reconstruction) -> Space:
-    """The space of photographs from anywhere: the cube holds 90 % of the points, and bounds are percentiles (NeRF-W).
+    """The space of images from anywhere: the cube holds 90 % of the points, and bounds are percentiles (NeRF-W).
 
     Its origin is the median of the points. Without points the space follows from the poses alone.
     """
@@ -129,10 +129,10 @@ def core(taken: Reconstruction) -> Space:
 
 
 def scene(source: Source, taken: Reconstruction, rows: list[int], space: Space) -> tuple[Scene, image_files.Files]:
-    """The photographs of these rows without their pixels, and the files that hold them; beyond the cube of half side 1
-    space is contracted. The space follows from all photographs.
+    """The images of these rows without their pixels, and the files that hold them; beyond the cube of half side 1
+    space is contracted. The space follows from all images.
     """
-    files = image_files.survey([taken.pictures[row] for row in rows])
+    files = image_files.survey([taken.images[row] for row in rows])
     shown = zip(rows, files.paths, files.sizes, strict=True)
     optics = [taken.calibrations[row].optics(path, size) for row, path, size in shown]
     frame = space.frame
@@ -140,7 +140,7 @@ def scene(source: Source, taken: Reconstruction, rows: list[int], space: Space) 
         cameras=Cameras(
             c2w=frame.poses_to_scene(taken.c2w[rows]).float(),
             focal=torch.tensor([one.focal for one in optics]),
-            centre=torch.tensor([one.centre for one in optics]),
+            center=torch.tensor([one.center for one in optics]),
             size=torch.tensor([one.size for one in optics]),
             distortion=torch.tensor([one.distortion for one in optics]),
         ).resized(1 / source.downscale),
@@ -172,7 +172,7 @@ def core_frame(c2w: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"]) -> Fra
 
 
 def _percentiles(taken: Reconstruction) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """The nearest and farthest point that each photograph sees, as percentiles of their distances [world units]."""
+    """The nearest and farthest point that each image sees, as percentiles of their distances [world units]."""
     near, far = np.full((2, len(taken.names)), np.nan)
     for row, (seen, position) in enumerate(zip(taken.seen, taken.c2w[:, :, 3].numpy(), strict=True)):
         if len(seen) >= ENOUGH:
@@ -180,7 +180,7 @@ def _percentiles(taken: Reconstruction) -> tuple[Float[Tensor, " n"], Float[Tens
             near[row], far[row] = np.percentile(distance, BOUND_PERCENTILES)
     if np.isnan(near).all():
         most = max(map(len, taken.seen))
-        expected = f"{ENOUGH} or more in some photograph"
-        raise DataError(taken.path, "number of points that a photograph sees", str(most), expected, "add photographs")
+        expected = f"{ENOUGH} or more in some image"
+        raise DataError(taken.path, "number of points that an image sees", str(most), expected, "add images")
     near, far = np.where(np.isnan(near), np.nanmin(near), near), np.where(np.isnan(far), np.nanmax(far), far)
     return torch.from_numpy(near), torch.from_numpy(far)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.rays import Ndc, Rays, camera_rays, picture_rays
+from lumifield.geometry.rays import Ndc, Rays, camera_rays, image_rays
 from lumifield.runtime.rng import Draws
 
 Background = Literal["white", "black", "random", "none"]
@@ -48,8 +48,8 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The pixels of all photographs one after the other, as they came: uint8, RGB or RGB with straight alpha.
+class Images:
+    """The pixels of all images one after the other, as they came: uint8, RGB or RGB with straight alpha.
 
     `mask` marks pixels that count (None: all do).
     """
@@ -65,7 +65,7 @@ class Pictures:
 
     @cached_property
     def spans(self) -> Int[Tensor, " n_plus_1"]:
-        """Where each photograph's pixels begin among those that count."""
+        """Where each image's pixels begin among those that count."""
         if self.counting is None:
             return self.offsets
         return torch.searchsorted(self.counting, self.offsets.to(self.counting.dtype))
@@ -78,25 +78,25 @@ class Pictures:
         opaque = self.pixels[:, 3] > 0
         return (opaque if self.mask is None else opaque & self.mask).nonzero()[:, 0].int()
 
-    def only(self, rows: list[int]) -> Pictures:
-        """The photographs of these rows."""
+    def only(self, rows: list[int]) -> Images:
+        """The images of these rows."""
         spans = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
         ends = torch.tensor([0, *(span.stop - span.start for span in spans)]).cumsum(0)
         mask = None if self.mask is None else torch.cat([self.mask[span] for span in spans])
-        return Pictures(torch.cat([self.pixels[span] for span in spans]), ends, mask)
+        return Images(torch.cat([self.pixels[span] for span in spans]), ends, mask)
 
-    def picture(self, index: int, size: tuple[int, int]) -> UInt8[Tensor, "h w c"]:
-        """One photograph of `size` (width, height)."""
+    def image(self, index: int, size: tuple[int, int]) -> UInt8[Tensor, "h w c"]:
+        """One image of `size` (width, height)."""
         rows = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         return self.pixels[rows].reshape(size[1], size[0], -1)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rays with the colours that the photographs hold for them; `rgb` is composited over `background`.
+    """Rays with the colors that the images hold for them; `rgb` is composited over `background`.
 
-    `alpha` is that of the photographs, where they have one. `patch` is the height and width of the pieces of
-    photographs whose pixels the rays are, row by row (None: any rays).
+    `alpha` is that of the images, where they have one. `patch` is the height and width of the pieces of
+    images whose pixels the rays are, row by row (None: any rays).
     """
 
     rays: Rays
@@ -110,11 +110,11 @@ class Batch:
 class Scene:
     """One split of a captured scene.
 
-    `near` and `far` bound the rays of each photograph [scene units; 0 and 1 for NDC]: distances from the camera, or
+    `near` and `far` bound the rays of each image [scene units; 0 and 1 for NDC]: distances from the camera, or
     with `planes` depths along its optical axis. `box` is the region of interest,
     lower and upper corner; where `unbounded`, matter also lies outside it. `background` is what stands behind
-    transparent pixels. `pictures` is None for a portable scene. `loss_weight` says how much a pixel of each photograph
-    counts in the loss (None: all the same). With `cut_out` the alpha of the pictures is the silhouette of an object,
+    transparent pixels. `images` is None for a portable scene. `loss_weight` says how much a pixel of each image
+    counts in the loss (None: all the same). With `cut_out` the alpha of the images is the silhouette of an object,
     within which they are judged.
     """
 
@@ -127,7 +127,7 @@ class Scene:
     background: Background = "none"
     unbounded: bool = False
     ndc: Ndc | None = None
-    pictures: Pictures | None = None
+    images: Images | None = None
     loss_weight: Float[Tensor, " n"] | None = None
     planes: bool = False
     cut_out: bool = False
@@ -136,61 +136,61 @@ class Scene:
         return len(self.cameras)
 
     def to(self, device: torch.device | str) -> Scene:
-        """The same scene with cameras and pictures on `device`."""
+        """The same scene with cameras and images on `device`."""
         moved = {"cameras": self.cameras.to(device), "near": self.near.to(device), "far": self.far.to(device)}
-        if self.pictures is not None:
-            mask = None if self.pictures.mask is None else self.pictures.mask.to(device)
-            moved["pictures"] = Pictures(self.pictures.pixels.to(device), self.pictures.offsets.to(device), mask)
+        if self.images is not None:
+            mask = None if self.images.mask is None else self.images.mask.to(device)
+            moved["images"] = Images(self.images.pixels.to(device), self.images.offsets.to(device), mask)
         if self.loss_weight is not None:
             moved["loss_weight"] = self.loss_weight.to(device)
         return replace(self, **moved)
 
     def only(self, rows: list[int]) -> Scene:
-        """The photographs of these rows."""
+        """The images of these rows."""
         names = tuple(self.names[row] for row in rows)
-        pictures = None if self.pictures is None else self.pictures.only(rows)
+        images = None if self.images is None else self.images.only(rows)
         moved = {"cameras": self.cameras[rows], "near": self.near[rows], "far": self.far[rows]}
         if self.loss_weight is not None:
             moved["loss_weight"] = self.loss_weight[rows]
-        return replace(self, names=names, pictures=pictures, **moved)
+        return replace(self, names=names, images=images, **moved)
 
-    def without_pictures(self) -> Scene:
+    def without_images(self) -> Scene:
         """The cameras and the space alone."""
-        return replace(self, pictures=None, loss_weight=None)
+        return replace(self, images=None, loss_weight=None)
 
     def size(self, index: int) -> tuple[int, int]:
-        """Width and height of a photograph [pixels]."""
+        """Width and height of an image [pixels]."""
         width, height = self.cameras.size[index].tolist()
         return width, height
 
     def rays(self, index: int) -> Rays:
-        """All rays of one photograph, row by row."""
-        return picture_rays(self.cameras, index, self.near, self.far, self.ndc, planes=self.planes)
+        """All rays of one image, row by row."""
+        return image_rays(self.cameras, index, self.near, self.far, self.ndc, planes=self.planes)
 
     def truth(self, index: int) -> Float[Tensor, "h w 3"]:
-        """One photograph over its background (white for a random one), rgb in [0, 1]."""
-        assert self.pictures is not None
-        pixels = self.pictures.picture(index, self.size(index)).float() / 255
+        """One image over its background (white for a random one), rgb in [0, 1]."""
+        assert self.images is not None
+        pixels = self.images.image(index, self.size(index)).float() / 255
         return over(pixels.reshape(-1, pixels.shape[-1]), backdrop(self.background)).reshape(*pixels.shape[:2], 3)
 
     def silhouette(self, index: int) -> Bool[Tensor, "h w"]:
-        """The pixels of one photograph that are at least half opaque."""
-        assert self.pictures is not None
-        picture = self.pictures.picture(index, self.size(index))
-        return picture[..., 3] >= 128 if picture.shape[-1] == 4 else torch.ones_like(picture[..., 0], dtype=torch.bool)
+        """The pixels of one image that are at least half opaque."""
+        assert self.images is not None
+        image = self.images.image(index, self.size(index))
+        return image[..., 3] >= 128 if image.shape[-1] == 4 else torch.ones_like(image[..., 0], dtype=torch.bool)
 
     def valid(self, index: int) -> Bool[Tensor, "h w"]:
-        """The pixels of one photograph that count; of an object that is cut out those within its silhouette."""
-        assert self.pictures is not None
+        """The pixels of one image that count; of an object that is cut out those within its silhouette."""
+        assert self.images is not None
         width, height = self.size(index)
-        rows = slice(int(self.pictures.offsets[index]), int(self.pictures.offsets[index + 1]))
-        mask = torch.ones(height * width, dtype=torch.bool) if self.pictures.mask is None else self.pictures.mask[rows]
+        rows = slice(int(self.images.offsets[index]), int(self.images.offsets[index + 1]))
+        mask = torch.ones(height * width, dtype=torch.bool) if self.images.mask is None else self.images.mask[rows]
         counting = mask.reshape(height, width)
         return counting & self.silhouette(index) if self.cut_out else counting
 
 
 def backdrop(background: Background) -> Float[Tensor, "3"]:
-    """The colour shown behind transparent pixels where none is drawn at random."""
+    """The color shown behind transparent pixels where none is drawn at random."""
     return torch.zeros(3) if background in ("black", "none") else torch.ones(3)
 
 
@@ -202,36 +202,36 @@ def over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3"]) -> Flo
     return pixels[:, :3] * alpha + background * (1 - alpha)
 
 
-def draw(scene: Scene, rays: int, draws: Draws, *, one_picture: bool = False, patch: int = 0) -> Batch:
-    """`rays` pixels drawn over all counting pixels of all photographs, and their rays.
+def draw(scene: Scene, rays: int, draws: Draws, *, one_image: bool = False, patch: int = 0) -> Batch:
+    """`rays` pixels drawn over all counting pixels of all images, and their rays.
 
-    A pixel is drawn as often as its photograph's `loss_weight` says: the expected objective is that of weighing each
-    pixel's error, but no few pixels shake a step. With `one_picture` all are of one photograph. With `patch` they are
-    square pieces of that side (or as large as all photographs have), about pixels that are not transparent.
+    A pixel is drawn as often as its image's `loss_weight` says: the expected objective is that of weighing each
+    pixel's error, but no few pixels shake a step. With `one_image` all are of one image. With `patch` they are
+    square pieces of that side (or as large as all images have), about pixels that are not transparent.
     """
-    pictures = scene.pictures
-    assert pictures is not None
+    images = scene.images
+    assert images is not None
     if patch:
         side = min(patch, int(scene.cameras.size.min()))
         index = _drawn_pieces(scene, side, max(rays // side**2, 1), draws)
         return _batch(scene, index, draws, patch=(side, side))
-    if one_picture or scene.loss_weight is not None:
-        index = _drawn_by_picture(scene, pictures.spans, rays, draws, one_picture=one_picture)
+    if one_image or scene.loss_weight is not None:
+        index = _drawn_by_image(scene, images.spans, rays, draws, one_image=one_image)
     else:
-        index = draws.integers(rays, int(pictures.spans[-1]))
-    if pictures.counting is not None:
-        index = pictures.counting[index].long()
+        index = draws.integers(rays, int(images.spans[-1]))
+    if images.counting is not None:
+        index = images.counting[index].long()
     return _batch(scene, index, draws)
 
 
 def _batch(scene: Scene, index: Int[Tensor, " r"], draws: Draws, patch: tuple[int, int] | None = None) -> Batch:
-    """The rays and colours of these pixels."""
-    pictures = scene.pictures
-    assert pictures is not None
-    camera, pixel = pixels_of(index, pictures.offsets, scene.cameras.size[:, 0])
-    pixels = pictures.pixels[index].float() / 255
+    """The rays and colors of these pixels."""
+    images = scene.images
+    assert images is not None
+    camera, pixel = pixels_of(index, images.offsets, scene.cameras.size[:, 0])
+    pixels = images.pixels[index].float() / 255
     shape = (len(index), 3)
-    # Behind opaque photographs a new colour each time: matter has to fill the ray, no backdrop can stand in for it.
+    # Behind opaque images a new color each time: matter has to fill the ray, no backdrop can stand in for it.
     if scene.background in ("random", "none"):
         background = draws.uniform(*shape)
     else:
@@ -248,39 +248,39 @@ def _batch(scene: Scene, index: Int[Tensor, " r"], draws: Draws, patch: tuple[in
 def pixels_of(
     index: Int[Tensor, " r"], offsets: Int[Tensor, " n_plus_1"], width: Int[Tensor, " n"]
 ) -> tuple[Int[Tensor, " r"], Int[Tensor, "r 2"]]:
-    """The photograph and the pixel `(column, row)` of indices into the pixels of photographs of these widths."""
+    """The image and the pixel `(column, row)` of indices into the pixels of images of these widths."""
     camera = torch.searchsorted(offsets, index, right=True) - 1
     within = index - offsets[camera]
     return camera, torch.stack([within % width[camera], within // width[camera]], -1)
 
 
 def _drawn_pieces(scene: Scene, side: int, count: int, draws: Draws) -> Int[Tensor, " r"]:
-    """Indices of the pixels of square pieces of photographs, about pixels that are not transparent."""
-    pictures = scene.pictures
-    assert pictures is not None
-    among = pictures.solid
-    index = draws.integers(count, int(pictures.offsets[-1]) if among is None else len(among))
+    """Indices of the pixels of square pieces of images, about pixels that are not transparent."""
+    images = scene.images
+    assert images is not None
+    among = images.solid
+    index = draws.integers(count, int(images.offsets[-1]) if among is None else len(among))
     index = index if among is None else among[index].long()
-    camera, pixel = pixels_of(index, pictures.offsets, scene.cameras.size[:, 0])
+    camera, pixel = pixels_of(index, images.offsets, scene.cameras.size[:, 0])
     size = scene.cameras.size[camera]
     column, row = torch.minimum((pixel - side // 2).clamp_min(0), size - side).unbind(-1)
     step = torch.arange(side, device=index.device)
     rows = (row[:, None] + step)[:, :, None] * size[:, 0, None, None]
-    return (pictures.offsets[camera][:, None, None] + rows + column[:, None, None] + step).flatten()
+    return (images.offsets[camera][:, None, None] + rows + column[:, None, None] + step).flatten()
 
 
-def _drawn_by_picture(
-    scene: Scene, spans: Int[Tensor, " n_plus_1"], rays: int, draws: Draws, *, one_picture: bool
+def _drawn_by_image(
+    scene: Scene, spans: Int[Tensor, " n_plus_1"], rays: int, draws: Draws, *, one_image: bool
 ) -> Int[Tensor, " {rays}"]:
-    """Indices among the pixels that count: first a photograph, by its pixels and their weight, then one of them."""
+    """Indices among the pixels that count: first an image, by its pixels and their weight, then one of them."""
     pixels = spans[1:] - spans[:-1]
     ends = (pixels if scene.loss_weight is None else pixels * scene.loss_weight.double()).cumsum(0)
-    # A share just below 1 would round up to the end: the last photograph that has pixels is meant.
-    place = draws.whole().uniform(1, 1) if one_picture else draws.uniform(rays, 1)
+    # A share just below 1 would round up to the end: the last image that has pixels is meant.
+    place = draws.whole().uniform(1, 1) if one_image else draws.uniform(rays, 1)
     last = int(pixels.nonzero()[-1])
-    picture = torch.searchsorted(ends, place[:, 0] * ends[-1], right=True).clamp(max=last).expand(rays)
-    within = (draws.uniform(rays, 1)[:, 0] * pixels[picture]).long()
-    return spans[picture] + torch.minimum(within, pixels[picture] - 1)
+    image = torch.searchsorted(ends, place[:, 0] * ends[-1], right=True).clamp(max=last).expand(rays)
+    within = (draws.uniform(rays, 1)[:, 0] * pixels[image]).long()
+    return spans[image] + torch.minimum(within, pixels[image] - 1)
 
 
 def footprint(scene: Scene) -> float:
@@ -292,7 +292,7 @@ def footprint(scene: Scene) -> float:
 
 
 def footprints(scene: Scene) -> Float[Tensor, " n"]:
-    """Width of a pixel of each photograph at the box's middle [scene units]."""
+    """Width of a pixel of each image at the box's middle [scene units]."""
     if scene.ndc is not None:
         return 2 / scene.cameras.size[:, 0]
     distance = (scene.cameras.positions - scene.box.mean(0)).norm(dim=-1)

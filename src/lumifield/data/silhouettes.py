@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lumifield.data.image_files import Files, grey
+from lumifield.data.image_files import Files, gray
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
@@ -17,7 +17,7 @@ from lumifield.geometry.poses import focus_point, unit
 
 # From this value on a pixel of a silhouette shows the object.
 INSIDE = 128
-# A check looks at so many pixels of a picture's longer side.
+# A check looks at so many pixels of an image's longer side.
 LOOKS = 100
 # Less than so much of a silhouette within the sphere is no slip of a mask.
 LEAST = 0.5
@@ -36,12 +36,12 @@ def check(cameras: Cameras, files: Files, path: Path) -> None:
     `path` names the cameras. Warns of silhouettes that cut nothing out, and of those that show nothing.
     """
     full, empty = 0, []
-    for row, photograph in enumerate(files.paths):
+    for row, image in enumerate(files.paths):
         x, y = _grid(cameras, row)
         meets = _meets(cameras, row, x, y)
         if not bool(meets.any()):
             cure = "correct the cameras or the matrix of the sphere"
-            raise DataError(path, f"sphere seen by {photograph.name}", "outside the picture", "some of it inside", cure)
+            raise DataError(path, f"sphere seen by {image.name}", "outside the image", "some of it inside", cure)
         silhouette = files.silhouettes[row]
         if silhouette is None:
             continue
@@ -51,15 +51,15 @@ def check(cameras: Cameras, files: Files, path: Path) -> None:
             cure = "correct the matrix of the sphere, or remove all such matrices: without, it is computed"
             raise DataError(silhouette, "silhouette within the unit sphere", f"{share:.0%}", "all of it", cure)
         full += bool(inside.all())
-        empty += [] if bool(inside.any()) else [photograph.name]
+        empty += [] if bool(inside.any()) else [image.name]
     _warn(path, full, empty, len(files.paths))
 
 
 def sphere_of_poses(c2w: Float[Tensor, "n 3 4"], reach: float) -> Frame:
     """The sphere about the point nearest to all optical axes, `reach` times as large as the nearest camera is far."""
-    centre = focus_point(c2w)
-    nearest = float((c2w[:, :, 3] - centre).norm(dim=-1).min())
-    return Frame(torch.eye(3, dtype=c2w.dtype), centre, reach * nearest if nearest > 0 else 1.0)
+    center = focus_point(c2w)
+    nearest = float((c2w[:, :, 3] - center).norm(dim=-1).min())
+    return Frame(torch.eye(3, dtype=c2w.dtype), center, reach * nearest if nearest > 0 else 1.0)
 
 
 def sphere_of_hull(cameras: Cameras, files: Files, path: Path) -> Frame:
@@ -72,17 +72,17 @@ def sphere_of_hull(cameras: Cameras, files: Files, path: Path) -> Frame:
     coarse, cell = _hull(cameras, masks, start.translation, start.scale, path)
     low, high = coarse.amin(0) - cell, coarse.amax(0) + cell
     fine, cell = _hull(cameras, masks, (low + high) / 2, float((high - low).max()) / 2, path)
-    centre = (fine.amin(0) + fine.amax(0)) / 2
-    radius = MARGIN * (float((fine - centre).norm(dim=-1).max()) + cell)
-    log.info("%s: names no sphere; that of the silhouettes has its middle in %s, radius %g.", path, centre, radius)
-    return Frame(torch.eye(3, dtype=torch.float64), centre.double(), radius)
+    center = (fine.amin(0) + fine.amax(0)) / 2
+    radius = MARGIN * (float((fine - center).norm(dim=-1).max()) + cell)
+    log.info("%s: names no sphere; that of the silhouettes has its middle in %s, radius %g.", path, center, radius)
+    return Frame(torch.eye(3, dtype=torch.float64), center.double(), radius)
 
 
 def _hull(
-    cameras: Cameras, masks: list[Bool[Tensor, "_ _"]], centre: Float[Tensor, "3"], half: float, path: Path
+    cameras: Cameras, masks: list[Bool[Tensor, "_ _"]], center: Float[Tensor, "3"], half: float, path: Path
 ) -> tuple[Float[Tensor, "p 3"], float]:
     """The middles of the cells of a cube that the silhouettes leave, and the side of a cell."""
-    cells = _cells(centre, half)
+    cells = _cells(center, half)
     left = cells[_carved(cells, cameras, masks)]
     if not len(left):
         cure = "correct the poses, or remove the masks and use --no-silhouettes"
@@ -90,10 +90,10 @@ def _hull(
     return left, 2 * half / CELLS
 
 
-def _cells(centre: Float[Tensor, "3"], half: float) -> Float[Tensor, "p 3"]:
+def _cells(center: Float[Tensor, "3"], half: float) -> Float[Tensor, "p 3"]:
     """The middles of the cells of a cube."""
     line = ((torch.arange(CELLS) + 0.5) / CELLS * 2 - 1) * half
-    return torch.cartesian_prod(line, line, line) + centre
+    return torch.cartesian_prod(line, line, line) + center
 
 
 def _carved(points: Float[Tensor, "p 3"], cameras: Cameras, masks: list[Bool[Tensor, "_ _"]]) -> Bool[Tensor, " p"]:
@@ -111,7 +111,7 @@ def _carved(points: Float[Tensor, "p 3"], cameras: Cameras, masks: list[Bool[Ten
 
 
 def _grid(cameras: Cameras, row: int) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """Places all over a picture [pixels]."""
+    """Places all over an image [pixels]."""
     width, height = cameras.size[row].tolist()
     step = max(1, max(width, height) // LOOKS)
     y, x = torch.meshgrid(torch.arange(step // 2, height, step), torch.arange(step // 2, width, step), indexing="ij")
@@ -128,7 +128,7 @@ def _meets(cameras: Cameras, row: int, x: Float[Tensor, " p"], y: Float[Tensor, 
 
 
 def _inside(path: Path) -> Bool[Tensor, "h w"]:
-    return torch.from_numpy(grey(path) >= INSIDE)
+    return torch.from_numpy(gray(path) >= INSIDE)
 
 
 def _warn(path: Path, full: int, empty: list[str], count: int) -> None:

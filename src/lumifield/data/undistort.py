@@ -1,4 +1,4 @@
-"""Lenses that `Cameras` cannot say: pictures are resampled into those of a pinhole camera when they are decoded."""
+"""Lenses that `Cameras` cannot say: images are resampled into those of a pinhole camera when they are decoded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Lens(Protocol):
     """What bends the light."""
 
     def pixels(self, points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
-        """Where points of the plane at depth 1 appear in the picture [pixels]."""
+        """Where points of the plane at depth 1 appear in the image [pixels]."""
         ...
 
 
@@ -27,7 +27,7 @@ class Radial:
     """VisualSFM's lens: the measured point `m`, over the focal length, lies at `(1 + radial |m|^2) m` at depth 1."""
 
     focal: float
-    centre: tuple[float, float]
+    center: tuple[float, float]
     radial: float
 
     def pixels(self, points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
@@ -37,15 +37,15 @@ class Radial:
         for _ in range(20):
             slope = 1 + 3 * self.radial * seen**2
             seen = seen - (seen * (1 + self.radial * seen**2) - true) / slope
-        return points * (seen / np.maximum(true, 1e-12)) * self.focal + self.centre
+        return points * (seen / np.maximum(true, 1e-12)) * self.focal + self.center
 
     def invertible(self, size: tuple[int, int]) -> bool:
-        """Whether no two places in a picture of `size` show the same direction."""
+        """Whether no two places in an image of `size` show the same direction."""
         reach = (np.hypot(*size) / 2 / self.focal) ** 2
         return bool(1 + 3 * self.radial * reach > STEEPEST)
 
     def straightened(self, size: tuple[int, int]) -> Straightening:
-        """The largest pinhole picture of the same focal length whose every pixel a picture of `size` shows."""
+        """The largest pinhole image of the same focal length whose every pixel an image of `size` shows."""
         half = np.array(size) / 2 / self.focal
         # Light from the middle of each side comes from the least far out where the lens widens, else from the corners.
         reach = half**2 if self.radial >= 0 else (half**2).sum()
@@ -56,28 +56,27 @@ class Radial:
 
 @dataclass(frozen=True)
 class Straightening:
-    """How a picture taken through `lens` becomes that of a pinhole camera, all in pixels."""
+    """How an image taken through `lens` becomes that of a pinhole camera, all in pixels."""
 
     lens: Lens
     focal: tuple[float, float]
-    centre: tuple[float, float]
+    center: tuple[float, float]
     size: tuple[int, int]
 
     def key(self) -> tuple[object, ...]:
-        """What tells it from others: the pinhole picture, and where some of its places appear."""
+        """What tells it from others: the pinhole image, and where some of its places appear."""
         share = np.stack(np.meshgrid(np.linspace(0, 1, 9), np.linspace(0, 1, 9)), -1).reshape(-1, 2)
-        seen = self.lens.pixels((share * self.size - self.centre) / self.focal)
-        return self.focal, self.centre, self.size, seen.tobytes()
+        seen = self.lens.pixels((share * self.size - self.center) / self.focal)
+        return self.focal, self.center, self.size, seen.tobytes()
 
-    def apply(self, picture: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "rows columns c"]:
-        """The pinhole camera's picture, interpolated between the four nearest pixels."""
+    def apply(self, image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "rows columns c"]:
+        """The pinhole camera's image, interpolated between the four nearest pixels."""
         width, height = self.size
-        x = (np.arange(width) + 0.5 - self.centre[0]) / self.focal[0]
-        y = (np.arange(height) + 0.5 - self.centre[1]) / self.focal[1]
+        x = (np.arange(width) + 0.5 - self.center[0]) / self.focal[0]
+        y = (np.arange(height) + 0.5 - self.center[1]) / self.focal[1]
         points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
         place = (self.lens.pixels(points).T[::-1] - 0.5).reshape(2, height, width)
         bands = [
-            map_coordinates(picture[..., c], place, np.float32, order=1, mode="nearest")
-            for c in range(picture.shape[-1])
+            map_coordinates(image[..., c], place, np.float32, order=1, mode="nearest") for c in range(image.shape[-1])
         ]
         return np.rint(np.stack(bands, -1)).astype(np.uint8)

@@ -56,7 +56,7 @@ SETS = (
         "nerf-synthetic",
         "NeRF's eight Blender scenes, 800x800",
         NERF,
-        "the models have Creative Commons licences, some of them without commercial use",
+        "the models have Creative Commons licenses, some of them without commercial use",
         (Archive("nerf_synthetic.zip", BLENDER_SCENES, DRIVE + "18JxhpWD-4ZmuFKLzKlAw-w5PpzZxXOcG"),),
     ),
     DataSet(
@@ -89,7 +89,7 @@ SETS = (
     DataSet(
         "cambridge",
         "Cambridge Landmarks",
-        "https://mi.eng.cam.ac.uk/projects/relocalisation/#dataset",
+        "https://mi.eng.cam.ac.uk/projects/relocalization/#dataset",
         "as its page says",
         _one_each(
             CAMBRIDGE,
@@ -100,23 +100,23 @@ SETS = (
     ),
     DataSet(
         "7-scenes",
-        "7-Scenes, colour, depth and poses",
+        "7-Scenes, color, depth and poses",
         "https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes/",
         "research without commercial use",
         _one_each(SEVEN_SCENES, ".zip", "chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs"),
     ),
     DataSet(
         "7-scenes-depth",
-        "rendered depth for 7-Scenes, for re-localisation",
+        "rendered depth for 7-Scenes, for re-localization",
         "https://doi.org/10.11588/data/N07HKC",
         "as its page says",
         (Archive("7scenes_depth.tar.gz", ("7scenes_depth",), f"{HEIDATA}/N07HKC/4PLEEJ"),),
     ),
     DataSet(
         "photo-tourism",
-        "internet photographs of the image-matching challenge 2020, with cameras",
+        "internet images of the image-matching challenge 2020, with cameras",
         "https://www.cs.ubc.ca/~kmyi/imw2020/data.html",
-        "the photographs have many owners; research",
+        "the images have many owners; research",
         _one_each(PHOTO_TOURISM, ".tar.gz", "brandenburg_gate", "sacre_coeur", "taj_mahal", "trevi_fountain"),
     ),
     DataSet(

@@ -63,7 +63,7 @@ class Entry:
 
 
 def budget(archive: Path) -> Budget:
-    """Twenty times the archive, of which pictures need about one, and at least a gibibyte."""
+    """Twenty times the archive, of which images need about one, and at least a gibibyte."""
     return Budget(size=max(20 * archive.stat().st_size, Budget.size))
 
 

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lumifield.data.scene import Batch, Pictures, Scene, draw
+from lumifield.data.scene import Batch, Images, Scene, draw
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
-from lumifield.optim import Optimiser, Schedule
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim import Optimizer, Schedule
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.appearance import named, table
 from lumifield.rendering.view import View, render_view
 from lumifield.runtime.rng import Draws
@@ -26,41 +26,41 @@ if TYPE_CHECKING:
     from lumifield.runs.run_folder import Run
 
 FIT_STEPS, FIT_RAYS = 100, 512
-FIT = Optimiser(kind="adam", lr=0.02)
+FIT = Optimizer(kind="adam", lr=0.02)
 FIT_SCHEDULE = Schedule(kind="cosine", floor=0.05)
 LEARNED = ("fitted", "affine")
 """Appearances that are learned from left halves, which therefore do not count."""
 
 
 def usual(method: Method) -> str:
-    """How a split is scored where nobody says: fitted, where photographs have embeddings of their appearance."""
+    """How a split is scored where nobody says: fitted, where images have embeddings of their appearance."""
     return "fitted" if method.appearance else "mean"
 
 
 def told(method: Method, wish: str) -> str:
-    """What is done about the embedding of a picture, in words."""
+    """What is done about the embedding of an image, in words."""
     match wish:
         case "fitted":
             return (
-                f"to the left half of each picture (columns below W // 2), from the mean of the photographs', "
+                f"to the left half of each image (columns below W // 2), from the mean of the images', "
                 f"{FIT_STEPS} steps of {FIT_RAYS} rays with all else held"
             )
         case "affine":
-            embedding = "none" if not method.appearance else "none, the mean of the photographs'"
-            return f"{embedding}; colours A c + b are fitted to the left half of each picture by least squares"
+            embedding = "none" if not method.appearance else "none, the mean of the images'"
+            return f"{embedding}; colors A c + b are fitted to the left half of each image by least squares"
         case "mean" if not method.appearance:
-            return "none, the method has no embedding of a picture"
+            return "none, the method has no embedding of an image"
         case "mean":
-            return "none, the mean of the photographs'"
+            return "none, the mean of the images'"
         case "nearest":
-            return "none, that of the photograph whose camera is nearest"
-    return f"none, that of photograph {wish}"
+            return "none, that of the image whose camera is nearest"
+    return f"none, that of image {wish}"
 
 
 def worn(run: Run, scene: Scene, row: int, wish: str) -> View:
-    """One view of a scene in an appearance: mean, nearest, fitted, affine, or that of a photograph of the training.
+    """One view of a scene in an appearance: mean, nearest, fitted, affine, or that of an image of the training.
 
-    It has the method's own channels, unless photographs have embeddings. Raises `DataError` for a photograph that is
+    It has the method's own channels, unless images have embeddings. Raises `DataError` for an image that is
     none of the training, and where the method has no embeddings.
     """
     if wish == "affine":
@@ -84,13 +84,13 @@ def worn_embedding(run: Run, scene: Scene, row: int, wish: str) -> Float[Tensor,
 
 
 def fitted(run: Run, scene: Scene, row: int) -> Float[Tensor, " e"]:
-    """The embedding that shows the left half of a photograph best, from the mean on; all else is held."""
+    """The embedding that shows the left half of an image best, from the mean on; all else is held."""
     table(run)
     learner = Wearer(run.method)
     half = left_half(scene.only([row])).to(run.device)
     state = State(
         learner,
-        build_optimiser(FIT, learner.param_groups()),
+        build_optimizer(FIT, learner.param_groups()),
         Draws(torch.Generator(run.device).manual_seed(0)),
     )
     fit(state, lambda rays, draws: draw(half, rays, draws), Budget(FIT_STEPS), FIT_SCHEDULE)
@@ -99,23 +99,23 @@ def fitted(run: Run, scene: Scene, row: int) -> Float[Tensor, " e"]:
 
 
 def affine(rgb: Float[Tensor, "h w 3"], scene: Scene, row: int) -> Float[Tensor, "h w 3"]:
-    """A picture in the colours A c + b that come nearest to the left half of its photograph (least squares)."""
-    colours = torch.cat([rgb, torch.ones_like(rgb[..., :1])], -1).double()
+    """An image in the colors A c + b that come nearest to the left half of its image (least squares)."""
+    colors = torch.cat([rgb, torch.ones_like(rgb[..., :1])], -1).double()
     counts = left_half(scene.only([row])).valid(0).cpu()
-    solution = torch.linalg.lstsq(colours[counts], scene.truth(row).cpu()[counts].double(), driver="gelsd").solution
-    return (colours @ solution).float().clamp(0, 1)
+    solution = torch.linalg.lstsq(colors[counts], scene.truth(row).cpu()[counts].double(), driver="gelsd").solution
+    return (colors @ solution).float().clamp(0, 1)
 
 
 def left_half(scene: Scene) -> Scene:
-    """A photograph of which the pixels left of its middle count alone, if they counted before."""
-    assert scene.pictures is not None
+    """An image of which the pixels left of its middle count alone, if they counted before."""
+    assert scene.images is not None
     valid = scene.valid(0).clone()
     valid[:, scene.size(0)[0] // 2 :] = False
-    return replace(scene, pictures=Pictures(scene.pictures.pixels, scene.pictures.offsets, valid.reshape(-1)))
+    return replace(scene, images=Images(scene.images.pixels, scene.images.offsets, valid.reshape(-1)))
 
 
 class Wearer(Method):
-    """A method whose parameters are held: what is learned is the embedding of one picture, from their mean on."""
+    """A method whose parameters are held: what is learned is the embedding of one image, from their mean on."""
 
     def __init__(self, held: Method) -> None:
         super().__init__()
@@ -136,5 +136,5 @@ class Wearer(Method):
         return [{"params": [self.embedding]}]
 
     def rays_per_step(self) -> int:
-        """Enough to tell a colour."""
+        """Enough to tell a color."""
         return FIT_RAYS

@@ -1,4 +1,4 @@
-"""A split rendered and scored: metrics.json and .csv, pictures, error maps and report.html."""
+"""A split rendered and scored: metrics.json and .csv, images, error maps and report.html."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ ERROR_RANGE = 0.25
 BACKDROPS = {
     "white": "white",
     "black": "black",
-    "random": "white (random colours while training)",
-    "none": "photographs are opaque; black behind the scene",
+    "random": "white (random colors while training)",
+    "none": "images are opaque; black behind the scene",
 }
 
 
@@ -66,14 +66,14 @@ def evaluate(
     out: Path | None = None,
     *,
     scoring: Scoring | None = None,
-    save_pictures: bool = True,
+    save_images: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Renders all views of a split, scores them and writes `folder_of(run, split, scoring)` (or `out`).
 
-    Returns what metrics.json holds: `psnr` is the mean over the pictures of each one's PSNR; a picture without a pixel
+    Returns what metrics.json holds: `psnr` is the mean over the images of each one's PSNR; an image without a pixel
     that counts has none. Several processes share the views, and the first writes the result. Raises `DataError` where
-    the run has no photographs of the split, or `out` cannot be written.
+    the run has no images of the split, or `out` cannot be written.
     """
     rank, world = distributed.join()
     scene = photographs(run, split, slice(rank, None, world))
@@ -83,7 +83,7 @@ def evaluate(
     perceptual, reason = perceptual_metric(run.device)
     own = []
     for row in range(len(scene)):
-        file = out / f"{rank + row * world:03d}.png" if save_pictures else None
+        file = out / f"{rank + row * world:03d}.png" if save_images else None
         own.append(look(run, scene, row, scoring, perceptual, file))
         if progress is not None:
             progress(row + 1, len(scene))
@@ -92,16 +92,16 @@ def evaluate(
     metrics = summary(run, split, looks, reason) | {"protocol": protocol(run, split, scene, looks, scoring)}
     if rank == 0:
         metrics["chamfer"] = chamfer(run)
-        sights = [report.Sight(each["name"], each["scores"], each["pictures"]) for each in looks]
+        sights = [report.Sight(each["name"], each["scores"], each["images"]) for each in looks]
         report.write(out / "report.html", metrics, sights, noted)
-        if save_pictures and run.method.surface_level is not None:
+        if save_images and run.method.surface_level is not None:
             image_io.write_png(out / "slices.png", slices(run.method, scene.box.to(run.device)))
         write_scores(out, metrics)
     return metrics
 
 
 def write_scores(out: Path, metrics: dict[str, Any]) -> None:
-    """metrics.json, and metrics.csv with a row for each picture (empty where it has no such score)."""
+    """metrics.json, and metrics.csv with a row for each image (empty where it has no such score)."""
     with replacing(out / "metrics.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, list(metrics["per_image"][0]))
         table.writeheader()
@@ -113,18 +113,18 @@ def write_scores(out: Path, metrics: dict[str, Any]) -> None:
 def look(
     run: Run, scene: Scene, row: int, scoring: Scoring, perceptual: Perceptual | None, file: Path | None
 ) -> dict[str, Any]:
-    """One view rendered and scored, as JSON holds it; its picture goes to `file`, its error map beside it."""
+    """One view rendered and scored, as JSON holds it; its image goes to `file`, its error map beside it."""
     view = appearance_fit.worn(run, scene, row, scoring.appearance)
-    pictures = compared(view, scene, row)
+    images = compared(view, scene, row)
     if file is not None:
-        image_io.write_png(file, pictures["prediction"])
-        for name in pictures.keys() - {"truth", "prediction", "depth"}:
-            image_io.write_png(file.with_stem(f"{file.stem}_{name}"), pictures[name])
+        image_io.write_png(file, images["prediction"])
+        for name in images.keys() - {"truth", "prediction", "depth"}:
+            image_io.write_png(file.with_stem(f"{file.stem}_{name}"), images[name])
     scored = slice(scoring.first(scene.size(row)[0]), None)
     valid = scene.valid(row).cpu()[:, scored] if _masked(scene) else None
-    scores = score(pictures["prediction"][:, scored], pictures["truth"][:, scored], valid, perceptual)
+    scores = score(images["prediction"][:, scored], images["truth"][:, scored], valid, perceptual)
     scores |= {"mask_iou": overlap(view.solid, scene.silhouette(row).cpu()) if scene.cut_out else None}
-    sight = report.Sight.of(scene.names[row], scores, pictures)
+    sight = report.Sight.of(scene.names[row], scores, images)
     return asdict(sight) | {"size": scene.size(row), "seconds": view.seconds}
 
 
@@ -143,23 +143,23 @@ def folder_of(run: Run, split: str, scoring: Scoring | None = None) -> Path:
 
 
 def downscales(run: Run) -> tuple[int, int]:
-    """By how much the photographs are shrunk now, and by how much they were for the training."""
+    """By how much the images are shrunk now, and by how much they were for the training."""
     trained = run.config["source"].get("downscale", 1)
     return trained if run.source is None else run.source.downscale, trained
 
 
 def photographs(run: Run, split: str, rows: slice = slice(None)) -> Scene:
-    """The photographs of a split; raises `DataError` where the run knows of none to compare with."""
+    """The images of a split; raises `DataError` where the run knows of none to compare with."""
     if run.source is None:
-        raise DataError(run.folder, "data", "unknown to the run", "a data set", "evaluate a run trained on photographs")
+        raise DataError(run.folder, "data", "unknown to the run", "a data set", "evaluate a run trained on images")
     if not run.source.data.exists():
         cure = "name their new place with --data"
-        raise DataError(run.source.data, "folder", "missing", "the photographs of the run", cure)
+        raise DataError(run.source.data, "folder", "missing", "the images of the run", cure)
     return data.read(run.source, split, rows=rows)
 
 
 def compared(view: View, scene: Scene, index: int) -> dict[str, Tensor]:
-    """What the report shows of a view, as 8-bit pictures: truth, prediction, error, depth, the method's own channels.
+    """What the report shows of a view, as 8-bit images: truth, prediction, error, depth, the method's own channels.
 
     The error is the mean absolute difference of the channels, black at 0 and brightest from `ERROR_RANGE` up. Of an
     object that is cut out there are silhouettes, too: white where both agree, red what is missing, blue what is added.
@@ -170,8 +170,8 @@ def compared(view: View, scene: Scene, index: int) -> dict[str, Tensor]:
     return {
         "truth": truth,
         "prediction": prediction,
-        "error": image_io.to_uint8(image_io.colourise(error, 0.0, ERROR_RANGE, image_io.HEAT)),
-        "depth": view.depth_picture(*image_io.quantile_range(view.depth[view.solid])),
+        "error": image_io.to_uint8(image_io.colorise(error, 0.0, ERROR_RANGE, image_io.HEAT)),
+        "depth": view.depth_image(*image_io.quantile_range(view.depth[view.solid])),
         **({"silhouettes": silhouettes(view.solid, scene.silhouette(index).cpu())} if scene.cut_out else {}),
         **{name: image_io.to_uint8(values) for name, values in view.channels.items()},
     }
@@ -188,7 +188,7 @@ def score(
     valid: Bool[Tensor, "h w"] | None,
     perceptual: Perceptual | None,
 ) -> dict[str, float | None]:
-    """Scores of one 8-bit picture; where not all pixels are `valid`, SSIM and LPIPS see both pictures black there."""
+    """Scores of one 8-bit image; where not all pixels are `valid`, SSIM and LPIPS see both images black there."""
     a, b = prediction.float() / 255, truth.float() / 255
     counts = valid is None or bool(valid.any())
     own = image_io.psnr(image_io.mean_squared_error(a, b, valid)) if counts else None
@@ -212,7 +212,7 @@ def overlap(a: Bool[Tensor, "h w"], b: Bool[Tensor, "h w"]) -> float:
 
 
 def ssim(a: Float[Tensor, "h w 3"], b: Float[Tensor, "h w 3"]) -> float | None:
-    """Structural similarity with a Gaussian window; None for a picture smaller than the window."""
+    """Structural similarity with a Gaussian window; None for an image smaller than the window."""
     if min(a.shape[:2]) < SSIM_WINDOW:
         return None
     value = structural_similarity_index_measure(
@@ -223,7 +223,7 @@ def ssim(a: Float[Tensor, "h w 3"], b: Float[Tensor, "h w 3"]) -> float | None:
 
 
 def perceptual_metric(device: torch.device) -> tuple[Perceptual | None, str | None]:
-    """LPIPS (Zhang et al. 2018) of pictures in [0, 1], or None and the reason why it cannot be had."""
+    """LPIPS (Zhang et al. 2018) of images in [0, 1], or None and the reason why it cannot be had."""
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     try:
@@ -241,7 +241,7 @@ def summary(run: Run, split: str, looks: list[dict[str, Any]], lpips_reason: str
     seconds = sum(look["seconds"] for look in looks)
     scores = means(looks)
     if scores["lpips"] is None and lpips_reason is None:
-        lpips_reason = f"no picture has {LPIPS_SMALLEST} pixels a side"
+        lpips_reason = f"no image has {LPIPS_SMALLEST} pixels a side"
     return {
         **scores,
         "lpips_reason": lpips_reason,
@@ -288,17 +288,17 @@ def protocol(run: Run, split: str, scene: Scene, looks: list[dict[str, Any]], sc
     return {
         "background": BACKDROPS[scene.background],
         "resolution": resolution(run, sizes(looks)),
-        "pixel_centres": "at one half",
+        "pixel_centers": "at one half",
         "split_rule": data.split_rule(run.source, split) if run.source else "unknown",
         "clipping": "to [0, 1] before rounding",
         "rounding_8bit": "prediction and truth are rounded to the nearest of 256 levels before scoring",
-        "psnr": f"mean over pictures of each one's PSNR on sRGB values; {image_io.PSNR_LIMIT:.0f} dB for equal pictures",
+        "psnr": f"mean over images of each one's PSNR on sRGB values; {image_io.PSNR_LIMIT:.0f} dB for equal images",
         "mask": told_masks(scene),
         "columns": "the right half, from column W // 2 on" if scoring.right_half else "all",
         "ssim": f"torchmetrics, Gaussian window {SSIM_WINDOW}, sigma {SSIM_SIGMA}, range 1, edges mirrored",
         "lpips_net": LPIPS_NET,
         "embedding_fit": appearance_fit.told(run.method, scoring.appearance),
-        "colour_pass": "the finest",
+        "color_pass": "the finest",
     }
 
 
@@ -312,7 +312,7 @@ def told_masks(scene: Scene) -> str:
 
 
 def resolution(run: Run, sizes: list[tuple[int, int]]) -> str:
-    """The sizes of the pictures, and how they came to be."""
+    """The sizes of the images, and how they came to be."""
     smallest, largest = (f"{width}x{height}" for width, height in (min(sizes), max(sizes)))
     now, trained = downscales(run)
     notes = [f"1/{now} of the files"] if now > 1 else []
@@ -352,8 +352,8 @@ def rate(count: int, seconds: float) -> float | None:
 
 
 def _masked(scene: Scene) -> bool:
-    return scene.cut_out or (scene.pictures is not None and scene.pictures.mask is not None)
+    return scene.cut_out or (scene.images is not None and scene.images.mask is not None)
 
 
-def _batched(picture: Float[Tensor, "h w 3"]) -> Float[Tensor, "1 3 h w"]:
-    return picture.permute(2, 0, 1)[None]
+def _batched(image: Float[Tensor, "h w 3"]) -> Float[Tensor, "1 3 h w"]:
+    return image.permute(2, 0, 1)[None]

@@ -50,8 +50,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 6px 24px; paddi
 dt { color: var(--soft); } dd { margin: 0; }
 .view { padding: 12px 16px 14px; margin-bottom: 12px; }
 .view header { display: flex; justify-content: space-between; gap: 16px; margin-bottom: 8px; flex-wrap: wrap; }
-.view .pictures { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; }
-@media (max-width: 640px) { .view .pictures { grid-template-columns: repeat(2, 1fr); } }
+.view .images { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; }
+@media (max-width: 640px) { .view .images { grid-template-columns: repeat(2, 1fr); } }
 figure { margin: 0; }
 img { display: block; width: 100%; height: auto; border-radius: 5px; outline: 1px solid var(--line); }
 .scores { font-variant-numeric: tabular-nums; }
@@ -60,7 +60,7 @@ img { display: block; width: 100%; height: auto; border-radius: 5px; outline: 1p
 TERMS = {
     "background": "Background",
     "resolution": "Resolution",
-    "pixel_centres": "Pixel centres",
+    "pixel_centers": "Pixel centers",
     "split_rule": "Split",
     "clipping": "Clipping",
     "rounding_8bit": "8-bit rounding",
@@ -72,22 +72,22 @@ TERMS = {
     "embedding_fit": "Embedding fit",
     "adaptation": "Adaptation",
     "starts": "Matched starts",
-    "colour_pass": "Colour pass",
+    "color_pass": "Color pass",
 }
 
 
 @dataclass(frozen=True)
 class Sight:
-    """One view in the report: its scores, and its pictures as data addresses by caption."""
+    """One view in the report: its scores, and its images as data addresses by caption."""
 
     name: str
     scores: dict[str, float | None]
-    pictures: dict[str, str]
+    images: dict[str, str]
 
     @staticmethod
-    def of(name: str, scores: dict[str, float | None], pictures: dict[str, UInt8[Tensor, "h w 3"]]) -> Sight:
-        """The sight of 8-bit pictures, shrunk to thumbnails."""
-        return Sight(name, scores, {caption: thumbnail(pixels) for caption, pixels in pictures.items()})
+    def of(name: str, scores: dict[str, float | None], images: dict[str, UInt8[Tensor, "h w 3"]]) -> Sight:
+        """The sight of 8-bit images, shrunk to thumbnails."""
+        return Sight(name, scores, {caption: thumbnail(pixels) for caption, pixels in images.items()})
 
 
 def write(path: Path, metrics: dict[str, Any], sights: Sequence[Sight], history: Sequence[dict[str, Any]]) -> None:
@@ -104,7 +104,7 @@ def page(metrics: dict[str, Any], sights: Sequence[Sight], history: Sequence[dic
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{metrics['n_images']} {html.escape(metrics['split'])} views that a run of {metrics['n_train_images']} "
-        f"training pictures is scored on. {html.escape(str(metrics['data'] or ''))}</p>",
+        f"training images is scored on. {html.escape(str(metrics['data'] or ''))}</p>",
         tiles(metrics),
         "<h2>PSNR of each view</h2>",
         f"<p>Against the mean of all views, {number(metrics['psnr'], 2)} dB.</p>",
@@ -173,21 +173,21 @@ def protocol(metrics: dict[str, Any]) -> str:
             ("Surface", f"chamfer distance {metrics['chamfer']:.2%} of the true mesh's diagonal, of what is seen")
         )
     if metrics["psnr_masked_image"] is not None:
-        rows.append(("PSNR of masked pictures", f"{number(metrics['psnr_masked_image'], 2)} dB, black outside masks"))
+        rows.append(("PSNR of masked images", f"{number(metrics['psnr_masked_image'], 2)} dB, black outside masks"))
     return "<dl>" + "".join(f"<dt>{term}</dt><dd>{html.escape(str(value))}</dd>" for term, value in rows) + "</dl>"
 
 
 def view(sight: Sight) -> str:
-    """One view: its scores and its pictures side by side."""
+    """One view: its scores and its images side by side."""
     scores = f"{number(sight.scores['psnr'], 2)} dB &ensp; SSIM {number(sight.scores['ssim'], 4)}"
-    pictures = "".join(
+    images = "".join(
         f'<figure><img loading="lazy" alt="{caption} of {html.escape(sight.name)}" src="{address}">'
         f"<figcaption>{caption}</figcaption></figure>"
-        for caption, address in sight.pictures.items()
+        for caption, address in sight.images.items()
     )
     return (
         f'<article class="view"><header><b>{html.escape(sight.name)}</b><span class="scores">{scores}</span></header>'
-        f'<div class="pictures">{pictures}</div></article>'
+        f'<div class="images">{images}</div></article>'
     )
 
 
@@ -234,11 +234,11 @@ def steps_curves(lines: dict[str, dict[int, float]]) -> str:
         return LEFT + math.log1p(step) / max(last, 1e-9) * (WIDTH - LEFT - NAMES)
 
     drawn = []
-    for (name, line), colour in zip(lines.items(), LINES, strict=False):
+    for (name, line), color in zip(lines.items(), LINES, strict=False):
         path = " ".join(f"{x(step):.1f},{scale.y(value):.1f}" for step, value in sorted(line.items()))
         end = scale.y(line[max(line)])
-        drawn.append(f'<polyline class="curve" style="stroke: {colour}" points="{path}"/>')
-        drawn.append(f'<text x="{WIDTH - NAMES + 6}" y="{end + 4:.1f}" style="fill: {colour}">{name}</text>')
+        drawn.append(f'<polyline class="curve" style="stroke: {color}" points="{path}"/>')
+        drawn.append(f'<text x="{WIDTH - NAMES + 6}" y="{end + 4:.1f}" style="fill: {color}">{name}</text>')
     labels = "".join(
         f'<text x="{x(step):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{step}</text>'
         for step in sorted({step for line in lines.values() for step in line})
@@ -247,7 +247,7 @@ def steps_curves(lines: dict[str, dict[int, float]]) -> str:
 
 
 def write_curves(path: Path, lines: dict[str, dict[int, float]]) -> None:
-    """Writes `steps_curves` as a picture of its own; raises `DataError` where `path` cannot be written."""
+    """Writes `steps_curves` as an image of its own; raises `DataError` where `path` cannot be written."""
     plot = steps_curves(lines).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     style = "text { font: 11px sans-serif; } .grid { stroke: #e4e2dd; } .curve { fill: none; stroke-width: 2; }"
     with replacing(path) as temporary:
@@ -290,11 +290,11 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def thumbnail(pixels: UInt8[Tensor, "h w 3"]) -> str:
-    """An 8-bit picture, at most `THUMBNAIL` pixels a side, as a data address."""
-    picture = Image.fromarray(pixels.numpy())
-    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    """An 8-bit image, at most `THUMBNAIL` pixels a side, as a data address."""
+    image = Image.fromarray(pixels.numpy())
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, format="jpeg", quality=88)
+    image.save(buffer, format="jpeg", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""Slices through a signed distance field, as a picture."""
+"""Slices through a signed distance field, as an image."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def slices(method: Method, box: Float[Tensor, "2 3"]) -> UInt8[Tensor, "h w 3"]:
         points = torch.zeros(SIDE, SIDE, 3, device=box.device)
         points[..., right], points[..., up] = place, -place[:, None]
         depth = method.inside((middle + half * points).view(-1, 3)).view(SIDE, SIDE) / float(half.amin())
-        planes.append(coloured(depth))
+        planes.append(colored(depth))
     return to_uint8(torch.cat(planes, 1)).cpu()
 
 
-def coloured(depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w 3"]:
-    """Colours of depths below the surface, negative outside."""
+def colored(depth: Float[Tensor, "h w"]) -> Float[Tensor, "h w 3"]:
+    """Colors of depths below the surface, negative outside."""
     within, without = torch.tensor([WITHIN, WITHOUT], device=depth.device)
     shade = 0.75 + 0.25 * torch.cos(2 * pi * BANDS * depth)
     shade = torch.where(depth.abs() < LINE, 0.0, shade)

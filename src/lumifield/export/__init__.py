@@ -1,6 +1,6 @@
 """What leaves a trained scene: a settings dataclass for each kind, free of torch, whose `write` imports the rest.
 
-Everything leaves in the world frame of the photographs.
+Everything leaves in the world frame of the images.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class CamerasExport:
 
 @dataclass(frozen=True)
 class Volume:
-    """Density and colour in a cube of cells: Unity's sparse .vol, a raw 3D texture, or NumPy's .npz."""
+    """Density and color in a cube of cells: Unity's sparse .vol, a raw 3D texture, or NumPy's .npz."""
 
     resolution: int = 512
     """Cells along each side of the cube."""
-    centre: tuple[float, float, float] | None = None
+    center: tuple[float, float, float] | None = None
     """Middle of the cube in world coordinates (that of the matter)."""
     side: float | None = None
     """Length of the cube's sides in world units (as far as the matter reaches)."""
@@ -55,7 +55,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Weights:
-    """A portable scene: network and cameras without pictures, which `render`, `export` and `view` take for a run."""
+    """A portable scene: network and cameras without images, which `render`, `export` and `view` take for a run."""
 
     half: bool = False
     """Parameters of 16 bits: half as large, and rounded."""
@@ -69,12 +69,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class Mesh:
-    """The surface as coloured triangles: .ply, .obj, .glb, .dae, or .stl, which has no colours."""
+    """The surface as colored triangles: .ply, .obj, .glb, .dae, or .stl, which has no colors."""
 
     resolution: int = 256
     """Cells along the longest side of the bounds."""
     bounds: tuple[float, float, float, float, float, float] | None = None
-    """Lower and upper corner of the box to look in, in the world (forward-facing scenes: in normalised device
+    """Lower and upper corner of the box to look in, in the world (forward-facing scenes: in normalized device
     coordinates); by default round all matter of the region of interest."""
     level: float | None = None
     """Density at the surface [1 / unit of the scene]; by default such that five pixel widths stop half of the light."""
@@ -84,13 +84,13 @@ class Mesh:
     """Keep the faces that no training camera sees; without them the surface is open."""
     faces: int | None = None
     """Simplify to about so many faces."""
-    colours: Literal["photographs", "radiance", "field"] = "photographs"
-    """From the training photographs that see a place, from a ray of the method against its normal, or from rays of the
+    colors: Literal["photographs", "radiance", "field"] = "photographs"
+    """From the training images that see a place, from a ray of the method against its normal, or from rays of the
     method in the directions of the training cameras."""
     texture: int | None = None
-    """Colours in a texture of so many pixels a side (GLB, OBJ) instead of at the vertices."""
+    """Colors in a texture of so many pixels a side (GLB, OBJ) instead of at the vertices."""
     data: Path | None = None
-    """Where the photographs are now, if they have moved since the training."""
+    """Where the images are now, if they have moved since the training."""
 
     def __post_init__(self) -> None:
         at_least(2, self, "resolution")
@@ -108,7 +108,7 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Points:
-    """What the training cameras see as a cloud of points with normals and colours (.ply)."""
+    """What the training cameras see as a cloud of points with normals and colors (.ply)."""
 
     count: int = 1_000_000
     """At most about so many points."""
@@ -132,7 +132,7 @@ class Web:
     side: int = 256
     """Voxels along each side of the region, a multiple of 8."""
     rays: int = 1_000_000
-    """Rays of the training cameras that the colours are fitted to."""
+    """Rays of the training cameras that the colors are fitted to."""
     seed: int = 0
     """Seed of their choice."""
 

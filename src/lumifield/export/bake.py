@@ -2,7 +2,7 @@
 
 The matter is the method's density at the corners of a grid, where a training camera can see it. The light follows by
 least squares from what the method shows along random rays of these cameras: with the matter fixed, a pixel is a
-linear function of the light (the deferred shading of SNeRG, Hedman et al. 2021, with a colour that is linear in the
+linear function of the light (the deferred shading of SNeRG, Hedman et al. 2021, with a color that is linear in the
 viewing direction in place of a network).
 """
 
@@ -38,7 +38,7 @@ MET, HIT = 0.05, 0.5
 LEAST_ALPHA, LEAST_WEIGHT = 0.02, 5e-3
 MARGIN = 1.02
 DIRECTIONS = 4
-"""Numbers of a colour channel: its value, and its slopes along x, y and z of the viewing direction."""
+"""Numbers of a color channel: its value, and its slopes along x, y and z of the viewing direction."""
 ITERATIONS = 16
 PULL = np.repeat(np.array([0.01, 0.2, 0.2, 0.2], np.float32), 3)
 """How strongly each number is held: where a voxel is hardly seen, its value is the mean seen, its slopes are zero."""
@@ -162,7 +162,7 @@ def seen(
 def shares(
     voxels: Voxels, rays: Rays, jitter: Float[Tensor, " r"], note: Callable[[], None], *, least: float = LEAST_WEIGHT
 ) -> sparse.csr_matrix:
-    """How much of each ray's colour (row) is the light at each corner (column)."""
+    """How much of each ray's color (row) is the light at each corner (column)."""
     occupied = cells_at(voxels.row > 0)
     blocks = []
     for piece in pieces_of(len(rays)):
@@ -180,7 +180,7 @@ def shares(
 def fitted(share: sparse.csr_matrix, witness: Witness, note: Callable[[], None]) -> Float[Tensor, "v 4 3"]:
     """The light that shows what the method shows, by conjugate gradients preconditioned with the normal diagonal.
 
-    Minimises `|share light (1, direction) - rgb|^2 + PULL |light - mean|^2`, the mean being that of the colours of the
+    Minimizes `|share light (1, direction) - rgb|^2 + PULL |light - mean|^2`, the mean being that of the colors of the
     rays that see a corner.
     """
     rgb, turned = witness.rgb.numpy(), share.T.tocsr()
@@ -190,8 +190,8 @@ def fitted(share: sparse.csr_matrix, witness: Witness, note: Callable[[], None])
     def shown(light: np.ndarray) -> np.ndarray:
         return np.einsum("rdc,rd->rc", (share @ light).reshape(rows, DIRECTIONS, 3), basis)
 
-    def back(colours: np.ndarray) -> np.ndarray:
-        return turned @ (basis[:, :, None] * colours[:, None]).reshape(rows, -1)
+    def back(colors: np.ndarray) -> np.ndarray:
+        return turned @ (basis[:, :, None] * colors[:, None]).reshape(rows, -1)
 
     seen_by = np.asarray(share.sum(0), np.float32).reshape(-1, 1)
     opacity = np.asarray(share.sum(1), np.float32).reshape(-1, 1)

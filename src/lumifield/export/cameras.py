@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 FORMATS = {".json": "transforms", "": "colmap", ".ply": "frusta"}
 LENS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "p1", "p2")
 FRUSTUM_SHARE = 0.1
-SPLIT_COLOURS = {"train": (210, 40, 40), "val": (230, 150, 20), "test": (30, 90, 220), "novel": (40, 160, 60)}
+SPLIT_COLORS = {"train": (210, 40, 40), "val": (230, 150, 20), "test": (30, 90, 220), "novel": (40, 160, 60)}
 
 
 @dataclass(frozen=True)
 class Shots:
-    """The cameras of a split in the world frame, and the photographs taken there (paths, or names where they are gone).
+    """The cameras of a split in the world frame, and the images taken there (paths, or names where they are gone).
 
-    `masks` are the photographs' files of pixels that count, None for those without.
+    `masks` are the images' files of pixels that count, None for those without.
     """
 
     cameras: Cameras
@@ -66,7 +66,7 @@ def write(settings: CamerasExport, run: Run, out: Path) -> None:
 
 
 def taken(run: Run, split: str) -> Shots:
-    """The cameras of a split, of the photographs' full size where these are at hand, else as they were trained on."""
+    """The cameras of a split, of the images' full size where these are at hand, else as they were trained on."""
     if split not in run.scenes:
         known = ", ".join(run.scenes)
         raise DataError(run.folder, "split", repr(split), f"one of {known}", "choose one of these")
@@ -87,7 +87,7 @@ def in_world(scene: Scene) -> Cameras:
 
 
 def write_transforms(out: Path, shots: dict[str, Shots], scene: Scene) -> None:
-    """A transforms.json of instant-ngp and nerfstudio, which names the photographs of each split."""
+    """A transforms.json of instant-ngp and nerfstudio, which names the images of each split."""
     frames = {}
     for one in shots.values():
         for (photograph, camera), mask in zip(one, one.masks, strict=True):
@@ -105,7 +105,7 @@ def write_transforms(out: Path, shots: dict[str, Shots], scene: Scene) -> None:
 
 def lens(camera: Cameras) -> dict[str, float | int]:
     """The intrinsics of a camera under the names of transforms.json."""
-    values = [*camera.focal[0].tolist(), *camera.centre[0].tolist(), *camera.size[0].tolist()]
+    values = [*camera.focal[0].tolist(), *camera.center[0].tolist(), *camera.size[0].tolist()]
     return dict(zip(LENS, [*values, *camera.distortion[0].tolist()], strict=True))
 
 
@@ -120,7 +120,7 @@ def region(scene: Scene) -> dict[str, Any]:
 
 
 def beside(photograph: Path, out: Path) -> str:
-    """The path of a photograph from the folder of `out` (a mere name stays as it is)."""
+    """The path of an image from the folder of `out` (a mere name stays as it is)."""
     return os.path.relpath(photograph, out.parent) if photograph.is_file() else photograph.as_posix()
 
 
@@ -149,7 +149,7 @@ def write_colmap(out: Path, shots: dict[str, Shots], folder: Path | None) -> Non
 
 def colmap_lens(camera: Cameras) -> str:
     """Model, size and parameters of a camera in COLMAP's words."""
-    values = [*camera.focal[0].tolist(), *camera.centre[0].tolist()]
+    values = [*camera.focal[0].tolist(), *camera.center[0].tolist()]
     model = "PINHOLE"
     if bool(camera.distortion.any()):
         model, values = "OPENCV", [*values, *camera.distortion[0].tolist()]
@@ -165,7 +165,7 @@ def colmap_pose(c2w: Float[Tensor, "3 4"]) -> str:
 
 
 def write_frusta(out: Path, cameras: dict[str, Cameras]) -> None:
-    """A pyramid for each camera as PLY: apex at its centre, base of its picture's shape, colour of its split.
+    """A pyramid for each camera as PLY: apex at its center, base of its image's shape, color of its split.
 
     Cameras that belong to no split are "novel".
     """
@@ -176,9 +176,9 @@ def write_frusta(out: Path, cameras: dict[str, Cameras]) -> None:
     length = FRUSTUM_SHARE * float(spread) if spread > 0 else 1.0
     sides = np.array([[0, 2, 1], [0, 3, 2], [0, 4, 3], [0, 1, 4], [1, 2, 3], [1, 3, 4]])
     corners = [frustum(one[[row]], length) for one in cameras.values() for row in range(len(one))]
-    colours = [SPLIT_COLOURS.get(split, (0, 0, 0)) for split, one in cameras.items() for _ in range(5 * len(one))]
+    colors = [SPLIT_COLORS.get(split, (0, 0, 0)) for split, one in cameras.items() for _ in range(5 * len(one))]
     faces = np.concatenate([sides + 5 * row for row in range(len(corners))])
-    shape = trimesh.Trimesh(torch.cat(corners).numpy(), faces, vertex_colors=colours, process=False)
+    shape = trimesh.Trimesh(torch.cat(corners).numpy(), faces, vertex_colors=colors, process=False)
     with replacing(out) as temporary:
         shape.export(temporary, file_type="ply")
 

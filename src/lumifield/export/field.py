@@ -19,7 +19,7 @@ AXES = torch.cat([torch.eye(3), -torch.eye(3)])
 
 @dataclass(frozen=True)
 class WorldField:
-    """Density and colours of a run at world points, on the CPU."""
+    """Density and colors of a run at world points, on the CPU."""
 
     run: Run
 
@@ -39,12 +39,12 @@ class WorldField:
         return found
 
     @torch.no_grad()
-    def colours(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+    def colors(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
         """rgb in [0, 1]: the mean of what is seen along the six axes."""
         scene, device = self.run.scenes["train"], self.run.device
         inner = scene.frame.to_scene(points)
         inner = (inner if scene.ndc is None else ndc_points(inner, scene.ndc)).to(device)
-        along = [self.run.method.colours(inner, axis.to(device).expand_as(inner)) for axis in AXES]
+        along = [self.run.method.colors(inner, axis.to(device).expand_as(inner)) for axis in AXES]
         return torch.stack(along).mean(0).float().cpu()
 
     def _density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:

@@ -1,4 +1,4 @@
-"""Colours of a surface from short rays of the method that end right behind it."""
+"""Colors of a surface from short rays of the method that end right behind it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lumifield.data.scene import Scene, footprint
-from lumifield.export.colours import Spots
+from lumifield.export.colors import Spots
 from lumifield.geometry.rays import Rays, to_ndc
 from lumifield.methods.base import Context, chunked
 from lumifield.rendering.view import usual_chunk
@@ -57,7 +57,7 @@ def field(run: Run, spots: Spots, cell: float) -> tuple[Float[np.ndarray, "p 3"]
 def glanced(
     run: Run, points: Float[np.ndarray, "p 3"], directions: Float[np.ndarray, "p 3"], cell: float
 ) -> tuple[Float[np.ndarray, "p 3"], Float[np.ndarray, " p"]]:
-    """Colour of the matter about the points, seen along unit directions, and its opacity; all in the world."""
+    """Color of the matter about the points, seen along unit directions, and its opacity; all in the world."""
     scene = run.scenes["train"]
     place = scene.frame.to_scene(torch.from_numpy(points).float())
     ahead = torch.from_numpy(directions).float() @ scene.frame.rotation

@@ -29,7 +29,7 @@ NDC_DEPTH = 0.95
 class Matter:
     """Where `inside` of a run's method crosses `level`, in the coordinates of the lattice.
 
-    These are the world's, but for forward-facing scenes: there they are normalised device coordinates.
+    These are the world's, but for forward-facing scenes: there they are normalized device coordinates.
     """
 
     run: Run

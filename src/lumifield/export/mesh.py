@@ -1,4 +1,4 @@
-"""`export mesh`: marching cubes over the matter of a run, coloured as its photographs are."""
+"""`export mesh`: marching cubes over the matter of a run, colored as its images are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lumifield import data
 from lumifield.errors import DataError
 from lumifield.export import Mesh, Progress, glances
 from lumifield.export.cameras import in_world
-from lumifield.export.colours import Paint, Spots, completed, fused, photographs, projected
+from lumifield.export.colors import Paint, Spots, completed, fused, photographs, projected
 from lumifield.export.matter import matter, nothing
 from lumifield.export.model import ENDINGS, TEXTURED, Model, save
 from lumifield.export.surface import Lattice, Surface, extract, only, pieces
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from lumifield.runs.run_folder import Run
 
 WIDEST = 2048
-"""Pixels along a side of the largest picture that faces are looked for in."""
-# Colours of spots on a surface, and which are known; the last argument is the edge of a cell [world units].
+"""Pixels along a side of the largest image that faces are looked for in."""
+# Colors of spots on a surface, and which are known; the last argument is the edge of a cell [world units].
 Look = Callable[[Surface, Spots, float], tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]]
 
 
 def write(settings: Mesh, run: Run, out: Path, progress: Progress | None) -> None:
-    """Extracts, selects, simplifies, colours and writes the surface of a run."""
+    """Extracts, selects, simplifies, colors and writes the surface of a run."""
     check_ending(out, textured=settings.texture is not None)
     look = looks(settings, run)
     surface = surface_of(settings, run, progress)
@@ -67,14 +67,14 @@ def check_ending(out: Path, *, textured: bool) -> None:
 
 
 def looks(settings: Mesh, run: Run) -> Look:
-    """Where colours come from; raises `DataError` where photographs are asked for and gone."""
-    match settings.colours:
+    """Where colors come from; raises `DataError` where images are asked for and gone."""
+    match settings.colors:
         case "radiance":
             return lambda surface, spots, reach: glances.radiance(run, spots, reach)
         case "field":
             return lambda surface, spots, reach: glances.field(run, spots, reach)
     if run.source is None:
-        cure = "choose --colours radiance or field"
+        cure = "choose --colors radiance or field"
         raise DataError(run.folder, "photographs", "not part of a portable scene", "those of the training", cure)
     scene = data.read(run.source if settings.data is None else replace(run.source, data=settings.data), "train")
     return lambda surface, spots, reach: fused(spots, surface, lambda: photographs(scene))
@@ -96,7 +96,7 @@ def seen_part(surface: Surface, cameras: Cameras) -> Surface:
 
 
 def visible(surface: Surface, cameras: Cameras) -> Bool[np.ndarray, " v"]:
-    """The corners of the faces that some camera sees, by pictures with two pixels along an edge."""
+    """The corners of the faces that some camera sees, by images with two pixels along an edge."""
     seen, side = np.zeros(len(surface.vertices), bool), edge(surface)
     middle = torch.from_numpy(surface.vertices.mean(0))
     for index in range(len(cameras)):
@@ -110,7 +110,7 @@ def visible(surface: Surface, cameras: Cameras) -> Bool[np.ndarray, " v"]:
 
 
 def painted(surface: Surface, paint: Paint) -> Model:
-    """The surface with colours at its vertices."""
+    """The surface with colors at its vertices."""
     spots = Spots(surface.vertices, normals(surface))
     return Model(surface.vertices, surface.faces, spots.normals, paint(spots))
 

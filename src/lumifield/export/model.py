@@ -1,4 +1,4 @@
-"""Coloured triangles as files of other programs: PLY, OBJ, GLB, DAE, STL."""
+"""Colored triangles as files of other programs: PLY, OBJ, GLB, DAE, STL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNLIT = "KHR_materials_unlit"
 
 @dataclass(frozen=True)
 class Texture:
-    """A picture (top row first) and the place of each vertex in it, from (0, 0) at the lower left to (1, 1)."""
+    """An image (top row first) and the place of each vertex in it, from (0, 0) at the lower left to (1, 1)."""
 
     pixels: UInt8[np.ndarray, "h w 3"]
     uv: Float[np.ndarray, "v 2"]
@@ -31,12 +31,12 @@ class Texture:
 
 @dataclass(frozen=True)
 class Model:
-    """Triangles with normals, and sRGB colours at the vertices or in a texture."""
+    """Triangles with normals, and sRGB colors at the vertices or in a texture."""
 
     vertices: Float[np.ndarray, "v 3"]
     faces: Int[np.ndarray, "f 3"]
     normals: Float[np.ndarray, "v 3"]
-    colours: UInt8[np.ndarray, "v 3"] | Texture
+    colors: UInt8[np.ndarray, "v 3"] | Texture
 
 
 def save(model: Model, out: Path) -> None:
@@ -61,25 +61,25 @@ def write(out: Path, content: bytes) -> None:
 
 
 def shape(model: Model, *, linear: bool = False) -> trimesh.Trimesh:
-    """The model as trimesh has it; `linear`: with colours of the vertices as linear light, as glTF wants them."""
-    if isinstance(model.colours, Texture):
-        picture = Image.fromarray(model.colours.pixels)
-        material = PBRMaterial(baseColorTexture=picture, metallicFactor=0.0, roughnessFactor=1.0)
-        visual = TextureVisuals(uv=model.colours.uv, material=material)
+    """The model as trimesh has it; `linear`: with colors of the vertices as linear light, as glTF wants them."""
+    if isinstance(model.colors, Texture):
+        image = Image.fromarray(model.colors.pixels)
+        material = PBRMaterial(baseColorTexture=image, metallicFactor=0.0, roughnessFactor=1.0)
+        visual = TextureVisuals(uv=model.colors.uv, material=material)
     else:
-        visual = ColorVisuals(vertex_colors=to_linear(model.colours) if linear else model.colours)
+        visual = ColorVisuals(vertex_colors=to_linear(model.colors) if linear else model.colors)
     return trimesh.Trimesh(model.vertices, model.faces, vertex_normals=model.normals, visual=visual, process=False)
 
 
-def to_linear(colours: UInt8[np.ndarray, "v 3"]) -> UInt8[np.ndarray, "v 3"]:
-    """Linear light of sRGB colours (IEC 61966-2-1)."""
-    srgb = colours / 255
+def to_linear(colors: UInt8[np.ndarray, "v 3"]) -> UInt8[np.ndarray, "v 3"]:
+    """Linear light of sRGB colors (IEC 61966-2-1)."""
+    srgb = colors / 255
     light = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     return np.round(255 * light).astype(np.uint8)
 
 
 def unlit(tree: dict[str, Any]) -> None:
-    """Tells viewers of a glTF file to show its colours as they are: they hold the light of the photographs already."""
+    """Tells viewers of a glTF file to show its colors as they are: they hold the light of the images already."""
     materials = tree.setdefault("materials", [])
     if not materials:
         materials.append({"pbrMetallicRoughness": {"metallicFactor": 0.0}})
@@ -92,13 +92,13 @@ def unlit(tree: dict[str, Any]) -> None:
 
 
 def save_obj(model: Model, out: Path) -> None:
-    """An OBJ file; with a texture, its material and picture beside it have its name."""
+    """An OBJ file; with a texture, its material and image beside it have its name."""
     made = shape(model)
-    material, picture = out.with_suffix(".mtl"), out.with_suffix(".png")
-    if isinstance(model.colours, Texture):
-        with replacing(picture) as temporary:
-            Image.fromarray(model.colours.pixels).save(temporary, format="png")
-        write(material, f"newmtl surface\nKd 1 1 1\nillum 0\nmap_Kd {picture.name}\n".encode())
-        made.visual = TextureVisuals(uv=model.colours.uv, material=SimpleMaterial(name="surface"))
+    material, image = out.with_suffix(".mtl"), out.with_suffix(".png")
+    if isinstance(model.colors, Texture):
+        with replacing(image) as temporary:
+            Image.fromarray(model.colors.pixels).save(temporary, format="png")
+        write(material, f"newmtl surface\nKd 1 1 1\nillum 0\nmap_Kd {image.name}\n".encode())
+        made.visual = TextureVisuals(uv=model.colors.uv, material=SimpleMaterial(name="surface"))
     text = obj.export_obj(made, include_normals=True, write_texture=False, mtl_name=material.name)
     write(out, text.encode())

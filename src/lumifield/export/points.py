@@ -1,4 +1,4 @@
-"""`export points`: what the training cameras see, as points with colours and normals."""
+"""`export points`: what the training cameras see, as points with colors and normals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.export import Points, Progress
-from lumifield.geometry.rays import picture_rays
+from lumifield.geometry.rays import image_rays
 from lumifield.rendering.view import Normals, View, render_view
 from lumifield.runtime.files import check_output, replacing
 from lumifield.runtime.image_io import to_uint8
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 # Rims of things are half transparent, and their depth lies between front and back: both are left out.
 SURE, GRAZING = 0.9, 0.1
-LAYOUT = [("place", "<f4", 3), ("normal", "<f4", 3), ("colour", "u1", 3)]
+LAYOUT = [("place", "<f4", 3), ("normal", "<f4", 3), ("color", "u1", 3)]
 FLOATS, BYTES = ("x", "y", "z", "nx", "ny", "nz"), ("red", "green", "blue")
 
 
 def write(settings: Points, run: Run, out: Path, progress: Progress | None) -> None:
     """Renders the training views and writes the points that their pixels show."""
     check_output(out, (".ply",), ".ply")
-    scene = run.scenes["train"].without_pictures()
+    scene = run.scenes["train"].without_images()
     normals = Normals.learned_from(scene, settings.normals)
     share = ceil(settings.count / max(len(scene), 1))
     parts = []
@@ -50,7 +50,7 @@ def write(settings: Points, run: Run, out: Path, progress: Progress | None) -> N
 def seen_points(view: View, scene: Scene, index: int, most: int) -> np.ndarray:
     """At most so many points of one view, evenly spread over the pixels that see a surface, in world coordinates."""
     assert view.normal is not None
-    rays = picture_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
+    rays = image_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
     distance, normal = view.depth.reshape(-1), view.normal.reshape(-1, 3)
     place = scene.frame.to_world(rays.origins + distance[:, None] / scene.frame.scale * rays.directions)
     facing = -(normal * (rays.directions @ scene.frame.rotation.T)).sum(-1)
@@ -61,10 +61,10 @@ def seen_points(view: View, scene: Scene, index: int, most: int) -> np.ndarray:
     return packed(place[row], normal[row], to_uint8(view.rgb.reshape(-1, 3)[row]))
 
 
-def packed(place: Float[Tensor, "p 3"], normal: Float[Tensor, "p 3"], colour: UInt8[Tensor, "p 3"]) -> np.ndarray:
+def packed(place: Float[Tensor, "p 3"], normal: Float[Tensor, "p 3"], color: UInt8[Tensor, "p 3"]) -> np.ndarray:
     """Points as rows of the file."""
     rows = np.empty(len(place), LAYOUT)
-    rows["place"], rows["normal"], rows["colour"] = place.numpy(), normal.numpy(), colour.numpy()
+    rows["place"], rows["normal"], rows["color"] = place.numpy(), normal.numpy(), color.numpy()
     return rows
 
 

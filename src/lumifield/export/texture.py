@@ -1,4 +1,4 @@
-"""Textures: a surface cut into charts, laid out in one picture, and painted there."""
+"""Textures: a surface cut into charts, laid out in one image, and painted there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import xatlas
 from jaxtyping import Float, UInt8
 from scipy.ndimage import distance_transform_edt
 
-from lumifield.export.colours import Paint, Spots
+from lumifield.export.colors import Paint, Spots
 from lumifield.export.model import Model, Texture
 from lumifield.export.surface import Surface
 from lumifield.geometry.rasterize import blended, draw
@@ -37,7 +37,7 @@ def baked(surface: Surface, size: int, paint: Paint) -> Model:
 
 
 def spread(pixels: UInt8[np.ndarray, "h w 3"], painted: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
-    """Every pixel that is not painted takes the colour of the nearest one that is."""
+    """Every pixel that is not painted takes the color of the nearest one that is."""
     nearest = distance_transform_edt(~painted, return_distances=False, return_indices=True)
     return pixels[tuple(np.asarray(nearest))]
 

@@ -1,4 +1,4 @@
-"""Volumes: density and colour in the cells of a cube, written slab by slab."""
+"""Volumes: density and color in the cells of a cube, written slab by slab."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def chosen_cube(settings: Volume, run: Run, field: WorldField) -> Cube:
         raise DataError("volume", "side", f"{settings.side:g}", "above 0", "raise it")
     scene = run.scenes["train"]
     cube = region(scene)
-    if settings.centre is None and settings.side is None and not scene.unbounded and scene.ndc is None:
+    if settings.center is None and settings.side is None and not scene.unbounded and scene.ndc is None:
         cube = tightened(cube, field, run.folder)
-    middle = cube.low + cube.side / 2 if settings.centre is None else torch.tensor(settings.centre)
+    middle = cube.low + cube.side / 2 if settings.center is None else torch.tensor(settings.center)
     side = settings.side or cube.side
     if not scene.unbounded and bool(((middle - cube.low - cube.side / 2).abs() > (side + cube.side) / 2).any()):
         reach = f"between {tuple(cube.low.tolist())} and {tuple((cube.low + cube.side).tolist())}"
@@ -130,7 +130,7 @@ def tightened(cube: Cube, field: WorldField, folder: Path) -> Cube:
 
 def nothing(folder: Path) -> DataError:
     """The error about a cube without matter."""
-    cure = "choose another centre and side, or train for longer"
+    cure = "choose another center and side, or train for longer"
     return DataError(folder, "density", "empty in the cube", "matter that light does not pass", cure)
 
 
@@ -142,7 +142,7 @@ def slabs(field: WorldField, cube: Cube, order: Order, progress: Progress | None
         alpha = (-torch.expm1(-density * cube.cell) * 255).to(torch.uint8)
         rgba = torch.zeros(len(points), 4, dtype=torch.uint8)
         filled = alpha.nonzero()[:, 0]
-        rgba[filled, :3] = (field.colours(points[filled]) * 255).to(torch.uint8)
+        rgba[filled, :3] = (field.colors(points[filled]) * 255).to(torch.uint8)
         rgba[:, 3] = alpha
         found, done = found or len(filled) > 0, done + len(points)
         yield Slab(density.numpy(), rgba.numpy())
@@ -155,15 +155,15 @@ def slabs(field: WorldField, cube: Cube, order: Order, progress: Progress | None
 def write_vol(path: Path, slabs: Iterator[Slab]) -> None:
     """Unity's sparse volume: for each cell that is seen, its index (y N + x) N + z and R << 24 | G << 16 | B << 8 | A.
 
-    Both are little-endian and of 32 bits; colours and alpha are truncated to 8 bits. There is no header.
+    Both are little-endian and of 32 bits; colors and alpha are truncated to 8 bits. There is no header.
     """
     start = 0
     with path.open("wb") as file:
         for slab in slabs:
             index = np.flatnonzero(slab.rgba[:, 3])
             # The bytes of R << 24 | G << 16 | B << 8 | A, read as one big-endian number.
-            colour = slab.rgba[index].view(">u4")[:, 0]
-            file.write(np.stack([index + start, colour], 1).astype("<u4").tobytes())
+            color = slab.rgba[index].view(">u4")[:, 0]
+            file.write(np.stack([index + start, color], 1).astype("<u4").tobytes())
             start += len(slab.rgba)
 
 
@@ -177,14 +177,14 @@ def write_raw(path: Path, slabs: Iterator[Slab]) -> None:
 def write_npz(path: Path, slabs: Iterator[Slab], cube: Cube) -> None:
     """`density` [1 / world unit] and 8-bit `rgb` at `[z, y, x]`, and the `bounds` of the cube, as NumPy reads them."""
     shape = (cube.cells,) * 3
-    with ZipFile(path, "w") as archive, tempfile.TemporaryFile(dir=path.parent) as colours:
+    with ZipFile(path, "w") as archive, tempfile.TemporaryFile(dir=path.parent) as colors:
         with array_file(archive, "density", shape, np.float32) as file:
             for slab in slabs:
                 file.write(slab.density.astype("<f4").tobytes())
-                colours.write(slab.rgba[:, :3].tobytes())
-        colours.seek(0)
+                colors.write(slab.rgba[:, :3].tobytes())
+        colors.seek(0)
         with array_file(archive, "rgb", (*shape, 3), np.uint8) as file:
-            shutil.copyfileobj(colours, file, 2**22)
+            shutil.copyfileobj(colors, file, 2**22)
         with array_file(archive, "bounds", (2, 3), np.float32) as file:
             file.write(torch.stack([cube.low, cube.low + cube.side]).numpy().astype("<f4").tobytes())
 

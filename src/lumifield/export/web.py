@@ -41,7 +41,7 @@ def write(settings: Web, run: Run, out: Path, progress: Progress | None = None) 
 def page_of(baked: Baked, scene: Scene) -> str:
     """The page; all that it needs is inside."""
     bricks = occupied_bricks(baked.voxels)
-    numbers = quantised(baked)[brick_rows(baked.voxels, bricks)]
+    numbers = quantized(baked)[brick_rows(baked.voxels, bricks)]
     # Channel by channel, brick by brick: like stands beside like, which packs better.
     content = gzip.compress(distances(bricks).tobytes() + numbers.permute(2, 0, 1).numpy().tobytes(), mtime=0)
     parts = {
@@ -111,7 +111,7 @@ def distances(bricks: Bool[Tensor, "b b b"]) -> UInt8[np.ndarray, "b b b"]:
     return np.asarray(distance_transform_cdt(~bricks.numpy(), "chessboard"), np.uint8)
 
 
-def quantised(baked: Baked) -> UInt8[Tensor, "v 13"]:
+def quantized(baked: Baked) -> UInt8[Tensor, "v 13"]:
     """Alpha, value and slopes of each row in 8 bits; negative numbers as in two's complement, empty space as zeros."""
     alpha = baked.voxels.alpha[:, None] * 255
     value = (baked.light[:, 0] * VALUE_SCALE).clamp(-64, 191)

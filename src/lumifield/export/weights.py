@@ -34,7 +34,7 @@ def write(settings: Weights, run: Run, out: Path) -> None:
 
 
 def write_parts(settings: Weights, run: Run, folder: Path) -> None:
-    """The files of a portable scene; nothing in them says where the photographs were."""
+    """The files of a portable scene; nothing in them says where the images were."""
     config = {key: run.config[key] for key in ("format", "lumifield", "method")}
     write_json(folder / CONFIG, config | {"source": None})
     write_scenes(folder / CAMERAS, run.scenes)

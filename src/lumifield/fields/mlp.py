@@ -1,4 +1,4 @@
-"""NeRF's network: position and direction to density and colour through eight layers."""
+"""NeRF's network: position and direction to density and color through eight layers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Mlp(nn.Module):
     """The network of NeRF's figure 7: `depth` layers, of which layer number `skip` (from 0) sees the position again.
 
     What it takes for a point is up to the encoding of `position`. Without `skip` no layer does. Without an encoding of
-    `direction` colours are the same from everywhere. `bias` is added to raw densities (None: the activation's own, see
+    `direction` colors are the same from everywhere. `bias` is added to raw densities (None: the activation's own, see
     `BIASES`).
     """
 
@@ -54,7 +54,7 @@ class Mlp(nn.Module):
         if direction is not None:
             self.feature = nn.Linear(width, width)
             self.side = nn.Linear(width + direction.width, width // 2)
-        self.colour = nn.Linear(width if direction is None else width // 2, 3)
+        self.color = nn.Linear(width if direction is None else width // 2, 3)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -66,41 +66,41 @@ class Mlp(nn.Module):
         view: Float[Tensor, "*#s side"],
         noise: Float[Tensor, "*s"] | None = None,
     ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s 3"]]:
-        """Density and colour at the points; `view` is `directional` of each point's ray.
+        """Density and color at the points; `view` is `directional` of each point's ray.
 
         `noise` is added to the density before its activation.
         """
-        weight, raw, colour = self.joined_weight(), [], []
+        weight, raw, color = self.joined_weight(), [], []
         for piece, beside in zip(pieces(points), view.split(piece_rows(points)), strict=True):
             hidden = self.hidden(piece)
             raw.append(self.density(hidden)[..., 0])
-            colour.append(self.raw_colour(hidden, beside, weight))
-        rgb = torch.sigmoid(torch.cat(colour).to(points.dtype))
+            color.append(self.raw_color(hidden, beside, weight))
+        rgb = torch.sigmoid(torch.cat(color).to(points.dtype))
         return self.activated(torch.cat(raw).to(points.dtype), noise), rgb
 
     def joined_weight(self) -> Float[Tensor, "out width"] | None:
         """The feature layer and the layer after it as one product, of a third of the work: the first has no activation.
 
-        None where colours have no branch of their own.
+        None where colors have no branch of their own.
         """
         return None if self.direction is None else self._side_weights()[0] @ self.feature.weight
 
-    def raw_colour(
+    def raw_color(
         self, hidden: Float[Tensor, "*s width"], beside: Float[Tensor, "*#s side"], weight: Tensor | None
     ) -> Float[Tensor, "*s 3"]:
-        """Colour before its activation, from the last layer of the trunk; `weight` is `joined_weight`."""
+        """Color before its activation, from the last layer of the trunk; `weight` is `joined_weight`."""
         seen = hidden if weight is None else F.relu(F.linear(hidden, weight) + beside.to(hidden.dtype))
-        return self.colour(seen)
+        return self.color(seen)
 
     def density_alone(
         self, points: Float[Tensor, "*s c"], noise: Float[Tensor, "*s"] | None = None
     ) -> Float[Tensor, "*s"]:
-        """Density at the points, without the colour branch."""
+        """Density at the points, without the color branch."""
         raw = torch.cat([self.density(self.hidden(piece))[..., 0] for piece in pieces(points)])
         return self.activated(raw.to(points.dtype), noise)
 
     def directional(self, viewdirs: Float[Tensor, "*r c"]) -> Float[Tensor, "*r side"]:
-        """What the viewing direction adds to the colour branch, to be computed once a ray; no column without one."""
+        """What the viewing direction adds to the color branch, to be computed once a ray; no column without one."""
         if self.direction is None:
             return viewdirs[..., :0]
         inner, outer = self._side_weights()
@@ -164,7 +164,7 @@ def _published_name(name: str) -> str:
     layer, kind = name.rsplit(".", 1)
     if layer.startswith("trunk."):
         return f"xyz_encoding_{int(layer.removeprefix('trunk.')) + 1}.0.{kind}"
-    names = {"density": "sigma", "feature": "xyz_encoding_final", "side": "dir_encoding.0", "colour": "rgb.0"}
+    names = {"density": "sigma", "feature": "xyz_encoding_final", "side": "dir_encoding.0", "color": "rgb.0"}
     return f"{names[layer]}.{kind}"
 
 

@@ -1,7 +1,7 @@
-"""Cameras: where each photograph was taken from, and the ray of each of its pixels.
+"""Cameras: where each image was taken from, and the ray of each of its pixels.
 
-Axes inside the package are OpenCV's: x right, y down, z forward. Pixel centres lie at one half. `c2w` maps
-camera to scene coordinates; lengths are scene units, focal lengths and centres are pixels.
+Axes inside the package are OpenCV's: x right, y down, z forward. Pixel centers lie at one half. `c2w` maps
+camera to scene coordinates; lengths are scene units, focal lengths and centers are pixels.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ UNDISTORT_STEPS = 4
 
 @dataclass(frozen=True)
 class Cameras:
-    """Perspective cameras, one row a photograph, with OpenCV distortion `k1 k2 p1 p2` (zeros for a pinhole)."""
+    """Perspective cameras, one row an image, with OpenCV distortion `k1 k2 p1 p2` (zeros for a pinhole)."""
 
     c2w: Float[Tensor, "n 3 4"]
     focal: Float[Tensor, "n 2"]
-    centre: Float[Tensor, "n 2"]
+    center: Float[Tensor, "n 2"]
     size: Int[Tensor, "n 2"]
     distortion: Float[Tensor, "n 4"]
 
@@ -37,7 +37,7 @@ class Cameras:
 
     @property
     def positions(self) -> Float[Tensor, "n 3"]:
-        """Camera centres in scene coordinates."""
+        """Camera centers in scene coordinates."""
         return self.c2w[:, :, 3]
 
     @property
@@ -46,20 +46,20 @@ class Cameras:
         return self.c2w[:, :, 2]
 
     def resized(self, scale: float) -> Cameras:
-        """Cameras of the pictures shrunk by `1 / scale`: focal length, centre and size in the new pixels."""
+        """Cameras of the images shrunk by `1 / scale`: focal length, center and size in the new pixels."""
         size = (self.size.double() * scale).round().to(self.size.dtype)
         ratio = (size.double() / self.size.double()).float()
-        return replace(self, focal=self.focal * ratio, centre=self.centre * ratio, size=size)
+        return replace(self, focal=self.focal * ratio, center=self.center * ratio, size=size)
 
     def moved(self, step: tuple[float, float]) -> Cameras:
         """Cameras whose pixels look to parts of a pixel to the right and down of where they did."""
-        return replace(self, centre=self.centre - self.centre.new_tensor(step))
+        return replace(self, center=self.center - self.center.new_tensor(step))
 
     def directions(
         self, camera: Int[Tensor, "*r"], x: Float[Tensor, "*r"], y: Float[Tensor, "*r"]
     ) -> Float[Tensor, "*r 3"]:
         """Scene directions through the image points `(x, y)` [pixels], of length 1 along the optical axis."""
-        xy = (torch.stack([x, y], -1) - self.centre[camera]) / self.focal[camera]
+        xy = (torch.stack([x, y], -1) - self.center[camera]) / self.focal[camera]
         if bool(self.distortion.any()):
             xy = undistort(xy, self.distortion[camera])
         local = torch.cat([xy, torch.ones_like(xy[..., :1])], -1)
@@ -71,24 +71,24 @@ class Cameras:
         depth = local[..., 2]
         xy = local[..., :2] / torch.where(depth.abs() < 1e-9, torch.full_like(depth, 1e-9), depth)[..., None]
         xy = distort(xy, self.distortion[:, None])
-        return xy * self.focal[:, None] + self.centre[:, None], depth
+        return xy * self.focal[:, None] + self.center[:, None], depth
 
 
 def pinholes(c2w: Float[Tensor, "n 3 4"], focal: float | tuple[float, float], size: tuple[int, int]) -> Cameras:
-    """Cameras that share one focal length [pixels] and size `(width, height)`, looking through the picture's middle."""
+    """Cameras that share one focal length [pixels] and size `(width, height)`, looking through the image's middle."""
     n = c2w.shape[0]
     fx, fy = focal if isinstance(focal, tuple) else (focal, focal)
     return Cameras(
         c2w=c2w.float(),
         focal=torch.tensor([[fx, fy]]).float().repeat(n, 1),
-        centre=torch.tensor([[size[0] / 2, size[1] / 2]]).float().repeat(n, 1),
+        center=torch.tensor([[size[0] / 2, size[1] / 2]]).float().repeat(n, 1),
         size=torch.tensor([size], dtype=torch.int64).repeat(n, 1),
         distortion=torch.zeros(n, 4),
     )
 
 
 def distort(xy: Float[Tensor, "*r 2"], k: Float[Tensor, "*#r 4"]) -> Float[Tensor, "*r 2"]:
-    """OpenCV's radial-tangential distortion of normalised image points."""
+    """OpenCV's radial-tangential distortion of normalized image points."""
     x, y = xy.unbind(-1)
     k1, k2, p1, p2 = k.unbind(-1)
     r2 = x * x + y * y

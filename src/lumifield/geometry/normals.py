@@ -1,4 +1,4 @@
-"""Normals: which way a surface faces, from the density about its points or from the depth of their neighbours."""
+"""Normals: which way a surface faces, from the density about its points or from the depth of their neighbors."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def outward(
     return unit_or_zero(slope)
 
 
-def of_neighbours(points: Float[Tensor, "h w 3"], eye: Float[Tensor, "3"], reach: int) -> Float[Tensor, "h w 3"]:
-    """Unit normals, towards the eye, of the surface through the points of a picture's pixels.
+def of_neighbors(points: Float[Tensor, "h w 3"], eye: Float[Tensor, "3"], reach: int) -> Float[Tensor, "h w 3"]:
+    """Unit normals, towards the eye, of the surface through the points of an image's pixels.
 
-    They are at right angles to the lines between the neighbours at `reach` pixels on both sides, in rows and columns.
+    They are at right angles to the lines between the neighbors at `reach` pixels on both sides, in rows and columns.
     """
-    down, across = (unit_or_zero(between_neighbours(points, axis, reach)) for axis in (0, 1))
+    down, across = (unit_or_zero(between_neighbors(points, axis, reach)) for axis in (0, 1))
     normal = unit_or_zero(torch.linalg.cross(down, across))
     away = (normal * (eye - points)).sum(-1, keepdim=True) < 0
     return torch.where(away, -normal, normal)
 
 
-def between_neighbours(points: Float[Tensor, "h w 3"], axis: int, reach: int) -> Float[Tensor, "h w 3"]:
-    """From the neighbour before each pixel to the one after it; beyond the border stands the last pixel."""
+def between_neighbors(points: Float[Tensor, "h w 3"], axis: int, reach: int) -> Float[Tensor, "h w 3"]:
+    """From the neighbor before each pixel to the one after it; beyond the border stands the last pixel."""
     place = torch.arange(points.shape[axis], device=points.device)
     after, before = (place + reach).clamp(max=len(place) - 1), (place - reach).clamp(min=0)
     return points.index_select(axis, after) - points.index_select(axis, before)

@@ -64,7 +64,7 @@ def any_normal(direction: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
 def looking(
     positions: Float[Tensor, "n 3"], forward: Float[Tensor, "n 3"], up: Float[Tensor, "3"]
 ) -> Float[Tensor, "n 3 4"]:
-    """Poses at `positions` that look along `forward`, with `up` upwards in the picture."""
+    """Poses at `positions` that look along `forward`, with `up` upwards in the image."""
     z = unit(forward)
     right = torch.linalg.cross(z, up.expand_as(z))
     along_up = right.norm(dim=-1, keepdim=True) < 1e-6 * up.norm()

@@ -1,4 +1,4 @@
-"""Triangles drawn into pixels: what each pixel's centre sees, and where on it."""
+"""Triangles drawn into pixels: what each pixel's center sees, and where on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lumifield.runtime.jit import loop
 
 @dataclass(frozen=True)
 class Drawn:
-    """The nearest face at each pixel's centre (-1: none), its depth there (infinite) and the weights of its corners."""
+    """The nearest face at each pixel's center (-1: none), its depth there (infinite) and the weights of its corners."""
 
     face: Int[np.ndarray, "h w"]
     depth: Float[np.ndarray, "h w"]

@@ -14,7 +14,7 @@ from lumifield.geometry.cameras import Cameras
 
 @dataclass(frozen=True)
 class Ndc:
-    """Normalised device coordinates of a forward-facing capture (NeRF, appendix C): camera looks along -z of OpenGL,
+    """Normalized device coordinates of a forward-facing capture (NeRF, appendix C): camera looks along -z of OpenGL,
     near plane at `plane` [scene units]."""
 
     focal: tuple[float, float]
@@ -27,7 +27,7 @@ class Rays:
     """Points `origins + t * directions` for `near <= t <= far`.
 
     `directions` have unit length, except NDC rays, where t runs from 0 to 1. `viewdirs` are always unit scene
-    directions. `radius` is the footprint of a pixel at t = 1 [scene units per t]; `image` the photograph's index, and
+    directions. `radius` is the footprint of a pixel at t = 1 [scene units per t]; `image` the image's index, and
     `place` where in it the ray is: 0 to 1 from left to right and from top to bottom.
     """
 
@@ -52,7 +52,7 @@ class Rays:
 
 
 def to_ndc(rays: Rays, ndc: Ndc) -> Rays:
-    """Rays warped into normalised device coordinates (NeRF, appendix C, equations 25-26).
+    """Rays warped into normalized device coordinates (NeRF, appendix C, equations 25-26).
 
     In: OpenCV scene frame of the average camera. Out: NDC axes x right, y up, z from -1 (near plane) to 1 (infinity).
     """
@@ -78,14 +78,14 @@ def to_ndc(rays: Rays, ndc: Ndc) -> Rays:
 
 
 def ndc_points(points: Float[Tensor, "*p 3"], ndc: Ndc) -> Float[Tensor, "*p 3"]:
-    """Scene points in normalised device coordinates (NeRF, appendix C, equation 8): where `to_ndc` leads their rays."""
+    """Scene points in normalized device coordinates (NeRF, appendix C, equation 8): where `to_ndc` leads their rays."""
     x, y, z = points.unbind(-1)
     ax, ay = 2 * ndc.focal[0] / ndc.size[0], 2 * ndc.focal[1] / ndc.size[1]
     return torch.stack([ax * x / z, -ay * y / z, 1 - 2 * ndc.plane / z], -1)
 
 
 def from_ndc(points: Float[Tensor, "*p 3"], ndc: Ndc) -> Float[Tensor, "*p 3"]:
-    """Scene points of normalised device coordinates, the inverse of `ndc_points`; z = 1 is infinitely far."""
+    """Scene points of normalized device coordinates, the inverse of `ndc_points`; z = 1 is infinitely far."""
     x, y, z = points.unbind(-1)
     depth = 2 * ndc.plane / (1 - z)
     ax, ay = 2 * ndc.focal[0] / ndc.size[0], 2 * ndc.focal[1] / ndc.size[1]
@@ -116,7 +116,7 @@ def camera_rays(
     *,
     planes: bool = False,
 ) -> Rays:
-    """Rays through the centres of the pixels `(column, row)` of the given cameras.
+    """Rays through the centers of the pixels `(column, row)` of the given cameras.
 
     `planes` says that `near` and `far` are depths along the optical axis and not distances.
     """
@@ -139,7 +139,7 @@ def camera_rays(
 
 
 def moved(rays: Rays, size: tuple[int, int], step: tuple[float, float]) -> Rays:
-    """The rays of pictures of `size` (height, width), row by row, moved by parts of a pixel to the right and down.
+    """The rays of images of `size` (height, width), row by row, moved by parts of a pixel to the right and down.
 
     Directions are linear between those of pixels: exact to second order of a pixel's angle.
     """
@@ -162,7 +162,7 @@ def points_at(rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n 3"]:
     return torch.addcmul(rays.origins[:, None], rays.directions[:, None], z[..., None])
 
 
-def picture_rays(
+def image_rays(
     cameras: Cameras,
     index: int,
     near: Float[Tensor, " n"],
@@ -171,7 +171,7 @@ def picture_rays(
     *,
     planes: bool = False,
 ) -> Rays:
-    """All rays of one picture, row by row from the top left."""
+    """All rays of one image, row by row from the top left."""
     width, height = cameras.size[index].tolist()
     device = cameras.c2w.device
     row, column = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")

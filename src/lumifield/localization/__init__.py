@@ -1,4 +1,4 @@
-"""Views for visual localisation (LENS), and where a photograph was taken from: the settings of each step, free of
+"""Views for visual localization (LENS), and where an image was taken from: the settings of each step, free of
 torch, whose `apply` imports the rest.
 
 Lengths are in world units. What is not given follows from the `spread` of the training cameras: the median distance
@@ -58,7 +58,7 @@ class Select:
     count: int = 1000
     """How many views."""
     spacing: float | None = None
-    """Distance of neighbouring nodes of the grid, which then has at most `count` views (as wide as leaves `count`)."""
+    """Distance of neighboring nodes of the grid, which then has at most `count` views (as wide as leaves `count`)."""
     clearance: float | None = None
     """Least distance from matter (a tenth of the spread)."""
     reach: float | None = None
@@ -87,10 +87,10 @@ class Select:
 
 @dataclass(frozen=True)
 class Synthesize:
-    """Pictures of new views as a sequence for the reader of the photographs; what passed by is not in them.
+    """Images of new views as a sequence for the reader of the images; what passed by is not in them.
 
     Data in Cambridge layout gets `seq_synthesis`, all other a sequence of 7-Scenes with poses and depth. Where some
-    pictures are there already, the others are added.
+    images are there already, the others are added.
     """
 
     views: Path | None = None
@@ -98,14 +98,14 @@ class Synthesize:
     out: Path | None = None
     """Folder of the sequence (RUN/localize/sequence)."""
     appearance: str | None = None
-    """`mixed` from those of two random training photographs, that of the `nearest` one, their `mean`, or that of the
-    photograph named (mixed; none for methods without embeddings)."""
+    """`mixed` from those of two random training images, that of the `nearest` one, their `mean`, or that of the
+    image named (mixed; none for methods without embeddings)."""
     seed: int = 0
     """Seed of mixed appearances."""
     size: tuple[int, int] | None = None
-    """Width and height of the pictures (those of the training)."""
+    """Width and height of the images (those of the training)."""
     data: Path | None = None
-    """Where the photographs are now, if they have moved since the training."""
+    """Where the images are now, if they have moved since the training."""
     chunk: int | None = None
     """Rays rendered at once (as many as suit the device); halved when memory runs out."""
 
@@ -121,25 +121,25 @@ class Synthesize:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where photographs were taken from: poses refined until the field, rendered from there, looks the same."""
+    """Where images were taken from: poses refined until the field, rendered from there, looks the same."""
 
     image: Path | None = None
-    """The photograph; without one those of --split."""
+    """The image; without one those of --split."""
     split: str = "test"
-    """Photographs of the run's own data, whose poses are known, so that errors can be told."""
+    """Images of the run's own data, whose poses are known, so that errors can be told."""
     view: int | None = None
     """Only this one of the split."""
     focal: float | None = None
-    """Focal length of --image [pixels] (as wide an angle as that of most training photographs)."""
+    """Focal length of --image [pixels] (as wide an angle as that of most training images)."""
     guess: Path | None = None
-    """A camera path (.json) with a pose for each photograph, to start there (at the training cameras that see most
+    """A camera path (.json) with a pose for each image, to start there (at the training cameras that see most
     nearly the same)."""
     off: tuple[float, float] | None = None
-    """Start so many degrees and centimetres (hundredths of the world's unit) off the known pose_refinement."""
+    """Start so many degrees and centimeters (hundredths of the world's unit) off the known pose_refinement."""
     seed: int = 0
     """Seed of the directions of --off."""
     out: Path | None = None
-    """Folder of poses.json, which `render --path` reads, too, summary.json and pictures (RUN/localize/pose)."""
+    """Folder of poses.json, which `render --path` reads, too, summary.json and images (RUN/localize/pose)."""
 
     def __post_init__(self) -> None:
         at_least(1e-9, self, "focal")
@@ -151,7 +151,7 @@ class Pose:
             raise DataError("pose", "view", str(self.view), "none beside --image", "leave one of them out")
 
     def apply(self, run: Run, progress: Progress) -> str:
-        """Writes what it finds, and says how well; raises `DataError` for photographs that are not there."""
+        """Writes what it finds, and says how well; raises `DataError` for images that are not there."""
         from lumifield.localization import pose_refinement
 
         return pose_refinement.find(self, run, progress)
@@ -159,14 +159,14 @@ class Pose:
 
 @dataclass(frozen=True)
 class Regressor:
-    """A small network that tells the pose of a photograph from its pixels."""
+    """A small network that tells the pose of an image from its pixels."""
 
     side: int = 64
-    """Longer side of the photographs that it sees [pixels]."""
+    """Longer side of the images that it sees [pixels]."""
     steps: int = 2000
     """Training steps."""
     batch: int = 32
-    """Photographs of a step."""
+    """Images of a step."""
     lr: float = 1e-3
     """Learning rate, which falls to none by a cosine."""
     decay: float = 1e-2
@@ -174,7 +174,7 @@ class Regressor:
     dropout: float = 0.1
     """Share of the hidden features that are left out in a step."""
     noise: float = 0.1
-    """Noise on the photographs, in units of their deviation."""
+    """Noise on the images, in units of their deviation."""
 
     def __post_init__(self) -> None:
         at_least(8, self, "side")
@@ -188,9 +188,9 @@ class Baseline:
     """How far off a small pose regressor is on a split, after learning without and with synthetic views."""
 
     synthetic: Path | None = None
-    """What `synthesize` wrote, or a scene whose training photographs are in the world of the run's data."""
+    """What `synthesize` wrote, or a scene whose training images are in the world of the run's data."""
     split: str = "test"
-    """Which photographs are judged (val: to choose settings)."""
+    """Which images are judged (val: to choose settings)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """A network for each."""
     network: Regressor = field(default_factory=Regressor)
@@ -203,7 +203,7 @@ class Baseline:
             raise DataError("baseline", "seeds", "empty", "one or more", "name one")
 
     def apply(self, run: Run, progress: Progress) -> str:
-        """Writes what it measures, and says it; raises `DataError` where there are no photographs."""
+        """Writes what it measures, and says it; raises `DataError` where there are no images."""
         from lumifield.localization import pose_regression
 
         return pose_regression.measure(self, run, progress)

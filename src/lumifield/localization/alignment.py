@@ -1,6 +1,6 @@
-"""Direct alignment: the pose from which matter of known place and colour looks as it does in a photograph.
+"""Direct alignment: the pose from which matter of known place and color looks as it does in an image.
 
-The colours that the photograph has where the matter is seen are compared with the matter's own, all pixels at once; the
+The colors that the image has where the matter is seen are compared with the matter's own, all pixels at once; the
 pose moves by Levenberg-Marquardt steps in the tangent space of rigid motions.
 """
 
@@ -17,17 +17,17 @@ from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import moved
 
 CAUCHY = 0.1
-"""Beyond this difference of colours a pixel has less and less of a say."""
+"""Beyond this difference of colors a pixel has less and less of a say."""
 GAINS = (0.2, 5.0)
 LEAST_SHARE = 0.2
-"""A pose from which less of the matter than this is within the picture is none to compare."""
+"""A pose from which less of the matter than this is within the image is none to compare."""
 STEPS, SETTLED = 20, 1e-4
 DAMPING, CALMER, BOLDER = 1e-2, 4.0, 0.25
 
 
 @dataclass(frozen=True)
 class Matter:
-    """Points that a rendering has met [scene units], and their colours."""
+    """Points that a rendering has met [scene units], and their colors."""
 
     points: Float[Tensor, "p 3"]
     rgb: Float[Tensor, "p 3"]
@@ -35,7 +35,7 @@ class Matter:
 
 @dataclass(frozen=True)
 class Level:
-    """A photograph at one size: its camera, placed at the origin, its colours, and their slopes along x and y."""
+    """An image at one size: its camera, placed at the origin, its colors, and their slopes along x and y."""
 
     camera: Cameras
     rgb: Float[Tensor, "3 h w"]
@@ -43,7 +43,7 @@ class Level:
 
     @staticmethod
     def of(lens: Cameras, rgb: Float[Tensor, "h w 3"], scale: float) -> Level:
-        """A photograph, its sides multiplied by `scale`; `lens` is its camera, wherever it stands."""
+        """An image, its sides multiplied by `scale`; `lens` is its camera, wherever it stands."""
         camera = replace(lens, c2w=torch.eye(3, 4)[None]).resized(scale)
         width, height = camera.size[0].tolist()
         small = F.interpolate(rgb.permute(2, 0, 1)[None], (height, width), mode="bilinear", antialias=True)[0]
@@ -53,9 +53,9 @@ class Level:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a photograph shows of some matter, if it was taken from `c2w`.
+    """What an image shows of some matter, if it was taken from `c2w`.
 
-    `local` are the points in the camera's axes, `within` those inside the picture. `rgb` are the photograph's colours
+    `local` are the points in the camera's axes, `within` those inside the image. `rgb` are the image's colors
     there, `slopes` theirs along x and y, both after the gain and the offset of each channel that bring them nearest to
     the matter's; `error` is what remains.
     """
@@ -69,7 +69,7 @@ class Sight:
 
     @property
     def comparable(self) -> bool:
-        """Whether enough of the matter is in the picture."""
+        """Whether enough of the matter is in the image."""
         return len(self.within) > 0 and bool(self.within.float().mean() >= LEAST_SHARE)
 
     @property
@@ -96,14 +96,14 @@ def aligned(matter: Matter, level: Level, c2w: Float[Tensor, "3 4"]) -> Sight:
 
 
 def sight(matter: Matter, level: Level, c2w: Float[Tensor, "3 4"]) -> Sight:
-    """What the photograph shows of the matter, if it was taken from `c2w`."""
+    """What the image shows of the matter, if it was taken from `c2w`."""
     local = (matter.points - c2w[:, 3]) @ c2w[:, :3]
     (xy,), (depth,) = level.camera.project(local)
     size = level.camera.size[0]
     within = (depth > 0) & (xy > 0).all(-1) & (xy < size).all(-1)
     place = (2 * xy / size - 1)[None, None]
-    picture = torch.cat([level.rgb, level.slopes])[None]
-    found = F.grid_sample(picture, place, padding_mode="border", align_corners=False)[0, :, 0].T
+    image = torch.cat([level.rgb, level.slopes])[None]
+    found = F.grid_sample(image, place, padding_mode="border", align_corners=False)[0, :, 0].T
     rgb, across, down = found.split(3, -1)
     gain, offset = light(rgb, matter.rgb, within)
     rgb = gain * rgb + offset
@@ -114,9 +114,9 @@ def sight(matter: Matter, level: Level, c2w: Float[Tensor, "3 4"]) -> Sight:
 def light(
     seen: Float[Tensor, "p 3"], own: Float[Tensor, "p 3"], within: Bool[Tensor, " p"]
 ) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """Gain and offset of each channel that bring the colours `seen` nearest to their `own`; large errors count less.
+    """Gain and offset of each channel that bring the colors `seen` nearest to their `own`; large errors count less.
 
-    It is the photograph that is fitted to the matter: the other way round a pose could hide in a plain wall.
+    It is the image that is fitted to the matter: the other way round a pose could hide in a plain wall.
     """
     weight = within[:, None].expand(-1, 3).float()
     gain, offset = torch.ones(3), torch.zeros(3)
@@ -148,7 +148,7 @@ def step(now: Sight, camera: Cameras, damping: float) -> Float[Tensor, "6"]:
 
 
 def motion(camera: Cameras, local: Float[Tensor, "p 3"]) -> Float[Tensor, "p 2 6"]:
-    """How far points in the camera's axes move in its picture as it turns and shifts a little [pixels]."""
+    """How far points in the camera's axes move in its image as it turns and shifts a little [pixels]."""
     with torch.enable_grad():
         free = local.detach().requires_grad_()
         seen = camera.project(free)[0][0]
@@ -159,7 +159,7 @@ def motion(camera: Cameras, local: Float[Tensor, "p 3"]) -> Float[Tensor, "p 2 6
 
 
 def alike(a: Float[Tensor, "p 3"], b: Float[Tensor, "p 3"]) -> float:
-    """Correlation of colours, each channel about its mean; 0 where there are none, or all are the same."""
+    """Correlation of colors, each channel about its mean; 0 where there are none, or all are the same."""
     if len(a) == 0:
         return 0.0
     a, b = a - a.mean(0), b - b.mean(0)

@@ -1,6 +1,6 @@
-"""Where a photograph was taken from: its pose refined until the field, rendered from there, looks the same.
+"""Where an image was taken from: its pose refined until the field, rendered from there, looks the same.
 
-From coarse to fine, the field is rendered at the present pose with its depth, and the photograph is aligned with the
+From coarse to fine, the field is rendered at the present pose with its depth, and the image is aligned with the
 points that were met. As the two poses meet, errors of that depth lose their effect.
 """
 
@@ -24,7 +24,7 @@ from lumifield.errors import DataError
 from lumifield.evaluation.evaluate import photographs
 from lumifield.geometry.cameras import Cameras, pinholes
 from lumifield.geometry.poses import apart, moved, unit
-from lumifield.geometry.rays import picture_rays
+from lumifield.geometry.rays import image_rays
 from lumifield.localization import Pose, Progress
 from lumifield.localization.alignment import Level, Matter, aligned, alike
 from lumifield.rendering.camera_paths import from_json, to_json
@@ -35,7 +35,7 @@ from lumifield.runtime import distributed, image_io
 from lumifield.runtime.files import check_place
 
 SIDES = (40, 80, 160, 320)
-"""Longer side of the photograph and of what it is compared with, from coarse to fine [pixels]."""
+"""Longer side of the image and of what it is compared with, from coarse to fine [pixels]."""
 ROUNDS = 3
 """Renderings of each size."""
 STARTS = 5
@@ -47,7 +47,7 @@ ERROR_RANGE = 0.25
 
 @dataclass(frozen=True)
 class Query:
-    """A photograph whose pose is looked for, the `row`-th of its kind; where `known`, `lens` stands at the true one."""
+    """An image whose pose is looked for, the `row`-th of its kind; where `known`, `lens` stands at the true one."""
 
     name: str
     lens: Cameras
@@ -58,7 +58,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Found:
-    """The pose of a photograph, where it was refined from, and how alike photograph and rendering are (at most 1)."""
+    """The pose of an image, where it was refined from, and how alike image and rendering are (at most 1)."""
 
     start: Float[Tensor, "3 4"]
     c2w: Float[Tensor, "3 4"]
@@ -86,11 +86,11 @@ def find(settings: Pose, run: Run, progress: Progress) -> str:
         f"{summary[name][0]:.1f} cm, {summary[name][1]:.2f} degrees" for name in ("median_start_error", "median_error")
     )
     shares = ", ".join(f"{share:.0%} {name}" for name, share in summary["success"].items())
-    return f"{len(asked)} photographs: median {after} (from {before}); {shares}\n{out / 'poses.json'}"
+    return f"{len(asked)} images: median {after} (from {before}); {shares}\n{out / 'poses.json'}"
 
 
 def of_split(run: Run, split: str, view: int | None = None) -> list[Query]:
-    """The photographs of a split (or one of them) of the run's data; raises `DataError` where there are none."""
+    """The images of a split (or one of them) of the run's data; raises `DataError` where there are none."""
     lenses = split_scene(run, split).cameras
     if view is not None and not 0 <= view < len(lenses):
         raise DataError(run.folder, "view", str(view), f"0 to {len(lenses) - 1}", f"choose a view of {split!r}")
@@ -100,7 +100,7 @@ def of_split(run: Run, split: str, view: int | None = None) -> list[Query]:
 
 
 def of_file(run: Run, image: Path, focal: float | None = None) -> Query:
-    """A photograph from a file, by a pinhole of `focal` [pixels]; without it, as wide as most training photographs."""
+    """An image from a file, by a pinhole of `focal` [pixels]; without it, as wide as most training images."""
     files = survey([image])
     width, height = files.sizes[0]
     pixels = decode(files, torch.tensor([[width, height]])).pixels[:, :3].float() / 255
@@ -112,17 +112,17 @@ def of_file(run: Run, image: Path, focal: float | None = None) -> Query:
 
 
 def from_file(run: Run, path: Path, count: int) -> list[Float[Tensor, "1 3 4"]]:
-    """A start for each of `count` photographs, from a camera path; raises `DataError` for another number of cameras."""
+    """A start for each of `count` images, from a camera path; raises `DataError` for another number of cameras."""
     poses = from_json(path, run.scenes["train"]).c2w
     if len(poses) != count:
-        raise DataError(path, "number of cameras", str(len(poses)), str(count), "give one for each photograph")
+        raise DataError(path, "number of cameras", str(len(poses)), str(count), "give one for each image")
     return list(poses.split(1))
 
 
 def off_the_truth(run: Run, asked: Query, degrees: float, hundredths: float, seed: int = 0) -> Float[Tensor, "1 3 4"]:
     """The true pose turned by `degrees` and shifted by hundredths of the world's unit, in random directions.
 
-    A photograph has its own directions, whichever others are asked for.
+    An image has its own directions, whichever others are asked for.
     """
     generator = torch.Generator().manual_seed(10_000 * seed + asked.row)
     turn, shift = unit(torch.randn(2, 3, generator=generator))
@@ -131,7 +131,7 @@ def off_the_truth(run: Run, asked: Query, degrees: float, hundredths: float, see
 
 
 def lookalikes(run: Run, asked: Query) -> Float[Tensor, "g 3 4"]:
-    """The poses of the training cameras from which the field looks most like the photograph."""
+    """The poses of the training cameras from which the field looks most like the image."""
     level = Level.of(asked.lens, asked.rgb, scale_to(asked, SIDES[0]))
     seen = level.rgb.flatten(1).T
     poses = run.scenes["train"].cameras.c2w
@@ -142,11 +142,11 @@ def lookalikes(run: Run, asked: Query) -> Float[Tensor, "g 3 4"]:
 def localize(
     run: Run, asked: list[Query], starts: list[Float[Tensor, "g 3 4"]], out: Path, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Refines the pose of each photograph, from the best of its starts, and writes what it finds to the folder `out`.
+    """Refines the pose of each image, from the best of its starts, and writes what it finds to the folder `out`.
 
-    `poses.json` is a camera path that says how each photograph went; `summary.json` is returned, too. Pictures show
-    the photograph, the renderings at its start and at its pose, and the error of the latter. Several processes share
-    the photographs, and the first writes the files of all.
+    `poses.json` is a camera path that says how each image went; `summary.json` is returned, too. Images show
+    the image, the renderings at its start and at its pose, and the error of the latter. Several processes share
+    the images, and the first writes the files of all.
     """
     check_place(out, folder=True)
     rank, world = distributed.join()
@@ -197,7 +197,7 @@ def look(run: Run, camera: Cameras, c2w: Float[Tensor, "3 4"]) -> tuple[Scene, V
 
 def met(scene: Scene, view: View) -> Matter:
     """The matter that is seen in a view."""
-    rays = picture_rays(scene.cameras, 0, scene.near, scene.far)
+    rays = image_rays(scene.cameras, 0, scene.near, scene.far)
     seen = view.solid.flatten() & view.depth.flatten().isfinite()
     distance = view.depth.flatten() / scene.frame.scale
     points = rays.origins + distance[:, None] * rays.directions
@@ -205,22 +205,22 @@ def met(scene: Scene, view: View) -> Matter:
 
 
 def scale_to(asked: Query, side: int) -> float:
-    """What the sides of a photograph are multiplied by to make the longer one at most `side`, none less than 2."""
+    """What the sides of an image are multiplied by to make the longer one at most `side`, none less than 2."""
     shorter, longer = asked.lens.size[0].sort().values.tolist()
     return max(min(side / longer, 1.0), 2 / shorter)
 
 
 def panels(run: Run, asked: Query, found: Found) -> UInt8[Tensor, "h w 3"]:
-    """Side by side: the photograph, the renderings at its start and at its pose, and the error of the latter."""
+    """Side by side: the image, the renderings at its start and at its pose, and the error of the latter."""
     level = Level.of(asked.lens, asked.rgb, scale_to(asked, SIDES[-1]))
     photograph = level.rgb.permute(1, 2, 0)
     before, after = (look(run, level.camera, c2w)[1].rgb for c2w in (found.start, found.c2w))
-    error = image_io.colourise((after - photograph).abs().mean(-1), 0.0, ERROR_RANGE, image_io.HEAT)
+    error = image_io.colorise((after - photograph).abs().mean(-1), 0.0, ERROR_RANGE, image_io.HEAT)
     return image_io.to_uint8(torch.cat([photograph, before, after, error], 1))
 
 
 def told(run: Run, asked: Query, found: Found) -> dict[str, Any]:
-    """A photograph's camera in the world, as a camera path holds it, and how it was found."""
+    """An image's camera in the world, as a camera path holds it, and how it was found."""
     frame = run.scenes["train"].frame
     camera = json.loads(to_json(replace(asked.lens, c2w=found.c2w[None]), frame))[0]
     entry = {"name": asked.name} | camera | {"likeness": found.likeness, "seconds": found.seconds}
@@ -232,9 +232,9 @@ def told(run: Run, asked: Query, found: Found) -> dict[str, Any]:
 
 
 def summed_up(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over the photographs whose pose is known, and the share of them that was found.
+    """Medians over the images whose pose is known, and the share of them that was found.
 
-    Errors are in hundredths of the world's unit (centimetres where that is the metre) and degrees.
+    Errors are in hundredths of the world's unit (centimeters where that is the meter) and degrees.
     """
     summary: dict[str, Any] = {"photographs": len(entries), "seconds": sum(entry["seconds"] for entry in entries)}
     known = [entry for entry in entries if "error" in entry]

@@ -1,4 +1,4 @@
-"""A localiser to measure synthetic views with: a small network that regresses the pose of a photograph.
+"""A localizer to measure synthetic views with: a small network that regresses the pose of an image.
 
 After PoseNet (Kendall, Grimes and Cipolla 2015), with the learned weights of position and orientation of Kendall and
 Cipolla 2017 and orientations as two axes (Zhou et al. 2019).
@@ -37,21 +37,21 @@ FIRST_WEIGHTS = (0.0, -3.0)
 
 @dataclass(frozen=True)
 class Examples:
-    """Photographs at one small size, each about its mean and of deviation 1, and their poses in the world."""
+    """Images at one small size, each about its mean and of deviation 1, and their poses in the world."""
 
-    pictures: Float[Tensor, "n 3 h w"]
+    images: Float[Tensor, "n 3 h w"]
     c2w: Float[Tensor, "n 3 4"]
 
     @staticmethod
     def of(scene: Scene, size: tuple[int, int]) -> Examples:
-        """The photographs of a scene at a size (width, height)."""
+        """The images of a scene at a size (width, height)."""
         small = [
             F.interpolate(scene.truth(index).permute(2, 0, 1)[None], size[::-1], mode="bilinear", antialias=True)[0]
             for index in range(len(scene))
         ]
-        pictures = torch.stack(small)
-        flat = pictures.flatten(1)
-        off = pictures - flat.mean(1)[:, None, None, None]
+        images = torch.stack(small)
+        flat = images.flatten(1)
+        off = images - flat.mean(1)[:, None, None, None]
         return Examples(
             off / flat.std(1).clamp_min(1e-3)[:, None, None, None], scene.frame.poses_to_world(scene.cameras.c2w)
         )
@@ -66,7 +66,7 @@ class Network(nn.Module):
         for before, after in zip((3, *WIDTHS), WIDTHS, strict=False):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.ReLU()]
         with torch.no_grad():
-            places = nn.Sequential(*layers)(training.pictures[:1]).numel()
+            places = nn.Sequential(*layers)(training.images[:1]).numel()
         self.layers = nn.Sequential(
             *layers,
             nn.Flatten(),
@@ -81,9 +81,9 @@ class Network(nn.Module):
         self.axes = training.c2w[:, :, :2].mean(0)
         self.weights = nn.Parameter(torch.tensor(FIRST_WEIGHTS))
 
-    def forward(self, pictures: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 4"]:
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 4"]:
         """Poses in the world."""
-        out = self.layers(pictures)
+        out = self.layers(images)
         positions = self.middle + self.reach * out[:, :3]
         return torch.cat([rotations(self.axes + out[:, 3:].view(-1, 3, 2)), positions[..., None]], -1)
 
@@ -103,19 +103,19 @@ def rotations(axes: Float[Tensor, "n 3 2"]) -> Float[Tensor, "n 3 3"]:
     return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
-def learnt(settings: Regressor, real: Examples, synthetic: Examples | None, seed: int) -> Network:
+def learned(settings: Regressor, real: Examples, synthetic: Examples | None, seed: int) -> Network:
     """A network after its training; half of what it sees is synthetic, where there is any."""
     draws = Draws(torch.Generator().manual_seed(seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(settings, real)
-        optimiser = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+        optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
         for _ in range(settings.steps):
-            pictures, c2w = batch(settings, real, synthetic, draws)
-            optimiser.zero_grad()
-            network.loss(network(pictures), c2w).backward()
-            optimiser.step()
+            images, c2w = batch(settings, real, synthetic, draws)
+            optimizer.zero_grad()
+            network.loss(network(images), c2w).backward()
+            optimizer.step()
             schedule.step()
     return network.eval()
 
@@ -123,20 +123,20 @@ def learnt(settings: Regressor, real: Examples, synthetic: Examples | None, seed
 def batch(
     settings: Regressor, real: Examples, synthetic: Examples | None, draws: Draws
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 4"]]:
-    """Pictures with noise on them, and their poses."""
+    """Images with noise on them, and their poses."""
     shares = [(real, settings.batch)]
     if synthetic is not None:
         shares = [(real, settings.batch - settings.batch // 2), (synthetic, settings.batch // 2)]
     rows = [(kind, draws.integers(count, len(kind.c2w))) for kind, count in shares]
-    pictures = torch.cat([kind.pictures[own] for kind, own in rows])
-    noise = draws.normal(len(pictures), pictures[0].numel()).view(pictures.shape)
-    return pictures + settings.noise * noise, torch.cat([kind.c2w[own] for kind, own in rows])
+    images = torch.cat([kind.images[own] for kind, own in rows])
+    noise = draws.normal(len(images), images[0].numel()).view(images.shape)
+    return images + settings.noise * noise, torch.cat([kind.c2w[own] for kind, own in rows])
 
 
 @torch.no_grad()
 def errors(network: Network, examples: Examples) -> Float[Tensor, "2 n"]:
-    """How far off each photograph is [hundredths of the world's unit, and degrees]."""
-    distance, degrees = apart(network(examples.pictures), examples.c2w)
+    """How far off each image is [hundredths of the world's unit, and degrees]."""
+    distance, degrees = apart(network(examples.images), examples.c2w)
     return torch.stack([100 * distance, degrees])
 
 
@@ -146,14 +146,14 @@ def measure(settings: Baseline, run: Run, progress: Progress) -> str:
     synthetic = None if settings.synthetic is None else sequence(settings.synthetic)
     out = settings.out or run.folder / "localize" / "baseline"
     result = compare(settings, training, judged, synthetic, out, progress)
-    said = f"{len(judged)} photographs: median {result['without'][0]:.1f} cm, {result['without'][1]:.2f} degrees"
+    said = f"{len(judged)} images: median {result['without'][0]:.1f} cm, {result['without'][1]:.2f} degrees"
     if synthetic is not None:
         said += f"; with {len(synthetic)} synthetic views {result['with'][0]:.1f} cm, {result['with'][1]:.2f} degrees"
     return f"{said}\n{out / 'baseline.json'}"
 
 
 def sequence(folder: Path) -> Scene:
-    """The photographs of a synthetic sequence, or those of the train split of any other scene."""
+    """The images of a synthetic sequence, or those of the train split of any other scene."""
     source = Source(folder)
     return data.read(source, "synthesis" if "synthesis" in data.splits(source) else "train")
 
@@ -166,7 +166,7 @@ def compare(
     out: Path,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Median errors on photographs that are judged after learning those of the training, without and with synthetic.
+    """Median errors on images that are judged after learning those of the training, without and with synthetic.
 
     Writes `baseline.json`, which is returned, too, and `poses.json`: a camera path of what the first seed has found
     with all that there was to learn from, a start for the refinement of poses. Several processes share the networks.
@@ -181,7 +181,7 @@ def compare(
     entries: list[dict[str, Any]] = []
     for index in own:
         seed, kind = jobs[index]
-        network = learnt(settings.network, known, kind, seed)
+        network = learned(settings.network, known, kind, seed)
         median = errors(network, asked).median(1).values.tolist()
         entries.append({"seed": seed, "synthetic": 0 if kind is None else len(kind.c2w), "median_error": median})
         if index == len(kinds) - 1:
@@ -210,14 +210,14 @@ def drop(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 @torch.no_grad()
 def write_poses(path: Path, network: Network, asked: Examples, scene: Scene) -> None:
-    """A camera path of where the network takes the photographs of a scene to have been taken from."""
-    cameras = replace(scene.cameras, c2w=scene.frame.poses_to_scene(network(asked.pictures)))
+    """A camera path of where the network takes the images of a scene to have been taken from."""
+    cameras = replace(scene.cameras, c2w=scene.frame.poses_to_scene(network(asked.images)))
     with replacing(path) as temporary:
         temporary.write_text(to_json(cameras, scene.frame), encoding="utf-8")
 
 
 def small(scene: Scene, side: int) -> tuple[int, int]:
-    """Width and height of the first photograph with the longer one at `side` [pixels]."""
+    """Width and height of the first image with the longer one at `side` [pixels]."""
     width, height = scene.size(0)
     scale = side / max(width, height)
     return max(round(width * scale), 1), max(round(height * scale), 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lumifield.errors import DataError
-from lumifield.optim import Optimiser, Schedule
+from lumifield.optim import Optimizer, Schedule
 from lumifield.runtime.config import at_least
 
 Start = Literal["meta", "standard", "matched", "shuffled"]
@@ -21,7 +21,7 @@ class InnerLoop:
     """Steps."""
     batch: int | None = None
     """Rays of a step (as many as the method takes)."""
-    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="sgd", lr=0.5, momentum=0.0))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="sgd", lr=0.5, momentum=0.0))
     """How the copy's parameters move; MAML takes the rate alone."""
 
     def __post_init__(self) -> None:
@@ -34,7 +34,7 @@ class FewShot:
     """How a start is judged: what it may learn from an unknown object, and for how long."""
 
     support: int = 1
-    """Photographs of an object to learn from, its first ones."""
+    """Images of an object to learn from, its first ones."""
     held_out: tuple[int, int] = (25, 50)
     """Frames of an object to score, from the first up to before the second (learnit; nerf-meta: 1 26)."""
     loop: InnerLoop = field(default_factory=lambda: InnerLoop(steps=1000, batch=64))
@@ -55,7 +55,7 @@ class Adapt:
     """Which starts adapt: the learned one, a fresh one (standard), a fresh one trained to show the same (matched), and
     the learned one with its numbers in disorder (shuffled)."""
     support: int | None = None
-    """Photographs of an object to learn from, its first ones."""
+    """Images of an object to learn from, its first ones."""
     held_out: tuple[int, int] | None = None
     """Frames of an object to score, from the first up to before the second."""
     adapt_steps: int | None = None
@@ -67,7 +67,7 @@ class Adapt:
     curve_views: int = 5
     """How many held-out views of each task the curves are of, evenly spread."""
     keep: bool = False
-    """Leave what the learned start became on each task beside its pictures: a scene to render, view and export."""
+    """Leave what the learned start became on each task beside its images: a scene to render, view and export."""
     seed: int = 0
     """Seed of the random numbers."""
 
@@ -78,9 +78,9 @@ class Adapt:
     def of(self, trained: FewShot) -> FewShot:
         """The protocol that the training had, with what is asked for."""
         loop = trained.loop
-        optimiser = loop.optimiser if self.adapt_rate is None else replace(loop.optimiser, lr=self.adapt_rate)
+        optimizer = loop.optimizer if self.adapt_rate is None else replace(loop.optimizer, lr=self.adapt_rate)
         steps = loop.steps if self.adapt_steps is None else self.adapt_steps
-        loop = InnerLoop(steps, self.adapt_batch or loop.batch, optimiser)
+        loop = InnerLoop(steps, self.adapt_batch or loop.batch, optimizer)
         return FewShot(self.support or trained.support, self.held_out or trained.held_out, loop)
 
 
@@ -105,10 +105,10 @@ class MetaTrain:
     replacement: bool = False
     """Draw tasks anew each time, as learnit does, instead of each once before any comes again."""
     views: int = 25
-    """Photographs of a task to learn from, its first ones (0: all)."""
+    """Images of a task to learn from, its first ones (0: all)."""
     inner: InnerLoop = field(default_factory=InnerLoop)
     """How a copy learns a task."""
-    outer: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=5e-4, momentum=0.0))
+    outer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=5e-4, momentum=0.0))
     """How the start moves; sgd is Reptile's plain step, lr the share of the way."""
     by_part: bool = False
     """The outer rates of a method's parts are to each other as its inner ones (nlr: that of the shape)."""

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from lumifield.data.scene import Pictures, Scene
+from lumifield.data.scene import Images, Scene
 from lumifield.meta import InnerLoop
 from lumifield.meta.inner import carried, learn
 from lumifield.methods.base import Method
-from lumifield.optim import Optimiser
+from lumifield.optim import Optimizer
 from lumifield.rendering.view import render_view
 from lumifield.runtime.image_io import mean_squared_error, psnr, to_uint8
 from lumifield.runtime.rng import Draws
@@ -18,7 +18,7 @@ from lumifield.training import TrainingError
 
 MATCHED_PSNR = 35.0
 """How close a matched start comes to what the learned one shows [dB]."""
-MATCHING = InnerLoop(steps=250, batch=256, optimiser=Optimiser(kind="adam", lr=3e-4))
+MATCHING = InnerLoop(steps=250, batch=256, optimizer=Optimizer(kind="adam", lr=3e-4))
 MOST_ROUNDS = 80
 
 
@@ -54,17 +54,17 @@ def matched(start: Method, scene: Scene, seed: int) -> Method:
 
 
 def pictured(start: Method, scene: Scene) -> Scene:
-    """The scene with pictures of what the start shows in place of its own."""
+    """The scene with images of what the start shows in place of its own."""
     device = next(start.parameters()).device
     start.eval()
     views = [to_uint8(render_view(start, scene, row, device=device).rgb) for row in range(len(scene))]
     sizes = torch.tensor([0, *(view.shape[0] * view.shape[1] for view in views)])
-    pictures = Pictures(torch.cat([view.reshape(-1, 3) for view in views]), sizes.cumsum(0))
-    return replace(scene, pictures=pictures).to(device)
+    images = Images(torch.cat([view.reshape(-1, 3) for view in views]), sizes.cumsum(0))
+    return replace(scene, images=images).to(device)
 
 
 def likeness(method: Method, shown: Scene) -> float:
-    """PSNR over all pictures of what a method shows [dB]."""
+    """PSNR over all images of what a method shows [dB]."""
     device = next(method.parameters()).device
     method.eval()
     views = [render_view(method, shown, row, device=device).rgb.clamp(0, 1) for row in range(len(shown))]

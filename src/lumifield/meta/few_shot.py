@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lumifield.data.collection import Task
-from lumifield.data.scene import Pictures, Scene
+from lumifield.data.scene import Images, Scene
 from lumifield.errors import DataError
 from lumifield.meta import FewShot, InnerLoop
 from lumifield.meta.inner import copy_for, learn
@@ -23,8 +23,8 @@ from lumifield.training.fit import Report, State
 def divided(task: Task, few_shot: FewShot) -> tuple[Scene, Scene]:
     """What may be learned from a task, and what is held out to score.
 
-    A photograph by itself is learned from in its left half and scored in its right one; of an object the first frames
-    are learned from and those that `few_shot` says are scored; other scenes have photographs of their own for that.
+    An image by itself is learned from in its left half and scored in its right one; of an object the first frames
+    are learned from and those that `few_shot` says are scored; other scenes have images of their own for that.
     Raises `DataError` where the task has too few.
     """
     count = len(task.cameras())
@@ -42,13 +42,13 @@ def divided(task: Task, few_shot: FewShot) -> tuple[Scene, Scene]:
 
 
 def half(photograph: Scene, *, left: bool) -> Scene:
-    """A photograph of which one half counts; the right one has the middle column of an odd width."""
-    (width, height), pictures = photograph.size(0), photograph.pictures
-    assert pictures is not None
-    column = torch.arange(width, device=pictures.pixels.device).repeat(height)
+    """An image of which one half counts; the right one has the middle column of an odd width."""
+    (width, height), images = photograph.size(0), photograph.images
+    assert images is not None
+    column = torch.arange(width, device=images.pixels.device).repeat(height)
     counts: Bool[Tensor, " p"] = (column < width // 2) == left
-    mask = counts if pictures.mask is None else counts & pictures.mask
-    return replace(photograph, pictures=Pictures(pictures.pixels, pictures.offsets, mask))
+    mask = counts if images.mask is None else counts & images.mask
+    return replace(photograph, images=Images(images.pixels, images.offsets, mask))
 
 
 def taught(
@@ -78,5 +78,5 @@ def mean_psnr(method: Method, scene: Scene) -> float:
 
 
 def spread(scene: Scene, count: int) -> Scene:
-    """At most `count` of the photographs, evenly spread."""
+    """At most `count` of the images, evenly spread."""
     return scene.only([row * len(scene) // count for row in range(count)]) if count < len(scene) else scene

@@ -16,7 +16,7 @@ from lumifield.meta.outer import Parameters, descended
 from lumifield.meta.stacked import Stacked, joined
 from lumifield.methods.base import Context, Method
 from lumifield.optim import Schedule
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Draws
 from lumifield.training.fit import Budget, Listener, Report, State, fit
 
@@ -48,7 +48,7 @@ def learn(
     method: Method, scenes: Sequence[Scene], loop: InnerLoop, draws: Draws, listeners: Sequence[Listener] = ()
 ) -> None:
     """Trains a method on a scene, or copies side by side on a scene each."""
-    state = State(method, build_optimiser(loop.optimiser, method.param_groups()), draws)
+    state = State(method, build_optimizer(loop.optimizer, method.param_groups()), draws)
     if isinstance(method, Stacked):
         rays = loop.batch or method.rays_per_step() // len(scenes)
         prepared = side_by_side(scenes, loop.steps, rays, draws)
@@ -130,5 +130,5 @@ def objective(
     batches = (draw(scene, rays, draws, patch=start.patch) for _ in range(loop.steps))
     # Compiled kernels have no second derivative.
     with kernels.backend("reference"):
-        moved = descended(loss, carried(start), batches, loop.optimiser.lr, second_order=second_order)
+        moved = descended(loss, carried(start), batches, loop.optimizer.lr, second_order=second_order)
         return loss(moved, draw(scene, rays, draws, patch=start.patch))

@@ -1,4 +1,4 @@
-"""Photographs of one place that a learned start has adapted to, and all that lies between them."""
+"""Images of one place that a learned start has adapted to, and all that lies between them."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class Between(Method):
 
 
 def adapted_to(run: Run, names: Sequence[str]) -> Run:
-    """The run with copies of its start that have learned the named photographs, each once and whole.
+    """The run with copies of its start that have learned the named images, each once and whole.
 
     These are its train scene, and in the order of the names its test scene, which paths lead through.
-    Raises `DataError` for a name that no photograph of the collection has, and for a collection of scenes.
+    Raises `DataError` for a name that no image of the collection has, and for a collection of scenes.
     """
     if run.source is None or data.known(run.source.data) is None:
         found, cure = "a start for scenes", "adapt it to one with `eval --keep`, and render that"
-        raise DataError(run.folder, "run", found, "a start for photographs of one place", cure)
+        raise DataError(run.folder, "run", found, "a start for images of one place", cure)
     loop = from_plain(MetaTrain, run.config["meta"], run.folder / CONFIG).few_shot.loop
     every = {task.name: task for split in data.splits(run.source) for task in tasks(run.source, split)}
     order = [named(every, name, run) for name in names]
@@ -70,7 +70,7 @@ def adapted_to(run: Run, names: Sequence[str]) -> Run:
 
 
 def together(photographs: Sequence[Task]) -> Scene:
-    """The photographs as one scene, without their pixels."""
+    """The images as one scene, without their pixels."""
     scenes = [task.cameras() for task in photographs]
     cameras = {f.name: torch.cat([getattr(scene.cameras, f.name) for scene in scenes]) for f in fields(Cameras)}
     near, far = (torch.cat([getattr(scene, name) for scene in scenes]) for name in ("near", "far"))
@@ -79,9 +79,9 @@ def together(photographs: Sequence[Task]) -> Scene:
 
 
 def named(every: dict[str, Task], name: str, run: Run) -> Task:
-    """The photograph of a name with or without folder and ending."""
+    """The image of a name with or without folder and ending."""
     found = [task for own, task in every.items() if name in (own, Path(own).name, Path(own).stem)]
     if len(found) != 1:
-        told = "the name of several photographs" if found else "no photograph of the collection"
-        raise DataError(run.folder, f"photograph {name!r}", told, f"a name such as {next(iter(every))}", "name one")
+        told = "the name of several images" if found else "no image of the collection"
+        raise DataError(run.folder, f"image {name!r}", told, f"a name such as {next(iter(every))}", "name one")
     return found[0]

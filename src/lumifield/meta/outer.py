@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from lumifield.optim.optimizers import TrainOptimiser
+from lumifield.optim.optimizers import TrainOptimizer
 
 Parameters = dict[str, Tensor]
 Group = TypeVar("Group")
@@ -20,7 +20,7 @@ def reptile(
     start: Parameters,
     groups: Sequence[Group],
     adapt: Callable[[Group], Sequence[Parameters]],
-    optimiser: TrainOptimiser,
+    optimizer: TrainOptimizer,
     *,
     tasks: int,
 ) -> None:
@@ -34,14 +34,14 @@ def reptile(
         for learned in adapt(group):
             for name, value in towards.items():
                 value += start[name].detach() - learned[name].detach()
-    move(start, towards, optimiser, tasks=tasks)
+    move(start, towards, optimizer, tasks=tasks)
 
 
 def maml(
     start: Parameters,
     groups: Sequence[Group],
     objective: Callable[[Parameters, Group], Tensor],
-    optimiser: TrainOptimiser,
+    optimizer: TrainOptimizer,
     *,
     tasks: int,
 ) -> None:
@@ -54,7 +54,7 @@ def maml(
         gradients = torch.autograd.grad(objective(start, group), list(start.values()), materialize_grads=True)
         for value, gradient in zip(total.values(), gradients, strict=True):
             value += gradient
-    move(start, total, optimiser, tasks=tasks)
+    move(start, total, optimizer, tasks=tasks)
 
 
 def descended(
@@ -79,12 +79,12 @@ def descended(
     return parameters
 
 
-def move(start: Parameters, gradients: Parameters, optimiser: TrainOptimiser, *, tasks: int) -> None:
-    """One step of the optimiser along the sum of the gradients of all processes over the number of tasks."""
+def move(start: Parameters, gradients: Parameters, optimizer: TrainOptimizer, *, tasks: int) -> None:
+    """One step of the optimizer along the sum of the gradients of all processes over the number of tasks."""
     flat = torch.cat([value.reshape(-1) for value in gradients.values()])
     if dist.is_initialized():
         dist.all_reduce(flat)
     parts = (flat / tasks).split([value.numel() for value in start.values()])
     for parameter, part in zip(start.values(), parts, strict=True):
         parameter.grad = part.view_as(parameter)
-    optimiser.step()
+    optimizer.step()

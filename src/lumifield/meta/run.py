@@ -22,7 +22,7 @@ from lumifield.meta.inner import adapted, carried, objective, rooted
 from lumifield.meta.outer import maml, reptile
 from lumifield.meta.watch import MetaJob, Watch
 from lumifield.methods.base import Method
-from lumifield.optim.optimizers import build_optimiser, rate
+from lumifield.optim.optimizers import build_optimizer, rate
 from lumifield.runs import run_folder
 from lumifield.runtime import distributed
 from lumifield.runtime.image_io import psnr
@@ -154,7 +154,7 @@ def meta_train(job: MetaJob, *, resume: bool = False, console: Console | None = 
     history = restore(job.out, state) if resume else []
     first = rank == 0
     if first and not resume:
-        cameras = {"train": inner.scene(0).without_pictures().to("cpu")}
+        cameras = {"train": inner.scene(0).without_images().to("cpu")}
         run_folder.start(job.out, state.method, job.method, job.source, {"meta": job.meta}, cameras)
     with closing_writer(job.out if first else None) as writer, interruptible(state):
         watch = Watch(job, validation_tasks(job, console) if first else [], history, writer, console) if first else None
@@ -166,16 +166,16 @@ def meta_train(job: MetaJob, *, resume: bool = False, console: Console | None = 
 
 
 def fresh_state(job: MetaJob, scene: Scene, draws: Draws, *, resumed: bool) -> State:
-    """A start with new parameters, or those of an earlier run, and the outer optimiser, at step 0."""
+    """A start with new parameters, or those of an earlier run, and the outer optimizer, at step 0."""
     torch.manual_seed(job.meta.seed)
     method = job.method.build(scene).to(scene.cameras.c2w.device)
     if job.meta.init is not None and not resumed:
         start_from(method, job.meta.init)
-    return State(method, build_optimiser(job.meta.outer, outer_groups(method, job.meta)), draws, Clock())
+    return State(method, build_optimizer(job.meta.outer, outer_groups(method, job.meta)), draws, Clock())
 
 
 def outer_groups(method: Method, meta: MetaTrain) -> list[dict[str, Any]]:
-    """The parameters of the start for the outer optimiser, all as one or in the method's own groups."""
+    """The parameters of the start for the outer optimizer, all as one or in the method's own groups."""
     start = list(carried(method).values())
     if not meta.by_part:
         return [{"params": start}]
@@ -192,7 +192,7 @@ def learn_start(state: State, job: MetaJob, inner: Inner, watch: Watch | None) -
     meta, world = job.meta, state.draws.world
     budget = budget_of(meta, len(inner.tasks))
     while (fraction := shared(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world)) < 1:
-        state.optimiser.set_rate(rate(meta.outer_schedule, fraction, state.step))
+        state.optimizer.set_rate(rate(meta.outer_schedule, fraction, state.step))
         outer_step(state, meta, inner)
         state.step += 1
         if watch is not None:
@@ -216,9 +216,9 @@ def outer_step(state: State, meta: MetaTrain, inner: Inner) -> None:
     own = groups[state.draws.rank :: state.draws.world]
     start = carried(state.method)
     if meta.algorithm == "reptile":
-        reptile(start, own, lambda group: inner.adapted(state.method, group), state.optimiser, tasks=len(every))
+        reptile(start, own, lambda group: inner.adapted(state.method, group), state.optimizer, tasks=len(every))
     else:
-        maml(start, own, lambda _, group: inner.objective(state.method, group), state.optimiser, tasks=len(every))
+        maml(start, own, lambda _, group: inner.objective(state.method, group), state.optimizer, tasks=len(every))
     rays = sum(map(len, own)) * meta.inner.steps * (meta.inner.batch or state.method.rays_per_step())
     state.rays += total(rays, state.draws.world)
 

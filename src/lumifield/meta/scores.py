@@ -26,9 +26,9 @@ LOOKS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
 """Steps of the adaptation that the curves are looked at after, beside its last one."""
 SCORING = scoring.Scoring(appearance="mean", right_half=False)
 RULES = {
-    "photograph": "the left half of each photograph is learned from, its right half is scored",
+    "photograph": "the left half of each image is learned from, its right half is scored",
     "object": "the first frames of each object are learned from, frames {first} to {last} are scored",
-    "scene": "the first photographs of each scene are learned from, its own held-out ones are scored",
+    "scene": "the first images of each scene are learned from, its own held-out ones are scored",
 }
 
 
@@ -52,7 +52,7 @@ class Bench:
     few_shot: FewShot
     adapt: Adapt
     out: Path
-    save_pictures: bool
+    save_images: bool
     perceptual: scoring.Perceptual | None
 
     def trial(self, kind: Start, start: Method, task: Task) -> tuple[Trial, Scene]:
@@ -76,7 +76,7 @@ class Bench:
 
     def _look(self, run: Run, task: Task, scene: Scene, row: int) -> dict[str, Any]:
         name = Path(task.name).name
-        file = self.out / name / f"{row:03d}.png" if self.save_pictures else None
+        file = self.out / name / f"{row:03d}.png" if self.save_images else None
         seen = scoring.look(run, scene, row, SCORING, self.perceptual, file)
         return seen | {"name": f"{name}: {seen['name']}"}
 
@@ -103,7 +103,7 @@ def evaluate(
     split: str,
     adapt: Adapt,
     *,
-    save_pictures: bool = True,
+    save_images: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Adapts copies of a learned start to every task of a split, scores them and writes `evaluate.folder_of` it.
@@ -120,7 +120,7 @@ def evaluate(
     few_shot = adapt.of(from_plain(MetaTrain, run.config["meta"], run.folder / CONFIG).few_shot)
     out = scoring.folder_of(run, split)
     perceptual, reason = scoring.perceptual_metric(run.device)
-    bench = Bench(run, few_shot, adapt, out, save_pictures, perceptual)
+    bench = Bench(run, few_shot, adapt, out, save_images, perceptual)
     every = tasks(run.source, split)
     own, scene = [], None
     for kind in adapt.starts:
@@ -192,15 +192,15 @@ def told(few_shot: FewShot) -> str:
     loop = few_shot.loop
     rays = "the method's" if loop.batch is None else str(loop.batch)
     return (
-        f"{loop.steps} steps of {loop.optimiser.kind}, rate {loop.optimiser.lr:g}, {rays} rays, on the first "
-        f"{few_shot.support} photograph{'s' if few_shot.support > 1 else ''} of a task"
+        f"{loop.steps} steps of {loop.optimizer.kind}, rate {loop.optimizer.lr:g}, {rays} rays, on the first "
+        f"{few_shot.support} image{'s' if few_shot.support > 1 else ''} of a task"
     )
 
 
 def write(out: Path, metrics: dict[str, Any], trials: list[Trial], history: list[dict[str, Any]]) -> None:
     """metrics.json and .csv, curves.json, curves.svg and report.html."""
     looks = [look for trial in trials for look in trial.looks]
-    sights = [report.Sight(each["name"], each["scores"], each["pictures"]) for each in looks]
+    sights = [report.Sight(each["name"], each["scores"], each["images"]) for each in looks]
     lines = {kind: row["curve"] for kind, row in metrics["starts"].items()}
     report.write(out / "report.html", metrics, sights, history)
     report.write_curves(out / "curves.svg", lines)

@@ -1,4 +1,4 @@
-"""The contract of a method: rays in, colours out, named losses, and a place for matter."""
+"""The contract of a method: rays in, colors out, named losses, and a place for matter."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Context:
     """What a forward pass may know beside its rays.
 
     `draws` is None when the pass is deterministic (validation, rendering): no jitter, no noise. `background` is
-    what stands behind the scene for each ray, or one colour for all. `embedding` is how the picture looks, for methods
-    that have embeddings, one for each ray or one for all; without one it is each photograph's own while training, else
+    what stands behind the scene for each ray, or one color for all. `embedding` is how the image looks, for methods
+    that have embeddings, one for each ray or one for all; without one it is each image's own while training, else
     their mean. `channels` are those of the method's `channels` that are asked for. `patch` is the height
-    and width of the pictures, or pieces of pictures, whose pixels the rays are, row by row (None: any rays). `quick` is
-    the camera of the one picture that they are, where it may be shown from what the method keeps of itself, soon rather
+    and width of the images, or pieces of images, whose pixels the rays are, row by row (None: any rays). `quick` is
+    the camera of the one image that they are, where it may be shown from what the method keeps of itself, soon rather
     than exactly (None: exactly).
     """
 
@@ -45,9 +45,9 @@ class Rendered:
     """What a method sees along each ray.
 
     `depth` is the expected t of the matter met, divided by `opacity` (t of `far` where nothing is met). `coarse` are
-    the colours of coarser passes, where the method has some; `samples` is the number of field evaluations; `penalties`
+    the colors of coarser passes, where the method has some; `samples` is the number of field evaluations; `penalties`
     are terms of the objective that only the pass itself can tell, already weighted. `channels` are what else a ray
-    shows, colours or numbers.
+    shows, colors or numbers.
     """
 
     rgb: Float[Tensor, "r 3"]
@@ -71,21 +71,21 @@ class Method(nn.Module):
     """The value of `inside` at a surface, where it is a signed distance; a density has no such value of its own."""
 
     channels: tuple[str, ...] = ()
-    """What the method can show beside colour, depth and opacity of a photograph whose embedding is given."""
+    """What the method can show beside color, depth and opacity of an image whose embedding is given."""
 
     stackable: bool = False
     """Whether several copies may run as one: its passes have one shape whatever the parameters, and no buffers."""
 
     patch: int = 0
-    """Side of the square pieces of photographs that a training pass takes; 0: it takes any rays. A method that takes
-    pieces shows whole pictures at once, and may show a ray on its own otherwise than in its picture."""
+    """Side of the square pieces of images that a training pass takes; 0: it takes any rays. A method that takes
+    pieces shows whole images at once, and may show a ray on its own otherwise than in its image."""
 
     appearance: int = 0
-    """How many leading numbers of an embedding the colours of the scene depend on."""
+    """How many leading numbers of an embedding the colors of the scene depend on."""
 
     @property
     def embeddings(self) -> Float[Tensor, "n e"] | None:
-        """How each photograph of the training looks, a row each; None where the method learns nothing of the kind."""
+        """How each image of the training looks, a row each; None where the method learns nothing of the kind."""
         return None
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
@@ -108,12 +108,12 @@ class Method(nn.Module):
         """Outward unit normals at points of the scene before any warp (`ndc`), over `step` [scene units] about them."""
         return outward(lambda about: self.inside(about if ndc is None else ndc_points(about, ndc)), points, step)
 
-    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+    def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
         """rgb in [0, 1] of matter at points as `inside` takes them, seen along `viewdirs`, without a gradient."""
-        raise TypeError(f"{type(self).__name__} defines no colours")
+        raise TypeError(f"{type(self).__name__} defines no colors")
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """Parameters for the optimiser; a group may scale the learning rate by `lr_factor`."""
+        """Parameters for the optimizer; a group may scale the learning rate by `lr_factor`."""
         return [{"params": list(self.parameters())}]
 
     def rays_per_step(self) -> int:
@@ -121,7 +121,7 @@ class Method(nn.Module):
         raise TypeError(f"{type(self).__name__} defines no rays_per_step")
 
     def carves(self, step: int) -> bool:
-        """Whether a training step learns from silhouettes alone and shows no colours; by default none does."""
+        """Whether a training step learns from silhouettes alone and shows no colors; by default none does."""
         return False
 
     def before_step(self, step: int, draws: Draws) -> None:
@@ -146,7 +146,7 @@ class Method(nn.Module):
 def chunked(method: Method, rays: Rays, context: Context, chunk: int) -> Rendered:
     """A forward pass without gradients in pieces of `chunk` rays; halves the piece when memory runs out.
 
-    Rays that are the pixels of a picture (`context.patch`) pass in one piece.
+    Rays that are the pixels of an image (`context.patch`) pass in one piece.
     """
     parts: list[Rendered] = []
     chunk = chunk if context.patch is None else len(rays)

@@ -1,4 +1,4 @@
-"""Optimisers and learning rates: their settings (free of torch); `optimisers.py` builds them."""
+"""Optimizers and learning rates: their settings (free of torch); `optimizers.py` builds them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lumifield.runtime.config import at_least
 
 
 @dataclass(frozen=True)
-class Optimiser:
+class Optimizer:
     """How parameters move."""
 
     kind: Literal["sgd", "adam", "radam", "ranger"] = "adam"
@@ -29,7 +29,7 @@ class Optimiser:
     def __post_init__(self) -> None:
         at_least(0, self, "lr", "momentum", "weight_decay", "eps")
         if self.betas is not None and not all(0 <= beta < 1 for beta in self.betas):
-            raise DataError("optimiser", "betas", str(self.betas), "numbers from 0 to below 1", "lower them")
+            raise DataError("optimizer", "betas", str(self.betas), "numbers from 0 to below 1", "lower them")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Optimisers and learning rates from their settings."""
+"""Optimizers and learning rates from their settings."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lumifield.optim import Optimiser, Schedule
+from lumifield.optim import Optimizer, Schedule
 
 LOOK_EVERY, LOOK_SHARE = 6, 0.5
 
 
-class TrainOptimiser:
-    """A torch optimiser whose rate is set as a factor of its settings, with lookahead where `look_every` is not 0.
+class TrainOptimizer:
+    """A torch optimizer whose rate is set as a factor of its settings, with lookahead where `look_every` is not 0.
 
     Lookahead (Zhang et al. 2019): slow weights follow the fast ones by a share of the way every few steps, and the
-    fast ones start again from there. They are kept in the optimiser's state, so `state_dict` holds everything.
+    fast ones start again from there. They are kept in the optimizer's state, so `state_dict` holds everything.
     """
 
     def __init__(self, inner: torch.optim.Optimizer, look_every: int = 0) -> None:
@@ -64,19 +64,19 @@ class TrainOptimiser:
         return (p for group in self.inner.param_groups for p in group["params"] if p.grad is not None)
 
 
-def build_optimiser(settings: Optimiser, groups: list[dict[str, Any]]) -> TrainOptimiser:
-    """The optimiser of the settings; a group may scale the rate by `lr_factor`."""
+def build_optimizer(settings: Optimizer, groups: list[dict[str, Any]]) -> TrainOptimizer:
+    """The optimizer of the settings; a group may scale the rate by `lr_factor`."""
     groups = [{**group, "lr": settings.lr * group.get("lr_factor", 1.0)} for group in groups]
     decay, eps = settings.weight_decay, settings.eps
     betas = settings.betas or ((0.95, 0.999) if settings.kind == "ranger" else (0.9, 0.999))
     match settings.kind:
         case "sgd":
-            return TrainOptimiser(torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=decay))
+            return TrainOptimizer(torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=decay))
         case "adam":
-            return TrainOptimiser(torch.optim.Adam(groups, betas=betas, eps=eps, weight_decay=decay, fused=True))
+            return TrainOptimizer(torch.optim.Adam(groups, betas=betas, eps=eps, weight_decay=decay, fused=True))
         case "radam" | "ranger":
             inner = torch.optim.RAdam(groups, betas=betas, eps=eps, weight_decay=decay, decoupled_weight_decay=True)
-            return TrainOptimiser(inner, LOOK_EVERY if settings.kind == "ranger" else 0)
+            return TrainOptimizer(inner, LOOK_EVERY if settings.kind == "ranger" else 0)
 
 
 def rate(schedule: Schedule, progress: float, step: int) -> float:

@@ -1,4 +1,4 @@
-"""Pre-training of `nlr`'s encoder and decoder on pairs of pictures: the settings (free of torch); `run.py` does it."""
+"""Pre-training of `nlr`'s encoder and decoder on pairs of images: the settings (free of torch); `run.py` does it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lumifield.methods.nlr import Nlr
-from lumifield.optim import Optimiser, Schedule
+from lumifield.optim import Optimizer, Schedule
 from lumifield.runtime.config import at_least
 
 NETWORKS = ("features", "channels", "encoder_stages", "encoder_width", "decoder_depth", "decoder_width", "imagenet")
@@ -19,7 +19,7 @@ class Pretrain:
     """What features are learned from, and for how long."""
 
     data: Path
-    """Folder of pairs of pictures with the true flow between them, as FlyingChairs and FlyingChairs2 have them."""
+    """Folder of pairs of images with the true flow between them, as FlyingChairs and FlyingChairs2 have them."""
     held_out: Path | None = None
     """Folder of other pairs, which are scored at the end and never learned from."""
     steps: int | None = None
@@ -31,13 +31,13 @@ class Pretrain:
     batch: int = 2
     """Pairs of a step."""
     crop: int = 128
-    """Side of the squares of the second picture that a step learns to show [pixels]."""
+    """Side of the squares of the second image that a step learns to show [pixels]."""
     autoencode: bool = True
-    """Learn to show the first picture from its own features, too."""
+    """Learn to show the first image from its own features, too."""
     tones: bool = True
-    """Show each pair in tones of its own, dark to bright, so that pictures lit otherwise than these are known, too."""
+    """Show each pair in tones of its own, dark to bright, so that images lit otherwise than these are known, too."""
     features: Literal["both", "learned"] = "both"
-    """What the decoder makes a picture of: features of the encoder, or these and the colours that it adds to."""
+    """What the decoder makes an image of: features of the encoder, or these and the colors that it adds to."""
     channels: int = Nlr.channels
     """Features of the encoder."""
     encoder_stages: int = Nlr.encoder_stages
@@ -54,7 +54,7 @@ class Pretrain:
     """Leave parameters of 16 bits: half as large, and rounded."""
     device: str = "auto"
     """Where to compute: cpu, cuda, mps (auto: cuda where there is one, else cpu)."""
-    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=1e-3))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=1e-3))
     """How parameters move."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="cosine", floor=0.05))
     """How the learning rate falls."""

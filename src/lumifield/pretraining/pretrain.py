@@ -1,4 +1,4 @@
-"""`pretrain-features`: an encoder and a decoder that show a picture from the features of another that has moved.
+"""`pretrain-features`: an encoder and a decoder that show an image from the features of another that has moved.
 
 The features of the source are looked up where the true flow leads, what is hidden there is left out, and the decoder
 makes the target of them (MetaNLR++, section 4.3).
@@ -20,8 +20,8 @@ import lumifield
 from lumifield.data.flying_chairs import Pair, PairFiles, pairs
 from lumifield.errors import DataError
 from lumifield.geometry.image_sampling import bilinear
-from lumifield.methods.nlr.appearance import GREY, Appearance
-from lumifield.optim.optimizers import build_optimiser, rate
+from lumifield.methods.nlr.appearance import GRAY, Appearance
+from lumifield.optim.optimizers import build_optimizer, rate
 from lumifield.pretraining import Pretrain
 from lumifield.runs import run_folder
 from lumifield.runtime.config import to_plain
@@ -74,18 +74,18 @@ def pretrain(settings: Pretrain, out: Path, console: Console) -> dict[str, float
 def trained(net: Appearance, settings: Pretrain, known: Sequence[PairFiles], draws: Draws, console: Console) -> None:
     """Steps until the time is over."""
     parameters = [value for name, value in net.named_parameters() if not name.startswith("weights.")]
-    optimiser = build_optimiser(settings.optimiser, [{"params": parameters}])
+    optimizer = build_optimizer(settings.optimizer, [{"params": parameters}])
     unbounded = settings.steps is None and settings.minutes is None
     minutes = DEFAULT_MINUTES if unbounded else settings.minutes
     budget, clock, step = Budget(settings.steps, None if minutes is None else 60 * minutes), Clock(), 0
     while (fraction := budget.fraction(step, clock.seconds)) < 1:
-        optimiser.set_rate(rate(settings.schedule, fraction, step))
+        optimizer.set_rate(rate(settings.schedule, fraction, step))
         chosen = draws.integers(settings.batch, len(known)).tolist()
         losses = [loss(net, known[index].read(), settings, draws) for index in chosen]
         objective = torch.stack(losses).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         objective.backward()
-        optimiser.step()
+        optimizer.step()
         step += 1
         if step % TOLD_EVERY == 0:
             console.print(f"step {step}: loss {float(objective.detach()):.4f}, {clock.seconds:.0f} s", highlight=False)
@@ -99,7 +99,7 @@ def loss(net: Appearance, pair: Pair, settings: Pretrain, draws: Draws) -> Tenso
     place = draws.uniform(1, 2)[0] * torch.tensor([height - side + 1, width - side + 1])
     rows, columns = (slice(int(first), int(first) + side) for first in place)
     places = grid(height, width)[rows, columns]
-    source, target = picture(pair.source), picture(pair.target)
+    source, target = image(pair.source), image(pair.target)
     if settings.tones:
         exponent = tone(draws)
         source, target = source**exponent, target**exponent
@@ -115,7 +115,7 @@ def loss(net: Appearance, pair: Pair, settings: Pretrain, draws: Draws) -> Tenso
 
 
 def tone(draws: Draws) -> Float[Tensor, "3 1 1"]:
-    """An exponent for each channel: one of them all, which makes pictures dark or bright, and a tint."""
+    """An exponent for each channel: one of them all, which makes images dark or bright, and a tint."""
     every, own = draws.uniform(1, 1), draws.uniform(1, 3)
     return (math.log(DARKEST) * (2 * every - 1) + math.log(TINT) * (2 * own - 1)).exp().view(3, 1, 1)
 
@@ -126,14 +126,14 @@ def shown(
     where: Float[Tensor, "n k l 2"],
     visible: Bool[Tensor, "n k l"],
 ) -> Float[Tensor, "n 3 k l"]:
-    """Pictures whose pixels show what the source, encoded once, shows `where`, as far as it is visible."""
+    """Images whose pixels show what the source, encoded once, shows `where`, as far as it is visible."""
     places, seen = where.reshape(-1, 2), visible.reshape(-1)
     rgb = bilinear(source, places)
     features = net.joined(rgb, net.looked_up(source, places, seen)) * seen[:, None]
-    rgb = torch.where(seen[:, None], rgb, GREY)
+    rgb = torch.where(seen[:, None], rgb, GRAY)
     rows = torch.arange(len(places), device=places.device)
     size = (where.shape[1], where.shape[2])
-    return net.picture(features, rgb, rows, size, len(places)).view(*where.shape[:3], 3).permute(0, 3, 1, 2)
+    return net.image(features, rgb, rows, size, len(places)).view(*where.shape[:3], 3).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
@@ -142,7 +142,7 @@ def scored(net: Appearance, unknown: Sequence[PairFiles], device: torch.device) 
     found: dict[str, list[float]] = {"psnr_warped": [], "psnr_autoencoded": []}
     for files in unknown:
         pair = files.read()
-        source, target, visible = picture(pair.source).to(device), picture(pair.target).to(device), pair.visible[None]
+        source, target, visible = image(pair.source).to(device), image(pair.target).to(device), pair.visible[None]
         places = grid(*pair.flow.shape[:2])[None]
         for name, truth, where, seen in (
             ("psnr_warped", target, places + pair.flow, visible),
@@ -153,12 +153,12 @@ def scored(net: Appearance, unknown: Sequence[PairFiles], device: torch.device) 
     return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 
-def picture(pixels: Tensor) -> Float[Tensor, "3 h w"]:
-    """8-bit pixels as colours in [0, 1]."""
+def image(pixels: Tensor) -> Float[Tensor, "3 h w"]:
+    """8-bit pixels as colors in [0, 1]."""
     return pixels.permute(2, 0, 1).float() / 255
 
 
 def grid(height: int, width: int) -> Float[Tensor, "h w 2"]:
-    """The centres of pixels, x first."""
+    """The centers of pixels, x first."""
     row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([column, row], -1) + 0.5

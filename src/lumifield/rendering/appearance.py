@@ -17,33 +17,33 @@ if TYPE_CHECKING:
 
 
 def table(run: Run) -> Float[Tensor, "n e"]:
-    """The embedding of each photograph of the training; raises `DataError` where the method has none."""
+    """The embedding of each image of the training; raises `DataError` where the method has none."""
     found = run.method.embeddings
     if found is None:
         cure = "choose mean or affine, or train nerf-w"
-        raise DataError(run.folder, "method", "without embeddings of photographs", "one that learns them", cure)
+        raise DataError(run.folder, "method", "without embeddings of images", "one that learns them", cure)
     return found.detach()
 
 
 def named(run: Run, name: str) -> Float[Tensor, " e"]:
-    """The embedding of a photograph of the training, by its name with or without folder and ending, or their mean."""
+    """The embedding of an image of the training, by its name with or without folder and ending, or their mean."""
     rows = table(run)
     return rows.mean(0) if name == "mean" else rows[photograph(run, name)]
 
 
 def photograph(run: Run, name: str) -> int:
-    """The place of a photograph in the training, by its name with or without folder and ending."""
+    """The place of an image in the training, by its name with or without folder and ending."""
     names = run.scenes["train"].names
     found = [row for row, own in enumerate(names) if name in (own, Path(own).name, Path(own).stem)]
     if len(found) != 1:
-        told = "the name of several photographs" if found else "no photograph of the training"
+        told = "the name of several images" if found else "no image of the training"
         expected = f"mean, nearest, or a name such as {Path(names[0]).name}"
         raise DataError(run.folder, f"appearance {name!r}", told, expected, "name one")
     return found[0]
 
 
 def along(run: Run, names: Sequence[str], frames: int) -> Float[Tensor, "{frames} e"] | None:
-    """Embeddings of a path that leads evenly from one photograph's to the next; None without names: the mean."""
+    """Embeddings of a path that leads evenly from one image's to the next; None without names: the mean."""
     if not names:
         return None
     rows = torch.stack([named(run, name) for name in names])

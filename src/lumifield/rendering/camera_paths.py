@@ -35,7 +35,7 @@ SPIRAL_SHARE = 0.1
 NEAREST_NDC_DEPTH = 4 / 3
 SPHERIC_ELEVATION = math.radians(36)
 WIDE_GAP = math.radians(150)
-"""Beyond this angle between neighbouring cameras nothing is known of what lies between them."""
+"""Beyond this angle between neighboring cameras nothing is known of what lies between them."""
 
 
 def spiral(scene: Scene, frames: int) -> Cameras:
@@ -94,27 +94,27 @@ def overview(scene: Scene) -> Cameras:
 def interpolate(cameras: Cameras, frames: int) -> Cameras:
     """A smooth way through the given cameras, from the first to the last, at equal numbers of frames between them.
 
-    What is looked at, the distance from it, centres and the logarithm of the focal length follow cubic splines,
+    What is looked at, the distance from it, centers and the logarithm of the focal length follow cubic splines,
     rotations a spline of continuous angular acceleration, so that what all cameras look at stays in sight between them.
     All frames have the size of the first camera; the angle of view is that of each.
     """
     if len(cameras) == 1:
         return cameras[[0] * frames]
     scale = cameras.size[:1].double() / cameras.size.double()
-    focal, centre = cameras.focal.double() * scale, cameras.centre.double() * scale
+    focal, center = cameras.focal.double() * scale, cameras.center.double() * scale
     distance = distances_to_the_subject(cameras)[:, None]
     target = cameras.positions.double() + distance * cameras.forward.double()
-    smooth = torch.cat([target, distance, focal.log(), centre, cameras.distortion.double()], -1)
+    smooth = torch.cat([target, distance, focal.log(), center, cameras.distortion.double()], -1)
     keys, at = np.arange(len(cameras)), np.linspace(0, len(cameras) - 1, frames)
     values = torch.from_numpy(CubicSpline(keys, smooth.numpy())(at))
     turned = RotationSpline(keys, Rotation.from_matrix(cameras.c2w[:, :, :3].double().numpy()))(at)
-    target, distance, focal, centre, distortion = values.float().split([3, 1, 2, 2, 4], -1)
+    target, distance, focal, center, distortion = values.float().split([3, 1, 2, 2, 4], -1)
     matrices = torch.from_numpy(turned.as_matrix()).float()
     positions = target - distance * matrices[:, :, 2]
     return Cameras(
         c2w=torch.cat([matrices, positions[..., None]], -1),
         focal=focal.exp(),
-        centre=centre,
+        center=center,
         size=cameras.size[:1].repeat(frames, 1),
         distortion=distortion,
     )
@@ -140,10 +140,10 @@ def tour(cameras: Cameras, frames: int) -> Cameras:
     sizes = cameras.size.float()
     size = torch.lerp(sizes[low], sizes[high], (place - low)[:, None]).round()
     ratio = size / path.size
-    return replace(path, focal=path.focal * ratio, centre=path.centre * ratio, size=size.long())
+    return replace(path, focal=path.focal * ratio, center=path.center * ratio, size=size.long())
 
 
-def shares_of_neighbours(places: Float[Tensor, "n 3"], known: Float[Tensor, "k 3"]) -> Float[Tensor, "n k"]:
+def shares_of_neighbors(places: Float[Tensor, "n 3"], known: Float[Tensor, "k 3"]) -> Float[Tensor, "n k"]:
     """Weights w ~ |x - x_k|^-4 that sum to one, for means of what is known at k places (Shepard 1968)."""
     distance = (places[:, None] - known).norm(dim=-1).clamp_min(torch.finfo(places.dtype).tiny)
     weight = (distance.amin(-1, keepdim=True) / distance) ** 4
@@ -154,7 +154,7 @@ def from_json(path: Path, scene: Scene) -> Cameras:
     """Reads a camera path: a JSON list with one object a frame, in the world frame of the scene.
 
     Each object has `c2w` (4x4 or 3x4 rows, OpenCV axes), `width`, `height` [pixels] and either `focal` (a number or
-    [fx, fy], pixels) or `fov` (horizontal angle, degrees); it may have `centre` ([cx, cy], pixels, else the middle)
+    [fx, fy], pixels) or `fov` (horizontal angle, degrees); it may have `center` ([cx, cy], pixels, else the middle)
     and `distortion` ([k1, k2, p1, p2]). Raises `DataError` for anything else.
     """
     try:
@@ -167,11 +167,11 @@ def from_json(path: Path, scene: Scene) -> Cameras:
         raise DataError(path, "content", "no list of objects", "at least one camera", "write the file again")
     c2w = torch.stack([checked_pose(camera.get("c2w"), path, f"c2w of camera {i}") for i, camera in enumerate(content)])
     numbers = [_lens(camera, path, index) for index, camera in enumerate(content)]
-    focal, centre, size, distortion = torch.tensor(numbers).split([2, 2, 2, 4], -1)
+    focal, center, size, distortion = torch.tensor(numbers).split([2, 2, 2, 4], -1)
     return Cameras(
         c2w=_double(scene.frame).poses_to_scene(c2w).float(),
         focal=focal,
-        centre=centre,
+        center=center,
         size=size.long(),
         distortion=distortion,
     )
@@ -185,7 +185,7 @@ def to_json(cameras: Cameras, frame: Frame) -> str:
             {
                 "c2w": [*poses[i].tolist(), [0.0, 0.0, 0.0, 1.0]],
                 "focal": cameras.focal[i].tolist(),
-                "centre": cameras.centre[i].tolist(),
+                "center": cameras.center[i].tolist(),
                 "width": int(cameras.size[i, 0]),
                 "height": int(cameras.size[i, 1]),
                 "distortion": cameras.distortion[i].tolist(),
@@ -220,8 +220,8 @@ def _lens(camera: dict[str, Any], path: Path, index: int) -> list[float]:
             raise DataError(path, f"fov of camera {index}", f"{fov:g}", "below 180 degrees", "correct the file")
         focal = 0.5 * size[0] / math.tan(math.radians(fov) / 2)
     focal = several(focal if isinstance(focal, list) else [focal] * 2, "focal", 2, positive=True)
-    centre = several(camera.get("centre", [size[0] / 2, size[1] / 2]), "centre", 2)
-    return [*focal, *centre, *size, *several(camera.get("distortion", [0.0] * 4), "distortion", 4)]
+    center = several(camera.get("center", [size[0] / 2, size[1] / 2]), "center", 2)
+    return [*focal, *center, *size, *several(camera.get("distortion", [0.0] * 4), "distortion", 4)]
 
 
 def _circle(scene: Scene, frames: int, elevation: float) -> Cameras:
@@ -282,7 +282,7 @@ def subject(scene: Scene) -> Float[Tensor, "3"]:
 
 
 def _like_first(scene: Scene, c2w: Float[Tensor, "n 3 4"]) -> Cameras:
-    """Cameras without distortion that have the first photograph's focal length and size."""
+    """Cameras without distortion that have the first image's focal length and size."""
     fx, fy = scene.cameras.focal[0].tolist()
     return pinholes(c2w, (fx, fy), scene.size(0))
 

@@ -1,4 +1,4 @@
-"""Camera paths to videos and picture folders with raw depth beside them, and single views."""
+"""Camera paths to videos and image folders with raw depth beside them, and single views."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ COMMON = ("rgb", "depth", "bands", "normal", "opacity")
 DEPTH_WRITERS = {"npy": image_io.write_npy, "pfm": image_io.write_pfm, "bytes": image_io.write_bytes}
 VOTERS = 4096
 UNCERTAIN = 0.5
-"""Uncertainty from which on a picture of it is brightest: half of the way from black to white."""
+"""Uncertainty from which on an image of it is brightest: half of the way from black to white."""
 
 
 @dataclass(frozen=True)
 class Still:
-    """The pictures written of one view, the seconds its rendering took, and its PSNR where there is a photograph."""
+    """The images written of one view, the seconds its rendering took, and its PSNR where there is an image."""
 
     files: tuple[Path, ...]
     seconds: float
@@ -62,9 +62,9 @@ class Still:
 
 @dataclass(frozen=True)
 class Look:
-    """What frames show: panels, what normals are read from, and the photographs whose appearance they wear.
+    """What frames show: panels, what normals are read from, and the images whose appearance they wear.
 
-    The appearance leads from one photograph's to the next, evenly along the path (none: the mean of all).
+    The appearance leads from one image's to the next, evenly along the path (none: the mean of all).
     """
 
     channels: Sequence[Channel] = ("rgb",)
@@ -77,7 +77,7 @@ def path_cameras(
 ) -> Cameras:
     """The cameras of a path: spiral, orbit, spheric, interpolate, tour, test, or a JSON file.
 
-    `size` is width and height. `interpolate` leads through the photographs of the training that `through` names, or
+    `size` is width and height. `interpolate` leads through the images of the training that `through` names, or
     else the test cameras (the training cameras where there are none), and so does `tour`, with frames of their sizes.
     `test` and files have as many frames as cameras. Raises `DataError` for a path that is none of these.
     """
@@ -106,23 +106,23 @@ def path_cameras(
 
 
 def waypoints(run: Run, through: Sequence[str]) -> Cameras:
-    """The cameras that a way leads through: those of two or more named photographs, else of the test or train split."""
+    """The cameras that a way leads through: those of two or more named images, else of the test or train split."""
     train, test = run.scenes["train"], run.scenes.get("test")
     named = [appearance.photograph(run, name) for name in through if name != "mean"]
     return train.cameras[named] if len(named) > 1 else (test or train).cameras
 
 
 def framed(cameras: Cameras, size: tuple[int, int]) -> Cameras:
-    """The cameras with pictures of `size` (width, height) and the same vertical angle of view."""
+    """The cameras with images of `size` (width, height) and the same vertical angle of view."""
     target = torch.tensor(size).expand_as(cameras.size)
     ratio = target / cameras.size
-    return replace(cameras, focal=cameras.focal * ratio[:, 1:], centre=cameras.centre * ratio, size=target.clone())
+    return replace(cameras, focal=cameras.focal * ratio[:, 1:], center=cameras.center * ratio, size=target.clone())
 
 
 def path_scene(run: Run, cameras: Cameras) -> Scene:
-    """The space of the training scene seen through other cameras, with the bounds of the photographs about each."""
-    train = run.scenes["train"].without_pictures()
-    shares = camera_paths.shares_of_neighbours(cameras.positions, train.cameras.positions)
+    """The space of the training scene seen through other cameras, with the bounds of the images about each."""
+    train = run.scenes["train"].without_images()
+    shares = camera_paths.shares_of_neighbors(cameras.positions, train.cameras.positions)
     return replace(
         train,
         cameras=cameras,
@@ -162,12 +162,12 @@ def render_path(
 ) -> None:
     """Renders a path to OUT.mp4, OUT.gif, or a folder of PNG files where `out` has no ending.
 
-    The channels of the look stand side by side. Depth has one range of colours for the whole video, the 2nd to the 98th
+    The channels of the look stand side by side. Depth has one range of colors for the whole video, the 2nd to the 98th
     percentile of all frames, and fades with the opacity. Normals n are in world axes; 0.5 + 0.5 n is shown, and fades,
     too. With `depth_format`, OUT_depth/0000.npy and so on hold the distance from the camera along
     each ray [world units], 0 where the opacity is at most one half. Frames go to the disk one by one; several processes
     share them, and the first puts them together. Raises `DataError` for an unknown ending, a place that cannot be
-    written to, a channel that the method does not have, and an appearance that is no photograph's.
+    written to, a channel that the method does not have, and an appearance that is no image's.
     """
     check_output(out, ("", *CODECS), ".mp4, .gif, or none for a folder of PNG files")
     rank, world = distributed.join()
@@ -200,10 +200,10 @@ def view(
     size: tuple[int, int] | None = None,
     look: Look = Look(),
 ) -> Still:
-    """Renders one view of a split to colour, depth, normal and opacity pictures in `out` (RUN/views/SPLIT).
+    """Renders one view of a split to color, depth, normal and opacity images in `out` (RUN/views/SPLIT).
 
-    `size` is its width and height, with the same vertical angle of view (those of the photograph). In the appearance of
-    a photograph it has pictures of the method's own channels, too.
+    `size` is its width and height, with the same vertical angle of view (those of the image). In the appearance of
+    an image it has images of the method's own channels, too.
     """
     scene = split_scene(run, split)
     if not 0 <= index < len(scene):
@@ -222,15 +222,15 @@ def view(
     )
     out = run.folder / "views" / split if out is None else out
     span = image_io.quantile_range(seen.depth[seen.solid])
-    pictures = {
+    images = {
         "rgb": image_io.to_uint8(seen.rgb),
-        "depth": seen.depth_picture(*span),
-        "normal": seen.normal_picture(),
+        "depth": seen.depth_image(*span),
+        "normal": seen.normal_image(),
         "opacity": image_io.to_uint8(seen.opacity),
-        **{name: channel_picture(seen, name) for name in seen.channels},
+        **{name: channel_image(seen, name) for name in seen.channels},
     }
-    files = {channel: out / f"{index:03d}_{channel}.png" for channel in pictures}
-    for channel, pixels in pictures.items():
+    files = {channel: out / f"{index:03d}_{channel}.png" for channel in images}
+    for channel, pixels in images.items():
         image_io.write_png(files[channel], pixels)
     return Still(tuple(files.values()), seen.seconds, _psnr(run, seen, split, index))
 
@@ -331,15 +331,15 @@ def panels(
             case "rgb":
                 pixels = image_io.to_uint8(seen.rgb)
             case "depth":
-                pixels = seen.depth_picture(*span)
+                pixels = seen.depth_image(*span)
             case "bands":
-                pixels = seen.bands_picture()
+                pixels = seen.bands_image()
             case "normal":
-                pixels = seen.normal_picture()
+                pixels = seen.normal_image()
             case "opacity":
                 pixels = image_io.to_uint8(seen.opacity)[..., None].expand(-1, -1, 3)
             case own:
-                pixels = channel_picture(seen, own)
+                pixels = channel_image(seen, own)
         height, width = pixels.shape[:2]
         panel = pixels.new_zeros(canvas[1], canvas[0], 3)
         top, left = (canvas[1] - height) // 2, (canvas[0] - width) // 2
@@ -348,16 +348,16 @@ def panels(
     return torch.cat(shown, 1)
 
 
-def channel_picture(seen: View, channel: str) -> UInt8[Tensor, "h w 3"]:
-    """A channel of the method as a picture: colours as they are, numbers from black at 0 to bright at `UNCERTAIN`."""
+def channel_image(seen: View, channel: str) -> UInt8[Tensor, "h w 3"]:
+    """A channel of the method as an image: colors as they are, numbers from black at 0 to bright at `UNCERTAIN`."""
     values = seen.channels[channel]
     if values.shape[-1] == 1:
-        values = image_io.colourise(values[..., 0], 0.0, UNCERTAIN, image_io.HEAT)
+        values = image_io.colorise(values[..., 0], 0.0, UNCERTAIN, image_io.HEAT)
     return image_io.to_uint8(values)
 
 
 def _psnr(run: Run, seen: View, split: str, index: int) -> float | None:
-    """PSNR against the photograph; None where there is none at hand, or none of this size."""
+    """PSNR against the image; None where there is none at hand, or none of this size."""
     if run.source is None:
         return None
     try:

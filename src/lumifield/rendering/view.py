@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from lumifield.data.scene import Scene, backdrop
-from lumifield.geometry.normals import of_neighbours
-from lumifield.geometry.rays import Ndc, metric_depth, picture_rays
+from lumifield.geometry.normals import of_neighbors
+from lumifield.geometry.rays import Ndc, image_rays, metric_depth
 from lumifield.methods.base import Context, Method, chunked
-from lumifield.runtime.image_io import colourise, mean_squared_error, psnr, sinebow, to_uint8
+from lumifield.runtime.image_io import colorise, mean_squared_error, psnr, sinebow, to_uint8
 
 NormalSource = Literal["density", "depth"]
 
@@ -48,7 +48,7 @@ class View:
 
     `depth` is the distance from the camera along the ray [world units], `normal` the unit normal of what it meets
     (world axes; None where not asked for). Both mean little where `opacity` is low. `channels` are those of the method
-    that are asked for, colours or numbers.
+    that are asked for, colors or numbers.
     """
 
     rgb: Float[Tensor, "h w 3"]
@@ -68,16 +68,16 @@ class View:
         """Depth where the view is solid and 0, the depth cameras' "no measurement", elsewhere."""
         return torch.where(self.solid, self.depth, 0.0).nan_to_num(0.0, 0.0, 0.0)
 
-    def depth_picture(self, low: float, high: float) -> UInt8[Tensor, "h w 3"]:
-        """Depth in colours between `low` and `high` [world units], fading to black with the opacity."""
-        return to_uint8(colourise(self.depth, low, high) * self.opacity[..., None])
+    def depth_image(self, low: float, high: float) -> UInt8[Tensor, "h w 3"]:
+        """Depth in colors between `low` and `high` [world units], fading to black with the opacity."""
+        return to_uint8(colorise(self.depth, low, high) * self.opacity[..., None])
 
-    def bands_picture(self) -> UInt8[Tensor, "h w 3"]:
-        """Colours that come round whenever the depth has grown by a tenth, fading to black with the opacity."""
+    def bands_image(self) -> UInt8[Tensor, "h w 3"]:
+        """Colors that come round whenever the depth has grown by a tenth, fading to black with the opacity."""
         return to_uint8(sinebow(self.depth.clamp_min(0).log() / math.log(BAND)) * self.opacity[..., None])
 
-    def normal_picture(self) -> UInt8[Tensor, "h w 3"]:
-        """Normals n as the colours 0.5 + 0.5 n, fading to black with the opacity."""
+    def normal_image(self) -> UInt8[Tensor, "h w 3"]:
+        """Normals n as the colors 0.5 + 0.5 n, fading to black with the opacity."""
         assert self.normal is not None
         return to_uint8((0.5 + 0.5 * self.normal) * self.opacity[..., None])
 
@@ -99,9 +99,9 @@ def render_view(
     channels: tuple[str, ...] = (),
     quick: bool = False,
 ) -> View:
-    """One view of `scene` (pictures are not needed), without jitter or noise, over the scene's backdrop.
+    """One view of `scene` (images are not needed), without jitter or noise, over the scene's backdrop.
 
-    It looks as `embedding` says (the mean of the photographs), and has the method's `channels` that are named. `quick`
+    It looks as `embedding` says (the mean of the images), and has the method's `channels` that are named. `quick`
     views come soon rather than exactly, where the method knows how.
     """
     start = time.perf_counter()
@@ -113,7 +113,7 @@ def render_view(
     context = Context(background, embedding=embedding, channels=channels, patch=patch, quick=camera)
     chunk = chunk or usual_chunk(device)
     seen = chunked(method, scene.rays(index).to(device), context, chunk)
-    rays = picture_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
+    rays = image_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
     rgb, depth, opacity = seen.rgb.float().cpu(), seen.depth.float().cpu(), seen.opacity.float().cpu()
     distance = metric_depth(depth, rays, scene.ndc)
     view = View(
@@ -128,12 +128,12 @@ def render_view(
 
 def with_normals(view: View, method: Method, scene: Scene, normals: Normals, device: torch.device, chunk: int) -> View:
     """The view with the normals of the points at its depths; the scene has its camera alone."""
-    rays = picture_rays(scene.cameras, 0, scene.near, scene.far).to("cpu")
+    rays = image_rays(scene.cameras, 0, scene.near, scene.far).to("cpu")
     distance = view.depth.reshape(-1) / scene.frame.scale
     if normals.source == "depth":
         points = (rays.origins + distance[:, None] * rays.directions).view(view.rgb.shape)
         pixels = max(normals.pixel / float(rays.radius.median()), 1.0)
-        found = of_neighbours(points, rays.origins[0], round(STEP_OF_DEPTH * pixels))
+        found = of_neighbors(points, rays.origins[0], round(STEP_OF_DEPTH * pixels))
     else:
         pixel = distance * rays.radius.clamp_min(normals.pixel)
         points = rays.origins + (distance - LIFT * pixel)[:, None] * rays.directions
@@ -161,7 +161,7 @@ def density_normals(
 
 
 def view_psnr(view: View, scene: Scene, index: int) -> float | None:
-    """PSNR of a view against the photograph [dB], both rounded to 8 bit; None where no pixel counts."""
+    """PSNR of a view against the image [dB], both rounded to 8 bit; None where no pixel counts."""
     valid = scene.valid(index).cpu()
     if not bool(valid.any()):
         return None

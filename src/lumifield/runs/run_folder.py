@@ -1,6 +1,6 @@
 """The run folder: plain files without executable content, each whole or absent.
 
-`config.json` (settings), `cameras.json` (every split without its pictures), `weights.safetensors` (best so far),
+`config.json` (settings), `cameras.json` (every split without its images), `weights.safetensors` (best so far),
 `state/last.safetensors` (all that an exact resumption needs), `log/`, `eval/`. The first three are a portable scene, as
 a folder or packed into one zip file.
 """
@@ -47,7 +47,7 @@ CONFIG, CAMERAS, WEIGHTS, STATE, SUMMARY = (
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run, ready to render: `scenes` holds the splits without pictures.
+    """A trained run, ready to render: `scenes` holds the splits without images.
 
     `chunk` is the number of rays rendered at once (None: by the device).
     """
@@ -107,7 +107,7 @@ def start(
 
 
 def write_scenes(path: Path, scenes: dict[str, Scene]) -> None:
-    """Writes every split without its pictures."""
+    """Writes every split without its images."""
     write_json(path, {split: _plain_scene(scene) for split, scene in scenes.items()})
 
 
@@ -139,7 +139,7 @@ def load(
     *,
     chunk: int | None = None,
 ) -> Run:
-    """A run from its folder or a portable scene, without its pictures, to be rendered `chunk` rays at once."""
+    """A run from its folder or a portable scene, without its images, to be rendered `chunk` rays at once."""
     if not path.is_file():
         return _loaded(path, which, torch.device(device), chunk)
     with _unpacked(path) as folder:
@@ -200,8 +200,8 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def flat_optimiser(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A torch optimiser's state as named tensors and a JSON note."""
+def flat_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A torch optimizer's state as named tensors and a JSON note."""
     tensors, plain = {}, {}
     for index, values in state["state"].items():
         for key, value in values.items():
@@ -212,8 +212,8 @@ def flat_optimiser(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, 
     return tensors, {"groups": state["param_groups"], "values": plain}
 
 
-def nested_optimiser(tensors: dict[str, Tensor], about: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `flat_optimiser`."""
+def nested_optimizer(tensors: dict[str, Tensor], about: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `flat_optimizer`."""
     state: dict[int, dict[str, Any]] = {}
     for name, value in (tensors | about["values"]).items():
         index, key = name.split(".", 1)
@@ -228,7 +228,7 @@ def _plain_scene(scene: Scene) -> dict[str, Any]:
         "names": list(scene.names),
         "c2w": cameras.c2w.tolist(),
         "focal": cameras.focal.tolist(),
-        "centre": cameras.centre.tolist(),
+        "center": cameras.center.tolist(),
         "size": cameras.size.tolist(),
         "distortion": cameras.distortion.tolist(),
         "near": scene.near.tolist(),
@@ -264,7 +264,7 @@ def _scene(plain: dict[str, Any]) -> Scene:
     cameras = Cameras(
         c2w=torch.tensor(plain["c2w"], dtype=torch.float32).reshape(n, 3, 4),
         focal=torch.tensor(plain["focal"], dtype=torch.float32).reshape(n, 2),
-        centre=torch.tensor(plain["centre"], dtype=torch.float32).reshape(n, 2),
+        center=torch.tensor(plain["center"], dtype=torch.float32).reshape(n, 2),
         size=torch.tensor(plain["size"], dtype=torch.int64).reshape(n, 2),
         distortion=torch.tensor(plain["distortion"], dtype=torch.float32).reshape(n, 4),
     )

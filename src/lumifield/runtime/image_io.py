@@ -1,6 +1,6 @@
-"""Pictures as numbers: 8 bits, colour maps, depth files, and how close two pictures are.
+"""Images as numbers: 8 bits, color maps, depth files, and how close two images are.
 
-Pictures are `(height, width, channels)`, the top row first; colours are sRGB in [0, 1] or uint8.
+Images are `(height, width, channels)`, the top row first; colors are sRGB in [0, 1] or uint8.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lumifield.runtime.files import replacing
 
 Anchors = tuple[tuple[float, float, float], ...]
 
-# Equidistant colours between which a map interpolates: cold to warm, and dark to bright with rising luminance.
+# Equidistant colors between which a map interpolates: cold to warm, and dark to bright with rising luminance.
 SPECTRUM: Anchors = (
     (0.19, 0.07, 0.23),
     (0.25, 0.33, 0.78),
@@ -42,15 +42,15 @@ def to_uint8(values: Float[Tensor, "*s"]) -> UInt8[Tensor, "*s"]:
     return (values.nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def extended(picture: Float[Tensor, "c h w"], solid: Bool[Tensor, "h w"], by: int) -> Float[Tensor, "c h w"]:
-    """A picture whose solid pixels go on `by` pixels further, each time as the mean of those next to them."""
-    known = solid.to(picture.dtype)[None]
+def extended(image: Float[Tensor, "c h w"], solid: Bool[Tensor, "h w"], by: int) -> Float[Tensor, "c h w"]:
+    """An image whose solid pixels go on `by` pixels further, each time as the mean of those next to them."""
+    known = solid.to(image.dtype)[None]
     for _ in range(by):
-        *values, share = F.avg_pool2d(torch.cat([picture * known, known])[None], 3, 1, 1)[0]
+        *values, share = F.avg_pool2d(torch.cat([image * known, known])[None], 3, 1, 1)[0]
         fresh = (share > 0) & (known == 0)
-        picture = torch.where(fresh, torch.stack(values) / share, picture)
+        image = torch.where(fresh, torch.stack(values) / share, image)
         known = known + fresh
-    return picture
+    return image
 
 
 def mean_squared_error(
@@ -62,14 +62,14 @@ def mean_squared_error(
 
 
 def psnr(mse: float) -> float:
-    """Peak signal-to-noise ratio, -10 log10(mse) [dB] for a peak of 1, at most `PSNR_LIMIT` (equal pictures)."""
+    """Peak signal-to-noise ratio, -10 log10(mse) [dB] for a peak of 1, at most `PSNR_LIMIT` (equal images)."""
     return PSNR_LIMIT if mse <= 0 else min(-10 * math.log10(mse), PSNR_LIMIT)
 
 
-def colourise(
+def colorise(
     values: Float[Tensor, "*s"], low: float, high: float, anchors: Anchors = SPECTRUM
 ) -> Float[Tensor, "*s 3"]:
-    """Colours of values: `low` and below have the first, `high` and above the last anchor's, NaN the first's."""
+    """Colors of values: `low` and below have the first, `high` and above the last anchor's, NaN the first's."""
     table = torch.tensor(anchors, device=values.device, dtype=values.dtype)
     span = high - low if high > low else 1.0
     place = ((values - low) / span).nan_to_num(0.0).clamp(0, 1) * (len(anchors) - 1)
@@ -78,13 +78,13 @@ def colourise(
 
 
 def sinebow(turns: Float[Tensor, "*s"]) -> Float[Tensor, "*s 3"]:
-    """Colours that come round with every whole turn: sin^2(pi (a - turns)) for a = 3/6, 5/6 and 7/6; NaN is no turn."""
+    """Colors that come round with every whole turn: sin^2(pi (a - turns)) for a = 3/6, 5/6 and 7/6; NaN is no turn."""
     phase = torch.tensor([3 / 6, 5 / 6, 7 / 6], device=turns.device, dtype=turns.dtype)
     return (math.pi * (phase - turns.nan_to_num(0.0, 0.0, 0.0)[..., None])).sin() ** 2
 
 
 def quantile_range(values: Float[Tensor, " n"], low: float = 0.02, high: float = 0.98) -> tuple[float, float]:
-    """The quantiles between which a colour map is spread; (0, 1) where there are no finite values."""
+    """The quantiles between which a color map is spread; (0, 1) where there are no finite values."""
     finite = values[values.isfinite()].cpu().double().numpy()
     if finite.size == 0:
         return 0.0, 1.0
@@ -93,7 +93,7 @@ def quantile_range(values: Float[Tensor, " n"], low: float = 0.02, high: float =
 
 
 def write_png(path: Path, pixels: UInt8[Tensor, "h w 3"] | UInt8[Tensor, "h w"]) -> None:
-    """A colour or grey picture as PNG; raises `DataError` where `path` cannot be written."""
+    """A color or gray image as PNG; raises `DataError` where `path` cannot be written."""
     with replacing(path) as temporary:
         Image.fromarray(pixels.cpu().numpy()).save(temporary, format="png")
 
@@ -111,7 +111,7 @@ def write_bytes(path: Path, values: Float[Tensor, "h w"]) -> None:
 
 
 def write_pfm(path: Path, values: Float[Tensor, "h w"] | Float[Tensor, "h w 3"]) -> None:
-    """A portable float map, grey (`Pf`) or colour (`PF`): little-endian float32, the bottom row first."""
+    """A portable float map, gray (`Pf`) or color (`PF`): little-endian float32, the bottom row first."""
     array = values.cpu().numpy().astype("<f4")
     header = f"{'Pf' if array.ndim == 2 else 'PF'}\n{array.shape[1]} {array.shape[0]}\n-1.000000\n"
     with replacing(path) as temporary:

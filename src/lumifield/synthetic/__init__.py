@@ -21,13 +21,13 @@ class StillLife:
     """
 
     size: int = 160
-    """width of the pictures [pixels]; height too, but three quarters of it for llff"""
+    """width of the images [pixels]; height too, but three quarters of it for llff"""
     train: int = 60
-    """pictures to learn from"""
+    """images to learn from"""
     val: int = 8
-    """pictures to watch the training with"""
+    """images to watch the training with"""
     test: int = 16
-    """pictures to judge by, on a round about the table"""
+    """images to judge by, on a round about the table"""
     samples: int = 24
     """light paths per pixel"""
     seed: int = 0
@@ -35,41 +35,41 @@ class StillLife:
     format: Literal["blender", "multicam", "llff"] = "blender"
     """layout on disk"""
     truth: bool = True
-    """write depth, normals, masks and mesh, for the val and test pictures"""
+    """write depth, normals, masks and mesh, for the val and test images"""
     truth_train: bool = False
-    """write depth, normals and masks for the train pictures, too"""
+    """write depth, normals and masks for the train images, too"""
 
 
 @dataclass(frozen=True)
 class Tourists:
-    """Photographs of the still life before its wall as tourists take them, and undisturbed ones to judge by.
+    """Images of the still life before its wall as tourists take them, and undisturbed ones to judge by.
 
     The former vary in exposure, tint and daylight, and somebody often stands before the lens. `phototourism` has a
-    focal length a photograph, `cambridge` radial distortion, `seven_scenes` depth.
+    focal length an image, `cambridge` radial distortion, `seven_scenes` depth.
     """
 
     size: int = 160
-    """width of the pictures [pixels]; they are three quarters as high"""
+    """width of the images [pixels]; they are three quarters as high"""
     train: int = 60
-    """pictures to learn from"""
+    """images to learn from"""
     test: int = 12
-    """undisturbed pictures to judge by"""
+    """undisturbed images to judge by"""
     samples: int = 24
     """light paths per pixel"""
     seed: int = 0
-    """of places, colours, people and noise"""
+    """of places, colors, people and noise"""
     format: Literal["phototourism", "cambridge", "seven_scenes"] = "phototourism"
     """layout on disk"""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Objects of one kind with random shapes and colours, in learnit's layout for ShapeNet: to learn a start from."""
+    """Objects of one kind with random shapes and colors, in learnit's layout for ShapeNet: to learn a start from."""
 
     kind: Literal["cars", "chairs", "lamps"] = "chairs"
     """what they are"""
     size: int = 64
-    """width and height of the pictures [pixels]"""
+    """width and height of the images [pixels]"""
     train: int = 48
     """objects to learn from"""
     val: int = 4
@@ -77,51 +77,51 @@ class Family:
     test: int = 8
     """objects to judge by"""
     views: int = 50
-    """pictures of each object, from random places on a sphere"""
+    """images of each object, from random places on a sphere"""
     samples: int = 16
     """light paths per pixel"""
     seed: int = 0
-    """of shapes, colours, places and noise"""
+    """of shapes, colors, places and noise"""
 
 
 @dataclass(frozen=True)
 class Captures:
     """Sculptures of strong contrast with their silhouettes, photographed from all sides or from within an arc.
 
-    `dtu` has a matrix of the unit sphere and hard silhouettes; `nlr` has neither, and pictures of two sizes.
+    `dtu` has a matrix of the unit sphere and hard silhouettes; `nlr` has neither, and images of two sizes.
     `truth/mesh.ply` holds the surfaces.
     """
 
     objects: int = 1
     """how many; where there are several each has a folder"""
     size: int = 64
-    """width and height of the pictures [pixels]; every other one of nlr is narrower and smaller"""
+    """width and height of the images [pixels]; every other one of nlr is narrower and smaller"""
     train: int = 8
-    """pictures of each object to learn from"""
+    """images of each object to learn from"""
     val: int = 4
-    """pictures to watch the training with"""
+    """images to watch the training with"""
     test: int = 8
-    """pictures to judge by"""
+    """images to judge by"""
     arc: float = 360.0
     """how far the cameras go round the object [degrees]"""
     samples: int = 64
     """light paths per pixel"""
     seed: int = 0
-    """of shapes, colours, places and noise"""
+    """of shapes, colors, places and noise"""
     format: Literal["dtu", "nlr"] = "dtu"
     """layout on disk"""
 
 
 @dataclass(frozen=True)
 class FlowPairs:
-    """Pairs of pictures with exact flow: flat shapes that fly before a backdrop, to pre-train features on."""
+    """Pairs of images with exact flow: flat shapes that fly before a backdrop, to pre-train features on."""
 
     pairs: int = 100
     """how many"""
     size: int = 256
-    """width of the pictures [pixels]; they are three quarters as high"""
+    """width of the images [pixels]; they are three quarters as high"""
     seed: int = 0
-    """of shapes, colours and motion"""
+    """of shapes, colors and motion"""
     format: Literal["flying_chairs_2", "flying_chairs"] = "flying_chairs_2"
     """layout on disk: flow both ways and what is hidden, or the flow forwards alone"""
 
@@ -141,7 +141,7 @@ NAMES = {
 def write(kind: Kind, out: Path, progress: Progress | None = None) -> None:
     """Makes the scene in the new folder `out`, which appears when it is complete.
 
-    `progress` is called with the number of pictures done and to do. Raises `DataError` for settings that make no
+    `progress` is called with the number of images done and to do. Raises `DataError` for settings that make no
     scene, and where `out` is not empty or cannot be written.
     """
     # Here, because compiled code takes a second to import and the settings must not wait for it.
@@ -178,7 +178,7 @@ def check(kind: Kind) -> None:
     whole = 8 if isinstance(kind, StillLife) and kind.format == "multicam" else 4
     if kind.size < whole or kind.size % whole:
         raise DataError(name, "size", str(kind.size), f"a positive multiple of {whole}", "choose another size")
-    # Two photographs at least hold a point in place.
+    # Two images at least hold a point in place.
     fewest = 2 if isinstance(kind, Tourists) else 1
     least_of = {"train": fewest, "val": 0, "test": 0, "views": 1, "samples": 1, "objects": 1, "pairs": 1}
     for field, least in least_of.items():

@@ -17,11 +17,11 @@ from lumifield.synthetic import Captures, Progress
 from lumifield.synthetic.mesh import mesh, write_mesh
 from lumifield.synthetic.sculptures import sculpture
 from lumifield.synthetic.stage import Stage, pack
-from lumifield.synthetic.tracer import picture
+from lumifield.synthetic.tracer import image
 from lumifield.synthetic.views import DISTANCE, View, looking
 from lumifield.synthetic.writers import save
 
-# The sphere of an object fills the shorter side of a picture; it is this much larger than the object.
+# The sphere of an object fills the shorter side of an image; it is this much larger than the object.
 HALF_ANGLE, MARGIN = asin(1 / DISTANCE), 1.05
 # Sines of the lowest and the highest elevation of the cameras; the share of a turn between cameras next to each other.
 HEIGHTS, TURN = (-0.2, 0.85), 0.6180339887498949
@@ -32,7 +32,7 @@ class Subject:
     """An object and the sphere that holds it, in the world."""
 
     stage: Stage
-    centre: Float[np.ndarray, "3"]
+    center: Float[np.ndarray, "3"]
     radius: float
 
 
@@ -43,7 +43,7 @@ def write_captures(settings: Captures, folder: Path, progress: Progress) -> None
         one = subject(settings, index)
         shots = views(settings, index, one)
         for number, pixels in enumerate(_taken(settings, one, shots)):
-            _write_picture(settings, place, number, pixels)
+            _write_image(settings, place, number, pixels)
             progress(index * len(shots) + number + 1, settings.objects * len(shots))
         if settings.format == "dtu":
             _write_matrices(place, shots, one)
@@ -58,8 +58,8 @@ def subject(settings: Captures, index: int) -> Subject:
     """The object of an index; it does not depend on how many others there are."""
     stage = sculpture(np.random.default_rng([settings.seed, index]))
     vertices = mesh(stage).vertices
-    centre = (vertices.min(0) + vertices.max(0)) / 2
-    return Subject(stage, centre, MARGIN * float(np.linalg.norm(vertices - centre, axis=1).max()))
+    center = (vertices.min(0) + vertices.max(0)) / 2
+    return Subject(stage, center, MARGIN * float(np.linalg.norm(vertices - center, axis=1).max()))
 
 
 def views(settings: Captures, index: int, one: Subject) -> list[View]:
@@ -73,23 +73,23 @@ def views(settings: Captures, index: int, one: Subject) -> list[View]:
 
 
 def _view(settings: Captures, one: Subject, number: int, around: float, up: float) -> View:
-    """The camera at parts of the arc and of the heights. In NLR's layout every other picture is narrow and small."""
+    """The camera at parts of the arc and of the heights. In NLR's layout every other image is narrow and small."""
     azimuth, height = radians(settings.arc) * (around % 1 - 0.5), HEIGHTS[0] + (HEIGHTS[1] - HEIGHTS[0]) * (up % 1)
     level = sqrt(1 - height * height)
     offset = DISTANCE * one.radius * np.array([level * np.cos(azimuth), level * np.sin(azimuth), height])
     width, tall = settings.size, settings.size
     if settings.format == "nlr" and number % 2:
         width, tall = settings.size // 2, settings.size * 3 // 4
-    return View(looking(one.centre + offset, one.centre), width / 2 / tan(HALF_ANGLE), width, tall)
+    return View(looking(one.center + offset, one.center), width / 2 / tan(HALF_ANGLE), width, tall)
 
 
 def _taken(settings: Captures, one: Subject, shots: list[View]) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
     scene = pack(one.stage)
     for number, view in enumerate(shots):
-        yield picture(scene, view, settings.samples, settings.seed * 1_000_003 + number)
+        yield image(scene, view, settings.samples, settings.seed * 1_000_003 + number)
 
 
-def _write_picture(settings: Captures, folder: Path, number: int, pixels: UInt8[np.ndarray, "h w 4"]) -> None:
+def _write_image(settings: Captures, folder: Path, number: int, pixels: UInt8[np.ndarray, "h w 4"]) -> None:
     """The object alone, and its silhouette: a hard one for DTU, for NLR with the shares of its edges."""
     shown, alpha = pixels[..., :3], pixels[..., 3]
     if settings.format == "dtu":
@@ -102,7 +102,7 @@ def _write_picture(settings: Captures, folder: Path, number: int, pixels: UInt8[
 
 def _write_matrices(folder: Path, shots: list[View], one: Subject) -> None:
     matrices, sphere = {}, np.diag([one.radius, one.radius, one.radius, 1.0])
-    sphere[:3, 3] = one.centre
+    sphere[:3, 3] = one.center
     for number, view in enumerate(shots):
         lens = np.eye(4)
         lens[:3, :3] = _lens(view)
@@ -119,7 +119,7 @@ def _write_calibration(folder: Path, shots: list[View]) -> None:
 
 
 def _write_splits(settings: Captures, folder: Path) -> None:
-    """`splits.json`: the names of the pictures of each split, the training ones first."""
+    """`splits.json`: the names of the images of each split, the training ones first."""
     name = "{:06d}" if settings.format == "dtu" else "{:03d}_rgb"
     ends = np.cumsum([0, settings.train, settings.val, settings.test]).tolist()
     spans = zip(("train", "val", "test"), pairwise(ends), strict=True)
@@ -128,7 +128,7 @@ def _write_splits(settings: Captures, folder: Path) -> None:
 
 
 def _lens(view: View) -> Float[np.ndarray, "3 3"]:
-    """The matrix to pixels whose centres are whole numbers."""
+    """The matrix to pixels whose centers are whole numbers."""
     across, down = (view.width - 1) / 2, (view.height - 1) / 2
     return np.array([[view.focal, 0, across], [0, view.focal, down], [0, 0, 1]])
 

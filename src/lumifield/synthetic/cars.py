@@ -45,9 +45,9 @@ def _wheels(body: Body, radius: float) -> list[Item]:
     found = []
     for x in (-0.60 * body.length, 0.62 * body.length):
         for side in (-1, 1):
-            centre = (x, side * (body.width - 0.03), radius)
-            found.append(Item("wheel", Cylinder(radius, 0.06, 0.02), DARK, centre, (90, 0, 0)))
-            found.append(Item("hub", Cylinder(0.55 * radius, 0.068, 0.01), STEEL, centre, (90, 0, 0)))
+            center = (x, side * (body.width - 0.03), radius)
+            found.append(Item("wheel", Cylinder(radius, 0.06, 0.02), DARK, center, (90, 0, 0)))
+            found.append(Item("hub", Cylinder(0.55 * radius, 0.068, 0.01), STEEL, center, (90, 0, 0)))
     return found
 
 
@@ -86,7 +86,7 @@ def _cabin(body: Body, rng: np.random.Generator) -> list[Item]:
 
 
 def _windows(body: Body, place: tuple[float, float], width: float, height: float) -> list[Item]:
-    """Glass over `place`, the middle and half length along x, with a roof and pillars of the body's colour."""
+    """Glass over `place`, the middle and half length along x, with a roof and pillars of the body's color."""
     x, half = place
     middle = body.top + height - SILL
     roof = Box((0.94 * half, 0.96 * width, 0.03), 0.025)

@@ -24,9 +24,9 @@ class Frame:
     bar: float
     material: Material
 
-    def beam(self, name: str, half: tuple[float, float, float], centre: tuple[float, float, float]) -> Item:
+    def beam(self, name: str, half: tuple[float, float, float], center: tuple[float, float, float]) -> Item:
         """A piece of the frame."""
-        return Item(name, Box(half, EDGE), self.material, centre)
+        return Item(name, Box(half, EDGE), self.material, center)
 
 
 def chair(rng: np.random.Generator) -> tuple[Item, ...]:

@@ -140,7 +140,7 @@ def to_world(item, v):
 @inner
 def place(item, point):
     """A world point in the item's axes."""
-    c = item.centre
+    c = item.center
     return to_item(item, (point[0] - c[0], point[1] - c[1], point[2] - c[2]))
 
 

@@ -1,4 +1,4 @@
-"""Families of objects with random shapes and colours, in learnit's ShapeNet layout, for learning a start."""
+"""Families of objects with random shapes and colors, in learnit's ShapeNet layout, for learning a start."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lumifield.synthetic.cars import car
 from lumifield.synthetic.chairs import chair
 from lumifield.synthetic.lamps import lamp
 from lumifield.synthetic.stage import Item, Stage, pack
-from lumifield.synthetic.tracer import picture
+from lumifield.synthetic.tracer import image
 from lumifield.synthetic.views import DISTANCE, View, from_height
 from lumifield.synthetic.writers import opengl, save
 
-# The unit sphere, which holds every object, fills the picture from edge to edge.
+# The unit sphere, which holds every object, fills the image from edge to edge.
 ANGLE = 2 * asin(1 / DISTANCE)
 # Sines of the lowest and the highest elevation of the cameras.
 HEIGHTS = (-0.35, 0.95)
@@ -62,11 +62,11 @@ def _write_object(settings: Family, index: int, folder: Path) -> None:
     scene, frames = pack(member(settings, index)), []
     for number, view in enumerate(views(settings, index)):
         key = (settings.seed * 1_000_003 + index) * settings.views + number
-        save(folder / f"{number:03d}.png", picture(scene, view, settings.samples, key))
+        save(folder / f"{number:03d}.png", image(scene, view, settings.samples, key))
         frames.append({"file_path": f"./{number:03d}", "transform_matrix": opengl(view).tolist()})
     (folder / "transforms.json").write_text(json.dumps({"camera_angle_x": ANGLE, "frames": frames}, indent=1))
 
 
 def _moved(item: Item, by: Float[np.ndarray, "3"]) -> Item:
-    x, y, z = (np.array(item.centre) + by).tolist()
-    return replace(item, centre=(x, y, z))
+    x, y, z = (np.array(item.center) + by).tolist()
+    return replace(item, center=(x, y, z))

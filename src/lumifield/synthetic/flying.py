@@ -1,4 +1,4 @@
-"""Pairs of pictures of flat shapes that fly before a backdrop, with the exact flow, in the layouts of FlyingChairs."""
+"""Pairs of images of flat shapes that fly before a backdrop, with the exact flow, in the layouts of FlyingChairs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from PIL import Image
 from lumifield.runtime.jit import inner, loop
 from lumifield.runtime.optical_flow import write_flow
 from lumifield.synthetic import FlowPairs, Progress
-from lumifield.synthetic.materials import colour as any_colour
+from lumifield.synthetic.materials import color as any_color
 from lumifield.synthetic.stage import Checker, Clouds, Stripes, Texture
-from lumifield.synthetic.textures import colour
+from lumifield.synthetic.textures import color
 from lumifield.synthetic.tracer import encode
 
-# A layer: its texture as `textures.colour` takes it, its outline, and its matrix from each picture to its own axes.
+# A layer: its texture as `textures.color` takes it, its outline, and its matrix from each image to its own axes.
 LAYER = np.dtype(
     [
         ("texture", np.int64),
@@ -37,15 +37,15 @@ LAYER = np.dtype(
 # Samples along each side of a pixel.
 FINE = 3
 FEWEST, MOST = 4, 10
-# How layers move from one picture to the other, as deviations: the place in widths, the angle [rad], the log of size.
+# How layers move from one image to the other, as deviations: the place in widths, the angle [rad], the log of size.
 SHIFT, TURN, GROWTH = 0.03, 0.1, 0.06
 
 
 @dataclass(frozen=True)
 class Flight:
-    """Both pictures, the flow from each to the other [pixels], and where what it shows is hidden in the other."""
+    """Both images, the flow from each to the other [pixels], and where what it shows is hidden in the other."""
 
-    pictures: tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]
+    images: tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]
     flows: tuple[Float[np.ndarray, "h w 2"], Float[np.ndarray, "h w 2"]]
     hidden: tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]
 
@@ -88,7 +88,7 @@ def topmost(layers, frame, x, y):
 
 @loop
 def paint(layers, frame, image, top):
-    """Fills `image` (height, width, 3) with linear colours, and `top` with the layers at the pixels' centres."""
+    """Fills `image` (height, width, 3) with linear colors, and `top` with the layers at the pixels' centers."""
     height, width = top.shape
     for row in prange(height):
         for column in range(width):
@@ -97,7 +97,7 @@ def paint(layers, frame, image, top):
             for sample in range(FINE * FINE):
                 x, y = column + (sample % FINE + 0.5) / FINE, row + (sample // FINE + 0.5) / FINE
                 i, u, v = topmost(layers, frame, x / width, y / width)
-                r, g, b = colour(layers[i], (u, v, v))
+                r, g, b = color(layers[i], (u, v, v))
                 red, green, blue = red + r, green + g, blue + b
             share = 1.0 / (FINE * FINE)
             image[row, column, 0], image[row, column, 1], image[row, column, 2] = (
@@ -117,7 +117,7 @@ def look_up(layers, frame, places, top):
 def followed(
     layers: np.ndarray, tops: list[Int[np.ndarray, "h w"]], frame: int
 ) -> tuple[Float[np.ndarray, "h w 2"], Bool[np.ndarray, "h w"]]:
-    """The flow of a picture to the other one [pixels], and what cannot be seen there."""
+    """The flow of an image to the other one [pixels], and what cannot be seen there."""
     height, width = tops[frame].shape
     x, y = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / width)
     here = np.stack([x, y, np.ones_like(x)], -1)
@@ -161,13 +161,13 @@ def _layer(
 
 
 def _pose(place: Float[np.ndarray, "2"], turn: float, size: float) -> Float[np.ndarray, "3 3"]:
-    """From a layer's own axes to the picture [widths]."""
+    """From a layer's own axes to the image [widths]."""
     c, s = size * np.cos(turn), size * np.sin(turn)
     return np.array([[c, -s, place[0]], [s, c, place[1]], [0, 0, 1]])
 
 
 def _texture(rng: np.random.Generator, repeats: float) -> Texture:
-    first, second = any_colour(rng, (0.0, 0.9)), any_colour(rng, (0.0, 0.9))
+    first, second = any_color(rng, (0.0, 0.9)), any_color(rng, (0.0, 0.9))
     repeats = repeats * rng.uniform(0.5, 2.0)
     kinds = (Checker(first, second, repeats), Stripes(first, second, repeats, 2.0), Clouds(first, second, repeats))
     # Most things are neither checked nor striped.
@@ -177,14 +177,14 @@ def _texture(rng: np.random.Generator, repeats: float) -> Texture:
 def _write_two(folder: Path, name: str, one: Flight) -> None:
     """FlyingChairs2: both flows, and what is hidden is white."""
     for frame, way in ((0, "01"), (1, "10")):
-        Image.fromarray(one.pictures[frame]).save(folder / f"{name}-img_{frame}.png")
+        Image.fromarray(one.images[frame]).save(folder / f"{name}-img_{frame}.png")
         write_flow(folder / f"{name}-flow_{way}.flo", one.flows[frame])
         hidden = np.where(one.hidden[frame], 255, 0).astype(np.uint8)
         Image.fromarray(hidden).save(folder / f"{name}-occ_{way}.png")
 
 
 def _write_one(folder: Path, name: str, one: Flight) -> None:
-    """FlyingChairs: the flow from the first picture alone."""
+    """FlyingChairs: the flow from the first image alone."""
     for frame in (0, 1):
-        Image.fromarray(one.pictures[frame]).save(folder / f"{name}_img{frame + 1}.ppm")
+        Image.fromarray(one.images[frame]).save(folder / f"{name}_img{frame + 1}.ppm")
     write_flow(folder / f"{name}_flow.flo", one.flows[0])

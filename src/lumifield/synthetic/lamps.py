@@ -27,7 +27,7 @@ def _table(rng: np.random.Generator) -> list[Item]:
             foot = Item("body", Sphere(radius), body, (0, 0, radius))
         case _:
             foot = Item("body", Cylinder(0.7 * radius, height, 0.03), body, (0, 0, height))
-    top = 2 * foot.centre[2]
+    top = 2 * foot.center[2]
     neck = Item("neck", Cylinder(0.025, 0.12), BRASS, (0, 0, top + 0.08))
     return [foot, neck, *_shade(rng, (0, 0, top + 0.14), rng.uniform(0.34, 0.46))]
 

@@ -6,7 +6,7 @@ import colorsys
 
 import numpy as np
 
-from lumifield.synthetic.stage import Checker, Clouds, Colour, Material, Plain, Stripes, Wood
+from lumifield.synthetic.stage import Checker, Clouds, Color, Material, Plain, Stripes, Wood
 
 WHITE = Material(Plain((0.80, 0.79, 0.75)), coat=0.04)
 DARK = Material(Plain((0.03, 0.03, 0.035)), coat=0.05)
@@ -14,15 +14,15 @@ STEEL = Material(Plain((0.62, 0.62, 0.64)), metal=True)
 BRASS = Material(Plain((0.80, 0.60, 0.26)), metal=True)
 
 
-def colour(rng: np.random.Generator, saturation: tuple[float, float] = (0.45, 0.95)) -> Colour:
-    """A linear colour of any hue, neither black nor white."""
+def color(rng: np.random.Generator, saturation: tuple[float, float] = (0.45, 0.95)) -> Color:
+    """A linear color of any hue, neither black nor white."""
     red, green, blue = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(*saturation), rng.uniform(0.4, 0.95))
     return red**2.2, green**2.2, blue**2.2
 
 
 def paint(rng: np.random.Generator) -> Material:
     """Glossy paint."""
-    return Material(Plain(colour(rng)), coat=0.05)
+    return Material(Plain(color(rng)), coat=0.05)
 
 
 def wood(rng: np.random.Generator) -> Material:
@@ -33,7 +33,7 @@ def wood(rng: np.random.Generator) -> Material:
 
 
 def cloth(rng: np.random.Generator) -> Material:
-    """Cloth in one colour, with checks, stripes or blotches of another."""
-    first, second = colour(rng, (0.2, 0.9)), colour(rng, (0.0, 0.5))
+    """Cloth in one color, with checks, stripes or blotches of another."""
+    first, second = color(rng, (0.2, 0.9)), color(rng, (0.0, 0.5))
     textures = (Plain(first), Checker(first, second, 7.0), Stripes(first, second, 9.0), Clouds(first, second, 6.0))
     return Material(textures[rng.integers(len(textures))])

@@ -1,4 +1,4 @@
-"""The stage as a triangle mesh with colours, its vertices on the surfaces."""
+"""The stage as a triangle mesh with colors, its vertices on the surfaces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skimage.measure import marching_cubes
 from lumifield.runtime.jit import loop
 from lumifield.synthetic.distance import distance, normal
 from lumifield.synthetic.stage import Item, Stage, pack
-from lumifield.synthetic.textures import colour
+from lumifield.synthetic.textures import color
 from lumifield.synthetic.tracer import encode
 
 # Edge of the cells that surfaces are found in [world units], and the most of them along one axis.
@@ -25,21 +25,21 @@ NEWTON_STEPS = 10
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles in world coordinates, counter-clockwise seen from outside, with sRGB colours at the vertices."""
+    """Triangles in world coordinates, counter-clockwise seen from outside, with sRGB colors at the vertices."""
 
     vertices: Float[np.ndarray, "v 3"]
     faces: Int[np.ndarray, "f 3"]
-    colours: UInt8[np.ndarray, "v 3"]
+    colors: UInt8[np.ndarray, "v 3"]
 
 
 @loop
-def probe(items, points, gaps, normals, colours):
+def probe(items, points, gaps, normals, colors):
     """Fills distance, unit gradient and albedo of the first item at points (n, 3) of its own axes."""
     for row in prange(points.shape[0]):
         item, p = items[0], (points[row, 0], points[row, 1], points[row, 2])
         gaps[row] = distance(item, p)
         normals[row, 0], normals[row, 1], normals[row, 2] = normal(item, p)
-        colours[row, 0], colours[row, 1], colours[row, 2] = colour(item, p)
+        colors[row, 0], colors[row, 1], colors[row, 2] = color(item, p)
 
 
 def mesh(stage: Stage) -> Mesh:
@@ -49,7 +49,7 @@ def mesh(stage: Stage) -> Mesh:
     return Mesh(
         np.concatenate([part.vertices for part in parts]),
         np.concatenate([part.faces + start for part, start in zip(parts, first, strict=False)]),
-        np.concatenate([part.colours for part in parts]),
+        np.concatenate([part.colors for part in parts]),
     )
 
 
@@ -66,7 +66,7 @@ def item_mesh(item: Item) -> Mesh:
         gap, gradient, _ = probed(row, vertices)
         vertices = vertices - gap[:, None] * gradient
     shades = np.round(255 * encode(probed(row, vertices)[2])).astype(np.uint8)
-    return Mesh(vertices @ item.rotation().T + item.centre, faces.astype(np.int64), shades)
+    return Mesh(vertices @ item.rotation().T + item.center, faces.astype(np.int64), shades)
 
 
 def grid_lines(lower: float, upper: float, item: Item) -> Float[np.ndarray, " _"]:
@@ -81,9 +81,9 @@ def probed(
     row: np.ndarray, points: Float[np.ndarray, "p 3"]
 ) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, "p 3"], Float[np.ndarray, "p 3"]]:
     """Distance, unit gradient and albedo of the item of a row at points of its own axes."""
-    gaps, normals, colours = np.empty(len(points)), np.empty(points.shape), np.empty(points.shape)
-    probe(row, points, gaps, normals, colours)
-    return gaps, normals, colours
+    gaps, normals, colors = np.empty(len(points)), np.empty(points.shape), np.empty(points.shape)
+    probe(row, points, gaps, normals, colors)
+    return gaps, normals, colors
 
 
 def write_mesh(path: Path, stage: Stage) -> None:
@@ -91,4 +91,4 @@ def write_mesh(path: Path, stage: Stage) -> None:
     import trimesh  # half a second to import, and only this function needs it
 
     made = mesh(stage)
-    trimesh.Trimesh(made.vertices, made.faces, vertex_colors=made.colours, process=False).export(path)
+    trimesh.Trimesh(made.vertices, made.faces, vertex_colors=made.colors, process=False).export(path)

@@ -26,7 +26,7 @@ Columns = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Pyramid:
-    """How many sizes there are, each half the one before, and whether colours count by their alpha in the means."""
+    """How many sizes there are, each half the one before, and whether colors count by their alpha in the means."""
 
     scales: int = 4
     premultiplied: bool = False
@@ -38,7 +38,7 @@ class Pyramid:
 def multiscale(scene_folder: Path, out: Path, pyramid: Pyramid = Pyramid()) -> None:
     """Writes the pyramid of the Blender scene in `scene_folder` to the new folder `out`.
 
-    Raises `DataError` where the scene cannot be read, a picture's sides cannot be halved so often, or `out` cannot be
+    Raises `DataError` where the scene cannot be read, an image's sides cannot be halved so often, or `out` cannot be
     written or is not empty.
     """
     with fresh_folder(out) as folder:
@@ -46,18 +46,18 @@ def multiscale(scene_folder: Path, out: Path, pyramid: Pyramid = Pyramid()) -> N
 
 
 def build_pyramid(scene_folder: Path, folder: Path, pyramid: Pyramid = Pyramid()) -> None:
-    """Writes `images_SPLIT/NNN_dL.png` and `metadata.json`: columns for each split, by picture, then fine to coarse."""
+    """Writes `images_SPLIT/NNN_dL.png` and `metadata.json`: columns for each split, by image, then fine to coarse."""
     found = [split for split in SPLITS if (scene_folder / f"transforms_{split}.json").is_file()]
     if not found:
         cure = "name a folder in the layout of NeRF's Blender scenes"
-        raise DataError(scene_folder, "the list of pictures", "missing", "transforms_train.json", cure)
+        raise DataError(scene_folder, "the list of images", "missing", "transforms_train.json", cure)
     columns = {split: split_pyramid(scene_folder, split, folder, pyramid) for split in found}
     metadata = {split: listed for split, listed in columns.items() if listed}
     (folder / "metadata.json").write_text(json.dumps(metadata))
 
 
 def split_pyramid(scene_folder: Path, split: str, folder: Path, pyramid: Pyramid) -> Columns:
-    """Writes the pictures of one split and returns its columns."""
+    """Writes the images of one split and returns its columns."""
     angle, frames = listed(scene_folder / f"transforms_{split}.json")
     (folder / f"images_{split}").mkdir()
     columns: Columns = defaultdict(list)
@@ -75,34 +75,34 @@ def split_pyramid(scene_folder: Path, split: str, folder: Path, pyramid: Pyramid
 
 
 def listed(path: Path) -> tuple[float, list[tuple[str, list[list[float]]]]]:
-    """The horizontal angle [rad] of a `transforms_SPLIT.json`, and name and matrix of each of its pictures."""
+    """The horizontal angle [rad] of a `transforms_SPLIT.json`, and name and matrix of each of its images."""
     try:
         content = json.loads(path.read_text())
         return content["camera_angle_x"], [(f["file_path"], f["transform_matrix"]) for f in content["frames"]]
     except OSError as error:
         cure = "restore it or name another folder"
-        raise DataError(path, "content", "missing", "the list of training pictures", cure) from error
+        raise DataError(path, "content", "missing", "the list of training images", cure) from error
     except (ValueError, KeyError, TypeError) as error:
         expected = "camera_angle_x and frames with file_path and transform_matrix"
         raise DataError(path, "content", f"unusable ({error!r})", expected, "repair or replace the file") from error
 
 
-def picture_of(path: Path) -> UInt8[np.ndarray, "h w c"]:
-    """The pixels of a picture, RGB or with straight alpha; raises `DataError` for one that cannot be read."""
+def image_of(path: Path) -> UInt8[np.ndarray, "h w c"]:
+    """The pixels of an image, RGB or with straight alpha; raises `DataError` for one that cannot be read."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGBA" if "A" in image.getbands() else "RGB"))
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         found = "missing" if isinstance(error, FileNotFoundError) else f"unreadable ({error})"
-        raise DataError(path, "the picture", found, "a PNG file", "restore it or drop it from the list") from error
+        raise DataError(path, "the image", found, "a PNG file", "restore it or drop it from the list") from error
 
 
 def opened(path: Path, whole: int) -> UInt8[np.ndarray, "h w c"]:
-    """The pixels of a picture whose sides are multiples of `whole`."""
-    pixels = picture_of(path)
+    """The pixels of an image whose sides are multiples of `whole`."""
+    pixels = image_of(path)
     height, width = pixels.shape[:2]
     if height % whole or width % whole:
-        cure = "crop the pictures or ask for fewer scales"
+        cure = "crop the images or ask for fewer scales"
         raise DataError(path, "the size", f"{width} x {height}", f"sides that are multiples of {whole}", cure)
     return pixels
 
@@ -112,7 +112,7 @@ def shrunk(
 ) -> UInt8[np.ndarray, "rows columns c"]:
     """Means over `side` x `side` pixels, straight alpha as it is, rounded down as in the published set.
 
-    `premultiplied`: means of colours that count by their alpha, so that those of transparent pixels do not.
+    `premultiplied`: means of colors that count by their alpha, so that those of transparent pixels do not.
     """
     height, width, channels = pixels.shape
     blocks = pixels.reshape(height // side, side, width // side, side, channels).astype(np.int64)
@@ -120,8 +120,8 @@ def shrunk(
     if not premultiplied or channels < 4:
         return (total // count).astype(np.uint8)
     alpha = total[..., 3:]
-    colour = (blocks[..., :3] * blocks[..., 3:]).sum((1, 3)) // np.maximum(alpha, 1)
-    return np.concatenate([colour, alpha // count], -1).astype(np.uint8)
+    color = (blocks[..., :3] * blocks[..., 3:]).sum((1, 3)) // np.maximum(alpha, 1)
+    return np.concatenate([color, alpha // count], -1).astype(np.uint8)
 
 
 def camera(angle: float, width: int, height: int, level: int) -> dict[str, Any]:

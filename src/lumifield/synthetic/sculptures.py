@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lumifield.synthetic.materials import colour
+from lumifield.synthetic.materials import color
 from lumifield.synthetic.shapes import Box, Cone, Cylinder, Shape, Sphere, Torus
 from lumifield.synthetic.stage import Blotches, Checker, Item, Light, Material, Stage, Stripes
 
@@ -42,8 +42,8 @@ def _part(rng: np.random.Generator, index: int) -> Item:
         case _:
             x, y, z = rng.uniform(0.15, 0.28, 3).tolist()
             shape = Box((x, y, z), 0.03)
-    centre = (0.45 * float(np.cos(azimuth)), 0.45 * float(np.sin(azimuth)), height)
-    return Item(f"part {index}", shape, _material(rng), centre, _turn(rng, 60))
+    center = (0.45 * float(np.cos(azimuth)), 0.45 * float(np.sin(azimuth)), height)
+    return Item(f"part {index}", shape, _material(rng), center, _turn(rng, 60))
 
 
 def _turn(rng: np.random.Generator, most: float) -> tuple[float, float, float]:
@@ -52,11 +52,11 @@ def _turn(rng: np.random.Generator, most: float) -> tuple[float, float, float]:
 
 
 def _material(rng: np.random.Generator) -> Material:
-    """A light and a dark colour, matt."""
-    r, g, b = colour(rng, (0.0, 0.5))
+    """A light and a dark color, matt."""
+    r, g, b = color(rng, (0.0, 0.5))
     bright = 0.9 / max(r, g, b)
     light, dark = (r * bright, g * bright, b * bright), (0.05 + 0.04 * b, 0.05 + 0.04 * r, 0.05 + 0.04 * g)
     repeats = rng.uniform(1.5, 2.5)
     textures = (Blotches(light, dark, repeats), Checker(light, dark, repeats), Stripes(light, dark, repeats, 2.0))
-    # What repeats itself may be taken for its neighbour: it is rarer.
+    # What repeats itself may be taken for its neighbor: it is rarer.
     return Material(textures[rng.choice(3, p=(0.6, 0.2, 0.2))])

@@ -35,7 +35,7 @@ class Sphere:
 
 @dataclass(frozen=True)
 class Box:
-    """A box of half extents `half`, its edges rounded by radius `rounding`, centred on the origin."""
+    """A box of half extents `half`, its edges rounded by radius `rounding`, centerd on the origin."""
 
     half: Point
     rounding: float = 0.0
@@ -54,7 +54,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Cylinder:
-    """A cylinder about z, its rims rounded by radius `rounding`, centred on the origin."""
+    """A cylinder about z, its rims rounded by radius `rounding`, centerd on the origin."""
 
     radius: float
     half_height: float

@@ -1,6 +1,6 @@
 """A stage: items with materials under a sun and a sky, and its rows for the compiled loops.
 
-World axes are z up; colours are linear RGB, 0 to 1; the sky's radiance and the sun's irradiance share one unit.
+World axes are z up; colors are linear RGB, 0 to 1; the sky's radiance and the sun's irradiance share one unit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from lumifield.synthetic.shapes import Point, Shape
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 # The bounds are grown by this much, so that rounding never loses a surface that lies in them.
 MARGIN = 1e-5
@@ -22,27 +22,27 @@ MARGIN = 1e-5
 
 @dataclass(frozen=True)
 class Plain:
-    """One colour everywhere."""
+    """One color everywhere."""
 
-    colour: Colour
+    color: Color
     kind: ClassVar[int] = 0
 
-    def row(self) -> tuple[Colour, Colour, float, float]:
-        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
-        return self.colour, self.colour, 1.0, 0.0
+    def row(self) -> tuple[Color, Color, float, float]:
+        """Two colors, the repeats per unit, and the slant, as the compiled loops take them."""
+        return self.color, self.color, 1.0, 0.0
 
 
 @dataclass(frozen=True)
 class Checker:
     """Squares in x and y, `repeats` of them per unit."""
 
-    first: Colour
-    second: Colour
+    first: Color
+    second: Color
     repeats: float
     kind: ClassVar[int] = 1
 
-    def row(self) -> tuple[Colour, Colour, float, float]:
-        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
+    def row(self) -> tuple[Color, Color, float, float]:
+        """Two colors, the repeats per unit, and the slant, as the compiled loops take them."""
         return self.first, self.second, self.repeats, 0.0
 
 
@@ -50,14 +50,14 @@ class Checker:
 class Stripes:
     """Bands about z, `repeats` pairs per unit of height, climbing `slant` pairs in one turn."""
 
-    first: Colour
-    second: Colour
+    first: Color
+    second: Color
     repeats: float
     slant: float = 0.0
     kind: ClassVar[int] = 2
 
-    def row(self) -> tuple[Colour, Colour, float, float]:
-        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
+    def row(self) -> tuple[Color, Color, float, float]:
+        """Two colors, the repeats per unit, and the slant, as the compiled loops take them."""
         return self.first, self.second, self.repeats, self.slant
 
 
@@ -65,41 +65,41 @@ class Stripes:
 class Wood:
     """Year rings about an axis beside x, `repeats` per unit, with grain along x."""
 
-    light: Colour
-    dark: Colour
+    light: Color
+    dark: Color
     repeats: float
     kind: ClassVar[int] = 3
 
-    def row(self) -> tuple[Colour, Colour, float, float]:
-        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
+    def row(self) -> tuple[Color, Color, float, float]:
+        """Two colors, the repeats per unit, and the slant, as the compiled loops take them."""
         return self.light, self.dark, self.repeats, 0.0
 
 
 @dataclass(frozen=True)
 class Clouds:
-    """Fractal noise between two colours, `repeats` blobs per unit."""
+    """Fractal noise between two colors, `repeats` blobs per unit."""
 
-    first: Colour
-    second: Colour
+    first: Color
+    second: Color
     repeats: float
     kind: ClassVar[int] = 4
 
-    def row(self) -> tuple[Colour, Colour, float, float]:
-        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
+    def row(self) -> tuple[Color, Color, float, float]:
+        """Two colors, the repeats per unit, and the slant, as the compiled loops take them."""
         return self.first, self.second, self.repeats, 0.0
 
 
 @dataclass(frozen=True)
 class Blotches:
-    """Fractal noise in two colours with narrow passages, `repeats` blobs per unit: nowhere the same."""
+    """Fractal noise in two colors with narrow passages, `repeats` blobs per unit: nowhere the same."""
 
-    first: Colour
-    second: Colour
+    first: Color
+    second: Color
     repeats: float
     kind: ClassVar[int] = 5
 
-    def row(self) -> tuple[Colour, Colour, float, float]:
-        """Two colours, the repeats per unit, and the slant, as the compiled loops take them."""
+    def row(self) -> tuple[Color, Color, float, float]:
+        """Two colors, the repeats per unit, and the slant, as the compiled loops take them."""
         return self.first, self.second, self.repeats, 0.0
 
 
@@ -117,12 +117,12 @@ class Material:
 
 @dataclass(frozen=True)
 class Item:
-    """A named shape at `centre`, turned about x, then y, then z by `turn` [degrees]."""
+    """A named shape at `center`, turned about x, then y, then z by `turn` [degrees]."""
 
     name: str
     shape: Shape
     material: Material
-    centre: Point = (0.0, 0.0, 0.0)
+    center: Point = (0.0, 0.0, 0.0)
     turn: Point = (0.0, 0.0, 0.0)
 
     def rotation(self) -> Float[np.ndarray, "3 3"]:
@@ -136,21 +136,21 @@ class Item:
     def world_bounds(self) -> Float[np.ndarray, "2 3"]:
         """Lower and upper corner in the world."""
         lower, upper = (np.array(corner) for corner in self.shape.bounds())
-        middle = self.rotation() @ ((lower + upper) / 2) + self.centre
+        middle = self.rotation() @ ((lower + upper) / 2) + self.center
         reach = np.abs(self.rotation()) @ ((upper - lower) / 2) + MARGIN
         return np.stack([middle - reach, middle + reach])
 
 
 @dataclass(frozen=True)
 class Light:
-    """A sun of angular radius `radius` [degrees] that gives `sun` on what faces it, and a sky of three colours."""
+    """A sun of angular radius `radius` [degrees] that gives `sun` on what faces it, and a sky of three colors."""
 
     towards: Point = (-0.55, -0.45, 0.85)
     radius: float = 4.0
-    sun: Colour = (2.45, 2.25, 1.95)
-    zenith: Colour = (0.40, 0.47, 0.60)
-    horizon: Colour = (0.55, 0.55, 0.53)
-    ground: Colour = (0.20, 0.18, 0.16)
+    sun: Color = (2.45, 2.25, 1.95)
+    zenith: Color = (0.40, 0.47, 0.60)
+    horizon: Color = (0.55, 0.55, 0.53)
+    ground: Color = (0.20, 0.18, 0.16)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ ITEM = np.dtype(
         ("kind", np.int64),
         ("size", np.float64, 4),
         ("convex", np.bool_),
-        ("centre", np.float64, 3),
+        ("center", np.float64, 3),
         ("rotation", np.float64, (3, 3)),
         ("lower", np.float64, 3),
         ("upper", np.float64, 3),
@@ -214,7 +214,7 @@ def item_row(item: Item) -> tuple[object, ...]:
         shape.kind,
         shape.row(),
         shape.convex,
-        item.centre,
+        item.center,
         item.rotation(),
         *item.world_bounds(),
         material.texture.kind,

@@ -1,4 +1,4 @@
-"""Procedural colours of the items: compiled, on points in each item's own axes."""
+"""Procedural colors of the items: compiled, on points in each item's own axes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from lumifield.runtime.jit import inner
 
 U64 = np.uint64
-# Weyl and finaliser constants of splitmix64 (Steele et al. 2014).
+# Weyl and finalizer constants of splitmix64 (Steele et al. 2014).
 WEYL, MIX_A, MIX_B = U64(0x9E3779B97F4A7C15), U64(0xBF58476D1CE4E5B9), U64(0x94D049BB133111EB)
-# Odd multipliers that keep neighbouring cells apart before they are scrambled.
+# Odd multipliers that keep neighboring cells apart before they are scrambled.
 SPREAD_X, SPREAD_Y, SPREAD_Z = U64(0xD6E8FEB86659FD93), U64(0xA0761D6478BD642F), U64(0xE7037ED1A0B428DB)
 S27, S30, S31 = U64(27), U64(30), U64(31)
 OCTAVES = 4
@@ -21,7 +21,7 @@ EDGE = 6.0
 
 @inner
 def scramble(key):
-    """A uint64 that depends on every bit of `key` (the finaliser of splitmix64)."""
+    """A uint64 that depends on every bit of `key` (the finalizer of splitmix64)."""
     key = key + WEYL
     key = (key ^ (key >> S30)) * MIX_A
     key = (key ^ (key >> S27)) * MIX_B
@@ -77,7 +77,7 @@ def rings(p, repeats):
 
 @inner
 def share(item, p):
-    """How much of its second colour the item shows at the point `p` of its own axes, from 0 to 1."""
+    """How much of its second color the item shows at the point `p` of its own axes, from 0 to 1."""
     kind, repeats = item.texture, item.repeats
     x, y, z = p[0] * repeats, p[1] * repeats, p[2] * repeats
     if kind == 1:
@@ -95,7 +95,7 @@ def share(item, p):
 
 
 @inner
-def colour(item, p):
+def color(item, p):
     """The albedo of the item at the point `p` of its own axes."""
     s, a, b = share(item, p), item.first, item.second
     return (

@@ -1,4 +1,4 @@
-"""Writers of the tourists' photographs: Photo Tourism, Cambridge Landmarks and 7-Scenes on disk."""
+"""Writers of the tourists' images: Photo Tourism, Cambridge Landmarks and 7-Scenes on disk."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_seven_scenes(settings: Tourists, folder: Path, progress: Progress) -> 
 def _taken(
     settings: Tourists, path: Callable[[Photograph], Path], progress: Progress
 ) -> tuple[list[Photograph], Packed]:
-    """Takes and saves all photographs; also the stage by day."""
+    """Takes and saves all images; also the stage by day."""
     everything = photographs(settings)
     day, evening = stages()
     for done, one in enumerate(everything, 1):
@@ -75,18 +75,18 @@ def _model(taken: list[Photograph], marks: Landmarks) -> pycolmap.Reconstruction
     model = pycolmap.Reconstruction()
     for one, places in zip(taken, marks.places, strict=True):
         view, number = one.view, one.index + 1
-        centre = (view.width / 2, view.height / 2)
+        center = (view.width / 2, view.height / 2)
         lens = pycolmap.Camera(
             model="PINHOLE",
             width=view.width,
             height=view.height,
-            params=[view.focal, view.focal, *centre],
+            params=[view.focal, view.focal, *center],
             camera_id=number,
         )
         model.add_camera_with_trivial_rig(lens)
         turned = view.c2w[:, :3].T
         pose = pycolmap.Rigid3d(np.concatenate([turned, -turned @ view.c2w[:, 3:]], 1))
-        keys = pycolmap.Point2DList([pycolmap.Point2D(place) for place in places * view.focal + centre])
+        keys = pycolmap.Point2DList([pycolmap.Point2D(place) for place in places * view.focal + center])
         image = pycolmap.Image(name=f"{one.index:04d}.png", points2D=keys, camera_id=number, image_id=number)
         model.add_image_with_trivial_frame(image, pose)
     for row, point in enumerate(marks.points):
@@ -100,7 +100,7 @@ def _model(taken: list[Photograph], marks: Landmarks) -> pycolmap.Reconstruction
 
 
 def _nvm(taken: list[Photograph], marks: Landmarks) -> str:
-    """VisualSFM's file; its measurements are relative to the picture's middle [pixels]."""
+    """VisualSFM's file; its measurements are relative to the image's middle [pixels]."""
     lines = ["NVM_V3", "", str(len(taken))]
     for one in taken:
         pose = f"{_words(_quaternion(one))} {_words(one.view.c2w[:, 3])}"

@@ -1,5 +1,5 @@
-"""Photographs that tourists take of the room: by day or in the evening, each with its own colours, often with somebody
-in a striped shirt before the lens. Test photographs are taken by day and undisturbed.
+"""Images that tourists take of the room: by day or in the evening, each with its own colors, often with somebody
+in a striped shirt before the lens. Test images are taken by day and undisturbed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from scipy.ndimage import map_coordinates
 from lumifield.synthetic import Tourists, still_life
 from lumifield.synthetic.perturbed import STRIPES, Cast, Occluder
 from lumifield.synthetic.stage import Light, Packed, Stage, pack
-from lumifield.synthetic.tracer import picture, truth
+from lumifield.synthetic.tracer import image, truth
 from lumifield.synthetic.views import View, looking
 
-# Where tourists stand and what they look at, and the focal length of the colour camera of 7-Scenes per pixel of width.
+# Where tourists stand and what they look at, and the focal length of the color camera of 7-Scenes per pixel of width.
 STAND, LOOK = ((-1.1, -3.7, 0.1), (1.1, -2.7, 1.1)), ((-0.4, -0.2, -0.3), (0.4, 0.4, 0.2))
 FOCAL = 525 / 640
 ZOOM = (0.9, 1.4)
@@ -33,13 +33,13 @@ EVENING = Light(
     horizon=(0.3, 0.18, 0.14),
     ground=(0.08, 0.06, 0.06),
 )
-# Points picked in each photograph.
+# Points picked in each image.
 LANDMARKS = 48
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph to take: its camera, the radial distortion on the side of the measurement, and what disturbs it."""
+    """An image to take: its camera, the radial distortion on the side of the measurement, and what disturbs it."""
 
     index: int
     view: View
@@ -50,7 +50,7 @@ class Photograph:
 
 
 def photographs(settings: Tourists) -> list[Photograph]:
-    """The train photographs, then the test photographs."""
+    """The train images, then the test images."""
     return [_photograph(settings, index) for index in range(settings.train + settings.test)]
 
 
@@ -68,8 +68,8 @@ def _photograph(settings: Tourists, index: int) -> Photograph:
     if rng.uniform() < BEHIND_SOMEBODY:
         side = max(int(rng.uniform(*SOMEBODY) * view.width), 1)
         left, top = int(rng.integers(view.width - side)), int(rng.integers(max(view.height - side, 1)))
-        colours = tuple(map(tuple, rng.integers(0, 256, (STRIPES, 3)).tolist()))
-        disturbances.append(Occluder(left, top, side, colours))
+        colors = tuple(map(tuple, rng.integers(0, 256, (STRIPES, 3)).tolist()))
+        disturbances.append(Occluder(left, top, side, colors))
     return Photograph(index, view, "train", radial, bool(rng.uniform() < IN_THE_EVENING), tuple(disturbances))
 
 
@@ -80,7 +80,7 @@ def stages() -> tuple[Packed, Packed]:
 
 
 def take(day: Packed, evening: Packed, photograph: Photograph, settings: Tourists) -> UInt8[np.ndarray, "h w 3"]:
-    """The photograph as it comes out of the camera."""
+    """The image as it comes out of the camera."""
     stage = evening if photograph.evening else day
     pixels = through_lens(stage, photograph, settings)
     for disturbance in photograph.disturbances:
@@ -89,13 +89,13 @@ def take(day: Packed, evening: Packed, photograph: Photograph, settings: Tourist
 
 
 def through_lens(stage: Packed, photograph: Photograph, settings: Tourists) -> UInt8[np.ndarray, "h w 3"]:
-    """What the lens shows: a wider pinhole picture, resampled where each pixel's direction lies in it."""
+    """What the lens shows: a wider pinhole image, resampled where each pixel's direction lies in it."""
     view, key = photograph.view, settings.seed * 1_000_003 + photograph.index
     if photograph.radial == 0:
-        return picture(stage, view, settings.samples, key)[..., :3]
+        return image(stage, view, settings.samples, key)[..., :3]
     reach = 1 + photograph.radial * (view.width**2 + view.height**2) / (2 * view.focal) ** 2
     wide = replace(view, width=ceil(reach * view.width) + 2, height=ceil(reach * view.height) + 2)
-    pixels = picture(stage, wide, settings.samples, key)[..., :3]
+    pixels = image(stage, wide, settings.samples, key)[..., :3]
     x = (np.arange(view.width) + 0.5 - view.width / 2) / view.focal
     y = (np.arange(view.height) + 0.5 - view.height / 2) / view.focal
     measured = np.stack(np.meshgrid(x, y))
@@ -107,7 +107,7 @@ def through_lens(stage: Packed, photograph: Photograph, settings: Tourists) -> U
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Points on surfaces; for each photograph the rows of those that it sees, and where at depth 1 they appear."""
+    """Points on surfaces; for each image the rows of those that it sees, and where at depth 1 they appear."""
 
     points: Float[np.ndarray, "p 3"]
     seen: tuple[np.ndarray, ...]
@@ -115,7 +115,7 @@ class Landmarks:
 
 
 def landmarks(stage: Packed, taken: list[Photograph], settings: Tourists) -> Landmarks:
-    """Random points of each photograph that another one sees, too."""
+    """Random points of each image that another one sees, too."""
     rng = np.random.default_rng([settings.seed, len(taken)])
     depths = [truth(stage, photograph.view).depth for photograph in taken]
     points = np.concatenate([_picked(one.view, d, rng) for one, d in zip(taken, depths, strict=True)])
@@ -146,7 +146,7 @@ def _picked(view: View, depth: Float[np.ndarray, "h w"], rng: np.random.Generato
 
 
 def _sees(view: View, depth: Float[np.ndarray, "h w"], points: Float[np.ndarray, "p 3"]) -> np.ndarray:
-    """Whether points are in the picture and nothing stands before them."""
+    """Whether points are in the image and nothing stands before them."""
     offset = points - view.c2w[:, 3]
     local = offset @ view.c2w[:, :3]
     ahead = local[:, 2] > 1e-6

@@ -1,6 +1,6 @@
 """The path tracer: sun sampled at every vertex, sky met by cosine-distributed bounces, one mirror branch.
 
-Numbers come from a counter: each pixel's key is a hash of seed, picture and place, so that a picture is the same
+Numbers come from a counter: each pixel's key is a hash of seed, image and place, so that an image is the same
 whatever the number of threads. Within a pixel each pair of dimensions runs through the R2 sequence (Roberts 2018) in
 its own order and with its own shift.
 """
@@ -18,7 +18,7 @@ from numba import prange
 from lumifield.runtime.jit import inner, loop
 from lumifield.synthetic.distance import EXACT, LIFT, NEAR, along, blocked, closest, dot, normal, place, to_world, unit
 from lumifield.synthetic.stage import Packed
-from lumifield.synthetic.textures import U64, colour, scramble
+from lumifield.synthetic.textures import U64, color, scramble
 from lumifield.synthetic.views import View
 
 GOLDEN = 0.6180339887498949
@@ -33,7 +33,7 @@ HALF = U64(32)
 
 @dataclass(frozen=True)
 class Truth:
-    """What the ray through each pixel's centre meets: distance (infinite for nothing), world normal, item from 1."""
+    """What the ray through each pixel's center meets: distance (infinite for nothing), world normal, item from 1."""
 
     depth: Float[np.ndarray, "h w"]
     normal: Float[np.ndarray, "h w 3"]
@@ -87,7 +87,7 @@ def surface(item, origin, direction, t):
     p = along(origin, direction, t)
     local = place(item, p)
     n = to_world(item, normal(item, local))
-    return along(p, n, LIFT), n, colour(item, local)
+    return along(p, n, LIFT), n, color(item, local)
 
 
 @inner
@@ -172,7 +172,7 @@ def leaving(scene, i, origin, direction, t, draw):
 
 @inner
 def camera_ray(c2w, focal, x, y):
-    """The unit direction through the point (x, y) [pixels from the picture's middle]."""
+    """The unit direction through the point (x, y) [pixels from the image's middle]."""
     a, b = x / focal, y / focal
     return unit(
         (
@@ -220,7 +220,7 @@ def light_pixels(scene, windows, c2w, focal, samples, key, image):
 
 @loop
 def meet_pixels(scene, c2w, focal, depth, normals, item):
-    """Fills depth (height, width), normals (height, width, 3) and item with what the rays through the centres meet."""
+    """Fills depth (height, width), normals (height, width, 3) and item with what the rays through the centers meet."""
     height, width = depth.shape
     origin = (c2w[0, 3], c2w[1, 3], c2w[2, 3])
     for row in prange(height):
@@ -252,7 +252,7 @@ def windows(scene: Packed, view: View) -> Int[np.ndarray, "n 4"]:
 def radiance(scene: Packed, view: View, samples: int, key: int) -> Float[np.ndarray, "h w 4"]:
     """Linear RGB of the matter in each pixel, and the share of the pixel that it covers.
 
-    `key` numbers the noise: pictures of one scene should differ in it.
+    `key` numbers the noise: images of one scene should differ in it.
     """
     image = np.zeros((view.height, view.width, 4))
     with numba.parallel_chunksize(1):
@@ -261,14 +261,14 @@ def radiance(scene: Packed, view: View, samples: int, key: int) -> Float[np.ndar
 
 
 def truth(scene: Packed, view: View) -> Truth:
-    """What the rays through the pixels' centres meet."""
+    """What the rays through the pixels' centers meet."""
     shape = (view.height, view.width)
     depth, normals, item = np.empty(shape, np.float32), np.zeros((*shape, 3), np.float32), np.empty(shape, np.uint8)
     meet_pixels(scene, view.c2w, view.focal, depth, normals, item)
     return Truth(depth, normals, item)
 
 
-def picture(scene: Packed, view: View, samples: int, key: int) -> UInt8[np.ndarray, "h w 4"]:
+def image(scene: Packed, view: View, samples: int, key: int) -> UInt8[np.ndarray, "h w 4"]:
     """8-bit sRGB with straight alpha."""
     linear = radiance(scene, view, samples, key)
     alpha = linear[..., 3:]

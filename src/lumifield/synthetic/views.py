@@ -27,7 +27,7 @@ class View:
     height: int
 
     def rays(self) -> Float[np.ndarray, "h w 3"]:
-        """Unit directions through the pixels' centres."""
+        """Unit directions through the pixels' centers."""
         x = (np.arange(self.width) + 0.5 - self.width / 2) / self.focal
         y = (np.arange(self.height) + 0.5 - self.height / 2) / self.focal
         local = np.stack([*np.meshgrid(x, y), np.ones((self.height, self.width))], -1)
@@ -37,7 +37,7 @@ class View:
 def looking(
     position: Point | Float[np.ndarray, "3"], target: Point | Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "3 4"]:
-    """The camera at `position` with `target` in the middle of its picture and its right side level."""
+    """The camera at `position` with `target` in the middle of its image and its right side level."""
     forward = np.subtract(target, position) / np.linalg.norm(np.subtract(target, position))
     right = np.cross(forward, (0, 0, 1))
     right = right / np.linalg.norm(right)

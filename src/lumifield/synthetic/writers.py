@@ -1,6 +1,6 @@
-"""Writers of a synthetic scene: pictures and cameras in each format's own files, the exact truth in `truth/`.
+"""Writers of a synthetic scene: images and cameras in each format's own files, the exact truth in `truth/`.
 
-`truth/` repeats the pictures' paths: `NAME_depth.npy` (float32 distance along the unit ray through each pixel's centre,
+`truth/` repeats the images' paths: `NAME_depth.npy` (float32 distance along the unit ray through each pixel's center,
 infinite where nothing is met), `NAME_normal.npy` (float32, world axes, zero there) and `NAME_mask.png` (the item's
 number, 0 there). `truth/items.json` names the items from 1 on and `truth/mesh.ply` holds their surfaces.
 """
@@ -21,19 +21,19 @@ from lumifield.synthetic import Progress, StillLife, still_life, views
 from lumifield.synthetic.mesh import write_mesh
 from lumifield.synthetic.pyramid import build_pyramid
 from lumifield.synthetic.stage import Packed, Stage, pack
-from lumifield.synthetic.tracer import picture, truth
+from lumifield.synthetic.tracer import image, truth
 from lumifield.synthetic.views import View
 
 # A matrix with OpenGL axes (right, up, back) from one with OpenCV axes, and the other way about.
 OPENGL = np.array([1.0, -1.0, -1.0, 1.0])
-# Readers of LLFF hold out every eighth picture, from the first.
+# Readers of LLFF hold out every eighth image, from the first.
 HOLD_OUT = 8
 BOUND_PERCENTILES = (0.1, 99.9)
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture to take: its path without suffix, its camera, and the split that it belongs to."""
+    """An image to take: its path without suffix, its camera, and the split that it belongs to."""
 
     name: str
     view: View
@@ -41,7 +41,7 @@ class Shot:
 
 
 def write_blender(settings: StillLife, folder: Path, progress: Progress) -> None:
-    """The table in the layout of NeRF's Blender scenes: `transforms_SPLIT.json` and pictures with straight alpha."""
+    """The table in the layout of NeRF's Blender scenes: `transforms_SPLIT.json` and images with straight alpha."""
     stage = still_life.table()
     scene, shots = pack(stage), blender_shots(settings)
     for shot, pixels in taken(scene, shots, settings, progress):
@@ -73,7 +73,7 @@ def write_multicam(settings: StillLife, folder: Path, progress: Progress) -> Non
 
 
 def write_llff(settings: StillLife, folder: Path, progress: Progress) -> None:
-    """The room in LLFF's layout: `images/` and `poses_bounds.npy`, one row of 17 numbers a picture."""
+    """The room in LLFF's layout: `images/` and `poses_bounds.npy`, one row of 17 numbers an image."""
     stage = still_life.room()
     scene = pack(stage)
     grid = views.grid(settings.train + settings.val + settings.test, settings.size)
@@ -98,9 +98,9 @@ def blender_shots(settings: StillLife) -> list[Shot]:
 def taken(
     scene: Packed, shots: list[Shot], settings: StillLife, progress: Progress
 ) -> Iterator[tuple[Shot, UInt8[np.ndarray, "h w 4"]]]:
-    """The pictures, one after the other."""
+    """The images, one after the other."""
     for i, shot in enumerate(shots):
-        yield shot, picture(scene, shot.view, settings.samples, settings.seed * 1_000_003 + i)
+        yield shot, image(scene, shot.view, settings.samples, settings.seed * 1_000_003 + i)
         progress(i + 1, len(shots))
 
 
@@ -125,7 +125,7 @@ def llff_row(scene: Packed, view: View) -> Float[np.ndarray, "17"]:
 
 
 def write_truth(folder: Path, stage: Stage, shots: list[Shot], settings: StillLife) -> None:
-    """What the pixels' centres see, for the pictures that the settings choose, and the items' names and mesh."""
+    """What the pixels' centers see, for the images that the settings choose, and the items' names and mesh."""
     if not settings.truth:
         return
     scene = pack(stage)

@@ -32,10 +32,10 @@ class Train:
     """Largest norm of the gradient (0: unlimited)."""
     clip_value: float = 0.0
     """Largest absolute value of each number of the gradient, cut before its norm (0: unlimited)."""
-    one_picture: bool = False
-    """Draw the rays of a step from one photograph, each time another, instead of from all."""
+    one_image: bool = False
+    """Draw the rays of a step from one image, each time another, instead of from all."""
     loss_multipliers: bool = True
-    """Draw pixels as often as the data states for their photograph, so that small pictures count (the area loss)."""
+    """Draw pixels as often as the data states for their image, so that small images count (the area loss)."""
     device: str = "auto"
     """Where to compute: cpu, cuda, mps (auto: cuda where there is one, else cpu)."""
     init: Path | None = None

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from lumifield.data.scene import Batch
 from lumifield.methods.base import Context, Method
 from lumifield.optim import Schedule
-from lumifield.optim.optimizers import TrainOptimiser, rate
+from lumifield.optim.optimizers import TrainOptimizer, rate
 from lumifield.runtime.rng import Draws
 
 
@@ -60,7 +60,7 @@ class State:
     """What changes while a run goes on; all of it is saved and restored."""
 
     method: Method
-    optimiser: TrainOptimiser
+    optimizer: TrainOptimizer
     draws: Draws
     clock: Clock = field(default_factory=Clock)
     step: int = 0
@@ -71,7 +71,7 @@ class State:
 
 @dataclass(frozen=True)
 class Report:
-    """What one step found: loss terms, rays and samples over all processes, this one's colours, the rate's factor."""
+    """What one step found: loss terms, rays and samples over all processes, this one's colors, the rate's factor."""
 
     losses: dict[str, float]
     predicted: torch.Tensor
@@ -105,7 +105,7 @@ def fit(
     world = state.draws.world
     while (fraction := shared(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world)) < 1:
         factor = rate(schedule, fraction, state.step) * state.rate_factor
-        state.optimiser.set_rate(factor)
+        state.optimizer.set_rate(factor)
         report = train_step(state, batch_of, factor, fraction, clip=clip, clip_value=clip_value)
         state.step += 1
         state.rays += report.rays
@@ -123,21 +123,21 @@ def train_step(
     clip: float = 0.0,
     clip_value: float = 0.0,
 ) -> Report:
-    """One batch forward, backward, averaged over the processes, and a step of the optimiser."""
+    """One batch forward, backward, averaged over the processes, and a step of the optimizer."""
     method, draws = state.method, state.draws
     method.before_step(state.step, draws)
     batch = batch_of(max(method.rays_per_step() // draws.world, 1), draws)
     rays = len(batch.rays)
     rendered = method(batch.rays, Context(batch.background, state.step, draws, patch=batch.patch))
     losses = method.losses(rendered, batch)
-    state.optimiser.zero_grad()
+    state.optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
     average_gradients(method, draws.world)
     if clip_value > 0:
         torch.nn.utils.clip_grad_value_(method.parameters(), clip_value)
     if clip > 0:
         torch.nn.utils.clip_grad_norm_(method.parameters(), clip)
-    state.optimiser.step()
+    state.optimizer.step()
     samples = total(rendered.samples, draws.world)
     method.after_step(state.step, rays * draws.world, samples)
     return Report(

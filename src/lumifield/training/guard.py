@@ -20,7 +20,7 @@ FLAT, LIVELY = 0.004, 0.04
 
 
 class CollapsedError(TrainingError):
-    """The method shows one colour everywhere and does not leave that state."""
+    """The method shows one color everywhere and does not leave that state."""
 
 
 class DivergedError(TrainingError):
@@ -46,11 +46,11 @@ class Guard:
         lively = total(0 if flat else 1, state.draws.world)
         self._flat = 0 if lively else self._flat + 1
         if self._flat >= FLAT_STEPS:
-            raise CollapsedError(f"every ray has shown one colour for {FLAT_STEPS} steps up to step {state.step}")
+            raise CollapsedError(f"every ray has shown one color for {FLAT_STEPS} steps up to step {state.step}")
 
     def _snapshot(self, state: State) -> None:
         if all(bool(torch.isfinite(p).all()) for p in state.method.parameters()):
-            weights, moments = copy.deepcopy(state.method.state_dict()), copy.deepcopy(state.optimiser.state_dict())
+            weights, moments = copy.deepcopy(state.method.state_dict()), copy.deepcopy(state.optimizer.state_dict())
             self._good = weights, moments, state.step
 
     def _roll_back(self, state: State) -> None:
@@ -61,7 +61,7 @@ class Guard:
             )
         weights, moments, step = self._good
         state.method.load_state_dict(weights)
-        state.optimiser.load_state_dict(copy.deepcopy(moments))
+        state.optimizer.load_state_dict(copy.deepcopy(moments))
         state.rate_factor *= 0.5
         log.warning(
             "the loss is not finite at step %d: back to the state of step %d with half the learning rate",
@@ -71,5 +71,5 @@ class Guard:
 
 
 def spread(rgb: torch.Tensor) -> float:
-    """The largest standard deviation over the colour channels."""
+    """The largest standard deviation over the color channels."""
     return float(rgb.std(0).max()) if len(rgb) > 1 else float("inf")

@@ -21,7 +21,7 @@ from lumifield.data.scene import Scene, draw
 from lumifield.errors import DataError
 from lumifield.methods import Settings, kind_of
 from lumifield.methods.base import Method
-from lumifield.optim.optimizers import build_optimiser
+from lumifield.optim.optimizers import build_optimizer
 from lumifield.runs import bundled, run_folder
 from lumifield.runtime import distributed
 from lumifield.runtime.config import to_plain
@@ -75,7 +75,7 @@ def train(
         except CollapsedError as collapsed:
             log.warning("%s: starting again with seed %d", collapsed, job.train.seed + attempt + 1)
             resume = False
-    raise CollapsedError(f"{MOST_STARTS} starts with different seeds have shown one colour everywhere")
+    raise CollapsedError(f"{MOST_STARTS} starts with different seeds have shown one color everywhere")
 
 
 def run_once(
@@ -88,7 +88,7 @@ def run_once(
         plan, cameras = {"train": job.train}, all_cameras(job.source, scene)
         run_folder.start(job.out, state.method, job.method, job.source, plan, cameras)
     numbers = sum(one.numel() for one in state.method.parameters())
-    console.print(f"{numbers:,} parameters, {len(scene)} photographs", highlight=False)
+    console.print(f"{numbers:,} parameters, {len(scene)} images", highlight=False)
     budget = budget_of(job.train)
     with closing_writer(job.out if first else None) as writer, interruptible(state):
         views = validation_views(job, console) if first else None
@@ -98,9 +98,7 @@ def run_once(
         try:
             fit(
                 state,
-                lambda rays, draws: draw(
-                    scene, rays, draws, one_picture=job.train.one_picture, patch=state.method.patch
-                ),
+                lambda rays, draws: draw(scene, rays, draws, one_image=job.train.one_image, patch=state.method.patch),
                 budget,
                 job.method.schedule,
                 clip=job.train.clip,
@@ -152,12 +150,12 @@ class Saver:
 
 def snapshot(state: State) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """All that an exact resumption needs."""
-    moments, about = run_folder.flat_optimiser(state.optimiser.state_dict())
+    moments, about = run_folder.flat_optimizer(state.optimizer.state_dict())
     tensors = {f"weights.{name}": value for name, value in state.method.state_dict().items()}
-    tensors |= {f"optimiser.{name}": value for name, value in moments.items()}
+    tensors |= {f"optimizer.{name}": value for name, value in moments.items()}
     tensors["generator"] = state.draws.generator.get_state()
     progress = {"step": state.step, "rays": state.rays, "seconds": state.clock.seconds}
-    return tensors, {"optimiser": about, "rate_factor": state.rate_factor} | progress
+    return tensors, {"optimizer": about, "rate_factor": state.rate_factor} | progress
 
 
 def restore(out: Path, state: State) -> list[dict[str, Any]]:
@@ -167,8 +165,8 @@ def restore(out: Path, state: State) -> list[dict[str, Any]]:
     refuse_other(out, to_plain(state.method.settings), saved)
     tensors, about = run_folder.read_tensors(file)
     run_folder.set_weights(state.method, run_folder.part(tensors, "weights."), file)
-    moments = run_folder.part(tensors, "optimiser.")
-    state.optimiser.load_state_dict(run_folder.nested_optimiser(moments, about["optimiser"]))
+    moments = run_folder.part(tensors, "optimizer.")
+    state.optimizer.load_state_dict(run_folder.nested_optimizer(moments, about["optimizer"]))
     state.draws.generator.set_state(tensors["generator"])
     state.step, state.rays, state.rate_factor = about["step"], about["rays"], about["rate_factor"]
     state.clock = Clock(about["seconds"])
@@ -178,14 +176,14 @@ def restore(out: Path, state: State) -> list[dict[str, Any]]:
 def fresh_state(
     job: Job, scene: Scene, device: torch.device, attempt: int, draws: Draws, clock: Clock, *, init: Path | None
 ) -> State:
-    """A method with new parameters, or those of `init`, and its optimiser, at step 0."""
+    """A method with new parameters, or those of `init`, and its optimizer, at step 0."""
     seed = job.train.seed + attempt
     torch.manual_seed(seed)
     draws.generator.manual_seed(seed)
     method = job.method.build(scene).to(device)
     if init is not None:
         start_from(method, init)
-    return State(method, build_optimiser(job.method.optimiser, method.param_groups()), draws, clock)
+    return State(method, build_optimizer(job.method.optimizer, method.param_groups()), draws, clock)
 
 
 def start_from(method: Method, init: Path) -> None:
@@ -219,7 +217,7 @@ def budget_of(settings: Train) -> Budget:
 
 
 def validation_views(job: Job, console: Console) -> Scene | None:
-    """A few pictures of the val split, evenly spread; None, and a word about it, where there are none."""
+    """A few images of the val split, evenly spread; None, and a word about it, where there are none."""
     if job.train.validation_views == 0:
         return None
     try:
@@ -232,8 +230,8 @@ def validation_views(job: Job, console: Console) -> Scene | None:
 
 
 def all_cameras(source: Source, scene: Scene) -> dict[str, Scene]:
-    """Every split without its pictures, as far as their cameras can be read."""
-    scenes = {"train": scene.without_pictures().to("cpu")}
+    """Every split without its images, as far as their cameras can be read."""
+    scenes = {"train": scene.without_images().to("cpu")}
     for split in data.splits(source):
         if split != "train":
             try:

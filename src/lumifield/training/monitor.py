@@ -119,7 +119,7 @@ class Validator:
             return
         self._looked = state.step
         value, loss = self._views(state)
-        # A picture of no known appearance cannot tell which weights are better: the last are kept.
+        # An image of no known appearance cannot tell which weights are better: the last are kept.
         if value > self.best or state.method.appearance:
             self._keep(state)
         entry = {"step": state.step, "seconds": state.clock.seconds, "rays": state.rays, "psnr": value}
@@ -140,7 +140,7 @@ class Validator:
             view, truth = render_view(method, scene, index, device=device), scene.truth(index)
             errors.append(mean_squared_error(view.rgb.clamp(0, 1), truth, scene.valid(index)))
             if index == 0:
-                depth = view.depth_picture(*quantile_range(view.depth[view.solid])).float() / 255
+                depth = view.depth_image(*quantile_range(view.depth[view.solid])).float() / 255
                 triptych = torch.cat([truth, view.rgb.clamp(0, 1), depth], 1)
                 self._writer.add_image("val/truth_prediction_depth", triptych, state.step, dataformats="HWC")
         method.train()

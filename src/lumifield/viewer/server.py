@@ -1,4 +1,4 @@
-"""A run in the browser: a coarse picture at once while the camera moves, finer ones when it rests."""
+"""A run in the browser: a coarse image at once while the camera moves, finer ones when it rests."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ HOST = "127.0.0.1"
 CHANNELS: tuple[Channel, ...] = ("rgb", "depth", "bands", "normal", "opacity")
 SOURCES: tuple[NormalSource, ...] = ("density", "depth")
 FIRST_SECONDS = 0.1
-"""How long the picture of a moving camera may take."""
+"""How long the image of a moving camera may take."""
 FIRST_SPEED = 2e4
 LEAST_HEIGHT, MOST_HEIGHT = 24, 1080
 MOST_FRUSTA = 200
 RENEW_SECONDS = 2.0
-"""How often the picture of a camera that rests is made anew while the scene is still learned."""
+"""How often the image of a camera that rests is made anew while the scene is still learned."""
 STEP_BACK = 0.2
 """How far visitors begin behind a camera, as a share of its distance: they would not see its frustum from inside."""
 
@@ -48,7 +48,7 @@ STEP_BACK = 0.2
 class Look:
     """What a visitor wants to see: a camera in the world (quaternion w x y z, OpenCV axes), and how it is shown.
 
-    `fov` is the vertical angle [radians], `aspect` width over height, `height` that of the finest picture [pixels].
+    `fov` is the vertical angle [radians], `aspect` width over height, `height` that of the finest image [pixels].
     """
 
     wxyz: tuple[float, ...]
@@ -60,7 +60,7 @@ class Look:
     normals: NormalSource = "density"
 
     def camera(self, frame: Frame, height: int) -> Cameras:
-        """Its camera in the scene, with a picture of that height."""
+        """Its camera in the scene, with an image of that height."""
         w, x, y, z = self.wxyz
         rotation = torch.from_numpy(Rotation.from_quat([x, y, z, w]).as_matrix()).float()
         c2w = torch.cat([rotation, torch.tensor(self.position, dtype=torch.float32)[:, None]], -1)
@@ -70,7 +70,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Order:
-    """One picture to render: for whom, of what, how high [pixels], and whether it is the first of its look."""
+    """One image to render: for whom, of what, how high [pixels], and whether it is the first of its look."""
 
     visitor: int
     look: Look
@@ -81,7 +81,7 @@ class Order:
 class Desk:
     """Decides what is rendered next, and for whom; visitors and the renderer may be different threads.
 
-    The first picture of a look is as high as `FIRST_SECONDS` allow, each further one twice as high. It is always
+    The first image of a look is as high as `FIRST_SECONDS` allow, each further one twice as high. It is always
     finished, so that something is seen while the camera moves; further ones are dropped when the look changes.
     """
 
@@ -102,26 +102,26 @@ class Desk:
             self._looks.pop(visitor, None)
 
     def order(self, patience: float) -> Order | None:
-        """The picture to render next: of those that somebody waits for the lowest; None after `patience` seconds."""
+        """The image to render next: of those that somebody waits for the lowest; None after `patience` seconds."""
         with self._changed:
             if not self._waiting():
                 self._changed.wait(patience)
             return min(self._waiting(), key=lambda order: order.height, default=None)
 
     def dropped(self, order: Order) -> bool:
-        """Whether nobody waits for the picture any more."""
+        """Whether nobody waits for the image any more."""
         with self._changed:
             look, _ = self._looks.get(order.visitor, (None, 0))
             return look is None or (not order.first and look is not order.look)
 
     def renew(self) -> None:
-        """What has been shown is out of date: the finest picture of every look is wanted again."""
+        """What has been shown is out of date: the finest image of every look is wanted again."""
         with self._changed:
             for visitor, (look, done) in self._looks.items():
                 self._looks[visitor] = look, min(done, (look.height + 1) // 2)
 
     def deliver(self, order: Order, rays: int, seconds: float) -> None:
-        """The picture is finished: it took that long."""
+        """The image is finished: it took that long."""
         with self._changed:
             self.speed = math.sqrt(self.speed * rays / max(seconds, 1e-4))
             look, _ = self._looks.get(order.visitor, (None, 0))
@@ -141,11 +141,11 @@ class Desk:
 
 
 class Dropped(Exception):
-    """Nobody waits for the picture any more."""
+    """Nobody waits for the image any more."""
 
 
 class Dropping(Method):
-    """A method that raises `Dropped` between two pieces of a picture that nobody waits for any more."""
+    """A method that raises `Dropped` between two pieces of an image that nobody waits for any more."""
 
     def __init__(self, method: Method, dropped: Callable[[], bool]) -> None:
         super().__init__()
@@ -175,13 +175,13 @@ def rendered(run: Run, order: Order, desk: Desk) -> View:
 
 
 def timing(seen: View) -> str:
-    """How long a picture took, and its size."""
+    """How long an image took, and its size."""
     height, width = seen.depth.shape
     return f"{1000 * seen.seconds:.0f} ms for {width}x{height}"
 
 
-def picture(seen: View, channel: Channel) -> UInt8[Tensor, "h w 3"]:
-    """One channel of a view; depth in the range of colours of this view."""
+def image(seen: View, channel: Channel) -> UInt8[Tensor, "h w 3"]:
+    """One channel of a view; depth in the range of colors of this view."""
     height, width = seen.depth.shape
     return panels(seen, (channel,), (width, height), quantile_range(seen.depth[seen.solid]))
 
@@ -212,7 +212,7 @@ class Viewer:
         self.server.on_client_disconnect(lambda client: self.desk.leave(client.client_id))
 
     def work(self, patience: float = 0.5) -> View | None:
-        """Renders the next picture and shows it; None after `patience` seconds where nobody waits for one."""
+        """Renders the next image and shows it; None after `patience` seconds where nobody waits for one."""
         order = self.desk.order(patience)
         if order is None:
             return None
@@ -225,12 +225,12 @@ class Viewer:
         client = self.server.get_clients().get(order.visitor)
         if client is not None:
             depth = axial(seen, order.look.fov).nan_to_num(0.0, 0.0, 0.0).numpy()
-            pixels = picture(seen, order.look.channel).numpy()
+            pixels = image(seen, order.look.channel).numpy()
             client.scene.set_background_image(pixels, "jpeg", jpeg_quality=90, depth=depth)
         return seen
 
     def serve(self, say: Callable[[str], None]) -> None:
-        """Works until it is interrupted, and says how long each picture took."""
+        """Works until it is interrupted, and says how long each image took."""
         while True:
             seen = self.work()
             if seen is not None:
@@ -291,14 +291,14 @@ class Viewer:
 
     @property
     def finest(self) -> int:
-        """The height of the finest picture [pixels] before a visitor chooses another: that of the photographs."""
+        """The height of the finest image [pixels] before a visitor chooses another: that of the images."""
         return min(max(self.run.scenes["train"].size(0)[1], LEAST_HEIGHT), MOST_HEIGHT)
 
 
 class LiveView:
     """A listener that shows a training in the browser, from the run's first step until `close`.
 
-    Pictures are made between two steps, and after each one the training has as much time as it took.
+    Images are made between two steps, and after each one the training has as much time as it took.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None], port: int = 8080) -> None:
@@ -307,7 +307,7 @@ class LiveView:
         self._free = self._renewed = 0.0
 
     def __call__(self, state: State, report: Report) -> None:
-        """Makes the next picture that a visitor waits for, if it is not the training's turn."""
+        """Makes the next image that a visitor waits for, if it is not the training's turn."""
         start = time.perf_counter()
         if start < self._free:
             return

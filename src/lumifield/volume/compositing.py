@@ -33,7 +33,7 @@ def visible(density: Float[Tensor, "r n"], width: Float[Tensor, "r n"]) -> Float
 def blend(
     weights: Float[Tensor, "r n"], rgb: Float[Tensor, "r n 3"], background: Float[Tensor, "*#r 3"]
 ) -> Float[Tensor, "r 3"]:
-    """The colour seen: the samples' by weight, the background's for what is left."""
+    """The color seen: the samples' by weight, the background's for what is left."""
     return (weights[..., None] * rgb).sum(1) + (1 - weights.sum(-1, keepdim=True)) * background
 
 

@@ -88,8 +88,8 @@ class Occupancy(nn.Module):
 
 def carved_box(scene: Scene, side: int = 64) -> Float[Tensor, "2 3"]:
     """The smallest box round what silhouettes leave of the region of interest, one cell wider."""
-    pictures = scene.pictures
-    if pictures is None or pictures.pixels.shape[-1] < 4 or scene.unbounded:
+    images = scene.images
+    if images is None or images.pixels.shape[-1] < 4 or scene.unbounded:
         return scene.box
     left = seen(scene, Space(scene.box, False), side, carve=True).nonzero()
     if len(left) == 0:
@@ -108,9 +108,9 @@ def halved(cells: Bool[Tensor, "g g g"]) -> Bool[Tensor, "h h h"]:
 
 @torch.no_grad()
 def seen(scene: Scene, space: Space, side: int, *, carve: bool, least: int = 1) -> Bool[Tensor, "g g g"]:
-    """The cells that at least so many photographs look at, and that no silhouette excludes (space carving).
+    """The cells that at least so many images look at, and that no silhouette excludes (space carving).
 
-    A photograph looks at what is in its picture from its `near` on: of what is nearer, no ray tells. A silhouette
+    An image looks at what is in its image from its `near` on: of what is nearer, no ray tells. A silhouette
     excludes a cell whose whole projection falls on transparent pixels.
     """
     if scene.ndc is not None:
@@ -130,7 +130,7 @@ def seen(scene: Scene, space: Space, side: int, *, carve: bool, least: int = 1) 
 
 
 def looked_through(scene: Scene, space: Space, side: int) -> Bool[Tensor, "g g g"]:
-    """The cells that some photograph sees nearer than its `near`, where nothing can be."""
+    """The cells that some image sees nearer than its `near`, where nothing can be."""
     points = _middles(space, side)
     through = torch.zeros(len(points), dtype=torch.bool)
     for index in range(len(scene) if scene.ndc is None else 0):
@@ -146,7 +146,7 @@ def _middles(space: Space, side: int) -> Float[Tensor, "p 3"]:
 
 
 def _framed(scene: Scene, index: int, points: Float[Tensor, "p 3"]) -> tuple[Bool[Tensor, " p"], Float[Tensor, " p"]]:
-    """Which points are in a picture, and how far away they are as its near and far count."""
+    """Which points are in an image, and how far away they are as its near and far count."""
     camera = scene.cameras[[index]]
     xy, depth = (part[0] for part in camera.project(points))
     within = (depth > 0) & (xy >= 0).all(-1) & (xy < camera.size[0]).all(-1)
@@ -162,10 +162,10 @@ def _look(
     size = camera.size[0]
     within, away = _framed(scene, index, points)
     looked = within & (away >= scene.near[index])
-    pictures = scene.pictures
-    if pictures is None or pictures.pixels.shape[-1] < 4 or not bool(within.any()):
+    images = scene.images
+    if images is None or images.pixels.shape[-1] < 4 or not bool(within.any()):
         return looked, torch.zeros_like(within)
-    alpha = pictures.picture(index, scene.size(index))[..., 3]
+    alpha = images.image(index, scene.size(index))[..., 3]
     # The largest alpha within the reach of the widest ball: transparent there means transparent all over any ball.
     widest = radius * float(camera.focal.mean()) / float(depth[within].min())
     reach = int(min(widest, max(scene.size(index)))) + 1

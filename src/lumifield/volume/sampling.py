@@ -37,7 +37,7 @@ def middles(t: Float[Tensor, "r n_plus_1"]) -> Float[Tensor, "r n"]:
 
 
 def stratified(z: Float[Tensor, "r n"], draws: Draws | None, *, perturb: float = 1.0) -> Float[Tensor, "r n"]:
-    """Each point moved evenly at random within its cell, which ends midway to its neighbours (NeRF, equation 2).
+    """Each point moved evenly at random within its cell, which ends midway to its neighbors (NeRF, equation 2).
 
     `perturb` scales the draw: 0, or no `draws`, leaves the points where they are.
     """
@@ -73,7 +73,7 @@ def resample(
 
 
 def blurred(weights: Float[Tensor, "r n"], padding: float) -> Float[Tensor, "r n"]:
-    """Weights widened into their neighbours, plus `padding`: the mean of the two largest pairs (mip-NeRF, eq. 18)."""
+    """Weights widened into their neighbors, plus `padding`: the mean of the two largest pairs (mip-NeRF, eq. 18)."""
     ends = torch.cat([weights[:, :1], weights, weights[:, -1:]], -1)
     larger = torch.maximum(ends[:, 1:], ends[:, :-1])
     return 0.5 * (larger[:, 1:] + larger[:, :-1]) + padding

@@ -16,10 +16,10 @@ def test_a_scene_as_it_is_on_disk(tmp_path):
     scene = data.read(Source(made.blender(tmp_path)), "train")
     assert data.splits(Source(tmp_path)) == ("train", "val", "test")
     assert scene.names == ("train/r_0", "train/r_1", "train/r_2")
-    assert np.array_equal(scene.pictures.picture(1, (8, 6)).numpy(), made.picture(1, (8, 6), 4))
+    assert np.array_equal(scene.images.image(1, (8, 6)).numpy(), made.image(1, (8, 6), 4))
     torch.testing.assert_close(scene.cameras.c2w, made.ring(3).float())
     assert scene.cameras.focal[0].tolist() == pytest.approx([4 / math.tan(0.4)] * 2)
-    assert scene.cameras.centre[0].tolist() == [4, 3]
+    assert scene.cameras.center[0].tolist() == [4, 3]
     assert (scene.near.tolist(), scene.far.tolist()) == ([2.0] * 3, [6.0] * 3)
     assert scene.box.tolist() == [[-1.5] * 3, [1.5] * 3]
     assert (scene.background, scene.unbounded, scene.ndc) == ("white", False, None)
@@ -36,10 +36,10 @@ def test_the_origin_lies_in_the_middle_of_every_view(tmp_path):
 
 def test_half_size_is_the_rounded_mean_of_straight_rgba(tmp_path):
     scene = data.read(Source(made.blender(tmp_path), downscale=2), "train")
-    whole = made.picture(2, (8, 6), 4).astype(float)
+    whole = made.image(2, (8, 6), 4).astype(float)
     blocks = np.stack([whole[0::2, 0::2], whole[1::2, 0::2], whole[0::2, 1::2], whole[1::2, 1::2]])
     expected = np.floor(blocks.mean(0) + 0.5)
-    assert np.array_equal(scene.pictures.picture(2, (4, 3)).numpy(), expected)
+    assert np.array_equal(scene.images.image(2, (4, 3)).numpy(), expected)
     assert scene.cameras.focal[0].tolist() == pytest.approx([2 / math.tan(0.4)] * 2)
 
 
@@ -57,29 +57,29 @@ def test_backgrounds(tmp_path, asked, got):
     assert scene.background == got
 
 
-def test_opaque_pictures(tmp_path):
+def test_opaque_images(tmp_path):
     scene = data.read(Source(made.blender(tmp_path, channels=3)), "train")
-    assert scene.pictures.pixels.shape == (3 * 48, 3)
+    assert scene.images.pixels.shape == (3 * 48, 3)
     assert scene.background == "none"
     assert data.cameras(Source(tmp_path, background="white"), "train").background == "white"
 
 
-def test_pictures_of_unequal_size(tmp_path):
+def test_images_of_unequal_size(tmp_path):
     made.blender(tmp_path)
-    made.save(tmp_path / "train/r_1.png", made.picture(7, (12, 4), 4))
+    made.save(tmp_path / "train/r_1.png", made.image(7, (12, 4), 4))
     scene = data.read(Source(tmp_path, downscale=2), "train")
     assert scene.cameras.size.tolist() == [[4, 3], [6, 2], [4, 3]]
-    assert scene.pictures.offsets.tolist() == [0, 12, 24, 36]
+    assert scene.images.offsets.tolist() == [0, 12, 24, 36]
     assert scene.truth(1).shape == (2, 6, 3)
     # One angle for all: the focal length follows the width of each.
     assert float(scene.cameras.focal[1, 0]) == pytest.approx(3 / math.tan(0.4))
 
 
-def test_one_opaque_picture_among_those_with_alpha_is_opaque(tmp_path):
+def test_one_opaque_image_among_those_with_alpha_is_opaque(tmp_path):
     made.blender(tmp_path)
-    made.save(tmp_path / "train/r_1.png", made.picture(1, (8, 6), 3))
+    made.save(tmp_path / "train/r_1.png", made.image(1, (8, 6), 3))
     scene = data.read(Source(tmp_path), "train")
-    assert bool((scene.pictures.picture(1, (8, 6))[..., 3] == 255).all())
+    assert bool((scene.images.image(1, (8, 6))[..., 3] == 255).all())
 
 
 def test_file_names_with_endings(tmp_path):
@@ -119,6 +119,6 @@ def test_lego():
     assert scene.cameras.focal[0].tolist() == pytest.approx([555.5555 / 4] * 2, rel=1e-5)
     # The model fills the middle of every view and leaves the corners empty.
     for index in range(len(scene)):
-        alpha = scene.pictures.picture(index, scene.size(index))[..., 3]
+        alpha = scene.images.image(index, scene.size(index))[..., 3]
         assert int(alpha[50, 50]) == 255
         assert int(alpha[0, 0]) == 0

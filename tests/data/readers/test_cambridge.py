@@ -29,7 +29,7 @@ def test_lists_say_the_splits_and_the_model_the_poses(tmp_path):
         assert scene.names == tuple(f"seq1/frame{row:05d}.jpg" for row in rows)
         world = scene.frame.poses_to_world(scene.cameras.c2w)
         torch.testing.assert_close(world, poses[rows].float(), atol=1e-5, rtol=1e-5)
-        assert np.array_equal(scene.pictures.picture(1, sfm.SIZE).numpy(), made.picture(rows[1], sfm.SIZE, 3))
+        assert np.array_equal(scene.images.image(1, sfm.SIZE).numpy(), made.image(rows[1], sfm.SIZE, 3))
     torch.testing.assert_close(cambridge.load(tmp_path).c2w, poses, atol=1e-12, rtol=0)
 
 
@@ -39,12 +39,12 @@ def test_focal_lengths_follow_the_size_that_is_read(tmp_path):
     assert full.cameras.focal[0].tolist() == [30.0, 30.0]
     assert half.cameras.size[0].tolist() == [6, 5]
     assert half.cameras.focal[0].tolist() == pytest.approx([30 * 6 / 32, 30 * 5 / 24])
-    assert half.cameras.centre[0].tolist() == [3.0, 2.5]
+    assert half.cameras.center[0].tolist() == [3.0, 2.5]
 
 
 def measured(points, lens: Radial):
     """VisualSFM's definition, the other way about: directions of pixels."""
-    m = (np.array(points) - lens.centre) / lens.focal
+    m = (np.array(points) - lens.center) / lens.focal
     return m * (1 + lens.radial * (m**2).sum(-1, keepdims=True))
 
 
@@ -61,7 +61,7 @@ def test_no_points_at_all_pass_the_lens():
 
 
 @pytest.mark.parametrize("radial", [0.2, -0.2])
-def test_resampled_pictures_show_no_place_that_was_not_photographed(radial):
+def test_resampled_images_show_no_place_that_was_not_photographed(radial):
     """And a pixel more on any side would."""
     lens = Radial(300.0, (160.0, 120.0), radial)
     straight = lens.straightened((320, 240))
@@ -74,7 +74,7 @@ def test_resampled_pictures_show_no_place_that_was_not_photographed(radial):
 
 @pytest.mark.parametrize("radial", [0.3, -0.15])
 def test_marks_stand_where_their_directions_point(tmp_path, radial):
-    """Pictures whose colours are their own place, 8 levels a pixel, are undistorted to within a tenth of a pixel."""
+    """Images whose colors are their own place, 8 levels a pixel, are undistorted to within a tenth of a pixel."""
     sfm.cambridge(tmp_path, made.ring(9), radial=radial)
     x, y = np.meshgrid(np.arange(32) + 0.5, np.arange(24) + 0.5)
     for file in (tmp_path / "seq1").iterdir():
@@ -82,9 +82,9 @@ def test_marks_stand_where_their_directions_point(tmp_path, radial):
     scene = data.read(Source(tmp_path), "train")
     lens = Radial(30.0, (16.0, 12.0), radial)
     width, height = scene.size(0)
-    place = (scene.pictures.picture(0, (width, height)).numpy()[..., :2].astype(float) + 4) / 8
+    place = (scene.images.image(0, (width, height)).numpy()[..., :2].astype(float) + 4) / 8
     u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    true = measured(place.reshape(-1, 2), lens) * 30 + scene.cameras.centre[0].numpy()
+    true = measured(place.reshape(-1, 2), lens) * 30 + scene.cameras.center[0].numpy()
     inside = ((place > 1) & (place < np.array(sfm.SIZE) - 1)).all(-1).reshape(-1)
     assert inside.mean() > 0.7
     assert np.abs(true - np.stack([u, v], -1).reshape(-1, 2))[inside].max() < 0.1
@@ -93,7 +93,7 @@ def test_marks_stand_where_their_directions_point(tmp_path, radial):
 def test_names_in_quotes_with_spaces_and_back_slashes(tmp_path):
     names = ['"seq 1/a b.c.jpg"', "seq1\\frame00001.jpg", "seq1/frame00002.jpg"]
     sfm.cambridge(tmp_path, made.ring(3), test=(), names=names)
-    made.save(tmp_path / "seq 1/a b.c.png", made.picture(0, sfm.SIZE, 3))
+    made.save(tmp_path / "seq 1/a b.c.png", made.image(0, sfm.SIZE, 3))
     lines = "seq 1/a b.c.png 0 0 0 1 0 0 0\nseq1/frame00001.png 0 0 0 1 0 0 0\n"
     (tmp_path / "dataset_train.txt").write_text(lines)
     assert cameras(tmp_path).names == ("seq 1/a b.c.jpg", "seq1\\frame00001.jpg")
@@ -163,7 +163,7 @@ def test_files_that_cannot_be(tmp_path, name, change, message):
             "reconstruction.nvm",
             r"reconstruction\.nvm: file is missing, expected the model of a Cambridge scene; restore",
         ),
-        ("seq1/frame00001.png", r"frame00001\.png: picture is missing"),
+        ("seq1/frame00001.png", r"frame00001\.png: image is missing"),
     ],
 )
 def test_files_that_are_missing(tmp_path, name, message):

@@ -33,7 +33,7 @@ def test_poses_are_those_of_the_model(tmp_path, text, place):
         assert scene.names == tuple(f"{row:03d}.png" for row in rows)
         world = scene.frame.poses_to_world(scene.cameras.c2w)
         torch.testing.assert_close(world, poses[list(rows)].float(), atol=1e-5, rtol=1e-5)
-        assert np.array_equal(scene.pictures.picture(0, sfm.SIZE).numpy(), made.picture(rows[0], sfm.SIZE, 3))
+        assert np.array_equal(scene.images.image(0, sfm.SIZE).numpy(), made.image(rows[0], sfm.SIZE, 3))
 
 
 def test_poses_are_kept_to_a_millionth(tmp_path):
@@ -52,7 +52,7 @@ def test_binary_and_text_are_the_same(tmp_path):
 
 @pytest.mark.parametrize("model", sfm.PARAMS)
 def test_points_appear_where_colmap_projects_them_whatever_the_lens(tmp_path, model):
-    """Where a picture is resampled, a mark at COLMAP's projection moves to ours."""
+    """Where an image is resampled, a mark at COLMAP's projection moves to ours."""
     scene = cameras(sfm.colmap(tmp_path, made.ring(9), camera=model), hold_out="none")
     truth = pycolmap.Reconstruction(tmp_path / "sparse/0")
     points = sfm.cloud()[:20] * 0.7
@@ -64,13 +64,13 @@ def test_points_appear_where_colmap_projects_them_whatever_the_lens(tmp_path, mo
         theirs = np.array([image.project_point(point) for point in points])
         found = ours[row].numpy()
         if optics.straight is not None:
-            found = optics.straight.lens.pixels((found - optics.straight.centre) / optics.straight.focal)
+            found = optics.straight.lens.pixels((found - optics.straight.center) / optics.straight.focal)
         assert np.abs(found - theirs).max() < 2e-4
 
 
 @pytest.mark.parametrize("model", sorted(set(sfm.PARAMS) - set(EXACT)))
-def test_resampled_pictures_show_every_place_where_it_belongs(tmp_path, model):
-    """A picture whose colours say their own place (to 1/8 pixel) still does when it has been resampled."""
+def test_resampled_images_show_every_place_where_it_belongs(tmp_path, model):
+    """An image whose colors say their own place (to 1/8 pixel) still does when it has been resampled."""
     sfm.colmap(tmp_path, made.ring(9), camera=model)
     width, height = sfm.SIZE
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
@@ -79,10 +79,10 @@ def test_resampled_pictures_show_every_place_where_it_belongs(tmp_path, model):
         made.save(file, np.rint(place.clip(0, 255)).astype(np.uint8))
     scene = data.read(Source(tmp_path), "train")
     straight = colmap.load(tmp_path).calibrations[0].optics(tmp_path, sfm.SIZE).straight
-    shown = scene.pictures.picture(0, scene.size(0)).numpy().astype(float)
+    shown = scene.images.image(0, scene.size(0)).numpy().astype(float)
     assert scene.size(0) == straight.size
     v, u = np.mgrid[: straight.size[1], : straight.size[0]] + 0.5
-    points = np.stack([(u - straight.centre[0]) / straight.focal[0], (v - straight.centre[1]) / straight.focal[1]], -1)
+    points = np.stack([(u - straight.center[0]) / straight.focal[0], (v - straight.center[1]) / straight.focal[1]], -1)
     source = straight.lens.pixels(points.reshape(-1, 2)).reshape(*v.shape, 2)
     inside = ((source > 1) & (source < np.array(sfm.SIZE) - 1)).all(-1)
     assert inside.mean() > 0.8
@@ -114,10 +114,10 @@ def test_downscale_and_sizes(tmp_path):
     scene = data.read(Source(sfm.colmap(tmp_path, made.ring(9)), downscale=2), "train")
     assert scene.size(0) == (16, 12)
     assert scene.cameras.focal[0].tolist() == pytest.approx([15.0, 15.25])
-    assert scene.cameras.centre[0].tolist() == pytest.approx([8.1, 5.95])
+    assert scene.cameras.center[0].tolist() == pytest.approx([8.1, 5.95])
 
 
-def test_rays_hit_the_points_that_the_pictures_show(tmp_path):
+def test_rays_hit_the_points_that_the_images_show(tmp_path):
     poses = made.ring(5)
     scene = cameras(sfm.colmap(tmp_path, poses, camera="OPENCV"), hold_out="none")
     truth = pycolmap.Reconstruction(tmp_path / "sparse/0")
@@ -165,7 +165,7 @@ def other_camera(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoil_model, r"cameras\.bin: camera model is 99, expected one of DIVISION, .*; undistort the pictures"),
+        (spoil_model, r"cameras\.bin: camera model is 99, expected one of DIVISION, .*; undistort the images"),
         (spoil_focal, r"cameras\.bin: PINHOLE camera is 4 numbers .*, expected 4 finite numbers and a size"),
         (lose("images.bin"), r"images\.bin: file is missing, expected a part of COLMAP's sparse model; restore it"),
         (lose("points3D.bin"), r"points3D\.bin: file is missing"),
@@ -174,7 +174,7 @@ def other_camera(folder: Path) -> None:
         (cut("images.bin", 77), r"images\.bin: file is cut off at byte 77"),
         (cut("points3D.bin", 300), r"points3D\.bin: file is cut off at byte 300"),
         (cut("points3D.bin", 0), r"points3D\.bin: file is cut off at byte 0"),
-        (empty_images, r"images\.bin: list of photographs is empty, expected registered photographs; reconstruct"),
+        (empty_images, r"images\.bin: list of images is empty, expected registered images; reconstruct"),
         (swap_points, r"images\.bin: points of 000\.png is partly missing, expected points of points3D"),
         (other_camera, r"images\.bin: camera of 000\.png is 7, which cameras\.bin has not"),
     ],
@@ -227,19 +227,19 @@ def test_points_that_one_photograph_sees_are_not_counted(tmp_path):
 
 def test_too_few_points(tmp_path):
     sfm.colmap(tmp_path, made.ring(9), points=sfm.cloud(4))
-    with pytest.raises(DataError, match="number of points that a photograph sees is 4, expected 10 or more in some"):
+    with pytest.raises(DataError, match="number of points that an image sees is 4, expected 10 or more in some"):
         cameras(tmp_path)
 
 
-def test_pictures_of_another_size(tmp_path):
-    made.save(sfm.colmap(tmp_path, made.ring(9)) / "images/001.png", made.picture(0, (16, 12), 3))
-    with pytest.raises(DataError, match=r"001\.png: picture size is 16x12, expected 32x24, as its camera states; give"):
+def test_images_of_another_size(tmp_path):
+    made.save(sfm.colmap(tmp_path, made.ring(9)) / "images/001.png", made.image(0, (16, 12), 3))
+    with pytest.raises(DataError, match=r"001\.png: image size is 16x12, expected 32x24, as its camera states; give"):
         cameras(tmp_path)
 
 
 def test_a_photograph_is_missing(tmp_path):
     (sfm.colmap(tmp_path, made.ring(9)) / "images/001.png").unlink()
-    with pytest.raises(DataError, match=r"001\.png: picture is missing"):
+    with pytest.raises(DataError, match=r"001\.png: image is missing"):
         cameras(tmp_path)
 
 
@@ -258,7 +258,7 @@ def test_no_model(tmp_path):
 def test_names_with_spaces_and_folders(tmp_path):
     path = sfm.colmap(tmp_path, made.ring(2), text=True) / "sparse/0/images.txt"
     path.write_text(path.read_text().replace("001.png", "a folder/a name.png"))
-    made.save(tmp_path / "images/a folder/a name.png", made.picture(1, sfm.SIZE, 3))
+    made.save(tmp_path / "images/a folder/a name.png", made.image(1, sfm.SIZE, 3))
     assert cameras(tmp_path, hold_out="none").names == ("000.png", "a folder/a name.png")
 
 

@@ -22,8 +22,8 @@ def test_cameras_stand_about_the_unit_sphere(tmp_path):
     rows = [row for row in range(10) if row % 8]
     torch.testing.assert_close(scene.frame.poses_to_world(scene.cameras.c2w), world.c2w[rows].float())
     torch.testing.assert_close(scene.cameras.focal, world.focal[rows])
-    torch.testing.assert_close(scene.cameras.centre, world.centre[rows])
-    torch.testing.assert_close(scene.frame.to_world(torch.zeros(3)), torch.tensor(objects.CENTRE))
+    torch.testing.assert_close(scene.cameras.center, world.center[rows])
+    torch.testing.assert_close(scene.frame.to_world(torch.zeros(3)), torch.tensor(objects.CENTER))
     assert scene.frame.scale == pytest.approx(objects.RADIUS)
     assert scene.names == tuple(f"{row:06d}.png" for row in rows)
     distance = scene.cameras.positions.norm(dim=-1)
@@ -36,8 +36,8 @@ def test_cameras_stand_about_the_unit_sphere(tmp_path):
 def test_masks_are_the_alpha_and_scores_count_within(tmp_path):
     scene, world = read(objects.dtu(tmp_path)), objects.around(10)
     expected = objects.ball(world, 3)
-    pixels = scene.pictures.picture(2, (24, 18)).numpy()
-    assert np.array_equal(pixels[..., :3], made.picture(3, (24, 18), 3))
+    pixels = scene.images.image(2, (24, 18)).numpy()
+    assert np.array_equal(pixels[..., :3], made.image(3, (24, 18), 3))
     assert np.array_equal(pixels[..., 3], expected)
     assert np.array_equal(scene.silhouette(2).numpy(), expected == 255)
     assert torch.equal(scene.valid(2), scene.silhouette(2))
@@ -51,7 +51,7 @@ def test_a_projection_may_have_any_scale_and_sign(tmp_path):
     objects.edited(tmp_path / "cameras_sphere.npz", world_mat_1=matrix)
     again = data.cameras(Source(tmp_path), "train").cameras
     torch.testing.assert_close(again.c2w, whole.c2w)
-    torch.testing.assert_close(again.centre, whole.centre)
+    torch.testing.assert_close(again.center, whole.center)
 
 
 def test_another_file_of_cameras(tmp_path):
@@ -85,20 +85,20 @@ def test_splits_of_a_file_go_before_all_others(tmp_path):
     source = Source(tmp_path)
     assert data.splits(source) == ("train", "test")
     assert data.cameras(source, "train").names == ("000003.png", "000001.png")
-    with pytest.raises(DataError, match="hold_out is 'centre', expected auto, as this file names the splits"):
-        data.splits(Source(tmp_path, hold_out="centre"))
+    with pytest.raises(DataError, match="hold_out is 'center', expected auto, as this file names the splits"):
+        data.splits(Source(tmp_path, hold_out="center"))
     made.write(tmp_path / "splits.json", {"train": ["000003"], "test": ["9"]})
-    with pytest.raises(DataError, match=r"splits\.json: picture 9 of test is missing, expected a picture; restore it"):
+    with pytest.raises(DataError, match=r"splits\.json: image 9 of test is missing, expected an image; restore it"):
         data.splits(source)
     for content in ({"train": []}, [], {"train": ["000003"], "val": "000001"}):
         made.write(tmp_path / "splits.json", content)
-        with pytest.raises(DataError, match="is no list of names, expected names of pictures without their ending"):
+        with pytest.raises(DataError, match="is no list of names, expected names of images without their ending"):
             data.splits(source)
 
 
 def test_a_sphere_is_computed_where_none_is_named(tmp_path):
     scene = data.cameras(Source(objects.dtu(tmp_path, size=(96, 72), spheres=False)), "train")
-    middle = scene.frame.to_world(torch.zeros(3)) - torch.tensor(objects.CENTRE)
+    middle = scene.frame.to_world(torch.zeros(3)) - torch.tensor(objects.CENTER)
     assert float(middle.norm()) < 0.1 * objects.RADIUS
     # The hull of seven views from above is somewhat larger than the ball.
     assert 1.0 < scene.frame.scale / (objects.BALL * objects.RADIUS) < 1.6
@@ -109,7 +109,7 @@ def test_a_sphere_is_computed_where_none_is_named(tmp_path):
 def test_without_silhouettes_the_photographs_stay_as_they_are(tmp_path, masks):
     source = Source(objects.dtu(tmp_path, masks=masks), silhouettes=not masks)
     scene = data.read(source, "train")
-    assert scene.pictures.pixels.shape[-1] == 3
+    assert scene.images.pixels.shape[-1] == 3
     assert (scene.background, scene.unbounded, scene.cut_out) == ("none", True, False)
     assert (scene.near.tolist(), scene.far.tolist()) == ([pytest.approx(0.05)] * 8, [100.0] * 8)
     assert bool(scene.valid(0).all())
@@ -143,7 +143,7 @@ SKEWED = np.array([[30, 2, 12, 0], [0, 30, 9, 0], [0, 0, 1, 4], [0, 0, 0, 1.0]])
         ({"world_mat_1": np.eye(3)}, r"world_mat_1 is of shape \(3, 3\), expected 4x4 finite numbers; write"),
         ({"world_mat_1": np.full((4, 4), np.nan)}, r"world_mat_1 is of shape \(4, 4\), expected 4x4 finite numbers"),
         ({"world_mat_1": np.zeros((4, 4))}, "world_mat_1 is singular, expected a projection to pixels; write"),
-        ({"world_mat_1": SKEWED}, "lens of world_mat_1 is a skew of 2 pixels, expected none; resample the pictures"),
+        ({"world_mat_1": SKEWED}, "lens of world_mat_1 is a skew of 2 pixels, expected none; resample the images"),
         ({"scale_mat_1": np.eye(4)}, "scale_mat_1 is another than scale_mat_0, expected the sphere of the object"),
     ],
 )
@@ -175,16 +175,14 @@ def test_arrays_of_objects_are_not_unpickled(tmp_path):
 def test_masks_that_do_not_fit_the_photographs(tmp_path):
     objects.dtu(tmp_path)
     made.save(tmp_path / "mask/004.png", np.zeros((9, 12), np.uint8))
-    with pytest.raises(DataError, match=r"004\.png: mask size is 12x9, expected its picture's 24x18; make the mask"):
+    with pytest.raises(DataError, match=r"004\.png: mask size is 12x9, expected its image's 24x18; make the mask"):
         read(tmp_path)
     (tmp_path / "mask/004.png").unlink()
-    with pytest.raises(
-        DataError, match="number of masks is 9, expected 10, one for each photograph; restore or remove"
-    ):
+    with pytest.raises(DataError, match="number of masks is 9, expected 10, one for each image; restore or remove"):
         read(tmp_path)
-    for picture in (tmp_path / "image").iterdir():
-        picture.unlink()
-    with pytest.raises(DataError, match="image: folder is missing or empty, expected the photographs; restore"):
+    for image in (tmp_path / "image").iterdir():
+        image.unlink()
+    with pytest.raises(DataError, match="image: folder is missing or empty, expected the images; restore"):
         read(tmp_path)
 
 
@@ -206,7 +204,7 @@ def test_rays_that_miss_the_sphere(tmp_path):
     away = objects.sphere()
     away[:3, 3] += 100
     objects.edited(tmp_path / "cameras_sphere.npz", **{f"scale_mat_{row}": away for row in range(10)})
-    expected = r"sphere seen by 000001\.png is outside the picture, expected some of it inside; correct the cameras"
+    expected = r"sphere seen by 000001\.png is outside the image, expected some of it inside; correct the cameras"
     with pytest.raises(DataError, match=expected):
         read(tmp_path)
 
@@ -222,7 +220,7 @@ def test_silhouettes_without_a_common_volume(tmp_path):
         read(tmp_path)
 
 
-def test_silhouettes_of_one_colour_are_told(tmp_path, caplog):
+def test_silhouettes_of_one_color_are_told(tmp_path, caplog):
     objects.dtu(tmp_path)
     read(tmp_path)
     assert caplog.messages == []
@@ -237,13 +235,13 @@ def test_silhouettes_of_one_colour_are_told(tmp_path, caplog):
     assert caplog.messages[0].startswith(f"{tmp_path}: all silhouettes are white and cut nothing out; --no-silhouettes")
 
 
-@pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real photographs")
+@pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real images")
 def test_scan_65(tmp_path):
     place = Path(os.environ["LUMIFIELD_DATA"]) / "dtu/dtu_scan65"
     scenes = [data.cameras(Source(place), split) for split in ("train", "val", "test")]
     assert [len(scene) for scene in scenes] == [7, 39, 3]
     assert scenes[0].cameras.focal[0].tolist() == pytest.approx([723.1, 720.8], abs=0.1)
-    assert scenes[0].cameras.centre[0].tolist() == pytest.approx([205.9, 154.9], abs=0.1)
+    assert scenes[0].cameras.center[0].tolist() == pytest.approx([205.9, 154.9], abs=0.1)
     # Without the matrices the sphere of the hull, which is long as the views are of one side, is about the same place.
     for folder in ("image", "mask"):
         (tmp_path / folder).symlink_to(place / folder)

@@ -10,16 +10,16 @@ from lumifield.data import Source
 from lumifield.data.collection import tasks
 from lumifield.errors import DataError
 
-FOCAL, CENTRE = (9.0, 9.5), (4.1, 2.9)
+FOCAL, CENTER = (9.0, 9.5), (4.1, 2.9)
 
 
 def landmark(root: Path, n: int = 28) -> Path:
-    """Photographs in learnit's layout, all with one lens; noise as pictures."""
+    """Images in learnit's layout, all with one lens; noise as images."""
     poses = made.ring(n, target=(40.0, -20.0, 10.0), radius=30.0)
     for index in range(n):
-        made.save(root / f"images/{index:02d}.jpg", made.picture(index, (8, 6), 3))
+        made.save(root / f"images/{index:02d}.jpg", made.image(index, (8, 6), 3))
     np.save(root / "c2w_mats.npy", np.array([made.matrix(pose) for pose in poses]))
-    matrix = np.diag([1.0, -1.0, -1.0]) @ np.linalg.inv([[FOCAL[0], 0, CENTRE[0]], [0, FOCAL[1], CENTRE[1]], [0, 0, 1]])
+    matrix = np.diag([1.0, -1.0, -1.0]) @ np.linalg.inv([[FOCAL[0], 0, CENTER[0]], [0, FOCAL[1], CENTER[1]], [0, 0, 1]])
     np.save(root / "kinv_mats.npy", np.repeat(matrix[None], n, 0))
     np.save(root / "bds.npy", np.stack([20 + np.arange(n), 60 + np.arange(n)], 1).astype(float))
     return root
@@ -88,17 +88,13 @@ def test_a_list_of_splits_goes_before_positions(tmp_path):
     assert data.splits(Source(tmp_path)) == ("train", "test")
     assert data.cameras(Source(tmp_path), "test").names == ("07.jpg",)
     (tmp_path / "place.tsv").write_text("filename\tid\tsplit\nx.jpg\t1\ttrain\n")
-    with pytest.raises(
-        DataError, match=r"place\.tsv: photograph x\.jpg is missing, expected a picture in images; rest"
-    ):
+    with pytest.raises(DataError, match=r"place\.tsv: image x\.jpg is missing, expected an image in images; rest"):
         data.cameras(Source(tmp_path), "train")
 
 
 def test_few_photographs(tmp_path):
     landmark(tmp_path, 10)
-    message = (
-        r"number of photographs is 10, expected more than 25, as the first 20 are the test .*; use hold_out every-8"
-    )
+    message = r"number of images is 10, expected more than 25, as the first 20 are the test .*; use hold_out every-8"
     with pytest.raises(DataError, match=message):
         data.cameras(Source(tmp_path), "train")
     assert data.cameras(Source(tmp_path, hold_out="every-8th"), "test").names == ("00.jpg", "08.jpg")
@@ -117,7 +113,7 @@ def turned(array):
         (
             "bds",
             lambda a: a[:27],
-            r"number of rows is 27, expected 28, one for each picture in images; restore the pict",
+            r"number of rows is 27, expected 28, one for each image in images; restore the pict",
         ),
         ("bds", lambda a: a[:, ::-1], r"bounds in row 0 is 54 and 24, expected 0 < near < far; correct the depths"),
         ("c2w_mats", lambda a: 2 * a, r"pose of 00\.jpg is no rotation"),
@@ -138,13 +134,11 @@ def test_arrays_that_cannot_be(tmp_path, name, change, message):
 
 def test_files_that_are_missing(tmp_path):
     (landmark(tmp_path) / "bds.npy").unlink()
-    with pytest.raises(
-        DataError, match=r"bds\.npy: file is missing, expected an array of learnit's photographs; choose"
-    ):
+    with pytest.raises(DataError, match=r"bds\.npy: file is missing, expected an array of learnit's images; choose"):
         data.cameras(Source(tmp_path), "train")
     for path in (tmp_path / "images").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match=r"images: folder is missing or empty, expected the photographs; restore"):
+    with pytest.raises(DataError, match=r"images: folder is missing or empty, expected the images; restore"):
         data.cameras(Source(tmp_path), "train")
 
 
@@ -155,6 +149,6 @@ def test_objects_in_an_array_are_refused(tmp_path):
 
 
 def test_rows_that_seem_shifted_are_reported(tmp_path, caplog):
-    made.save(landmark(tmp_path) / "images/26.jpg", made.picture(26, (6, 8), 3))
+    made.save(landmark(tmp_path) / "images/26.jpg", made.image(26, (6, 8), 3))
     data.cameras(Source(tmp_path), "train")
-    assert "1 of 3 principal points lie far from the middle of the picture (first: 26.jpg)" in caplog.text
+    assert "1 of 3 principal points lie far from the middle of the image (first: 26.jpg)" in caplog.text

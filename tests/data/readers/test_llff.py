@@ -31,7 +31,7 @@ def test_forward_facing(tmp_path):
     scene = data.read(Source(made.llff(tmp_path, made.row(9))), "train")
     assert scene.names[0] == "001.png"
     assert len(scene) == 7
-    assert np.array_equal(scene.pictures.picture(0, (16, 12)).numpy(), made.picture(1, (16, 12), 3))
+    assert np.array_equal(scene.images.image(0, (16, 12)).numpy(), made.image(1, (16, 12), 3))
     assert (scene.near.tolist(), scene.far.tolist()) == ([0.0] * 7, [1.0] * 7)
     assert (scene.unbounded, scene.background) == (False, "none")
     assert scene.ndc.focal == pytest.approx((14.0, 14.0))
@@ -57,7 +57,7 @@ def test_the_average_camera_is_the_origin_and_the_nearest_depth_is_four_thirds(t
     assert 2.0 / scene.frame.scale == pytest.approx(4 / 3)
 
 
-def test_all_rays_of_the_training_pictures_stay_in_the_box(tmp_path):
+def test_all_rays_of_the_training_images_stay_in_the_box(tmp_path):
     scene = data.cameras(Source(made.llff(tmp_path, made.row(9))), "train")
     lower, upper = scene.box
     for index in range(len(scene)):
@@ -134,7 +134,7 @@ def test_no_folder_is_fine_enough(tmp_path):
         data.cameras(Source(tmp_path, downscale=2), "train")
 
 
-def test_no_pictures(tmp_path):
+def test_no_images(tmp_path):
     made.llff(tmp_path, made.row(9), folders=[])
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match="images is missing or empty, expected images or images_K; restore the pict"):
@@ -143,28 +143,26 @@ def test_no_pictures(tmp_path):
 
 def test_every_row_has_its_own_size_and_focal_length(tmp_path):
     made.llff(tmp_path, made.row(9))
-    made.save(tmp_path / "images/003.png", made.picture(3, (20, 10), 3))
+    made.save(tmp_path / "images/003.png", made.image(3, (20, 10), 3))
     table(tmp_path, put(3, [4, 9, 14], [10, 20, 17.5]))
     cameras = data.cameras(Source(tmp_path, hold_out="none", downscale=2), "train").cameras
     assert cameras.size[2:5].tolist() == [[8, 6], [10, 5], [8, 6]]
     assert cameras.focal[2:5, 0].tolist() == pytest.approx([7, 8.75, 7])
-    assert cameras.centre[3].tolist() == [5, 2.5]
+    assert cameras.center[3].tolist() == [5, 2.5]
 
 
-def test_pictures_of_another_size_than_stated(tmp_path):
+def test_images_of_another_size_than_stated(tmp_path):
     made.llff(tmp_path, made.row(9))
     table(tmp_path, put(slice(None), [4, 9], [16, 12]))
-    expected = r"001\.png: picture size is 16x12, expected 12x16 \(poses_bounds\.npy states 12x16\); give poses_bounds"
+    expected = r"001\.png: image size is 16x12, expected 12x16 \(poses_bounds\.npy states 12x16\); give poses_bounds"
     with pytest.raises(DataError, match=expected):
         data.cameras(Source(tmp_path), "train")
 
 
-def test_another_number_of_pictures_than_poses(tmp_path):
+def test_another_number_of_images_than_poses(tmp_path):
     made.llff(tmp_path, made.row(9))
     (tmp_path / "images/004.png").unlink()
-    with pytest.raises(
-        DataError, match=r"images: number of pictures is 8, expected 9, one for each row of poses_bound"
-    ):
+    with pytest.raises(DataError, match=r"images: number of images is 8, expected 9, one for each row of poses_bound"):
         data.cameras(Source(tmp_path), "train")
 
 
@@ -229,7 +227,7 @@ class TestReal:
         assert train.cameras.focal[0].tolist() == pytest.approx([3260.526 / 8] * 2, rel=1e-5)
         assert 16.98529618 / train.frame.scale == pytest.approx(4 / 3)
 
-    def test_fern_without_full_size_pictures(self):
+    def test_fern_without_full_size_images(self):
         assert data.cameras(Source(self.root / "nerf_llff_data/fern"), "train").size(0) == (1008, 756)
 
     def test_bird(self):

@@ -25,13 +25,13 @@ def test_the_same_capture_as_in_the_layout_of_dtu(tmp_path):
     found, expected = read(objects.metanlr(tmp_path / "a")), read(objects.dtu(tmp_path / "b"))
     torch.testing.assert_close(found.cameras.c2w, expected.cameras.c2w)
     torch.testing.assert_close(found.cameras.focal, expected.cameras.focal)
-    torch.testing.assert_close(found.cameras.centre, expected.cameras.centre)
-    assert torch.equal(found.pictures.pixels, expected.pictures.pixels)
+    torch.testing.assert_close(found.cameras.center, expected.cameras.center)
+    assert torch.equal(found.images.pixels, expected.images.pixels)
     assert found.frame.scale == pytest.approx(expected.frame.scale)
     assert found.names[0] == "01_rgb.png"
 
 
-def test_pictures_that_were_shrunk_since(tmp_path):
+def test_images_that_were_shrunk_since(tmp_path):
     objects.metanlr(tmp_path)
     path = tmp_path / "01_rgb_meta.npy"
     content = safe_pickle.table(path)
@@ -126,7 +126,5 @@ def test_files_that_hold_no_table(tmp_path):
 
 def test_a_folder_without_photographs(tmp_path):
     made.write(tmp_path / "a.json", {})
-    with pytest.raises(
-        DataError, match=r"photographs is missing, expected NAME_rgb\.png with NAME_rgb_meta\.npy; rest"
-    ):
+    with pytest.raises(DataError, match=r"images is missing, expected NAME_rgb\.png with NAME_rgb_meta\.npy; rest"):
         data.read(Source(tmp_path, format="metanlr"), "train")

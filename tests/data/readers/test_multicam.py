@@ -21,11 +21,11 @@ def test_a_pyramid_as_it_is_on_disk(tmp_path):
     assert data.splits(Source(tmp_path / "scene")) == ("train", "val", "test")
     assert scene.names == tuple(f"images_train/{i:03d}_d{level}.png" for i in range(3) for level in range(4))
     assert scene.cameras.size.tolist() == [[24, 16], [12, 8], [6, 4], [3, 2]] * 3
-    assert np.array_equal(scene.pictures.picture(4, (24, 16)).numpy(), made.picture(1, (24, 16), 4))
+    assert np.array_equal(scene.images.image(4, (24, 16)).numpy(), made.image(1, (24, 16), 4))
     torch.testing.assert_close(scene.cameras.c2w[::4], made.ring(3).float())
     torch.testing.assert_close(scene.cameras.c2w[1::4], scene.cameras.c2w[3::4])
     assert scene.cameras.focal[:4].flatten().tolist() == pytest.approx([FOCAL / 2**k for k in (0, 0, 1, 1, 2, 2, 3, 3)])
-    assert scene.cameras.centre[:4].tolist() == [[12, 8], [6, 4], [3, 2], [1.5, 1]]
+    assert scene.cameras.center[:4].tolist() == [[12, 8], [6, 4], [3, 2], [1.5, 1]]
     assert (scene.near.tolist(), scene.far.tolist()) == ([2.0] * 12, [6.0] * 12)
     assert scene.loss_weight.tolist() == [1, 4, 16, 64] * 3
     assert scene.box.tolist() == [[-1.5] * 3, [1.5] * 3]
@@ -48,7 +48,7 @@ def test_pixels_twice_as_large_have_rays_twice_as_wide(tmp_path):
     assert [float(middle[k] / middle[0]) for k in range(4)] == pytest.approx([1, 2, 4, 8], rel=0.05)
 
 
-def test_columns_that_differ_between_pictures(tmp_path):
+def test_columns_that_differ_between_images(tmp_path):
     folder = made.multicam(tmp_path / "scene")
 
     def change(content):
@@ -62,7 +62,7 @@ def test_columns_that_differ_between_pictures(tmp_path):
     assert scene.far[:3].tolist() == [6, 6, 7]
     assert scene.loss_weight[:4].tolist() == [1, 4, 16, 5]
     assert scene.cameras.focal[0].tolist() == pytest.approx([10, 8])
-    assert scene.cameras.centre[0].tolist() == pytest.approx([9, 12])
+    assert scene.cameras.center[0].tolist() == pytest.approx([9, 12])
 
 
 def test_rays_through_pixels_are_those_of_pix2cam(tmp_path):
@@ -86,7 +86,7 @@ def test_weights_of_one_everywhere_are_none(tmp_path):
 def test_pixels_are_drawn_as_often_as_their_photograph_counts(tmp_path):
     scene = data.read(Source(made.multicam(tmp_path / "scene")), "train")
     batch = draw(scene, 20_000, Draws(torch.Generator().manual_seed(0)))
-    # Together the photographs of each size weigh the same, and so do all photographs of a size.
+    # Together the images of each size weigh the same, and so do all images of a size.
     assert torch.bincount(batch.rays.image % 4) / 20_000 == pytest.approx([0.25] * 4, rel=0.05)
     assert torch.bincount(batch.rays.image) / 20_000 == pytest.approx([1 / len(scene)] * len(scene), rel=0.15)
     evenly = draw(replace(scene, loss_weight=None), 20_000, Draws(torch.Generator().manual_seed(0)))
@@ -107,7 +107,7 @@ def test_half_size(tmp_path):
     assert scene.cameras.size[:3].tolist() == [[12, 8], [6, 4], [3, 2]]
     assert scene.cameras.focal[:2, 0].tolist() == pytest.approx([FOCAL / 2, FOCAL / 4])
     assert scene.loss_weight[:3].tolist() == [1, 4, 16]
-    with pytest.raises(DataError, match="downscale is 5, expected at most 2 for these pictures"):
+    with pytest.raises(DataError, match="downscale is 5, expected at most 2 for these images"):
         data.cameras(Source(tmp_path / "scene", downscale=5), "train")
 
 
@@ -116,19 +116,19 @@ def test_backgrounds(tmp_path, asked, got):
     assert data.cameras(Source(made.multicam(tmp_path / "scene"), background=asked), "train").background == got
 
 
-def test_opaque_pictures(tmp_path):
+def test_opaque_images(tmp_path):
     scene = data.read(Source(made.multicam(tmp_path / "scene", channels=3)), "train")
-    assert scene.pictures.pixels.shape[1] == 3
+    assert scene.images.pixels.shape[1] == 3
     assert scene.background == "none"
 
 
-def test_pictures_that_are_missing_are_skipped(tmp_path, caplog):
+def test_images_that_are_missing_are_skipped(tmp_path, caplog):
     folder = made.multicam(tmp_path / "scene")
     (folder / "images_train/001_d2.png").unlink()
     scene = data.read(Source(folder), "train")
     assert len(scene) == 11
     assert scene.loss_weight.tolist() == [1, 4, 16, 64, 1, 4, 64, 1, 4, 16, 64]
-    assert "1 of 12 listed pictures do not exist and are skipped" in caplog.text
+    assert "1 of 12 listed images do not exist and are skipped" in caplog.text
 
 
 def set_value(column, value):
@@ -149,8 +149,8 @@ OTHER_FORM = r"pix2cam of images_train/000_d1\.png is of another form, expected 
         (lambda c: c["train"].pop("near"), r"train\.near is missing or no list, expected a column of values"),
         (lambda c: c["train"]["far"].pop(), r"train\.far is 11 values long, expected 12 as file_path; write the file"),
         (lambda c: [column.clear() for column in c["train"].values()], r"train\.file_path is empty, expected at least"),
-        (set_value("file_path", 3), r"train\.file_path\[1\] is 3, expected a file name; name the photograph"),
-        (set_value("width", 5), r"width of images_train/000_d1\.png is 5, expected the picture's 12; give the size"),
+        (set_value("file_path", 3), r"train\.file_path\[1\] is 3, expected a file name; name the image"),
+        (set_value("width", 5), r"width of images_train/000_d1\.png is 5, expected the image's 12; give the size"),
         (set_value("height", None), r"height of images_train/000_d1\.png is None, expected a number above zero"),
         (set_value("near", 0), r"near of images_train/000_d1\.png is 0, expected a number above zero; correct"),
         (set_value("lossmult", -4.0), r"lossmult of images_train/000_d1\.png is -4\.0, expected a number above zero"),
@@ -174,6 +174,6 @@ def test_columns_that_cannot_be(tmp_path, change, message):
 
 
 def test_a_hold_out_is_refused(tmp_path):
-    source = Source(made.multicam(tmp_path / "scene"), hold_out="centre")
-    with pytest.raises(DataError, match="hold_out is 'centre', expected auto, as this file names the splits"):
+    source = Source(made.multicam(tmp_path / "scene"), hold_out="center")
+    with pytest.raises(DataError, match="hold_out is 'center', expected auto, as this file names the splits"):
         data.cameras(source, "train")

@@ -13,7 +13,7 @@ def read(root):
     return data.read(Source(root), "train")
 
 
-def test_pictures_of_unequal_size_in_the_sphere_of_their_hull(tmp_path):
+def test_images_of_unequal_size_in_the_sphere_of_their_hull(tmp_path):
     scene = read(objects.nlr(tmp_path))
     rows = [row for row in range(10) if row % 8]
     assert [scene.size(index) for index in range(len(scene))] == [(48, 36) if row % 2 else (24, 18) for row in rows]
@@ -21,8 +21,8 @@ def test_pictures_of_unequal_size_in_the_sphere_of_their_hull(tmp_path):
     torch.testing.assert_close(scene.frame.poses_to_world(scene.cameras.c2w), world.c2w[rows].float())
     wide = torch.tensor([2.0 if row % 2 else 1.0 for row in rows])[:, None]
     torch.testing.assert_close(scene.cameras.focal, world.focal[rows] * wide)
-    torch.testing.assert_close(scene.cameras.centre, world.centre[rows] * wide)
-    middle = scene.frame.to_world(torch.zeros(3)) - torch.tensor(objects.CENTRE)
+    torch.testing.assert_close(scene.cameras.center, world.center[rows] * wide)
+    middle = scene.frame.to_world(torch.zeros(3)) - torch.tensor(objects.CENTER)
     assert float(middle.norm()) < 0.15 * objects.RADIUS
     assert 1.0 < scene.frame.scale / (objects.BALL * objects.RADIUS) < 1.7
     assert scene.cut_out
@@ -47,7 +47,7 @@ def test_without_mattes_nothing_is_cut_out(tmp_path):
     objects.nlr(tmp_path)
     for path in (tmp_path / "mattes").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match=r"00_mask\.png: matte is missing, expected one for each photograph; restore"):
+    with pytest.raises(DataError, match=r"00_mask\.png: matte is missing, expected one for each image; restore"):
         read(tmp_path)
     (tmp_path / "mattes").rmdir()
     assert (read(tmp_path).cut_out, read(tmp_path).unbounded) == (False, True)
@@ -60,13 +60,13 @@ def test_files_that_say_no_cameras(tmp_path):
         read(tmp_path)
     for text, found in (("a: [", r"no YAML \(while parsing a flow node.*\)"), ("3", "no table")):
         path.write_text(text)
-        with pytest.raises(DataError, match=rf"calib_export\.yaml: content is {found}, expected a camera a photograph"):
+        with pytest.raises(DataError, match=rf"calib_export\.yaml: content is {found}, expected a camera an image"):
             read(tmp_path)
     path.write_text("!!python/object/apply:os.getcwd []")
     with pytest.raises(DataError, match=r"no YAML \(could not determine a constructor for the tag .*python/object/app"):
         read(tmp_path)
     path.unlink()
-    with pytest.raises(DataError, match=r"yaml: file is missing, expected the cameras of the photographs; restore it"):
+    with pytest.raises(DataError, match=r"yaml: file is missing, expected the cameras of the images; restore it"):
         data.read(Source(tmp_path, format="nlr"), "train")
 
 
@@ -90,5 +90,5 @@ def test_poses_that_are_none(tmp_path):
 
 def test_a_folder_without_photographs(tmp_path):
     made.write(tmp_path / "calib_export.yaml", {})
-    with pytest.raises(DataError, match="rgb: folder is missing or empty, expected the photographs; restore"):
+    with pytest.raises(DataError, match="rgb: folder is missing or empty, expected the images; restore"):
         read(tmp_path)

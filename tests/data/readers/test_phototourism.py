@@ -39,7 +39,7 @@ def test_all_splits_share_the_frame(tmp_path):
 
 
 def listless(root: Path, split: str = "train", views: int = 9, **kind):
-    """A reconstruction without a list, all of it in one split, read as photographs from anywhere."""
+    """A reconstruction without a list, all of it in one split, read as images from anywhere."""
     sfm.colmap(root, made.ring(views, target=(3, 1, -2)), place="dense/sparse", **kind)
     return data.cameras(Source(root, format="phototourism", hold_out="none"), split)
 
@@ -85,13 +85,13 @@ def test_without_a_list_every_eighth_is_held_out(tmp_path, form):
     [
         ("filename\tid\n000.png\t1\n", r"place\.tsv: column split is missing, expected columns filename, id and split"),
         ("", r"place\.tsv: column filename is missing, expected .*; add it or remove the file"),
-        (HEAD, r"place\.tsv: column split is without train, expected train, val or test for each photograph; name"),
+        (HEAD, r"place\.tsv: column split is without train, expected train, val or test for each image; name"),
         (HEAD + "000.png\t1\t\ta\n", r"place\.tsv: column split is without train"),
         (HEAD + "000.png\t1\n", r"place\.tsv: column split is without train"),
         (HEAD + "000.png\t\ttrain\ta\n", r"place\.tsv: column split is without train"),
         (
             HEAD + "x.png\t1\ttrain\ta\n",
-            r"photograph x\.png is not in the sparse model, expected a registered .*; empty",
+            r"image x\.png is not in the sparse model, expected a registered .*; empty",
         ),
     ],
 )
@@ -102,9 +102,7 @@ def test_lists_that_cannot_be(tmp_path, text, message):
 
 def test_a_listed_photograph_is_missing(tmp_path):
     (scene(tmp_path) / "dense/images/001.png").unlink()
-    with pytest.raises(
-        DataError, match=r"place\.tsv: photograph 001\.png is missing, expected a picture in .*dense/im"
-    ):
+    with pytest.raises(DataError, match=r"place\.tsv: image 001\.png is missing, expected an image in .*dense/im"):
         data.cameras(Source(tmp_path), "train")
 
 
@@ -115,8 +113,8 @@ def test_two_lists(tmp_path):
 
 
 def test_hold_outs_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"place\.tsv: hold_out is 'centre', expected auto"):
-        data.splits(Source(scene(tmp_path), hold_out="centre"))
+    with pytest.raises(DataError, match=r"place\.tsv: hold_out is 'center', expected auto"):
+        data.splits(Source(scene(tmp_path), hold_out="center"))
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")

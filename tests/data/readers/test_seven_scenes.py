@@ -29,11 +29,11 @@ def test_sequences_with_two_digits(tmp_path):
     for scene, repeat in ((train, 2), (test, 1)):
         world = scene.frame.poses_to_world(scene.cameras.c2w)
         torch.testing.assert_close(world, poses.repeat(repeat, 1, 1).float(), atol=1e-5, rtol=1e-5)
-    assert np.array_equal(test.pictures.picture(2, sfm.SIZE).numpy(), made.picture(1002, sfm.SIZE, 3))
+    assert np.array_equal(test.images.image(2, sfm.SIZE).numpy(), made.image(1002, sfm.SIZE, 3))
     assert torch.equal(train.frame.translation, test.frame.translation)
 
 
-def test_pictures_and_poses_are_paired_by_number(tmp_path, caplog):
+def test_images_and_poses_are_paired_by_number(tmp_path, caplog):
     sfm.seven_scenes(tmp_path, made.ring(4))
     (tmp_path / "seq-01/frame-000101.color.png").unlink()
     (tmp_path / "seq-01/frame-000102.pose.txt").unlink()
@@ -41,13 +41,13 @@ def test_pictures_and_poses_are_paired_by_number(tmp_path, caplog):
     assert [name[-16:-10] for name in scene.names] == ["000100", "000103"]
     world = scene.frame.poses_to_world(scene.cameras.c2w)
     torch.testing.assert_close(world, made.ring(4)[[0, 3]].float(), atol=1e-5, rtol=1e-5)
-    assert "1 of 3 listed pictures do not exist" in caplog.text
+    assert "1 of 3 listed images do not exist" in caplog.text
 
 
-def test_the_colour_camera_has_525_pixels_at_640(tmp_path):
+def test_the_color_camera_has_525_pixels_at_640(tmp_path):
     sfm.seven_scenes(tmp_path, made.ring(3))
     assert cameras(tmp_path).cameras.focal[0].tolist() == pytest.approx([525 / 20] * 2)
-    assert cameras(tmp_path).cameras.centre[0].tolist() == [16.0, 12.0]
+    assert cameras(tmp_path).cameras.center[0].tolist() == [16.0, 12.0]
     assert cameras(tmp_path, focal=30.0, downscale=2).cameras.focal[0].tolist() == [15.0, 15.0]
 
 
@@ -134,7 +134,7 @@ def test_an_asked_hold_out_goes_before_the_depth(tmp_path):
     assert len(data.cameras(source, "train")) == 9
 
 
-def test_jpeg_pictures(tmp_path):
+def test_jpeg_images(tmp_path):
     sfm.frames_of(tmp_path, made.ring(2))
     for index in range(2):
         png = tmp_path / f"frame-00000{index}.color.png"
@@ -163,8 +163,8 @@ def empty(root):
     (root / "TrainSplit.txt").write_text("\n")
 
 
-def coloured(root):
-    made.save(root / "seq-01/frame-000101.depth.png", made.picture(0, sfm.SIZE, 3))
+def colored(root):
+    made.save(root / "seq-01/frame-000101.depth.png", made.image(0, sfm.SIZE, 3))
 
 
 def cut(root):
@@ -180,8 +180,8 @@ def cut(root):
         (no_sequence, r"seq-11: poses is missing, expected frame-000000\.pose\.txt and its like; unpack the sequence"),
         (other_words, r"TrainSplit\.txt: line 2 is 'seq-02', expected sequence and a number; correct or remove it"),
         (empty, r"TrainSplit\.txt: list is empty, expected at least one sequence; name the sequences"),
-        (coloured, r"frame-000101\.depth\.png: depth picture is in colour, expected one channel; give the file"),
-        (cut, r"frame-000101\.depth\.png: picture is damaged or cut off"),
+        (colored, r"frame-000101\.depth\.png: depth image is in color, expected one channel; give the file"),
+        (cut, r"frame-000101\.depth\.png: image is damaged or cut off"),
     ],
 )
 def test_files_that_cannot_be(tmp_path, spoil, message):

@@ -16,7 +16,7 @@ def test_an_object_as_it_is_on_disk(tmp_path):
     assert data.detect(tmp_path) == "shapenet"
     assert data.splits(Source(tmp_path)) == ("train", "test")
     assert scene.names == ("000.png", "001.png", "002.png") or scene.names == ("000", "001", "002")
-    assert np.array_equal(scene.pictures.picture(2, (8, 8)).numpy(), made.picture(2, (8, 8), 4))
+    assert np.array_equal(scene.images.image(2, (8, 8)).numpy(), made.image(2, (8, 8), 4))
     torch.testing.assert_close(scene.cameras.c2w, made.ring(5).float()[:3])
     assert (scene.near.tolist(), scene.far.tolist()) == ([2.0] * 3, [6.0] * 3)
     assert (scene.background, scene.unbounded) == ("white", False)
@@ -68,4 +68,4 @@ def test_a_car():
     assert (len(scene), scene.size(0)) == (25, (64, 64))
     # The car fills the middle of every view, and a sphere of radius 1 all of it.
     for index in range(len(scene)):
-        assert int(scene.pictures.picture(index, (64, 64))[32, 32, 3]) == 255
+        assert int(scene.images.image(index, (64, 64))[32, 32, 3]) == 255

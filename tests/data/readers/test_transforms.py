@@ -20,9 +20,9 @@ def test_a_scene_as_it_is_on_disk(tmp_path):
     scene = data.read(everything(made.transforms(tmp_path)), "train")
     cameras = scene.cameras
     assert cameras.focal[0].tolist() == pytest.approx([9.0, 9.5])
-    assert cameras.centre[0].tolist() == pytest.approx([4.2, 2.9])
+    assert cameras.center[0].tolist() == pytest.approx([4.2, 2.9])
     assert cameras.distortion[0].tolist() == pytest.approx([0.05, 0, 0, 0.001])
-    assert np.array_equal(scene.pictures.picture(4, (8, 6)).numpy(), made.picture(4, (8, 6), 3))
+    assert np.array_equal(scene.images.image(4, (8, 6)).numpy(), made.image(4, (8, 6), 3))
     assert (scene.background, scene.unbounded) == ("none", True)
     assert scene.box.tolist() == [[-1.0] * 3, [1.0] * 3]
     assert (float(scene.near[0]), float(scene.far[0])) == (pytest.approx(0.05), 100.0)
@@ -34,7 +34,7 @@ def test_the_frame_leads_back_to_the_world_of_the_file(tmp_path):
     torch.testing.assert_close(scene.frame.poses_to_world(scene.cameras.c2w), world, atol=1e-5, rtol=1e-5)
 
 
-def test_the_scene_frame_is_centred_upright_and_of_unit_size(tmp_path):
+def test_the_scene_frame_is_centerd_upright_and_of_unit_size(tmp_path):
     scene = data.cameras(everything(made.transforms(tmp_path)), "train")
     torch.testing.assert_close(scene.frame.to_world(torch.zeros(3)), torch.tensor([5.0, -3.0, 2.0]))
     torch.testing.assert_close(scene.frame.rotation[:, 2], torch.tensor([0.0, 0.0, 1.0]))
@@ -42,7 +42,7 @@ def test_the_scene_frame_is_centred_upright_and_of_unit_size(tmp_path):
     assert scene.frame.scale == pytest.approx(math.hypot(4, 1.5))
 
 
-def test_every_8th_existing_picture_is_held_out(tmp_path):
+def test_every_8th_existing_image_is_held_out(tmp_path):
     source = Source(made.transforms(tmp_path, n=12))
     (tmp_path / "images/001.png").unlink()
     assert data.splits(source) == ("train", "test")
@@ -52,7 +52,7 @@ def test_every_8th_existing_picture_is_held_out(tmp_path):
     assert set(train.names).isdisjoint(data.cameras(source, "test").names)
 
 
-def test_the_picture_nearest_to_the_middle_is_held_out(tmp_path):
+def test_the_image_nearest_to_the_middle_is_held_out(tmp_path):
     made.transforms(tmp_path)
 
     def move(content):
@@ -60,7 +60,7 @@ def test_the_picture_nearest_to_the_middle_is_held_out(tmp_path):
         content["frames"][6]["transform_matrix"][1][3] = -3.0
 
     made.edit(tmp_path / "transforms.json", move)
-    source = Source(tmp_path, hold_out="centre")
+    source = Source(tmp_path, hold_out="center")
     assert data.cameras(source, "test").names == ("images/006.png",)
     assert len(data.cameras(source, "train")) == 9
 
@@ -71,11 +71,9 @@ def test_nothing_held_out(tmp_path):
     assert len(data.cameras(source, "train")) == 10
 
 
-def test_one_picture_cannot_be_held_out(tmp_path):
+def test_one_image_cannot_be_held_out(tmp_path):
     made.transforms(tmp_path, n=1)
-    with pytest.raises(
-        DataError, match=r"train split is empty, expected a picture beside the 1 held out; set hold_out"
-    ):
+    with pytest.raises(DataError, match=r"train split is empty, expected an image beside the 1 held out; set hold_out"):
         data.cameras(Source(tmp_path), "train")
 
 
@@ -87,13 +85,13 @@ def test_order_in_the_file_does_not_matter(tmp_path):
 
 def test_intrinsics_of_single_frames_win(tmp_path):
     made.transforms(tmp_path)
-    made.save(tmp_path / "images/002.png", made.picture(2, (10, 4), 3))
+    made.save(tmp_path / "images/002.png", made.image(2, (10, 4), 3))
     own = {"fl_x": 11.0, "fl_y": 12.0, "cx": 5.5, "cy": 1.5, "w": 10, "h": 4, "k1": 0.0}
     made.edit(tmp_path / "transforms.json", lambda content: content["frames"][2].update(own))
     cameras = data.cameras(everything(tmp_path, downscale=2), "train").cameras
     assert cameras.size[1:4].tolist() == [[4, 3], [5, 2], [4, 3]]
     assert cameras.focal[2].tolist() == pytest.approx([5.5, 6.0])
-    assert cameras.centre[2].tolist() == pytest.approx([2.75, 0.75])
+    assert cameras.center[2].tolist() == pytest.approx([2.75, 0.75])
     assert cameras.distortion[2].tolist() == pytest.approx([0, 0, 0, 0.001])
     assert cameras.focal[1].tolist() == pytest.approx([4.5, 4.75])
 
@@ -108,7 +106,7 @@ def test_an_angle_of_view_alone(tmp_path):
     made.edit(tmp_path / "transforms.json", bare)
     cameras = data.cameras(everything(tmp_path), "train").cameras
     assert cameras.focal[0].tolist() == pytest.approx([4 / math.tan(0.45)] * 2)
-    assert cameras.centre[0].tolist() == [4, 3]
+    assert cameras.center[0].tolist() == [4, 3]
     made.edit(tmp_path / "transforms.json", lambda content: content.pop("camera_angle_x"))
     with pytest.raises(DataError, match=r"fl_x of images/000\.png is missing, expected fl_x or camera_angle_x"):
         data.cameras(everything(tmp_path), "train")
@@ -166,7 +164,7 @@ def test_blurred_photographs_are_left_out_of_the_training_alone(tmp_path, caplog
     whole, sharp = (data.cameras(Source(tmp_path, least_sharpness=least), "train") for least in (0.0, 0.8))
     assert (len(whole), list(sharp.names)) == (14, expected)
     assert 8 < len(expected) < 13
-    assert f"{14 - len(expected)} of 14 training photographs are blurred and left out" in caplog.text
+    assert f"{14 - len(expected)} of 14 training images are blurred and left out" in caplog.text
     assert torch.equal(whole.frame.translation, sharp.frame.translation)
     held_out = data.cameras(Source(tmp_path, least_sharpness=0.8), "test").names
     assert held_out == ("images/000.png", "images/008.png", "images/016.png")
@@ -214,12 +212,12 @@ def test_one_file_a_split(tmp_path):
         ({"fl_x": 0}, r"fl_x of images/000\.png is 0, expected a number above zero"),
         ({"fl_y": float("nan")}, r"fl_y of images/000\.png is nan, expected a number above zero"),
         ({"fl_x": "9"}, r"fl_x of images/000\.png is '9', expected a number above zero"),
-        ({"w": 16}, r"w of images/000\.png is 16, expected the picture's 8; give the size of the pictures"),
-        ({"h": 12}, r"h of images/000\.png is 12, expected the picture's 6"),
+        ({"w": 16}, r"w of images/000\.png is 16, expected the image's 8; give the size of the images"),
+        ({"h": 12}, r"h of images/000\.png is 12, expected the image's 6"),
         ({"cx": None}, r"cx of images/000\.png is None, expected a finite number"),
         ({"camera_model": "OPENCV_FISHEYE"}, "camera_model .* is OPENCV_FISHEYE, expected a perspective camera; undis"),
         ({"is_fisheye": True}, "camera_model .* is fisheye, expected a perspective camera"),
-        ({"k3": 0.1}, r"k3 of images/000\.png is 0\.1, expected 0; undistort the pictures first"),
+        ({"k3": 0.1}, r"k3 of images/000\.png is 0\.1, expected 0; undistort the images first"),
         ({"applied_scale": 0}, "applied_scale is 0, expected a number above zero"),
         ({"applied_transform": [[1, 0, 0]]}, r"applied_transform is of shape \(1, 3\), expected a 3x4"),
     ],
@@ -238,7 +236,7 @@ def test_fox():
     assert train.size(0) == (135, 240)
     assert train.cameras.focal[0].tolist() == pytest.approx([687.76 / 4, 687.245 / 4])
     assert train.unbounded
-    # What the cameras look at lies in the picture of each.
+    # What the cameras look at lies in the image of each.
     seen, depth = train.cameras.project(torch.zeros(1, 3))
     assert bool((depth > 0).all())
     assert bool(((seen[:, 0] > 0) & (seen[:, 0] < train.cameras.size)).all())

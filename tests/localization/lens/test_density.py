@@ -21,9 +21,9 @@ FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
 
 class Tinted(Ball):
-    """The ball with colours that are asked for at points."""
+    """The ball with colors that are asked for at points."""
 
-    def colours(self, points, viewdirs):
+    def colors(self, points, viewdirs):
         return torch.full_like(points, 0.2)
 
 

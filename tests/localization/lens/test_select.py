@@ -1,4 +1,4 @@
-"""New views of `localize select`: in free space, near the photographs, and looking where these look."""
+"""New views of `localize select`: in free space, near the images, and looking where these look."""
 
 import json
 import math
@@ -59,7 +59,7 @@ def photographs(run):
 
 @pytest.mark.parametrize("options", [{}, {"places": "path"}, {"distance": 1.0}, {"spacing": 0.8}, {"reach": 4.0}])
 def test_views_keep_their_distances(run, options):
-    """From the wall, by brute force, from the border of the box, and from the nearest photograph."""
+    """From the wall, by brute force, from the border of the box, and from the nearest image."""
     found = views(run, **options).positions.numpy()
     assert len(found) == 40
     away = np.linalg.norm(found[:, None] - photographs(run).positions.numpy(), axis=-1).min(-1)
@@ -116,11 +116,11 @@ def test_the_seed_decides(run):
 def test_lenses_become_pinholes(run):
     taken = photographs(run)
     taken.distortion[:] = 0.1
-    taken.centre[:, 0] += 3
+    taken.center[:, 0] += 3
     taken.focal[:, 1] += 2
     draws = Draws(torch.Generator().manual_seed(0))
     found = select.views_at(np.array([[17.0, -6.0, 7.0]]), taken, 0.0, draws)
-    assert (found.distortion.tolist(), found.centre.tolist(), found.focal.tolist()) == (
+    assert (found.distortion.tolist(), found.center.tolist(), found.focal.tolist()) == (
         [[0.0] * 4],
         [[16.0, 12.0]],
         [[33.0, 33.0]],
@@ -130,8 +130,8 @@ def test_lenses_become_pinholes(run):
 def test_frusta_are_red_blue_and_green(run):
     views(run)
     shape = trimesh.load(select.views_file(run).with_suffix(".ply"), process=False)
-    colours = shape.visual.vertex_colors[::5, :3].tolist()
-    assert colours == [[210, 40, 40]] * 12 + [[30, 90, 220]] * 2 + [[40, 160, 60]] * 40
+    colors = shape.visual.vertex_colors[::5, :3].tolist()
+    assert colors == [[210, 40, 40]] * 12 + [[30, 90, 220]] * 2 + [[40, 160, 60]] * 40
 
 
 def test_files_of_ones_own(run, tmp_path):

@@ -77,10 +77,10 @@ def test_the_same_reader_reads_the_sequence_again(looped):
     settings = Synthesize()
     views, _ = synthesize.new_scene(settings, run, synthesize.layout_of(settings, run, sequence))
     torch.testing.assert_close(scene.cameras.focal, views.cameras.focal)
-    torch.testing.assert_close(scene.cameras.centre, views.cameras.centre)
+    torch.testing.assert_close(scene.cameras.center, views.cameras.center)
     for index in range(5):
         seen = render_view(run.method, views, index, device=run.device)
-        assert torch.equal(scene.pictures.picture(index, scene.size(index)), to_uint8(seen.rgb))
+        assert torch.equal(scene.images.image(index, scene.size(index)), to_uint8(seen.rgb))
 
 
 def test_the_sequence_can_be_put_into_the_scene(looped, tmp_path):
@@ -113,8 +113,8 @@ def test_lists_for_hloc(looped):
     assert all((sequence / name).is_file() for name in names)
     for name, lens, pose, c2w in zip(names, lenses, poses, wanted(folder), strict=True):
         words, numbers = lens.split(), np.array(pose.split()[1:], float)
-        with Image.open(sequence / name) as picture:
-            assert words[:4] == [name, "PINHOLE", str(picture.width), str(picture.height)]
+        with Image.open(sequence / name) as image:
+            assert words[:4] == [name, "PINHOLE", str(image.width), str(image.height)]
         assert len(words) == 8
         turned = Rotation.from_quat(numbers[:4], scalar_first=True).as_matrix()
         assert np.abs(turned - c2w[:, :3].T).max() < 1e-6
@@ -145,7 +145,7 @@ def ball_run(folder, count: int = 6, method: Ball | None = None):
     return run
 
 
-def test_depth_is_along_the_axis_in_millimetres(tmp_path):
+def test_depth_is_along_the_axis_in_millimeters(tmp_path):
     """Of the ball of radius 1/2 as seen from 7/4 away: 5/4 in the middle, and where nothing is met 0."""
     run = ball_run(tmp_path)
     Synthesize(out=tmp_path / "out", size=(33, 25)).apply(run, silent)
@@ -246,7 +246,7 @@ def test_the_folder_of_the_photographs_is_spared(looped, capsys):
     name, scene, run = looped
     if name == "cambridge":
         said = refusal(capsys, "localize", "synthesize", run, "--out", scene)
-        assert "output is that of the photographs, whose model would be replaced, expected a folder of its own" in said
+        assert "output is that of the images, whose model would be replaced, expected a folder of its own" in said
 
 
 class Lit(Ball):
@@ -284,7 +284,7 @@ def test_views_are_rendered_in_their_light(tmp_path):
 
 
 def test_appearances_that_cannot_be(tmp_path):
-    with pytest.raises(DataError, match="'view_9', expected mixed, nearest, mean, or a training photograph like vi"):
+    with pytest.raises(DataError, match="'view_9', expected mixed, nearest, mean, or a training image like vi"):
         lights(ball_run(tmp_path, method=Lit()), "view_9")
     with pytest.raises(DataError, match="appearance is 'mean', expected none, as the method has no embeddings; dr"):
         lights(ball_run(tmp_path), "mean")
@@ -294,17 +294,17 @@ def test_appearances_that_cannot_be(tmp_path):
 def test_photographs_in_the_wild_lend_their_looks(name, tmp_path):
     torch.manual_seed(0)
     scene = ball(4)
-    run = run_of(tmp_path / "run", SMALL[name].build(scene).eval(), {"train": scene.without_pictures()})
+    run = run_of(tmp_path / "run", SMALL[name].build(scene).eval(), {"train": scene.without_images()})
     select.views_file(run).parent.mkdir(parents=True)
     select.views_file(run).write_text(to_json(scene.cameras[[1]], scene.frame))
-    pictures = []
+    images = []
     for appearance in ("nearest", scene.names[1], scene.names[2], "mixed"):
-        out = tmp_path / str(len(pictures))
+        out = tmp_path / str(len(images))
         Synthesize(out=out, appearance=appearance).apply(run, silent)
-        pictures.append(np.asarray(Image.open(out / "seq-99/frame-000000.color.png")).astype(int))
-    assert (pictures[0] == pictures[1]).all()
-    assert (pictures[0] != pictures[2]).any()
-    assert (pictures[0] != pictures[3]).any()
+        images.append(np.asarray(Image.open(out / "seq-99/frame-000000.color.png")).astype(int))
+    assert (images[0] == images[1]).all()
+    assert (images[0] != images[2]).any()
+    assert (images[0] != images[3]).any()
 
 
 def test_settings_that_cannot_be():

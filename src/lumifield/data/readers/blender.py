@@ -30,7 +30,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
 
 def scene(source: Source, path: Path, content: Listing, kept: Kept) -> tuple[Scene, image_files.Files]:
     """Frames of the file `path` with their images, through lenses of its one angle of view."""
-    files = image_files.survey([picture for _, picture in kept])
+    files = image_files.survey([image for _, image in kept])
     size = torch.tensor(files.sizes)
     focal = torch.tensor([frames.focal_from_angle(path, content, width) for width, _ in files.sizes])
     n = len(kept)
@@ -38,7 +38,7 @@ def scene(source: Source, path: Path, content: Listing, kept: Kept) -> tuple[Sce
         cameras=Cameras(
             c2w=frames.poses(path, [frame for frame, _ in kept]).float(),
             focal=focal[:, None].repeat(1, 2),
-            centre=size / 2,
+            center=size / 2,
             size=size,
             distortion=torch.zeros(n, 4),
         ).resized(1 / source.downscale),

@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Measured:
-    """VisualSFM's camera: one focal length [pixels], the middle of the picture as centre, radial distortion."""
+    """VisualSFM's camera: one focal length [pixels], the middle of the image as center, radial distortion."""
 
     focal: float
     radial: float
 
     def optics(self, path: Path, size: tuple[int, int]) -> Optics:
-        """A pinhole as it is; pictures with distortion are resampled."""
-        centre = (size[0] / 2, size[1] / 2)
+        """A pinhole as it is; images with distortion are resampled."""
+        center = (size[0] / 2, size[1] / 2)
         if self.radial == 0:
-            return Optics((self.focal, self.focal), centre, size)
-        lens = Radial(self.focal, centre, self.radial)
+            return Optics((self.focal, self.focal), center, size)
+        lens = Radial(self.focal, center, self.radial)
         if not lens.invertible(size):
             expected = "a distortion that folds nothing over"
             raise DataError(path, "radial distortion", f"{self.radial:g}", expected, "reconstruct the scene again")
@@ -90,7 +90,7 @@ def load(folder: Path) -> Reconstruction:
     return Reconstruction(
         path=model.path,
         names=tuple(shot.name for shot in model.shots),
-        pictures=tuple(frames.picture_file(folder, name) or folder / f"{name}.png" for name in plain),
+        images=tuple(frames.image_file(folder, name) or folder / f"{name}.png" for name in plain),
         c2w=torch.from_numpy(np.stack([shot.c2w for shot in model.shots])),
         calibrations=tuple(Measured(shot.focal, shot.radial) for shot in model.shots),
         points=model.points,

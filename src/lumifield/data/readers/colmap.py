@@ -1,4 +1,4 @@
-"""COLMAP scenes: a sparse model, binary or text, with cameras of every model, and the photographs beside it."""
+"""COLMAP scenes: a sparse model, binary or text, with cameras of every model, and the images beside it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lumifield.data.scene import Scene
 from lumifield.data.undistort import Straightening
 from lumifield.errors import DataError
 
-# Where a model may be, and where its photographs are, below the folder of a scene.
+# Where a model may be, and where its images are, below the folder of a scene.
 PLACES = (
     ("sparse/0", "images"),
     ("sparse", "images"),
@@ -40,21 +40,21 @@ class Camera:
         camera, stated = self.camera, (self.camera.width, self.camera.height)
         if size != stated:
             found, expected = (f"{width}x{height}" for width, height in (size, stated))
-            cure = "give the pictures that were reconstructed"
-            raise DataError(path, "picture size", found, f"{expected}, as its camera states", cure)
+            cure = "give the images that were reconstructed"
+            raise DataError(path, "image size", found, f"{expected}, as its camera states", cure)
         match camera.model.name:
             case "SIMPLE_PINHOLE" | "PINHOLE" | "SIMPLE_RADIAL" | "RADIAL" | "OPENCV":
                 bend = [float(camera.params[index]) for index in camera.extra_params_idxs()]
                 k1, k2, p1, p2 = (*bend, 0.0, 0.0, 0.0, 0.0)[:4]
                 return Optics(*_pinhole(camera), size, (k1, k2, p1, p2))
             case "EQUIRECTANGULAR":
-                cure = "cut the panoramas into perspective pictures"
+                cure = "cut the panoramas into perspective images"
                 raise DataError(path, "camera model", "EQUIRECTANGULAR", "a camera that looks to one side", cure)
             case _:
                 return Optics.resampled(self.straightened())
 
     def straightened(self) -> Straightening:
-        """The largest pinhole picture whose every pixel this camera's picture shows."""
+        """The largest pinhole image whose every pixel this camera's image shows."""
         plain = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), self.camera)
         return Straightening(self, *_pinhole(plain), (plain.width, plain.height))
 
@@ -65,14 +65,14 @@ def splits(source: Source) -> tuple[str, ...]:
 
 
 def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
-    """One split without its pixels, and the files that hold them; every eighth photograph by name is held out."""
+    """One split without its pixels, and the files that hold them; every eighth image by name is held out."""
     taken = load(source.data)
     rows = holdout.rows(source, split, taken.c2w[:, :, 3])
     return reconstructions.scene(source, taken, rows, reconstructions.surrounded(taken))
 
 
 def load(folder: Path) -> Reconstruction:
-    """The model in a scene's folder with its photographs; raises `DataError` where there is none that can be used."""
+    """The model in a scene's folder with its images; raises `DataError` where there is none that can be used."""
     places = [(folder / model, folder / images) for model, images in PLACES if colmap_model.is_model(folder / model)]
     if not places:
         raise DataError(folder, "sparse model", "missing", "sparse/0/cameras.bin or .txt", "reconstruct the scene")
@@ -82,7 +82,7 @@ def load(folder: Path) -> Reconstruction:
     return Reconstruction(
         path=model.images,
         names=tuple(shot.name for shot in model.shots),
-        pictures=tuple(images / shot.name for shot in model.shots),
+        images=tuple(images / shot.name for shot in model.shots),
         c2w=torch.from_numpy(np.stack([shot.c2w(model.images) for shot in model.shots])),
         calibrations=tuple(lenses[shot.camera] for shot in model.shots),
         points=model.points[order],
@@ -91,7 +91,7 @@ def load(folder: Path) -> Reconstruction:
 
 
 def _rows(model: colmap_model.Model, shot: colmap_model.Shot, order: np.ndarray) -> np.ndarray:
-    """The places of a photograph's points among the points by number."""
+    """The places of an image's points among the points by number."""
     known = model.point_ids[order]
     rows = np.searchsorted(known, shot.points).clip(max=max(len(known) - 1, 0))
     if len(rows) and (not len(known) or (known[rows] != shot.points).any()):
@@ -101,5 +101,5 @@ def _rows(model: colmap_model.Model, shot: colmap_model.Shot, order: np.ndarray)
 
 
 def _pinhole(camera: pycolmap.Camera) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Focal lengths and centre."""
+    """Focal lengths and center."""
     return (camera.focal_length_x, camera.focal_length_y), (camera.principal_point_x, camera.principal_point_y)

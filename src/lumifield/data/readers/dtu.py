@@ -26,13 +26,13 @@ TOLERANCE = 1e-3
 def splits(source: Source) -> tuple[str, ...]:
     """Those of `splits.json`, else the published ones of 49 views, else those of the hold-out."""
     taken = load(source)
-    return objects.splits(source, taken, published(len(taken.photographs)))
+    return objects.splits(source, taken, published(len(taken.images)))
 
 
 def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them."""
     taken = load(source)
-    return objects.cameras(source, split, taken, published(len(taken.photographs)))
+    return objects.cameras(source, split, taken, published(len(taken.images)))
 
 
 def published(count: int) -> objects.Rows:
@@ -44,27 +44,27 @@ def published(count: int) -> objects.Rows:
 
 
 def load(source: Source) -> objects.Capture:
-    """The photographs, masks and cameras of a folder; raises `DataError` where they do not fit together."""
-    photographs = _listed(source.data / "image", "photographs")
-    masks = _listed(source.data / "mask", "masks") if (source.data / "mask").is_dir() else [None] * len(photographs)
-    if len(masks) != len(photographs):
-        expected = f"{len(photographs)}, one for each photograph"
+    """The images, masks and cameras of a folder; raises `DataError` where they do not fit together."""
+    images = _listed(source.data / "image", "images")
+    masks = _listed(source.data / "mask", "masks") if (source.data / "mask").is_dir() else [None] * len(images)
+    if len(masks) != len(images):
+        expected = f"{len(images)}, one for each image"
         raise DataError(source.data / "mask", "number of masks", str(len(masks)), expected, "restore or remove all")
     path = _file(source)
     matrices = _matrices(path)
     lenses, poses = [], []
-    for row, photograph in enumerate(photographs):
-        lens, pose = _decomposed(path, f"world_mat_{row}", _matrix(path, matrices, f"world_mat_{row}", photograph))
+    for row, image in enumerate(images):
+        lens, pose = _decomposed(path, f"world_mat_{row}", _matrix(path, matrices, f"world_mat_{row}", image))
         lenses.append(lens)
         poses.append(pose)
-    sphere = _sphere(path, matrices, photographs)
-    return objects.Capture(path, photographs, masks, torch.stack(lenses), torch.stack(poses), sphere)
+    sphere = _sphere(path, matrices, images)
+    return objects.Capture(path, images, masks, torch.stack(lenses), torch.stack(poses), sphere)
 
 
 def _listed(folder: Path, what: str) -> list[Path]:
-    found = image_files.listed_pictures(folder) if folder.is_dir() else []
+    found = image_files.listed_images(folder) if folder.is_dir() else []
     if not found:
-        raise DataError(folder, "folder", "missing or empty", f"the {what}", "restore the pictures")
+        raise DataError(folder, "folder", "missing or empty", f"the {what}", "restore the images")
     return found
 
 
@@ -74,7 +74,7 @@ def _file(source: Source) -> Path:
     for name in names:
         if (source.data / name).is_file():
             return source.data / name
-    raise DataError(source.data / names[0], "file", "missing", "the cameras of the photographs", "restore it")
+    raise DataError(source.data / names[0], "file", "missing", "the cameras of the images", "restore it")
 
 
 def _matrices(path: Path) -> dict[str, np.ndarray]:
@@ -85,10 +85,10 @@ def _matrices(path: Path) -> dict[str, np.ndarray]:
         raise DataError(path, "content", f"no arrays ({error})", "a .npz file", "write the file again") from None
 
 
-def _matrix(path: Path, matrices: dict[str, np.ndarray], name: str, photograph: Path) -> Float[np.ndarray, "4 4"]:
+def _matrix(path: Path, matrices: dict[str, np.ndarray], name: str, image: Path) -> Float[np.ndarray, "4 4"]:
     if name not in matrices:
-        cure = "restore it or remove the picture"
-        raise DataError(path, name, "missing", f"the matrix of {photograph.name}", cure)
+        cure = "restore it or remove the image"
+        raise DataError(path, name, "missing", f"the matrix of {image.name}", cure)
     matrix = matrices[name]
     usable = matrix.shape == (4, 4) and np.issubdtype(matrix.dtype, np.number) and np.isfinite(matrix).all()
     if not usable:
@@ -99,7 +99,7 @@ def _matrix(path: Path, matrices: dict[str, np.ndarray], name: str, photograph: 
 def _decomposed(
     path: Path, name: str, matrix: Float[np.ndarray, "4 4"]
 ) -> tuple[Float[Tensor, "4"], Float[Tensor, "3 4"]]:
-    """`fx fy cx cy` and the pose of a projection `K [R | t]` to pixels with their centres at whole numbers."""
+    """`fx fy cx cy` and the pose of a projection `K [R | t]` to pixels with their centers at whole numbers."""
     if abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
         raise DataError(path, name, "singular", "a projection to pixels", "write the file again")
     # A projection holds but for its scale, and sign: that which makes the turn right-handed.
@@ -110,20 +110,20 @@ def _decomposed(
     lens = lens / lens[2, 2]
     if abs(lens[0, 1]) > TOLERANCE * lens[0, 0]:
         found, expected = f"a skew of {lens[0, 1]:g} pixels", "none"
-        raise DataError(path, f"lens of {name}", found, expected, "resample the pictures")
+        raise DataError(path, f"lens of {name}", found, expected, "resample the images")
     position = -np.linalg.solve(projection[:, :3], projection[:, 3])
     values = [lens[0, 0], lens[1, 1], lens[0, 2] + 0.5, lens[1, 2] + 0.5]
     return torch.tensor(values, dtype=torch.float64), torch.from_numpy(np.concatenate([turn.T, position[:, None]], 1))
 
 
-def _sphere(path: Path, matrices: dict[str, np.ndarray], photographs: list[Path]) -> Frame | None:
-    """The frame of the sphere that holds the object; None where no photograph has its matrix."""
+def _sphere(path: Path, matrices: dict[str, np.ndarray], images: list[Path]) -> Frame | None:
+    """The frame of the sphere that holds the object; None where no image has its matrix."""
     if not any(name.startswith("scale_mat_") for name in matrices):
         return None
-    found = [_matrix(path, matrices, f"scale_mat_{row}", photograph) for row, photograph in enumerate(photographs)]
+    found = [_matrix(path, matrices, f"scale_mat_{row}", image) for row, image in enumerate(images)]
     first = found[0]
     for row, matrix in enumerate(found):
         if not np.allclose(matrix, first, rtol=TOLERANCE):
-            cure = "give all photographs the same matrix"
+            cure = "give all images the same matrix"
             raise DataError(path, f"scale_mat_{row}", "another than scale_mat_0", "the sphere of the object", cure)
     return objects.similarity(path, "scale_mat_0", first)

@@ -25,11 +25,11 @@ SPLITS = ("train", "val", "test")
 UNIT, NEAR, FAR = 0.05, 0.9, 1.2
 # Scene units in half a side of the region of interest, as networks can see it: structure from motion knows no size.
 LEAST_REACH, MOST_REACH = 0.1, 10.0
-# The first photographs are the test, the next ones val.
+# The first images are the test, the next ones val.
 TEST, VAL = 20, 5
-# The cube that is the region of interest holds this percentage of the places at middle depth in all photographs.
+# The cube that is the region of interest holds this percentage of the places at middle depth in all images.
 CORE_PERCENTILE = 90.0
-# A principal point is at most this share of the picture away from its middle.
+# A principal point is at most this share of the image away from its middle.
 SHIFT = 0.1
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Capture:
-    """All photographs, their cameras at full size, and between which depths [world units] each sees anything."""
+    """All images, their cameras at full size, and between which depths [world units] each sees anything."""
 
     paths: list[Path]
     c2w: Float[Tensor, "n 3 4"]
@@ -69,7 +69,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
         cameras=Cameras(
             c2w=frame.poses_to_scene(c2w.float()),
             focal=lenses[:, :2],
-            centre=lenses[:, 2:],
+            center=lenses[:, 2:],
             size=torch.tensor(files.sizes),
             distortion=torch.zeros(len(rows), 4),
         ).resized(1 / source.downscale),
@@ -86,9 +86,9 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
 
 def load(folder: Path) -> Capture:
     """The arrays of a folder; raises `DataError` for one that is missing, broken or of another length."""
-    paths = image_files.listed_pictures(folder / "images") if (folder / "images").is_dir() else []
+    paths = image_files.listed_images(folder / "images") if (folder / "images").is_dir() else []
     if not paths:
-        raise DataError(folder / "images", "folder", "missing or empty", "the photographs", "restore the pictures")
+        raise DataError(folder / "images", "folder", "missing or empty", "the images", "restore the images")
     n = len(paths)
     poses = _array(folder / "c2w_mats.npy", n, ((3, 4), (4, 4)))
     inverses = _array(folder / "kinv_mats.npy", n, ((3, 3),))
@@ -105,13 +105,13 @@ def load(folder: Path) -> Capture:
 
 
 def _array(path: Path, count: int, shapes: tuple[tuple[int, ...], ...]) -> Float[np.ndarray, "n ..."]:
-    array = loaded(path, "an array of learnit's photographs")
+    array = loaded(path, "an array of learnit's images")
     if array.ndim == 0 or array.shape[1:] not in shapes or not np.issubdtype(array.dtype, np.number):
         expected = " or ".join("x".join(map(str, ("N", *shape))) for shape in shapes)
         raise DataError(path, "array", f"of shape {array.shape}", f"{expected} numbers", "write the file again")
     if len(array) != count:
-        cure = "restore the pictures that were posed and remove all others"
-        raise DataError(path, "number of rows", str(len(array)), f"{count}, one for each picture in images", cure)
+        cure = "restore the images that were posed and remove all others"
+        raise DataError(path, "number of rows", str(len(array)), f"{count}, one for each image in images", cure)
     return array.astype(np.float64)
 
 
@@ -123,16 +123,14 @@ def _rows(source: Source, split: str, taken: Capture) -> list[int]:
         for name in named:
             if name not in there:
                 cure = "restore it or empty its split"
-                raise DataError(listing, f"photograph {name}", "missing", "a picture in images", cure)
+                raise DataError(listing, f"image {name}", "missing", "an image in images", cure)
         return [row for row, path in enumerate(taken.paths) if named.get(path.name) == split]
     if source.hold_out != "auto":
         return holdout.rows(source, split, taken.c2w[:, :, 3])
     n = len(taken.paths)
     if n <= TEST + VAL:
         expected = f"more than {TEST + VAL}, as the first {TEST} are the test and the next {VAL} val"
-        raise DataError(
-            source.data, "number of photographs", str(n), expected, "use hold_out every-8th or add a .tsv list"
-        )
+        raise DataError(source.data, "number of images", str(n), expected, "use hold_out every-8th or add a .tsv list")
     return list({"test": range(TEST), "val": range(TEST, TEST + VAL), "train": range(TEST + VAL, n)}[split])
 
 
@@ -142,9 +140,7 @@ def _warn_of_shifts(taken: Capture, rows: list[int], files: image_files.Files) -
     off = ((taken.lenses[rows, 2:] - size / 2).abs() > SHIFT * size).any(-1)
     if bool(off.any()):
         first = files.paths[int(off.nonzero()[0, 0])].name
-        text = (
-            "%s: %d of %d principal points lie far from the middle of the picture (first: %s); are all pictures there?"
-        )
+        text = "%s: %d of %d principal points lie far from the middle of the image (first: %s); are all images there?"
         log.warning(text, taken.paths[0].parent, int(off.sum()), len(rows), first)
 
 
@@ -155,7 +151,7 @@ def _unit(box: Float[Tensor, "2 3"]) -> float:
 
 
 def _core(taken: Capture) -> Float[Tensor, "2 3"]:
-    """The cube [world units] about what the photographs show at the geometric mean of their bounds."""
+    """The cube [world units] about what the images show at the geometric mean of their bounds."""
     n = len(taken.paths)
     # The middles of the images, and places half-way to their edges.
     share = torch.tensor([[0, 0], [-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]])

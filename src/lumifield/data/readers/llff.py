@@ -1,4 +1,4 @@
-"""LLFF scenes: `poses_bounds.npy` and photographs in `images` or `images_K`, forward-facing or all round an object."""
+"""LLFF scenes: `poses_bounds.npy` and images in `images` or `images_K`, forward-facing or all round an object."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = 17
 UNIT_OF_NEAREST = 0.75
 FORWARD_COSINE = math.cos(math.radians(45))
 INWARD_FAR = 100.0
-"""Where rays begin, as a share of the nearest depth that their photograph's bounds state: these are of few points."""
+"""Where rays begin, as a share of the nearest depth that their image's bounds state: these are of few points."""
 BOX_MARGIN = 0.01
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Capture:
 
 @dataclass(frozen=True)
 class Folder:
-    """Where the pictures are: their factor against the stated size, and the factor that is asked for."""
+    """Where the images are: their factor against the stated size, and the factor that is asked for."""
 
     paths: list[Path]
     factor: int
@@ -74,7 +74,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
 
 
 def load(path: Path) -> Capture:
-    """Reads `poses_bounds.npy`: per photograph a row-major 3x5 block and the nearest and farthest depth.
+    """Reads `poses_bounds.npy`: per image a row-major 3x5 block and the nearest and farthest depth.
 
     The columns of the block are down, right, back, position and (H, W, f). Raises `DataError` for another shape, and
     for a pose, size, focal length or bound that cannot be.
@@ -90,7 +90,7 @@ def load(path: Path) -> Capture:
     full = Cameras(
         c2w=torch.stack([checked_pose(m, path, f"pose in row {row}") for row, m in enumerate(matrices)]),
         focal=torch.from_numpy(hwf[:, 2:].repeat(2, 1)),
-        centre=size / 2,
+        center=size / 2,
         size=size.round().long(),
         distortion=torch.zeros(len(table), 4),
     )
@@ -117,13 +117,13 @@ def _folder(source: Source, count: int) -> Folder:
     for path in source.data.glob("images_*"):
         if match := re.fullmatch(r"images_([1-9]\d*)", path.name):
             factors[int(match[1])] = path
-    there = {k: files for k, path in factors.items() if path.is_dir() and (files := image_files.listed_pictures(path))}
+    there = {k: files for k, path in factors.items() if path.is_dir() and (files := image_files.listed_images(path))}
     if not there:
-        raise DataError(source.data, "images", "missing or empty", "images or images_K", "restore the pictures")
+        raise DataError(source.data, "images", "missing or empty", "images or images_K", "restore the images")
     asked = source.downscale
     if asked == 1 and 1 not in there:
         asked = min(there)
-        log.info("%s has no full-size pictures: reading those of images_%d.", source.data, asked)
+        log.info("%s has no full-size images: reading those of images_%d.", source.data, asked)
     factor = asked if asked in there else max((k for k in there if k <= asked), default=0)
     if factor == 0:
         raise DataError(source.data, "downscale", str(asked), f"{min(there)} or more for these folders", "raise it")
@@ -131,16 +131,16 @@ def _folder(source: Source, count: int) -> Folder:
     if len(paths) != count:
         raise DataError(
             paths[0].parent,
-            "number of pictures",
+            "number of images",
             str(len(paths)),
             f"{count}, one for each row of poses_bounds.npy",
-            "restore the pictures that were posed and remove all others",
+            "restore the images that were posed and remove all others",
         )
     return Folder(paths, factor, asked)
 
 
 def _sized(full: Cameras, files: image_files.Files, folder: Folder) -> Cameras:
-    """The cameras for the pictures as they will be; raises `DataError` where pictures have another size than stated."""
+    """The cameras for the images as they will be; raises `DataError` where images have another size than stated."""
     there = torch.tensor(files.sizes)
     off = ((there - full.size / folder.factor).abs() > 1).any(-1)
     if bool(off.any()):
@@ -148,16 +148,16 @@ def _sized(full: Cameras, files: image_files.Files, folder: Folder) -> Cameras:
         width, height = full.size[row].tolist()
         raise DataError(
             files.paths[row],
-            "picture size",
+            "image size",
             "x".join(map(str, files.sizes[row])),
             f"{width / folder.factor:g}x{height / folder.factor:g} (poses_bounds.npy states {width}x{height})",
-            "give poses_bounds.npy the height, width and focal length of the pictures in images",
+            "give poses_bounds.npy the height, width and focal length of the images in images",
         )
     size = (there * (folder.factor / folder.asked)).round().long()
     return Cameras(
         c2w=full.c2w,
         focal=(full.focal * size / full.size).float(),
-        centre=size / 2,
+        center=size / 2,
         size=size,
         distortion=full.distortion,
     )
@@ -181,7 +181,7 @@ def _faces_forward(source: Source, capture: Capture) -> bool:
 
 
 def _corners(full: Cameras) -> Float[Tensor, "n 4 3"]:
-    """Directions through the four corners of each picture."""
+    """Directions through the four corners of each image."""
     n = len(full)
     share = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], dtype=torch.float64)
     x, y = (full.size[:, None] * share).unbind(-1)
@@ -225,7 +225,7 @@ def _placed(world: Cameras, frame: Frame) -> Cameras:
 
 
 def _ndc_box(full: Cameras, ndc: Ndc) -> Float[Tensor, "2 3"]:
-    """The box that the rays of whole pictures span from the near plane to infinity, a little padded."""
+    """The box that the rays of whole images span from the near plane to infinity, a little padded."""
     directions = _corners(full).reshape(-1, 3).float()
     one = torch.ones(len(directions))
     origins = full.positions.repeat_interleave(4, 0)

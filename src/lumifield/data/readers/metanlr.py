@@ -20,7 +20,7 @@ META, MASK, SPHERE = "_meta.npy", "_mask.png", "model_matrix.npy"
 
 
 def splits(source: Source) -> tuple[str, ...]:
-    """Those of `splits.json`, else the published ones of 22 or 49 photographs, else those of the hold-out."""
+    """Those of `splits.json`, else the published ones of 22 or 49 images, else those of the hold-out."""
     taken = load(source)
     return objects.splits(source, taken, published(len(taken.photographs)))
 
@@ -32,18 +32,18 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
 
 
 def published(count: int) -> objects.Rows:
-    """The rows of each split: NLR's for 22 photographs, DTU's for 49 and more."""
+    """The rows of each split: NLR's for 22 images, DTU's for 49 and more."""
     return nlr.published(count) or dtu.published(count)
 
 
 def load(source: Source) -> objects.Capture:
-    """The photographs that have a meta file, with silhouettes and cameras; raises `DataError` for files that say none.
+    """The images that have a meta file, with silhouettes and cameras; raises `DataError` for files that say none.
 
     The world is the one that `model_matrix.npy` leads to; without the file the sphere is computed.
     """
     photographs = [
         path
-        for path in image_files.listed_pictures(source.data)
+        for path in image_files.listed_images(source.data)
         if path.stem.endswith("_rgb") and (path.parent / (path.stem + META)).is_file()
     ]
     if not photographs:
@@ -69,12 +69,12 @@ def _camera(photograph: Path) -> tuple[Float[Tensor, "4"], Float[Tensor, "3 4"]]
     if min(width, height) < 1 or projection[0, 0] <= 0 or projection[1, 1] <= 0 or projection[3, 2] != -1:
         raise DataError(path, "projection", "none of a pinhole", "OpenGL's frustum", "write the file again")
     focal = [projection[0, 0] * width / 2, projection[1, 1] * height / 2]
-    centre = [(1 - projection[0, 2]) * width / 2, (1 + projection[1, 2]) * height / 2]
+    center = [(1 - projection[0, 2]) * width / 2, (1 + projection[1, 2]) * height / 2]
     inverse = checked_pose(view, path, "view")
     turn = inverse[:, :3].T
     pose = from_opengl(torch.cat([turn, -turn @ inverse[:, 3:]], 1))
     scale = torch.tensor(_size(photograph)) / torch.tensor([width, height])
-    return torch.tensor([*focal, *centre], dtype=torch.float64) * scale.repeat(2), pose
+    return torch.tensor([*focal, *center], dtype=torch.float64) * scale.repeat(2), pose
 
 
 def _size(photograph: Path) -> tuple[int, int]:

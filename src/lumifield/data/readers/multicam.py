@@ -30,7 +30,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     path, content = _metadata(source)
     kept = frames.present(path, _rows(path, split, content[split]))
     rows = [row for row, _ in kept]
-    files = image_files.survey([picture for _, picture in kept])
+    files = image_files.survey([image for _, image in kept])
     poses = torch.stack([checked_pose(row["cam2world"], path, f"cam2world of {row['file_path']}") for row in rows])
     lenses = torch.tensor([_lens(path, row, size) for row, size in zip(rows, files.sizes, strict=True)])
     near, far, weight = (_numbers(path, rows, column) for column in ("near", "far", "lossmult"))
@@ -38,7 +38,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
         cameras=Cameras(
             c2w=from_opengl(poses).float(),
             focal=lenses[:, :2],
-            centre=lenses[:, 2:],
+            center=lenses[:, 2:],
             size=torch.tensor(files.sizes),
             distortion=torch.zeros(len(rows), 4),
         ).resized(1 / source.downscale),
@@ -63,7 +63,7 @@ def _metadata(source: Source) -> tuple[Path, dict[str, Any]]:
 
 
 def _rows(path: Path, split: str, columns: Any) -> list[Row]:
-    """The columns of a split as one row a picture; raises `DataError` where they do not stand beside each other."""
+    """The columns of a split as one row an image; raises `DataError` where they do not stand beside each other."""
     cure = "write the file again"
     columns = columns if isinstance(columns, dict) else {}
     for name in COLUMNS:
@@ -75,22 +75,22 @@ def _rows(path: Path, split: str, columns: Any) -> list[Row]:
             found, expected = f"{len(columns[name])} values long", f"{count} as file_path"
             raise DataError(path, f"{split}.{name}", found, expected, cure)
     if count == 0:
-        cure = "list the photographs of this split"
-        raise DataError(path, f"{split}.file_path", "empty", "at least one picture", cure)
+        cure = "list the images of this split"
+        raise DataError(path, f"{split}.file_path", "empty", "at least one image", cure)
     for index, name in enumerate(columns["file_path"]):
         if not isinstance(name, str):
-            raise DataError(path, f"{split}.file_path[{index}]", repr(name), "a file name", "name the photograph")
+            raise DataError(path, f"{split}.file_path[{index}]", repr(name), "a file name", "name the image")
     return [{name: columns[name][index] for name in COLUMNS} for index in range(count)]
 
 
 def _lens(path: Path, row: Row, size: tuple[int, int]) -> list[float]:
-    """`fx fy cx cy` of a picture of `size` (width, height) from its `pix2cam`, a map from (x, y, 1) to OpenGL axes."""
+    """`fx fy cx cy` of an image of `size` (width, height) from its `pix2cam`, a map from (x, y, 1) to OpenGL axes."""
     where = row["file_path"]
     for column, found in zip(("width", "height"), size, strict=True):
         stated = checked_number(row[column], path, f"{column} of {where}", positive=True)
         if round(stated) != found:
-            cure = "give the size of the pictures"
-            raise DataError(path, f"{column} of {where}", f"{stated:g}", f"the picture's {found}", cure)
+            cure = "give the size of the images"
+            raise DataError(path, f"{column} of {where}", f"{stated:g}", f"the image's {found}", cure)
     return frames.pinhole(path, f"pix2cam of {where}", row["pix2cam"])
 
 

@@ -1,4 +1,4 @@
-"""NLR's captures: `rgb`, `mattes`, and `calib_export.yaml` with the cameras; pictures may differ in size."""
+"""NLR's captures: `rgb`, `mattes`, and `calib_export.yaml` with the cameras; images may differ in size."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lumifield.errors import DataError
 from lumifield.geometry.poses import checked_pose
 
 FILE = "calib_export.yaml"
-# The photographs to learn from, of the 22 of a capture: those of the best cameras.
+# The images to learn from, of the 22 of a capture: those of the best cameras.
 TRAIN, VIEWS = range(16, 22), 22
 
 Calibration = dict[str, Any]
 
 
 def splits(source: Source) -> tuple[str, ...]:
-    """Those of `splits.json`, else the published ones of 22 photographs, else those of the hold-out."""
+    """Those of `splits.json`, else the published ones of 22 images, else those of the hold-out."""
     taken = load(source)
     return objects.splits(source, taken, published(len(taken.photographs)))
 
@@ -41,11 +41,11 @@ def published(count: int) -> objects.Rows:
 
 
 def load(source: Source) -> objects.Capture:
-    """The photographs, mattes and cameras of a folder; raises `DataError` where they do not fit together."""
+    """The images, mattes and cameras of a folder; raises `DataError` where they do not fit together."""
     folder, path = source.data / "rgb", source.data / FILE
-    photographs = image_files.listed_pictures(folder) if folder.is_dir() else []
+    photographs = image_files.listed_images(folder) if folder.is_dir() else []
     if not photographs:
-        raise DataError(folder, "folder", "missing or empty", "the photographs", "restore the pictures")
+        raise DataError(folder, "folder", "missing or empty", "the images", "restore the images")
     names = [photograph.stem.removesuffix("_rgb") for photograph in photographs]
     calibrations = _calibrations(path)
     known = [_named(calibrations, name, path) for name in names]
@@ -60,7 +60,7 @@ def _mattes(folder: Path, names: list[str]) -> list[Path | None]:
     found = [folder / f"{name}_mask.png" for name in names]
     for path in found:
         if not path.is_file():
-            raise DataError(path, "matte", "missing", "one for each photograph", "restore it or remove all of them")
+            raise DataError(path, "matte", "missing", "one for each image", "restore it or remove all of them")
     return list(found)
 
 
@@ -68,27 +68,25 @@ def _calibrations(path: Path) -> Calibration:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(path, "file", "missing", "the cameras of the photographs", "restore it") from None
+        raise DataError(path, "file", "missing", "the cameras of the images", "restore it") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(
-            path, "content", f"no YAML ({reason})", "a camera a photograph", "write the file again"
-        ) from None
+        raise DataError(path, "content", f"no YAML ({reason})", "a camera an image", "write the file again") from None
     if not isinstance(content, dict):
-        raise DataError(path, "content", "no table", "a camera a photograph", "write the file again")
+        raise DataError(path, "content", "no table", "a camera an image", "write the file again")
     return content
 
 
 def _named(calibrations: Calibration, name: str, path: Path) -> Calibration:
-    """The camera of a photograph, which is listed with `_rgb` or without."""
+    """The camera of an image, which is listed with `_rgb` or without."""
     found = calibrations.get(name, calibrations.get(f"{name}_rgb"))
     if not isinstance(found, dict):
-        raise DataError(path, f"camera {name}", "missing", "intrinsics and extrinsics", "add it or remove the picture")
+        raise DataError(path, f"camera {name}", "missing", "intrinsics and extrinsics", "add it or remove the image")
     return found
 
 
 def _lens(path: Path, name: str, camera: Calibration) -> Float[Tensor, "4"]:
-    """`fx fy cx cy` of a camera matrix to pixels whose centres are whole numbers."""
+    """`fx fy cx cy` of a camera matrix to pixels whose centers are whole numbers."""
     stated = camera.get("intrinsics")
     try:
         matrix = np.asarray(stated["camera_matrix"] if isinstance(stated, dict) else None, dtype=np.float64)
@@ -97,7 +95,7 @@ def _lens(path: Path, name: str, camera: Calibration) -> Float[Tensor, "4"]:
     form = matrix.shape == (3, 3) and np.isfinite(matrix).all() and (matrix[[0, 1, 2, 2], [1, 0, 0, 1]] == 0).all()
     if not form or matrix[0, 0] <= 0 or matrix[1, 1] <= 0 or matrix[2, 2] != 1:
         expected = "[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
-        raise DataError(path, f"camera_matrix of {name}", "of another form", expected, "undistort the pictures first")
+        raise DataError(path, f"camera_matrix of {name}", "of another form", expected, "undistort the images first")
     return torch.tensor([matrix[0, 0], matrix[1, 1], matrix[0, 2] + 0.5, matrix[1, 2] + 0.5], dtype=torch.float64)
 
 

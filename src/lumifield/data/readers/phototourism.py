@@ -1,4 +1,4 @@
-"""Photographs from the internet, as NeRF-W takes them: a COLMAP model in `dense`, and the splits in a .tsv file."""
+"""Images from the internet, as NeRF-W takes them: a COLMAP model in `dense`, and the splits in a .tsv file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def listing(folder: Path) -> Path | None:
 
 
 def listed(path: Path) -> dict[str, str]:
-    """The split of each photograph that has a number and a split; raises `DataError` for a list that is none."""
+    """The split of each image that has a number and a split; raises `DataError` for a list that is none."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
         columns = rows.fieldnames or ()
@@ -55,18 +55,18 @@ def listed(path: Path) -> dict[str, str]:
                 raise DataError(path, f"column {column}", "missing", expected, "add it or remove the file")
         found = {row["filename"]: row["split"] for row in rows if row["id"] and row["split"] in SPLITS}
     if "train" not in found.values():
-        cure = "name the training photographs or remove the file"
-        raise DataError(path, "column split", "without train", "train, val or test for each photograph", cure)
+        cure = "name the training images or remove the file"
+        raise DataError(path, "column split", "without train", "train, val or test for each image", cure)
     return found
 
 
 def _check_files(path: Path, listed: dict[str, str], taken: reconstructions.Reconstruction) -> None:
-    """Raises `DataError` for a listed photograph that is not on the disk, or not in the model."""
-    where = dict(zip(taken.names, taken.pictures, strict=True))
+    """Raises `DataError` for a listed image that is not on the disk, or not in the model."""
+    where = dict(zip(taken.names, taken.images, strict=True))
     for name in listed:
         if name not in where:
             cure = "empty its split or reconstruct the scene with it"
-            raise DataError(path, f"photograph {name}", "not in the sparse model", "a registered photograph", cure)
+            raise DataError(path, f"image {name}", "not in the sparse model", "a registered image", cure)
         if not where[name].is_file():
             cure = "restore it or empty its split"
-            raise DataError(path, f"photograph {name}", "missing", f"a picture in {where[name].parent}", cure)
+            raise DataError(path, f"image {name}", "missing", f"an image in {where[name].parent}", cure)

@@ -19,14 +19,14 @@ from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import checked_pose
 
-# The colour camera's focal length for its width [pixels]; the nominal 585 of the data's page is the depth camera's.
+# The color camera's focal length for its width [pixels]; the nominal 585 of the data's page is the depth camera's.
 FOCAL, WIDTH = 525.0, 640
 INVALID = (0, 65535)
-MILLIMETRE = 1e-3
+MILLIMETER = 1e-3
 # Where no frame has depth: the range that the depth camera works in [m].
 RANGE = (0.3, 5.0)
 FAR_MARGIN = 1.1
-# Rows and columns of a depth picture that are looked at.
+# Rows and columns of a depth image that are looked at.
 STRIDES = 40
 
 
@@ -34,7 +34,7 @@ STRIDES = 40
 class Shot:
     """The files of a frame of a video."""
 
-    picture: Path
+    image: Path
     pose: Path
     depth: Path | None
 
@@ -59,14 +59,14 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     ruling = "train" if "train" in splits(source) else split
     training = _shots(source, ruling)
     shots = training if split == ruling else _shots(source, split)
-    files = image_files.survey([shot.picture for shot in shots])
+    files = image_files.survey([shot.image for shot in shots])
     measured = _measured(source, training)
     frame = core_frame(_poses(training), measured.points)
     own = measured.bounds if split == ruling else torch.full((len(shots), 2), torch.nan)
     near, far = torch.where(own.isnan(), measured.widest, own).unbind(-1)
     scene = Scene(
         cameras=_lenses(source, frame.poses_to_scene(_poses(shots)), files.sizes).resized(1 / source.downscale),
-        names=tuple(shot.picture.relative_to(source.data).as_posix() for shot in shots),
+        names=tuple(shot.image.relative_to(source.data).as_posix() for shot in shots),
         near=(near / frame.scale).float(),
         far=(far / frame.scale).float(),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
@@ -102,16 +102,16 @@ def _sequences(path: Path) -> list[str]:
 
 
 def _frames(root: Path, folder: Path) -> list[Shot]:
-    """The frames of a folder that have a pose and a picture; depth of the mesh goes before that of the sensor."""
+    """The frames of a folder that have a pose and an image; depth of the mesh goes before that of the sensor."""
     listed = [
         {"file_path": path.name.removesuffix(".pose.txt") + ".color", "pose": path} for path in _pose_files(folder)
     ]
     shots = []
-    for frame, picture in frames.present(folder / "frame-*.color.png", listed):
+    for frame, image in frames.present(folder / "frame-*.color.png", listed):
         name = frame["file_path"].removesuffix(".color")
         sensor = folder / f"{name}.depth.png"
         depth = _rendered(root, folder.name, name) or (sensor if sensor.is_file() else None)
-        shots.append(Shot(picture, frame["pose"], depth))
+        shots.append(Shot(image, frame["pose"], depth))
     return shots
 
 
@@ -123,7 +123,7 @@ def _pose_files(folder: Path) -> list[Path]:
 
 
 def _rendered(root: Path, sequence: str, name: str) -> Path | None:
-    """The depth of the fused mesh as seen by the colour camera, where it has been unpacked beside or into the scene."""
+    """The depth of the fused mesh as seen by the color camera, where it has been unpacked beside or into the scene."""
     for place in (root, root.parent / f"7scenes_{root.name}"):
         for split in ("train", "test"):
             path = place / split / "depth" / f"{sequence}_{name}.pose.depth.tiff"
@@ -208,10 +208,10 @@ def _seen(source: Source, shot: Shot) -> Float[Tensor, "p 3"]:
     depth = image_files.raw(shot.depth)
     rows, columns = (slice(side // STRIDES // 2, None, max(side // STRIDES, 1)) for side in depth.shape)
     v, u = np.mgrid[: depth.shape[0], : depth.shape[1]][:, rows, columns] + 0.5
-    z = depth[rows, columns] * MILLIMETRE
+    z = depth[rows, columns] * MILLIMETER
     valid = ~np.isin(depth[rows, columns], INVALID) & np.isfinite(z)
     camera = _lenses(source, torch.eye(3, 4)[None], (depth.shape[::-1],))
-    middle, focal = camera.centre[0].numpy(), camera.focal[0].numpy()
+    middle, focal = camera.center[0].numpy(), camera.focal[0].numpy()
     local = np.stack([(u - middle[0]) / focal[0] * z, (v - middle[1]) / focal[1] * z, z], -1)
     return torch.from_numpy(local[valid])
 

@@ -1,4 +1,4 @@
-"""Objects of ShapeNet as learnit renders them: a folder an object, with `transforms.json` and pictures beside it."""
+"""Objects of ShapeNet as learnit renders them: a folder an object, with `transforms.json` and images beside it."""
 
 from __future__ import annotations
 

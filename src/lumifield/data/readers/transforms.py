@@ -19,8 +19,8 @@ from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import checked_number, checked_pose
 
 NEAR, FAR_BOUNDED, FAR_UNBOUNDED = 0.05, 3.0, 100.0
-# Photographs on each side in the list, which a photograph's sharpness is compared with.
-NEIGHBOURS = 3
+# Images on each side in the list, which an image's sharpness is compared with.
+NEIGHBORS = 3
 CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 Listing = dict[str, Any]
 Kept = list[tuple[Listing, Path]]
@@ -44,21 +44,21 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them.
 
     The scene frame has its origin where the cameras look, +z as their common up and the farthest camera at distance 1.
-    It follows from all listed poses of the single file, or of the training file, whether their pictures exist or not.
+    It follows from all listed poses of the single file, or of the training file, whether their images exist or not.
     """
     path, content, kept = _listed(source, split)
     if split == "train" and source.least_sharpness:
         kept = _sharp(path, kept, source.least_sharpness)
     chosen = [frame for frame, _ in kept]
-    files = image_files.survey([picture for _, picture in kept], [_mask(path, frame) for frame in chosen])
+    files = image_files.survey([image for _, image in kept], [_mask(path, frame) for frame in chosen])
     frame = _scene_frame(source, path, content)
     lenses = [_intrinsics(path, content | one, size) for one, size in zip(chosen, files.sizes, strict=True)]
-    focal, centre, distortion = torch.tensor(lenses).split([2, 2, 4], -1)
+    focal, center, distortion = torch.tensor(lenses).split([2, 2, 4], -1)
     scene = Scene(
         cameras=Cameras(
             c2w=frame.poses_to_scene(_world_poses(path, content, chosen)).float(),
             focal=focal,
-            centre=centre,
+            center=center,
             size=torch.tensor(files.sizes),
             distortion=distortion,
         ).resized(1 / source.downscale),
@@ -94,14 +94,14 @@ def _listed(source: Source, split: str) -> tuple[Path, Listing, Kept]:
 
 
 def _sharp(path: Path, kept: Kept, least: float) -> Kept:
-    """The frames whose `sharpness` is this share or more of the mean of their neighbours' in the list and their own."""
+    """The frames whose `sharpness` is this share or more of the mean of their neighbors' in the list and their own."""
     values = [
         checked_number(frame.get("sharpness"), path, f"sharpness of {frame['file_path']}", positive=True)
         for frame, _ in kept
     ]
-    means = [fmean(values[max(row - NEIGHBOURS, 0) : row + NEIGHBOURS + 1]) for row in range(len(values))]
+    means = [fmean(values[max(row - NEIGHBORS, 0) : row + NEIGHBORS + 1]) for row in range(len(values))]
     sharp = [one for one, value, mean in zip(kept, values, means, strict=True) if value >= least * mean]
-    log.info("%s: %d of %d training photographs are blurred and left out.", path, len(kept) - len(sharp), len(kept))
+    log.info("%s: %d of %d training images are blurred and left out.", path, len(kept) - len(sharp), len(kept))
     return sharp
 
 
@@ -124,7 +124,7 @@ def _world_poses(path: Path, content: Listing, listed: list[Listing]) -> Float[T
 
 
 def _intrinsics(path: Path, values: Listing, size: tuple[int, int]) -> list[float]:
-    """`fx fy cx cy k1 k2 p1 p2` of a frame, in pixels of its whole picture of `size` (width, height)."""
+    """`fx fy cx cy k1 k2 p1 p2` of a frame, in pixels of its whole image of `size` (width, height)."""
     where = f"of {values['file_path']}"
 
     def number(key: str, otherwise: float | int | None = None, *, positive: bool = False) -> float:
@@ -134,15 +134,15 @@ def _intrinsics(path: Path, values: Listing, size: tuple[int, int]) -> list[floa
         stated = number(key, found, positive=True)
         if round(stated) != found:
             raise DataError(
-                path, f"{key} {where}", f"{stated:g}", f"the picture's {found}", "give the size of the pictures"
+                path, f"{key} {where}", f"{stated:g}", f"the image's {found}", "give the size of the images"
             )
     _check_lens(path, values, where)
     if "fl_x" not in values and "camera_angle_x" not in values:
         raise DataError(path, f"fl_x {where}", "missing", "fl_x or camera_angle_x", "add the focal length")
     fx = number("fl_x", positive=True) if "fl_x" in values else frames.focal_from_angle(path, values, size[0])
     fy = number("fl_y", positive=True) if "fl_y" in values else fx
-    centre = [number("cx", size[0] / 2), number("cy", size[1] / 2)]
-    return [fx, fy, *centre, *(number(key, 0.0) for key in ("k1", "k2", "p1", "p2"))]
+    center = [number("cx", size[0] / 2), number("cy", size[1] / 2)]
+    return [fx, fy, *center, *(number(key, 0.0) for key in ("k1", "k2", "p1", "p2"))]
 
 
 def _check_lens(path: Path, values: Listing, where: str) -> None:
@@ -150,10 +150,10 @@ def _check_lens(path: Path, values: Listing, where: str) -> None:
     model = values.get("camera_model", "OPENCV")
     if model not in CAMERA_MODELS or values.get("is_fisheye"):
         found = model if model not in CAMERA_MODELS else "fisheye"
-        raise DataError(path, f"camera_model {where}", found, "a perspective camera", "undistort the pictures first")
+        raise DataError(path, f"camera_model {where}", found, "a perspective camera", "undistort the images first")
     for key in ("k3", "k4"):
         if values.get(key, 0) != 0:
-            raise DataError(path, f"{key} {where}", repr(values[key]), "0", "undistort the pictures first")
+            raise DataError(path, f"{key} {where}", repr(values[key]), "0", "undistort the images first")
 
 
 def _mask(path: Path, frame: Listing) -> Path | None:

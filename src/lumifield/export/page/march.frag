@@ -15,9 +15,9 @@ uniform vec3 ndc;  // 2 fx / width, 2 fy / height, distance of the near plane
 uniform vec3 background;
 uniform mat3 rotation;
 uniform vec3 position;
-uniform vec2 focal, centre;
+uniform vec2 focal, center;
 uniform float height;
-out vec4 colour;
+out vec4 color;
 
 const float BRICK = 8.0, OPAQUE = 254.0 / 255.0, LEFT = 0.004;
 const int MOST = 4000;
@@ -43,7 +43,7 @@ float voxel(vec3 p) {
   return 2.0 * even / pow((2.0 - 1.0 / size) / (size * size), 2.0 / 3.0);
 }
 
-// A ray in normalised device coordinates (NeRF, appendix C); false where it looks backwards.
+// A ray in normalized device coordinates (NeRF, appendix C); false where it looks backwards.
 bool warp(inout vec3 o, inout vec3 d) {
   o = o * vec3(1, -1, -1);
   d = d * vec3(1, -1, -1);
@@ -98,7 +98,7 @@ vec4 traced(vec3 o, vec3 d, vec3 seen, float first, float last) {
 
 void main() {
   vec2 pixel = vec2(gl_FragCoord.x, height - gl_FragCoord.y);
-  vec3 seen = normalize(rotation * vec3((pixel - centre) / focal, 1.0));
+  vec3 seen = normalize(rotation * vec3((pixel - center) / focal, 1.0));
   vec3 o = position, d = seen;
   float first = near, last = far;
   bool forward = !warped || warp(o, d);
@@ -110,5 +110,5 @@ void main() {
     last = min(last, min(high.x, min(high.y, high.z)));
   }
   vec4 light = forward ? traced(o, d, seen, first, last) : vec4(0, 0, 0, 1);
-  colour = vec4(light.rgb + light.a * background, 1);
+  color = vec4(light.rgb + light.a * background, 1);
 }

@@ -115,7 +115,7 @@ function indexed(away, across) {
 }
 
 // Where the numbers of a brick and of those after it along x, y and z are (-1: there is no matter).
-function neighbours(i, slots, count) {
+function neighbors(i, slots, count) {
   const [x, y, z] = [i % count, Math.floor(i / count) % count, Math.floor(i / count ** 2)];
   return [0, 1, 2, 3, 4, 5, 6, 7].map((k) => {
     const [nx, ny, nz] = [x + (k & 1), y + (k >> 1 & 1), z + (k >> 2)];
@@ -162,7 +162,7 @@ async function upload(gl, bytes) {
         for (let i = c; i < slab.length; i += channels.length) slab[i] = zero;
         for (const i of occupied.slice(layer * across ** 2, (layer + 1) * across ** 2)) {
           const left = slots[i] % across * WIDE, top = Math.floor(slots[i] / across) % across * WIDE;
-          fill(source, neighbours(i, slots, count), (x, y, z, value) => {
+          fill(source, neighbors(i, slots, count), (x, y, z, value) => {
             slab[c + channels.length * (left + x + width * (top + y + width * z))] = value + zero;
           });
         }
@@ -228,7 +228,7 @@ function draw(gl, uniform, share) {
   gl.uniformMatrix3fv(uniform.rotation, false, axes.flat());
   gl.uniform3fv(uniform.position, position);
   gl.uniform2f(uniform.focal, view.focal[0] * grown, view.focal[1] * grown);
-  gl.uniform2f(uniform.centre, width / 2, height / 2);
+  gl.uniform2f(uniform.center, width / 2, height / 2);
   gl.uniform1f(uniform.height, height);
   const begun = performance.now();
   gl.drawArrays(gl.TRIANGLES, 0, 3);

@@ -148,14 +148,14 @@ def save_grid(grid: Grid, path: Path) -> None:
 
 
 def save_cloud(run: Run, grid: Grid, path: Path) -> None:
-    """Writes the middles of the cells that hold matter as points with the colours of the field."""
+    """Writes the middles of the cells that hold matter as points with the colors of the field."""
     import trimesh  # half a second to import, and only this function needs it
 
     field = WorldField(run)
     parts = torch.from_numpy(grid.matter).float().split(CHUNK)
-    colours = np.concatenate([to_uint8(field.colours(part)).numpy() for part in parts])
+    colors = np.concatenate([to_uint8(field.colors(part)).numpy() for part in parts])
     with replacing(path) as temporary:
-        trimesh.PointCloud(grid.matter, colours).export(temporary, file_type="ply")
+        trimesh.PointCloud(grid.matter, colors).export(temporary, file_type="ply")
 
 
 def read_grid(path: Path) -> Grid:

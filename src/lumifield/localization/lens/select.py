@@ -1,4 +1,4 @@
-"""`localize select`: where views may be that no photograph was taken from, and where they look."""
+"""`localize select`: where views may be that no image was taken from, and where they look."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Room:
 
 
 def write(settings: Select, run: Run, progress: Progress) -> str:
-    """Chooses views and writes them as a camera path and as frusta beside those of the photographs."""
+    """Chooses views and writes them as a camera path and as frusta beside those of the images."""
     out = views_file(run) if settings.out is None else settings.out
     check_output(out, (".json",), ".json")
     if distributed.join()[0] > 0:
@@ -165,7 +165,7 @@ def chosen(free: Float[np.ndarray, "p 3"], wanted: int, settings: Select, room: 
 
 
 def views_at(places: Float[np.ndarray, "v 3"], train: Cameras, angle: float, draws: Draws) -> Cameras:
-    """Pinhole cameras at the places that look where the nearest photograph does, but for a small random turn.
+    """Pinhole cameras at the places that look where the nearest image does, but for a small random turn.
 
     They have its size and angle of view. Their axes turn by the rotation vector `a`, each of whose numbers is uniform
     in [-angle / 2, angle / 2].
@@ -177,6 +177,6 @@ def views_at(places: Float[np.ndarray, "v 3"], train: Cameras, angle: float, dra
         cameras,
         c2w=torch.cat([turned, torch.from_numpy(places)[..., None]], -1),
         focal=cameras.focal.mean(-1, keepdim=True).expand(-1, 2),
-        centre=cameras.size / 2,
+        center=cameras.size / 2,
         distortion=torch.zeros_like(cameras.distortion),
     )

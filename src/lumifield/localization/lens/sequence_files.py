@@ -26,7 +26,7 @@ from lumifield.runtime.image_io import to_uint8, write_png
 HEADER = ("Visual Landmark Dataset V1", "ImageFile, Camera Position [X Y Z W P Q R]", "")
 # Above all numbers of the published sequences.
 SEQUENCE = 99
-MILLIMETRES, FARTHEST = 1000, 65534
+MILLIMETERS, FARTHEST = 1000, 65534
 
 
 @runtime_checkable
@@ -35,11 +35,11 @@ class Layout(Protocol):
 
     @property
     def folder(self) -> str:
-        """The folder of the pictures, below that of all."""
+        """The folder of the images, below that of all."""
         ...
 
     def name(self, index: int) -> str:
-        """The picture of a view, below the folder of all."""
+        """The image of a view, below the folder of all."""
         ...
 
     def lenses(self, cameras: Cameras) -> Cameras:
@@ -47,7 +47,7 @@ class Layout(Protocol):
         ...
 
     def save(self, out: Path, scene: Scene, index: int, seen: View) -> None:
-        """Writes what belongs to one view, the picture last."""
+        """Writes what belongs to one view, the image last."""
         ...
 
     def finish(self, out: Path, scene: Scene) -> None:
@@ -61,13 +61,13 @@ class Layout(Protocol):
 
 @dataclass(frozen=True)
 class Cambridge:
-    """`seq_synthesis`, `dataset_synthesis.txt`, and the model with the new cameras beside those of the photographs."""
+    """`seq_synthesis`, `dataset_synthesis.txt`, and the model with the new cameras beside those of the images."""
 
     model: Path
     folder: str = "seq_synthesis"
 
     def name(self, index: int) -> str:
-        """The picture of a view."""
+        """The image of a view."""
         return f"{self.folder}/synthesis_view_{index:05d}.png"
 
     def lenses(self, cameras: Cameras) -> Cameras:
@@ -75,7 +75,7 @@ class Cambridge:
         return cameras
 
     def save(self, out: Path, scene: Scene, index: int, seen: View) -> None:
-        """Writes the picture."""
+        """Writes the image."""
         write_png(out / self.name(index), to_uint8(seen.rgb))
 
     def finish(self, out: Path, scene: Scene) -> None:
@@ -96,12 +96,12 @@ class Cambridge:
 
 @dataclass(frozen=True)
 class SevenScenes:
-    """A sequence of frames with poses, colour and depth, and `SynthesisSplit.txt`, which names it."""
+    """A sequence of frames with poses, color and depth, and `SynthesisSplit.txt`, which names it."""
 
     folder: str = f"seq-{SEQUENCE:02d}"
 
     def name(self, index: int) -> str:
-        """The picture of a view."""
+        """The image of a view."""
         return f"{self.folder}/frame-{index:06d}.color.png"
 
     def lenses(self, cameras: Cameras) -> Cameras:
@@ -111,16 +111,16 @@ class SevenScenes:
         return replace(alike, focal=alike.focal.median().expand_as(alike.focal))
 
     def save(self, out: Path, scene: Scene, index: int, seen: View) -> None:
-        """Writes pose, depth [mm along the axis] and picture."""
-        picture = out / self.name(index)
-        stem = picture.name.removesuffix(".color.png")
+        """Writes pose, depth [mm along the axis] and image."""
+        image = out / self.name(index)
+        stem = image.name.removesuffix(".color.png")
         pose = np.vstack([in_world(scene.only([index])).c2w[0].numpy(), [0, 0, 0, 1]])
         rows = [" ".join(f"{number:.17e}" for number in row) for row in pose.tolist()]
-        write_text(picture.with_name(f"{stem}.pose.txt"), "\n".join(rows) + "\n")
-        depth = (MILLIMETRES * along_axis(seen.measured_depth, scene.cameras, index)).round().numpy()
-        with replacing(picture.with_name(f"{stem}.depth.png")) as temporary:
+        write_text(image.with_name(f"{stem}.pose.txt"), "\n".join(rows) + "\n")
+        depth = (MILLIMETERS * along_axis(seen.measured_depth, scene.cameras, index)).round().numpy()
+        with replacing(image.with_name(f"{stem}.depth.png")) as temporary:
             Image.fromarray(np.where(depth <= FARTHEST, depth, 0).astype(np.uint16)).save(temporary, format="png")
-        write_png(picture, to_uint8(seen.rgb))
+        write_png(image, to_uint8(seen.rgb))
 
     def finish(self, out: Path, scene: Scene) -> None:
         """Writes the list."""

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from lumifield.runs.run_folder import Run
 
 CLAIM = "synthesis.json"
-# A view stands a little off the nearest photograph, whose bounds it has: its rays begin no nearer than at this share.
+# A view stands a little off the nearest image, whose bounds it has: its rays begin no nearer than at this share.
 NEAREST = 0.1
 
 
 def write(settings: Synthesize, run: Run, progress: Progress) -> str:
-    """Renders the views that have no picture yet, shared by all processes; the first writes the lists."""
+    """Renders the views that have no image yet, shared by all processes; the first writes the lists."""
     out = run.folder / "localize" / "sequence" if settings.out is None else settings.out
     check_place(out, folder=True)
     layout = layout_of(settings, run, out)
@@ -71,15 +71,15 @@ def layout_of(settings: Synthesize, run: Run, out: Path) -> Layout:
     if (data.detect(folder) if run.source.format == "auto" else run.source.format) != "cambridge":
         return SevenScenes()
     if out.resolve() == folder.resolve():
-        found, expected = "that of the photographs, whose model would be replaced", "a folder of its own"
+        found, expected = "that of the images, whose model would be replaced", "a folder of its own"
         raise DataError(out, "output", found, expected, "choose another, and copy its content over afterwards")
     return Cambridge(folder / "reconstruction.nvm")
 
 
 def new_scene(settings: Synthesize, run: Run, layout: Layout) -> tuple[Scene, Tensor]:
-    """The views without pictures, and the row of the nearest training photograph of each.
+    """The views without images, and the row of the nearest training image of each.
 
-    Where the photograph is `d` away, rays run from `d` before its near to `d` behind its far.
+    Where the image is `d` away, rays run from `d` before its near to `d` behind its far.
     """
     train = run.scenes["train"]
     cameras = from_json(views_file(run) if settings.views is None else settings.views, train)
@@ -114,12 +114,12 @@ def appearances(settings: Synthesize, run: Run, photographs: Tensor) -> Float[Te
         case name if name in names:
             return table[names.index(name)].expand(len(photographs), -1)
         case name:
-            expected = f"mixed, nearest, mean, or a training photograph like {names[0]}"
+            expected = f"mixed, nearest, mean, or a training image like {names[0]}"
             raise DataError("--appearance", "appearance", repr(name), expected, "choose one of these")
 
 
 def fingerprint(run: Run, scene: Scene, looks: Tensor | None) -> str:
-    """What all pictures follow from, in short."""
+    """What all images follow from, in short."""
     cameras = scene.cameras
     digest = hashlib.sha256()
     for part in (cameras.c2w, cameras.focal, cameras.size, looks, *run.method.state_dict().values()):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lumifield.errors import DataError
-from lumifield.optim import Optimiser, Schedule
+from lumifield.optim import Optimizer, Schedule
 from lumifield.runtime.config import at_least
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ class Instant:
     coarsest: int = 16
     """Cells a side of the coarsest level."""
     finest: int = 0
-    """Cells a side of the finest level (0: as fine as half a pixel of the photographs)."""
+    """Cells a side of the finest level (0: as fine as half a pixel of the images)."""
     anti_alias: bool = True
     """Fade the levels that are finer than a pixel is where it meets the scene."""
     hidden: int = 64
     """Width of the hidden layers."""
     sampling: Literal["auto", "occupancy", "proposals"] = "auto"
     """Where to look along a ray: in cells of an occupancy grid, or where learned proposals expect matter (auto: the
-    latter behind photographs without alpha)."""
+    latter behind images without alpha)."""
     proposals: tuple[int, int] = (96, 48)
     """Intervals of a ray in the two rounds of proposals."""
     samples: int = 32
@@ -52,10 +52,10 @@ class Instant:
     samples_per_step: int = 16384
     """Samples that a training step aims at; the number of rays follows."""
     carve: bool = True
-    """Leave out space that the photographs show to be transparent, where they have alpha."""
+    """Leave out space that the images show to be transparent, where they have alpha."""
     bf16: Literal["auto", "on", "off"] = "auto"
     """Networks in bfloat16 (auto: where a trial shows it to be faster)."""
-    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=2e-2, betas=(0.9, 0.99), eps=1e-15))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=2e-2, betas=(0.9, 0.99), eps=1e-15))
     """How parameters move."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="cosine", floor=0.02, warmup_steps=20))
     """How the learning rate falls."""

@@ -39,14 +39,14 @@ FIRST_THICKNESS_OF_MATTER, FIRST_THICKNESS_OF_SPACE = 0.1, 0.01
 
 
 class InstantMethod(Method):
-    """Density and colour from grid features at the few samples of a ray that may matter."""
+    """Density and color from grid features at the few samples of a ray that may matter."""
 
     box: Tensor
     rays: Tensor
 
     def __init__(self, settings: Instant, scene: Scene, *, beside: int = 0) -> None:
         super().__init__()
-        carve = settings.carve and scene.pictures is not None
+        carve = settings.carve and scene.images is not None
         box = carved_box(scene) if carve else scene.box
         self.register_buffer("box", box.clone())
         self.contracted = scene.unbounded
@@ -73,7 +73,7 @@ class InstantMethod(Method):
         self.density_net = nn.Sequential(
             nn.Linear(self.grid.width, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, 16, bias=False)
         )
-        self.colour_net = nn.Sequential(
+        self.color_net = nn.Sequential(
             nn.Linear(32 + beside, hidden, bias=False),
             nn.ReLU(),
             nn.Linear(hidden, hidden, bias=False),
@@ -100,7 +100,7 @@ class InstantMethod(Method):
     def sampled(self, rays: Rays, context: Context) -> Sampled:
         """Where to look along the rays; in open space, however near their bounds end, to where the sky is.
 
-        A sky that photographs from one side see right behind the scene would stand before those from the other side.
+        A sky that images from one side see right behind the scene would stand before those from the other side.
         """
         if self.contracted and self.open:
             rays = replace(rays, far=rays.far.clamp_min(ENDLESS))
@@ -125,9 +125,9 @@ class InstantMethod(Method):
     def look_up(
         self, packed: Packed, rays: Rays, beside: Float[Tensor, "r b"] | None = None
     ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s 3"]]:
-        """Density and colour of each sample.
+        """Density and color of each sample.
 
-        Colours depend on what stands `beside` each ray, too, where the method was built for that.
+        Colors depend on what stands `beside` each ray, too, where the method was built for that.
         """
         side = spherical_harmonics(rays.viewdirs, 4)
         side = side if beside is None else torch.cat([side, beside], -1)
@@ -140,9 +140,9 @@ class InstantMethod(Method):
     def field(
         self, points: Float[Tensor, "s 3"], footprint: Float[Tensor, " s"], side: Float[Tensor, "s c"]
     ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s 3"]]:
-        """Density and colour at points as pixels of that width see them, in pieces for the cache.
+        """Density and color at points as pixels of that width see them, in pieces for the cache.
 
-        `side` has the harmonics of the direction, and what else colours depend on.
+        `side` has the harmonics of the direction, and what else colors depend on.
         """
         count, side = len(points), padded(side)
         unit, features = self.features(points, footprint)
@@ -150,16 +150,16 @@ class InstantMethod(Method):
         with autocast(features.device, self.settings.bf16):
             for feature, beside in zip(features.split(CHUNK), side.split(CHUNK), strict=True):
                 hidden = self.density_net(feature)
-                colour = self.colour_net(torch.cat([hidden, beside.to(hidden.dtype)], -1))
-                parts.append((hidden[:, 0], colour))
-        thickness, colour = (torch.cat(part)[:count].float() for part in zip(*parts, strict=True))
-        return self.to_density(thickness, unit[:count]), torch.sigmoid(colour)
+                color = self.color_net(torch.cat([hidden, beside.to(hidden.dtype)], -1))
+                parts.append((hidden[:, 0], color))
+        thickness, color = (torch.cat(part)[:count].float() for part in zip(*parts, strict=True))
+        return self.to_density(thickness, unit[:count]), torch.sigmoid(color)
 
     @torch.no_grad()
     def density(
         self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, " p"] | None = None
     ) -> Float[Tensor, " p"]:
-        """Density alone, without a gradient [1 / scene unit], as pixels of that width see it (a photograph's)."""
+        """Density alone, without a gradient [1 / scene unit], as pixels of that width see it (an image's)."""
         if footprint is None:
             footprint = points.new_full((len(points),), self.pixel)
         unit, features = self.features(points, footprint)
@@ -191,7 +191,7 @@ class InstantMethod(Method):
         return (FIRST_THICKNESS_OF_SPACE if self.open else FIRST_THICKNESS_OF_MATTER) / self.step
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
-        """Squared error of the colours, and what the choice of intervals costs."""
+        """Squared error of the colors, and what the choice of intervals costs."""
         return {"rgb": F.mse_loss(rendered.rgb, batch.rgb), **rendered.penalties}
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
@@ -199,13 +199,13 @@ class InstantMethod(Method):
         return self.sampler.inside(self.density, self.space, points)
 
     @torch.no_grad()
-    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """Colours at scene points, as pixels of the photographs see them."""
+    def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colors at scene points, as pixels of the images see them."""
         return self.field(points, points.new_full((len(points),), self.pixel), spherical_harmonics(viewdirs, 4))[1]
 
     def param_groups(self) -> list[dict[str, Any]]:
         """One group for the grids, one for the networks."""
-        networks = [*self.density_net.parameters(), *self.colour_net.parameters()]
+        networks = [*self.density_net.parameters(), *self.color_net.parameters()]
         return [{"params": [self.grid.table, *self.sampler.parameters()]}, {"params": networks}]
 
     def rays_per_step(self) -> int:
@@ -225,7 +225,7 @@ class InstantMethod(Method):
 def tempered(values: Float[Tensor, " s *c"], t: Float[Tensor, " s #*c"]) -> Float[Tensor, " s *c"]:
     """The values, with gradients times min(1, t^2) (Philip and Deschaintre 2023).
 
-    Right before a camera many rays of one photograph meet in few cells, which would learn what it alone sees.
+    Right before a camera many rays of one image meet in few cells, which would learn what it alone sees.
     """
     share = t.square().clamp(max=1)
     return values * share + (values * (1 - share)).detach()

@@ -24,8 +24,8 @@ Smeared = Callable[[Float[Tensor, "p 3"], Float[Tensor, " p"]], Float[Tensor, " 
 """Density at points as pixels of the given widths [scene units] see it."""
 
 LEAST_WEIGHT = 1e-3
-PICTURE_STEP = 0.5
-"""Step of a picture, in steps of training: there jitter averages the error of a coarse sum away, here nothing does."""
+IMAGE_STEP = 0.5
+"""Step of an image, in steps of training: there jitter averages the error of a coarse sum away, here nothing does."""
 WARM_UP = 256
 REFRESHED_SHARE = 32
 PROPOSAL_RESOLUTIONS = [32, 64, 128]
@@ -59,12 +59,12 @@ class Marcher(nn.Module):
         self.step, self.cone, self.every = step, cone, settings.occupancy_every
         self.ndc = scene.ndc is not None
         self.finest, self.coarsest = (float(width) for width in footprints(scene).aminmax())
-        allowed = seen(scene, space, settings.occupancy_side // 2, carve=settings.carve and scene.pictures is not None)
+        allowed = seen(scene, space, settings.occupancy_side // 2, carve=settings.carve and scene.images is not None)
         self.occupancy = Occupancy(settings.occupancy_side, step, halved(allowed))
 
     def forward(self, rays: Rays, space: Space, density: Smeared, draws: Draws | None) -> Sampled:
         """The intervals of each ray that contribute to its pixel."""
-        finer = PICTURE_STEP if draws is None else 1.0
+        finer = IMAGE_STEP if draws is None else 1.0
         marched = march(rays, self.occupancy, space, finer * self.step, finer * self.cone, draws)
 
         def look(part: Packed) -> Float[Tensor, " s"]:
@@ -77,7 +77,7 @@ class Marcher(nn.Module):
         return 1.0
 
     def inside(self, density: Density, space: Space, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """The density at scene points where marching looks: elsewhere no photograph has shaped it."""
+        """The density at scene points where marching looks: elsewhere no image has shaped it."""
         return self.occupancy.inside(density, space, points)
 
     def prepare(self, step: int, space: Space, density: Smeared, draws: Draws) -> None:
@@ -142,9 +142,9 @@ class Proposer(nn.Module):
 
 
 def located(scene: Scene, space: Space) -> Bool[Tensor, "g g g"]:
-    """The cells of the box that two photographs look at and none looks through before its near, and all beyond it.
+    """The cells of the box that two images look at and none looks through before its near, and all beyond it.
 
-    Matter that a single photograph shows could be anywhere on its rays. Right before its camera it would be a floater.
+    Matter that a single image shows could be anywhere on its rays. Right before its camera it would be a floater.
     Where walls have no texture, fog before the cameras shows them as well: it would hide in what is nearer than near.
     """
     cells = seen(scene, space, LOCATED_SIDE, carve=False, least=min(LOCATED_VIEWS, len(scene)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lumifield.errors import DataError
-from lumifield.optim import Optimiser, Schedule
+from lumifield.optim import Optimizer, Schedule
 from lumifield.runtime.config import at_least
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MipNerf:
-    """Sees through pixels instead of points: right at every size of the pictures."""
+    """Sees through pixels instead of points: right at every size of the images."""
 
     backbone: Literal["mlp", "grid"] = "mlp"
     """What holds the scene: the paper's network, or a feature grid whose fine levels fade where the cone is wide."""
@@ -25,7 +25,7 @@ class MipNerf:
     levels: int = 2
     """Passes, each along the intervals where the one before met matter."""
     ray_shape: Literal["auto", "cone", "cylinder"] = "auto"
-    """What a pixel sees: cones from the camera, or cylinders (auto: cylinders in normalised device coordinates)."""
+    """What a pixel sees: cones from the camera, or cylinders (auto: cylinders in normalized device coordinates)."""
     disparity: bool = False
     """Space the edges of the first pass evenly in 1 / t instead of t."""
     jitter: bool = True
@@ -41,7 +41,7 @@ class MipNerf:
     octaves: tuple[int, int] = (0, 16)
     """The first octave of the encoding of positions, and the one after the last."""
     viewdirs: bool = True
-    """Colour by the viewing direction, too."""
+    """Color by the viewing direction, too."""
     direction_octaves: tuple[int, int] = (0, 4)
     """The first octave of the encoding of viewing directions, and the one after the last."""
     width: int = 256
@@ -55,9 +55,9 @@ class MipNerf:
     density_bias: float = -1.0
     """Added to raw densities."""
     noise: float = 0.0
-    """Standard deviation of the noise added to raw densities while training (the paper: 1 on photographs)."""
+    """Standard deviation of the noise added to raw densities while training (the paper: 1 on images)."""
     rgb_padding: float = 0.001
-    """By how much colours may leave 0 to 1, so that black and white can be reached."""
+    """By how much colors may leave 0 to 1, so that black and white can be reached."""
     grid_levels: int = 8
     """Backbone grid: levels."""
     grid_features: int = 4
@@ -67,14 +67,14 @@ class MipNerf:
     grid_coarsest: int = 16
     """Backbone grid: cells a side of the coarsest level."""
     grid_finest: int = 0
-    """Backbone grid: cells a side of the finest level (0: as fine as half a pixel of the photographs)."""
+    """Backbone grid: cells a side of the finest level (0: as fine as half a pixel of the images)."""
     grid_hidden: int = 64
     """Backbone grid: width of the hidden layers."""
     batch: int = 1024
     """Rays of a training step, over all processes."""
     bf16: Literal["auto", "on", "off"] = "auto"
     """Networks in bfloat16 (auto: where a trial shows it to be faster)."""
-    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=5e-4))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=5e-4))
     """How parameters move."""
     schedule: Schedule = field(
         default_factory=lambda: Schedule(kind="exponential", gamma=0.01, warmup_steps=100, warmup="sine")

@@ -1,4 +1,4 @@
-"""What `mip-nerf` asks for density and colour: the paper's network, or a feature grid with small networks."""
+"""What `mip-nerf` asks for density and color: the paper's network, or a feature grid with small networks."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class GridField(nn.Module):
         self.density_net = nn.Sequential(
             nn.Linear(self.grid.width, hidden), nn.ReLU(), nn.Linear(hidden, DENSITY_FEATURES)
         )
-        self.colour_net = nn.Sequential(
+        self.color_net = nn.Sequential(
             nn.Linear(DENSITY_FEATURES + side, hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
@@ -80,21 +80,21 @@ class GridField(nn.Module):
         view: Float[Tensor, "*#s side"],
         noise: Float[Tensor, "*s"] | None = None,
     ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s 3"]]:
-        """Density and colour of Gaussians; `view` is `directional` of each one's ray."""
+        """Density and color of Gaussians; `view` is `directional` of each one's ray."""
         hidden = self.density_net(self.features(joined))
         beside = view.expand(*hidden.shape[:-1], view.shape[-1]).to(hidden.dtype)
-        rgb = torch.sigmoid(self.colour_net(torch.cat([hidden, beside], -1)).to(joined.dtype))
+        rgb = torch.sigmoid(self.color_net(torch.cat([hidden, beside], -1)).to(joined.dtype))
         return self._activated(hidden[..., 0].to(joined.dtype), joined, noise), rgb
 
     def density_alone(
         self, joined: Float[Tensor, "*s 6"], noise: Float[Tensor, "*s"] | None = None
     ) -> Float[Tensor, "*s"]:
-        """Density of Gaussians, without colours."""
+        """Density of Gaussians, without colors."""
         raw = self.density_net(self.features(joined))[..., 0].to(joined.dtype)
         return self._activated(raw, joined, noise)
 
     def directional(self, viewdirs: Float[Tensor, "*r 3"]) -> Float[Tensor, "*r side"]:
-        """What the colour takes of the viewing direction."""
+        """What the color takes of the viewing direction."""
         return self.direction(viewdirs) if self.settings.viewdirs else viewdirs[..., :0]
 
     def features(self, joined: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s features"]:

@@ -51,7 +51,7 @@ class MipNerfMethod(Method):
         t = stratified(spaced(rays.near, rays.far, settings.samples + 1, disparity=settings.disparity), draws)
         coarse = []
         for _ in range(settings.levels - 1):
-            if context.draws is None:  # no loss follows, so nobody needs the coarse colour
+            if context.draws is None:  # no loss follows, so nobody needs the coarse color
                 weights = self.weigh(rays, t, context)
             else:
                 weights, rgb = self.see(rays, t, context)
@@ -65,7 +65,7 @@ class MipNerfMethod(Method):
     def see(
         self, rays: Rays, t: Float[Tensor, "r n_plus_1"], context: Context
     ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n 3"]]:
-        """Weights and colours of the intervals between the edges `t` of the rays."""
+        """Weights and colors of the intervals between the edges `t` of the rays."""
         view = self.field.directional(rays.viewdirs)
         with autocast(t.device, self.settings.bf16):
             density, rgb = self.field(self.seen(rays, t), view[:, None], self.noise(t, context))
@@ -107,24 +107,24 @@ class MipNerfMethod(Method):
 
     @torch.no_grad()
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Density about the points, as a pixel of the photographs sees it [1 / unit of the rays' space]."""
+        """Density about the points, as a pixel of the images sees it [1 / unit of the rays' space]."""
         with autocast(points.device, self.settings.bf16):
             return self.field.density_alone(self.about(points))
 
     @torch.no_grad()
-    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """Colours about the points."""
+    def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colors about the points."""
         with autocast(points.device, self.settings.bf16):
             rgb = self.field(self.about(points), self.field.directional(viewdirs))[1]
         return self.widened(rgb).clamp(0, 1)
 
     def about(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 6"]:
-        """Gaussians about the points, as wide as a pixel of the photographs."""
+        """Gaussians about the points, as wide as a pixel of the images."""
         spread = self.spread if self.settings.integrated else torch.zeros_like(self.spread)
         return torch.cat([points, spread.expand_as(points)], -1)
 
     def widened(self, rgb: Float[Tensor, "*s 3"]) -> Float[Tensor, "*s 3"]:
-        """Colours in [-padding, 1 + padding] from those in [0, 1]."""
+        """Colors in [-padding, 1 + padding] from those in [0, 1]."""
         padding = self.settings.rgb_padding
         return rgb * (1 + 2 * padding) - padding
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lumifield.errors import DataError
-from lumifield.optim import Optimiser, Schedule
+from lumifield.optim import Optimizer, Schedule
 from lumifield.runtime.config import at_least
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Nerf:
     perturb: float = 1.0
     """How far samples are moved at random within their cells while training (0: not at all, 1: everywhere)."""
     noise: float = 0.0
-    """Standard deviation of the noise added to raw densities while training (the paper: 1 on photographs)."""
+    """Standard deviation of the noise added to raw densities while training (the paper: 1 on images)."""
     width: int = 256
     """Width of the networks."""
     depth: int = 8
@@ -41,7 +41,7 @@ class Nerf:
     early_skip: bool = False
     """Let the position in again one layer earlier than the paper, as nerf_pl does."""
     ndc_viewdirs: bool = False
-    """Colour by the direction in normalised device coordinates instead of the scene's, as nerf_pl does."""
+    """Color by the direction in normalized device coordinates instead of the scene's, as nerf_pl does."""
     batch: int = 1024
     """Rays of a training step, over all processes."""
     bf16: Literal["auto", "on", "off"] = "auto"
@@ -52,7 +52,7 @@ class Nerf:
     """Cells a side of the occupancy grid."""
     occupancy_samples: int = 512
     """Places from near to far at which the occupancy grid is asked."""
-    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=5e-4))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=5e-4))
     """How parameters move."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="exponential", gamma=0.1, warmup_steps=100))
     """How the learning rate falls."""

@@ -42,7 +42,7 @@ class NerfMethod(Method):
         z = stratified(even, draws, perturb=settings.perturb)
         coarse, samples = (), z.numel()
         if self.fine is not None:
-            if draws is None:  # no loss follows, so nobody needs the coarse colour
+            if draws is None:  # no loss follows, so nobody needs the coarse color
                 weights = self.weigh(self.coarse, rays, z, context)
             else:
                 weights, rgb = self.see(self.coarse, rays, z, context)
@@ -57,7 +57,7 @@ class NerfMethod(Method):
     def see(
         self, mlp: Mlp, rays: Rays, z: Float[Tensor, "r n"], context: Context
     ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n 3"]]:
-        """Weights and colours of the points `z` of the rays."""
+        """Weights and colors of the points `z` of the rays."""
         view = mlp.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
         with autocast(z.device, self.settings.bf16):
             density, rgb = mlp(points_at(rays, z), view[:, None], self.noise(z, context))
@@ -93,8 +93,8 @@ class NerfMethod(Method):
             return (self.fine or self.coarse).density_alone(points)
 
     @torch.no_grad()
-    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """Colours of the finest network."""
+    def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colors of the finest network."""
         mlp = self.fine or self.coarse
         with autocast(points.device, self.settings.bf16):
             return mlp(points, mlp.directional(viewdirs))[1]

@@ -23,7 +23,7 @@ from lumifield.volume.packed import march, visible
 LEAST_WEIGHT = 1e-4
 REFRESH_EVERY, WARM_UP, REFRESH_SHARE = 16, 256, 16
 EMPTY_DENSITY = 0.1
-"""Cells thinner than this [1 / unit] are empty. Space starts thrice as thick, so that nothing is given up unlearnt."""
+"""Cells thinner than this [1 / unit] are empty. Space starts thrice as thick, so that nothing is given up unlearned."""
 MARGIN = 0.5
 
 
@@ -35,7 +35,7 @@ class OccupiedNerf(Method):
     def __init__(self, settings: Nerf, scene: Scene) -> None:
         super().__init__()
         self.settings = settings
-        carve = scene.pictures is not None
+        carve = scene.images is not None
         box = carved_box(scene) if carve else scene.box
         self.register_buffer("box", box.clone())
         self.contracted = scene.unbounded
@@ -70,11 +70,11 @@ class OccupiedNerf(Method):
         )
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
-        """Squared error of the colours."""
+        """Squared error of the colors."""
         return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Density in occupied cells, none elsewhere: no photograph has shaped it [1 / unit of the rays' space]."""
+        """Density in occupied cells, none elsewhere: no image has shaped it [1 / unit of the rays' space]."""
         return self.occupancy.inside(self.density, self.space, points)
 
     @torch.no_grad()
@@ -84,8 +84,8 @@ class OccupiedNerf(Method):
             return self.network.density_alone(points)
 
     @torch.no_grad()
-    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """Colours of the network."""
+    def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colors of the network."""
         with autocast(points.device, self.settings.bf16):
             return self.network(points, self.network.directional(viewdirs))[1]
 

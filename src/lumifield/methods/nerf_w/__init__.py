@@ -1,11 +1,11 @@
-"""Method `nerf-w`: photographs that differ in light and in what passed by (Martin-Brualla et al. 2021)."""
+"""Method `nerf-w`: images that differ in light and in what passed by (Martin-Brualla et al. 2021)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from lumifield.optim import Optimiser, Schedule
+from lumifield.optim import Optimizer, Schedule
 from lumifield.runtime.config import at_least
 
 if TYPE_CHECKING:
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NerfW:
-    """Tells a lasting scene from the light of each photograph and from what passed before it."""
+    """Tells a lasting scene from the light of each image and from what passed before it."""
 
     backbone: Literal["grid", "mlp"] = "grid"
     """What holds the scene: the feature grid of `instant`, or the paper's networks."""
     appearance: int = 48
-    """Numbers of a photograph's embedding that colours depend on (0: all photographs have the same light)."""
+    """Numbers of an image's embedding that colors depend on (0: all images have the same light)."""
     transient: int = 16
-    """Backbone mlp: numbers of a photograph's embedding that passing matter depends on; backbone grid: cells a side of
-    the veil before each photograph (0: nothing passes)."""
+    """Backbone mlp: numbers of an image's embedding that passing matter depends on; backbone grid: cells a side of
+    the veil before each image (0: nothing passes)."""
     uncertainty: bool = True
-    """Trust pixels less where passing matter is uncertain of their colour; else all errors count the same."""
+    """Trust pixels less where passing matter is uncertain of their color; else all errors count the same."""
     beta_min: float = 0.03
     """Least uncertainty of a pixel."""
     lambda_u: float = 0.01
@@ -57,7 +57,7 @@ class NerfW:
     grid_log2_entries: int = 18
     """Backbone grid: largest number of corners a level, as a power of two."""
     grid_finest: int = 0
-    """Backbone grid: cells a side of the finest level (0: as fine as half a pixel of the photographs)."""
+    """Backbone grid: cells a side of the finest level (0: as fine as half a pixel of the images)."""
     grid_hidden: int = 64
     """Backbone grid: width of the hidden layers."""
     grid_sampling: Literal["auto", "occupancy", "proposals"] = "auto"
@@ -68,7 +68,7 @@ class NerfW:
     """Backbone grid: samples that a training step aims at; the number of rays follows."""
     bf16: Literal["auto", "on", "off"] = "auto"
     """Networks in bfloat16 (auto: where a trial shows it to be faster)."""
-    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=2e-2, betas=(0.9, 0.99), eps=1e-15))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=2e-2, betas=(0.9, 0.99), eps=1e-15))
     """How parameters move; the rate of the mlp's is a fortieth of it."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="cosine", floor=0.02, warmup_steps=20))
     """How the learning rate falls."""

@@ -57,7 +57,7 @@ class WildMlp(nn.Module):
     def forward(
         self, points: Float[Tensor, "r n 3"], view: Float[Tensor, "r 1 c"], code: Float[Tensor, "r 1 t"] | None
     ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n 3"], Passing | None]:
-        """Density and colour of the lasting scene, and the passing matter of the embeddings `code`."""
+        """Density and color of the lasting scene, and the passing matter of the embeddings `code`."""
         beside = self.static.directional(view)
         if code is None or self.passing is None:
             return *self.static(points, beside), None
@@ -67,7 +67,7 @@ class WildMlp(nn.Module):
             hidden = self.static.hidden(piece)
             raw = self.static.density(hidden)
             passed = self.passing(self.static.feature(hidden), own)
-            parts.append(torch.cat([raw, self.static.raw_colour(hidden, side, weight), passed], -1))
+            parts.append(torch.cat([raw, self.static.raw_color(hidden, side, weight), passed], -1))
         values = torch.cat(parts).to(points.dtype)
         density, rgb = self.static.activated(values[..., 0]), torch.sigmoid(values[..., 1:4])
         return density, rgb, activated(values[..., 4:].reshape(-1, 5))

@@ -19,7 +19,7 @@ from lumifield.methods.nerf_w import NerfW, passing, veil
 from lumifield.runtime.rng import Draws
 
 LOOK_RATE = 0.1
-"""Appearances move slowly: a step shows few pixels of each photograph."""
+"""Appearances move slowly: a step shows few pixels of each image."""
 
 
 class NerfWGrid(Method):
@@ -36,7 +36,7 @@ class NerfWGrid(Method):
 
     @property
     def embeddings(self) -> Float[Tensor, "n e"] | None:
-        """Appearance of each photograph, and beside it the cells of its veil."""
+        """Appearance of each image, and beside it the cells of its veil."""
         table = self.looks.table
         return table if table.shape[1] else None
 
@@ -60,8 +60,8 @@ class NerfWGrid(Method):
         return self.static.inside(points)
 
     @torch.no_grad()
-    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """Colours of the lasting scene in the mean of all lights, as pixels of the photographs see them."""
+    def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colors of the lasting scene in the mean of all lights, as pixels of the images see them."""
         appearance = self.looks.appearances.mean(0).expand(len(points), -1)
         side = torch.cat([spherical_harmonics(viewdirs, 4), appearance], -1)
         return self.static.field(points, points.new_full((len(points),), self.static.pixel), side)[1]

@@ -41,7 +41,7 @@ class NerfWMethod(Method):
 
     @property
     def embeddings(self) -> Float[Tensor, "n e"] | None:
-        """Appearance of each photograph, and beside it what passed before it."""
+        """Appearance of each image, and beside it what passed before it."""
         return self.codes.table if self.codes.table.shape[1] else None
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
@@ -65,7 +65,7 @@ class NerfWMethod(Method):
     def gathered(
         self, rays: Rays, view: Float[Tensor, "r c"], context: Context
     ) -> tuple[Float[Tensor, "r n"], list[Float[Tensor, "r 3"]], int]:
-        """Points of the last pass, the colours of the coarse ones, and how many points these looked at."""
+        """Points of the last pass, the colors of the coarse ones, and how many points these looked at."""
         settings, draws = self.settings, context.draws
         even = spaced(rays.near, rays.far, settings.samples, disparity=settings.disparity)
         z = stratified(even, draws, perturb=settings.perturb)
@@ -96,8 +96,8 @@ class NerfWMethod(Method):
             return self.last.static.density_alone(points)
 
     @torch.no_grad()
-    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """Colours of the lasting scene in the mean of all lights."""
+    def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colors of the lasting scene in the mean of all lights."""
         static, view = self.last.static, torch.cat([viewdirs, self.codes.mean(len(points))[0]], -1)
         with autocast(points.device, self.settings.bf16):
             return static(points, static.directional(view))[1]

@@ -1,4 +1,4 @@
-"""Passing matter: what each photograph alone shows, and how it hides the lasting scene (NeRF-W, section 4.2)."""
+"""Passing matter: what each image alone shows, and how it hides the lasting scene (NeRF-W, section 4.2)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHANNELS = ("static", "transient", "combined", "uncertainty")
 
 @dataclass(frozen=True)
 class Passing:
-    """What passing matter is like at samples: density, colour, and how uncertain that colour is."""
+    """What passing matter is like at samples: density, color, and how uncertain that color is."""
 
     density: Float[Tensor, " s"]
     rgb: Float[Tensor, "s 3"]
@@ -40,7 +40,7 @@ class Mixture:
 
 
 class PassingHead(nn.Module):
-    """Density, colour and uncertainty from features of a sample and the embedding of its photograph."""
+    """Density, color and uncertainty from features of a sample and the embedding of its image."""
 
     def __init__(self, inputs: int, width: int, depth: int) -> None:
         super().__init__()
@@ -56,12 +56,12 @@ class PassingHead(nn.Module):
 
 
 def activated(raw: Float[Tensor, "s 5"]) -> Passing:
-    """What raw values of density, colour and uncertainty say."""
+    """What raw values of density, color and uncertainty say."""
     return Passing(F.softplus(raw[:, 0]), torch.sigmoid(raw[:, 1:4]), F.softplus(raw[:, 4]))
 
 
 class Embeddings(nn.Module):
-    """One table for all networks: how a photograph looks, and beside it what passed before it."""
+    """One table for all networks: how an image looks, and beside it what passed before it."""
 
     def __init__(self, settings: NerfW, photographs: int) -> None:
         super().__init__()
@@ -69,13 +69,13 @@ class Embeddings(nn.Module):
         self.appearance = settings.appearance
 
     def forward(self, image: Int[Tensor, " r"], context: Context) -> tuple[Float[Tensor, "r a"], Float[Tensor, "r t"]]:
-        """Appearance and passing matter of each ray: as the context says, else its photograph's own while training."""
+        """Appearance and passing matter of each ray: as the context says, else its image's own while training."""
         if context.embedding is not None:
             return self.parts(context.embedding.expand(len(image), -1))
         return self.parts(self.table[image]) if context.draws is not None else self.mean(len(image))
 
     def mean(self, rows: int) -> tuple[Float[Tensor, "{rows} a"], Float[Tensor, "{rows} t"]]:
-        """The mean of all photographs, in so many rows."""
+        """The mean of all images, in so many rows."""
         return self.parts(self.table.mean(0).expand(rows, -1))
 
     def parts(self, rows: Float[Tensor, "r e"]) -> tuple[Float[Tensor, "r a"], Float[Tensor, "r t"]]:
@@ -84,7 +84,7 @@ class Embeddings(nn.Module):
 
 
 def asked_for(settings: NerfW, context: Context) -> bool:
-    """Whether a pass has to show passing matter: where photographs are learned, or a channel of it is asked for."""
+    """Whether a pass has to show passing matter: where images are learned, or a channel of it is asked for."""
     learning = context.draws is not None and context.embedding is None
     return settings.transient > 0 and (learning or bool(context.channels))
 
@@ -102,9 +102,9 @@ def joint_weights(
 
 
 def shown(rendered: Rendered, mixture: Mixture, settings: NerfW, context: Context) -> Rendered:
-    """The rendering of the lasting scene with what passed by: as channels, and while training as the colour of a ray.
+    """The rendering of the lasting scene with what passed by: as channels, and while training as the color of a ray.
 
-    The colour of both is `sum_i w_i c_i`, their uncertainty `beta_min + sum_i w_i beta_i` over passing matter.
+    The color of both is `sum_i w_i c_i`, their uncertainty `beta_min + sum_i w_i beta_i` over passing matter.
     """
     passing, width = mixture.passing, mixture.width
     lasting, own, stopped = joint_weights(mixture.density * width, passing.density * width, mixture.offsets)

@@ -1,7 +1,7 @@
-"""How photographs look to backbone `grid`: numbers of their appearance, and a veil right before each camera.
+"""How images look to backbone `grid`: numbers of their appearance, and a veil right before each camera.
 
-A veil is a coarse picture of what passed before its photograph. So few cells have room for a person, and none for the
-scene behind: they cannot learn what all photographs show.
+A veil is a coarse image of what passed before its image. So few cells have room for a person, and none for the
+scene behind: they cannot learn what all images show.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from lumifield.methods.nerf_w import NerfW
 from lumifield.methods.nerf_w.passing import Passing, activated, seen_with
 
 CELL = 5
-"""Numbers of a cell: thickness, colour, uncertainty."""
+"""Numbers of a cell: thickness, color, uncertainty."""
 THIN = -3.0
-"""Raw thickness at which veils set out: what several photographs show is the lasting scene's to explain."""
+"""Raw thickness at which veils set out: what several images show is the lasting scene's to explain."""
 SPREAD = 0.1
-"""Photographs begin alike: small networks soon tell wide embeddings apart, and see no light that two have in common."""
+"""Images begin alike: small networks soon tell wide embeddings apart, and see no light that two have in common."""
 
 
 class Looks(nn.Module):
-    """A table of appearances and one of veils, with a row for each photograph; a veil has `side` times `side` cells."""
+    """A table of appearances and one of veils, with a row for each image; a veil has `side` times `side` cells."""
 
     def __init__(self, photographs: int, appearance: int, side: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Looks(nn.Module):
     ) -> tuple[Float[Tensor, "r a"], Float[Tensor, "m v"], Int[Tensor, " r"]]:
         """The appearance of each ray, some veils, and which of them is before each ray.
 
-        They are as the context says, else the photograph's own while training, else the mean of all.
+        They are as the context says, else the image's own while training, else the mean of all.
         """
         appearances, veils, own = self.appearances, self.veils, image
         if context.embedding is not None:

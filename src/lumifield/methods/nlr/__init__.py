@@ -1,4 +1,4 @@
-"""Method `nlr`: a signed distance field whose colours are looked up in the photographs (NLR++, Bergman et al. 2021)."""
+"""Method `nlr`: a signed distance field whose colors are looked up in the images (NLR++, Bergman et al. 2021)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lumifield.errors import DataError
 from lumifield.fields import Activation, Blending
-from lumifield.optim import Optimiser, Schedule
+from lumifield.optim import Optimizer, Schedule
 from lumifield.runtime.config import at_least
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Error = Literal["l1", "l2", "smooth-l1"]
 
 @dataclass(frozen=True)
 class Nlr:
-    """Surfaces, and pictures blended from the photographs that see them."""
+    """Surfaces, and images blended from the images that see them."""
 
     backbone: Literal["mlp", "grid"] = "mlp"
     """The signed distances: a network, or a feature grid."""
@@ -53,8 +53,8 @@ class Nlr:
     grid_finest: int = 128
     """Cells a side of the grid's finest level."""
     features: Literal["both", "learned", "rgb"] = "both"
-    """What is blended: features of the encoder, colours of the photographs, or both, with a decoder that adds to the
-    blended colours. Of colours alone nothing is decoded."""
+    """What is blended: features of the encoder, colors of the images, or both, with a decoder that adds to the
+    blended colors. Of colors alone nothing is decoded."""
     channels: int = 16
     """Features of the encoder."""
     encoder_stages: int = 3
@@ -70,15 +70,15 @@ class Nlr:
     blending: Blending = "learned"
     """How sources are weighed: by a small network, by the angle between the rays (lumigraph, epipolar), or evenly."""
     sources: int = -1
-    """How many photographs a training step blends (-1: all but the one that it learns to show)."""
+    """How many images a training step blends (-1: all but the one that it learns to show)."""
     source_choice: Literal["random", "nearest"] = "random"
     """Which, where these are not all."""
     patch: int = 64
     """Side of the squares of pixels that a step learns to show [pixels]."""
     rays_a_side: int = 2
-    """Rays through each pixel of a whole picture, as many to the right as down."""
-    colour_error: Error = "l1"
-    """How colours are compared with the photographs': l1, l2 (squares), or smooth-l1 (squares of what is small)."""
+    """Rays through each pixel of a whole image, as many to the right as down."""
+    color_error: Error = "l1"
+    """How colors are compared with the images': l1, l2 (squares), or smooth-l1 (squares of what is small)."""
     mask_rays: int = 1024
     """Rays of a step of shape whose silhouette is compared with the masks."""
     mask_samples: int = 32
@@ -118,7 +118,7 @@ class Nlr:
     """Parts that --init brings along; the others start afresh."""
     bf16: Literal["auto", "on", "off"] = "auto"
     """Convolutions in bfloat16 (auto: where a trial shows it to be faster)."""
-    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=5e-4))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=5e-4))
     """How parameters move."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="cosine", floor=0.05))
     """How the learning rate falls."""

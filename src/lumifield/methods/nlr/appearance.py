@@ -1,4 +1,4 @@
-"""From photographs to colours: features of every pixel, blended where a point is seen, decoded as a picture."""
+"""From images to colors: features of every pixel, blended where a point is seen, decoded as an image."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from lumifield.runtime.precision import autocast
 
 MARGIN = 16
 """Pixels about those that are looked up which an encoder sees, too."""
-GREY = 0.5
-"""Colour of what no source sees, before it is decoded."""
+GRAY = 0.5
+"""Color of what no source sees, before it is decoded."""
 OCTAVES, HIDDEN = 4, 64
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Points as their sources show them: features, colours, and how much of them is each source's."""
+    """Points as their sources show them: features, colors, and how much of them is each source's."""
 
     features: Float[Tensor, "p c"]
     rgb: Float[Tensor, "p 3"]
     share: Float[Tensor, "n p"]
 
     def by_source(self) -> Float[Tensor, "p 3"]:
-        """A colour for each source, mixed as it counts; black where none does."""
+        """A color for each source, mixed as it counts; black where none does."""
         count = len(self.share)
         hues = sinebow(torch.arange(count, device=self.share.device) / count)
         return self.share.T @ hues
@@ -58,16 +58,16 @@ class Appearance(nn.Module):
 
     @torch.no_grad()
     def maps(self, sources: Sources) -> list[Float[Tensor, "c _ _"]]:
-        """The features of every source, whole; none where colours are all that is blended."""
+        """The features of every source, whole; none where colors are all that is blended."""
         if self.encoder is None:
             return []
-        return [self.encoded(sources.picture(index)[:3]) for index in range(len(sources))]
+        return [self.encoded(sources.image(index)[:3]) for index in range(len(sources))]
 
-    def encoded(self, picture: Float[Tensor, "3 h w"]) -> Float[Tensor, "c h w"]:
-        """The features of a picture."""
+    def encoded(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "c h w"]:
+        """The features of an image."""
         assert self.encoder is not None
-        with autocast(picture.device, self.settings.bf16):
-            return self.encoder(picture[None])[0].float()
+        with autocast(image.device, self.settings.bf16):
+            return self.encoder(image[None])[0].float()
 
     def blended(
         self,
@@ -76,10 +76,10 @@ class Appearance(nn.Module):
         directions: Float[Tensor, "p 3"],
         maps: list[Float[Tensor, "c _ _"]] | None,
     ) -> Blend:
-        """Features and colours of points, the mean over the sources that see them by weight.
+        """Features and colors of points, the mean over the sources that see them by weight.
 
         Without `maps` of whole sources each is encoded where it is looked up, with gradients. What no source sees has
-        features of zero and is grey.
+        features of zero and is gray.
         """
         found = [self.features(index, sight, sources, maps) for index, sight in sights.items()]
         cosine, seen, rgb = (
@@ -92,8 +92,8 @@ class Appearance(nn.Module):
             assert self.settings.blending != "learned"
             weights = by_angle(self.settings.blending, cosine, seen)
         share = shares(weights)
-        features, colours = ((share[..., None] * values).sum(0) for values in (torch.stack(found), rgb))
-        return Blend(features, colours + GREY * (1 - share.sum(0))[:, None], share)
+        features, colors = ((share[..., None] * values).sum(0) for values in (torch.stack(found), rgb))
+        return Blend(features, colors + GRAY * (1 - share.sum(0))[:, None], share)
 
     def features(
         self, index: int, sight: Sight, sources: Sources, maps: list[Float[Tensor, "c _ _"]] | None
@@ -104,26 +104,26 @@ class Appearance(nn.Module):
         if maps is not None:
             found = bilinear(maps[index], sight.xy)
         else:
-            found = self.looked_up(sources.picture(index)[:3], sight.xy, sight.seen)
+            found = self.looked_up(sources.image(index)[:3], sight.xy, sight.seen)
         return self.joined(sight.rgb, found) * sight.seen[:, None]
 
     def looked_up(
-        self, picture: Float[Tensor, "3 h w"], xy: Float[Tensor, "p 2"], seen: Bool[Tensor, " p"]
+        self, image: Float[Tensor, "3 h w"], xy: Float[Tensor, "p 2"], seen: Bool[Tensor, " p"]
     ) -> Float[Tensor, "p c"]:
-        """The encoder's features of a picture at some places; only the window about those that are seen is encoded."""
+        """The encoder's features of an image at some places; only the window about those that are seen is encoded."""
         assert self.encoder is not None
         if not bool(seen.any()):
             return xy.new_zeros(len(xy), self.settings.channels)
-        height, width = picture.shape[1:]
+        height, width = image.shape[1:]
         rows, columns = window(xy[seen].detach(), (width, height), MARGIN, self.encoder.multiple)
         corner = torch.tensor([columns.start, rows.start], device=xy.device)
-        return bilinear(self.encoded(picture[:, rows, columns]), xy - corner)
+        return bilinear(self.encoded(image[:, rows, columns]), xy - corner)
 
     def joined(self, rgb: Float[Tensor, "p 3"], encoded: Float[Tensor, "p c"]) -> Float[Tensor, "p d"]:
-        """What is blended and decoded of colours and the encoder's features."""
+        """What is blended and decoded of colors and the encoder's features."""
         return torch.cat([rgb, encoded], -1) if self.settings.features == "both" else encoded
 
-    def picture(
+    def image(
         self,
         features: Float[Tensor, "p c"],
         rgb: Float[Tensor, "p 3"],
@@ -131,18 +131,18 @@ class Appearance(nn.Module):
         size: tuple[int, int],
         count: int,
     ) -> Float[Tensor, "p 3"]:
-        """Colours of points that are the pixels `rows` of `count` pixels, pictures of `size` (height, width)."""
+        """Colors of points that are the pixels `rows` of `count` pixels, images of `size` (height, width)."""
         if self.decoder is None:
             return rgb
         canvas = features.new_zeros(count, features.shape[1]).index_put((rows,), features)
         with autocast(features.device, self.settings.bf16):
             added = self.decoder(canvas.view(-1, *size, features.shape[1]).permute(0, 3, 1, 2))
         added = added.float().permute(0, 2, 3, 1).reshape(count, 3)[rows]
-        return added + (rgb if self.settings.features == "both" else GREY)
+        return added + (rgb if self.settings.features == "both" else GRAY)
 
 
 class Backdrop(nn.Module):
-    """Colours of what lies behind the unit ball, by where and in which direction rays leave it."""
+    """Colors of what lies behind the unit ball, by where and in which direction rays leave it."""
 
     def __init__(self) -> None:
         super().__init__()

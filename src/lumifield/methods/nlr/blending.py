@@ -1,4 +1,4 @@
-"""How much each source photograph counts at each point that it sees."""
+"""How much each source image counts at each point that it sees."""
 
 from __future__ import annotations
 

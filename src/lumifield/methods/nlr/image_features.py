@@ -1,6 +1,6 @@
-"""Features of photographs at every pixel, and pictures of blended features (NLR++, after Stable View Synthesis).
+"""Features of images at every pixel, and images of blended features (NLR++, after Stable View Synthesis).
 
-Nothing is normalised by what a batch or a picture holds: a crop has the features of the whole, but near its border.
+Nothing is normalized by what a batch or an image holds: a crop has the features of the whole, but near its border.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lumifield.errors import DataError
 from lumifield.fields.mlp import read_tensors
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the photographs that ImageNet's networks were trained on."""
+"""Of the images that ImageNet's networks were trained on."""
 EPSILON = 1e-5
 
 
 class Scaling(nn.Module):
-    """A factor and a summand for each channel: a batch normalisation whose statistics are frozen into it."""
+    """A factor and a summand for each channel: a batch normalization whose statistics are frozen into it."""
 
     def __init__(self, channels: int, factor: float = 1.0) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features of photographs at full resolution: the first `stages` of a ResNet-18, and a path back up.
+    """Features of images at full resolution: the first `stages` of a ResNet-18, and a path back up.
 
     `width` is that of the first stage, 64 in the paper.
     """
@@ -77,10 +77,10 @@ class Encoder(nn.Module):
         self.multiple = 2**stages
         started(self)
 
-    def forward(self, pictures: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n features h w"]:
-        """Features, none below zero, of pictures in [0, 1]."""
-        mean, deviation = (torch.tensor(v, device=pictures.device)[:, None, None] for v in (MEAN, DEVIATION))
-        x, size = padded((pictures - mean) / deviation, self.multiple)
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n features h w"]:
+        """Features, none below zero, of images in [0, 1]."""
+        mean, deviation = (torch.tensor(v, device=images.device)[:, None, None] for v in (MEAN, DEVIATION))
+        x, size = padded((images - mean) / deviation, self.multiple)
         beside, inner = [self.full(x)], x
         for stage, skip in zip(self.stages, self.skips, strict=True):
             inner = stage(inner)
@@ -91,7 +91,7 @@ class Encoder(nn.Module):
         return found[..., : size[0], : size[1]]
 
     def load_imagenet(self, path: Path) -> None:
-        """Takes over the convolutions of torchvision's ResNet-18 (a state dict), normalisations frozen into them.
+        """Takes over the convolutions of torchvision's ResNet-18 (a state dict), normalizations frozen into them.
 
         Raises `DataError` where the file does not hold them in this encoder's sizes.
         """
@@ -108,7 +108,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """What is added to a blended picture, from its blended features: a U-Net of `depth` halvings.
+    """What is added to a blended image, from its blended features: a U-Net of `depth` halvings.
 
     At first it adds nothing, or, where not `blank`, what it makes of features by chance: where there is nothing else
     to see, an output that has yet to leave zero keeps all other layers from learning.
@@ -126,7 +126,7 @@ class Decoder(nn.Module):
         nn.init.normal_(self.out.weight, 0.0, 0.0 if blank else width**0.5 / 2)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
-        """Colours to be added."""
+        """Colors to be added."""
         x, size = padded(features, self.multiple)
         levels = []
         for number, (down, skip) in enumerate(zip(self.downs, self.skips, strict=True)):
@@ -135,7 +135,7 @@ class Decoder(nn.Module):
         found = levels.pop()
         for up in reversed(self.ups):
             found = up(torch.cat([doubled(found), levels.pop()], 1))
-        # A mean over the channels: a step of the optimiser then moves colours by about its rate, whatever the width.
+        # A mean over the channels: a step of the optimizer then moves colors by about its rate, whatever the width.
         return self.out(found / self.out.in_channels)[..., : size[0], : size[1]]
 
 
@@ -151,7 +151,7 @@ def doubled(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
 
 
 def padded(x: Float[Tensor, "n c h w"], multiple: int) -> tuple[Float[Tensor, "n c h2 w2"], tuple[int, int]]:
-    """Pictures with sides that are multiples, their last row and column repeated, and the size that they had."""
+    """Images with sides that are multiples, their last row and column repeated, and the size that they had."""
     height, width = x.shape[-2:]
     down, right = -height % multiple, -width % multiple
     x = F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x

@@ -1,4 +1,4 @@
-"""The module behind `nlr`: a surface is met, looked up in the photographs that see it, and the blend is decoded."""
+"""The module behind `nlr`: a surface is met, looked up in the images that see it, and the blend is decoded."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ BLUR = 0.005
 
 
 class NlrMethod(Method):
-    """A signed distance field in a ball about the object, and colours blended from the photographs (NLR++)."""
+    """A signed distance field in a ball about the object, and colors blended from the images (NLR++)."""
 
     surface_level = 0.0
     channels = ("blended", "sources")
-    centre: Tensor
+    center: Tensor
     radius: Tensor
     distances: Tensor
 
@@ -52,15 +52,15 @@ class NlrMethod(Method):
         check(scene)
         self.settings, self.patch = settings, settings.patch
         self.masked = scene.background != "none"
-        centre, radius = ball_of(scene)
-        self.register_buffer("centre", centre)
+        center, radius = ball_of(scene)
+        self.register_buffer("center", center)
         self.register_buffer("radius", radius)
         self.register_buffer("distances", torch.ones(GRID, GRID, GRID))
         self.sources = Sources(scene)
         self.sdf = build_sdf(settings)
         self.appearance_net = Appearance(settings)
         self.backdrop = None if self.masked else Backdrop()
-        if settings.imagenet is not None and scene.pictures is not None and self.appearance_net.encoder is not None:
+        if settings.imagenet is not None and scene.images is not None and self.appearance_net.encoder is not None:
             self.appearance_net.encoder.load_imagenet(settings.imagenet)
         for name in settings.frozen:
             self._parts()[name].requires_grad_(False)
@@ -79,7 +79,7 @@ class NlrMethod(Method):
             look = self.traced(rays, segments, context, shape=shape)
         rows, blend, rgb = look.rows, look.blend, look.blend.rgb
         if context.patch is not None and len(rows):
-            rgb = self.appearance_net.picture(blend.features, rgb, rows, context.patch, len(rays))
+            rgb = self.appearance_net.image(blend.features, rgb, rows, context.patch, len(rays))
         if context.draws is None:
             rgb = rgb.clamp(0, 1)
         solid = torch.zeros_like(rays.far).index_fill(0, rows, 1)
@@ -106,7 +106,7 @@ class NlrMethod(Method):
         return Look(rows, t * self.radius, self.looked_up(points, rays[rows], context))
 
     def through_pixels(self, rays: Rays, size: tuple[int, int], context: Context) -> Look:
-        """The same of the pixels of a picture, over several rays each."""
+        """The same of the pixels of an image, over several rays each."""
         looks = []
         for part in parts_of_a_pixel(self.settings.rays_a_side):
             own = moved(rays, size, part)
@@ -117,7 +117,7 @@ class NlrMethod(Method):
         return mean_of(looks, len(rays))
 
     def drawn(self, rays: Rays, camera: Cameras) -> Look:
-        """The same of the picture of a camera, from the triangles and the features that are kept."""
+        """The same of the image of a camera, from the triangles and the features that are kept."""
         skin, (_, maps) = self.skin(), self.at_rest()
         met = skin.drawn(camera)
         rays = rays[met.rows]
@@ -127,21 +127,21 @@ class NlrMethod(Method):
         return Look(met.rows, t, self.appearance_net.blended(sights, self.sources, rays.directions, maps))
 
     def asked(self, rays: Rays, context: Context) -> Bool[Tensor, " r"]:
-        """Which rays may meet the surface: while learning those whose photographs have a colour to compare with."""
+        """Which rays may meet the surface: while learning those whose images have a color to compare with."""
         if context.draws is None:
             return torch.ones_like(rays.image, dtype=torch.bool)
         return self.sources.covers(rays) & (not self.carves(context.step))
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
-        """The error of the colours where rays truly meet the object (equation 6), and what steps of shape add."""
+        """The error of the colors where rays truly meet the object (equation 6), and what steps of shape add."""
         counts = rendered.opacity if batch.alpha is None else rendered.opacity * (batch.alpha >= 0.5)
-        error = compared(rendered.rgb, batch.rgb, self.settings.colour_error).mean(-1)
+        error = compared(rendered.rgb, batch.rgb, self.settings.color_error).mean(-1)
         return {"rgb": (error * counts).sum() / counts.sum().clamp_min(1)} | rendered.penalties
 
     def looked_up(self, points: Float[Tensor, "p 3"], rays: Rays, context: Context) -> Blend:
-        """Blended features and colours of points of the ball that rays meet, each ray's own photograph left out
+        """Blended features and colors of points of the ball that rays meet, each ray's own image left out
         while learning."""
-        where = self.centre + self.radius * points
+        where = self.center + self.radius * points
         if context.draws is None:
             chosen, slack = list(range(len(self.sources))), self.settings.slack_least
             distances, maps = self.at_rest()
@@ -166,7 +166,7 @@ class NlrMethod(Method):
         return {index: replace(sight, seen=own) for (index, sight), own in zip(sights.items(), seen, strict=True)}
 
     def penalties(self, context: Context, draws: Draws) -> dict[str, Tensor]:
-        """What the shape is held to besides colours: slopes of 1, and the silhouettes (equations 7 to 9)."""
+        """What the shape is held to besides colors: slopes of 1, and the silhouettes (equations 7 to 9)."""
         count = max(self.settings.eikonal_points // draws.world, 1)
         slope = self.sdf.gradient(2 * draws.uniform(count, 3) - 1).norm(dim=-1)
         steep = compared(slope, torch.ones_like(slope), self.settings.eikonal_error)
@@ -208,13 +208,13 @@ class NlrMethod(Method):
             places, faces = triangles(refined(self.sdf, distances, FINER))
             slack, eyes = self.settings.slack_least, self.eyes[:, None].expand(-1, len(places), 3)
             seen = torch.stack([unhidden(DistanceGrid(distances), places, eye, slack, CARE) for eye in eyes])
-            self._skin = Skin(self.centre + self.radius * places, faces, seen)
+            self._skin = Skin(self.center + self.radius * places, faces, seen)
         return self._skin
 
     @property
     def eyes(self) -> Float[Tensor, "n 3"]:
         """Where the sources were taken from, in coordinates of the ball."""
-        return (self.sources.cameras.positions - self.centre) / self.radius
+        return (self.sources.cameras.positions - self.center) / self.radius
 
     def train(self, mode: bool = True) -> NlrMethod:
         """Forgets what was kept of another state."""
@@ -223,9 +223,9 @@ class NlrMethod(Method):
 
     def segments(self, rays: Rays) -> Segments:
         """The part of rays in the ball, which is the unit ball from there on."""
-        origins = (rays.origins - self.centre) / self.radius
+        origins = (rays.origins - self.center) / self.radius
         whole = Segments(origins, rays.directions, rays.near / self.radius, rays.far / self.radius)
-        return whole.within_ball(torch.zeros_like(self.centre), 1.0)
+        return whole.within_ball(torch.zeros_like(self.center), 1.0)
 
     def chosen(self, own: Tensor, draws: Draws) -> list[int]:
         """The sources of a training step."""
@@ -264,7 +264,7 @@ class NlrMethod(Method):
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """How deep inside the surface points lie [scene units], negative outside."""
-        return -self.radius * self.sdf((points - self.centre) / self.radius)
+        return -self.radius * self.sdf((points - self.center) / self.radius)
 
     def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Matter within the surface that is opaque a few times `BLUR` radii of the ball below it."""
@@ -273,16 +273,16 @@ class NlrMethod(Method):
 
     def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, " p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
         """The slopes of the distance, as unit vectors."""
-        return unit_or_zero(self.sdf.gradient((points - self.centre) / self.radius).detach())
+        return unit_or_zero(self.sdf.gradient((points - self.center) / self.radius).detach())
 
     @torch.no_grad()
-    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """The blend of what the photographs show of the points."""
+    def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """The blend of what the images show of the points."""
         zero = torch.zeros_like(points[:, 0])
         image = torch.zeros_like(zero, dtype=torch.int64)
         rays = Rays(points, viewdirs, viewdirs, zero, zero, zero, image, points[:, :2])
-        where = (points - self.centre) / self.radius
-        return self.looked_up(where, rays, Context(torch.ones_like(self.centre))).rgb.clamp(0, 1)
+        where = (points - self.center) / self.radius
+        return self.looked_up(where, rays, Context(torch.ones_like(self.center))).rgb.clamp(0, 1)
 
     def rays_per_step(self) -> int:
         """The pixels of a patch."""
@@ -307,7 +307,7 @@ class NlrMethod(Method):
 
 
 def channel(blend: Blend, name: str, rows: Int[Tensor, " p"], behind: Float[Tensor, "r 3"]) -> Float[Tensor, "r 3"]:
-    """blended: the colours before they are decoded; sources: a colour for each photograph, mixed as it counts."""
+    """blended: the colors before they are decoded; sources: a color for each image, mixed as it counts."""
     shown = blend.rgb.clamp(0, 1) if name == "blended" else blend.by_source()
     return behind.index_put((rows,), shown)
 
@@ -324,7 +324,7 @@ def compared(found: Float[Tensor, "*n"], expected: Float[Tensor, "*n"], error: E
 
 
 def ball_of(scene: Scene) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
-    """Centre and radius of the ball in the region of interest, or of a smaller one about what the silhouettes leave."""
+    """Center and radius of the ball in the region of interest, or of a smaller one about what the silhouettes leave."""
     whole, carved = scene.box, carved_box(scene)
     inscribed, about = (whole[1] - whole[0]).amin() / 2, SPARE * (carved[1] - carved[0]).norm() / 2
     return (carved.mean(0), about) if about < inscribed else (whole.mean(0), inscribed)
@@ -348,10 +348,10 @@ def build_sdf(settings: Nlr) -> Sdf | GridSdf:
 
 
 def check(scene: Scene) -> None:
-    """Raises `DataError` for scenes whose surfaces no sources can colour."""
+    """Raises `DataError` for scenes whose surfaces no sources can color."""
     if scene.ndc is not None:
-        found, expected = "normalised device coordinates", "scene coordinates"
+        found, expected = "normalized device coordinates", "scene coordinates"
         raise DataError("method nlr", "space", found, expected, "add --layout inward, or choose another method")
     if len(scene) < 2:
-        found = f"{len(scene)} photograph"
-        raise DataError("method nlr", "sources", found, "at least 2", "train on more photographs")
+        found = f"{len(scene)} image"
+        raise DataError("method nlr", "sources", found, "at least 2", "train on more images")

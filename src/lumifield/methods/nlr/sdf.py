@@ -91,7 +91,7 @@ def frequencies(kind: Literal["nerf", "idr", "fourier"], bands: int, *, sigma: f
 
 
 def sphere(points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-    """The distance from the sphere about the origin, rounded off at its centre."""
+    """The distance from the sphere about the origin, rounded off at its center."""
     return (points.square().sum(-1) + ROUND**2).sqrt() - RADIUS
 
 

@@ -1,4 +1,4 @@
-"""The surface as triangles: pictures of it need no tracing (MetaNLR++, "real-time rendering")."""
+"""The surface as triangles: images of it need no tracing (MetaNLR++, "real-time rendering")."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Skin:
     seen: Bool[Tensor, "n v"]
 
     def drawn(self, camera: Cameras) -> Met:
-        """What each pixel of a camera's picture meets of the triangles."""
+        """What each pixel of a camera's image meets of the triangles."""
         device = self.vertices.device
         (image,), (depth,) = camera.project(self.vertices)
         width, height = camera.size[0].tolist()

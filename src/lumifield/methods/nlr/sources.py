@@ -1,4 +1,4 @@
-"""The photographs that colours are looked up in."""
+"""The images that colors are looked up in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lumifield.data.scene import Scene, pixels_of
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.image_sampling import bicubic, cosines, in_picture, nearest
+from lumifield.geometry.image_sampling import bicubic, cosines, in_image, nearest
 from lumifield.geometry.rays import Rays, camera_rays
 from lumifield.runtime.image_io import extended, to_uint8
 from lumifield.runtime.rng import Draws
@@ -22,7 +22,7 @@ REACH = 2
 
 @dataclass(frozen=True)
 class Sight:
-    """Scene points in one source: where, whether it shows them, their colours, and the cosine between the rays."""
+    """Scene points in one source: where, whether it shows them, their colors, and the cosine between the rays."""
 
     xy: Float[Tensor, "p 2"]
     seen: Bool[Tensor, " p"]
@@ -31,9 +31,9 @@ class Sight:
 
 
 class Sources(nn.Module):
-    """Photographs of any sizes with their silhouettes, all in one buffer, and their cameras.
+    """Images of any sizes with their silhouettes, all in one buffer, and their cameras.
 
-    `pixels` are rgb and 255 within the silhouette, else 0; `within` are colours that go on from within it a little way.
+    `pixels` are rgb and 255 within the silhouette, else 0; `within` are colors that go on from within it a little way.
     """
 
     pixels: Tensor
@@ -43,14 +43,14 @@ class Sources(nn.Module):
     far: Tensor
     c2w: Tensor
     focal: Tensor
-    centre: Tensor
+    center: Tensor
     size: Tensor
     distortion: Tensor
 
     def __init__(self, scene: Scene) -> None:
         super().__init__()
         cameras = scene.cameras
-        for name in ("c2w", "focal", "centre", "size", "distortion"):
+        for name in ("c2w", "focal", "center", "size", "distortion"):
             self.register_buffer(name, getattr(cameras, name).clone())
         self.register_buffer("near", scene.near.clone())
         self.register_buffer("far", scene.far.clone())
@@ -68,14 +68,14 @@ class Sources(nn.Module):
     @property
     def cameras(self) -> Cameras:
         """Their cameras."""
-        return Cameras(self.c2w, self.focal, self.centre, self.size, self.distortion)
+        return Cameras(self.c2w, self.focal, self.center, self.size, self.distortion)
 
-    def picture(self, index: int) -> Float[Tensor, "4 h w"]:
-        """One photograph, rgb and silhouette in [0, 1]."""
+    def image(self, index: int) -> Float[Tensor, "4 h w"]:
+        """One image, rgb and silhouette in [0, 1]."""
         return self.unpacked(self.pixels, index)
 
     def unpacked(self, packed: UInt8[Tensor, "n c"], index: int) -> Float[Tensor, "c h w"]:
-        """One picture of a buffer of all, in [0, 1]."""
+        """One image of a buffer of all, in [0, 1]."""
         width, height = self.sizes[index]
         rows = packed[self.starts[index] : self.starts[index + 1]]
         return rows.view(height, width, -1).permute(2, 0, 1).float() / 255
@@ -83,12 +83,12 @@ class Sources(nn.Module):
     def extend(self) -> None:
         """Finds `within` for the `pixels`."""
         for index in range(len(self)):
-            rgb, (solid,) = self.picture(index).split([3, 1])
+            rgb, (solid,) = self.image(index).split([3, 1])
             rows = to_uint8(extended(rgb, solid >= 0.5, REACH)).flatten(1).T
             self.within[self.starts[index] : self.starts[index + 1]] = rows
 
     def drawn(self, count: int, draws: Draws) -> tuple[Rays, Float[Tensor, "r 3"], Bool[Tensor, " r"]]:
-        """Rays through as many pixels of all photographs, their colours, and whether these are in the silhouettes."""
+        """Rays through as many pixels of all images, their colors, and whether these are in the silhouettes."""
         index = draws.integers(count, self.starts[-1])
         camera, pixel = pixels_of(index, self.offsets, self.size[:, 0])
         rays = camera_rays(self.cameras, camera, pixel, self.near, self.far)
@@ -96,35 +96,35 @@ class Sources(nn.Module):
         return rays, found[:, :3].float() / 255, found[:, 3] >= SOLID
 
     def covers(self, rays: Rays) -> Bool[Tensor, " r"]:
-        """Whether rays of these photographs lie in their silhouettes."""
+        """Whether rays of these images lie in their silhouettes."""
         size = self.size[rays.image]
         column, row = torch.minimum((rays.place * size).long(), size - 1).unbind(-1)
         return self.pixels[self.offsets[rays.image] + row * size[:, 0] + column, 3] >= SOLID
 
     def look(self, index: int, points: Float[Tensor, "p 3"], directions: Float[Tensor, "p 3"]) -> Sight:
-        """Scene points in one photograph: those before its camera that lie in its silhouette, hidden or not.
+        """Scene points in one image: those before its camera that lie in its silhouette, hidden or not.
 
-        Colours come from within the silhouette alone; only they and places carry a gradient.
+        Colors come from within the silhouette alone; only they and places carry a gradient.
         """
         size, camera = self.sizes[index], self.cameras[[index]]
         xy, depth = (found[0] for found in camera.project(points))
         with torch.no_grad():
-            seen = in_picture(xy, depth, size)
+            seen = in_image(xy, depth, size)
             seen &= nearest(self.pixels[:, 3], self.starts[index], xy, size) >= SOLID
         rgb = bicubic(self.unpacked(self.within, index), xy)
         return Sight(xy, seen, rgb, cosines(points, camera.positions[0], directions))
 
 
 def _with_silhouettes(scene: Scene, count: int) -> Tensor:
-    pictures = scene.pictures
-    if pictures is None:
+    images = scene.images
+    if images is None:
         return torch.zeros(count, 4, dtype=torch.uint8)
-    solid = torch.ones(count, dtype=torch.bool, device=pictures.pixels.device)
-    if pictures.pixels.shape[-1] == 4:
-        solid = pictures.pixels[:, 3] >= SOLID
-    if pictures.mask is not None:
-        solid = solid & pictures.mask
-    return torch.cat([pictures.pixels[:, :3], 255 * solid[:, None].to(torch.uint8)], -1)
+    solid = torch.ones(count, dtype=torch.bool, device=images.pixels.device)
+    if images.pixels.shape[-1] == 4:
+        solid = images.pixels[:, 3] >= SOLID
+    if images.mask is not None:
+        solid = solid & images.mask
+    return torch.cat([images.pixels[:, :3], 255 * solid[:, None].to(torch.uint8)], -1)
 
 
 def _ends(counts: list[int]) -> Tensor:

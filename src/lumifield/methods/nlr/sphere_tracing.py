@@ -62,10 +62,10 @@ class Segments:
         """The points at `t`."""
         return torch.addcmul(self.origins, self.directions, t[:, None])
 
-    def within_ball(self, centre: Float[Tensor, "3"], radius: float | Float[Tensor, ""]) -> Segments:
+    def within_ball(self, center: Float[Tensor, "3"], radius: float | Float[Tensor, ""]) -> Segments:
         """What of the segments lies in a ball; those that miss it end before they begin."""
-        middle = ((centre - self.origins) * self.directions).sum(-1)
-        closest = (centre - self.at(middle)).norm(dim=-1)
+        middle = ((center - self.origins) * self.directions).sum(-1)
+        closest = (center - self.at(middle)).norm(dim=-1)
         half = (radius**2 - closest**2).clamp_min(0).sqrt()
         met = closest < radius
         near = torch.where(met, torch.maximum(self.near, middle - half), self.far)

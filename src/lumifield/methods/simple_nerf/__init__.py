@@ -1,11 +1,11 @@
-"""Method `simple-nerf`: the one small network that learned initialisations are made for (Tancik et al. 2021)."""
+"""Method `simple-nerf`: the one small network that learned initializations are made for (Tancik et al. 2021)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from lumifield.optim import Optimiser, Schedule
+from lumifield.optim import Optimizer, Schedule
 from lumifield.runtime.config import at_least
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SimpleNerf:
-    """One network without viewing directions, as learned initialisations take it."""
+    """One network without viewing directions, as learned initializations take it."""
 
     samples: int = 128
     """Samples along each ray."""
@@ -25,7 +25,7 @@ class SimpleNerf:
     width: int = 256
     """Width of the network."""
     depth: int = 5
-    """Layers of the network before density and colour."""
+    """Layers of the network before density and color."""
     frequencies: int = 20
     """Frequencies of the encoding of positions."""
     octaves: float = 8.0
@@ -38,7 +38,7 @@ class SimpleNerf:
     """Rays of a training step, over all processes."""
     bf16: Literal["auto", "on", "off"] = "auto"
     """Network in bfloat16 (auto: where a trial shows it to be faster)."""
-    optimiser: Optimiser = field(default_factory=lambda: Optimiser(kind="adam", lr=5e-4))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=5e-4))
     """How parameters move."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="exponential", gamma=0.1))
     """How the learning rate falls."""

@@ -41,7 +41,7 @@ class SimpleNerfMethod(Method):
             activation=settings.density,
             bias=0.0,
         )
-        # In photographs without alpha the last sample stands for all that is far away.
+        # In images without alpha the last sample stands for all that is far away.
         self.endless = scene.background == "none"
         for layer in self.network.modules():
             if isinstance(layer, nn.Linear):
@@ -72,7 +72,7 @@ class SimpleNerfMethod(Method):
         return z, widths(z, rays.directions, None if self.endless else end)
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
-        """Squared error of the colours."""
+        """Squared error of the colors."""
         return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
 
     @torch.no_grad()
@@ -82,8 +82,8 @@ class SimpleNerfMethod(Method):
             return self.network.density_alone(points)
 
     @torch.no_grad()
-    def colours(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """Colours of the network, the same from everywhere."""
+    def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
+        """Colors of the network, the same from everywhere."""
         with autocast(points.device, self.settings.bf16):
             return self.network(points, self.network.directional(viewdirs))[1]
 

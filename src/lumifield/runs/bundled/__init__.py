@@ -18,7 +18,7 @@ def names() -> list[str]:
 def found(init: Path) -> Path:
     """What `init` says: a run folder or a file, or else the start of that name; raises `DataError` for neither.
 
-    A folder of that name that is no run, such as the photographs of chairs, is not meant.
+    A folder of that name that is no run, such as the images of chairs, is not meant.
     """
     if str(init) in names() and not (init / CONFIG).is_file():
         return FOLDER / init

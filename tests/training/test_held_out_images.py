@@ -1,4 +1,4 @@
-"""Pictures that are held out never enter a training: without them it gives the very same weights."""
+"""Images that are held out never enter a training: without them it gives the very same weights."""
 
 import builtins
 import io
@@ -37,7 +37,7 @@ def assert_same(a: Path, b: Path) -> None:
 
 
 def without(source: Source, folder: Path, *, lists: bool) -> Source:
-    """A copy of the data from which the pictures of val and test are gone, and the lists of them where asked."""
+    """A copy of the data from which the images of val and test are gone, and the lists of them where asked."""
     shutil.copytree(source.data, folder)
     for split in ("val", "test"):
         shutil.rmtree(folder / split)
@@ -48,8 +48,8 @@ def without(source: Source, folder: Path, *, lists: bool) -> Source:
 
 @pytest.mark.parametrize("method", [INSTANT, NERF], ids=["instant", "nerf"])
 @pytest.mark.parametrize("validation", [{"validation_views": 0}, {"validate_every": 0}, {"validate_every": 3}], ids=str)
-@pytest.mark.parametrize("lists", [False, True], ids=["pictures gone", "lists gone, too"])
-def test_removed_pictures_change_no_bit(method, validation, lists, source, tmp_path):
+@pytest.mark.parametrize("lists", [False, True], ids=["images gone", "lists gone, too"])
+def test_removed_images_change_no_bit(method, validation, lists, source, tmp_path):
     alone = without(source, tmp_path / "alone", lists=lists)
     settings = Train(steps=STEPS, seed=4, **validation)
     train(Job(method, source, settings, tmp_path / "with"))
@@ -57,7 +57,7 @@ def test_removed_pictures_change_no_bit(method, validation, lists, source, tmp_p
     assert_same(tmp_path / "with", tmp_path / "without")
 
 
-def test_pictures_that_vanish_while_training_change_no_bit(source, tmp_path, monkeypatch):
+def test_images_that_vanish_while_training_change_no_bit(source, tmp_path, monkeypatch):
     settings = Train(steps=STEPS, validation_views=0)
     train(Job(INSTANT, source, settings, tmp_path / "with"))
     build = type(INSTANT).build
@@ -89,7 +89,7 @@ def opened(monkeypatch) -> list[Path]:
 
 
 def held_out(files: list[Path]) -> set[str]:
-    """The splits of the val and test pictures among some files."""
+    """The splits of the val and test images among some files."""
     return {file.parent.name for file in files if file.suffix == ".png"} & {"val", "test"}
 
 
@@ -98,7 +98,7 @@ def test_the_files_that_are_opened_are_seen(source, opened):
     assert held_out(opened) == {"val"}
 
 
-def test_no_held_out_picture_is_opened_between_validations(source, tmp_path, monkeypatch, opened):
+def test_no_held_out_image_is_opened_between_validations(source, tmp_path, monkeypatch, opened):
     at_step: dict[int, set[str]] = {}
     real = job.Saver.__call__
 
@@ -117,13 +117,13 @@ def test_no_held_out_picture_is_opened_between_validations(source, tmp_path, mon
 
 def test_the_pixels_of_the_test_split_are_never_decoded(source, tmp_path, monkeypatch):
     decoded = []
-    real = data.pictures.decode
+    real = data.images.decode
 
     def watched(files, sizes):
         decoded.extend(path.parent.name for path in files.paths)
         return real(files, sizes)
 
-    monkeypatch.setattr(data.pictures, "decode", watched)
+    monkeypatch.setattr(data.images, "decode", watched)
     train(Job(INSTANT, source, Train(steps=2), tmp_path / "run"))
     assert set(decoded) == {"train", "val"}
     decoded.clear()
@@ -131,13 +131,13 @@ def test_the_pixels_of_the_test_split_are_never_decoded(source, tmp_path, monkey
     assert set(decoded) == {"train"}
 
 
-def test_the_pictures_of_a_hold_out_change_nothing_either(tmp_path):
+def test_the_images_of_a_hold_out_change_nothing_either(tmp_path):
     made.transforms(tmp_path / "whole", n=17, size=(12, 10))
     shutil.copytree(tmp_path / "whole", tmp_path / "painted")
     for index in (0, 8, 16):
-        picture = tmp_path / "painted" / "images" / f"{index:03d}.png"
-        with Image.open(picture) as there:
-            Image.new("RGB", there.size, "red").save(picture)
+        image = tmp_path / "painted" / "images" / f"{index:03d}.png"
+        with Image.open(image) as there:
+            Image.new("RGB", there.size, "red").save(image)
     for name in ("whole", "painted"):
         train(Job(INSTANT, Source(tmp_path / name), Train(steps=STEPS), tmp_path / f"{name} run"))
     assert_same(tmp_path / "whole run", tmp_path / "painted run")

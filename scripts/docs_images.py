@@ -1,13 +1,13 @@
-"""Makes the README's pictures in docs/pictures from what `make demo` leaves, and from a run on photographs.
+"""Makes the README's images in docs/images from what `make demo` leaves, and from a run on images.
 
-Run `python scripts/pictures.py`. It writes orbit.gif (a round about the scene), views.jpg (test views: photograph,
+Run `python scripts/images.py`. It writes orbit.gif (a round about the scene), views.jpg (test views: image,
 rendering, error, depth) and mesh.jpg (the mesh, drawn from its file alone). Something else comes in their place with
 
-- `--captured RUN`: captured.jpg, or another `--name`: test views of a run on photographs;
-- `--in-the-wild RUN --appearance A B C`: wild.jpg, a way from the place and light of one photograph to the next one's;
+- `--captured RUN`: captured.jpg, or another `--name`: test views of a run on images;
+- `--in-the-wild RUN --appearance A B C`: wild.jpg, a way from the place and light of one image to the next one's;
 - `--new-views SEQUENCE`: new_views.jpg, some of a synthetic sequence in 7-Scenes' layout;
-- `--objects START`: objects.jpg, of an evaluated start: the photograph that it has seen of each test object, then other
-  photographs and what it shows in their place.
+- `--objects START`: objects.jpg, of an evaluated start: the image that it has seen of each test object, then other
+  images and what it shows in their place.
 
 It says how large they are, and fails where together they exceed one megabyte.
 """
@@ -50,9 +50,9 @@ def main(
     appearance: tuple[str, ...] = (),
     new_views: Path | None = None,
     objects: Path | None = None,
-    out: Path = Path("docs/pictures"),
+    out: Path = Path("docs/images"),
 ) -> None:
-    """Makes pictures in OUT of RUN, CAPTURED, IN_THE_WILD with the APPEARANCE of photographs, NEW_VIEWS, or OBJECTS."""
+    """Makes images in OUT of RUN, CAPTURED, IN_THE_WILD with the APPEARANCE of images, NEW_VIEWS, or OBJECTS."""
     if objects is not None:
         files = of_objects(objects, out / "objects.jpg")
     elif new_views is not None:
@@ -91,7 +91,7 @@ def of_photographs(run: Path, file: Path) -> tuple[Path, ...]:
 
 
 def of_the_wild(run: Path, names: tuple[str, ...], out: Path) -> tuple[Path, ...]:
-    """Frames of a tour of photographs, side by side."""
+    """Frames of a tour of images, side by side."""
     trained = opened(run)
     cameras = path_cameras(trained, "tour", WAY_FRAMES, WAY_SIZE, through=names)
     with tempfile.TemporaryDirectory() as folder:
@@ -101,7 +101,7 @@ def of_the_wild(run: Path, names: tuple[str, ...], out: Path) -> tuple[Path, ...
 
 
 def of_new_views(sequence: Path, out: Path) -> tuple[Path, ...]:
-    """Evenly spread pictures of a sequence, side by side."""
+    """Evenly spread images of a sequence, side by side."""
     files = sorted(sequence.rglob("*.color.png"))
     save(in_a_row([files[row] for row in np.linspace(0, len(files) - 1, NEW_VIEWS).astype(int)]), out / "new_views.jpg")
     return (out / "new_views.jpg",)
@@ -123,14 +123,14 @@ def of_objects(start: Path, file: Path) -> tuple[Path, ...]:
 
 
 def in_a_row(files: list[Path]) -> Image.Image:
-    """Pictures of one size side by side."""
+    """Images of one size side by side."""
     return Image.fromarray(np.concatenate([np.asarray(Image.open(file)) for file in files], 1))
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """A picture as a JPEG file."""
+def save(image: Image.Image, path: Path) -> None:
+    """An image as a JPEG file."""
     with replacing(path) as temporary:
-        picture.save(temporary, format="jpeg", quality=88)
+        image.save(temporary, format="jpeg", quality=88)
 
 
 def sheet(run: Run) -> Image.Image:
@@ -146,12 +146,12 @@ def sheet(run: Run) -> Image.Image:
 def drawn(run: Run, mesh: Path) -> Image.Image:
     """The mesh over white from three sides."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-    import rasteriser
+    import rasterizer
 
-    cameras, loaded, sides = path_cameras(run, "orbit", SHOWN, MESH_SIZE), rasteriser.load(mesh), []
+    cameras, loaded, sides = path_cameras(run, "orbit", SHOWN, MESH_SIZE), rasterizer.load(mesh), []
     for index in range(SHOWN):
-        lens = (cameras.focal[index].numpy(), cameras.centre[index].numpy())
-        rgba = torch.from_numpy(rasteriser.picture(loaded, cameras.c2w[index].numpy(), *lens, MESH_SIZE))
+        lens = (cameras.focal[index].numpy(), cameras.center[index].numpy())
+        rgba = torch.from_numpy(rasterizer.image(loaded, cameras.c2w[index].numpy(), *lens, MESH_SIZE))
         sides.append(to_uint8(rgba[..., :3] + 1 - rgba[..., 3:]))
     return Image.fromarray(torch.cat(sides, 1).numpy())
 

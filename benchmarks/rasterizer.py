@@ -1,4 +1,4 @@
-"""A textured or coloured mesh file as cameras see it: NumPy alone, every face tried at every pixel of its box.
+"""A textured or colored mesh file as cameras see it: NumPy alone, every face tried at every pixel of its box.
 
 It shares no code with the package, and knows nothing of radiance fields.
 """
@@ -14,14 +14,14 @@ import trimesh
 
 @dataclass(frozen=True)
 class Seen:
-    """The nearest face at each pixel's centre (-1: none), the weights of its corners and its depth."""
+    """The nearest face at each pixel's center (-1: none), the weights of its corners and its depth."""
 
     face: np.ndarray
     weights: np.ndarray
     depth: np.ndarray
 
 
-def rasterise(image: np.ndarray, depth: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> Seen:
+def rasterize(image: np.ndarray, depth: np.ndarray, faces: np.ndarray, size: tuple[int, int]) -> Seen:
     """Faces with corners at `image` (v, 2) [pixels] and `depth` (v,); `size` is (width, height)."""
     width, height = size
     corners, z = image[faces], depth[faces]
@@ -57,21 +57,21 @@ def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def project(
-    points: np.ndarray, c2w: np.ndarray, focal: np.ndarray, centre: np.ndarray
+    points: np.ndarray, c2w: np.ndarray, focal: np.ndarray, center: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Image points [pixels] and depths of world points in a pinhole camera with OpenCV axes."""
     local = (points - c2w[:, 3]) @ c2w[:, :3]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return local[:, :2] / local[:, 2:] * focal + centre, local[:, 2]
+        return local[:, :2] / local[:, 2:] * focal + center, local[:, 2]
 
 
-def picture(
-    mesh: trimesh.Trimesh, c2w: np.ndarray, focal: np.ndarray, centre: np.ndarray, size: tuple[int, int], over: int = 3
+def image(
+    mesh: trimesh.Trimesh, c2w: np.ndarray, focal: np.ndarray, center: np.ndarray, size: tuple[int, int], over: int = 3
 ) -> np.ndarray:
     """RGBA in [0, 1] of a mesh of a file, the mean over `over` x `over` points of each pixel; alpha is coverage."""
     wide = size[0] * over, size[1] * over
     faces = np.asarray(mesh.faces)
-    seen = rasterise(*project(np.asarray(mesh.vertices), c2w, focal * over, centre * over), faces, wide)
+    seen = rasterize(*project(np.asarray(mesh.vertices), c2w, focal * over, center * over), faces, wide)
     met = seen.face >= 0
     rgba = np.zeros((wide[1], wide[0], 4))
     corners, weights = faces[seen.face[met]], seen.weights[met]
@@ -80,7 +80,7 @@ def picture(
 
 
 def shades(mesh: trimesh.Trimesh, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """sRGB colours, by the texture where there is one, else by the vertices."""
+    """sRGB colors, by the texture where there is one, else by the vertices."""
     if mesh.visual.kind != "texture":
         return np.einsum("nkc,nk->nc", mesh.visual.vertex_colors[corners, :3] / 255, weights)
     pixels = np.asarray(mesh.visual.material.baseColorTexture.convert("RGB")) / 255

@@ -1,4 +1,4 @@
-"""Pictures colour only what they see; reflections and rims of other things leave little."""
+"""Images color only what they see; reflections and rims of other things leave little."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lumifield.data.scene import Pictures
-from lumifield.export.colours import Shot, Spots, completed, fused, in_view, looked_up, photographs
+from lumifield.data.scene import Images
+from lumifield.export.colors import Shot, Spots, completed, fused, in_view, looked_up, photographs
 from lumifield.export.surface import Surface
 from lumifield.geometry.cameras import pinholes
 from scenes import ball
@@ -18,14 +18,14 @@ SIZE = 32
 
 
 def camera(x=0.0, y=0.0):
-    """A camera four units above the plane z = 0 that looks down on it; its picture spans four units."""
+    """A camera four units above the plane z = 0 that looks down on it; its image spans four units."""
     c2w = torch.tensor([[1.0, 0, 0, x], [0, -1, 0, y], [0, 0, -1, 4]])
     cameras = pinholes(c2w[None], float(SIZE), (SIZE, SIZE))
     return replace(cameras, c2w=cameras.c2w.double())
 
 
-def plain(colour, **where):
-    return Shot(camera(**where), torch.tensor([*colour, 1.0]).expand(SIZE, SIZE, 4))
+def plain(color, **where):
+    return Shot(camera(**where), torch.tensor([*color, 1.0]).expand(SIZE, SIZE, 4))
 
 
 def square(middle, half, z):
@@ -65,7 +65,7 @@ def test_a_tilted_surface_does_not_hide_itself():
     assert view.row.tolist() == list(range(9))
 
 
-def test_closer_and_squarer_pictures_count_more():
+def test_closer_and_squarer_images_count_more():
     surface = joined(FLOOR)
     oblique = in_view(spots([0, 0, 0]), surface, camera(x=1.5))
     square_on = in_view(spots([0, 0, 0]), surface, camera())
@@ -75,7 +75,7 @@ def test_closer_and_squarer_pictures_count_more():
     assert 0.5 < rgb[0, 0] < 0.51
 
 
-def test_a_reflection_in_few_pictures_is_left_out():
+def test_a_reflection_in_few_images_is_left_out():
     shots = [plain((0.2, 0.4, 0.6), x=0.1 * k) for k in range(8)] + [plain((1, 1, 1), x=-0.1)]
     rgb, known = fused(spots([0, 0, 0]), joined(FLOOR), lambda: shots)
     assert known.all()
@@ -94,7 +94,7 @@ def test_transparent_pixels_do_not_count():
     assert (rim[:3] / rim[3]).tolist() == pytest.approx([0.9, 0.1, 0.3], abs=1e-6)
 
 
-def test_pictures_are_looked_up_at_the_pixels_centres(generator):
+def test_images_are_looked_up_at_the_pixels_centers(generator):
     rgba = torch.rand(6, 9, 4, generator=generator)
     rgba[..., 3] = 1
     found = looked_up(rgba, torch.tensor([[0.5, 0.5], [4.5, 2.5], [5.0, 2.5]]).double()).float()
@@ -104,20 +104,20 @@ def test_pictures_are_looked_up_at_the_pixels_centres(generator):
 
 def test_photographs_leave_out_what_does_not_count():
     scene = ball(2, 8)
-    pictures = scene.pictures
-    mask = torch.ones(len(pictures.pixels), dtype=torch.bool)
+    images = scene.images
+    mask = torch.ones(len(images.pixels), dtype=torch.bool)
     mask[: 8 * 4] = False
-    masked = replace(scene, pictures=Pictures(pictures.pixels, pictures.offsets, mask))
+    masked = replace(scene, images=Images(images.pixels, images.offsets, mask))
     whole, cut = list(photographs(scene)), list(photographs(masked))
     assert (cut[0].rgba[:4, :, 3] == 0).all()
     assert torch.equal(cut[0].rgba[4:], whole[0].rgba[4:])
     assert torch.equal(cut[1].rgba, whole[1].rgba)
     assert whole[0].rgba[4, 4, 3] == 1
-    opaque = replace(scene, pictures=Pictures(pictures.pixels[:, :3], pictures.offsets))
+    opaque = replace(scene, images=Images(images.pixels[:, :3], images.offsets))
     assert all((shot.rgba[..., 3] == 1).all() for shot in photographs(opaque))
 
 
-def test_unknown_colours_come_from_the_nearest_known():
+def test_unknown_colors_come_from_the_nearest_known():
     points, rgb = np.array([[0.0, 0, 0], [1, 0, 0], [0.9, 0, 0]]), np.array([[0.1] * 3, [0.8] * 3, [0.0] * 3])
     assert completed(points, rgb, np.array([True, True, False]))[:, 0].tolist() == [0.1, 0.8, 0.8]
     assert completed(points, rgb, np.zeros(3, bool)).tolist() == [[0.5] * 3] * 3
@@ -125,7 +125,7 @@ def test_unknown_colours_come_from_the_nearest_known():
     assert empty.shape == (0, 3)
 
 
-def test_no_spots_and_no_pictures():
+def test_no_spots_and_no_images():
     rgb, _ = fused(Spots(np.empty((0, 3)), np.empty((0, 3))), joined(FLOOR), lambda: [plain((1, 1, 1))])
     assert rgb.shape == (0, 3)
     assert fused(spots([0, 0, 0]), joined(FLOOR), list)[1].tolist() == [False]

@@ -1,4 +1,4 @@
-"""Colours of a surface from the pictures that see it."""
+"""Colors of a surface from the images that see it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lumifield.export.surface import Surface
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.rasterize import draw
 
-# Surfaces seen at a sharper angle than this (cosine) tell little; a colour this far from the mean counts half.
+# Surfaces seen at a sharper angle than this (cosine) tell little; a color this far from the mean counts half.
 GRAZING, OUTLYING = 0.2, 0.1
 TRUSTED = 1e-6
 UNSEEN = 0.5
@@ -38,18 +38,18 @@ Paint = Callable[[Spots], UInt8[np.ndarray, "p 3"]]
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture with straight alpha (0: does not count), and the camera (one row, world coordinates) that took it."""
+    """An image with straight alpha (0: does not count), and the camera (one row, world coordinates) that took it."""
 
     camera: Cameras
     rgba: Float[Tensor, "h w 4"]
 
 
 def photographs(scene: Scene) -> Iterator[Shot]:
-    """The photographs of a scene; pixels that do not count are transparent."""
+    """The images of a scene; pixels that do not count are transparent."""
     cameras = in_world(scene)
-    assert scene.pictures is not None
+    assert scene.images is not None
     for index in range(len(scene)):
-        pixels = scene.pictures.picture(index, scene.size(index)).float() / 255
+        pixels = scene.images.image(index, scene.size(index)).float() / 255
         alpha = pixels[..., 3:] if pixels.shape[-1] == 4 else torch.ones_like(pixels[..., :1])
         counts = scene.valid(index)[..., None]
         yield Shot(cameras[[index]], torch.cat([pixels[..., :3], alpha * counts], -1))
@@ -58,7 +58,7 @@ def photographs(scene: Scene) -> Iterator[Shot]:
 def projected(
     camera: Cameras, points: Float[np.ndarray, "p 3"]
 ) -> tuple[Float[np.ndarray, "p 2"], Float[np.ndarray, " p"]]:
-    """Where points lie in a camera's picture [pixels], and their depth along its optical axis."""
+    """Where points lie in a camera's image [pixels], and their depth along its optical axis."""
     image, depth = camera.project(torch.from_numpy(points))
     return image[0].numpy(), depth[0].numpy()
 
@@ -66,10 +66,10 @@ def projected(
 def fused(
     spots: Spots, surface: Surface, shots: Callable[[], Iterable[Shot]]
 ) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]:
-    """A robust mean of what pictures show of each spot, and which spots any of them shows.
+    """A robust mean of what images show of each spot, and which spots any of them shows.
 
-    A picture counts by how squarely and how closely it sees the spot, if the surface itself does not hide it there.
-    The second round weighs each colour by its distance r from the first round's mean, 1 / (1 + (r / `OUTLYING`)^2): a
+    An image counts by how squarely and how closely it sees the spot, if the surface itself does not hide it there.
+    The second round weighs each color by its distance r from the first round's mean, 1 / (1 + (r / `OUTLYING`)^2): a
     reflection that moves with the camera leaves little.
     """
     mean, total = None, np.empty(0)
@@ -89,7 +89,7 @@ def fused(
 def sighted(
     spots: Spots, surface: Surface, shot: Shot
 ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 3"], Float[np.ndarray, " k"]]:
-    """The rows of the spots that a picture shows, their colours in it, and how much it is to be trusted there."""
+    """The rows of the spots that an image shows, their colors in it, and how much it is to be trusted there."""
     view = in_view(spots, surface, shot.camera)
     rgba = looked_up(shot.rgba, torch.from_numpy(view.image)).numpy()
     kept = np.flatnonzero((view.cosine > GRAZING) & (rgba[:, 3] > 0))
@@ -99,7 +99,7 @@ def sighted(
 
 @dataclass(frozen=True)
 class InView:
-    """The rows of the spots that a camera sees, and for each: where in the picture [pixels], how wide a pixel is there
+    """The rows of the spots that a camera sees, and for each: where in the image [pixels], how wide a pixel is there
     [world units], and the cosine of the angle between normal and sight."""
 
     row: Int[np.ndarray, " k"]
@@ -126,7 +126,7 @@ def in_view(spots: Spots, surface: Surface, camera: Cameras) -> InView:
 
 
 def looked_up(rgba: Float[Tensor, "h w 4"], image: Float[Tensor, "p 2"]) -> Float[Tensor, "p 4"]:
-    """Premultiplied colour and alpha at points of a picture [pixels], between four pixels."""
+    """Premultiplied color and alpha at points of an image [pixels], between four pixels."""
     premultiplied = torch.cat([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1).permute(2, 0, 1)[None]
     size = torch.tensor([rgba.shape[1], rgba.shape[0]])
     grid = (2 * image / size - 1).float()[None, None]
@@ -137,7 +137,7 @@ def looked_up(rgba: Float[Tensor, "h w 4"], image: Float[Tensor, "p 2"]) -> Floa
 def completed(
     points: Float[np.ndarray, "p 3"], rgb: Float[np.ndarray, "p 3"], known: Bool[np.ndarray, " p"]
 ) -> Float[np.ndarray, "p 3"]:
-    """The colours, those not known taken from the nearest point that is; grey where none is."""
+    """The colors, those not known taken from the nearest point that is; gray where none is."""
     if not known.any():
         return np.full_like(rgb, UNSEEN)
     nearest = KDTree(points[known]).query(points[~known])[1]
