@@ -22,13 +22,13 @@ from torch.nn import functional as F
 
 from lumifield.bench.compare import commit, machine
 from lumifield.data import Source, read
-from lumifield.data.scene import Scene, draw
+from lumifield.data.scene import Scene, sample_batch
 from lumifield.meta import InnerLoop
 from lumifield.meta.inner import adapted
 from lumifield.methods import SimpleNerf
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.precision import bf16_is_faster
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 RAYS, SAMPLES, NEAR, FAR, RATE, STEPS = 128, 128, 2.0, 6.0, 0.5, 32
 
@@ -63,7 +63,7 @@ def shown(network: Plain, origin: Tensor, direction: Tensor) -> Tensor:
 
 def plain_tasks(scene: Scene, count: int, steps: int) -> None:
     """The published inner loop on some tasks, one after the other."""
-    network, pixels = Plain(), draw(scene, 4096, Draws(torch.Generator().manual_seed(0)))
+    network, pixels = Plain(), sample_batch(scene, 4096, Rng(torch.Generator().manual_seed(0)))
     for _ in range(count):
         own = copy.deepcopy(network)
         optimizer = torch.optim.SGD(own.parameters(), RATE)
@@ -79,7 +79,7 @@ def our_tasks(scene: Scene, count: int, steps: int, bf16: str) -> None:
     """Ours on some tasks, side by side where there are several."""
     method = SimpleNerf(samples=SAMPLES, bf16=bf16).build(scene)
     loop = InnerLoop(steps=steps, batch=RAYS)
-    adapted(method, [scene] * count, loop, Draws(torch.Generator().manual_seed(0)), lambda _: None)
+    adapted(method, [scene] * count, loop, Rng(torch.Generator().manual_seed(0)), lambda _: None)
 
 
 def measured(scene: Scene, group: int, steps: int, rounds: int) -> dict[str, float]:

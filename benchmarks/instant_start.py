@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 
 from lumifield.data.collection import Task, tasks
-from lumifield.data.scene import Scene, draw
+from lumifield.data.scene import Scene, sample_batch
 from lumifield.meta.baselines import standard
 from lumifield.meta.few_shot import mean_psnr, spread
 from lumifield.meta.inner import copy_for
 from lumifield.methods.base import Method
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runs.run_folder import Run, load, write_json
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Budget, Report, State, fit
 
 SUPPORT, HELD_OUT = slice(10), slice(25, 50)
@@ -43,7 +43,7 @@ def curve(method: Method, scene: Scene, held_out: Scene, steps: int, seed: int) 
     settings = method.settings
     found = [Mark(0, 0.0, mean_psnr(method, held_out))]
     state = State(
-        method, build_optimizer(settings.optimizer, method.param_groups()), Draws(torch.Generator().manual_seed(seed))
+        method, build_optimizer(settings.optimizer, method.param_groups()), Rng(torch.Generator().manual_seed(seed))
     )
 
     def look(state: State, _: Report) -> None:
@@ -53,7 +53,7 @@ def curve(method: Method, scene: Scene, held_out: Scene, steps: int, seed: int) 
                 found.append(Mark(state.step, seconds, mean_psnr(method, held_out)))
                 method.train()
 
-    fit(state, lambda rays, draws: draw(scene, rays, draws), Budget(steps), settings.schedule, listeners=[look])
+    fit(state, lambda rays, rng: sample_batch(scene, rays, rng), Budget(steps), settings.schedule, listeners=[look])
     return found
 
 

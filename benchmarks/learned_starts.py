@@ -75,7 +75,7 @@ def images(run: Run) -> tuple[float, float]:
     for task in tasks(run.source, "test"):
         scene = task.photographs(HELD_OUT)
         for row in range(len(scene)):
-            truth = to_uint8(scene.truth(row)).float() / 255
+            truth = to_uint8(scene.ground_truth(row)).float() / 255
             white.append(psnr(mean_squared_error(torch.ones_like(truth), truth)))
             mean.append(psnr(mean_squared_error(near(known, scene, row), truth)))
     return statistics.mean(white), statistics.mean(mean)
@@ -83,12 +83,12 @@ def images(run: Run) -> tuple[float, float]:
 
 def near(known: list[Scene], scene: Scene, row: int) -> Tensor:
     """The mean of known images, weighted by how near their viewing directions are to that of a view."""
-    total, weights = torch.zeros(scene.truth(row).shape), 0.0
+    total, weights = torch.zeros(scene.ground_truth(row).shape), 0.0
     for other in known:
         angles = (other.cameras.forward @ scene.cameras.forward[row]).clamp(-1, 1).arccos()
         for place, angle in enumerate(angles.tolist()):
             weight = math.exp(-0.5 * (angle / NEAR) ** 2)
-            total += weight * other.truth(place)
+            total += weight * other.ground_truth(place)
             weights += weight
     return total / weights
 

@@ -106,7 +106,7 @@ def textured(run: Run, folder: Path, faces: int, texture: int) -> dict[str, Any]
         rgba = image(mesh, *lens(test, index), test.size(index))
         shown = np.round(255 * (rgba[..., :3] + 1 - rgba[..., 3:])) / 255
         alpha = test.images.image(index, test.size(index))[..., 3].numpy() > 127
-        psnrs.append(-10 * np.log10(((shown - test.truth(index).numpy()) ** 2).mean()))
+        psnrs.append(-10 * np.log10(((shown - test.ground_truth(index).numpy()) ** 2).mean()))
         overlaps.append(((rgba[..., 3] > 0.5) & alpha).sum() / ((rgba[..., 3] > 0.5) | alpha).sum())
     megabytes = (folder / "scene.glb").stat().st_size / 1e6
     return {"psnr": np.mean(psnrs), "overlap": np.mean(overlaps), "megabytes": megabytes, "seconds": seconds}

@@ -20,14 +20,14 @@ import torch
 
 from lumifield.bench.compare import commit, machine
 from lumifield.data import Source, read
-from lumifield.data.scene import Scene, draw
+from lumifield.data.scene import Scene, sample_batch
 from lumifield.methods import MipNerf, Nerf, Settings
 from lumifield.optim import Schedule
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view, view_psnr
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, write
 from lumifield.training.fit import Budget, State, fit
 
@@ -56,8 +56,8 @@ def learned(settings: Settings, train: Scene, steps: int, seed: int) -> State:
     torch.manual_seed(seed)
     method = settings.build(train)
     optimizer = build_optimizer(settings.optimizer, method.param_groups())
-    state = State(method, optimizer, Draws(torch.Generator().manual_seed(seed)))
-    return fit(state, lambda rays, draws: draw(train, rays, draws), Budget(steps), settings.schedule)
+    state = State(method, optimizer, Rng(torch.Generator().manual_seed(seed)))
+    return fit(state, lambda rays, rng: sample_batch(train, rays, rng), Budget(steps), settings.schedule)
 
 
 def scores(state: State, test: Scene) -> dict[str, float]:

@@ -20,7 +20,7 @@ import torch
 
 from lumifield.bench.compare import commit, machine
 from lumifield.data import Source, read
-from lumifield.data.scene import Scene, draw
+from lumifield.data.scene import Scene, sample_batch
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, chunked
 from lumifield.methods.nerf import Nerf
@@ -28,7 +28,7 @@ from lumifield.optim.optimizers import build_optimizer, rate
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
 from lumifield.runtime.image_io import psnr
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, write
 
 _spec = importlib.util.spec_from_file_location("textbook", Path(__file__).with_name("textbook.py"))
@@ -51,9 +51,9 @@ class Task:
     settings: Nerf
     seed: int = 0
 
-    def draws(self) -> Draws:
+    def rng(self) -> Rng:
         """The random numbers of a run."""
-        return Draws(torch.Generator().manual_seed(self.seed))
+        return Rng(torch.Generator().manual_seed(self.seed))
 
     def factor(self, step: int) -> float:
         """The learning rate's factor at a step."""
@@ -63,13 +63,13 @@ class Task:
 def learn_nerf(task: Task) -> Method:
     """`nerf`, trained."""
     torch.manual_seed(task.seed)
-    method, draws = task.settings.build(task.train), task.draws()
+    method, rng = task.settings.build(task.train), task.rng()
     optimizer = build_optimizer(task.settings.optimizer, method.param_groups())
     for step in range(task.steps):
         optimizer.set_rate(task.factor(step))
-        method.before_step(step, draws)
-        batch = draw(task.train, task.settings.batch, draws)
-        losses = method.losses(method(batch.rays, Context(batch.background, step, draws)), batch)
+        method.before_step(step, rng)
+        batch = sample_batch(task.train, task.settings.batch, rng)
+        losses = method.losses(method(batch.rays, Context(batch.background, step, rng)), batch)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
@@ -80,11 +80,11 @@ def learn_textbook(task: Task) -> textbook.Textbook:
     """The textbook networks, trained."""
     torch.manual_seed(task.seed)
     near, far = float(task.train.near[0]), float(task.train.far[0])
-    model, draws = textbook.Textbook(near, far, width=task.settings.width), task.draws()
+    model, rng = textbook.Textbook(near, far, width=task.settings.width), task.rng()
     for step in range(task.steps):
         for group in model.optimizer.param_groups:
             group["lr"] = textbook.LEARNING_RATE * task.factor(step)
-        batch = draw(task.train, task.settings.batch, draws)
+        batch = sample_batch(task.train, task.settings.batch, rng)
         model.step(batch.rays.origins, batch.rays.directions, batch.rgb)
     return model
 
@@ -103,7 +103,7 @@ def textbook_colors(model: textbook.Textbook, rays: Rays) -> torch.Tensor:
 
 def score(colors: torch.Tensor, scene: Scene, index: int) -> float:
     """PSNR of one image [dB]."""
-    return psnr(float(((colors.clamp(0, 1) - scene.truth(index).reshape(-1, 3)) ** 2).mean()))
+    return psnr(float(((colors.clamp(0, 1) - scene.ground_truth(index).reshape(-1, 3)) ** 2).mean()))
 
 
 def compare(task: Task) -> Iterator[dict[str, Any]]:

@@ -34,7 +34,7 @@ from lumifield.methods.nlr.blending import shares
 from lumifield.methods.nlr.method import NlrMethod
 from lumifield.runs.run_folder import load, write_json
 from lumifield.runtime.files import replacing
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 THRESHOLD, MARCHES, SAMPLES, SECANTS, MASK_SAMPLES = 5e-5, 10, 100, 8, 40
 SLOPES = 32768
@@ -232,9 +232,9 @@ def ours(method: NlrMethod, scene: Scene, index: int, side: int | None = None) -
         every = torch.arange(height * width).view(size)
         rows = every[(height - side) // 2 :, (width - side) // 2 :][:side, :side].flatten()
         rays, truth, size = rays[rows], truth[rows], (side, side)
-    draws, number, white = Draws(torch.Generator().manual_seed(0)), step_of(method), torch.ones(3)
-    method.before_step(number, draws)
-    rendered = method(rays, Context(white, number, draws, patch=size))
+    rng, number, white = Rng(torch.Generator().manual_seed(0)), step_of(method), torch.ones(3)
+    method.before_step(number, rng)
+    rendered = method(rays, Context(white, number, rng, patch=size))
     batch = Batch(rays, truth[:, :3], white.expand(len(rays), 3), truth[:, 3], patch=size)
     return rendered.rgb, method.losses(rendered, batch)
 

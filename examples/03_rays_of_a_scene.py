@@ -10,8 +10,8 @@ import tyro
 from PIL import Image, ImageDraw
 
 from lumifield.data import Source, read
-from lumifield.data.scene import draw
-from lumifield.runtime.rng import Draws
+from lumifield.data.scene import sample_batch
+from lumifield.runtime.rng import Rng
 
 SIDE, REACH = 640, 5.0
 
@@ -21,7 +21,7 @@ def main(
 ) -> None:
     """Leaves a map of the rays in OUT; its sides span 10 scene units."""
     scene = read(Source(data), "train")
-    batch = draw(scene, rays, Draws(torch.Generator().manual_seed(0)))
+    batch = sample_batch(scene, rays, Rng(torch.Generator().manual_seed(0)))
     print(f"{len(batch.rays)} rays of {len(scene)} images, colors {tuple(batch.rgb.shape)}")
 
     begin = batch.rays.origins + batch.rays.near[:, None] * batch.rays.directions

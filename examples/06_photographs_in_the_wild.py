@@ -28,7 +28,7 @@ def main(run: Path = Path("runs/wild"), index: int = 0, out: Path = Path("runs/w
         embedding=table(trained)[index],
         channels=("static", "transient", "uncertainty"),
     )
-    images = [to_uint8(scene.truth(0)), *(channel_image(view, name) for name in view.channels)]
+    images = [to_uint8(scene.ground_truth(0)), *(channel_image(view, name) for name in view.channels)]
     images.append(view.depth_image(*quantile_range(view.depth[view.solid])))
     write_png(out, torch.cat(images, 1))
     print(f"image, lasting scene, what passed, uncertainty and depth of {scene.names[0]}: {out}")

@@ -113,10 +113,10 @@ def of_objects(start: Path, file: Path) -> tuple[Path, ...]:
     assert source is not None
     for task in tasks(source, "test"):
         seen, others = task.photographs(slice(1)), task.photographs(slice(*FewShot().held_out))
-        row = [to_uint8(seen.truth(0))]
+        row = [to_uint8(seen.ground_truth(0))]
         for index in np.linspace(0, len(others) - 1, SHOWN).astype(int):
             found = np.array(Image.open(start / "eval" / "test" / task.name / f"{index:03d}.png"))
-            row += [to_uint8(others.truth(int(index))), torch.from_numpy(found)]
+            row += [to_uint8(others.ground_truth(int(index))), torch.from_numpy(found)]
         rows.append(np.concatenate([np.asarray(Image.fromarray(one.numpy()).resize(OBJECT_SIZE)) for one in row], 1))
     save(Image.fromarray(np.concatenate(rows)), file)
     return (file,)

@@ -14,7 +14,7 @@ from lumifield.geometry.cameras import pinholes
 from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.runs.run_folder import Run
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.compositing import mean_depth, visible
 
 RADIUS = 0.8
@@ -120,5 +120,5 @@ def run(folder, density: Callable[[Tensor], Tensor], scene: Scene) -> Run:
     return run_of(folder, Fog(density), {"train": scene, "test": scene})
 
 
-def draws(seed: int = 0) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed))
+def rng(seed: int = 0) -> Rng:
+    return Rng(torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""The one error for input that cannot be used."""
+"""The error type for unusable input."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 class DataError(Exception):
-    """A file or folder that cannot be used: where, what was found, what was expected, and the cure, in one sentence.
+    """A file or folder cannot be used: where, which field, what was found, what was expected, and the fix.
 
-    It is no `ValueError`: tyro would dress those of settings up as mistakes of its own.
+    Not a `ValueError`, which tyro would report as a mistake in its own options.
     """
 
-    def __init__(self, path: Path | str, field: str, found: str, expected: str, cure: str) -> None:
-        self.path, self.field, self.found, self.expected, self.cure = str(path), field, found, expected, cure
-        super().__init__(f"{path}: {field} is {found}, expected {expected}; {cure}.")
+    def __init__(self, path: Path | str, field: str, found: str, expected: str, fix: str) -> None:
+        self.path, self.field, self.found, self.expected, self.fix = str(path), field, found, expected, fix
+        super().__init__(f"{path}: {field}: found {found}, expected {expected}. Fix: {fix}.")

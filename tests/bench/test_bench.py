@@ -75,7 +75,7 @@ def test_a_look_is_the_mean_psnr_and_leaves_the_method_training():
     state = compare.fresh(INSTANT, scene, 0)
     found = compare.Curve(scene).look(state)
     assert 0 < found < PSNR_LIMIT
-    assert found == pytest.approx(sum(compare.Curve(scene.only([row])).look(state) for row in (0, 1)) / 2)
+    assert found == pytest.approx(sum(compare.Curve(scene.select([row])).look(state) for row in (0, 1)) / 2)
     assert state.method.training
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lumifield.data.scene import Batch, Scene, draw
+from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.methods import METHODS, SimpleNerf, kind_of
 from lumifield.methods.base import Context, Method, chunked
 from lumifield.runtime.config import from_plain, to_plain
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from scenes import SCENES, SMALL, pairs
 
 WHITE = torch.ones(3)
@@ -31,15 +31,15 @@ def scene(pair) -> Scene:
     return SCENES[pair[1]]()
 
 
-def draws(seed: int = 0) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed))
+def rng(seed: int = 0) -> Rng:
+    return Rng(torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")
 def trained(settings, scene) -> Method:
     """A method that has trained for some steps."""
     torch.manual_seed(0)
-    method, source = settings.build(scene), draws(1)
+    method, source = settings.build(scene), rng(1)
     rates = [{**group, "lr": 5e-3 * min(group.get("lr_factor", 1), 1)} for group in method.param_groups()]
     optimizer = torch.optim.Adam(rates)
     for step in range(6):
@@ -56,9 +56,9 @@ def method(trained) -> Method:
     return copy.deepcopy(trained)
 
 
-def stepped(method: Method, scene: Scene, step: int, source: Draws):
+def stepped(method: Method, scene: Scene, step: int, source: Rng):
     method.before_step(step, source)
-    batch = draw(scene, method.rays_per_step(), source, patch=method.patch)
+    batch = sample_batch(scene, method.rays_per_step(), source, patch=method.patch)
     return method(batch.rays, Context(batch.background, step, source, patch=batch.patch)), batch
 
 
@@ -80,7 +80,7 @@ def test_a_pass_without_draws_takes_no_random_numbers(method, scene):
 
 def test_training_takes_random_numbers_from_the_draws_alone(method, scene):
     before = torch.get_rng_state()
-    first, second, other = (stepped(method, scene, 7, draws(seed))[0].rgb for seed in (0, 0, 1))
+    first, second, other = (stepped(method, scene, 7, rng(seed))[0].rgb for seed in (0, 0, 1))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
@@ -106,7 +106,7 @@ def test_rays_do_not_see_each_other(method, scene):
 @torch.no_grad()
 def test_what_is_seen_is_in_bounds(method, scene):
     rays = scene.rays(2)
-    for context in (Context(WHITE), Context(WHITE, 7, draws())):
+    for context in (Context(WHITE), Context(WHITE, 7, rng())):
         seen = method(rays, context)
         assert seen.rgb.shape == (len(rays), 3)
         assert seen.depth.shape == seen.opacity.shape == (len(rays),)
@@ -146,7 +146,7 @@ def test_weights_and_settings_give_the_same_image_in_a_scene_without_images(meth
 
 
 def test_losses_are_named_scalars_with_gradients(method, scene):
-    rendered, batch = stepped(method, scene, 7, draws())
+    rendered, batch = stepped(method, scene, 7, rng())
     losses = method.losses(rendered, batch)
     assert losses
     for name, loss in losses.items():
@@ -193,6 +193,6 @@ def test_colors_are_in_bounds_and_those_of_the_direction(method, scene):
 
 @torch.no_grad()
 def test_no_rays(method, scene):
-    for context in (Context(WHITE), Context(WHITE, 7, draws())):
+    for context in (Context(WHITE), Context(WHITE, 7, rng())):
         seen = method(scene.rays(0)[slice(0, 0)], context)
         assert (seen.rgb.shape, seen.depth.shape, seen.opacity.shape) == ((0, 3), (0,), (0,))

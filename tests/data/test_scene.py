@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumifield.data.scene import Frame, Images, Scene, backdrop, draw, over
+from lumifield.data.scene import Frame, Images, Scene, background_color, composite_over, sample_batch
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import looking
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 SIZES = [(5, 3), (2, 4)]
 
@@ -39,13 +39,13 @@ def two_images(channels: int = 4, *, mask: list[bool] | None = None, background=
     )
 
 
-def draws(seed: int = 0, rank: int = 0, world: int = 1) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed), rank, world)
+def rng(seed: int = 0, rank: int = 0, world: int = 1) -> Rng:
+    return Rng(torch.Generator().manual_seed(seed), rank, world)
 
 
 def test_a_drawn_ray_belongs_to_the_drawn_pixel():
     scene = two_images()
-    batch = draw(scene, 200, draws())
+    batch = sample_batch(scene, 200, rng())
     number = (batch.rgb[:, 0] * 255).round().long()
     whole = [scene.rays(0), scene.rays(1)]
     for row, pixel in enumerate(number.tolist()):
@@ -56,7 +56,7 @@ def test_a_drawn_ray_belongs_to_the_drawn_pixel():
 
 
 def test_drawing_is_uniform_over_all_pixels_of_all_images():
-    batch = draw(two_images(), 23_000, draws())
+    batch = sample_batch(two_images(), 23_000, rng())
     counts = np.bincount((batch.rgb[:, 0] * 255).round().long().numpy(), minlength=23)
     # Chi square with 22 degrees of freedom stays under 48 in 99.9 % of all cases; the seed is fixed.
     assert ((counts - 1000) ** 2 / 1000).sum() < 48
@@ -64,7 +64,7 @@ def test_drawing_is_uniform_over_all_pixels_of_all_images():
 
 def test_masked_pixels_are_never_drawn():
     mask = [i % 3 == 0 for i in range(23)]
-    batch = draw(two_images(mask=mask), 500, draws())
+    batch = sample_batch(two_images(mask=mask), 500, rng())
     seen = Counter((batch.rgb[:, 0] * 255).round().long().tolist())
     assert set(seen) == {i for i in range(23) if mask[i]}
 
@@ -73,7 +73,7 @@ def test_masked_pixels_are_never_drawn():
 @pytest.mark.parametrize("weight", [(1.0, 3.0), (1e-3, 1e3), (1.0, 0.0)], ids=str)
 def test_pixels_are_drawn_as_often_as_their_image_counts(weight, mask):
     scene = replace(two_images(mask=mask), loss_weight=torch.tensor(weight))
-    batch = draw(scene, 20_000, draws())
+    batch = sample_batch(scene, 20_000, rng())
     found = Counter((batch.rgb[:, 0] * 255).round().long().tolist())
     wanted = {i: weight[i >= 15] for i in range(23) if (mask is None or mask[i]) and weight[i >= 15]}
     for pixel, share in wanted.items():
@@ -83,15 +83,15 @@ def test_pixels_are_drawn_as_often_as_their_image_counts(weight, mask):
 
 def test_an_image_without_pixels_that_count_is_never_drawn():
     scene = replace(two_images(mask=[True] * 15 + [False] * 8), loss_weight=torch.tensor([1.0, 1e6]))
-    for source in (draws(), draws(1)):
-        assert set(draw(scene, 500, source).rays.image.tolist()) == {0}
-        assert set(draw(scene, 500, source, one_image=True).rays.image.tolist()) == {0}
+    for source in (rng(), rng(1)):
+        assert set(sample_batch(scene, 500, source).rays.image.tolist()) == {0}
+        assert set(sample_batch(scene, 500, source, one_image=True).rays.image.tolist()) == {0}
 
 
 @pytest.mark.parametrize("mask", [None, [i % 3 == 0 or i > 18 for i in range(23)]])
 def test_a_step_of_one_image(mask):
-    scene, source = two_images(mask=mask), draws()
-    batches = [draw(scene, 60, source, one_image=True) for _ in range(300)]
+    scene, source = two_images(mask=mask), rng()
+    batches = [sample_batch(scene, 60, source, one_image=True) for _ in range(300)]
     images = [batch.rays.image.unique().tolist() for batch in batches]
     assert {len(image) for image in images} == {1}
     allowed = [i for i in range(23) if mask is None or mask[i]]
@@ -104,16 +104,16 @@ def test_a_step_of_one_image(mask):
 def test_two_processes_draw_of_the_same_image():
     scene = two_images()
     for seed in range(5):
-        alone = draw(scene, 40, draws(seed), one_image=True)
+        alone = sample_batch(scene, 40, rng(seed), one_image=True)
         for rank in (0, 1):
-            part = draw(scene, 20, draws(seed, rank=rank, world=2), one_image=True)
+            part = sample_batch(scene, 20, rng(seed, rank=rank, world=2), one_image=True)
             torch.testing.assert_close(part.rays.directions, alone.rays.directions[rank::2])
 
 
 def test_two_processes_draw_what_one_draws():
     scene = two_images(background="random")
-    alone = draw(scene, 40, draws())
-    parts = [draw(scene, 20, draws(rank=rank, world=2)) for rank in (0, 1)]
+    alone = sample_batch(scene, 40, rng())
+    parts = [sample_batch(scene, 20, rng(rank=rank, world=2)) for rank in (0, 1)]
     for rank, part in enumerate(parts):
         torch.testing.assert_close(part.rgb, alone.rgb[rank::2])
         torch.testing.assert_close(part.background, alone.background[rank::2])
@@ -121,42 +121,42 @@ def test_two_processes_draw_what_one_draws():
 
 
 def test_random_backgrounds_differ_from_ray_to_ray():
-    batch = draw(two_images(background="random"), 50, draws())
+    batch = sample_batch(two_images(background="random"), 50, rng())
     assert len(batch.background.unique(dim=0)) == 50
 
 
 @pytest.mark.parametrize(("background", "value"), [("white", 1.0), ("black", 0.0)])
 def test_fixed_backgrounds(background, value):
-    batch = draw(two_images(background=background), 5, draws())
+    batch = sample_batch(two_images(background=background), 5, rng())
     assert bool((batch.background == value).all())
 
 
 def test_transparent_pixels_show_the_background():
     pixels = torch.tensor([[1.0, 0.5, 0.0, 0.25], [1.0, 1.0, 1.0, 0.0], [0.2, 0.4, 0.6, 1.0]])
-    got = over(pixels, torch.tensor([0.0, 1.0, 1.0]))
+    got = composite_over(pixels, torch.tensor([0.0, 1.0, 1.0]))
     expected = torch.tensor([[0.25, 0.875, 0.75], [0.0, 1.0, 1.0], [0.2, 0.4, 0.6]])
     torch.testing.assert_close(got, expected)
 
 
 def test_opaque_pixels_stay():
     pixels = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
-    assert over(pixels, backdrop("white")) is pixels
+    assert composite_over(pixels, background_color("white")) is pixels
 
 
 def test_truth_is_the_image_over_its_background():
     scene = two_images(background="black")
     scene.images.pixels[15:, 3] = 0
-    assert scene.truth(0).shape == (3, 5, 3)
-    assert float(scene.truth(0)[1, 2, 0]) == pytest.approx(7 / 255)
-    assert scene.truth(1).tolist() == torch.zeros(4, 2, 3).tolist()
+    assert scene.ground_truth(0).shape == (3, 5, 3)
+    assert float(scene.ground_truth(0)[1, 2, 0]) == pytest.approx(7 / 255)
+    assert scene.ground_truth(1).tolist() == torch.zeros(4, 2, 3).tolist()
 
 
 def test_valid_follows_the_mask():
     mask = [i != 16 for i in range(23)]
     scene = two_images(mask=mask)
-    assert bool(scene.valid(0).all())
-    assert scene.valid(1).tolist() == [[True, False], [True, True], [True, True], [True, True]]
-    assert bool(two_images().valid(1).all())
+    assert bool(scene.valid_mask(0).all())
+    assert scene.valid_mask(1).tolist() == [[True, False], [True, True], [True, True], [True, True]]
+    assert bool(two_images().valid_mask(1).all())
 
 
 def test_a_portable_scene_has_cameras_only():
@@ -199,7 +199,7 @@ def test_a_frame_moves_cameras_with_the_points_they_see():
 @pytest.mark.parametrize("channels", [3, 4])
 def test_square_pieces_of_photographs_row_by_row(channels):
     scene = two_images(channels)
-    batch = draw(scene, 12, draws(), patch=2)
+    batch = sample_batch(scene, 12, rng(), patch=2)
     assert batch.patch == (2, 2)
     assert len(batch.rays) == 12
     assert (batch.alpha is None) == (channels == 3)
@@ -213,7 +213,7 @@ def test_square_pieces_of_photographs_row_by_row(channels):
 
 
 def test_pieces_are_no_larger_than_the_smallest_photograph_and_at_least_one_is_drawn():
-    batch = draw(two_images(), 3, draws(), patch=64)
+    batch = sample_batch(two_images(), 3, rng(), patch=64)
     assert batch.patch == (2, 2)
     assert len(batch.rays) == 4
 
@@ -223,14 +223,14 @@ def test_pieces_lie_about_pixels_that_count_and_are_not_transparent():
     assert scene.images is not None
     scene.images.pixels[:, 3] = 0
     scene.images.pixels[[7, 22], 3] = 255
-    batch = draw(scene, 400, draws(), patch=1)
+    batch = sample_batch(scene, 400, rng(), patch=1)
     assert (batch.rays.image == 0).all()
     assert ((batch.rgb[:, 0] * 255).round() == 7).all()
 
 
 def test_two_processes_draw_the_pieces_that_one_draws():
     scene = two_images()
-    whole = draw(scene, 16, draws(), patch=2).rgb.view(4, 4, 3)
+    whole = sample_batch(scene, 16, rng(), patch=2).rgb.view(4, 4, 3)
     for rank in range(2):
-        own = draw(scene, 8, draws(rank=rank, world=2), patch=2).rgb.view(2, 4, 3)
+        own = sample_batch(scene, 8, rng(rank=rank, world=2), patch=2).rgb.view(2, 4, 3)
         assert torch.equal(own, whole[rank::2])

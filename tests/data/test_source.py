@@ -95,7 +95,7 @@ def test_some_images_evenly_spread(tmp_path):
     source = Source(made.transforms(tmp_path, n=9), hold_out="none")
     whole, some = data.read(source, "train"), data.read(source, "train", at_most=3)
     assert some.names == (whole.names[0], whole.names[3], whole.names[6])
-    assert torch.equal(some.truth(1), whole.truth(3))
+    assert torch.equal(some.ground_truth(1), whole.ground_truth(3))
     assert data.read(source, "train", at_most=20).names == whole.names
 
 
@@ -106,7 +106,7 @@ def test_some_rows_alone(tmp_path):
         cut_off(tmp_path / whole.names[row])
     some = data.read(source, "train", rows=slice(1, None, 2))
     assert some.names == (whole.names[1], whole.names[3])
-    assert torch.equal(some.truth(1), whole.truth(3))
+    assert torch.equal(some.ground_truth(1), whole.ground_truth(3))
     assert len(data.read(source, "train", rows=slice(7, None))) == 0
 
 
@@ -272,8 +272,8 @@ def test_memory_grows_by_less_than_eight_bytes_a_pixel(tmp_path):
 
 def test_bounds_may_be_depths(tmp_path):
     source = Source(made.blender(tmp_path / "a"), bounds="depth")
-    assert data.read(source, "train").planes
-    assert not data.read(Source(tmp_path / "a"), "train").planes
+    assert data.read(source, "train").bounds_are_z_depth
+    assert not data.read(Source(tmp_path / "a"), "train").bounds_are_z_depth
     capture = Source(made.llff(tmp_path / "b", made.row(3)), bounds="depth")
     with pytest.raises(DataError, match="bounds is depth for normalized device coordinates, expected distance"):
         data.cameras(capture, "train")

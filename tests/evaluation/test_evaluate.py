@@ -194,7 +194,7 @@ def test_with_silhouettes_scores_are_of_the_object_alone(run, monkeypatch):
     opaque = (torch.arange(len(scene.images.pixels)) % 32) < 8
     pixels = torch.cat([scene.images.pixels, 255 * opaque[:, None].to(torch.uint8)], -1)
     # What is transparent shows the white background: far from the view, if it counted.
-    scene = replace(scene, images=replace(scene.images, pixels=pixels), cut_out=True)
+    scene = replace(scene, images=replace(scene.images, pixels=pixels), has_object_mask=True)
     monkeypatch.setattr(data, "read", lambda source, split, rows: scene)
     metrics = evaluate.evaluate(run)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)

@@ -93,7 +93,7 @@ def test_settings_out_of_range_are_refused(option, value):
 
 def test_rays_come_from_all_cameras_and_the_cube_holds_what_they_meet(tmp_path):
     run = fog.run(tmp_path, fog.ball, fog.bounded(5))
-    witness = witnessed(run, 3000, fog.draws(), lambda: None)
+    witness = witnessed(run, 3000, fog.rng(), lambda: None)
     assert sorted(set(witness.rays.image.tolist())) == [0, 1, 2, 3, 4]
     space = space_of(run.scenes["train"], witness)
     sides = space.box[1] - space.box[0]

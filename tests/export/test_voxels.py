@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fog import bounded, draws
+from fog import bounded, rng
 from lumifield.export.voxels import MOST, Lattice, Voxels, cells_at, corners_of, interpolated
 from lumifield.geometry.contraction import Space
 
@@ -15,8 +15,8 @@ LATTICE = Lattice(Space(BOX, False), 4)
 
 
 def some(lattice: Lattice = LATTICE, share: float = 0.5) -> Voxels:
-    kept = (draws().uniform((lattice.side + 1) ** 3, 1)[:, 0] < share).nonzero()[:, 0]
-    return Voxels.of(lattice, kept, draws(1).uniform(len(kept), 1)[:, 0])
+    kept = (rng().uniform((lattice.side + 1) ** 3, 1)[:, 0] < share).nonzero()[:, 0]
+    return Voxels.of(lattice, kept, rng(1).uniform(len(kept), 1)[:, 0])
 
 
 def by_hand(voxels: Voxels, table: torch.Tensor, point: list[float]) -> torch.Tensor:
@@ -38,7 +38,7 @@ def by_hand(voxels: Voxels, table: torch.Tensor, point: list[float]) -> torch.Te
 @given(st.lists(st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3), max_size=4))
 def test_numbers_between_corners_are_trilinear_and_nought_in_empty_space(points):
     voxels = some()
-    table = draws(2).normal(len(voxels.alpha), 3)
+    table = rng(2).normal(len(voxels.alpha), 3)
     unit = torch.tensor(points).view(-1, 3)
     found = interpolated(table, *voxels.around(BOX[0] + unit * (BOX[1] - BOX[0])))
     expected = [by_hand(voxels, table, point) for point in points]
@@ -48,7 +48,7 @@ def test_numbers_between_corners_are_trilinear_and_nought_in_empty_space(points)
 def test_the_gradient_of_interpolated_numbers():
     voxels = some()
     rows, weights = voxels.around(torch.tensor([[0.2, -1.3, 1.1], [0.9, 0.9, 3.9]]))
-    table = draws(2).normal(len(voxels.alpha), 2).double().requires_grad_()
+    table = rng(2).normal(len(voxels.alpha), 2).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda t: interpolated(t, rows, weights.double()), table)
     interpolated(table, rows, weights.double()).sum().backward()
     assert float(table.grad[0].abs().sum()) == 0
@@ -64,7 +64,7 @@ def test_density_stops_alpha_in_the_length_of_a_voxel():
 
 
 def test_corners_and_cells_belong_together():
-    cells = draws(3).uniform(27, 1).view(3, 3, 3) > 0.8
+    cells = rng(3).uniform(27, 1).view(3, 3, 3) > 0.8
     corners = corners_of(cells)
     for z, y, x in itertools.product(range(4), repeat=3):
         touching = cells[max(z - 1, 0) : z + 1, max(y - 1, 0) : y + 1, max(x - 1, 0) : x + 1]
@@ -75,7 +75,7 @@ def test_corners_and_cells_belong_together():
 
 def test_kept_matter_stays_as_it_is():
     voxels = some()
-    chosen = draws(4).uniform(125, 1).view(5, 5, 5) > 0.5
+    chosen = rng(4).uniform(125, 1).view(5, 5, 5) > 0.5
     kept = voxels.kept(chosen)
     assert len(kept.corners) == int((chosen & (voxels.row > 0)).sum())
     table = torch.zeros(125)

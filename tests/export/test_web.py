@@ -74,7 +74,7 @@ def test_bricks_with_matter_at_a_corner_of_a_cell_are_looked_at():
 
 
 def test_distances_are_those_to_the_nearest_brick():
-    bricks = fog.draws().uniform(6**3, 1).view(6, 6, 6) > 0.97
+    bricks = fog.rng().uniform(6**3, 1).view(6, 6, 6) > 0.97
     places = bricks.nonzero()
     away = distances(bricks)
     for place in np.ndindex(6, 6, 6):

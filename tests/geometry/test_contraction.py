@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lumifield.data.scene import footprint, footprints
+from lumifield.data.scene import median_pixel_width, pixel_widths
 from lumifield.geometry.contraction import Space, points_on
 from lumifield.geometry.rays import Ndc
 from scenes import ball
@@ -86,16 +86,16 @@ def test_the_footprint_is_that_of_most_pixels():
     parts = ("c2w", "focal", "center", "size", "distortion")
     both = {name: torch.cat([getattr(small.cameras, name), getattr(large.cameras, name)]) for name in parts}
     scene = replace(large, cameras=replace(large.cameras, **both))
-    assert footprint(scene) == pytest.approx(4 / 48)
-    torch.testing.assert_close(footprints(scene), torch.tensor([4 / 6] * 5 + [4 / 48] * 3))
+    assert median_pixel_width(scene) == pytest.approx(4 / 48)
+    torch.testing.assert_close(pixel_widths(scene), torch.tensor([4 / 6] * 5 + [4 / 48] * 3))
 
 
 def test_the_footprint_is_the_width_of_a_pixel_at_the_middle():
     # Focal length 24 pixels, 4 from the ball's middle.
-    assert footprint(ball(4, 16)) == pytest.approx(4 / 24)
-    assert footprint(ball(4, 32)) == pytest.approx(4 / 48)
+    assert median_pixel_width(ball(4, 16)) == pytest.approx(4 / 24)
+    assert median_pixel_width(ball(4, 32)) == pytest.approx(4 / 48)
     ndc = replace(ball(4, 16), ndc=Ndc((24.0, 24.0), (16, 16)))
-    assert footprint(ndc) == pytest.approx(2 / 16)
+    assert median_pixel_width(ndc) == pytest.approx(2 / 16)
 
 
 def test_points_on_rays():

@@ -97,7 +97,7 @@ def test_rays_pass_through_pixel_centers():
 
 def test_bounds_may_be_depths_along_the_optical_axis():
     near, far = torch.tensor([2.0, 2.5]), torch.tensor([6.0, 6.5])
-    rays = image_rays(cameras(), 1, near, far, planes=True)
+    rays = image_rays(cameras(), 1, near, far, bounds_are_z_depth=True)
     for bound, depth in ((rays.near, 2.5), (rays.far, 6.5)):
         _, found = cameras().project(rays.origins + bound[:, None] * rays.directions)
         torch.testing.assert_close(found[1], torch.full((24,), depth), rtol=1e-5, atol=0)

@@ -15,7 +15,7 @@ from lumifield.geometry.poses import apart
 from lumifield.localization import Baseline, Regressor, pose_regression
 from lumifield.localization.pose_regression import Examples, Network, batch, drop, errors, learned, rotations
 from lumifield.rendering.camera_paths import from_json
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 SMALL = Regressor(side=16, steps=150, batch=8, dropout=0.0)
 
@@ -80,12 +80,12 @@ def test_the_loss_is_that_of_the_expected_errors(source):
 def test_half_of_a_batch_is_synthetic(source):
     real = Examples.of(data.read(source, "train"), (8, 6))
     synthetic = replace(real, c2w=real.c2w + 10)
-    draws = Draws(torch.Generator().manual_seed(0))
-    images, c2w = batch(replace(SMALL, batch=7, noise=0.0), real, synthetic, draws)
+    rng = Rng(torch.Generator().manual_seed(0))
+    images, c2w = batch(replace(SMALL, batch=7, noise=0.0), real, synthetic, rng)
     assert images.shape == (7, 3, 6, 8)
     assert [bool((each > 5).all()) for each in c2w] == [False] * 4 + [True] * 3
     assert all(any(torch.equal(each, own) for own in real.images) for each in images)
-    noisy, _ = batch(replace(SMALL, batch=64, noise=0.5), real, None, draws)
+    noisy, _ = batch(replace(SMALL, batch=64, noise=0.5), real, None, rng)
     assert float(noisy.var()) == pytest.approx(1.25, abs=0.1)
 
 

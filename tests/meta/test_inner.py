@@ -11,7 +11,7 @@ from lumifield.meta.inner import adapted, carried, copy_for, rooted
 from lumifield.meta.run import Inner, visits
 from lumifield.meta.watch import MetaJob
 from lumifield.optim import Optimizer
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from made_collections import balls, tinted
 from scenes import INSTANT, SMALL, bounded
 
@@ -47,7 +47,7 @@ def test_from_what_is_kept_copies_learn_what_they_learn_when_made_anew():
     root = cache(lambda place: rooted(start, scenes[place]))
     for seed in range(2):
         found, expected = (
-            adapted(start, scenes, LOOP, Draws(torch.Generator().manual_seed(seed)), lambda _: None, root=given)
+            adapted(start, scenes, LOOP, Rng(torch.Generator().manual_seed(seed)), lambda _: None, root=given)
             for given in (root, None)
         )
         for one, other in zip(found, expected, strict=True):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from lumifield.data.scene import Batch, draw
+from lumifield.data.scene import Batch, sample_batch
 from lumifield.geometry.rays import Rays
 from lumifield.meta import InnerLoop
 from lumifield.meta.inner import Objective, adapted, carried, copy_for, objective
@@ -14,15 +14,15 @@ from lumifield.meta.outer import descended, maml, move, reptile
 from lumifield.methods import kind_of
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from scenes import NERF, SIMPLE_NERF, SMALL, bounded
 
 PLAIN = Optimizer(kind="sgd", lr=1.0, momentum=0.0)
 ONE_STEP = InnerLoop(steps=1, batch=16, optimizer=Optimizer(kind="sgd", lr=0.1, momentum=0.0))
 
 
-def draws(seed=0):
-    return Draws(torch.Generator().manual_seed(seed))
+def rng(seed=0):
+    return Rng(torch.Generator().manual_seed(seed))
 
 
 def built(settings, seed=0):
@@ -54,10 +54,10 @@ def test_the_first_step_of_adam_is_its_rate_in_the_direction_of_the_copies():
 @pytest.mark.parametrize("name", SMALL)
 def test_one_plain_outer_step_of_one_inner_step_is_that_step(name):
     start = built(SMALL[name])
-    copy, source = copy_for(start, bounded()), draws(3)
+    copy, source = copy_for(start, bounded()), rng(3)
     copy.train()
     copy.before_step(0, source)
-    batch = draw(bounded(), ONE_STEP.batch, source, patch=copy.patch)
+    batch = sample_batch(bounded(), ONE_STEP.batch, source, patch=copy.patch)
     Objective(copy)(batch, source).backward()
     groups = {id(p): group.get("lr_factor", 1.0) for group in copy.param_groups() for p in group["params"]}
     expected = {
@@ -68,7 +68,7 @@ def test_one_plain_outer_step_of_one_inner_step_is_that_step(name):
     reptile(
         parameters,
         [bounded()],
-        lambda scene: adapted(start, [scene], ONE_STEP, draws(3), lambda _: None),
+        lambda scene: adapted(start, [scene], ONE_STEP, rng(3), lambda _: None),
         outer(parameters),
         tasks=1,
     )
@@ -84,7 +84,7 @@ def test_no_inner_steps_leave_the_start():
     reptile(
         parameters,
         [bounded()],
-        lambda scene: adapted(start, [scene], none, draws(), lambda _: None),
+        lambda scene: adapted(start, [scene], none, rng(), lambda _: None),
         outer(parameters),
         tasks=1,
     )
@@ -140,7 +140,7 @@ def test_maml_steps_along_the_mean_gradient_over_its_tasks():
 def test_second_order_gradients_of_a_method_equal_finite_differences(settings):
     scene, method = bounded(), built(replace(settings, density="softplus")).double()
     parameters, copy = carried(method), Objective(method)
-    batches = [doubled(draw(scene, 12, draws(seed))) for seed in range(3)]
+    batches = [doubled(sample_batch(scene, 12, rng(seed))) for seed in range(3)]
 
     def loss(given, batch):
         return functional_call(copy, {f"method.{name}": value for name, value in given.items()}, (batch, None))
@@ -174,7 +174,7 @@ def doubled(batch):
 def test_every_method_has_a_maml_gradient(name, second_order):
     start = built(SMALL[name])
     loop = replace(ONE_STEP, steps=2)
-    value = objective(start, bounded(), loop, draws(), second_order=second_order)
+    value = objective(start, bounded(), loop, rng(), second_order=second_order)
     gradients = torch.autograd.grad(value, list(carried(start).values()), materialize_grads=True)
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
     assert any(float(gradient.abs().max()) > 0 for gradient in gradients)

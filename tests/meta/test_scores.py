@@ -19,7 +19,7 @@ from lumifield.meta.run import MetaJob, meta_train
 from lumifield.methods import SimpleNerf
 from lumifield.optim import Optimizer
 from lumifield.runs.run_folder import load
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from made_collections import TINY, balls
 from scenes import bounded, written
 
@@ -60,12 +60,12 @@ def test_a_photograph_is_divided_in_halves(tmp_path):
     task = tasks(written(tmp_path, views=2, size=8), "train")[1]
     left, right = divided(task, FEW)
     assert left.names == right.names == (task.name,)
-    assert left.valid(0)[:, :4].all()
-    assert torch.equal(left.valid(0), ~right.valid(0))
+    assert left.valid_mask(0)[:, :4].all()
+    assert torch.equal(left.valid_mask(0), ~right.valid_mask(0))
 
 
 def test_the_right_half_has_the_middle_column_and_masks_stay():
-    scene = bounded().only([0])
+    scene = bounded().select([0])
     narrow = scene.images.image(0, (10, 10))[:, :9].reshape(-1, 4)
     mask = torch.ones(90, dtype=torch.bool)
     mask[0] = mask[8] = False
@@ -75,7 +75,7 @@ def test_the_right_half_has_the_middle_column_and_masks_stay():
         cameras=cameras,
         images=replace(scene.images, pixels=narrow, offsets=offsets, mask=mask),
     )
-    left, right = (half(odd, left=side).valid(0) for side in (True, False))
+    left, right = (half(odd, left=side).valid_mask(0) for side in (True, False))
     assert (int(left.sum()), int(right.sum())) == (4 * 10 - 1, 5 * 10 - 1)
     assert not bool((left & right).any())
 
@@ -127,7 +127,7 @@ def test_matching_images_that_are_mostly_white_does_not_empty_the_network():
     shown = replace(scene, images=replace(scene.images, pixels=pixels.reshape(-1, 3)))
     torch.manual_seed(1)
     method = SimpleNerf(samples=16, width=128, start="normal").build(scene)
-    learn(method, [shown], baselines.MATCHING, Draws(torch.Generator().manual_seed(1)))
+    learn(method, [shown], baselines.MATCHING, Rng(torch.Generator().manual_seed(1)))
     assert likeness(method, shown) > 30
 
 

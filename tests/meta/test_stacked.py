@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from lumifield.data.scene import draw
+from lumifield.data.scene import sample_batch
 from lumifield.meta import InnerLoop
 from lumifield.meta.inner import adapted, copy_for
 from lumifield.meta.stacked import Stacked, joined
@@ -14,7 +14,7 @@ from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view
 from lumifield.runtime.image_io import mean_squared_error
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from made_collections import TINY, tinted
 from scenes import SIMPLE_NERF, bounded
 
@@ -22,13 +22,13 @@ COPIES, RAYS = 3, 20
 
 
 @dataclass(frozen=True)
-class Block(Draws):
+class Block(Rng):
     """One copy's share of the numbers that all copies draw together."""
 
     copy: int = 0
 
     def uniform(self, rows, columns):
-        every = Draws(self.generator).uniform(COPIES * rows, columns)
+        every = Rng(self.generator).uniform(COPIES * rows, columns)
         return every[self.copy * rows : (self.copy + 1) * rows]
 
 
@@ -42,7 +42,7 @@ def start():
 
 
 def batches():
-    return [draw(tinted(number), RAYS, Draws(torch.Generator().manual_seed(number))) for number in range(COPIES)]
+    return [sample_batch(tinted(number), RAYS, Rng(torch.Generator().manual_seed(number))) for number in range(COPIES)]
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
@@ -50,10 +50,10 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
     optimizer = Optimizer(kind=kind, lr=0.02, momentum=0.0)
     method, parts = start(), batches()
     together = Stacked(method, COPIES)
-    inner, source = build_optimizer(optimizer, together.param_groups()), Draws(generator())
+    inner, source = build_optimizer(optimizer, together.param_groups()), Rng(generator())
     whole = joined(parts)
     for _ in range(6):
-        seen = together(whole.rays, Context(whole.background, draws=source))
+        seen = together(whole.rays, Context(whole.background, rng=source))
         inner.zero_grad()
         together.losses(seen, whole)["rgb"].backward()
         inner.step()
@@ -62,7 +62,7 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
         alone = copy_for(method, bounded())
         inner, source = build_optimizer(optimizer, alone.param_groups()), Block(generator(), copy=number)
         for _ in range(6):
-            loss = alone.losses(alone(batch.rays, Context(batch.background, draws=source)), batch)["rgb"]
+            loss = alone.losses(alone(batch.rays, Context(batch.background, rng=source)), batch)["rgb"]
             inner.zero_grad()
             loss.backward()
             inner.step()
@@ -76,11 +76,13 @@ def test_copies_learn_their_own_task():
     scenes = [tinted(0), tinted(2)]
     torch.manual_seed(0)
     common, errors = TINY.build(bounded()), []
-    for parameters in adapted(common, scenes, loop, Draws(generator()), lambda _: None):
+    for parameters in adapted(common, scenes, loop, Rng(generator()), lambda _: None):
         copy = copy_for(common, bounded())
         copy.load_state_dict(parameters)
         views = [render_view(copy, scene, 0, device=torch.device("cpu")).rgb for scene in scenes]
-        errors.append([mean_squared_error(view, scene.truth(0)) for view, scene in zip(views, scenes, strict=True)])
+        errors.append(
+            [mean_squared_error(view, scene.ground_truth(0)) for view, scene in zip(views, scenes, strict=True)]
+        )
     assert errors[0][0] < 0.7 * errors[1][0]
     assert errors[1][1] < 0.7 * errors[0][1]
 
@@ -88,7 +90,7 @@ def test_copies_learn_their_own_task():
 def test_the_start_stays_as_it_is():
     method = start()
     before = {name: value.detach().clone() for name, value in method.named_parameters()}
-    adapted(method, [tinted(0), tinted(1)], InnerLoop(steps=2, batch=8), Draws(generator()), lambda _: None)
+    adapted(method, [tinted(0), tinted(1)], InnerLoop(steps=2, batch=8), Rng(generator()), lambda _: None)
     assert all(torch.equal(value, before[name]) for name, value in method.named_parameters())
     assert all(value.grad is None for value in method.parameters())
 
@@ -99,7 +101,7 @@ def test_bfloat16_changes_little():
             copy_for(start(), bounded()) if bf16 == "off" else with_bf16(),
             [tinted(0), tinted(1)],
             InnerLoop(steps=3, batch=16),
-            Draws(generator()),
+            Rng(generator()),
             lambda _: None,
         )
         for bf16 in ("off", "on")

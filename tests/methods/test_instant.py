@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lumifield.data.scene import Images, Scene, draw
+from lumifield.data.scene import Images, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import pinholes
 from lumifield.geometry.rays import Ndc
@@ -13,15 +13,15 @@ from lumifield.methods.base import Context
 from lumifield.methods.instant.method import MOST_RAYS, ROUND, InstantMethod, padded, tempered
 from lumifield.methods.instant.sampling import Marcher, Proposer, Sampled, packed_evenly
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from scenes import INSTANT, RADIUS, ball
 
 WHITE = torch.ones(3)
 MIDDLE = torch.full((2, 3), 0.5)
 
 
-def draws(seed: int = 0) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed))
+def rng(seed: int = 0) -> Rng:
+    return Rng(torch.Generator().manual_seed(seed))
 
 
 def built(scene: Scene, settings: Instant = INSTANT) -> InstantMethod:
@@ -58,11 +58,11 @@ def objective(losses: dict[str, torch.Tensor]) -> torch.Tensor:
 
 @torch.enable_grad()
 def trained(scene: Scene, steps: int, settings: Instant = INSTANT) -> InstantMethod:
-    method, source = built(scene, settings), draws(3)
+    method, source = built(scene, settings), rng(3)
     optimizer = build_optimizer(settings.optimizer, method.param_groups())
     for step in range(steps):
         method.before_step(step, source)
-        batch = draw(scene, method.rays_per_step(), source)
+        batch = sample_batch(scene, method.rays_per_step(), source)
         rendered = method(batch.rays, Context(batch.background, step, source))
         optimizer.zero_grad()
         objective(method.losses(rendered, batch)).backward()
@@ -76,7 +76,7 @@ def test_it_learns_the_ball():
     scene = ball(8, 24)
     method = trained(scene, 150)
     seen = method(scene.rays(3), Context(WHITE))
-    error = float(((seen.rgb - scene.truth(3).reshape(-1, 3)) ** 2).mean())
+    error = float(((seen.rgb - scene.ground_truth(3).reshape(-1, 3)) ** 2).mean())
     assert error < 0.004
     assert scene.images is not None
     solid = scene.images.image(3, (24, 24))[..., 3].reshape(-1) == 255
@@ -87,10 +87,10 @@ def test_it_learns_the_ball():
 
 @pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10)), forward()], ids=["bounded", "open", "ndc"])
 def test_gradients_reach_every_parameter(scene):
-    method, source = built(scene), draws()
+    method, source = built(scene), rng()
     if isinstance(method.sampler, Proposer):  # a proposal that covers everything, as at first, has nothing to learn
         method.sampler.grid.table.data.sub_(3)
-    batch = draw(scene, 200, source)
+    batch = sample_batch(scene, 200, source)
     objective(method.losses(method(batch.rays, Context(batch.background, 0, source)), batch)).backward()
     for name, parameter in method.named_parameters():
         assert parameter.grad is not None, name
@@ -105,17 +105,17 @@ def test_where_no_cell_is_occupied_the_background_is_seen(scene):
     method.sampler.occupancy.occupied.zero_()
     color = torch.tensor([0.2, 0.4, 0.6])
     rays = scene.rays(0)
-    seen = method(rays, Context(color, draws=draws()))
+    seen = method(rays, Context(color, rng=rng()))
     assert torch.equal(seen.rgb, color.expand(len(rays), 3))
     assert torch.equal(seen.depth, rays.far)
     assert float(seen.opacity.detach().abs().max()) == seen.samples == 0
-    method.losses(seen, draw(scene, len(rays), draws()))["rgb"].backward()
+    method.losses(seen, sample_batch(scene, len(rays), rng()))["rgb"].backward()
 
 
 @pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10))], ids=["bounded", "open"])
 def test_no_rays_train_too(scene):
     method = built(scene)
-    seen = method(scene.rays(0)[slice(0, 0)], Context(WHITE, draws=draws()))
+    seen = method(scene.rays(0)[slice(0, 0)], Context(WHITE, rng=rng()))
     assert (len(seen.rgb), seen.samples) == (0, 0)
     objective({"rgb": seen.rgb.sum(), **seen.penalties}).backward()
 
@@ -127,7 +127,7 @@ def test_behind_opaque_photographs_proposals_find_the_ball():
     middle = torch.zeros(24, 24, dtype=torch.bool)
     middle[10:14, 10:14] = True
     rays = scene.rays(3)[middle.view(-1)]
-    assert float(((method(rays, Context(WHITE)).rgb - scene.truth(3)[middle]) ** 2).mean()) < 0.01
+    assert float(((method(rays, Context(WHITE)).rgb - scene.ground_truth(3)[middle]) ** 2).mean()) < 0.01
     packed = method.sampler(rays, method.space, method.density, None).packed
     weights = packed_weights(method.density(packed.points(rays)) * packed.widths(rays), packed.offsets)
     at_the_ball = (packed.middle - (4 - RADIUS) / 4).abs() < 0.05
@@ -140,7 +140,7 @@ def test_proposals_cover_each_ray_from_near_to_far(scene):
     method = built(scene, replace(INSTANT, samples=9))
     assert isinstance(method.sampler, Proposer)
     rays = scene.rays(1)
-    for source in (None, draws()):
+    for source in (None, rng()):
         packed = method.sampler(rays, method.space, method.density, source).packed
         t0, t1 = packed.t0.view(-1, 9), packed.t1.view(-1, 9)
         assert torch.equal(t0[:, 1:], t1[:, :-1])
@@ -154,7 +154,7 @@ def test_rays_of_open_space_end_where_the_sky_is_whatever_their_bounds(sampling)
     scene = opened(ball(3, 10))
     near_by, rays = replace(scene, far=torch.full((3,), 5.0)), scene.rays(1)
     method = built(near_by, replace(INSTANT, sampling=sampling))
-    for source in (None, draws()):
+    for source in (None, rng()):
         found, expected = (method.sampled(each, Context(WHITE, 0, source)).packed for each in (near_by.rays(1), rays))
         if source is None:
             assert torch.equal(found.t1, expected.t1)
@@ -167,8 +167,8 @@ def test_either_way_to_sample_serves_any_scene():
     for scene in (ball(3, 10), opened(ball(3, 10))):
         for sampling in ("occupancy", "proposals"):
             method = built(scene, replace(INSTANT, sampling=sampling))
-            batch = draw(scene, 50, draws())
-            losses = method.losses(method(batch.rays, Context(batch.background, 0, draws())), batch)
+            batch = sample_batch(scene, 50, rng())
+            losses = method.losses(method(batch.rays, Context(batch.background, 0, rng())), batch)
             assert set(losses) == ({"rgb"} if sampling == "occupancy" else {"rgb", "proposal", "distortion"})
 
 
@@ -176,7 +176,7 @@ def test_penalties_belong_to_the_training_alone_and_know_their_price():
     method = built(opened(ball(3, 10)))
     rays = opened(ball(3, 10)).rays(0)
     assert method(rays, Context(WHITE)).penalties == {}
-    sampled = method.sampler(rays, method.space, method.density, draws())
+    sampled = method.sampler(rays, method.space, method.density, rng())
     weights = torch.full((len(sampled.packed),), 0.01)
     cheap, dear = (sampled.penalties(weights, price)["distortion"] for price in (1.0, 3.0))
     torch.testing.assert_close(dear, 3 * cheap)
@@ -214,14 +214,14 @@ def test_matter_behind_proposals_is_where_two_photographs_look():
     assert {1, 2, 3} < set(looks.tolist())
     assert torch.equal(method.inside(middles) > 0, looks >= 2)
     assert float(method.inside(torch.tensor([[50.0, 60.0, 70.0]]))) > 0
-    alone = built(scene.only([0]))  # a single image has only its own word
+    alone = built(scene.select([0]))  # a single image has only its own word
     assert float(alone.inside(torch.zeros(1, 3))) > 0
 
 
 @torch.no_grad()
 def test_nothing_is_expected_before_the_near_of_any_photograph():
     """The second and third image begin nearer, and the first looks through what they show there."""
-    scene = replace(opened(ball(1, 10)).only([0, 0, 0]), near=torch.tensor([3.5, 0.5, 0.5]))
+    scene = replace(opened(ball(1, 10)).select([0, 0, 0]), near=torch.tensor([3.5, 0.5, 0.5]))
     method = built(scene)
     assert isinstance(method.sampler, Proposer)
     rays = scene.rays(1)
@@ -273,7 +273,7 @@ def test_occupancy_is_looked_at_every_so_many_steps(monkeypatch):
         method.sampler.occupancy, "refresh", lambda *_, everywhere, cells: looks.append((everywhere, cells))
     )
     for step in (0, 1, 15, 16, 240, 255, 256, 272):
-        method.before_step(step, draws())
+        method.before_step(step, rng())
     assert looks == [(True, 128), (True, 128), (True, 128), (False, 128), (False, 128)]
 
 
@@ -356,7 +356,7 @@ CAMERA_PARTS = ("c2w", "focal", "center", "size", "distortion")
 def test_small_images_are_seen_best_through_pixels_of_their_own_width():
     scene, errors = at_two_sizes(), {}
     method = trained(scene, 150)
-    truth = torch.cat([scene.truth(index).reshape(-1, 3) for index in range(8, 16)])
+    truth = torch.cat([scene.ground_truth(index).reshape(-1, 3) for index in range(8, 16)])
     for width in (1.0, 0.25):  # a quarter is that of the large images
         views = [scene.rays(index) for index in range(8, 16)]
         seen = [method(replace(rays, radius=width * rays.radius), Context(WHITE)).rgb for rays in views]

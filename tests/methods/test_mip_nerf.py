@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumifield.data.scene import Images, Scene, draw
+from lumifield.data.scene import Images, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import pinholes
 from lumifield.geometry.rays import Ndc, Rays
@@ -15,7 +15,7 @@ from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.mip_nerf.fields import GridField
 from lumifield.methods.mip_nerf.method import MipNerfMethod
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.mip_gaussians import PIXEL_RADIUS, Integrated
 from lumifield.volume.sampling import blurred, resampled_edges
 from scenes import MIP_NERF, ball
@@ -25,8 +25,8 @@ GRID = replace(SMALL, backbone="grid", grid_levels=3, grid_log2_entries=12, grid
 WHITE = torch.ones(3)
 
 
-def draws(seed: int = 0, rank: int = 0, world: int = 1) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed), rank, world)
+def rng(seed: int = 0, rank: int = 0, world: int = 1) -> Rng:
+    return Rng(torch.Generator().manual_seed(seed), rank, world)
 
 
 def built(settings: MipNerf, scene: Scene, seed: int = 0) -> MipNerfMethod:
@@ -65,13 +65,13 @@ def scaled_scene() -> Scene:
     )
 
 
-def losses_of(method: MipNerfMethod, scene: Scene, source: Draws, step: int = 0) -> dict[str, Tensor]:
-    batch = draw(scene, method.rays_per_step(), source)
+def losses_of(method: MipNerfMethod, scene: Scene, source: Rng, step: int = 0) -> dict[str, Tensor]:
+    batch = sample_batch(scene, method.rays_per_step(), source)
     return method.losses(method(batch.rays, Context(batch.background, step, source)), batch)
 
 
 def trained(settings: MipNerf, scene: Scene, steps: int, lr: float = 3e-3) -> tuple[MipNerfMethod, list[float]]:
-    method, source, found = built(settings, scene), draws(7), []
+    method, source, found = built(settings, scene), rng(7), []
     optimizer = build_optimizer(replace(settings.optimizer, lr=lr), method.param_groups())
     for step in range(steps):
         losses = losses_of(method, scene, source, step)
@@ -191,9 +191,9 @@ def test_each_setting_of_training_changes_what_is_learned(change):
 def test_losses_are_the_squares_of_all_passes():
     scene = scaled_scene()
     method = built(replace(SMALL, levels=3, coarse_weight=0.25), scene)
-    source = draws()
-    batch = draw(scene, 10, source)
-    rendered = method(batch.rays, Context(batch.background, draws=source))
+    source = rng()
+    batch = sample_batch(scene, 10, source)
+    rendered = method(batch.rays, Context(batch.background, rng=source))
     assert len(rendered.coarse) == 2
     assert rendered.samples == 10 * 3 * 12
     passes = (rendered.rgb.detach(), *(rgb.detach() for rgb in rendered.coarse))
@@ -210,7 +210,7 @@ def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: 
     first, second = (method(rays, Context(WHITE)) for _ in range(2))
     assert torch.equal(first.rgb, second.rgb)
     assert first.coarse == ()
-    random = [method(rays, Context(WHITE, draws=draws(seed))).rgb for seed in (0, 0, 1)]
+    random = [method(rays, Context(WHITE, rng=rng(seed))).rgb for seed in (0, 0, 1)]
     assert torch.equal(random[0], random[1])
     assert not torch.equal(random[0], random[2])
 
@@ -218,13 +218,13 @@ def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: 
 def test_without_jitter_and_noise_draws_change_nothing():
     scene = ball(3, 12)
     method = built(replace(SMALL, jitter=False), scene)
-    seen = (method(scene.rays(0), Context(WHITE, draws=source)).rgb for source in (draws(), None))
+    seen = (method(scene.rays(0), Context(WHITE, rng=source)).rgb for source in (rng(), None))
     torch.testing.assert_close(*seen)
 
 
 def test_noise_is_normal_and_of_the_stated_deviation():
     method = built(replace(SMALL, noise=2.0), ball(3, 12))
-    noise = method.noise(torch.zeros(5000, 13), Context(WHITE, draws=draws()))
+    noise = method.noise(torch.zeros(5000, 13), Context(WHITE, rng=rng()))
     assert noise is not None
     assert noise.shape == (5000, 12)
     assert float(noise.mean()) == pytest.approx(0, abs=0.05)
@@ -237,7 +237,7 @@ def test_two_processes_see_what_one_sees(noise: float):
     method = built(replace(SMALL, noise=noise), scene)
 
     def colors(rank: int, world: int) -> Tensor:
-        return method(scene.rays(0)[slice(rank, 64, world)], Context(WHITE, draws=draws(5, rank, world))).rgb
+        return method(scene.rays(0)[slice(rank, 64, world)], Context(WHITE, rng=rng(5, rank, world))).rgb
 
     whole = colors(0, 1)
     for rank in range(2):
@@ -257,7 +257,7 @@ def test_gradients_reach_the_coarse_pass_through_edges_only_where_asked(stop: bo
 def test_gradients_reach_every_parameter(settings: MipNerf):
     scene = ball(3, 12)
     method = built(settings, scene)
-    torch.stack(list(losses_of(method, scene, draws()).values())).sum().backward()
+    torch.stack(list(losses_of(method, scene, rng()).values())).sum().backward()
     for name, parameter in method.named_parameters():
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().max()) > 0, name
@@ -281,7 +281,7 @@ def test_training_learns_the_ball_at_both_sizes(settings: MipNerf, lr: float):
     with torch.no_grad():
         for index in (0, 3):
             seen = method(scene.rays(index), Context(WHITE))
-            assert float(((seen.rgb - scene.truth(index).reshape(-1, 3)) ** 2).mean()) < 0.06
+            assert float(((seen.rgb - scene.ground_truth(index).reshape(-1, 3)) ** 2).mean()) < 0.06
     axes = torch.cat([torch.eye(3), -torch.eye(3)])
     assert float(method.inside(0.7 * axes).mean()) > float(method.inside(1.3 * axes).mean())
 

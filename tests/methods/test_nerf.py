@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumifield.data.scene import Background, Frame, Images, Scene, draw
+from lumifield.data.scene import Background, Frame, Images, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import pinholes
 from lumifield.geometry.rays import Ndc, Rays
@@ -15,7 +15,7 @@ from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
 from lumifield.methods.nerf.occupied import OccupiedNerf
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from scenes import published
 
 SMALL = Nerf(samples=12, fine_samples=12, width=32, depth=3, batch=96, bf16="off")
@@ -45,8 +45,8 @@ def ball(background: Background = "white", near: float = 2.0, far: float = 6.0, 
     return replace(scene, images=Images(torch.cat(pixels), offsets))
 
 
-def draws(seed: int = 0, rank: int = 0, world: int = 1) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed), rank, world)
+def rng(seed: int = 0, rank: int = 0, world: int = 1) -> Rng:
+    return Rng(torch.Generator().manual_seed(seed), rank, world)
 
 
 def built(settings: Nerf, scene: Scene, seed: int = 0) -> Method:
@@ -54,9 +54,9 @@ def built(settings: Nerf, scene: Scene, seed: int = 0) -> Method:
     return settings.build(scene)
 
 
-def step(method: Method, scene: Scene, optimizer, index: int, source: Draws) -> float:
+def step(method: Method, scene: Scene, optimizer, index: int, source: Rng) -> float:
     method.before_step(index, source)
-    batch = draw(scene, method.rays_per_step(), source)
+    batch = sample_batch(scene, method.rays_per_step(), source)
     losses = method.losses(method(batch.rays, Context(batch.background, index, source)), batch)
     optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
@@ -65,7 +65,7 @@ def step(method: Method, scene: Scene, optimizer, index: int, source: Draws) -> 
 
 
 def trained(settings: Nerf, scene: Scene, steps: int) -> tuple[Method, list[float]]:
-    method, source = built(settings, scene), draws(7)
+    method, source = built(settings, scene), rng(7)
     optimizer = build_optimizer(replace(settings.optimizer, lr=3e-3), method.param_groups())
     return method, [step(method, scene, optimizer, i, source) for i in range(steps)]
 
@@ -129,7 +129,7 @@ def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: 
     first, second = (method(rays, Context(torch.ones(3))) for _ in range(2))
     assert torch.equal(first.rgb, second.rgb)
     assert first.coarse == ()
-    random = [method(rays, Context(torch.ones(3), draws=draws(seed))).rgb for seed in (0, 0, 1)]
+    random = [method(rays, Context(torch.ones(3), rng=rng(seed))).rgb for seed in (0, 0, 1)]
     assert torch.equal(random[0], random[1])
     assert not torch.equal(random[0], random[2])
     assert not torch.equal(random[0], first.rgb)
@@ -140,7 +140,7 @@ def test_without_perturbation_and_noise_draws_change_nothing():
     method = built(replace(SMALL, perturb=0.0), scene)
     rays = scene.rays(0)
     torch.testing.assert_close(
-        method(rays, Context(torch.ones(3), draws=draws())).rgb, method(rays, Context(torch.ones(3))).rgb
+        method(rays, Context(torch.ones(3), rng=rng())).rgb, method(rays, Context(torch.ones(3))).rgb
     )
 
 
@@ -150,7 +150,7 @@ def test_two_processes_see_what_one_sees(noise: float):
     method = built(replace(SMALL, noise=noise), scene)
 
     def colors(rank: int, world: int) -> Tensor:
-        return method(scene.rays(0)[slice(rank, 64, world)], Context(torch.ones(3), draws=draws(5, rank, world))).rgb
+        return method(scene.rays(0)[slice(rank, 64, world)], Context(torch.ones(3), rng=rng(5, rank, world))).rgb
 
     whole = colors(0, 1)
     for rank in range(2):
@@ -161,7 +161,7 @@ def check_learned(method: Method, losses: list[float], scene: Scene):
     assert sum(losses[-5:]) / 5 < 0.4 * sum(losses[:3]) / 3
     with torch.no_grad():
         seen = method(scene.rays(0), Context(torch.ones(3)))
-    assert float(((seen.rgb - scene.truth(0).reshape(-1, 3)) ** 2).mean()) < 0.05
+    assert float(((seen.rgb - scene.ground_truth(0).reshape(-1, 3)) ** 2).mean()) < 0.05
     inside = method.inside(torch.tensor([[0.0, 0.0, 0.95], [0.0, 0.0, 0.0]])).max()
     assert float(inside) > float(method.inside(torch.tensor([[1.15, 1.15, 1.15]])))
 
@@ -177,7 +177,7 @@ def warm() -> tuple[Method, list[float]]:
     """A method with an occupancy grid that has found the ball."""
     method, losses = trained(OCCUPIED, ball(), 60)
     for step in range(0, 480, 16):
-        method.before_step(step, draws(step))
+        method.before_step(step, rng(step))
     return method, losses
 
 
@@ -187,9 +187,9 @@ def test_training_with_occupancy_learns_the_ball(warm: tuple[Method, list[float]
 
 def test_losses_are_the_mean_squares_of_both_passes():
     scene = ball()
-    method, source = built(SMALL, scene), draws()
-    batch = draw(scene, 10, source)
-    rendered = method(batch.rays, Context(batch.background, draws=source))
+    method, source = built(SMALL, scene), rng()
+    batch = sample_batch(scene, 10, source)
+    rendered = method(batch.rays, Context(batch.background, rng=source))
     losses = {name: loss.detach() for name, loss in method.losses(rendered, batch).items()}
     assert float(losses["rgb"]) == pytest.approx(float(((rendered.rgb.detach() - batch.rgb) ** 2).mean()))
     assert float(losses["coarse"]) == pytest.approx(float(((rendered.coarse[0].detach() - batch.rgb) ** 2).mean()))
@@ -200,9 +200,9 @@ def test_losses_are_the_mean_squares_of_both_passes():
 def test_gradients_reach_every_parameter():
     scene = ball()
     for settings in (SMALL, OCCUPIED):
-        method, source = built(settings, scene), draws()
-        batch = draw(scene, 10, source)
-        losses = method.losses(method(batch.rays, Context(batch.background, draws=source)), batch)
+        method, source = built(settings, scene), rng()
+        batch = sample_batch(scene, 10, source)
+        losses = method.losses(method(batch.rays, Context(batch.background, rng=source)), batch)
         torch.stack(list(losses.values())).sum().backward()
         for name, parameter in method.named_parameters():
             assert parameter.grad is not None, name
@@ -212,7 +212,7 @@ def test_gradients_reach_every_parameter():
 @pytest.mark.parametrize("settings", [SMALL, OCCUPIED])
 def test_no_rays(settings: Nerf):
     scene = ball()
-    rendered = built(settings, scene)(scene.rays(0)[slice(0, 0)], Context(torch.ones(3), draws=draws()))
+    rendered = built(settings, scene)(scene.rays(0)[slice(0, 0)], Context(torch.ones(3), rng=rng()))
     assert rendered.rgb.shape == (0, 3)
     assert rendered.depth.shape == rendered.opacity.shape == (0,)
 
@@ -268,9 +268,9 @@ def test_each_setting_changes_the_image(name: str):
 @pytest.mark.parametrize("change", [{"perturb": 0.5}, {"noise": 1.0}])
 def test_each_setting_of_training_changes_the_training_pass(change: dict[str, float]):
     scene = ball()
-    context = Context(torch.ones(3), draws=draws())
+    context = Context(torch.ones(3), rng=rng())
     first = built(SMALL, scene)(scene.rays(0), context).rgb
-    second = built(replace(SMALL, **change), scene)(scene.rays(0), Context(torch.ones(3), draws=draws())).rgb
+    second = built(replace(SMALL, **change), scene)(scene.rays(0), Context(torch.ones(3), rng=rng())).rgb
     assert float((first - second).detach().abs().max()) > 1e-4
 
 
@@ -313,7 +313,7 @@ def test_no_space_is_given_up_before_anything_was_learned():
     """A fresh network has nearly one density everywhere: where it is below average says nothing about matter."""
     method = built(Nerf(occupancy=True, occupancy_side=16, bf16="off"), ball())
     assert isinstance(method, OccupiedNerf)
-    method.before_step(0, draws())
+    method.before_step(0, rng())
     assert torch.equal(method.occupancy.occupied, method.occupancy.allowed)
 
 

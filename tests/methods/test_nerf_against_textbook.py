@@ -75,7 +75,7 @@ def test_all_learn_from_the_same_rays(benchmark: ModuleType, monkeypatch: pytest
     settings = Nerf(samples=16, fine_samples=16, width=32, batch=96, bf16="off", optimizer=Optimizer(lr=4e-3))
     settings = replace(settings, schedule=replace(settings.schedule, warmup_steps=10))
     settings = replace(settings, occupancy_side=16, occupancy_samples=128)
-    task = benchmark.Task(scene, scene.only([0, 3]), 80, settings)
+    task = benchmark.Task(scene, scene.select([0, 3]), 80, settings)
     before, after = (list(benchmark.compare(replace(task, steps=steps))) for steps in (0, task.steps))
     assert [row["method"] for row in after] == ["textbook", "nerf", "nerf with occupancy"]
     for start, end in zip(before, after, strict=True):

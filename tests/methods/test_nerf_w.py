@@ -6,21 +6,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumifield.data.scene import Batch, Scene, draw
+from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.methods import NerfW
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf_w import passing
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from scenes import NERF_W, NERF_W_MLP, ball
 
 WHITE = torch.ones(3)
 BACKBONES = {"grid": NERF_W, "mlp": NERF_W_MLP}
 
 
-def draws(seed: int = 0) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed))
+def rng(seed: int = 0) -> Rng:
+    return Rng(torch.Generator().manual_seed(seed))
 
 
 def built(settings: NerfW, scene: Scene) -> Method:
@@ -33,12 +33,12 @@ def size(settings: NerfW) -> int:
 
 
 def stepped(method: Method, scene: Scene, steps: int) -> tuple[Rendered, Batch, dict[str, torch.Tensor]]:
-    source = draws(3)
+    source = rng(3)
     optimizer = build_optimizer(method.settings.optimizer, method.param_groups())
     optimizer.set_rate(1.0)
     for step in range(steps):
         method.before_step(step, source)
-        batch = draw(scene, method.rays_per_step(), source)
+        batch = sample_batch(scene, method.rays_per_step(), source)
         rendered = method(batch.rays, Context(batch.background, step, source))
         losses = method.losses(rendered, batch)
         optimizer.zero_grad()
@@ -98,7 +98,7 @@ def plain(rays: int = 3) -> Rendered:
 
 def test_color_and_uncertainty_are_those_of_a_loop():
     mixed, background = mixture(), torch.tensor([0.1, 0.2, 0.3])
-    seen = passing.shown(plain(), mixed, NERF_W, Context(background, 0, draws()))
+    seen = passing.shown(plain(), mixed, NERF_W, Context(background, 0, rng()))
     thick, own = mixed.density * mixed.width, mixed.passing.density * mixed.width
     lasting, passed, stopped = by_loops(thick, own, mixed.offsets.tolist())
     for ray in range(3):
@@ -117,7 +117,7 @@ def test_color_and_uncertainty_are_those_of_a_loop():
 
 def test_where_nothing_passes_the_lasting_scene_is_seen():
     mixed = mixture(passed=0.0)
-    seen = passing.shown(plain(), mixed, NERF_W, Context(WHITE, 0, draws()))
+    seen = passing.shown(plain(), mixed, NERF_W, Context(WHITE, 0, rng()))
     static = by_loops(mixed.density * mixed.width, mixed.width * 0, mixed.offsets.tolist())[0]
     first = (static[:3, None] * mixed.rgb[:3]).sum(0) + 1 - static[:3].sum()
     torch.testing.assert_close(seen.rgb[0], first.float())
@@ -228,9 +228,9 @@ def test_channels_are_those_asked_for_and_show_what_training_saw(backbone):
     assert set(seen.channels) == {"combined", "uncertainty"}
     assert not torch.equal(seen.channels["combined"], seen.rgb)
     assert bool((seen.channels["uncertainty"] >= BACKBONES[backbone].beta_min).all())
-    fitting = method(rays, Context(WHITE, 0, draws(), embedding=method.embeddings[1]))
+    fitting = method(rays, Context(WHITE, 0, rng(), embedding=method.embeddings[1]))
     assert fitting.channels == {}
-    learning = method(rays, Context(WHITE, 0, draws()))
+    learning = method(rays, Context(WHITE, 0, rng()))
     assert set(learning.channels) == set(method.channels)
     assert torch.equal(learning.channels["combined"], learning.rgb)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from known_surfaces import Around, TrueBall, built
-from lumifield.data.scene import Images, Scene, draw
+from lumifield.data.scene import Images, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.geometry.rays import moved
 from lumifield.methods import Nlr
@@ -14,26 +14,26 @@ from lumifield.methods.base import Context
 from lumifield.methods.nlr.distance_grid import on_grid
 from lumifield.methods.nlr.method import NlrMethod
 from lumifield.rendering.view import render_view
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from scenes import NLR, RADIUS, ball, forward, photograph, unbounded
 
 WHITE = torch.ones(3)
 CPU = torch.device("cpu")
 
 
-def draws(seed: int = 0) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed))
+def rng(seed: int = 0) -> Rng:
+    return Rng(torch.Generator().manual_seed(seed))
 
 
-def stepped(method: NlrMethod, scene: Scene, step: int, source: Draws):
+def stepped(method: NlrMethod, scene: Scene, step: int, source: Rng):
     method.before_step(step, source)
-    batch = draw(scene, method.rays_per_step(), source, patch=method.patch)
+    batch = sample_batch(scene, method.rays_per_step(), source, patch=method.patch)
     rendered = method(batch.rays, Context(batch.background, step, source, patch=batch.patch))
     return rendered, method.losses(rendered, batch), batch
 
 
 def trained(settings: Nlr, scene: Scene, steps: int) -> NlrMethod:
-    method, source = built(settings, scene), draws(1)
+    method, source = built(settings, scene), rng(1)
     optimizer = torch.optim.Adam([{**group, "lr": 5e-4 * group.get("lr_factor", 1)} for group in method.param_groups()])
     for step in range(steps):
         _, losses, _ = stepped(method, scene, step, source)
@@ -46,7 +46,7 @@ def trained(settings: Nlr, scene: Scene, steps: int) -> NlrMethod:
 
 def unequal() -> Scene:
     """Images of three sizes."""
-    scenes = [ball(4, size).only([row]) for row, size in enumerate((12, 16, 9, 14))]
+    scenes = [ball(4, size).select([row]) for row, size in enumerate((12, 16, 9, 14))]
     cameras = {
         name: torch.cat([getattr(one.cameras, name) for one in scenes])
         for name in ("c2w", "focal", "center", "size", "distortion")
@@ -59,7 +59,7 @@ def unequal() -> Scene:
 
 def test_views_between_the_photographs_are_learned_with_their_silhouettes():
     whole = ball(16, 24)
-    scene, held_out = whole.only(list(range(0, 16, 2))), whole.only([5])
+    scene, held_out = whole.select(list(range(0, 16, 2))), whole.select([5])
     settings = replace(NLR, sdf_width=32, sdf_depth=2, patch=24, mask_rays=256, eikonal_points=256, shape_rate=2.0)
     method = trained(settings, scene, 80)
     view = render_view(method, held_out, 0, device=CPU)
@@ -79,9 +79,9 @@ def test_views_between_the_photographs_are_learned_with_their_silhouettes():
 )
 @pytest.mark.parametrize(("sources", "choice"), [(-1, "random"), (2, "random"), (2, "nearest")])
 def test_every_way_to_blend_trains(features, blending, sources, choice):
-    scene = ball(32, 12).only(list(range(6)))  # near enough to each other to see the same
+    scene = ball(32, 12).select(list(range(6)))  # near enough to each other to see the same
     settings = replace(NLR, features=features, blending=blending, sources=sources, source_choice=choice, shape_first=1)
-    method, source = built(settings, scene), draws()
+    method, source = built(settings, scene), rng()
     learned = {"encoder": features != "rgb", "weights": blending == "learned", "decoder": features != "rgb"}
     nothing_else = features == "rgb" and blending != "learned"
     for step in range(3):
@@ -102,7 +102,7 @@ def test_every_way_to_blend_trains(features, blending, sources, choice):
 
 def test_steps_of_appearance_leave_the_shape_alone_and_steps_of_shape_move_it():
     scene, settings = ball(4, 12), replace(NLR, shape_first=2, shape_every=4)
-    method, source = built(settings, scene), draws()
+    method, source = built(settings, scene), rng()
     for step, shape in enumerate([True, True, False, False, True, False]):
         method.zero_grad()
         _, losses, _ = stepped(method, scene, step, source)
@@ -113,7 +113,7 @@ def test_steps_of_appearance_leave_the_shape_alone_and_steps_of_shape_move_it():
 
 def test_the_first_steps_carve_by_silhouettes_alone():
     scene, settings = ball(4, 12), replace(NLR, carve=2, shape_first=1, shape_every=9)
-    method, source = built(settings, scene), draws()
+    method, source = built(settings, scene), rng()
     for step, (shape, colors) in enumerate([(True, False), (True, False), (True, True), (False, True)]):
         method.zero_grad()
         rendered, losses, _ = stepped(method, scene, step, source)
@@ -127,7 +127,7 @@ def test_the_first_steps_carve_by_silhouettes_alone():
 
 def test_colors_alone_move_the_shape():
     scene = ball(4, 12)
-    method, source = built(NLR, scene), draws()
+    method, source = built(NLR, scene), rng()
     rendered, losses, _ = stepped(method, scene, 0, source)
     losses["rgb"].backward()
     assert rendered.opacity.sum() > 0
@@ -137,17 +137,17 @@ def test_colors_alone_move_the_shape():
 @torch.no_grad()
 def test_while_learning_no_ray_sees_its_own_photograph():
     scene = ball(4, 12)
-    method, source = built(), draws()
+    method, source = built(), rng()
     method.before_step(0, source)
-    batch = draw(scene, 64, source, patch=8)
-    rendered = method(batch.rays, Context(WHITE, 0, draws(5), patch=batch.patch)).rgb
+    batch = sample_batch(scene, 64, source, patch=8)
+    rendered = method(batch.rays, Context(WHITE, 0, rng(5), patch=batch.patch)).rgb
     changing = []
     for index in range(4):
         changed = copy.deepcopy(method)
         first, last = changed.sources.starts[index : index + 2]
         changed.sources.pixels[first:last, :3] = 255 - changed.sources.pixels[first:last, :3]
         changed.sources.extend()
-        again = changed(batch.rays, Context(WHITE, 0, draws(5), patch=batch.patch)).rgb
+        again = changed(batch.rays, Context(WHITE, 0, rng(5), patch=batch.patch)).rgb
         changing += [] if torch.equal(again, rendered) else [index]
     own = int(batch.rays.image[0])
     # The two cameras at its sides see what it sees, the one across does not.
@@ -158,7 +158,7 @@ def test_while_learning_no_ray_sees_its_own_photograph():
 @pytest.mark.parametrize(("blending", "most"), [("mean", 0.06), ("lumigraph", 0.03), ("epipolar", 0.02)])
 def test_with_the_true_surface_blended_colors_are_those_of_the_photographs(blending, most):
     whole = ball(16, 64)
-    scene, held_out = whole.only(list(range(0, 16, 2))), whole.only([1, 5])
+    scene, held_out = whole.select(list(range(0, 16, 2))), whole.select([1, 5])
     method = built(replace(NLR, features="rgb", blending=blending, rays_a_side=1), scene).eval()
     method.sdf = TrueBall(method)
     for index in range(2):
@@ -172,7 +172,7 @@ def test_with_the_true_surface_blended_colors_are_those_of_the_photographs(blend
 
 @torch.no_grad()
 def test_a_pixel_is_the_mean_of_the_rays_through_its_parts():
-    scene, coarse, fine = ball(8, 32), ball(16, 32).only([1]), ball(16, 64).only([1])
+    scene, coarse, fine = ball(8, 32), ball(16, 32).select([1]), ball(16, 64).select([1])
     views = []
     for side, held_out in ((2, coarse), (1, fine)):
         method = built(replace(NLR, features="rgb", blending="epipolar", rays_a_side=side), scene).eval()
@@ -195,10 +195,10 @@ def test_a_pixel_is_the_mean_of_the_rays_through_its_parts():
 @torch.no_grad()
 def test_the_order_of_the_sources_does_not_count():
     scene, order = ball(4, 12), [2, 0, 3, 1]
-    straight, mixed = built(NLR, scene), built(NLR, scene.only(order))
+    straight, mixed = built(NLR, scene), built(NLR, scene.select(order))
     parameters = {name: value for name, value in straight.named_parameters()}
     mixed.load_state_dict(mixed.state_dict() | parameters)
-    held_out = ball(8, 12).only([3])
+    held_out = ball(8, 12).select([3])
     views = [render_view(method.eval(), held_out, 0, device=CPU) for method in (straight, mixed)]
     assert float(views[0].opacity.sum()) > 0
     torch.testing.assert_close(views[0].rgb, views[1].rgb, rtol=1e-4, atol=1e-5)
@@ -229,7 +229,7 @@ def test_pieces_of_a_source_have_the_features_of_the_whole():
     """The encoder of two stages reaches no further than the margin: what is looked up does not depend on the window."""
     scene = ball(3, 96)
     settings = replace(NLR, encoder_stages=1, decoder_depth=0)
-    method, source = built(settings, scene), draws()
+    method, source = built(settings, scene), rng()
     method.before_step(0, source)
     rays = scene.rays(1)[torch.arange(96 * 40 + 40, 96 * 40 + 56)]
     t = torch.full((16,), 4 - RADIUS)
@@ -308,7 +308,7 @@ def test_photographs_of_unequal_sizes_train_and_are_rendered():
 
 @torch.no_grad()
 def test_channels_show_what_is_blended_and_of_which_sources():
-    between = ball(8, 12).only([1])
+    between = ball(8, 12).select([1])
     method = built().eval()
     torch.nn.init.constant_(method.appearance_net.decoder.out.bias, 0.2)
     view = render_view(method, between, 0, device=CPU, channels=("blended", "sources"))
@@ -333,13 +333,13 @@ def test_silhouettes_lead_to_the_true_radius_from_both_sides(share, grows):
     radius = torch.nn.Parameter(torch.tensor(share * RADIUS))
     method.sdf = Around(method, radius)
     method.distances.copy_(on_grid(method.sdf, len(method.distances), CPU))
-    method.penalties(Context(WHITE), draws())["silhouette"].backward()
+    method.penalties(Context(WHITE), rng())["silhouette"].backward()
     assert radius.grad is not None
     assert bool(radius.grad < 0) == grows
 
 
 def test_frozen_parts_stay_and_only_started_parts_are_carried_over():
-    scene = ball(32, 12).only(list(range(6)))
+    scene = ball(32, 12).select(list(range(6)))
     settings = replace(NLR, frozen=("encoder", "shape"), started=("decoder", "blending"), shape_first=1)
     method = trained(settings, scene, 3)
     fresh = built(settings, scene)
@@ -370,7 +370,7 @@ def test_inside_is_a_distance_in_scene_units_and_normals_point_outwards():
 def test_open_scenes_have_a_backdrop_that_learns():
     scene = unbounded()
     method = built(NLR, scene)
-    rendered, losses, _ = stepped(method, scene, 0, draws())
+    rendered, losses, _ = stepped(method, scene, 0, rng())
     assert set(losses) == {"rgb", "eikonal", "silhouette"}
     torch.stack(list(losses.values())).sum().backward()
     assert method.backdrop is not None
@@ -382,7 +382,7 @@ def test_what_cannot_be_learned_is_said():
     with pytest.raises(DataError, match="method nlr: space is normalized device coordinates"):
         built(NLR, forward())
     with pytest.raises(DataError, match="method nlr: sources is 1 image, expected at least 2"):
-        built(NLR, ball(4, 12).only([1]))
+        built(NLR, ball(4, 12).select([1]))
     for wrong, said in (
         ({"sources": 0}, "sources is 0"),
         ({"encoder_stages": 6}, "encoder_stages is 6"),

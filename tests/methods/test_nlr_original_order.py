@@ -39,7 +39,7 @@ def facing(scene: Scene, index: int) -> torch.Tensor:
 
 
 def test_both_orders_show_the_same_pixels_and_have_the_same_losses(benchmark):
-    scene = ball(24, 48).only([0, 1, 2, 3])  # near enough to each other to see the same
+    scene = ball(24, 48).select([0, 1, 2, 3])  # near enough to each other to see the same
     method = benchmark.equalized(built(NLR, scene), scene)
     method.sdf = Around(method, torch.nn.Parameter(torch.tensor(RADIUS)))
     plain = scene.without_images()

@@ -30,7 +30,7 @@ def sphere(points):
 
 @torch.no_grad()
 def test_quick_views_equal_traced_ones():
-    method, between = ready(), ball(16, 48).only([1, 6])
+    method, between = ready(), ball(16, 48).select([1, 6])
     for index in range(2):
         traced, quick = (render_view(method, between, index, device=CPU, quick=quick) for quick in (False, True))
         edge = traced.opacity != quick.opacity
@@ -48,7 +48,7 @@ def test_quick_views_equal_traced_ones():
 
 @torch.no_grad()
 def test_views_after_the_first_ask_for_no_distance_until_the_training_goes_on(monkeypatch):
-    method, between = ready(24), ball(16, 24).only([1])
+    method, between = ready(24), ball(16, 24).select([1])
     first = render_view(method, between, 0, device=CPU, quick=True)
     asked = []
     monkeypatch.setattr(TrueBall, "forward", lambda self, points: asked.append(len(points)) or sphere(points))

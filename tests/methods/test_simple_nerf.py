@@ -8,14 +8,14 @@ import torch
 from lumifield.errors import DataError
 from lumifield.methods.base import Context
 from lumifield.methods.simple_nerf import SimpleNerf
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from scenes import SIMPLE_NERF, bounded, forward, unbounded
 
 WHITE = torch.ones(3)
 
 
-def draws(seed=0):
-    return Draws(torch.Generator().manual_seed(seed))
+def rng(seed=0):
+    return Rng(torch.Generator().manual_seed(seed))
 
 
 def built(settings=SIMPLE_NERF, scene=None, seed=0):
@@ -58,7 +58,7 @@ def test_a_deterministic_pass_equals_loops(sampling):
 
 def test_training_draws_one_sample_in_each_part_of_the_ray():
     method, rays = built(), bounded().rays(0)
-    z, width = method.sampled(rays, draws())
+    z, width = method.sampled(rays, rng())
     edges = 2 + 4 * torch.arange(SIMPLE_NERF.samples + 1) / SIMPLE_NERF.samples
     assert bool((z >= edges[:-1]).all())
     assert bool((z <= edges[1:]).all())
@@ -68,7 +68,7 @@ def test_training_draws_one_sample_in_each_part_of_the_ray():
 
 def test_official_training_moves_samples_forwards_alone():
     method, rays = built(replace(SIMPLE_NERF, sampling="official")), bounded().rays(0)
-    moved = method.sampled(rays, draws())[0] - method.sampled(rays, None)[0]
+    moved = method.sampled(rays, rng())[0] - method.sampled(rays, None)[0]
     cell = 4 / SIMPLE_NERF.samples
     assert float(moved.min()) >= 0
     assert float(moved.max()) <= cell + 1e-5

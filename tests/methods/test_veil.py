@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from lumifield.methods.base import Context, Rendered
 from lumifield.methods.nerf_w import veil
 from lumifield.methods.nerf_w.passing import Passing
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from scenes import NERF_W
 
 WHITE = torch.ones(3)
 
 
 def learning() -> Context:
-    return Context(WHITE, 0, Draws(torch.Generator().manual_seed(0)))
+    return Context(WHITE, 0, Rng(torch.Generator().manual_seed(0)))
 
 
 def by_loops(cells, x, y):

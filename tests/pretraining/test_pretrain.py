@@ -16,7 +16,7 @@ from lumifield.pretraining import NETWORKS, Pretrain
 from lumifield.pretraining.pretrain import grid, image, loss, pretrain, scored, shown, tone
 from lumifield.runs import run_folder
 from lumifield.runtime.optical_flow import write_flow
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training import Train
 from lumifield.training.job import Job, start_from, train
 from scenes import NLR, ball, written
@@ -64,15 +64,15 @@ def test_what_the_flow_leads_to_is_the_target_where_it_is_visible():
 
 @torch.no_grad()
 def test_both_images_of_a_pair_are_seen_in_the_same_tones():
-    one, draws = pair(), Draws(torch.Generator().manual_seed(3))
+    one, rng = pair(), Rng(torch.Generator().manual_seed(3))
     still = replace(one, target=one.source, flow=torch.zeros_like(one.flow), visible=torch.ones_like(one.visible))
     for _ in range(4):
-        assert float(loss(net(), still, Pretrain(data=Path(), crop=24), draws)) < 1e-8
+        assert float(loss(net(), still, Pretrain(data=Path(), crop=24), rng)) < 1e-8
 
 
 def test_tones_are_dark_and_bright_and_tinted():
-    draws = Draws(torch.Generator().manual_seed(0))
-    found = torch.stack([tone(draws).flatten() for _ in range(400)])
+    rng = Rng(torch.Generator().manual_seed(0))
+    found = torch.stack([tone(rng).flatten() for _ in range(400)])
     assert 0.25 < float(found.min()) < 0.4
     assert 2.7 < float(found.max()) < 4
     assert float((found > 1).float().mean()) == pytest.approx(0.5, abs=0.06)
@@ -85,7 +85,7 @@ def test_encoder_and_decoder_learn_the_target():
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     losses = []
     for step in range(80):
-        objective = loss(network, pair(), settings, Draws(torch.Generator().manual_seed(step % 4)))
+        objective = loss(network, pair(), settings, Rng(torch.Generator().manual_seed(step % 4)))
         optimizer.zero_grad()
         objective.backward()
         optimizer.step()
@@ -106,7 +106,7 @@ def test_images_shown_together_are_those_shown_alone():
 def test_where_features_are_all_there_is_the_first_step_reaches_the_encoder():
     network = net(features="learned")
     assert network.encoder is not None
-    loss(network, pair(), Pretrain(data=Path(), crop=24), Draws(torch.Generator().manual_seed(0))).backward()
+    loss(network, pair(), Pretrain(data=Path(), crop=24), Rng(torch.Generator().manual_seed(0))).backward()
     assert all(bool(p.grad.any()) for name, p in network.encoder.named_parameters() if name.startswith("ups"))
 
 
@@ -116,7 +116,7 @@ def test_encoder_and_decoder_are_told(features):
     assert network.encoder is not None
     assert network.decoder is not None
     torch.nn.init.constant_(network.decoder.out.weight, 0.1)
-    loss(network, pair(), Pretrain(data=Path(), crop=24), Draws(torch.Generator().manual_seed(0))).backward()
+    loss(network, pair(), Pretrain(data=Path(), crop=24), Rng(torch.Generator().manual_seed(0))).backward()
     for part in (network.encoder, network.decoder):
         assert any(p.grad is not None and bool(p.grad.any()) for p in part.parameters())
 
@@ -124,9 +124,7 @@ def test_encoder_and_decoder_are_told(features):
 def test_autoencoding_can_be_left_out():
     network, settings = net(features="learned"), Pretrain(data=Path(), crop=16)
     with_it, without = (
-        float(
-            loss(network, pair(), replace(settings, autoencode=own), Draws(torch.Generator().manual_seed(1))).detach()
-        )
+        float(loss(network, pair(), replace(settings, autoencode=own), Rng(torch.Generator().manual_seed(1))).detach())
         for own in (True, False)
     )
     assert without < with_it

@@ -104,7 +104,7 @@ def test_an_affine_color_is_that_of_least_squares_on_the_left_half(run):
     scene = tinted(run.scenes["test"], TRUE, right=torch.zeros(3))
     rgb = render_view(Ball(), scene, 0, device=CPU).rgb
     found = appearance_fit.affine(rgb, scene, 0)
-    left, truth = found[:, :10].reshape(-1, 3), scene.truth(0)[:, :10].reshape(-1, 3)
+    left, truth = found[:, :10].reshape(-1, 3), scene.ground_truth(0)[:, :10].reshape(-1, 3)
     colors = np.concatenate([rgb[:, :10].reshape(-1, 3).numpy(), np.ones((140, 1))], 1)
     expected = colors @ np.linalg.pinv(colors) @ truth.numpy()
     np.testing.assert_allclose(left.numpy(), expected.clip(0, 1), atol=1e-4)
@@ -197,7 +197,7 @@ def test_masks_of_a_folder_say_what_is_scored(tmp_path):
         Image.fromarray(mask).save(tmp_path / "masks" / f"test_view_{index}.png")
     run = run_of(tmp_path / "run", Ball(), {"train": scene}, replace(source, masks=tmp_path / "masks"))
     read = data.read(run.source, "test")
-    assert [int(read.valid(row).sum()) for row in range(2)] == [24, 48]
+    assert [int(read.valid_mask(row).sum()) for row in range(2)] == [24, 48]
     metrics = evaluate.evaluate(run)
     assert metrics["psnr_masked_image"] is not None
     assert metrics["protocol"]["mask"] == "pixels outside the masks do not count"

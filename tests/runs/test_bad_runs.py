@@ -58,9 +58,9 @@ def test_json_of_another_kind(refused, run, name):
 
 def test_a_run_of_another_version(refused, run):
     edited(run / "config.json", lambda content: content.update(format=2))
-    cure = "use the release of Lumifield that wrote it, or train again"
+    fix = "use the release of Lumifield that wrote it, or train again"
     for command in (("eval", run), ("render", run, "--view", "0"), ("train", "--resume", "--out", run)):
-        assert f"run/config.json: format is 2, expected 1; {cure}" in refused(*command)
+        assert f"run/config.json: format is 2, expected 1; {fix}" in refused(*command)
 
 
 @pytest.mark.parametrize("key", ["source", "method"])
@@ -110,8 +110,8 @@ def test_weights_of_another_network(refused, run):
 
 def test_photographs_that_have_moved(refused, whole, run, capsys):
     edited(run / "config.json", lambda content: content["source"].update(data="/moved/away"))
-    cure = "name their new place with --data"
-    assert f"/moved/away: folder is missing, expected the images of the run; {cure}" in refused("eval", run)
+    fix = "name their new place with --data"
+    assert f"/moved/away: folder is missing, expected the images of the run; {fix}" in refused("eval", run)
     called("render", run, "--view", "0")
     assert "no image to compare with" in capsys.readouterr().out
     called("eval", run, "--data", whole / "ball")

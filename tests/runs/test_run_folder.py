@@ -84,10 +84,10 @@ def scenes() -> dict[str, Scene]:
         frame=Frame(rotation, torch.tensor([1e6, -1 / 3, 0.0]), 1 / 3),
         background="none",
         unbounded=True,
-        planes=True,
+        bounds_are_z_depth=True,
     )
     ndc = replace(plain, ndc=Ndc((18.5, 1 / 3), (16, 15), 2.0))
-    return {"train": plain, "val": rich, "test": ndc, "none": plain.only([])}
+    return {"train": plain, "val": rich, "test": ndc, "none": plain.select([])}
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test", "none"])
@@ -101,8 +101,8 @@ def test_cameras_come_back_bit_for_bit(split, tmp_path):
     assert torch.equal(meant.frame.rotation, found.frame.rotation)
     assert torch.equal(meant.frame.translation, found.frame.translation)
     assert meant.frame.scale == found.frame.scale
-    assert (meant.names, meant.background, meant.unbounded, meant.planes, meant.ndc) == (
-        *(found.names, found.background, found.unbounded, found.planes),
+    assert (meant.names, meant.background, meant.unbounded, meant.bounds_are_z_depth, meant.ndc) == (
+        *(found.names, found.background, found.unbounded, found.bounds_are_z_depth),
         found.ndc,
     )
     assert found.images is None

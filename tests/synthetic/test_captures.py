@@ -40,7 +40,7 @@ def test_the_reader_finds_cameras_and_silhouettes(captured):
     first = 0
     for split, count in (("train", 5), ("val", 2), ("test", 3)):
         scene = data.read(source, split)
-        assert (len(scene), scene.cut_out) == (count, True)
+        assert (len(scene), scene.has_object_mask) == (count, True)
         for index, view in enumerate(shots[first : first + count]):
             torch.testing.assert_close(
                 scene.frame.poses_to_world(scene.cameras.c2w[[index]])[0].numpy(), view.c2w.astype(np.float32)
@@ -48,7 +48,7 @@ def test_the_reader_finds_cameras_and_silhouettes(captured):
             assert scene.size(index) == (view.width, view.height)
             assert scene.cameras.center[index].tolist() == [view.width / 2, view.height / 2]
             there = truth(pack(one.stage), view).item > 0
-            assert (scene.silhouette(index).numpy() == there).mean() > 0.97
+            assert (scene.object_mask(index).numpy() == there).mean() > 0.97
         first += count
 
 

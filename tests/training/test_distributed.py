@@ -62,8 +62,8 @@ import torch, torch.distributed as dist
 from dataclasses import replace
 sys.path.insert(0, sys.argv[1])
 from scenes import NERF, ball
-from lumifield.runtime.rng import Draws
-from lumifield.data.scene import draw
+from lumifield.runtime.rng import Rng
+from lumifield.data.scene import sample_batch
 from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.training.fit import Budget, State, fit
@@ -73,12 +73,12 @@ dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))
 rank, scene, calls = dist.get_rank(), ball(2, 8), []
 torch.manual_seed(0)
 method = replace(NERF, batch=8).build(scene)
-draws = Draws(torch.Generator().manual_seed(0), rank, 2)
-state = State(method, build_optimizer(Optimizer(lr=1e-3), method.param_groups()), draws)
+rng = Rng(torch.Generator().manual_seed(0), rank, 2)
+state = State(method, build_optimizer(Optimizer(lr=1e-3), method.param_groups()), rng)
 
-def batch_of(rays, draws):
+def batch_of(rays, rng):
     calls.append(1)
-    batch = draw(scene, rays, draws)
+    batch = sample_batch(scene, rays, rng)
     return replace(batch, rgb=batch.rgb * torch.nan) if rank == 1 and len(calls) == 3 else batch
 
 def stop(state, report):

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lumifield.data.scene import draw
+from lumifield.data.scene import sample_batch
 from lumifield.methods.base import Method, Rendered
 from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training import fit as module
 from lumifield.training.fit import Budget, Clock, State, fit
 from scenes import NERF, ball
@@ -41,7 +41,7 @@ class Constant(Method):
     def rays_per_step(self):
         return 16
 
-    def before_step(self, step, draws):
+    def before_step(self, step, rng):
         self.told.append(("before", step))
 
     def after_step(self, step, rays, samples):
@@ -50,19 +50,19 @@ class Constant(Method):
 
 def state_of(method: Method, lr: float = 0.1) -> State:
     optimizer = build_optimizer(Optimizer(kind="sgd", lr=lr, momentum=0.0), method.param_groups())
-    return State(method, optimizer, Draws(torch.Generator().manual_seed(0)))
+    return State(method, optimizer, Rng(torch.Generator().manual_seed(0)))
 
 
-def batch_of(rays, draws):
-    return draw(SCENE, rays, draws)
+def batch_of(rays, rng):
+    return sample_batch(SCENE, rays, rng)
 
 
 def test_a_step_is_plain_gradient_descent_on_the_sum_of_the_losses():
     method, twin = Constant(), torch.zeros(3)
     fit(state_of(method), batch_of, Budget(5), Schedule())
-    draws = Draws(torch.Generator().manual_seed(0))
+    rng = Rng(torch.Generator().manual_seed(0))
     for _ in range(5):
-        twin -= 0.1 * 2 * (twin - batch_of(16, draws).rgb).mean(0)
+        twin -= 0.1 * 2 * (twin - batch_of(16, rng).rgb).mean(0)
     torch.testing.assert_close(method.color.detach(), twin)
     assert torch.equal(method.unused.detach(), torch.ones(2))
 
@@ -89,7 +89,7 @@ def test_a_report_holds_what_the_step_found():
     fit(state_of(Constant()), batch_of, Budget(4), schedule, listeners=[lambda s, r: reports.append(r)])
     first = reports[0]
     assert first.losses.keys() == {"first", "second"}
-    assert first.loss == pytest.approx(float((first.truth**2).sum(-1).mean()))
+    assert first.loss == pytest.approx(float((first.ground_truth**2).sum(-1).mean()))
     assert torch.equal(first.predicted, torch.zeros(16, 3))
     assert not first.predicted.requires_grad
     assert (first.rays, first.samples) == (16, 48)
@@ -142,7 +142,7 @@ def test_nothing_is_trained_when_the_budget_is_spent():
 def test_training_lowers_the_loss():
     torch.manual_seed(0)
     method, losses = NERF.build(SCENE), []
-    state = State(method, build_optimizer(Optimizer(lr=1e-2), method.param_groups()), Draws(torch.Generator()))
+    state = State(method, build_optimizer(Optimizer(lr=1e-2), method.param_groups()), Rng(torch.Generator()))
     fit(state, batch_of, Budget(60), Schedule(), listeners=[lambda s, r: losses.append(r.loss)])
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
 

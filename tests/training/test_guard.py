@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lumifield.data.scene import draw
+from lumifield.data.scene import sample_batch
 from lumifield.methods.base import Method, Rendered
 from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training import TrainingError, guard
 from lumifield.training.fit import Budget, State, fit
 from lumifield.training.guard import CollapsedError, DivergedError, Guard, spread
@@ -20,7 +20,7 @@ RATE = 1e-3
 
 def state_of(method: Method) -> State:
     optimizer = build_optimizer(Optimizer(lr=RATE), method.param_groups())
-    return State(method, optimizer, Draws(torch.Generator().manual_seed(0)))
+    return State(method, optimizer, Rng(torch.Generator().manual_seed(0)))
 
 
 def nerf_state() -> State:
@@ -31,8 +31,8 @@ def nerf_state() -> State:
 def poisoned_at(steps: set[int], calls: list[int]):
     """Batches whose colors are NaN in the given calls (from 0)."""
 
-    def batch_of(rays, draws):
-        batch = draw(SCENE, rays, draws)
+    def batch_of(rays, rng):
+        batch = sample_batch(SCENE, rays, rng)
         calls.append(len(calls))
         return replace(batch, rgb=batch.rgb * torch.nan) if calls[-1] in steps else batch
 
@@ -109,7 +109,7 @@ class Painter(Method):
         self.color = torch.nn.Parameter(torch.full((3,), 0.5))
 
     def forward(self, rays, context):
-        noise = context.draws.uniform(len(rays), 3) if self.lively else 0.0
+        noise = context.rng.uniform(len(rays), 3) if self.lively else 0.0
         return Rendered(self.color.expand(len(rays), 3) + noise, rays.far, rays.far)
 
     def losses(self, rendered, batch):
@@ -122,7 +122,7 @@ class Painter(Method):
 def test_a_method_that_shows_one_color_has_collapsed():
     state = state_of(Painter())
     with pytest.raises(CollapsedError, match="every ray has shown one color for 200 steps up to step 200"):
-        fit(state, lambda r, d: draw(SCENE, r, d), Budget(1000), Schedule(), listeners=[Guard()])
+        fit(state, lambda r, d: sample_batch(SCENE, r, d), Budget(1000), Schedule(), listeners=[Guard()])
 
 
 def test_a_flat_start_that_comes_to_life_is_no_collapse():
@@ -131,14 +131,17 @@ def test_a_flat_start_that_comes_to_life_is_no_collapse():
     def enliven(state, report):
         state.method.lively = state.step % 150 == 0
 
-    assert fit(state, lambda r, d: draw(SCENE, r, d), Budget(500), Schedule(), listeners=[enliven, Guard()]).step == 500
+    assert (
+        fit(state, lambda r, d: sample_batch(SCENE, r, d), Budget(500), Schedule(), listeners=[enliven, Guard()]).step
+        == 500
+    )
 
 
 def test_one_color_is_right_where_the_photographs_have_one():
     images = replace(SCENE.images, pixels=torch.full_like(SCENE.images.pixels, 200))
     state = state_of(Painter())
     plain = replace(SCENE, images=images)
-    assert fit(state, lambda r, d: draw(plain, r, d), Budget(300), Schedule(), listeners=[Guard()]).step == 300
+    assert fit(state, lambda r, d: sample_batch(plain, r, d), Budget(300), Schedule(), listeners=[Guard()]).step == 300
 
 
 def test_spread_is_that_of_the_liveliest_channel():
@@ -158,7 +161,7 @@ def test_steps_that_carve_may_show_one_color(monkeypatch):
     state = state_of(replace(NLR, carve=3, shape_first=1).build(scene))
     fit(
         state,
-        lambda rays, draws: draw(scene, rays, draws, patch=state.method.patch),
+        lambda rays, rng: sample_batch(scene, rays, rng, patch=state.method.patch),
         Budget(3),
         Schedule(),
         listeners=[Guard()],

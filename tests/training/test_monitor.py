@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from lumifield.methods.base import Method, Rendered
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training import monitor
 from lumifield.training.fit import Budget, Report
 from lumifield.training.monitor import Monitor, Validator
@@ -131,7 +131,7 @@ class Gray(Method):
         self.value = torch.nn.Parameter(torch.tensor(value))
 
     def forward(self, rays, context):
-        assert context.draws is None
+        assert context.rng is None
         assert not self.training
         return Rendered(self.value + torch.zeros(len(rays), 3), rays.far, torch.ones(len(rays)))
 
@@ -143,7 +143,7 @@ def looking(folder, scene=SCENE, every: int = 10, history=None):
 
 
 def gray_errors(value: float) -> list[float]:
-    return [float(((SCENE.truth(index) - value) ** 2).mean()) for index in range(len(SCENE))]
+    return [float(((SCENE.ground_truth(index) - value) ** 2).mean()) for index in range(len(SCENE))]
 
 
 def gray_psnr(value: float) -> float:
@@ -224,9 +224,9 @@ def test_pixels_that_do_not_count_are_left_out(tmp_path):
 
 def test_looking_is_deterministic_and_leaves_the_random_numbers_alone(tmp_path):
     torch.manual_seed(0)
-    method, draws = NERF.build(SCENE), Draws(torch.Generator().manual_seed(1))
+    method, rng = NERF.build(SCENE), Rng(torch.Generator().manual_seed(1))
     look, _, _, _ = looking(tmp_path)
-    before = torch.get_rng_state(), draws.generator.get_state()
+    before = torch.get_rng_state(), rng.generator.get_state()
     for step in (1, 2):
         look.look(state_at(step, 1.0, method))
     first, second = (entry["psnr"] for entry in look.history)

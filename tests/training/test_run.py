@@ -160,7 +160,7 @@ def mean_psnr(method, views) -> float:
     from lumifield.runtime.image_io import mean_squared_error, psnr
 
     seen = [render_view(method, views, i, device=torch.device("cpu")).rgb.clamp(0, 1) for i in range(len(views))]
-    return sum(psnr(mean_squared_error(rgb, views.truth(i))) for i, rgb in enumerate(seen)) / len(seen)
+    return sum(psnr(mean_squared_error(rgb, views.ground_truth(i))) for i, rgb in enumerate(seen)) / len(seen)
 
 
 def test_init_carries_the_parameters_over(source, tmp_path):
@@ -284,9 +284,9 @@ def test_a_collapsed_start_is_told_and_begins_again_with_the_next_seed(source, t
     class Fragile(job.Guard):
         def __call__(self, state, report):
             if not seeds:
-                seeds.append(state.draws.generator.initial_seed())
+                seeds.append(state.rng.generator.initial_seed())
                 raise CollapsedError("every ray has shown one color for 200 steps up to step 201")
-            seeds.append(state.draws.generator.initial_seed())
+            seeds.append(state.rng.generator.initial_seed())
 
     monkeypatch.setattr(job, "Guard", Fragile)
     with caplog.at_level(logging.WARNING):
@@ -376,4 +376,4 @@ def test_a_killed_run_has_whole_files_and_goes_on_from_its_last_checkpoint(sourc
 def test_scene_and_files_agree(source):
     there, meant = data.read(source, "train"), ball(16)
     assert torch.equal(there.cameras.c2w, meant.cameras.c2w[::2])
-    assert torch.equal(there.truth(3), meant.truth(6))
+    assert torch.equal(there.ground_truth(3), meant.ground_truth(6))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lumifield.data.scene import Images, Scene
 from lumifield.geometry.contraction import Space
 from lumifield.geometry.rays import Ndc
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.occupancy import Occupancy, carved_box, halved, looked_through, seen
 from scenes import RADIUS, ball
 
@@ -16,8 +16,8 @@ UNIT = Space(torch.tensor([[0.0] * 3, [1.0] * 3]), False)
 BOX = Space(torch.tensor([[-1.0, 0.0, 2.0], [1.0, 3.0, 4.0]]), False)
 
 
-def draws(seed: int = 0) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed))
+def rng(seed: int = 0) -> Rng:
+    return Rng(torch.Generator().manual_seed(seed))
 
 
 def everywhere(side: int) -> torch.Tensor:
@@ -25,7 +25,7 @@ def everywhere(side: int) -> torch.Tensor:
 
 
 def refreshed(grid: Occupancy, density, space: Space = UNIT, **options) -> Occupancy:
-    grid.refresh(density, space, options.pop("draws", draws()), **({"everywhere": True, "cells": 0} | options))
+    grid.refresh(density, space, options.pop("rng", rng()), **({"everywhere": True, "cells": 0} | options))
     return grid
 
 
@@ -78,7 +78,7 @@ def test_forbidden_cells_are_never_looked_at_nor_occupied():
         return torch.full((len(points),), 9.0)
 
     for step in range(3):
-        refreshed(grid, density, everywhere=step == 0, cells=20, draws=draws(step))
+        refreshed(grid, density, everywhere=step == 0, cells=20, rng=rng(step))
     assert [len(points) for points in looked] == [32, 20, 20]
     assert float(torch.cat(looked)[:, 2].min()) >= 0.5
     assert torch.equal(grid.occupied, allowed)
@@ -99,8 +99,8 @@ def test_the_same_draws_give_the_same_grid_and_every_process_the_same():
         return points.sum(-1)
 
     grids = [
-        refreshed(Occupancy(8, 1.0, everywhere(8)), density, everywhere=False, cells=100, draws=source)
-        for source in (draws(5), draws(5), Draws(torch.Generator().manual_seed(5), 1, 2), draws(6))
+        refreshed(Occupancy(8, 1.0, everywhere(8)), density, everywhere=False, cells=100, rng=source)
+        for source in (rng(5), rng(5), Rng(torch.Generator().manual_seed(5), 1, 2), rng(6))
     ]
     assert torch.equal(grids[0].density, grids[1].density)
     assert torch.equal(grids[0].density, grids[2].density)
@@ -189,7 +189,7 @@ def test_photographs_that_look_at_a_cell_are_counted():
 
 @pytest.mark.parametrize("planes", [False, True])
 def test_what_is_nearer_than_near_is_looked_through_and_not_at(planes):
-    whole = replace(ball(2, 10), near=torch.zeros(2), planes=planes)
+    whole = replace(ball(2, 10), near=torch.zeros(2), bounds_are_z_depth=planes)
     scene = replace(whole, near=torch.tensor([4.0, 3.5]))
     space = Space(scene.box, False)
     points = centers(space, 16).view(-1, 3)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lumifield.data import Source, read
 from lumifield.geometry.contraction import Space
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, write
 from lumifield.synthetic.mesh import mesh, probe
 from lumifield.synthetic.stage import Stage, pack
@@ -22,8 +22,8 @@ SIDE = 32
 MATTER = 50.0
 
 
-def draws() -> Draws:
-    return Draws(torch.Generator().manual_seed(0))
+def rng() -> Rng:
+    return Rng(torch.Generator().manual_seed(0))
 
 
 def stage() -> Stage:
@@ -65,7 +65,7 @@ def refreshed(margin: float) -> tuple[Occupancy, Space]:
     """A grid over the thin things after as many refreshes as in some thousand steps."""
     space = Space(torch.tensor([[-1.2, -1.2, -0.6], [1.2, 1.2, 0.6]]), False)
     everything = torch.ones(SIDE, SIDE, SIDE, dtype=torch.bool)
-    grid, source = Occupancy(SIDE, 0.01, everything, threshold=1e-3, margin=margin), draws()
+    grid, source = Occupancy(SIDE, 0.01, everything, threshold=1e-3, margin=margin), rng()
     for number in range(80):
         grid.refresh(density, space, source, everywhere=number < 16, cells=SIDE**3 // 16)
     return grid, space
@@ -87,7 +87,7 @@ def test_empty_cells_are_given_up_and_found_again():
     space, cells = Space(torch.tensor([[0.0] * 3, [1.0] * 3]), False), 8
     allowed = torch.ones(8, 8, 8, dtype=torch.bool)
     allowed[0] = False
-    grid, source = Occupancy(8, 0.1, allowed, margin=0.5), draws()
+    grid, source = Occupancy(8, 0.1, allowed, margin=0.5), rng()
 
     def left(points: Tensor) -> Tensor:
         return (points[:, 0] < 0.5) * MATTER
@@ -107,12 +107,12 @@ def test_empty_cells_are_given_up_and_found_again():
 def test_extreme_densities(density_of_all: float):
     space = Space(torch.tensor([[0.0] * 3, [1.0] * 3]), False)
     grid = Occupancy(4, 0.1, torch.ones(4, 4, 4, dtype=torch.bool))
-    grid.refresh(lambda p: torch.full((len(p),), density_of_all), space, draws(), everywhere=True, cells=8)
+    grid.refresh(lambda p: torch.full((len(p),), density_of_all), space, rng(), everywhere=True, cells=8)
     assert bool(grid.occupied.all()) == (density_of_all == 1e30)
 
 
 def test_nothing_is_allowed():
     space = Space(torch.tensor([[0.0] * 3, [1.0] * 3]), False)
     grid = Occupancy(4, 0.1, torch.zeros(4, 4, 4, dtype=torch.bool))
-    grid.refresh(lambda p: p[:, 0], space, draws(), everywhere=True, cells=8)
+    grid.refresh(lambda p: p[:, 0], space, rng(), everywhere=True, cells=8)
     assert not grid.occupied.any()

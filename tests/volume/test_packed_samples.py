@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lumifield.geometry.contraction import Space
 from lumifield.geometry.rays import Rays
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.occupancy import Occupancy
 from lumifield.volume.packed import Packed, march, visible
 
@@ -73,8 +73,8 @@ def test_a_march_equals_a_slow_walk(step, cone, share):
 
 def test_jitter_comes_from_the_draws():
     def starts(seed: int | None) -> torch.Tensor:
-        draws = None if seed is None else Draws(torch.Generator().manual_seed(seed))
-        packed = march(rays_of(40), grid(1.0), SPACE, 0.1, 0.0, draws)
+        rng = None if seed is None else Rng(torch.Generator().manual_seed(seed))
+        packed = march(rays_of(40), grid(1.0), SPACE, 0.1, 0.0, rng)
         return packed.t0[packed.offsets[:-1]]
 
     assert torch.equal(starts(None), starts(None))
@@ -181,8 +181,8 @@ def test_footprints_grow_with_the_distance_but_in_cylinders():
         packed.ray.tolist(),
         packed.t0.tolist(),
         packed.t1.tolist(),
-        packed.footprints(rays, cylinders=False).tolist(),
-        packed.footprints(rays, cylinders=True).tolist(),
+        packed.pixel_widths(rays, cylinders=False).tolist(),
+        packed.pixel_widths(rays, cylinders=True).tolist(),
         strict=True,
     ):
         assert cylinder == float(rays.radius[ray])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.proposals import (
     Histogram,
     distortion,
@@ -21,8 +21,8 @@ from lumifield.volume.proposals import (
 CPU = torch.device("cpu")
 
 
-def draws(seed: int = 0) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed))
+def rng(seed: int = 0) -> Rng:
+    return Rng(torch.Generator().manual_seed(seed))
 
 
 def histogram(rays: int, count: int, seed: int, power: float = 1.0) -> Histogram:
@@ -101,7 +101,7 @@ def test_distortion_is_least_for_one_thin_surface():
 @given(st.integers(0, 10**6), st.integers(1, 9), st.booleans())
 def test_new_intervals_hold_equal_weight(seed, count, jittered):
     old = histogram(4, 6, seed, 5)
-    edges = regathered(old, count, draws(seed) if jittered else None)
+    edges = regathered(old, count, rng(seed) if jittered else None)
     assert edges.shape == (4, count + 1)
     assert bool((edges[:, 1:] >= edges[:, :-1]).all())
     torch.testing.assert_close(edges[:, 0], torch.zeros(4).double(), rtol=0, atol=1e-9)
@@ -125,7 +125,7 @@ def held_between(edges: torch.Tensor, share: torch.Tensor, low: torch.Tensor, hi
 @pytest.mark.parametrize("weights", [[0.0, 0.0, 0.0], [0.0, 1e-30, 0.0], [1.0, 0.0, 0.0], [1e-38, 1e-38, 1.0]])
 def test_extreme_weights_give_whole_intervals(weights):
     edges = torch.tensor([[0.0, 1e-6, 1 - 1e-6, 1.0]])
-    new = regathered(Histogram(edges, torch.tensor([weights])), 8, draws())
+    new = regathered(Histogram(edges, torch.tensor([weights])), 8, rng())
     assert bool(torch.isfinite(new).all())
     assert bool((new[:, 1:] >= new[:, :-1]).all())
     assert float(new[0, 0]) == 0
@@ -134,7 +134,7 @@ def test_extreme_weights_give_whole_intervals(weights):
 
 def test_even_intervals_are_moved_together():
     assert torch.equal(even(2, 4, None, CPU), torch.tensor([[0, 0.25, 0.5, 0.75, 1.0]] * 2))
-    moved = even(50, 4, draws(), CPU)
+    moved = even(50, 4, rng(), CPU)
     shift = moved[:, 1:-1] - torch.tensor([0.25, 0.5, 0.75])
     assert float(shift.abs().max()) <= 0.125
     torch.testing.assert_close(shift, shift[:, :1].expand(-1, 3), rtol=0, atol=1e-6)
@@ -167,8 +167,8 @@ def test_folding_can_be_undone(t):
 
 
 def test_no_rays():
-    assert even(0, 3, draws(), CPU).shape == (0, 4)
+    assert even(0, 3, rng(), CPU).shape == (0, 4)
     none = Histogram(torch.zeros(0, 4), torch.zeros(0, 3))
-    assert regathered(none, 5, draws()).shape == (0, 6)
+    assert regathered(none, 5, rng()).shape == (0, 6)
     assert float(distortion(none)) == float(proposal_loss(none, none)) == 0
     assert placed(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0), unbounded=True).shape == (0, 4)

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.sampling import blurred, middles, resample, resampled_edges, spaced, stratified, union
 
 
-def draws(seed: int = 0, rank: int = 0, world: int = 1) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed), rank, world)
+def rng(seed: int = 0, rank: int = 0, world: int = 1) -> Rng:
+    return Rng(torch.Generator().manual_seed(seed), rank, world)
 
 
 @pytest.mark.parametrize("disparity", [False, True])
@@ -31,14 +31,14 @@ def test_spaced_in_disparity_has_even_inverse():
 def test_stratified_without_draws_leaves_points_where_they_are():
     z = spaced(torch.tensor([2.0]), torch.tensor([6.0]), 9)
     assert stratified(z, None) is z
-    assert stratified(z, draws(), perturb=0.0) is z
+    assert stratified(z, rng(), perturb=0.0) is z
 
 
 @pytest.mark.parametrize("perturb", [0.3, 1.0])
 def test_stratified_fills_each_cell_evenly(perturb: float):
     z = torch.tensor([[1.0, 2.0, 4.0, 5.0]])
     cells = [(1.0, 1.5), (1.5, 3.0), (3.0, 4.5), (4.5, 5.0)]
-    found = stratified(z.expand(20_000, 4), draws(), perturb=perturb)
+    found = stratified(z.expand(20_000, 4), rng(), perturb=perturb)
     for column, (low, high) in enumerate(cells):
         share = (found[:, column] - low) / (high - low)
         assert float(share.min()) >= 0
@@ -50,9 +50,9 @@ def test_stratified_fills_each_cell_evenly(perturb: float):
 
 def test_two_processes_see_what_one_sees():
     z = spaced(torch.full((8,), 2.0), torch.full((8,), 6.0), 5)
-    whole = stratified(z, draws(3))
+    whole = stratified(z, rng(3))
     for rank in range(2):
-        part = stratified(z[rank::2], draws(3, rank, 2))
+        part = stratified(z[rank::2], rng(3, rank, 2))
         assert torch.equal(part, whole[rank::2])
 
 
@@ -84,7 +84,7 @@ def test_resample_on_a_grid_equals_a_walk(intervals: int, scale: float):
 def test_resample_reproduces_the_weights():
     t = torch.tensor([[0.0, 1.0, 1.5, 4.0, 5.0]])
     weights = torch.tensor([[0.1, 0.0, 0.6, 0.3]])
-    found = resample(t, weights, 40_000, draws(1))[0]
+    found = resample(t, weights, 40_000, rng(1))[0]
     for i, share in enumerate(weights[0].tolist()):
         inside = (found >= t[0, i]) & (found < t[0, i + 1])
         assert float(inside.float().mean()) == pytest.approx(share, abs=0.01)
@@ -106,7 +106,7 @@ def test_resample_stays_within_the_ray_at_any_magnitude(magnitude: float, random
     t = torch.linspace(1, 2, 12).expand(5, 12)
     weights = torch.zeros(5, 11)
     weights[:, 4] = magnitude
-    found = resample(t, weights, 33, draws() if random else None)
+    found = resample(t, weights, 33, rng() if random else None)
     assert bool(torch.isfinite(found).all())
     assert float(found.min()) >= 1
     assert float(found.max()) <= 2
@@ -120,8 +120,8 @@ def test_no_gradient_flows_through_resampled_points():
 def test_no_rays():
     none = torch.zeros(0)
     z = spaced(none, none, 7)
-    assert stratified(z, draws()).shape == (0, 7)
-    assert resample(middles(z), z[:, 1:-1], 5, draws()).shape == (0, 5)
+    assert stratified(z, rng()).shape == (0, 7)
+    assert resample(middles(z), z[:, 1:-1], 5, rng()).shape == (0, 5)
     assert union(z, z).shape == (0, 14)
 
 
@@ -165,7 +165,7 @@ def test_edges_by_weight_invert_the_sum(count: int):
 
 def test_edges_are_drawn_one_in_each_stratum_evenly():
     t = torch.linspace(0, 1, 5).expand(4000, 5)
-    found = resampled_edges(t, torch.full((4000, 4), 0.25), 9, draws())
+    found = resampled_edges(t, torch.full((4000, 4), 0.25), 9, rng())
     strata = found * 10 - torch.arange(10)
     assert float(strata.min()) > -1e-4
     assert float(strata.max()) < 1 + 1e-4
@@ -176,7 +176,7 @@ def test_edges_are_drawn_one_in_each_stratum_evenly():
 
 def test_edges_drawn_by_weight_are_distributed_like_it():
     weights = torch.tensor([[0.1, 0.0, 0.6, 0.3]]).expand(3000, 4)
-    found = resampled_edges(torch.linspace(0, 1, 5).expand(3000, 5), weights, 7, draws())
+    found = resampled_edges(torch.linspace(0, 1, 5).expand(3000, 5), weights, 7, rng())
     counts = torch.histc(found, 4, 0, 1) / found.numel()
     assert counts.tolist() == pytest.approx([0.1, 0.0, 0.6, 0.3], abs=0.01)
 
@@ -185,7 +185,7 @@ def test_edges_drawn_by_weight_are_distributed_like_it():
 @pytest.mark.parametrize("weights", [[0.0] * 4, [1e-38] * 4, [1e30, 0, 0, 1e-30], [0, 0, 0, 5.0], [1e-12, 1, 0, 0]])
 def test_edges_of_extreme_weights_rise_from_near_to_far(weights: list[float], jittered: bool):
     t = torch.tensor([[2.0, 2.0, 3.0, 1e6, 1e7]])
-    found = resampled_edges(t, torch.tensor([weights]), 20, draws() if jittered else None)
+    found = resampled_edges(t, torch.tensor([weights]), 20, rng() if jittered else None)
     assert bool(torch.isfinite(found).all())
     assert bool((found.diff(dim=-1) >= 0).all())
     assert float(found.min()) >= 2
@@ -206,11 +206,11 @@ def test_gradients_of_edges_and_blurring():
 
 def test_edges_in_two_processes_are_those_of_one():
     t, weights = torch.linspace(0, 1, 5).expand(8, 5), torch.rand(8, 4, generator=torch.Generator().manual_seed(0))
-    whole = resampled_edges(t, weights, 5, draws(3))
+    whole = resampled_edges(t, weights, 5, rng(3))
     for rank in range(2):
-        assert torch.equal(resampled_edges(t[rank::2], weights[rank::2], 5, draws(3, rank, 2)), whole[rank::2])
+        assert torch.equal(resampled_edges(t[rank::2], weights[rank::2], 5, rng(3, rank, 2)), whole[rank::2])
 
 
 def test_no_rays_have_no_edges():
-    assert resampled_edges(torch.zeros(0, 4), torch.zeros(0, 3), 5, draws()).shape == (0, 6)
+    assert resampled_edges(torch.zeros(0, 4), torch.zeros(0, 3), 5, rng()).shape == (0, 6)
     assert blurred(torch.zeros(0, 3), 0.1).shape == (0, 3)

@@ -22,7 +22,7 @@ import torch
 import lumifield
 from lumifield import data
 from lumifield.data import Source
-from lumifield.data.scene import Scene, draw
+from lumifield.data.scene import Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.methods import Instant, Nerf, Settings
 from lumifield.methods.nerf.occupied import REFRESH_EVERY, OccupiedNerf
@@ -31,7 +31,7 @@ from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
 from lumifield.runtime.image_io import mean_squared_error, psnr
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Budget, Clock, Listener, Report, State, fit
 
 ROOT = Path(lumifield.__file__).parents[2]
@@ -77,7 +77,7 @@ class Curve:
         scores = []
         for index in range(len(self.scene)):
             view = render_view(state.method, self.scene, index, device=next(state.method.parameters()).device)
-            scores.append(psnr(mean_squared_error(view.rgb.clamp(0, 1), self.scene.truth(index))))
+            scores.append(psnr(mean_squared_error(view.rgb.clamp(0, 1), self.scene.ground_truth(index))))
         state.method.train()
         return sum(scores) / len(scores)
 
@@ -167,7 +167,7 @@ def occupancy_row(settings: Nerf, train: Scene, seed: int) -> dict[str, Any]:
 def run(state: State, train: Scene, budget: Budget, listeners: Sequence[Listener] = ()) -> None:
     """Trains on pixels drawn uniformly until the budget is spent."""
     schedule = state.method.settings.schedule
-    fit(state, lambda rays, draws: draw(train, rays, draws), budget, schedule, listeners=listeners)
+    fit(state, lambda rays, rng: sample_batch(train, rays, rng), budget, schedule, listeners=listeners)
 
 
 def instant_row(settings: Instant, train: Scene, views: Scene, minutes: float, seed: int) -> dict[str, Any]:
@@ -221,10 +221,10 @@ def fresh(settings: Settings, train: Scene, seed: int) -> State:
     """A new method with its optimizer on the scene's device."""
     device = train.cameras.c2w.device
     torch.manual_seed(seed)
-    draws = Draws(torch.Generator(device).manual_seed(seed))
+    rng = Rng(torch.Generator(device).manual_seed(seed))
     clock = Clock()  # building is part of the training: it looks at every image
     method = settings.build(train).to(device)
-    return State(method, build_optimizer(settings.optimizer, method.param_groups()), draws, clock)
+    return State(method, build_optimizer(settings.optimizer, method.param_groups()), rng, clock)
 
 
 def machine(device: torch.device) -> str:

@@ -161,7 +161,7 @@ def pictured(scene: Scene, files: Files, rows: list[int]) -> Scene:
     from lumifield.data.image_files import decode
 
     if len(rows) < len(scene):
-        scene, files = scene.only(rows), files.only(rows)
+        scene, files = scene.select(rows), files.select(rows)
     return replace(scene, images=decode(files, scene.cameras.size))
 
 
@@ -217,9 +217,9 @@ def _bounded(source: Source, scene: Scene) -> Scene:
         found = f"{float(near[row]):g} to {float(far[row]):g} for {scene.names[row]}"
         raise DataError(source.data, "near and far", found, "0 <= near < far", "correct them")
     if source.bounds == "depth" and scene.ndc is not None:
-        found, cure = "depth for normalized device coordinates", "drop it"
-        raise DataError(source.data, "bounds", found, "distance, as their rays run from 0 to 1", cure)
-    return replace(scene, near=near, far=far, planes=source.bounds == "depth")
+        found, fix = "depth for normalized device coordinates", "drop it"
+        raise DataError(source.data, "bounds", found, "distance, as their rays run from 0 to 1", fix)
+    return replace(scene, near=near, far=far, bounds_are_z_depth=source.bounds == "depth")
 
 
 def _reader(source: Source) -> _Reader:

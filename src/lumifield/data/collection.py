@@ -61,8 +61,8 @@ def tasks(source: Source, split: str) -> tuple[Task, ...]:
     listing = _listing(source.data, place)
     names = _held_out(source, place, split) if listing is None else _listed(listing, place, split)
     if not names:
-        where, cure = listing or source.data, "list a scene for this split or choose another"
-        raise DataError(where, f"{split} split", "empty", "one scene or more", cure)
+        where, fix = listing or source.data, "list a scene for this split or choose another"
+        raise DataError(where, f"{split} split", "empty", "one scene or more", fix)
     return tuple(_task(source, place / name) for name in sorted(names))
 
 
@@ -70,7 +70,7 @@ def _photographs(source: Source, split: str) -> tuple[Task, ...]:
     scene, files = data.located(source, split)
 
     def one(row: int) -> Located:
-        return scene.only([row]), files.only([row])
+        return scene.select([row]), files.select([row])
 
     return tuple(Task(name, partial(one, row), lambda: None) for row, name in enumerate(scene.names))
 
@@ -97,8 +97,8 @@ def _place(folder: Path) -> Path:
         return inner[0]
     names = ", ".join(place.name for place in inner)
     found = f"of {len(inner)} collections ({names})" if inner else "without scenes"
-    cure = "point at one of them" if inner else "point at the folder that holds them, or at images with poses"
-    raise DataError(folder, "folder", found, "a folder for each scene", cure)
+    fix = "point at one of them" if inner else "point at the folder that holds them, or at images with poses"
+    raise DataError(folder, "folder", found, "a folder for each scene", fix)
 
 
 def _holds_scenes(folder: Path) -> bool:
@@ -132,8 +132,8 @@ def _listed(path: Path, place: Path, split: str) -> list[str]:
         raise DataError(path, split, "no list of names", "the folders of the scenes of this split", "correct the file")
     for name in names:
         if not (place / name).is_dir():
-            cure = "restore it or take it from the list"
-            raise DataError(path, f"scene {name} of {split}", "missing", f"a folder in {place}", cure)
+            fix = "restore it or take it from the list"
+            raise DataError(path, f"scene {name} of {split}", "missing", f"a folder in {place}", fix)
     return names
 
 

@@ -32,8 +32,8 @@ class Shot:
         """Camera to world; raises `DataError` about the file `path` for a rotation that is none."""
         length = np.linalg.norm(self.quaternion)
         if not (np.isfinite(length) and length > 1e-3 and np.isfinite(self.translation).all()):
-            cure = "correct or remove this image"
-            raise DataError(path, f"pose of {self.name}", "no rotation and translation", "finite numbers", cure)
+            fix = "correct or remove this image"
+            raise DataError(path, f"pose of {self.name}", "no rotation and translation", "finite numbers", fix)
         turned = Rotation.from_quat(self.quaternion, scalar_first=True).as_matrix().T
         return np.concatenate([turned, -turned @ np.array(self.translation)[:, None]], 1)
 

@@ -61,7 +61,7 @@ class Shot:
         if self.straight is None and self.files.straight[self.row] is None and original.suffix in JPEG:
             shutil.copyfile(original, path)
             return
-        shown = to_uint8(data.pictured(self.scene, self.files, [self.row]).truth(0)).numpy()
+        shown = to_uint8(data.pictured(self.scene, self.files, [self.row]).ground_truth(0)).numpy()
         Image.fromarray(self._resampled(shown)).save(path, quality=QUALITY, subsampling=0)
 
     def pixels(self) -> UInt8[np.ndarray, "h w c"]:
@@ -126,7 +126,7 @@ def _write_object(shots: list[Shot], folder: Path, progress: Progress) -> None:
             writers.save(folder / f"mask/{name}.png", pixels[..., 3])
         matrices[f"world_mat_{number}"] = _projection(shot)
         # The scene frame of an object that is cut out is that of its sphere; of others it is computed by the reader.
-        if shot.scene.cut_out:
+        if shot.scene.has_object_mask:
             matrices[f"scale_mat_{number}"] = _matrix(shot.scene.frame)
         progress(number + 1, len(shots))
     np.savez(folder / "cameras_sphere.npz", **matrices)

@@ -45,7 +45,7 @@ class Files:
     silhouettes: tuple[Path | None, ...]
     cached: bool = True
 
-    def only(self, rows: list[int]) -> Files:
+    def select(self, rows: list[int]) -> Files:
         """The files of these rows."""
         return replace(
             self,

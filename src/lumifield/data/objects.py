@@ -37,7 +37,7 @@ class Capture:
     """
 
     path: Path
-    photographs: Sequence[Path]
+    images: Sequence[Path]
     silhouettes: Sequence[Path | None]
     lenses: Float[Tensor, "n 4"]
     c2w: Float[Tensor, "n 3 4"]
@@ -58,7 +58,7 @@ def chosen(source: Source, taken: Capture, published: Rows) -> Rows:
     path = source.data / "splits.json"
     if path.is_file():
         holdout.refuse(source, path)
-        return _listed(path, [photograph.stem for photograph in taken.photographs])
+        return _listed(path, [image.stem for image in taken.images])
     if source.hold_out == "auto" and published:
         return published
     positions = taken.c2w[:, :, 3]
@@ -74,7 +74,7 @@ def cameras(source: Source, split: str, taken: Capture, published: Rows) -> tupl
     named = chosen(source, taken, published)
     frame = _frame(source, taken, named["train"])
     rows = named[split]
-    files = image_files.survey([taken.photographs[row] for row in rows])
+    files = image_files.survey([taken.images[row] for row in rows])
     if source.silhouettes:
         files = files.cut_out([taken.silhouettes[row] for row in rows])
     placed = _placed(taken, rows, files, frame)
@@ -89,7 +89,7 @@ def cameras(source: Source, split: str, taken: Capture, published: Rows) -> tupl
         frame=single(frame),
         background=image_files.background(files, source.background),
         unbounded=not files.alpha,
-        cut_out=files.alpha,
+        has_object_mask=files.alpha,
     )
     return scene, files
 
@@ -124,7 +124,7 @@ def _frame(source: Source, taken: Capture, train: list[int]) -> Frame:
     masks = [taken.silhouettes[row] for row in train]
     if not source.silhouettes or None in masks:
         return silhouettes.sphere_of_poses(taken.c2w, REACH)
-    files = image_files.survey([taken.photographs[row] for row in train]).cut_out(masks)
+    files = image_files.survey([taken.images[row] for row in train]).cut_out(masks)
     identity = Frame(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), 1.0)
     world = _placed(taken, train, files, identity)
     return silhouettes.sphere_of_hull(world, files, taken.path)

@@ -38,7 +38,7 @@ class _Plain(pickle.Unpickler):
 
 def table(path: Path) -> dict[str, Any]:
     """The dictionary that a `.npy` file holds; raises `DataError` for anything but plain data, which stays unread."""
-    expected, cure = "a dictionary of plain data", "convert the file where it comes from"
+    expected, fix = "a dictionary of plain data", "convert the file where it comes from"
     try:
         with path.open("rb") as file:
             content = _content(file)
@@ -46,12 +46,12 @@ def table(path: Path) -> dict[str, Any]:
         raise DataError(path, "file", "missing", expected, "restore it") from None
     except _Refused as refused:
         expected = "nothing but dictionaries, lists, strings, numbers and arrays"
-        raise DataError(path, "content", f"a pickle with {refused}", expected, cure) from None
+        raise DataError(path, "content", f"a pickle with {refused}", expected, fix) from None
     # What a damaged pickle raises is not limited to errors of its own.
     except Exception as error:
         raise DataError(path, "content", f"damaged ({error})", expected, "copy the file again") from None
     if not isinstance(content, dict):
-        raise DataError(path, "content", f"a {type(content).__name__}", expected, cure)
+        raise DataError(path, "content", f"a {type(content).__name__}", expected, fix)
     return content
 
 

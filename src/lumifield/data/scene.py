@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.rays import Ndc, Rays, camera_rays, image_rays
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 Background = Literal["white", "black", "random", "none"]
 
@@ -59,26 +59,26 @@ class Images:
     mask: Bool[Tensor, " p"] | None = None
 
     @cached_property
-    def counting(self) -> Int[Tensor, " m"] | None:
+    def valid_pixels(self) -> Int[Tensor, " m"] | None:
         """Indices of the pixels that count (None: all do)."""
         return None if self.mask is None else self.mask.nonzero()[:, 0].int()
 
     @cached_property
-    def spans(self) -> Int[Tensor, " n_plus_1"]:
+    def valid_offsets(self) -> Int[Tensor, " n_plus_1"]:
         """Where each image's pixels begin among those that count."""
-        if self.counting is None:
+        if self.valid_pixels is None:
             return self.offsets
-        return torch.searchsorted(self.counting, self.offsets.to(self.counting.dtype))
+        return torch.searchsorted(self.valid_pixels, self.offsets.to(self.valid_pixels.dtype))
 
     @cached_property
-    def solid(self) -> Int[Tensor, " m"] | None:
+    def foreground_pixels(self) -> Int[Tensor, " m"] | None:
         """Indices of the pixels that count and are not transparent (None: all)."""
         if self.pixels.shape[-1] == 3:
-            return self.counting
+            return self.valid_pixels
         opaque = self.pixels[:, 3] > 0
         return (opaque if self.mask is None else opaque & self.mask).nonzero()[:, 0].int()
 
-    def only(self, rows: list[int]) -> Images:
+    def select(self, rows: list[int]) -> Images:
         """The images of these rows."""
         spans = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
         ends = torch.tensor([0, *(span.stop - span.start for span in spans)]).cumsum(0)
@@ -129,8 +129,8 @@ class Scene:
     ndc: Ndc | None = None
     images: Images | None = None
     loss_weight: Float[Tensor, " n"] | None = None
-    planes: bool = False
-    cut_out: bool = False
+    bounds_are_z_depth: bool = False
+    has_object_mask: bool = False
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -145,10 +145,10 @@ class Scene:
             moved["loss_weight"] = self.loss_weight.to(device)
         return replace(self, **moved)
 
-    def only(self, rows: list[int]) -> Scene:
+    def select(self, rows: list[int]) -> Scene:
         """The images of these rows."""
         names = tuple(self.names[row] for row in rows)
-        images = None if self.images is None else self.images.only(rows)
+        images = None if self.images is None else self.images.select(rows)
         moved = {"cameras": self.cameras[rows], "near": self.near[rows], "far": self.far[rows]}
         if self.loss_weight is not None:
             moved["loss_weight"] = self.loss_weight[rows]
@@ -165,36 +165,40 @@ class Scene:
 
     def rays(self, index: int) -> Rays:
         """All rays of one image, row by row."""
-        return image_rays(self.cameras, index, self.near, self.far, self.ndc, planes=self.planes)
+        return image_rays(
+            self.cameras, index, self.near, self.far, self.ndc, bounds_are_z_depth=self.bounds_are_z_depth
+        )
 
-    def truth(self, index: int) -> Float[Tensor, "h w 3"]:
+    def ground_truth(self, index: int) -> Float[Tensor, "h w 3"]:
         """One image over its background (white for a random one), rgb in [0, 1]."""
         assert self.images is not None
         pixels = self.images.image(index, self.size(index)).float() / 255
-        return over(pixels.reshape(-1, pixels.shape[-1]), backdrop(self.background)).reshape(*pixels.shape[:2], 3)
+        return composite_over(pixels.reshape(-1, pixels.shape[-1]), background_color(self.background)).reshape(
+            *pixels.shape[:2], 3
+        )
 
-    def silhouette(self, index: int) -> Bool[Tensor, "h w"]:
+    def object_mask(self, index: int) -> Bool[Tensor, "h w"]:
         """The pixels of one image that are at least half opaque."""
         assert self.images is not None
         image = self.images.image(index, self.size(index))
         return image[..., 3] >= 128 if image.shape[-1] == 4 else torch.ones_like(image[..., 0], dtype=torch.bool)
 
-    def valid(self, index: int) -> Bool[Tensor, "h w"]:
+    def valid_mask(self, index: int) -> Bool[Tensor, "h w"]:
         """The pixels of one image that count; of an object that is cut out those within its silhouette."""
         assert self.images is not None
         width, height = self.size(index)
         rows = slice(int(self.images.offsets[index]), int(self.images.offsets[index + 1]))
         mask = torch.ones(height * width, dtype=torch.bool) if self.images.mask is None else self.images.mask[rows]
         counting = mask.reshape(height, width)
-        return counting & self.silhouette(index) if self.cut_out else counting
+        return counting & self.object_mask(index) if self.has_object_mask else counting
 
 
-def backdrop(background: Background) -> Float[Tensor, "3"]:
+def background_color(background: Background) -> Float[Tensor, "3"]:
     """The color shown behind transparent pixels where none is drawn at random."""
     return torch.zeros(3) if background in ("black", "none") else torch.ones(3)
 
 
-def over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3"]) -> Float[Tensor, "r 3"]:
+def composite_over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3"]) -> Float[Tensor, "r 3"]:
     """Straight-alpha pixels composited over a background; RGB pixels as they are."""
     if pixels.shape[-1] == 3:
         return pixels
@@ -202,7 +206,7 @@ def over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3"]) -> Flo
     return pixels[:, :3] * alpha + background * (1 - alpha)
 
 
-def draw(scene: Scene, rays: int, draws: Draws, *, one_image: bool = False, patch: int = 0) -> Batch:
+def sample_batch(scene: Scene, rays: int, rng: Rng, *, one_image: bool = False, patch: int = 0) -> Batch:
     """`rays` pixels drawn over all counting pixels of all images, and their rays.
 
     A pixel is drawn as often as its image's `loss_weight` says: the expected objective is that of weighing each
@@ -213,39 +217,41 @@ def draw(scene: Scene, rays: int, draws: Draws, *, one_image: bool = False, patc
     assert images is not None
     if patch:
         side = min(patch, int(scene.cameras.size.min()))
-        index = _drawn_pieces(scene, side, max(rays // side**2, 1), draws)
-        return _batch(scene, index, draws, patch=(side, side))
+        index = _drawn_pieces(scene, side, max(rays // side**2, 1), rng)
+        return _batch(scene, index, rng, patch=(side, side))
     if one_image or scene.loss_weight is not None:
-        index = _drawn_by_image(scene, images.spans, rays, draws, one_image=one_image)
+        index = _drawn_by_image(scene, images.valid_offsets, rays, rng, one_image=one_image)
     else:
-        index = draws.integers(rays, int(images.spans[-1]))
-    if images.counting is not None:
-        index = images.counting[index].long()
-    return _batch(scene, index, draws)
+        index = rng.integers(rays, int(images.valid_offsets[-1]))
+    if images.valid_pixels is not None:
+        index = images.valid_pixels[index].long()
+    return _batch(scene, index, rng)
 
 
-def _batch(scene: Scene, index: Int[Tensor, " r"], draws: Draws, patch: tuple[int, int] | None = None) -> Batch:
+def _batch(scene: Scene, index: Int[Tensor, " r"], rng: Rng, patch: tuple[int, int] | None = None) -> Batch:
     """The rays and colors of these pixels."""
     images = scene.images
     assert images is not None
-    camera, pixel = pixels_of(index, images.offsets, scene.cameras.size[:, 0])
+    camera, pixel = unravel_pixels(index, images.offsets, scene.cameras.size[:, 0])
     pixels = images.pixels[index].float() / 255
     shape = (len(index), 3)
     # Behind opaque images a new color each time: matter has to fill the ray, no backdrop can stand in for it.
     if scene.background in ("random", "none"):
-        background = draws.uniform(*shape)
+        background = rng.uniform(*shape)
     else:
-        background = backdrop(scene.background).to(pixels.device).expand(shape)
+        background = background_color(scene.background).to(pixels.device).expand(shape)
     return Batch(
-        rays=camera_rays(scene.cameras, camera, pixel, scene.near, scene.far, scene.ndc, planes=scene.planes),
-        rgb=over(pixels, background),
+        rays=camera_rays(
+            scene.cameras, camera, pixel, scene.near, scene.far, scene.ndc, bounds_are_z_depth=scene.bounds_are_z_depth
+        ),
+        rgb=composite_over(pixels, background),
         background=background,
         alpha=pixels[:, 3] if pixels.shape[-1] == 4 else None,
         patch=patch,
     )
 
 
-def pixels_of(
+def unravel_pixels(
     index: Int[Tensor, " r"], offsets: Int[Tensor, " n_plus_1"], width: Int[Tensor, " n"]
 ) -> tuple[Int[Tensor, " r"], Int[Tensor, "r 2"]]:
     """The image and the pixel `(column, row)` of indices into the pixels of images of these widths."""
@@ -254,14 +260,14 @@ def pixels_of(
     return camera, torch.stack([within % width[camera], within // width[camera]], -1)
 
 
-def _drawn_pieces(scene: Scene, side: int, count: int, draws: Draws) -> Int[Tensor, " r"]:
+def _drawn_pieces(scene: Scene, side: int, count: int, rng: Rng) -> Int[Tensor, " r"]:
     """Indices of the pixels of square pieces of images, about pixels that are not transparent."""
     images = scene.images
     assert images is not None
-    among = images.solid
-    index = draws.integers(count, int(images.offsets[-1]) if among is None else len(among))
+    among = images.foreground_pixels
+    index = rng.integers(count, int(images.offsets[-1]) if among is None else len(among))
     index = index if among is None else among[index].long()
-    camera, pixel = pixels_of(index, images.offsets, scene.cameras.size[:, 0])
+    camera, pixel = unravel_pixels(index, images.offsets, scene.cameras.size[:, 0])
     size = scene.cameras.size[camera]
     column, row = torch.minimum((pixel - side // 2).clamp_min(0), size - side).unbind(-1)
     step = torch.arange(side, device=index.device)
@@ -270,28 +276,28 @@ def _drawn_pieces(scene: Scene, side: int, count: int, draws: Draws) -> Int[Tens
 
 
 def _drawn_by_image(
-    scene: Scene, spans: Int[Tensor, " n_plus_1"], rays: int, draws: Draws, *, one_image: bool
+    scene: Scene, spans: Int[Tensor, " n_plus_1"], rays: int, rng: Rng, *, one_image: bool
 ) -> Int[Tensor, " {rays}"]:
     """Indices among the pixels that count: first an image, by its pixels and their weight, then one of them."""
     pixels = spans[1:] - spans[:-1]
     ends = (pixels if scene.loss_weight is None else pixels * scene.loss_weight.double()).cumsum(0)
     # A share just below 1 would round up to the end: the last image that has pixels is meant.
-    place = draws.whole().uniform(1, 1) if one_image else draws.uniform(rays, 1)
+    place = rng.replicated().uniform(1, 1) if one_image else rng.uniform(rays, 1)
     last = int(pixels.nonzero()[-1])
     image = torch.searchsorted(ends, place[:, 0] * ends[-1], right=True).clamp(max=last).expand(rays)
-    within = (draws.uniform(rays, 1)[:, 0] * pixels[image]).long()
+    within = (rng.uniform(rays, 1)[:, 0] * pixels[image]).long()
     return spans[image] + torch.minimum(within, pixels[image] - 1)
 
 
-def footprint(scene: Scene) -> float:
+def median_pixel_width(scene: Scene) -> float:
     """Width of a pixel in scene units where the scene is looked at: the median over all pixels at the box's middle."""
-    width = footprints(scene)
+    width = pixel_widths(scene)
     order = width.argsort()
     pixels = scene.cameras.size.prod(-1)[order].cumsum(0)
     return float(width[order][torch.searchsorted(pixels, pixels[-1] // 2)])
 
 
-def footprints(scene: Scene) -> Float[Tensor, " n"]:
+def pixel_widths(scene: Scene) -> Float[Tensor, " n"]:
     """Width of a pixel of each image at the box's middle [scene units]."""
     if scene.ndc is not None:
         return 2 / scene.cameras.size[:, 0]

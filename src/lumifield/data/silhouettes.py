@@ -40,16 +40,16 @@ def check(cameras: Cameras, files: Files, path: Path) -> None:
         x, y = _grid(cameras, row)
         meets = _meets(cameras, row, x, y)
         if not bool(meets.any()):
-            cure = "correct the cameras or the matrix of the sphere"
-            raise DataError(path, f"sphere seen by {image.name}", "outside the image", "some of it inside", cure)
+            fix = "correct the cameras or the matrix of the sphere"
+            raise DataError(path, f"sphere seen by {image.name}", "outside the image", "some of it inside", fix)
         silhouette = files.silhouettes[row]
         if silhouette is None:
             continue
         inside = _inside(silhouette)[y.long(), x.long()]
         share = float((inside & meets).sum() / inside.sum()) if bool(inside.any()) else 1.0
         if share < LEAST:
-            cure = "correct the matrix of the sphere, or remove all such matrices: without, it is computed"
-            raise DataError(silhouette, "silhouette within the unit sphere", f"{share:.0%}", "all of it", cure)
+            fix = "correct the matrix of the sphere, or remove all such matrices: without, it is computed"
+            raise DataError(silhouette, "silhouette within the unit sphere", f"{share:.0%}", "all of it", fix)
         full += bool(inside.all())
         empty += [] if bool(inside.any()) else [image.name]
     _warn(path, full, empty, len(files.paths))
@@ -85,8 +85,8 @@ def _hull(
     cells = _cells(center, half)
     left = cells[_carved(cells, cameras, masks)]
     if not len(left):
-        cure = "correct the poses, or remove the masks and use --no-silhouettes"
-        raise DataError(path, "common volume of the silhouettes", "empty", "that of one object", cure)
+        fix = "correct the poses, or remove the masks and use --no-silhouettes"
+        raise DataError(path, "common volume of the silhouettes", "empty", "that of one object", fix)
     return left, 2 * half / CELLS
 
 

@@ -79,8 +79,8 @@ def _known(kind: str, name: str, known: tuple[str, ...] | list[str]) -> str:
         return name
     close = get_close_matches(name.lower(), [word.lower() for word in known], 1, 0.5)
     nearest = next((word for word in known if close and word.lower() == close[0]), None)
-    cure = f"take {nearest!r}" if nearest else "take one of these"
-    raise DataError("download", f"the {kind}", repr(name), f"one of {', '.join(known)}", cure)
+    fix = f"take {nearest!r}" if nearest else "take one of these"
+    raise DataError("download", f"the {kind}", repr(name), f"one of {', '.join(known)}", fix)
 
 
 def _there(folder: Path) -> bool:
@@ -134,8 +134,8 @@ def _checked(file: Path, sha256: str | None) -> None:
         with file.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        cure = "check its permissions and its disk"
-        raise DataError(file, "the file", f"unreadable ({error.strerror})", "a readable file", cure) from error
+        fix = "check its permissions and its disk"
+        raise DataError(file, "the file", f"unreadable ({error.strerror})", "a readable file", fix) from error
     if sha256 is None:
         log.info("%s: sha256 %s; none is published, so its length and its inner sums are checked", file.name, found)
     elif found != sha256:

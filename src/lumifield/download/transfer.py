@@ -63,7 +63,7 @@ class Unfinished(Exception):
 def fetch(url: str, part: Path, by_hand: str, patience: Patience, progress: Progress) -> None:
     """Brings the file at `url` to `part`, going on from what an earlier call left there.
 
-    `by_hand` is the cure where the address gives no file. Raises `DataError` there, where the server stays silent, and
+    `by_hand` is the fix where the address gives no file. Raises `DataError` there, where the server stays silent, and
     where `part` cannot be written; what has arrived stays.
     """
     failures, most = 0, _size(part)
@@ -74,8 +74,8 @@ def fetch(url: str, part: Path, by_hand: str, patience: Patience, progress: Prog
             failures = 0 if _size(part) > most else failures + 1
             most = max(most, _size(part))
             if failures >= patience.attempts:
-                cure = "run the command again later, which goes on where this stopped"
-                raise DataError(url, "the download", str(problem), "a whole file", cure) from problem
+                fix = "run the command again later, which goes on where this stopped"
+                raise DataError(url, "the download", str(problem), "a whole file", fix) from problem
             pause = patience.pause(failures)
             log.info("%s: %s; trying again in %g s", part.name, problem, pause)
             time.sleep(pause)

@@ -81,8 +81,8 @@ def unpack(archive: Path, place: Place, left: Budget) -> None:
             if target is None or entry.folder:
                 continue
             if target.exists():
-                cure = "get it from a source you trust"
-                raise BadArchive(archive, "the entry", f"{str(path)!r} a second time", "different names", cure)
+                fix = "get it from a source you trust"
+                raise BadArchive(archive, "the entry", f"{str(path)!r} a second time", "different names", fix)
             target.parent.mkdir(parents=True, exist_ok=True)
             with entry.open() as source, target.open("xb") as file:
                 shutil.copyfileobj(source, file, BLOCK)
@@ -123,8 +123,8 @@ def checked(archive: Path, entry: Entry) -> PurePosixPath:
     outside = path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:|.*[\x00-\x1f]", name)
     if outside or not entry.plain:
         found = f"{entry.name!r}, which " + ("leads outside" if outside else "is a link, a device or encrypted")
-        cure = "get it from a source you trust"
-        raise BadArchive(archive, "the entry", found, "plain files below one folder", cure)
+        fix = "get it from a source you trust"
+        raise BadArchive(archive, "the entry", found, "plain files below one folder", fix)
     return path
 
 

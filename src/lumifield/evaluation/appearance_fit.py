@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lumifield.data.scene import Batch, Images, Scene, draw
+from lumifield.data.scene import Batch, Images, Scene, sample_batch
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.appearance import named, table
 from lumifield.rendering.view import View, render_view
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Budget, State, fit
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ def fitted(run: Run, scene: Scene, row: int) -> Float[Tensor, " e"]:
     """The embedding that shows the left half of an image best, from the mean on; all else is held."""
     table(run)
     learner = Wearer(run.method)
-    half = left_half(scene.only([row])).to(run.device)
+    half = left_half(scene.select([row])).to(run.device)
     state = State(
         learner,
         build_optimizer(FIT, learner.param_groups()),
-        Draws(torch.Generator(run.device).manual_seed(0)),
+        Rng(torch.Generator(run.device).manual_seed(0)),
     )
-    fit(state, lambda rays, draws: draw(half, rays, draws), Budget(FIT_STEPS), FIT_SCHEDULE)
+    fit(state, lambda rays, rng: sample_batch(half, rays, rng), Budget(FIT_STEPS), FIT_SCHEDULE)
     run.method.eval()
     return learner.embedding.detach()
 
@@ -101,15 +101,17 @@ def fitted(run: Run, scene: Scene, row: int) -> Float[Tensor, " e"]:
 def affine(rgb: Float[Tensor, "h w 3"], scene: Scene, row: int) -> Float[Tensor, "h w 3"]:
     """An image in the colors A c + b that come nearest to the left half of its image (least squares)."""
     colors = torch.cat([rgb, torch.ones_like(rgb[..., :1])], -1).double()
-    counts = left_half(scene.only([row])).valid(0).cpu()
-    solution = torch.linalg.lstsq(colors[counts], scene.truth(row).cpu()[counts].double(), driver="gelsd").solution
+    counts = left_half(scene.select([row])).valid_mask(0).cpu()
+    solution = torch.linalg.lstsq(
+        colors[counts], scene.ground_truth(row).cpu()[counts].double(), driver="gelsd"
+    ).solution
     return (colors @ solution).float().clamp(0, 1)
 
 
 def left_half(scene: Scene) -> Scene:
     """An image of which the pixels left of its middle count alone, if they counted before."""
     assert scene.images is not None
-    valid = scene.valid(0).clone()
+    valid = scene.valid_mask(0).clone()
     valid[:, scene.size(0)[0] // 2 :] = False
     return replace(scene, images=Images(scene.images.pixels, scene.images.offsets, valid.reshape(-1)))
 

@@ -121,9 +121,9 @@ def look(
         for name in images.keys() - {"truth", "prediction", "depth"}:
             image_io.write_png(file.with_stem(f"{file.stem}_{name}"), images[name])
     scored = slice(scoring.first(scene.size(row)[0]), None)
-    valid = scene.valid(row).cpu()[:, scored] if _masked(scene) else None
+    valid = scene.valid_mask(row).cpu()[:, scored] if _masked(scene) else None
     scores = score(images["prediction"][:, scored], images["truth"][:, scored], valid, perceptual)
-    scores |= {"mask_iou": overlap(view.solid, scene.silhouette(row).cpu()) if scene.cut_out else None}
+    scores |= {"mask_iou": overlap(view.solid, scene.object_mask(row).cpu()) if scene.has_object_mask else None}
     sight = report.Sight.of(scene.names[row], scores, images)
     return asdict(sight) | {"size": scene.size(row), "seconds": view.seconds}
 
@@ -153,8 +153,8 @@ def photographs(run: Run, split: str, rows: slice = slice(None)) -> Scene:
     if run.source is None:
         raise DataError(run.folder, "data", "unknown to the run", "a data set", "evaluate a run trained on images")
     if not run.source.data.exists():
-        cure = "name their new place with --data"
-        raise DataError(run.source.data, "folder", "missing", "the images of the run", cure)
+        fix = "name their new place with --data"
+        raise DataError(run.source.data, "folder", "missing", "the images of the run", fix)
     return data.read(run.source, split, rows=rows)
 
 
@@ -164,15 +164,15 @@ def compared(view: View, scene: Scene, index: int) -> dict[str, Tensor]:
     The error is the mean absolute difference of the channels, black at 0 and brightest from `ERROR_RANGE` up. Of an
     object that is cut out there are silhouettes, too: white where both agree, red what is missing, blue what is added.
     """
-    truth, prediction = image_io.to_uint8(scene.truth(index).cpu()), image_io.to_uint8(view.rgb)
+    truth, prediction = image_io.to_uint8(scene.ground_truth(index).cpu()), image_io.to_uint8(view.rgb)
     error = (truth.float() - prediction.float()).abs().mean(-1) / 255
-    error = error * scene.valid(index).cpu()
+    error = error * scene.valid_mask(index).cpu()
     return {
         "truth": truth,
         "prediction": prediction,
         "error": image_io.to_uint8(image_io.colorise(error, 0.0, ERROR_RANGE, image_io.HEAT)),
         "depth": view.depth_image(*image_io.quantile_range(view.depth[view.solid])),
-        **({"silhouettes": silhouettes(view.solid, scene.silhouette(index).cpu())} if scene.cut_out else {}),
+        **({"silhouettes": silhouettes(view.solid, scene.object_mask(index).cpu())} if scene.has_object_mask else {}),
         **{name: image_io.to_uint8(values) for name, values in view.channels.items()},
     }
 
@@ -306,7 +306,7 @@ def told_masks(scene: Scene) -> str:
     """Which pixels count, in words."""
     if not _masked(scene):
         return "none, all pixels count"
-    if not scene.cut_out:
+    if not scene.has_object_mask:
         return "pixels outside the masks do not count"
     return "pixels outside the silhouettes (alpha below one half) do not count; SSIM and LPIPS see them black"
 
@@ -352,7 +352,7 @@ def rate(count: int, seconds: float) -> float | None:
 
 
 def _masked(scene: Scene) -> bool:
-    return scene.cut_out or (scene.images is not None and scene.images.mask is not None)
+    return scene.has_object_mask or (scene.images is not None and scene.images.mask is not None)
 
 
 def _batched(image: Float[Tensor, "h w 3"]) -> Float[Tensor, "1 3 h w"]:

@@ -28,7 +28,7 @@ from lumifield.geometry.rays import Rays, camera_rays, to_ndc
 from lumifield.methods.base import Context, Method, chunked
 from lumifield.rendering.view import usual_chunk
 from lumifield.runs.run_folder import Run
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 BRICK = 8
 """Cells along a brick: the unit in which empty space is left out."""
@@ -73,7 +73,7 @@ class Baked:
 
 def bake(settings: Web, run: Run, progress: Progress | None = None) -> Baked:
     """The voxels of a run; raises `DataError` where its rays meet no matter."""
-    draws = Draws(torch.Generator().manual_seed(settings.seed))
+    rng = Rng(torch.Generator().manual_seed(settings.seed))
     pieces = -(-settings.rays // PIECE)
     done = count(1)
 
@@ -82,23 +82,23 @@ def bake(settings: Web, run: Run, progress: Progress | None = None) -> Baked:
             progress(next(done), 3 * pieces + ITERATIONS)
 
     empty = DataError(run.folder, "scene", "empty (no ray meets matter)", "matter to show", "train it longer")
-    witness = witnessed(run, settings.rays, draws, note)
+    witness = witnessed(run, settings.rays, rng, note)
     if not bool((witness.opacity > HIT).any()):
         raise empty
     lattice = Lattice(space_of(run.scenes["train"], witness), settings.side)
     voxels = measured(run.method, lattice, near(lattice, witness), run.device)
-    jitter = draws.uniform(len(witness), 1)[:, 0]
+    jitter = rng.uniform(len(witness), 1)[:, 0]
     voxels = voxels.kept(corners_of(seen(voxels, witness, jitter, note)))
     if len(voxels.corners) == 0:
         raise empty
     return Baked(voxels, fitted(shares(voxels, witness.rays, jitter, note), witness, note))
 
 
-def witnessed(run: Run, rays: int, draws: Draws, note: Callable[[], None]) -> Witness:
+def witnessed(run: Run, rays: int, rng: Rng, note: Callable[[], None]) -> Witness:
     """What the method shows at random pixels of the training cameras."""
     scene = run.scenes["train"]
-    camera = draws.integers(rays, len(scene))
-    pixel = (draws.uniform(rays, 2) * scene.cameras.size[camera]).long()
+    camera = rng.integers(rays, len(scene))
+    pixel = (rng.uniform(rays, 2) * scene.cameras.size[camera]).long()
     asked = camera_rays(scene.cameras, camera, pixel, scene.near, scene.far)
     asked = asked if scene.ndc is None else to_ndc(asked, scene.ndc)
     black = Context(torch.zeros(3, device=run.device))

@@ -51,7 +51,7 @@ def photographs(scene: Scene) -> Iterator[Shot]:
     for index in range(len(scene)):
         pixels = scene.images.image(index, scene.size(index)).float() / 255
         alpha = pixels[..., 3:] if pixels.shape[-1] == 4 else torch.ones_like(pixels[..., :1])
-        counts = scene.valid(index)[..., None]
+        counts = scene.valid_mask(index)[..., None]
         yield Shot(cameras[[index]], torch.cat([pixels[..., :3], alpha * counts], -1))
 
 

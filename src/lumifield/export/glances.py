@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lumifield.data.scene import Scene, footprint
+from lumifield.data.scene import Scene, median_pixel_width
 from lumifield.export.colors import Spots
 from lumifield.geometry.rays import Rays, to_ndc
 from lumifield.methods.base import Context, chunked
@@ -92,5 +92,5 @@ def towards(scene: Scene, points: Float[Tensor, "p 3"], directions: Float[Tensor
     ends = [1 - scene.ndc.plane / (rays.origins + t[:, None] * directions)[:, 2] for t in (rays.near, rays.far)]
     forward = (directions[:, 2] > FORWARD) & (ends[0] > 0) & (ends[0] < ends[1]) & (ends[1] < 1)
     safe = torch.where(forward[:, None], directions, torch.tensor([0.0, 0.0, 1.0]))
-    warped = to_ndc(replace(rays, directions=safe, radius=torch.full_like(t, footprint(scene))), scene.ndc)
+    warped = to_ndc(replace(rays, directions=safe, radius=torch.full_like(t, median_pixel_width(scene))), scene.ndc)
     return replace(warped, near=torch.where(forward, ends[0], 0.0), far=torch.where(forward, ends[1], 0.0))

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data.scene import footprint
+from lumifield.data.scene import median_pixel_width
 from lumifield.errors import DataError
 from lumifield.export.surface import Surface, asked
 from lumifield.geometry.rays import from_ndc
@@ -87,7 +87,7 @@ def matter(run: Run, level: float | None) -> Matter:
     if level is not None:
         return Matter(run, level)
     own = run.method.surface_level
-    return Matter(run, THICKNESS / footprint(run.scenes["train"]) if own is None else own)
+    return Matter(run, THICKNESS / median_pixel_width(run.scenes["train"]) if own is None else own)
 
 
 def nothing(where: Matter) -> DataError:

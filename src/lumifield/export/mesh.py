@@ -74,8 +74,8 @@ def looks(settings: Mesh, run: Run) -> Look:
         case "field":
             return lambda surface, spots, reach: glances.field(run, spots, reach)
     if run.source is None:
-        cure = "choose --colors radiance or field"
-        raise DataError(run.folder, "photographs", "not part of a portable scene", "those of the training", cure)
+        fix = "choose --colors radiance or field"
+        raise DataError(run.folder, "photographs", "not part of a portable scene", "those of the training", fix)
     scene = data.read(run.source if settings.data is None else replace(run.source, data=settings.data), "train")
     return lambda surface, spots, reach: fused(spots, surface, lambda: photographs(scene))
 

@@ -42,8 +42,8 @@ def write(settings: Points, run: Run, out: Path, progress: Progress | None) -> N
             progress(index + 1, len(scene))
     points = np.concatenate([np.empty(0, LAYOUT), *parts])
     if len(points) == 0:
-        found, cure = "transparent in every training view", "train longer"
-        raise DataError(run.folder, "scene", found, "matter that stops the light", cure)
+        found, fix = "transparent in every training view", "train longer"
+        raise DataError(run.folder, "scene", found, "matter that stops the light", fix)
     save(points, out)
 
 

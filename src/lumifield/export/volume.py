@@ -130,8 +130,8 @@ def tightened(cube: Cube, field: WorldField, folder: Path) -> Cube:
 
 def nothing(folder: Path) -> DataError:
     """The error about a cube without matter."""
-    cure = "choose another center and side, or train for longer"
-    return DataError(folder, "density", "empty in the cube", "matter that light does not pass", cure)
+    fix = "choose another center and side, or train for longer"
+    return DataError(folder, "density", "empty in the cube", "matter that light does not pass", fix)
 
 
 def slabs(field: WorldField, cube: Cube, order: Order, progress: Progress | None = None) -> Iterator[Slab]:

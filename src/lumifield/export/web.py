@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int, UInt8
 from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
 
-from lumifield.data.scene import Scene, backdrop
+from lumifield.data.scene import Scene, background_color
 from lumifield.export import Progress, Web
 from lumifield.export.bake import BRICK, Baked, bake
 from lumifield.export.voxels import Voxels, cells_at
@@ -76,7 +76,7 @@ def about(baked: Baked, scene: Scene, bricks: int) -> dict[str, Any]:
         "far": float(scene.far.max()),
         "step": lattice.step,
         "cone": lattice.cone,
-        "background": backdrop(scene.background).tolist(),
+        "background": background_color(scene.background).tolist(),
         "frame": {
             "rotation": frame.rotation.tolist(),
             "translation": frame.translation.tolist(),

@@ -150,11 +150,11 @@ def load_published(network: Mlp, path: Path, prefix: Literal["nerf_coarse", "ner
         published = f"{prefix}.{_published_name(name)}"
         value = state.get(published)
         if not isinstance(value, Tensor):
-            cure = "give a checkpoint of nerf_pl with this network"
-            raise DataError(path, "the state dict", f"without '{published}'", f"a tensor {list(own.shape)}", cure)
+            fix = "give a checkpoint of nerf_pl with this network"
+            raise DataError(path, "the state dict", f"without '{published}'", f"a tensor {list(own.shape)}", fix)
         if value.shape != own.shape:
-            cure = "build the method with the width, depth, octaves and early_skip of the checkpoint"
-            raise DataError(path, published, f"of shape {list(value.shape)}", f"{list(own.shape)}", cure)
+            fix = "build the method with the width, depth, octaves and early_skip of the checkpoint"
+            raise DataError(path, published, f"of shape {list(value.shape)}", f"{list(own.shape)}", fix)
         found[name] = value
     network.load_state_dict(found)
 
@@ -176,7 +176,7 @@ def read_tensors(path: Path) -> dict[str, object]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        expected, cure = "a state dict of plain tensors", "export the weights alone and give that file"
-        raise DataError(path, "the file", f"unreadable ({reason})", expected, cure) from error
+        expected, fix = "a state dict of plain tensors", "export the weights alone and give that file"
+        raise DataError(path, "the file", f"unreadable ({reason})", expected, fix) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     return state if isinstance(state, dict) else {}

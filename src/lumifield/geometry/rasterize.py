@@ -26,7 +26,7 @@ class Drawn:
 @loop
 @no_type_check
 def fill(corners, depth, bands, face, nearest, weights):
-    """Draws triangles with corners (f, 3, 2) [pixels] and depths (f, 3), each thread in one band of rows.
+    """Rng triangles with corners (f, 3, 2) [pixels] and depths (f, 3), each thread in one band of rows.
 
     Depth is linear in space, not in the image.
     """

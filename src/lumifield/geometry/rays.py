@@ -114,17 +114,17 @@ def camera_rays(
     far: Float[Tensor, " n"],
     ndc: Ndc | None = None,
     *,
-    planes: bool = False,
+    bounds_are_z_depth: bool = False,
 ) -> Rays:
     """Rays through the centers of the pixels `(column, row)` of the given cameras.
 
-    `planes` says that `near` and `far` are depths along the optical axis and not distances.
+    `bounds_are_z_depth` says that `near` and `far` are depths along the optical axis and not distances.
     """
     x, y = pixel[:, 0] + 0.5, pixel[:, 1] + 0.5
     local = cameras.directions(camera, x, y)
     length = local.norm(dim=-1)
     unit = local / length[:, None]
-    stretch = length if planes else torch.ones_like(length)
+    stretch = length if bounds_are_z_depth else torch.ones_like(length)
     rays = Rays(
         origins=cameras.positions[camera],
         directions=unit,
@@ -169,7 +169,7 @@ def image_rays(
     far: Float[Tensor, " n"],
     ndc: Ndc | None = None,
     *,
-    planes: bool = False,
+    bounds_are_z_depth: bool = False,
 ) -> Rays:
     """All rays of one image, row by row from the top left."""
     width, height = cameras.size[index].tolist()
@@ -177,4 +177,4 @@ def image_rays(
     row, column = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     pixel = torch.stack([column.reshape(-1), row.reshape(-1)], -1)
     camera = torch.full((width * height,), index, dtype=torch.int64, device=device)
-    return camera_rays(cameras, camera, pixel, near, far, ndc, planes=planes)
+    return camera_rays(cameras, camera, pixel, near, far, ndc, bounds_are_z_depth=bounds_are_z_depth)

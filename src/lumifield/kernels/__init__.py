@@ -56,8 +56,8 @@ def live(device: torch.device | str) -> Backend:
     if wanted in ("reference", "numba", "triton"):
         return wanted
     if wanted:
-        cure = "unset it to let the device decide"
-        raise DataError(VARIABLE, "its value", repr(wanted), "reference, numba or triton", cure)
+        fix = "unset it to let the device decide"
+        raise DataError(VARIABLE, "its value", repr(wanted), "reference, numba or triton", fix)
     fast = {"cpu": "numba", "cuda": "triton"}.get(torch.device(device).type, "reference")
     return fast if fast == "reference" or isinstance(_module(fast), ModuleType) else "reference"  # type: ignore[return-value]
 

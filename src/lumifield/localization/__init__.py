@@ -145,8 +145,8 @@ class Pose:
         at_least(1e-9, self, "focal")
         at_least(0, self, "off")
         if self.off is not None and (self.image is not None or self.guess is not None):
-            cure = "leave out --image and --guess"
-            raise DataError("pose", "off", "given", "none where no pose is known, or where a start is given", cure)
+            fix = "leave out --image and --guess"
+            raise DataError("pose", "off", "given", "none where no pose is known, or where a start is given", fix)
         if self.image is not None and self.view is not None:
             raise DataError("pose", "view", str(self.view), "none beside --image", "leave one of them out")
 

@@ -96,7 +96,7 @@ def of_split(run: Run, split: str, view: int | None = None) -> list[Query]:
         raise DataError(run.folder, "view", str(view), f"0 to {len(lenses) - 1}", f"choose a view of {split!r}")
     rows = list(range(len(lenses)))[slice(None) if view is None else slice(view, view + 1)]
     scene = photographs(run, split, slice(rows[0], rows[-1] + 1))
-    return [Query(scene.names[place], lenses[[row]], scene.truth(place), row) for place, row in enumerate(rows)]
+    return [Query(scene.names[place], lenses[[row]], scene.ground_truth(place), row) for place, row in enumerate(rows)]
 
 
 def of_file(run: Run, image: Path, focal: float | None = None) -> Query:

@@ -27,7 +27,7 @@ from lumifield.runs.run_folder import Run, write_json
 from lumifield.runtime import distributed
 from lumifield.runtime.config import to_plain
 from lumifield.runtime.files import check_place, replacing
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 WIDTHS = (16, 32, 64, 96)
 HIDDEN = 128
@@ -46,7 +46,9 @@ class Examples:
     def of(scene: Scene, size: tuple[int, int]) -> Examples:
         """The images of a scene at a size (width, height)."""
         small = [
-            F.interpolate(scene.truth(index).permute(2, 0, 1)[None], size[::-1], mode="bilinear", antialias=True)[0]
+            F.interpolate(
+                scene.ground_truth(index).permute(2, 0, 1)[None], size[::-1], mode="bilinear", antialias=True
+            )[0]
             for index in range(len(scene))
         ]
         images = torch.stack(small)
@@ -105,14 +107,14 @@ def rotations(axes: Float[Tensor, "n 3 2"]) -> Float[Tensor, "n 3 3"]:
 
 def learned(settings: Regressor, real: Examples, synthetic: Examples | None, seed: int) -> Network:
     """A network after its training; half of what it sees is synthetic, where there is any."""
-    draws = Draws(torch.Generator().manual_seed(seed))
+    rng = Rng(torch.Generator().manual_seed(seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(settings, real)
         optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
         for _ in range(settings.steps):
-            images, c2w = batch(settings, real, synthetic, draws)
+            images, c2w = batch(settings, real, synthetic, rng)
             optimizer.zero_grad()
             network.loss(network(images), c2w).backward()
             optimizer.step()
@@ -121,15 +123,15 @@ def learned(settings: Regressor, real: Examples, synthetic: Examples | None, see
 
 
 def batch(
-    settings: Regressor, real: Examples, synthetic: Examples | None, draws: Draws
+    settings: Regressor, real: Examples, synthetic: Examples | None, rng: Rng
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 4"]]:
     """Images with noise on them, and their poses."""
     shares = [(real, settings.batch)]
     if synthetic is not None:
         shares = [(real, settings.batch - settings.batch // 2), (synthetic, settings.batch // 2)]
-    rows = [(kind, draws.integers(count, len(kind.c2w))) for kind, count in shares]
+    rows = [(kind, rng.integers(count, len(kind.c2w))) for kind, count in shares]
     images = torch.cat([kind.images[own] for kind, own in rows])
-    noise = draws.normal(len(images), images[0].numel()).view(images.shape)
+    noise = rng.normal(len(images), images[0].numel()).view(images.shape)
     return images + settings.noise * noise, torch.cat([kind.c2w[own] for kind, own in rows])
 
 

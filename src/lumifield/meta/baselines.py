@@ -13,7 +13,7 @@ from lumifield.methods.base import Method
 from lumifield.optim import Optimizer
 from lumifield.rendering.view import render_view
 from lumifield.runtime.image_io import mean_squared_error, psnr, to_uint8
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training import TrainingError
 
 MATCHED_PSNR = 35.0
@@ -45,9 +45,9 @@ def matched(start: Method, scene: Scene, seed: int) -> Method:
     Raises `TrainingError` where it does not come within `MATCHED_PSNR`.
     """
     method, shown = standard(start, scene, seed), pictured(start, scene)
-    draws = Draws(torch.Generator(next(start.parameters()).device).manual_seed(seed))
+    rng = Rng(torch.Generator(next(start.parameters()).device).manual_seed(seed))
     for _ in range(MOST_ROUNDS):
-        learn(method, [shown], MATCHING, draws)
+        learn(method, [shown], MATCHING, rng)
         if likeness(method, shown) >= MATCHED_PSNR:
             return method
     raise TrainingError(f"a matched start is still {likeness(method, shown):.1f} dB from the learned one")
@@ -68,5 +68,5 @@ def likeness(method: Method, shown: Scene) -> float:
     device = next(method.parameters()).device
     method.eval()
     views = [render_view(method, shown, row, device=device).rgb.clamp(0, 1) for row in range(len(shown))]
-    errors = [mean_squared_error(view, shown.truth(row).cpu()) for row, view in enumerate(views)]
+    errors = [mean_squared_error(view, shown.ground_truth(row).cpu()) for row, view in enumerate(views)]
     return psnr(sum(errors) / len(errors))

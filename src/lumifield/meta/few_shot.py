@@ -16,7 +16,7 @@ from lumifield.meta import FewShot, InnerLoop
 from lumifield.meta.inner import copy_for, learn
 from lumifield.methods.base import Method
 from lumifield.rendering.view import render_view, view_psnr
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Report, State
 
 
@@ -36,8 +36,8 @@ def divided(task: Task, few_shot: FewShot) -> tuple[Scene, Scene]:
         return task.photographs(slice(few_shot.support)), others
     first, end = few_shot.held_out
     if first >= count:
-        cure = "name frames that it has"
-        raise DataError(task.name, "held-out frames", f"{first} to {end}", f"some of 0 to {count - 1}", cure)
+        fix = "name frames that it has"
+        raise DataError(task.name, "held-out frames", f"{first} to {end}", f"some of 0 to {count - 1}", fix)
     return task.photographs(slice(few_shot.support)), task.photographs(slice(first, end))
 
 
@@ -64,7 +64,7 @@ def taught(
             found[state.step] = mean_psnr(copy, held_out)
             copy.train()
 
-    learn(copy, [support], loop, Draws(torch.Generator(device).manual_seed(seed)), [look])
+    learn(copy, [support], loop, Rng(torch.Generator(device).manual_seed(seed)), [look])
     return copy.eval(), found
 
 
@@ -79,4 +79,4 @@ def mean_psnr(method: Method, scene: Scene) -> float:
 
 def spread(scene: Scene, count: int) -> Scene:
     """At most `count` of the images, evenly spread."""
-    return scene.only([row * len(scene) // count for row in range(count)]) if count < len(scene) else scene
+    return scene.select([row * len(scene) // count for row in range(count)]) if count < len(scene) else scene

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lumifield import kernels
-from lumifield.data.scene import Batch, Scene, draw
+from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.meta import InnerLoop
 from lumifield.meta.outer import Parameters, descended
 from lumifield.meta.stacked import Stacked, joined
 from lumifield.methods.base import Context, Method
 from lumifield.optim import Schedule
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Budget, Listener, Report, State, fit
 
 
@@ -45,28 +45,28 @@ def copy_for(start: Method, scene: Scene) -> Method:
 
 
 def learn(
-    method: Method, scenes: Sequence[Scene], loop: InnerLoop, draws: Draws, listeners: Sequence[Listener] = ()
+    method: Method, scenes: Sequence[Scene], loop: InnerLoop, rng: Rng, listeners: Sequence[Listener] = ()
 ) -> None:
     """Trains a method on a scene, or copies side by side on a scene each."""
-    state = State(method, build_optimizer(loop.optimizer, method.param_groups()), draws)
+    state = State(method, build_optimizer(loop.optimizer, method.param_groups()), rng)
     if isinstance(method, Stacked):
         rays = loop.batch or method.rays_per_step() // len(scenes)
-        prepared = side_by_side(scenes, loop.steps, rays, draws)
+        prepared = side_by_side(scenes, loop.steps, rays, rng)
         fit(state, lambda *_: next(prepared), Budget(loop.steps), Schedule(), listeners=listeners)
     else:
         (scene,) = scenes
         fit(
             state,
-            lambda rays, draws: draw(scene, loop.batch or rays, draws, patch=method.patch),
+            lambda rays, rng: sample_batch(scene, loop.batch or rays, rng, patch=method.patch),
             Budget(loop.steps),
             Schedule(),
             listeners=listeners,
         )
 
 
-def side_by_side(scenes: Sequence[Scene], steps: int, rays: int, draws: Draws) -> Iterator[Batch]:
+def side_by_side(scenes: Sequence[Scene], steps: int, rays: int, rng: Rng) -> Iterator[Batch]:
     """Batches of `rays` pixels of each scene, all drawn at once."""
-    drawn = [draw(scene, steps * rays, draws) for scene in scenes]
+    drawn = [sample_batch(scene, steps * rays, rng) for scene in scenes]
     for step in range(steps):
         own = slice(step * rays, (step + 1) * rays)
         yield joined([Batch(batch.rays[own], batch.rgb[own], batch.background[own]) for batch in drawn])
@@ -76,7 +76,7 @@ def adapted(
     start: Method,
     scenes: Sequence[Scene],
     loop: InnerLoop,
-    draws: Draws,
+    rng: Rng,
     note: Callable[[Report], None],
     *,
     root: Callable[[int], Method] | None = None,
@@ -92,12 +92,12 @@ def adapted(
 
     if start.stackable and len(scenes) > 1:
         together = Stacked(start, len(scenes))
-        learn(together, scenes, loop, draws, [last])
+        learn(together, scenes, loop, rng, [last])
         return together.copies()
     found = []
     for place, scene in enumerate(scenes):
         copy = copy_for(start, scene) if root is None else deepcopy(root(place))
-        learn(copy, [scene], loop, draws, [last])
+        learn(copy, [scene], loop, rng, [last])
         found.append({name: copy.get_parameter(name).detach() for name in carried(start)})
     return found
 
@@ -109,14 +109,14 @@ class Objective(nn.Module):
         super().__init__()
         self.method = method
 
-    def forward(self, batch: Batch, draws: Draws | None) -> Tensor:
+    def forward(self, batch: Batch, rng: Rng | None) -> Tensor:
         """The sum of the losses."""
-        rendered = self.method(batch.rays, Context(batch.background, draws=draws, patch=batch.patch))
+        rendered = self.method(batch.rays, Context(batch.background, rng=rng, patch=batch.patch))
         return torch.stack(list(self.method.losses(rendered, batch).values())).sum()
 
 
 def objective(
-    start: Method, scene: Scene, loop: InnerLoop, draws: Draws, *, second_order: bool, root: Method | None = None
+    start: Method, scene: Scene, loop: InnerLoop, rng: Rng, *, second_order: bool, root: Method | None = None
 ) -> Tensor:
     """The loss, on new rays, of a copy after gradient steps on the scene, as a function of the start's parameters.
 
@@ -125,10 +125,10 @@ def objective(
     copy, rays = Objective(root or rooted(start, scene)), loop.batch or start.rays_per_step()
 
     def loss(parameters: Parameters, batch: Batch) -> Tensor:
-        return functional_call(copy, {f"method.{name}": value for name, value in parameters.items()}, (batch, draws))
+        return functional_call(copy, {f"method.{name}": value for name, value in parameters.items()}, (batch, rng))
 
-    batches = (draw(scene, rays, draws, patch=start.patch) for _ in range(loop.steps))
+    batches = (sample_batch(scene, rays, rng, patch=start.patch) for _ in range(loop.steps))
     # Compiled kernels have no second derivative.
     with kernels.backend("reference"):
         moved = descended(loss, carried(start), batches, loop.optimizer.lr, second_order=second_order)
-        return loss(moved, draw(scene, rays, draws, patch=start.patch))
+        return loss(moved, sample_batch(scene, rays, rng, patch=start.patch))

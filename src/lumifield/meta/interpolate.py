@@ -58,8 +58,8 @@ def adapted_to(run: Run, names: Sequence[str]) -> Run:
     Raises `DataError` for a name that no image of the collection has, and for a collection of scenes.
     """
     if run.source is None or data.known(run.source.data) is None:
-        found, cure = "a start for scenes", "adapt it to one with `eval --keep`, and render that"
-        raise DataError(run.folder, "run", found, "a start for images of one place", cure)
+        found, fix = "a start for scenes", "adapt it to one with `eval --keep`, and render that"
+        raise DataError(run.folder, "run", found, "a start for images of one place", fix)
     loop = from_plain(MetaTrain, run.config["meta"], run.folder / CONFIG).few_shot.loop
     every = {task.name: task for split in data.splits(run.source) for task in tasks(run.source, split)}
     order = [named(every, name, run) for name in names]

@@ -26,7 +26,7 @@ from lumifield.optim.optimizers import build_optimizer, rate
 from lumifield.runs import run_folder
 from lumifield.runtime import distributed
 from lumifield.runtime.image_io import psnr
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Budget, Clock, Report, State, shared, total
 from lumifield.training.job import (
     check_folder,
@@ -72,12 +72,12 @@ class Inner:
 
     def adapted(self, start: Method, visits: Sequence[Visit]) -> list[dict[str, torch.Tensor]]:
         """What copies of the start become in their visits of tasks; one whose numbers break stays where it began."""
-        scenes, draws = [self.scene(visit.task) for visit in visits], visits[0].draws(self.device)
+        scenes, rng = [self.scene(visit.task) for visit in visits], visits[0].rng(self.device)
 
         def root(place: int) -> Method:
             return self.root(start, visits[place].task)
 
-        found = adapted(start, scenes, self.job.meta.inner, draws, self._note, root=root)
+        found = adapted(start, scenes, self.job.meta.inner, rng, self._note, root=root)
         before = {name: value.detach() for name, value in carried(start).items()}
         whole = [all(bool(value.isfinite().all()) for value in copy.values()) for copy in found]
         for visit, fine in zip(visits, whole, strict=True):
@@ -93,7 +93,7 @@ class Inner:
                 start,
                 self.scene(visit.task),
                 self.job.meta.inner,
-                visit.draws(device),
+                visit.rng(device),
                 second_order=second_order,
                 root=self.root(start, visit.task),
             )
@@ -103,7 +103,7 @@ class Inner:
         return torch.stack(losses).sum()
 
     def _note(self, report: Report) -> None:
-        self.errors.append(float(((report.predicted - report.truth) ** 2).mean()))
+        self.errors.append(float(((report.predicted - report.ground_truth) ** 2).mean()))
 
     def told(self) -> float:
         """PSNR of the rays seen at the end of the inner loops since the last call [dB]."""
@@ -119,9 +119,9 @@ class Visit:
     task: int
     seed: int
 
-    def draws(self, device: torch.device) -> Draws:
+    def rng(self, device: torch.device) -> Rng:
         """Random numbers of the visit."""
-        return Draws(torch.Generator(device).manual_seed(self.seed))
+        return Rng(torch.Generator(device).manual_seed(self.seed))
 
 
 def visits(count: int, step: int, meta: MetaTrain) -> list[Visit]:
@@ -150,7 +150,7 @@ def meta_train(job: MetaJob, *, resume: bool = False, console: Console | None = 
     resume = resume and (job.out / run_folder.STATE).is_file()
     device = choose_device(job.meta.device)
     inner = Inner(job, tasks(job.source, "train"), device)
-    state = fresh_state(job, inner.scene(0), Draws(torch.Generator(device), rank, world), resumed=resume)
+    state = fresh_state(job, inner.scene(0), Rng(torch.Generator(device), rank, world), resumed=resume)
     history = restore(job.out, state) if resume else []
     first = rank == 0
     if first and not resume:
@@ -165,13 +165,13 @@ def meta_train(job: MetaJob, *, resume: bool = False, console: Console | None = 
     return job.out
 
 
-def fresh_state(job: MetaJob, scene: Scene, draws: Draws, *, resumed: bool) -> State:
+def fresh_state(job: MetaJob, scene: Scene, rng: Rng, *, resumed: bool) -> State:
     """A start with new parameters, or those of an earlier run, and the outer optimizer, at step 0."""
     torch.manual_seed(job.meta.seed)
     method = job.method.build(scene).to(scene.cameras.c2w.device)
     if job.meta.init is not None and not resumed:
         start_from(method, job.meta.init)
-    return State(method, build_optimizer(job.meta.outer, outer_groups(method, job.meta)), draws, Clock())
+    return State(method, build_optimizer(job.meta.outer, outer_groups(method, job.meta)), rng, Clock())
 
 
 def outer_groups(method: Method, meta: MetaTrain) -> list[dict[str, Any]]:
@@ -189,7 +189,7 @@ def outer_groups(method: Method, meta: MetaTrain) -> list[dict[str, Any]]:
 
 def learn_start(state: State, job: MetaJob, inner: Inner, watch: Watch | None) -> None:
     """Outer steps until the time is over or the run is stopped."""
-    meta, world = job.meta, state.draws.world
+    meta, world = job.meta, state.rng.world
     budget = budget_of(meta, len(inner.tasks))
     while (fraction := shared(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world)) < 1:
         state.optimizer.set_rate(rate(meta.outer_schedule, fraction, state.step))
@@ -213,14 +213,14 @@ def outer_step(state: State, meta: MetaTrain, inner: Inner) -> None:
     every = visits(len(inner.tasks), state.step, meta)
     size = meta.group or (len(every) if inner.device.type == "cuda" else 1)
     groups = [every[at : at + size] for at in range(0, len(every), size)]
-    own = groups[state.draws.rank :: state.draws.world]
+    own = groups[state.rng.rank :: state.rng.world]
     start = carried(state.method)
     if meta.algorithm == "reptile":
         reptile(start, own, lambda group: inner.adapted(state.method, group), state.optimizer, tasks=len(every))
     else:
         maml(start, own, lambda _, group: inner.objective(state.method, group), state.optimizer, tasks=len(every))
     rays = sum(map(len, own)) * meta.inner.steps * (meta.inner.batch or state.method.rays_per_step())
-    state.rays += total(rays, state.draws.world)
+    state.rays += total(rays, state.rng.world)
 
 
 def validation_tasks(job: MetaJob, console: Console) -> Sequence[Task]:

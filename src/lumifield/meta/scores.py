@@ -141,15 +141,15 @@ def evaluate(
 
 def refuse_adaptation(run: Run) -> NoReturn:
     """Raises `DataError` for a run that does not adapt."""
-    cure = "leave out the options of adaptation"
-    raise DataError(run.folder, "run", "of one scene", "a meta-trained one, which adapts", cure)
+    fix = "leave out the options of adaptation"
+    raise DataError(run.folder, "run", "of one scene", "a meta-trained one, which adapts", fix)
 
 
 def refuse_appearance(run: Run, asked: scoring.Scoring) -> None:
     """Raises `DataError` where a meta-trained run is to be scored otherwise than by its adaptation."""
     if asked != scoring.Scoring.of(run):
-        cure = "leave out --appearance and --right-half"
-        raise DataError(run.folder, "run", "meta-trained, it adapts to each task", "one of one scene", cure)
+        fix = "leave out --appearance and --right-half"
+        raise DataError(run.folder, "run", "meta-trained, it adapts to each task", "one of one scene", fix)
 
 
 def summary(

@@ -15,14 +15,14 @@ from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.normals import outward
 from lumifield.geometry.rays import Ndc, Rays, ndc_points
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 
 @dataclass(frozen=True)
 class Context:
     """What a forward pass may know beside its rays.
 
-    `draws` is None when the pass is deterministic (validation, rendering): no jitter, no noise. `background` is
+    `rng` is None when the pass is deterministic (validation, rendering): no jitter, no noise. `background` is
     what stands behind the scene for each ray, or one color for all. `embedding` is how the image looks, for methods
     that have embeddings, one for each ray or one for all; without one it is each image's own while training, else
     their mean. `channels` are those of the method's `channels` that are asked for. `patch` is the height
@@ -33,7 +33,7 @@ class Context:
 
     background: Float[Tensor, "*r 3"]
     step: int = 0
-    draws: Draws | None = None
+    rng: Rng | None = None
     embedding: Float[Tensor, "*rows e"] | None = None
     channels: tuple[str, ...] = ()
     patch: tuple[int, int] | None = None
@@ -124,7 +124,7 @@ class Method(nn.Module):
         """Whether a training step learns from silhouettes alone and shows no colors; by default none does."""
         return False
 
-    def before_step(self, step: int, draws: Draws) -> None:
+    def before_step(self, step: int, rng: Rng) -> None:
         """Called before each training step (occupancy grids refresh here); the default does nothing."""
 
     def after_step(self, step: int, rays: int, samples: int) -> None:
@@ -139,8 +139,8 @@ class Method(nn.Module):
 
         By default no checkpoint does.
         """
-        cure = "start from a run, or choose method nerf without an occupancy grid"
-        raise DataError(path, "the start", "a file", "the folder of a run of this method", cure)
+        fix = "start from a run, or choose method nerf without an occupancy grid"
+        raise DataError(path, "the start", "a file", "the folder of a run of this method", fix)
 
 
 def chunked(method: Method, rays: Rays, context: Context, chunk: int) -> Rendered:
@@ -172,11 +172,11 @@ def chunked(method: Method, rays: Rays, context: Context, chunk: int) -> Rendere
 
 
 def piece_of(context: Context, piece: slice) -> Context:
-    """What a pass without draws over some of the rays may know."""
+    """What a pass without rng over some of the rays may know."""
     background, embedding = context.background, context.embedding
     return replace(
         context,
-        draws=None,
+        rng=None,
         background=background[piece] if background.dim() == 2 else background,
         embedding=embedding[piece] if embedding is not None and embedding.dim() == 2 else embedding,
     )

@@ -26,7 +26,7 @@ from lumifield.pretraining import Pretrain
 from lumifield.runs import run_folder
 from lumifield.runtime.config import to_plain
 from lumifield.runtime.image_io import psnr
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Budget, Clock
 from lumifield.training.job import choose_device
 
@@ -46,12 +46,12 @@ def pretrain(settings: Pretrain, out: Path, console: Console) -> dict[str, float
     known, unknown = pairs(settings.data), () if settings.held_out is None else pairs(settings.held_out)
     device = choose_device(settings.device)
     torch.manual_seed(settings.seed)
-    draws = Draws(torch.Generator().manual_seed(settings.seed))
+    rng = Rng(torch.Generator().manual_seed(settings.seed))
     net = Appearance(method)
     if settings.imagenet is not None and net.encoder is not None:
         net.encoder.load_imagenet(settings.imagenet)
     net.to(device)
-    trained(net, settings, known, draws, console)
+    trained(net, settings, known, rng, console)
     if settings.half:
         net.half().float()
     scores = scored(net, unknown, device)
@@ -71,7 +71,7 @@ def pretrain(settings: Pretrain, out: Path, console: Console) -> dict[str, float
     return scores
 
 
-def trained(net: Appearance, settings: Pretrain, known: Sequence[PairFiles], draws: Draws, console: Console) -> None:
+def trained(net: Appearance, settings: Pretrain, known: Sequence[PairFiles], rng: Rng, console: Console) -> None:
     """Steps until the time is over."""
     parameters = [value for name, value in net.named_parameters() if not name.startswith("weights.")]
     optimizer = build_optimizer(settings.optimizer, [{"params": parameters}])
@@ -80,8 +80,8 @@ def trained(net: Appearance, settings: Pretrain, known: Sequence[PairFiles], dra
     budget, clock, step = Budget(settings.steps, None if minutes is None else 60 * minutes), Clock(), 0
     while (fraction := budget.fraction(step, clock.seconds)) < 1:
         optimizer.set_rate(rate(settings.schedule, fraction, step))
-        chosen = draws.integers(settings.batch, len(known)).tolist()
-        losses = [loss(net, known[index].read(), settings, draws) for index in chosen]
+        chosen = rng.integers(settings.batch, len(known)).tolist()
+        losses = [loss(net, known[index].read(), settings, rng) for index in chosen]
         objective = torch.stack(losses).mean()
         optimizer.zero_grad()
         objective.backward()
@@ -91,17 +91,17 @@ def trained(net: Appearance, settings: Pretrain, known: Sequence[PairFiles], dra
             console.print(f"step {step}: loss {float(objective.detach()):.4f}, {clock.seconds:.0f} s", highlight=False)
 
 
-def loss(net: Appearance, pair: Pair, settings: Pretrain, draws: Draws) -> Tensor:
+def loss(net: Appearance, pair: Pair, settings: Pretrain, rng: Rng) -> Tensor:
     """The squared error of a square of the target, and of the same square of the source from its own features."""
     device = next(net.parameters()).device
     height, width = pair.flow.shape[:2]
     side = min(settings.crop, height, width)
-    place = draws.uniform(1, 2)[0] * torch.tensor([height - side + 1, width - side + 1])
+    place = rng.uniform(1, 2)[0] * torch.tensor([height - side + 1, width - side + 1])
     rows, columns = (slice(int(first), int(first) + side) for first in place)
     places = grid(height, width)[rows, columns]
     source, target = image(pair.source), image(pair.target)
     if settings.tones:
-        exponent = tone(draws)
+        exponent = tone(rng)
         source, target = source**exponent, target**exponent
     squares, visible = [places + pair.flow[rows, columns]], [pair.visible[rows, columns]]
     truths = [target[:, rows, columns]]
@@ -114,9 +114,9 @@ def loss(net: Appearance, pair: Pair, settings: Pretrain, draws: Draws) -> Tenso
     return (views - torch.stack(truths).to(device)).square().mean((1, 2, 3)).sum()
 
 
-def tone(draws: Draws) -> Float[Tensor, "3 1 1"]:
+def tone(rng: Rng) -> Float[Tensor, "3 1 1"]:
     """An exponent for each channel: one of them all, which makes images dark or bright, and a tint."""
-    every, own = draws.uniform(1, 1), draws.uniform(1, 3)
+    every, own = rng.uniform(1, 1), rng.uniform(1, 3)
     return (math.log(DARKEST) * (2 * every - 1) + math.log(TINT) * (2 * own - 1)).exp().view(3, 1, 1)
 
 

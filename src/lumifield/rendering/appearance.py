@@ -20,8 +20,8 @@ def table(run: Run) -> Float[Tensor, "n e"]:
     """The embedding of each image of the training; raises `DataError` where the method has none."""
     found = run.method.embeddings
     if found is None:
-        cure = "choose mean or affine, or train nerf-w"
-        raise DataError(run.folder, "method", "without embeddings of images", "one that learns them", cure)
+        fix = "choose mean or affine, or train nerf-w"
+        raise DataError(run.folder, "method", "without embeddings of images", "one that learns them", fix)
     return found.detach()
 
 

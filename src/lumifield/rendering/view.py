@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from lumifield.data.scene import Scene, backdrop
+from lumifield.data.scene import Scene, background_color
 from lumifield.geometry.normals import of_neighbors
 from lumifield.geometry.rays import Ndc, image_rays, metric_depth
 from lumifield.methods.base import Context, Method, chunked
@@ -109,7 +109,7 @@ def render_view(
     embedding = None if embedding is None else embedding.to(device)
     patch = (height, width) if method.patch else None
     camera = scene.cameras[[index]].to(device) if quick and method.patch else None
-    background = backdrop(scene.background).to(device)
+    background = background_color(scene.background).to(device)
     context = Context(background, embedding=embedding, channels=channels, patch=patch, quick=camera)
     chunk = chunk or usual_chunk(device)
     seen = chunked(method, scene.rays(index).to(device), context, chunk)
@@ -123,7 +123,7 @@ def render_view(
         seconds=time.perf_counter() - start,
         channels={name: values.float().cpu().view(height, width, -1) for name, values in seen.channels.items()},
     )
-    return view if normals is None else with_normals(view, method, scene.only([index]), normals, device, chunk)
+    return view if normals is None else with_normals(view, method, scene.select([index]), normals, device, chunk)
 
 
 def with_normals(view: View, method: Method, scene: Scene, normals: Normals, device: torch.device, chunk: int) -> View:
@@ -162,8 +162,8 @@ def density_normals(
 
 def view_psnr(view: View, scene: Scene, index: int) -> float | None:
     """PSNR of a view against the image [dB], both rounded to 8 bit; None where no pixel counts."""
-    valid = scene.valid(index).cpu()
+    valid = scene.valid_mask(index).cpu()
     if not bool(valid.any()):
         return None
-    truth, prediction = to_uint8(scene.truth(index).cpu()), to_uint8(view.rgb)
+    truth, prediction = to_uint8(scene.ground_truth(index).cpu()), to_uint8(view.rgb)
     return psnr(mean_squared_error(prediction.float() / 255, truth.float() / 255, valid))

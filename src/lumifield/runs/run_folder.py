@@ -118,8 +118,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / CONFIG)
     found = config.get("format") if isinstance(config, dict) else None
     if found != FORMAT:
-        cure = "use the release of Lumifield that wrote it, or train again"
-        raise DataError(folder / CONFIG, "format", repr(found), str(FORMAT), cure)
+        fix = "use the release of Lumifield that wrote it, or train again"
+        raise DataError(folder / CONFIG, "format", repr(found), str(FORMAT), fix)
     return config
 
 
@@ -164,23 +164,23 @@ def _loaded(folder: Path, which: Literal["best", "last"], device: torch.device, 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[Path]:
     """The folder of a portable scene in one file, while the block lasts; its faults are told as those of the file."""
-    cure = "get it again, or export it again"
+    fix = "get it again, or export it again"
     with tempfile.TemporaryDirectory() as folder:
         try:
             with ZipFile(path) as archive:
                 parts = [archive.getinfo(name) for name in (CONFIG, CAMERAS, WEIGHTS)]
                 if sum(part.file_size for part in parts) > LARGEST_PORTABLE:
-                    raise DataError(path, "content", "far larger than any scene", "a portable scene", cure)
+                    raise DataError(path, "content", "far larger than any scene", "a portable scene", fix)
                 for part in parts:
                     archive.extract(part, folder)
             yield Path(folder)
         except KeyError as error:
-            raise DataError(path, "content", f"incomplete ({error.args[0]})", "a portable scene", cure) from None
+            raise DataError(path, "content", f"incomplete ({error.args[0]})", "a portable scene", fix) from None
         except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise DataError(path, "file", f"damaged ({error})", "a run's folder or a portable scene", cure) from None
+            raise DataError(path, "file", f"damaged ({error})", "a run's folder or a portable scene", fix) from None
         except DataError as error:
             place = error.path.replace(folder, str(path), 1)
-            raise DataError(place, error.field, error.found, error.expected, error.cure) from None
+            raise DataError(place, error.field, error.found, error.expected, error.fix) from None
 
 
 def set_weights(method: Method, weights: dict[str, Tensor], file: Path) -> None:
@@ -241,7 +241,7 @@ def _plain_scene(scene: Scene) -> dict[str, Any]:
         },
         "background": scene.background,
         "unbounded": scene.unbounded,
-        "planes": scene.planes,
+        "planes": scene.bounds_are_z_depth,
         "ndc": None if scene.ndc is None else to_plain(scene.ndc),
     }
 
@@ -252,8 +252,8 @@ def read_scenes(file: Path) -> dict[str, Scene]:
     try:
         scenes = {split: _scene(one) for split, one in plain.items()}
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        found, cure = f"damaged ({type(error).__name__}: {error})", "restore the file or train again"
-        raise DataError(file, "content", found, "the cameras of the run", cure) from None
+        found, fix = f"damaged ({type(error).__name__}: {error})", "restore the file or train again"
+        raise DataError(file, "content", found, "the cameras of the run", fix) from None
     if "train" not in scenes:
         raise DataError(file, "train split", "missing", "the cameras of the run", "restore the file or train again")
     return scenes
@@ -276,7 +276,7 @@ def _scene(plain: dict[str, Any]) -> Scene:
         frame=Frame(rotation.reshape(3, 3), translation.reshape(3), float(frame["scale"])),
         background=plain["background"],
         unbounded=plain["unbounded"],
-        planes=plain.get("planes", False),
+        bounds_are_z_depth=plain.get("planes", False),
         ndc=None if ndc is None else Ndc(tuple(ndc["focal"]), tuple(ndc["size"]), ndc["plane"]),
         near=torch.tensor(plain["near"], dtype=torch.float32).reshape(n),
         far=torch.tensor(plain["far"], dtype=torch.float32).reshape(n),

@@ -28,9 +28,9 @@ def at_least(least: int | float, settings: Any, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         for number in value if isinstance(value, tuple) else () if value is None else (value,):
-            expected, cure = ("a finite number", "lower it") if number == inf else (f"at least {least:g}", "raise it")
+            expected, fix = ("a finite number", "lower it") if number == inf else (f"at least {least:g}", "raise it")
             if not least <= number < inf:
-                raise DataError(type(settings).__name__.lower(), name, f"{number:g}", expected, cure)
+                raise DataError(type(settings).__name__.lower(), name, f"{number:g}", expected, fix)
 
 
 def mapping(plain: Any, file: Path, key: str) -> dict[str, Any]:

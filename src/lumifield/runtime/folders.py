@@ -32,8 +32,8 @@ def fresh_folder(out: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         found = f"not writable ({error.strerror or error})"
-        cure = "free some space, change its permissions or name another one"
-        raise DataError(out, "the output folder", found, "a folder that can be written", cure) from error
+        fix = "free some space, change its permissions or name another one"
+        raise DataError(out, "the output folder", found, "a folder that can be written", fix) from error
 
 
 def flush(folder: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Draws:
+class Rng:
     """Random rows from one generator, of which this process keeps its own.
 
     With `world` processes each asks for `rows` rows; all draw the same `world * rows` and process `rank` keeps the
@@ -21,9 +21,9 @@ class Draws:
     rank: int = 0
     world: int = 1
 
-    def whole(self) -> Draws:
+    def replicated(self) -> Rng:
         """The same generator for work that every process does in full."""
-        return Draws(self.generator)
+        return Rng(self.generator)
 
     def integers(self, rows: int, high: int) -> Int[Tensor, " {rows}"]:
         """Integers uniform in [0, high)."""

@@ -49,8 +49,8 @@ def build_pyramid(scene_folder: Path, folder: Path, pyramid: Pyramid = Pyramid()
     """Writes `images_SPLIT/NNN_dL.png` and `metadata.json`: columns for each split, by image, then fine to coarse."""
     found = [split for split in SPLITS if (scene_folder / f"transforms_{split}.json").is_file()]
     if not found:
-        cure = "name a folder in the layout of NeRF's Blender scenes"
-        raise DataError(scene_folder, "the list of images", "missing", "transforms_train.json", cure)
+        fix = "name a folder in the layout of NeRF's Blender scenes"
+        raise DataError(scene_folder, "the list of images", "missing", "transforms_train.json", fix)
     columns = {split: split_pyramid(scene_folder, split, folder, pyramid) for split in found}
     metadata = {split: listed for split, listed in columns.items() if listed}
     (folder / "metadata.json").write_text(json.dumps(metadata))
@@ -80,8 +80,8 @@ def listed(path: Path) -> tuple[float, list[tuple[str, list[list[float]]]]]:
         content = json.loads(path.read_text())
         return content["camera_angle_x"], [(f["file_path"], f["transform_matrix"]) for f in content["frames"]]
     except OSError as error:
-        cure = "restore it or name another folder"
-        raise DataError(path, "content", "missing", "the list of training images", cure) from error
+        fix = "restore it or name another folder"
+        raise DataError(path, "content", "missing", "the list of training images", fix) from error
     except (ValueError, KeyError, TypeError) as error:
         expected = "camera_angle_x and frames with file_path and transform_matrix"
         raise DataError(path, "content", f"unusable ({error!r})", expected, "repair or replace the file") from error
@@ -102,8 +102,8 @@ def opened(path: Path, whole: int) -> UInt8[np.ndarray, "h w c"]:
     pixels = image_of(path)
     height, width = pixels.shape[:2]
     if height % whole or width % whole:
-        cure = "crop the images or ask for fewer scales"
-        raise DataError(path, "the size", f"{width} x {height}", f"sides that are multiples of {whole}", cure)
+        fix = "crop the images or ask for fewer scales"
+        raise DataError(path, "the size", f"{width} x {height}", f"sides that are multiples of {whole}", fix)
     return pixels
 
 

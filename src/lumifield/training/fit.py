@@ -14,7 +14,7 @@ from lumifield.data.scene import Batch
 from lumifield.methods.base import Context, Method
 from lumifield.optim import Schedule
 from lumifield.optim.optimizers import TrainOptimizer, rate
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 
 class Clock:
@@ -61,7 +61,7 @@ class State:
 
     method: Method
     optimizer: TrainOptimizer
-    draws: Draws
+    rng: Rng
     clock: Clock = field(default_factory=Clock)
     step: int = 0
     rays: int = 0
@@ -75,7 +75,7 @@ class Report:
 
     losses: dict[str, float]
     predicted: torch.Tensor
-    truth: torch.Tensor
+    ground_truth: torch.Tensor
     rays: int
     samples: int
     rate: float
@@ -92,7 +92,7 @@ Listener = Callable[[State, Report], None]
 
 def fit(
     state: State,
-    batch_of: Callable[[int, Draws], Batch],
+    batch_of: Callable[[int, Rng], Batch],
     budget: Budget,
     schedule: Schedule,
     *,
@@ -102,7 +102,7 @@ def fit(
 ) -> State:
     """Trains `state.method` on batches until the budget is spent or a listener sets `state.stopped`."""
     state.method.train()
-    world = state.draws.world
+    world = state.rng.world
     while (fraction := shared(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world)) < 1:
         factor = rate(schedule, fraction, state.step) * state.rate_factor
         state.optimizer.set_rate(factor)
@@ -116,7 +116,7 @@ def fit(
 
 def train_step(
     state: State,
-    batch_of: Callable[[int, Draws], Batch],
+    batch_of: Callable[[int, Rng], Batch],
     factor: float,
     fraction: float,
     *,
@@ -124,27 +124,27 @@ def train_step(
     clip_value: float = 0.0,
 ) -> Report:
     """One batch forward, backward, averaged over the processes, and a step of the optimizer."""
-    method, draws = state.method, state.draws
-    method.before_step(state.step, draws)
-    batch = batch_of(max(method.rays_per_step() // draws.world, 1), draws)
+    method, rng = state.method, state.rng
+    method.before_step(state.step, rng)
+    batch = batch_of(max(method.rays_per_step() // rng.world, 1), rng)
     rays = len(batch.rays)
-    rendered = method(batch.rays, Context(batch.background, state.step, draws, patch=batch.patch))
+    rendered = method(batch.rays, Context(batch.background, state.step, rng, patch=batch.patch))
     losses = method.losses(rendered, batch)
     state.optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
-    average_gradients(method, draws.world)
+    average_gradients(method, rng.world)
     if clip_value > 0:
         torch.nn.utils.clip_grad_value_(method.parameters(), clip_value)
     if clip > 0:
         torch.nn.utils.clip_grad_norm_(method.parameters(), clip)
     state.optimizer.step()
-    samples = total(rendered.samples, draws.world)
-    method.after_step(state.step, rays * draws.world, samples)
+    samples = total(rendered.samples, rng.world)
+    method.after_step(state.step, rays * rng.world, samples)
     return Report(
-        dict(zip(losses, mean(torch.stack(list(losses.values())).detach(), draws.world), strict=True)),
+        dict(zip(losses, mean(torch.stack(list(losses.values())).detach(), rng.world), strict=True)),
         rendered.rgb.detach(),
         batch.rgb,
-        rays * draws.world,
+        rays * rng.world,
         samples,
         factor,
         fraction,

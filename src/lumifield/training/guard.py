@@ -41,9 +41,9 @@ class Guard:
             return
         if self._good is None or state.step % SNAPSHOT_EVERY == 0:
             self._snapshot(state)
-        flat = spread(report.predicted) < FLAT and spread(report.truth) > LIVELY
+        flat = spread(report.predicted) < FLAT and spread(report.ground_truth) > LIVELY
         flat &= not state.method.carves(state.step - 1)
-        lively = total(0 if flat else 1, state.draws.world)
+        lively = total(0 if flat else 1, state.rng.world)
         self._flat = 0 if lively else self._flat + 1
         if self._flat >= FLAT_STEPS:
             raise CollapsedError(f"every ray has shown one color for {FLAT_STEPS} steps up to step {state.step}")

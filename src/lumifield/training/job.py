@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lumifield import data
 from lumifield.data import Source
-from lumifield.data.scene import Scene, draw
+from lumifield.data.scene import Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.methods import Settings, kind_of
 from lumifield.methods.base import Method
@@ -26,7 +26,7 @@ from lumifield.runs import bundled, run_folder
 from lumifield.runtime import distributed
 from lumifield.runtime.config import to_plain
 from lumifield.runtime.files import writing
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.training import Train
 from lumifield.training.fit import Budget, Clock, Listener, Report, State, fit
 from lumifield.training.guard import CollapsedError, Guard
@@ -67,8 +67,8 @@ def train(
         scene = replace(scene, loss_weight=None)
     clock = Clock()
     for attempt in range(MOST_STARTS):
-        draws = Draws(torch.Generator(device), rank, world)
-        state = fresh_state(job, scene, device, attempt, draws, clock, init=None if resume else job.train.init)
+        rng = Rng(torch.Generator(device), rank, world)
+        state = fresh_state(job, scene, device, attempt, rng, clock, init=None if resume else job.train.init)
         try:
             run_once(job, state, scene, console, resume=resume, listeners=listeners)
             return job.out
@@ -83,7 +83,7 @@ def run_once(
 ) -> None:
     """One start, from its first (or saved) step to its last folder."""
     history = restore(job.out, state) if resume else []
-    first = state.draws.rank == 0
+    first = state.rng.rank == 0
     if first and not resume:
         plan, cameras = {"train": job.train}, all_cameras(job.source, scene)
         run_folder.start(job.out, state.method, job.method, job.source, plan, cameras)
@@ -98,7 +98,9 @@ def run_once(
         try:
             fit(
                 state,
-                lambda rays, draws: draw(scene, rays, draws, one_image=job.train.one_image, patch=state.method.patch),
+                lambda rays, rng: sample_batch(
+                    scene, rays, rng, one_image=job.train.one_image, patch=state.method.patch
+                ),
                 budget,
                 job.method.schedule,
                 clip=job.train.clip,
@@ -153,7 +155,7 @@ def snapshot(state: State) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     moments, about = run_folder.flat_optimizer(state.optimizer.state_dict())
     tensors = {f"weights.{name}": value for name, value in state.method.state_dict().items()}
     tensors |= {f"optimizer.{name}": value for name, value in moments.items()}
-    tensors["generator"] = state.draws.generator.get_state()
+    tensors["generator"] = state.rng.generator.get_state()
     progress = {"step": state.step, "rays": state.rays, "seconds": state.clock.seconds}
     return tensors, {"optimizer": about, "rate_factor": state.rate_factor} | progress
 
@@ -167,23 +169,23 @@ def restore(out: Path, state: State) -> list[dict[str, Any]]:
     run_folder.set_weights(state.method, run_folder.part(tensors, "weights."), file)
     moments = run_folder.part(tensors, "optimizer.")
     state.optimizer.load_state_dict(run_folder.nested_optimizer(moments, about["optimizer"]))
-    state.draws.generator.set_state(tensors["generator"])
+    state.rng.generator.set_state(tensors["generator"])
     state.step, state.rays, state.rate_factor = about["step"], about["rays"], about["rate_factor"]
     state.clock = Clock(about["seconds"])
     return about["history"]
 
 
 def fresh_state(
-    job: Job, scene: Scene, device: torch.device, attempt: int, draws: Draws, clock: Clock, *, init: Path | None
+    job: Job, scene: Scene, device: torch.device, attempt: int, rng: Rng, clock: Clock, *, init: Path | None
 ) -> State:
     """A method with new parameters, or those of `init`, and its optimizer, at step 0."""
     seed = job.train.seed + attempt
     torch.manual_seed(seed)
-    draws.generator.manual_seed(seed)
+    rng.generator.manual_seed(seed)
     method = job.method.build(scene).to(device)
     if init is not None:
         start_from(method, init)
-    return State(method, build_optimizer(job.method.optimizer, method.param_groups()), draws, clock)
+    return State(method, build_optimizer(job.method.optimizer, method.param_groups()), rng, clock)
 
 
 def start_from(method: Method, init: Path) -> None:
@@ -204,8 +206,8 @@ def start_from(method: Method, init: Path) -> None:
     for name in method.adaptable():
         found = list(other[name].shape) if name in other else "missing"
         if found != list(own[name].shape):
-            cure = "start from a run of the same method and sizes"
-            raise DataError(file, f"parameter {name!r}", str(found), f"{list(own[name].shape)} as in the method", cure)
+            fix = "start from a run of the same method and sizes"
+            raise DataError(file, f"parameter {name!r}", str(found), f"{list(own[name].shape)} as in the method", fix)
     method.load_state_dict(own | {name: other[name] for name in method.adaptable()})
 
 
@@ -251,8 +253,8 @@ def check_folder(out: Path, method: Settings, source: Source, *, resume: bool) -
     config = run_folder.read_config(out)
     saved = run_folder.method_settings(config, out / run_folder.CONFIG)
     if kind_of(saved) != kind_of(method):
-        cure = "resume with the method of the run"
-        raise DataError(out, "method", kind_of(saved), f"{kind_of(method)} as asked", cure)
+        fix = "resume with the method of the run"
+        raise DataError(out, "method", kind_of(saved), f"{kind_of(method)} as asked", fix)
     refuse_other(out, to_plain(replace(source, data=source.data.resolve())), config["source"])
 
 
@@ -260,8 +262,8 @@ def refuse_other(out: Path, asked: dict[str, Any], saved: dict[str, Any]) -> Non
     """Raises `DataError` where a run was begun with settings other than those asked for."""
     for key, value in asked.items():
         if saved.get(key) != value:
-            cure = "resume with the settings of the run"
-            raise DataError(out, key, repr(saved.get(key)), f"{value!r} as asked", cure)
+            fix = "resume with the settings of the run"
+            raise DataError(out, key, repr(saved.get(key)), f"{value!r} as asked", fix)
 
 
 def choose_device(asked: str) -> torch.device:

@@ -38,7 +38,7 @@ class Monitor:
 
     def __call__(self, state: State, report: Report) -> None:
         """Notes one step."""
-        error = float(((report.predicted - report.truth) ** 2).mean())
+        error = float(((report.predicted - report.ground_truth) ** 2).mean())
         if math.isfinite(error):
             self._error = error if self._error is None else SMOOTHING * self._error + (1 - SMOOTHING) * error
         if state.step % SCALARS_EVERY == 0:
@@ -137,8 +137,8 @@ class Validator:
         device = next(method.parameters()).device
         errors = []
         for index in range(len(scene)):
-            view, truth = render_view(method, scene, index, device=device), scene.truth(index)
-            errors.append(mean_squared_error(view.rgb.clamp(0, 1), truth, scene.valid(index)))
+            view, truth = render_view(method, scene, index, device=device), scene.ground_truth(index)
+            errors.append(mean_squared_error(view.rgb.clamp(0, 1), truth, scene.valid_mask(index)))
             if index == 0:
                 depth = view.depth_image(*quantile_range(view.depth[view.solid])).float() / 255
                 triptych = torch.cat([truth, view.rgb.clamp(0, 1), depth], 1)

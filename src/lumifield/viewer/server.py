@@ -329,7 +329,7 @@ class LiveView:
     def _opened(self, state: State) -> Viewer:
         """The viewer, on the method as it is now: a start that has collapsed leaves its viewer to the next one."""
         if self._viewer is None:
-            scenes, device = read_scenes(self._folder / CAMERAS), state.draws.generator.device
+            scenes, device = read_scenes(self._folder / CAMERAS), state.rng.generator.device
             self._viewer = Viewer(Run(self._folder, state.method, {}, None, scenes, device, {}), self._port)
             self._say(f"shown at {self._viewer.address}")
         self._viewer.run = replace(self._viewer.run, method=state.method)

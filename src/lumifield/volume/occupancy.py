@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lumifield.data.scene import Scene
 from lumifield.geometry.contraction import Space
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 Density = Callable[[Float[Tensor, "p 3"]], Float[Tensor, " p"]]
 
@@ -43,13 +43,13 @@ class Occupancy(nn.Module):
         self.register_buffer("occupied", allowed.clone())
 
     @torch.no_grad()
-    def refresh(self, density: Density, space: Space, draws: Draws, *, everywhere: bool, cells: int) -> None:
+    def refresh(self, density: Density, space: Space, rng: Rng, *, everywhere: bool, cells: int) -> None:
         """Measures the density in some cells at a random point each and decides again which are occupied.
 
         Looks at every allowed cell, or at `cells` of them, half uniform and half among the occupied.
         """
-        index = self._all() if everywhere else self._some(cells, draws)
-        within = draws.whole().uniform(len(index), 3) * (1 + 2 * self.margin) - self.margin
+        index = self._all() if everywhere else self._some(cells, rng)
+        within = rng.replicated().uniform(len(index), 3) * (1 + 2 * self.margin) - self.margin
         points = (self._corner(index) + within) / self.side
         found = density(space.scene(points.clamp(0, 1)))
         self.density[index] = torch.maximum(self.density[index] * self.decay, found)
@@ -73,12 +73,12 @@ class Occupancy(nn.Module):
     def _all(self) -> Int[Tensor, " c"]:
         return self.allowed.view(-1).nonzero()[:, 0]
 
-    def _some(self, cells: int, draws: Draws) -> Int[Tensor, " c"]:
-        draws = draws.whole()
+    def _some(self, cells: int, rng: Rng) -> Int[Tensor, " c"]:
+        rng = rng.replicated()
         allowed, occupied = self._all(), self.occupied.view(-1).nonzero()[:, 0]
-        picked = [allowed[draws.integers(cells // 2, len(allowed))]]
+        picked = [allowed[rng.integers(cells // 2, len(allowed))]]
         if len(occupied):
-            picked.append(occupied[draws.integers(cells // 2, len(occupied))])
+            picked.append(occupied[rng.integers(cells // 2, len(occupied))])
         return torch.cat(picked)
 
     def _corner(self, index: Int[Tensor, " c"]) -> Float[Tensor, "c 3"]:
@@ -150,7 +150,7 @@ def _framed(scene: Scene, index: int, points: Float[Tensor, "p 3"]) -> tuple[Boo
     camera = scene.cameras[[index]]
     xy, depth = (part[0] for part in camera.project(points))
     within = (depth > 0) & (xy >= 0).all(-1) & (xy < camera.size[0]).all(-1)
-    return within, depth if scene.planes else (points - camera.positions).norm(dim=-1)
+    return within, depth if scene.bounds_are_z_depth else (points - camera.positions).norm(dim=-1)
 
 
 def _look(

@@ -15,7 +15,7 @@ from torch import Tensor
 from lumifield import kernels
 from lumifield.geometry.contraction import Space
 from lumifield.geometry.rays import Rays
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.compositing import EMPTY
 from lumifield.volume.occupancy import Occupancy
 
@@ -47,7 +47,7 @@ class Packed:
         """Lengths of the intervals [units of the rays' space]."""
         return (self.t1 - self.t0) * rays.directions.norm(dim=-1)[self.ray]
 
-    def footprints(self, rays: Rays, *, cylinders: bool) -> Float[Tensor, " s"]:
+    def pixel_widths(self, rays: Rays, *, cylinders: bool) -> Float[Tensor, " s"]:
         """Width of the pixel in the middle of each interval [units of the rays' space].
 
         A pixel sees a cone, which is as wide as `rays.radius` where t is 1; as a cylinder (NDC) it is so everywhere.
@@ -75,9 +75,9 @@ class Packed:
         return Packed(self.t0[rows], self.t1[rows], self.ray[rows], torch.searchsorted(rows, self.offsets))
 
 
-def march(rays: Rays, occupancy: Occupancy, space: Space, step: float, cone: float, draws: Draws | None) -> Packed:
-    """The intervals of each ray in occupied cells; their start is jittered where `draws` are given."""
-    jitter = torch.full_like(rays.near, 0.5) if draws is None else draws.uniform(len(rays), 1)[:, 0]
+def march(rays: Rays, occupancy: Occupancy, space: Space, step: float, cone: float, rng: Rng | None) -> Packed:
+    """The intervals of each ray in occupied cells; their start is jittered where `rng` are given."""
+    jitter = torch.full_like(rays.near, 0.5) if rng is None else rng.uniform(len(rays), 1)[:, 0]
     return Packed(
         *kernels.march(
             rays.origins,

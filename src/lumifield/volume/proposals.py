@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.sampling import inverted
 
 EVEN_SHARE = 0.01
@@ -28,23 +28,23 @@ class Histogram:
     weights: Float[Tensor, "r n"]
 
 
-def even(rays: int, count: int, draws: Draws | None, device: torch.device) -> Float[Tensor, "{rays} {count}+1"]:
-    """`count` equal intervals; with `draws` their inner edges are moved together, by up to half an interval."""
+def even(rays: int, count: int, rng: Rng | None, device: torch.device) -> Float[Tensor, "{rays} {count}+1"]:
+    """`count` equal intervals; with `rng` their inner edges are moved together, by up to half an interval."""
     edges = torch.linspace(0, 1, count + 1, device=device).repeat(rays, 1)
-    if draws is not None:
-        edges[:, 1:-1] += (draws.uniform(rays, 1) - 0.5) / count
+    if rng is not None:
+        edges[:, 1:-1] += (rng.uniform(rays, 1) - 0.5) / count
     return edges
 
 
 @torch.no_grad()
-def regathered(histogram: Histogram, count: int, draws: Draws | None) -> Float[Tensor, "r {count}+1"]:
+def regathered(histogram: Histogram, count: int, rng: Rng | None) -> Float[Tensor, "r {count}+1"]:
     """Edges of `count` intervals that hold equal weight each, by inverting the histogram's sum (section 3, "online").
 
-    Without a gradient. With `draws` the inner edges are moved together by up to half an interval's weight.
+    Without a gradient. With `rng` the inner edges are moved together by up to half an interval's weight.
     """
     share = histogram.weights + EVEN_SHARE / histogram.weights.shape[1]
     total = torch.nn.functional.pad((share / share.sum(-1, keepdim=True)).cumsum(-1), (1, 0))
-    return inverted(histogram.edges, total, even(len(share), count, draws, share.device))
+    return inverted(histogram.edges, total, even(len(share), count, rng, share.device))
 
 
 def placed(

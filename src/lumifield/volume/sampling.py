@@ -1,7 +1,7 @@
 """Where to look along a ray.
 
 Vocabulary: `z` are the points of a ray, in rising order; `t` are edges of its intervals, one more than intervals;
-`weights` say how much of each interval is seen; `u` are numbers in [0, 1]. Random numbers come from a `Draws`; without
+`weights` say how much of each interval is seen; `u` are numbers in [0, 1]. Random numbers come from a `Rng`; without
 one the same functions give a regular grid.
 """
 
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 PADDING = 1e-5
 """Added to each weight before resampling, so that an empty ray is resampled evenly."""
@@ -36,34 +36,34 @@ def middles(t: Float[Tensor, "r n_plus_1"]) -> Float[Tensor, "r n"]:
     return 0.5 * (t[:, 1:] + t[:, :-1])
 
 
-def stratified(z: Float[Tensor, "r n"], draws: Draws | None, *, perturb: float = 1.0) -> Float[Tensor, "r n"]:
+def stratified(z: Float[Tensor, "r n"], rng: Rng | None, *, perturb: float = 1.0) -> Float[Tensor, "r n"]:
     """Each point moved evenly at random within its cell, which ends midway to its neighbors (NeRF, equation 2).
 
-    `perturb` scales the draw: 0, or no `draws`, leaves the points where they are.
+    `perturb` scales the draw: 0, or no `rng`, leaves the points where they are.
     """
-    if draws is None or perturb == 0:
+    if rng is None or perturb == 0:
         return z
     between = middles(z)
     lower = torch.cat([z[:, :1], between], -1)
     upper = torch.cat([between, z[:, -1:]], -1)
-    return lower + (upper - lower) * perturb * draws.uniform(*z.shape)
+    return lower + (upper - lower) * perturb * rng.uniform(*z.shape)
 
 
 @torch.no_grad()
 def resample(
-    t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], count: int, draws: Draws | None
+    t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], count: int, rng: Rng | None
 ) -> Float[Tensor, "r {count}"]:
     """`count` points distributed like the weights of the intervals, by inverting their sum (NeRF, section 5.2).
 
-    Without `draws` the sum is inverted on a regular grid. No gradient flows through the points.
+    Without `rng` the sum is inverted on a regular grid. No gradient flows through the points.
     """
     share = weights + PADDING
     share = share / share.sum(-1, keepdim=True)
     total = torch.nn.functional.pad(share.cumsum(-1), (1, 0))
-    if draws is None:
+    if rng is None:
         u = torch.linspace(0, 1, count, device=t.device).expand(len(t), count)
     else:
-        u = draws.uniform(len(t), count)
+        u = rng.uniform(len(t), count)
     above = torch.searchsorted(total, u.contiguous(), right=True)
     below, above = above - 1, above.clamp_max(weights.shape[1])
     start, height = total.gather(-1, below), total.gather(-1, above) - total.gather(-1, below)
@@ -80,21 +80,21 @@ def blurred(weights: Float[Tensor, "r n"], padding: float) -> Float[Tensor, "r n
 
 
 def resampled_edges(
-    t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], count: int, draws: Draws | None
+    t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], count: int, rng: Rng | None
 ) -> Float[Tensor, "r {count}+1"]:
     """Edges of `count` new intervals distributed like the weights of the old ones (mip-NeRF, section 3.1).
 
-    With `draws` each edge is drawn within its own stratum, so that edges stay in order. Gradients flow through them.
+    With `rng` each edge is drawn within its own stratum, so that edges stay in order. Gradients flow through them.
     """
     missing = (PADDING - weights.sum(-1, keepdim=True)).clamp_min(0)
     share = weights + missing / weights.shape[1]
     inner = (share / share.sum(-1, keepdim=True))[:, :-1].cumsum(-1).clamp_max(1)
     total = torch.nn.functional.pad(torch.nn.functional.pad(inner, (1, 0)), (0, 1), value=1.0)
-    if draws is None:
+    if rng is None:
         u = torch.linspace(0, 1 - EPS, count + 1, device=t.device).expand(len(t), count + 1).contiguous()
     else:
         strata = torch.arange(count + 1, device=t.device) / (count + 1)
-        u = (strata + draws.uniform(len(t), count + 1) * (1 / (count + 1) - EPS)).clamp_max(1 - EPS)
+        u = (strata + rng.uniform(len(t), count + 1) * (1 / (count + 1) - EPS)).clamp_max(1 - EPS)
     return inverted(t, total, u)
 
 

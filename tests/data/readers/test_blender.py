@@ -70,7 +70,7 @@ def test_images_of_unequal_size(tmp_path):
     scene = data.read(Source(tmp_path, downscale=2), "train")
     assert scene.cameras.size.tolist() == [[4, 3], [6, 2], [4, 3]]
     assert scene.images.offsets.tolist() == [0, 12, 24, 36]
-    assert scene.truth(1).shape == (2, 6, 3)
+    assert scene.ground_truth(1).shape == (2, 6, 3)
     # One angle for all: the focal length follows the width of each.
     assert float(scene.cameras.focal[1, 0]) == pytest.approx(3 / math.tan(0.4))
 

@@ -30,7 +30,7 @@ def test_cameras_stand_about_the_unit_sphere(tmp_path):
     assert torch.equal(scene.near, distance - 1)
     assert torch.equal(scene.far, distance + 1)
     assert scene.box.tolist() == [[-1.0] * 3, [1.0] * 3]
-    assert (scene.background, scene.unbounded, scene.cut_out) == ("white", False, True)
+    assert (scene.background, scene.unbounded, scene.has_object_mask) == ("white", False, True)
 
 
 def test_masks_are_the_alpha_and_scores_count_within(tmp_path):
@@ -39,8 +39,8 @@ def test_masks_are_the_alpha_and_scores_count_within(tmp_path):
     pixels = scene.images.image(2, (24, 18)).numpy()
     assert np.array_equal(pixels[..., :3], made.image(3, (24, 18), 3))
     assert np.array_equal(pixels[..., 3], expected)
-    assert np.array_equal(scene.silhouette(2).numpy(), expected == 255)
-    assert torch.equal(scene.valid(2), scene.silhouette(2))
+    assert np.array_equal(scene.object_mask(2).numpy(), expected == 255)
+    assert torch.equal(scene.valid_mask(2), scene.object_mask(2))
     assert 0 < expected.mean() < 255
 
 
@@ -110,9 +110,9 @@ def test_without_silhouettes_the_photographs_stay_as_they_are(tmp_path, masks):
     source = Source(objects.dtu(tmp_path, masks=masks), silhouettes=not masks)
     scene = data.read(source, "train")
     assert scene.images.pixels.shape[-1] == 3
-    assert (scene.background, scene.unbounded, scene.cut_out) == ("none", True, False)
+    assert (scene.background, scene.unbounded, scene.has_object_mask) == ("none", True, False)
     assert (scene.near.tolist(), scene.far.tolist()) == ([pytest.approx(0.05)] * 8, [100.0] * 8)
-    assert bool(scene.valid(0).all())
+    assert bool(scene.valid_mask(0).all())
     spheres = {f"scale_mat_{row}": None for row in range(10)}
     objects.edited(tmp_path / "cameras_sphere.npz", **spheres)
     again = data.cameras(source, "train")

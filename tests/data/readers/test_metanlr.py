@@ -45,8 +45,8 @@ def test_photographs_without_a_table_or_a_mask(tmp_path):
     (tmp_path / "02_mask.png").unlink()
     scene = read(tmp_path)
     assert scene.names[0] == "02_rgb.png"
-    assert bool(scene.silhouette(0).all())
-    assert not bool(scene.silhouette(1).all())
+    assert bool(scene.object_mask(0).all())
+    assert not bool(scene.object_mask(1).all())
 
 
 def test_without_the_matrix_the_sphere_is_computed(tmp_path):

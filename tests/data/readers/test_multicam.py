@@ -9,9 +9,9 @@ import torch
 import made_scenes as made
 from lumifield import data
 from lumifield.data import Source
-from lumifield.data.scene import draw
+from lumifield.data.scene import sample_batch
 from lumifield.errors import DataError
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 FOCAL = 12 / math.tan(0.4)
 
@@ -85,11 +85,11 @@ def test_weights_of_one_everywhere_are_none(tmp_path):
 
 def test_pixels_are_drawn_as_often_as_their_photograph_counts(tmp_path):
     scene = data.read(Source(made.multicam(tmp_path / "scene")), "train")
-    batch = draw(scene, 20_000, Draws(torch.Generator().manual_seed(0)))
+    batch = sample_batch(scene, 20_000, Rng(torch.Generator().manual_seed(0)))
     # Together the images of each size weigh the same, and so do all images of a size.
     assert torch.bincount(batch.rays.image % 4) / 20_000 == pytest.approx([0.25] * 4, rel=0.05)
     assert torch.bincount(batch.rays.image) / 20_000 == pytest.approx([1 / len(scene)] * len(scene), rel=0.15)
-    evenly = draw(replace(scene, loss_weight=None), 20_000, Draws(torch.Generator().manual_seed(0)))
+    evenly = sample_batch(replace(scene, loss_weight=None), 20_000, Rng(torch.Generator().manual_seed(0)))
     shares = torch.bincount(evenly.rays.image % 4, minlength=4) / 20_000
     assert shares.tolist() == pytest.approx([1 / 1.328125 / 4**k for k in range(4)], rel=0.1)
 
@@ -98,7 +98,7 @@ def test_some_photographs_keep_their_weights(tmp_path):
     source = Source(made.multicam(tmp_path / "scene"))
     assert data.read(source, "train", rows=slice(1, 4)).loss_weight.tolist() == [4, 16, 64]
     scene = data.cameras(source, "train")
-    assert scene.only([5, 0]).loss_weight.tolist() == [4, 1]
+    assert scene.select([5, 0]).loss_weight.tolist() == [4, 1]
     assert scene.to("cpu").loss_weight.tolist() == scene.loss_weight.tolist()
 
 

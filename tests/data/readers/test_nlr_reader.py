@@ -25,8 +25,8 @@ def test_images_of_unequal_size_in_the_sphere_of_their_hull(tmp_path):
     middle = scene.frame.to_world(torch.zeros(3)) - torch.tensor(objects.CENTER)
     assert float(middle.norm()) < 0.15 * objects.RADIUS
     assert 1.0 < scene.frame.scale / (objects.BALL * objects.RADIUS) < 1.7
-    assert scene.cut_out
-    assert np.array_equal(scene.silhouette(0).numpy(), objects.ball(objects.around(10, (48, 36)), 1) == 255)
+    assert scene.has_object_mask
+    assert np.array_equal(scene.object_mask(0).numpy(), objects.ball(objects.around(10, (48, 36)), 1) == 255)
 
 
 def test_published_splits_of_22_photographs(tmp_path):
@@ -50,7 +50,7 @@ def test_without_mattes_nothing_is_cut_out(tmp_path):
     with pytest.raises(DataError, match=r"00_mask\.png: matte is missing, expected one for each image; restore"):
         read(tmp_path)
     (tmp_path / "mattes").rmdir()
-    assert (read(tmp_path).cut_out, read(tmp_path).unbounded) == (False, True)
+    assert (read(tmp_path).has_object_mask, read(tmp_path).unbounded) == (False, True)
 
 
 def test_files_that_say_no_cameras(tmp_path):

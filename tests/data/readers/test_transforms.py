@@ -141,8 +141,8 @@ def test_masks(tmp_path):
     made.save(tmp_path / "masks/1.png", mask)
     made.edit(tmp_path / "transforms.json", lambda content: content["frames"][1].update(mask_path="masks/1.png"))
     scene = data.read(everything(tmp_path), "train")
-    assert scene.valid(1).tolist() == (mask > 0).tolist()
-    assert bool(scene.valid(0).all())
+    assert scene.valid_mask(1).tolist() == (mask > 0).tolist()
+    assert bool(scene.valid_mask(0).all())
 
 
 def test_blurred_photographs_are_left_out_of_the_training_alone(tmp_path, caplog):

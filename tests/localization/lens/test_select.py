@@ -18,7 +18,7 @@ from lumifield.localization import Select
 from lumifield.localization.lens import density, select
 from lumifield.localization.lens.density import Grid
 from lumifield.rendering.camera_paths import from_json
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)
 
@@ -89,7 +89,7 @@ def test_views_turn_by_at_most_half_the_angle_about_each_axis(run):
 
 def test_displacements_fill_a_ball_evenly():
     positions, grid = np.zeros((1, 3)), wall()
-    room = select.Room(positions, grid, 0.0, 1.0, 2.0, Draws(torch.Generator().manual_seed(0)))
+    room = select.Room(positions, grid, 0.0, 1.0, 2.0, Rng(torch.Generator().manual_seed(0)))
     moved = np.linalg.norm(room.displaced(np.zeros((4000, 3))), axis=-1)
     assert moved.max() <= 2
     assert np.mean(moved < 2 * 0.5 ** (1 / 3)) == pytest.approx(0.5, abs=0.03)
@@ -118,8 +118,8 @@ def test_lenses_become_pinholes(run):
     taken.distortion[:] = 0.1
     taken.center[:, 0] += 3
     taken.focal[:, 1] += 2
-    draws = Draws(torch.Generator().manual_seed(0))
-    found = select.views_at(np.array([[17.0, -6.0, 7.0]]), taken, 0.0, draws)
+    rng = Rng(torch.Generator().manual_seed(0))
+    found = select.views_at(np.array([[17.0, -6.0, 7.0]]), taken, 0.0, rng)
     assert (found.distortion.tolist(), found.center.tolist(), found.focal.tolist()) == (
         [[0.0] * 4],
         [[16.0, 12.0]],
@@ -152,8 +152,8 @@ def coarse(monkeypatch):
 def test_too_little_room(run, coarse):
     with pytest.raises(DataError, match=r"free places is 0, expected 40 at least 4.9 from matter and at most 0.1"):
         views(run, clearance=4.9, reach=0.1)
-    cure = "lower --count or --clearance, raise --reach, or raise the level of the density"
-    with pytest.raises(DataError, match=cure):
+    fix = "lower --count or --clearance, raise --reach, or raise the level of the density"
+    with pytest.raises(DataError, match=fix):
         views(run, places="path", clearance=4.9, reach=0.1)
 
 

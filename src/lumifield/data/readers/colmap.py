@@ -40,16 +40,16 @@ class Camera:
         camera, stated = self.camera, (self.camera.width, self.camera.height)
         if size != stated:
             found, expected = (f"{width}x{height}" for width, height in (size, stated))
-            cure = "give the images that were reconstructed"
-            raise DataError(path, "image size", found, f"{expected}, as its camera states", cure)
+            fix = "give the images that were reconstructed"
+            raise DataError(path, "image size", found, f"{expected}, as its camera states", fix)
         match camera.model.name:
             case "SIMPLE_PINHOLE" | "PINHOLE" | "SIMPLE_RADIAL" | "RADIAL" | "OPENCV":
                 bend = [float(camera.params[index]) for index in camera.extra_params_idxs()]
                 k1, k2, p1, p2 = (*bend, 0.0, 0.0, 0.0, 0.0)[:4]
                 return Optics(*_pinhole(camera), size, (k1, k2, p1, p2))
             case "EQUIRECTANGULAR":
-                cure = "cut the panoramas into perspective images"
-                raise DataError(path, "camera model", "EQUIRECTANGULAR", "a camera that looks to one side", cure)
+                fix = "cut the panoramas into perspective images"
+                raise DataError(path, "camera model", "EQUIRECTANGULAR", "a camera that looks to one side", fix)
             case _:
                 return Optics.resampled(self.straightened())
 
@@ -95,8 +95,8 @@ def _rows(model: colmap_model.Model, shot: colmap_model.Shot, order: np.ndarray)
     known = model.point_ids[order]
     rows = np.searchsorted(known, shot.points).clip(max=max(len(known) - 1, 0))
     if len(rows) and (not len(known) or (known[rows] != shot.points).any()):
-        cure = "write all files of the model again"
-        raise DataError(model.images, f"points of {shot.name}", "partly missing", "points of points3D", cure)
+        fix = "write all files of the model again"
+        raise DataError(model.images, f"points of {shot.name}", "partly missing", "points of points3D", fix)
     return rows
 
 

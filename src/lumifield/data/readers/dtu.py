@@ -87,8 +87,8 @@ def _matrices(path: Path) -> dict[str, np.ndarray]:
 
 def _matrix(path: Path, matrices: dict[str, np.ndarray], name: str, image: Path) -> Float[np.ndarray, "4 4"]:
     if name not in matrices:
-        cure = "restore it or remove the image"
-        raise DataError(path, name, "missing", f"the matrix of {image.name}", cure)
+        fix = "restore it or remove the image"
+        raise DataError(path, name, "missing", f"the matrix of {image.name}", fix)
     matrix = matrices[name]
     usable = matrix.shape == (4, 4) and np.issubdtype(matrix.dtype, np.number) and np.isfinite(matrix).all()
     if not usable:
@@ -124,6 +124,6 @@ def _sphere(path: Path, matrices: dict[str, np.ndarray], images: list[Path]) -> 
     first = found[0]
     for row, matrix in enumerate(found):
         if not np.allclose(matrix, first, rtol=TOLERANCE):
-            cure = "give all images the same matrix"
-            raise DataError(path, f"scale_mat_{row}", "another than scale_mat_0", "the sphere of the object", cure)
+            fix = "give all images the same matrix"
+            raise DataError(path, f"scale_mat_{row}", "another than scale_mat_0", "the sphere of the object", fix)
     return objects.similarity(path, "scale_mat_0", first)

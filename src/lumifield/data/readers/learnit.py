@@ -110,8 +110,8 @@ def _array(path: Path, count: int, shapes: tuple[tuple[int, ...], ...]) -> Float
         expected = " or ".join("x".join(map(str, ("N", *shape))) for shape in shapes)
         raise DataError(path, "array", f"of shape {array.shape}", f"{expected} numbers", "write the file again")
     if len(array) != count:
-        cure = "restore the images that were posed and remove all others"
-        raise DataError(path, "number of rows", str(len(array)), f"{count}, one for each image in images", cure)
+        fix = "restore the images that were posed and remove all others"
+        raise DataError(path, "number of rows", str(len(array)), f"{count}, one for each image in images", fix)
     return array.astype(np.float64)
 
 
@@ -122,8 +122,8 @@ def _rows(source: Source, split: str, taken: Capture) -> list[int]:
         there = {path.name for path in taken.paths}
         for name in named:
             if name not in there:
-                cure = "restore it or empty its split"
-                raise DataError(listing, f"image {name}", "missing", "an image in images", cure)
+                fix = "restore it or empty its split"
+                raise DataError(listing, f"image {name}", "missing", "an image in images", fix)
         return [row for row, path in enumerate(taken.paths) if named.get(path.name) == split]
     if source.hold_out != "auto":
         return holdout.rows(source, split, taken.c2w[:, :, 3])

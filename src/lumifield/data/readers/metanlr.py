@@ -22,13 +22,13 @@ META, MASK, SPHERE = "_meta.npy", "_mask.png", "model_matrix.npy"
 def splits(source: Source) -> tuple[str, ...]:
     """Those of `splits.json`, else the published ones of 22 or 49 images, else those of the hold-out."""
     taken = load(source)
-    return objects.splits(source, taken, published(len(taken.photographs)))
+    return objects.splits(source, taken, published(len(taken.images)))
 
 
 def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them."""
     taken = load(source)
-    return objects.cameras(source, split, taken, published(len(taken.photographs)))
+    return objects.cameras(source, split, taken, published(len(taken.images)))
 
 
 def published(count: int) -> objects.Rows:
@@ -41,18 +41,18 @@ def load(source: Source) -> objects.Capture:
 
     The world is the one that `model_matrix.npy` leads to; without the file the sphere is computed.
     """
-    photographs = [
+    images = [
         path
         for path in image_files.listed_images(source.data)
         if path.stem.endswith("_rgb") and (path.parent / (path.stem + META)).is_file()
     ]
-    if not photographs:
-        raise DataError(source.data, "photographs", "missing", "NAME_rgb.png with NAME_rgb_meta.npy", "restore them")
-    masks = [path.with_name(path.stem.removesuffix("_rgb") + MASK) for path in photographs]
-    lenses, poses = zip(*(_camera(path) for path in photographs), strict=True)
+    if not images:
+        raise DataError(source.data, "images", "missing", "NAME_rgb.png with NAME_rgb_meta.npy", "restore them")
+    masks = [path.with_name(path.stem.removesuffix("_rgb") + MASK) for path in images]
+    lenses, poses = zip(*(_camera(path) for path in images), strict=True)
     return objects.Capture(
-        photographs[0].with_name(photographs[0].stem + META),
-        photographs,
+        images[0].with_name(images[0].stem + META),
+        images,
         [mask if mask.is_file() else None for mask in masks],
         torch.stack(lenses),
         torch.stack(poses),
@@ -60,9 +60,9 @@ def load(source: Source) -> objects.Capture:
     )
 
 
-def _camera(photograph: Path) -> tuple[Float[Tensor, "4"], Float[Tensor, "3 4"]]:
+def _camera(image: Path) -> tuple[Float[Tensor, "4"], Float[Tensor, "3 4"]]:
     """`fx fy cx cy` and the pose, from OpenGL's matrices of view and projection."""
-    path = photograph.with_name(photograph.stem + META)
+    path = image.with_name(image.stem + META)
     content = safe_pickle.table(path)
     view, projection = (_matrix(path, content, name) for name in ("view", "projection"))
     width, height = _matrix(path, content, "resolution", (2,)).tolist()
@@ -73,12 +73,12 @@ def _camera(photograph: Path) -> tuple[Float[Tensor, "4"], Float[Tensor, "3 4"]]
     inverse = checked_pose(view, path, "view")
     turn = inverse[:, :3].T
     pose = from_opengl(torch.cat([turn, -turn @ inverse[:, 3:]], 1))
-    scale = torch.tensor(_size(photograph)) / torch.tensor([width, height])
+    scale = torch.tensor(_size(image)) / torch.tensor([width, height])
     return torch.tensor([*focal, *center], dtype=torch.float64) * scale.repeat(2), pose
 
 
-def _size(photograph: Path) -> tuple[int, int]:
-    return image_files.survey([photograph]).sizes[0]
+def _size(image: Path) -> tuple[int, int]:
+    return image_files.survey([image]).sizes[0]
 
 
 def _sphere(path: Path) -> Frame | None:

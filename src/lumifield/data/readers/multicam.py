@@ -57,26 +57,26 @@ def _metadata(source: Source) -> tuple[Path, dict[str, Any]]:
     path = source.data / "metadata.json"
     content = frames.parsed(path)
     if not isinstance(content, dict) or not any(split in content for split in frames.SPLITS):
-        expected, cure = "columns for train, val or test", "write the file again"
-        raise DataError(path, "every split", "missing", expected, cure)
+        expected, fix = "columns for train, val or test", "write the file again"
+        raise DataError(path, "every split", "missing", expected, fix)
     return path, content
 
 
 def _rows(path: Path, split: str, columns: Any) -> list[Row]:
     """The columns of a split as one row an image; raises `DataError` where they do not stand beside each other."""
-    cure = "write the file again"
+    fix = "write the file again"
     columns = columns if isinstance(columns, dict) else {}
     for name in COLUMNS:
         if not isinstance(columns.get(name), list):
-            raise DataError(path, f"{split}.{name}", "missing or no list", "a column of values", cure)
+            raise DataError(path, f"{split}.{name}", "missing or no list", "a column of values", fix)
     count = len(columns["file_path"])
     for name in COLUMNS:
         if len(columns[name]) != count:
             found, expected = f"{len(columns[name])} values long", f"{count} as file_path"
-            raise DataError(path, f"{split}.{name}", found, expected, cure)
+            raise DataError(path, f"{split}.{name}", found, expected, fix)
     if count == 0:
-        cure = "list the images of this split"
-        raise DataError(path, f"{split}.file_path", "empty", "at least one image", cure)
+        fix = "list the images of this split"
+        raise DataError(path, f"{split}.file_path", "empty", "at least one image", fix)
     for index, name in enumerate(columns["file_path"]):
         if not isinstance(name, str):
             raise DataError(path, f"{split}.file_path[{index}]", repr(name), "a file name", "name the image")
@@ -89,8 +89,8 @@ def _lens(path: Path, row: Row, size: tuple[int, int]) -> list[float]:
     for column, found in zip(("width", "height"), size, strict=True):
         stated = checked_number(row[column], path, f"{column} of {where}", positive=True)
         if round(stated) != found:
-            cure = "give the size of the images"
-            raise DataError(path, f"{column} of {where}", f"{stated:g}", f"the image's {found}", cure)
+            fix = "give the size of the images"
+            raise DataError(path, f"{column} of {where}", f"{stated:g}", f"the image's {found}", fix)
     return frames.pinhole(path, f"pix2cam of {where}", row["pix2cam"])
 
 

@@ -26,13 +26,13 @@ Calibration = dict[str, Any]
 def splits(source: Source) -> tuple[str, ...]:
     """Those of `splits.json`, else the published ones of 22 images, else those of the hold-out."""
     taken = load(source)
-    return objects.splits(source, taken, published(len(taken.photographs)))
+    return objects.splits(source, taken, published(len(taken.images)))
 
 
 def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them."""
     taken = load(source)
-    return objects.cameras(source, split, taken, published(len(taken.photographs)))
+    return objects.cameras(source, split, taken, published(len(taken.images)))
 
 
 def published(count: int) -> objects.Rows:
@@ -43,15 +43,15 @@ def published(count: int) -> objects.Rows:
 def load(source: Source) -> objects.Capture:
     """The images, mattes and cameras of a folder; raises `DataError` where they do not fit together."""
     folder, path = source.data / "rgb", source.data / FILE
-    photographs = image_files.listed_images(folder) if folder.is_dir() else []
-    if not photographs:
+    images = image_files.listed_images(folder) if folder.is_dir() else []
+    if not images:
         raise DataError(folder, "folder", "missing or empty", "the images", "restore the images")
-    names = [photograph.stem.removesuffix("_rgb") for photograph in photographs]
+    names = [image.stem.removesuffix("_rgb") for image in images]
     calibrations = _calibrations(path)
     known = [_named(calibrations, name, path) for name in names]
     lenses = torch.stack([_lens(path, name, one) for name, one in zip(names, known, strict=True)])
     poses = torch.stack([_pose(path, name, one) for name, one in zip(names, known, strict=True)])
-    return objects.Capture(path, photographs, _mattes(source.data / "mattes", names), lenses, poses, sphere=None)
+    return objects.Capture(path, images, _mattes(source.data / "mattes", names), lenses, poses, sphere=None)
 
 
 def _mattes(folder: Path, names: list[str]) -> list[Path | None]:

@@ -55,8 +55,8 @@ def listed(path: Path) -> dict[str, str]:
                 raise DataError(path, f"column {column}", "missing", expected, "add it or remove the file")
         found = {row["filename"]: row["split"] for row in rows if row["id"] and row["split"] in SPLITS}
     if "train" not in found.values():
-        cure = "name the training images or remove the file"
-        raise DataError(path, "column split", "without train", "train, val or test for each image", cure)
+        fix = "name the training images or remove the file"
+        raise DataError(path, "column split", "without train", "train, val or test for each image", fix)
     return found
 
 
@@ -65,8 +65,8 @@ def _check_files(path: Path, listed: dict[str, str], taken: reconstructions.Reco
     where = dict(zip(taken.names, taken.images, strict=True))
     for name in listed:
         if name not in where:
-            cure = "empty its split or reconstruct the scene with it"
-            raise DataError(path, f"image {name}", "not in the sparse model", "a registered image", cure)
+            fix = "empty its split or reconstruct the scene with it"
+            raise DataError(path, f"image {name}", "not in the sparse model", "a registered image", fix)
         if not where[name].is_file():
-            cure = "restore it or empty its split"
-            raise DataError(path, f"image {name}", "missing", f"an image in {where[name].parent}", cure)
+            fix = "restore it or empty its split"
+            raise DataError(path, f"image {name}", "missing", f"an image in {where[name].parent}", fix)

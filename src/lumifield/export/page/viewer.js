@@ -216,7 +216,7 @@ function toScene(c2w) {
   return { axes: [0, 1, 2].map((i) => back(axis(c2w, i))), position };
 }
 
-// Draws the view with `share` of the pixels along each side; returns how long that took [ms].
+// Rng the view with `share` of the pixels along each side; returns how long that took [ms].
 function draw(gl, uniform, share) {
   const pixels = view.fixed ? 1 : window.devicePixelRatio;
   const whole = view.fixed ? view.size : [canvas.clientWidth * pixels, canvas.clientHeight * pixels];

@@ -160,14 +160,14 @@ def save_cloud(run: Run, grid: Grid, path: Path) -> None:
 
 def read_grid(path: Path) -> Grid:
     """The grid that `save_grid` wrote; raises `DataError` where it is missing or damaged."""
-    cure = "write it again with `lumifield localize density`"
+    fix = "write it again with `lumifield localize density`"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             bounds, density, level = (arrays[name] for name in MEMBERS)
     except FileNotFoundError:
-        raise DataError(path, "file", "missing", "the density of the run", cure) from None
+        raise DataError(path, "file", "missing", "the density of the run", fix) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(path, "file", f"damaged ({error})", "the density of the run", cure) from None
+        raise DataError(path, "file", f"damaged ({error})", "the density of the run", fix) from None
     if bounds.shape != (2, 3) or density.ndim != 3 or level.shape != () or not np.isfinite(bounds).all():
-        raise DataError(path, "content", "of other shapes", "bounds, density and level", cure)
+        raise DataError(path, "content", "of other shapes", "bounds, density and level", fix)
     return Grid(bounds.astype(np.float64), density, float(level))

@@ -22,7 +22,7 @@ from lumifield.localization.lens.density import CLEARANCE, Grid, default_file, r
 from lumifield.rendering.camera_paths import to_json
 from lumifield.runtime import distributed
 from lumifield.runtime.files import check_output, replacing
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import Run
@@ -44,7 +44,7 @@ class Room:
     clearance: float
     reach: float
     distance: float
-    draws: Draws
+    rng: Rng
 
     @property
     def bounds(self) -> Float[np.ndarray, "2 3"]:
@@ -62,7 +62,7 @@ class Room:
         """Points moved at random, evenly within a ball of radius `distance`."""
         if self.distance == 0:
             return points
-        direction, share = self.draws.normal(len(points), 3), self.draws.uniform(len(points), 1)
+        direction, share = self.rng.normal(len(points), 3), self.rng.uniform(len(points), 1)
         unit = (direction / direction.norm(dim=-1, keepdim=True)).double().numpy()
         return points + self.distance * share.double().numpy() ** (1 / 3) * unit
 
@@ -77,7 +77,7 @@ def write(settings: Select, run: Run, progress: Progress) -> str:
     source = default_file(run) if settings.density is None else settings.density
     room = room_of(settings, train, read_grid(source), source)
     places = on_grid(settings, room) if settings.places == "grid" else round_cameras(settings, room, progress)
-    views = views_at(places, train, settings.angle, room.draws)
+    views = views_at(places, train, settings.angle, room.rng)
     with replacing(out) as temporary:
         temporary.write_text(to_json(views, Frame.identity()) + "\n", encoding="utf-8")
     photographs = {split: in_world(scene) for split, scene in run.scenes.items() if len(scene) > 0}
@@ -99,8 +99,8 @@ def room_of(settings: Select, train: Cameras, grid: Grid, source: Path) -> Room:
     reach = REACH * unit if settings.reach is None else settings.reach
     usual = reach if settings.places == "path" else 0.0
     distance = usual if settings.distance is None else settings.distance
-    draws = Draws(torch.Generator().manual_seed(settings.seed))
-    room = Room(positions, grid, clearance, reach, distance, draws)
+    rng = Rng(torch.Generator().manual_seed(settings.seed))
+    room = Room(positions, grid, clearance, reach, distance, rng)
     low = np.maximum(room.bounds[0], positions.min(0) - reach)
     high = np.minimum(room.bounds[1], positions.max(0) + reach)
     if not (low < high).all():
@@ -145,7 +145,7 @@ def round_cameras(settings: Select, room: Room, progress: Progress) -> Float[np.
     """`count` free places about training cameras drawn at random."""
     free = np.zeros((0, 3))
     for _ in range(ROUNDS):
-        row = room.draws.integers(settings.count, len(room.positions)).numpy()
+        row = room.rng.integers(settings.count, len(room.positions)).numpy()
         moved = room.displaced(room.positions[row])
         free = np.concatenate([free, moved[room.free(moved)]])
         progress(min(len(free), settings.count), settings.count)
@@ -158,20 +158,20 @@ def chosen(free: Float[np.ndarray, "p 3"], wanted: int, settings: Select, room: 
     """At most `count` of the places in random order; raises `DataError` where they are fewer than wanted."""
     if len(free) < wanted:
         expected = f"{wanted} at least {room.clearance:.3g} from matter and at most {room.reach:.3g} from a camera"
-        cure = "lower --count or --clearance, raise --reach, or raise the level of the density"
-        raise DataError("select", "number of free places", str(len(free)), expected, cure)
-    order = room.draws.uniform(len(free), 1)[:, 0].argsort().numpy()
+        fix = "lower --count or --clearance, raise --reach, or raise the level of the density"
+        raise DataError("select", "number of free places", str(len(free)), expected, fix)
+    order = room.rng.uniform(len(free), 1)[:, 0].argsort().numpy()
     return free[order[: settings.count]]
 
 
-def views_at(places: Float[np.ndarray, "v 3"], train: Cameras, angle: float, draws: Draws) -> Cameras:
+def views_at(places: Float[np.ndarray, "v 3"], train: Cameras, angle: float, rng: Rng) -> Cameras:
     """Pinhole cameras at the places that look where the nearest image does, but for a small random turn.
 
     They have its size and angle of view. Their axes turn by the rotation vector `a`, each of whose numbers is uniform
     in [-angle / 2, angle / 2].
     """
     cameras = train[torch.from_numpy(nearest(places, train.positions.numpy())[1])]
-    turn = math.radians(angle) * (draws.uniform(len(places), 3).double() - 0.5)
+    turn = math.radians(angle) * (rng.uniform(len(places), 3).double() - 0.5)
     turned = cameras.c2w[:, :, :3] @ torch.from_numpy(Rotation.from_rotvec(turn.numpy()).as_matrix())
     return replace(
         cameras,

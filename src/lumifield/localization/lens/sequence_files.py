@@ -114,7 +114,7 @@ class SevenScenes:
         """Writes pose, depth [mm along the axis] and image."""
         image = out / self.name(index)
         stem = image.name.removesuffix(".color.png")
-        pose = np.vstack([in_world(scene.only([index])).c2w[0].numpy(), [0, 0, 0, 1]])
+        pose = np.vstack([in_world(scene.select([index])).c2w[0].numpy(), [0, 0, 0, 1]])
         rows = [" ".join(f"{number:.17e}" for number in row) for row in pose.tolist()]
         write_text(image.with_name(f"{stem}.pose.txt"), "\n".join(rows) + "\n")
         depth = (MILLIMETERS * along_axis(seen.measured_depth, scene.cameras, index)).round().numpy()

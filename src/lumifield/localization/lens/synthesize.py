@@ -24,7 +24,7 @@ from lumifield.runs.run_folder import write_json
 from lumifield.runtime import distributed
 from lumifield.runtime.config import read_json
 from lumifield.runtime.files import check_place
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import Run
@@ -104,9 +104,9 @@ def appearances(settings: Synthesize, run: Run, photographs: Tensor) -> Float[Te
     table, names = table.detach().cpu(), run.scenes["train"].names
     match settings.appearance:
         case None | "mixed":
-            draws = Draws(torch.Generator().manual_seed(settings.seed))
-            pair = draws.integers(2 * len(photographs), len(table)).view(-1, 2)
-            return torch.lerp(table[pair[:, 0]], table[pair[:, 1]], draws.uniform(len(photographs), 1))
+            rng = Rng(torch.Generator().manual_seed(settings.seed))
+            pair = rng.integers(2 * len(photographs), len(table)).view(-1, 2)
+            return torch.lerp(table[pair[:, 0]], table[pair[:, 1]], rng.uniform(len(photographs), 1))
         case "nearest":
             return table[photographs]
         case "mean":

@@ -66,8 +66,8 @@ class Instant:
         at_least(0, self, "finest", "cone", "distortion")
         at_least(0.01, self, "step")
         if self.occupancy_side < 2 or self.occupancy_side % 2:
-            found, cure = str(self.occupancy_side), "take the next even number"
-            raise DataError("instant", "occupancy_side", found, "an even number from 2", cure)
+            found, fix = str(self.occupancy_side), "take the next even number"
+            raise DataError("instant", "occupancy_side", found, "an even number from 2", fix)
 
     def build(self, scene: Scene) -> InstantMethod:
         """The method for a scene, with fresh parameters."""

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lumifield import kernels
-from lumifield.data.scene import Batch, Scene, footprint
+from lumifield.data.scene import Batch, Scene, median_pixel_width
 from lumifield.fields.encodings import spherical_harmonics
 from lumifield.fields.hash_grid import FeatureGrid, geometric
 from lumifield.geometry.contraction import Space
@@ -20,7 +20,7 @@ from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.instant import Instant
 from lumifield.methods.instant.sampling import Marcher, Proposer, Sampled
 from lumifield.runtime.precision import autocast
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.occupancy import carved_box
 from lumifield.volume.packed import Packed
 
@@ -51,7 +51,7 @@ class InstantMethod(Method):
         self.register_buffer("box", box.clone())
         self.contracted = scene.unbounded
         self.open = scene.background == "none"
-        self.pixel = pixel = footprint(scene)
+        self.pixel = pixel = median_pixel_width(scene)
         self.ndc = scene.ndc is not None
         cone = settings.cone if scene.unbounded else 0.0
         # Unbounded scenes are scaled to cameras at distance 1: nearer than half of that, steps stay the same.
@@ -104,7 +104,7 @@ class InstantMethod(Method):
         """
         if self.contracted and self.open:
             rays = replace(rays, far=rays.far.clamp_min(ENDLESS))
-        return self.sampler(rays, self.space, self.density, context.draws)
+        return self.sampler(rays, self.space, self.density, context.rng)
 
     def composited(
         self, sampled: Sampled, rays: Rays, density: Float[Tensor, " s"], rgb: Float[Tensor, "s 3"], context: Context
@@ -119,7 +119,7 @@ class InstantMethod(Method):
             depth=packed.median(weights, rays.far),
             opacity=opacity,
             samples=len(packed),
-            penalties=sampled.penalties(weights, self.settings.distortion) if context.draws is not None else {},
+            penalties=sampled.penalties(weights, self.settings.distortion) if context.rng is not None else {},
         )
 
     def look_up(
@@ -131,21 +131,21 @@ class InstantMethod(Method):
         """
         side = spherical_harmonics(rays.viewdirs, 4)
         side = side if beside is None else torch.cat([side, beside], -1)
-        footprint = packed.footprints(rays, cylinders=self.ndc)
-        density, rgb = self.field(packed.points(rays), footprint, side[packed.ray])
+        median_pixel_width = packed.pixel_widths(rays, cylinders=self.ndc)
+        density, rgb = self.field(packed.points(rays), median_pixel_width, side[packed.ray])
         if self.contracted:
             density, rgb = tempered(density, packed.middle), tempered(rgb, packed.middle[:, None])
         return density, rgb
 
     def field(
-        self, points: Float[Tensor, "s 3"], footprint: Float[Tensor, " s"], side: Float[Tensor, "s c"]
+        self, points: Float[Tensor, "s 3"], median_pixel_width: Float[Tensor, " s"], side: Float[Tensor, "s c"]
     ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s 3"]]:
         """Density and color at points as pixels of that width see them, in pieces for the cache.
 
         `side` has the harmonics of the direction, and what else colors depend on.
         """
         count, side = len(points), padded(side)
-        unit, features = self.features(points, footprint)
+        unit, features = self.features(points, median_pixel_width)
         parts = []
         with autocast(features.device, self.settings.bf16):
             for feature, beside in zip(features.split(CHUNK), side.split(CHUNK), strict=True):
@@ -157,24 +157,24 @@ class InstantMethod(Method):
 
     @torch.no_grad()
     def density(
-        self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, " p"] | None = None
+        self, points: Float[Tensor, "p 3"], median_pixel_width: Float[Tensor, " p"] | None = None
     ) -> Float[Tensor, " p"]:
         """Density alone, without a gradient [1 / scene unit], as pixels of that width see it (an image's)."""
-        if footprint is None:
-            footprint = points.new_full((len(points),), self.pixel)
-        unit, features = self.features(points, footprint)
+        if median_pixel_width is None:
+            median_pixel_width = points.new_full((len(points),), self.pixel)
+        unit, features = self.features(points, median_pixel_width)
         with autocast(points.device, self.settings.bf16):
             raw = [self.density_net(part)[:, 0] for part in features.split(CHUNK)]
-        return self.to_density(torch.cat(raw)[: len(footprint)].float(), unit[: len(footprint)])
+        return self.to_density(torch.cat(raw)[: len(median_pixel_width)].float(), unit[: len(median_pixel_width)])
 
     def features(
-        self, points: Float[Tensor, "p 3"], footprint: Float[Tensor, " p"]
+        self, points: Float[Tensor, "p 3"], median_pixel_width: Float[Tensor, " p"]
     ) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m features"]]:
         """Where the points lie in the unit cube, and the features there of pixels of that width; both padded."""
         unit = self.space.unit(padded(points))
         if not self.settings.anti_alias:
             return unit, self.grid(unit)
-        width = footprint * self.space.shrinkage(points) / SQUARE
+        width = median_pixel_width * self.space.shrinkage(points) / SQUARE
         return unit, self.grid(unit, padded(width[:, None])[:, 0])
 
     def to_density(self, raw: Float[Tensor, " s"], unit: Float[Tensor, "s 3"]) -> Float[Tensor, " s"]:
@@ -212,9 +212,9 @@ class InstantMethod(Method):
         """As many rays as bring the wanted number of samples."""
         return int(self.rays)
 
-    def before_step(self, step: int, draws: Draws) -> None:
+    def before_step(self, step: int, rng: Rng) -> None:
         """Prepares the choice of intervals."""
-        self.sampler.prepare(step, self.space, self.density, draws)
+        self.sampler.prepare(step, self.space, self.density, rng)
 
     def after_step(self, step: int, rays: int, samples: int) -> None:
         """Adapts the number of rays to the samples that they brought."""

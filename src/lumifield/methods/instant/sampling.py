@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lumifield.data.scene import Scene, footprints
+from lumifield.data.scene import Scene, pixel_widths
 from lumifield.fields.hash_grid import FeatureGrid
 from lumifield.geometry.contraction import Space
 from lumifield.geometry.rays import Rays
 from lumifield.methods.instant import Instant
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume import compositing
 from lumifield.volume.occupancy import Density, Occupancy, halved, looked_through, seen
 from lumifield.volume.packed import Packed, march, visible
@@ -58,17 +58,17 @@ class Marcher(nn.Module):
         super().__init__()
         self.step, self.cone, self.every = step, cone, settings.occupancy_every
         self.ndc = scene.ndc is not None
-        self.finest, self.coarsest = (float(width) for width in footprints(scene).aminmax())
+        self.finest, self.coarsest = (float(width) for width in pixel_widths(scene).aminmax())
         allowed = seen(scene, space, settings.occupancy_side // 2, carve=settings.carve and scene.images is not None)
         self.occupancy = Occupancy(settings.occupancy_side, step, halved(allowed))
 
-    def forward(self, rays: Rays, space: Space, density: Smeared, draws: Draws | None) -> Sampled:
+    def forward(self, rays: Rays, space: Space, density: Smeared, rng: Rng | None) -> Sampled:
         """The intervals of each ray that contribute to its pixel."""
-        finer = IMAGE_STEP if draws is None else 1.0
-        marched = march(rays, self.occupancy, space, finer * self.step, finer * self.cone, draws)
+        finer = IMAGE_STEP if rng is None else 1.0
+        marched = march(rays, self.occupancy, space, finer * self.step, finer * self.cone, rng)
 
         def look(part: Packed) -> Float[Tensor, " s"]:
-            return density(part.points(rays), part.footprints(rays, cylinders=self.ndc))
+            return density(part.points(rays), part.pixel_widths(rays, cylinders=self.ndc))
 
         return Sampled(visible(marched, rays, look, least=LEAST_WEIGHT))
 
@@ -80,16 +80,16 @@ class Marcher(nn.Module):
         """The density at scene points where marching looks: elsewhere no image has shaped it."""
         return self.occupancy.inside(density, space, points)
 
-    def prepare(self, step: int, space: Space, density: Smeared, draws: Draws) -> None:
+    def prepare(self, step: int, space: Space, density: Smeared, rng: Rng) -> None:
         """Refreshes the occupancy grid at times: everywhere at first, then some of its cells."""
         if step % self.every == 0:
             cells = self.occupancy.side**3 // REFRESHED_SHARE
 
             def of_any_pixel(points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-                share = draws.whole().uniform(len(points), 1)[:, 0]
+                share = rng.replicated().uniform(len(points), 1)[:, 0]
                 return density(points, self.finest * (self.coarsest / self.finest) ** share)
 
-            self.occupancy.refresh(of_any_pixel, space, draws, everywhere=step < WARM_UP, cells=cells)
+            self.occupancy.refresh(of_any_pixel, space, rng, everywhere=step < WARM_UP, cells=cells)
 
 
 class Proposer(nn.Module):
@@ -107,14 +107,14 @@ class Proposer(nn.Module):
         self.grid = FeatureGrid(PROPOSAL_RESOLUTIONS, 1, PROPOSAL_LOG2_ENTRIES)
         self.register_buffer("located", located(scene, space))
 
-    def forward(self, rays: Rays, space: Space, density: Smeared, draws: Draws | None) -> Sampled:
+    def forward(self, rays: Rays, space: Space, density: Smeared, rng: Rng | None) -> Sampled:
         """The intervals of each ray where the proposals saw most."""
-        edges = even(len(rays), self.counts[0], draws, rays.near.device)
+        edges = even(len(rays), self.counts[0], rng, rays.near.device)
         proposals = []
         for count in self.counts[1:]:
             t = placed(edges, rays.near, rays.far, unbounded=space.contracted)
             proposals.append(Histogram(edges, self.weights(t, rays, space)))
-            edges = regathered(proposals[-1], count, draws)
+            edges = regathered(proposals[-1], count, rng)
         packed = packed_evenly(placed(edges, rays.near, rays.far, unbounded=space.contracted))
         return Sampled(packed, edges, tuple(proposals))
 
@@ -137,7 +137,7 @@ class Proposer(nn.Module):
         """The density at scene points: proposals may lead to all of them."""
         return density(points)
 
-    def prepare(self, step: int, space: Space, density: Smeared, draws: Draws) -> None:
+    def prepare(self, step: int, space: Space, density: Smeared, rng: Rng) -> None:
         """Nothing: the grid learns with the field."""
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lumifield.data.scene import Scene, footprint
+from lumifield.data.scene import Scene, median_pixel_width
 from lumifield.fields.encodings import Positional
 from lumifield.fields.hash_grid import FeatureGrid, geometric
 from lumifield.fields.mlp import Mlp
@@ -42,7 +42,7 @@ def directions(settings: MipNerf) -> Positional:
 def finest_of(settings: MipNerf, scene: Scene) -> int:
     """Cells a side of the grid's finest level."""
     diameter = Space(scene.box, scene.unbounded).diameter
-    return settings.grid_finest or min(round(2 * diameter / footprint(scene)), FINEST_LIMIT)
+    return settings.grid_finest or min(round(2 * diameter / median_pixel_width(scene)), FINEST_LIMIT)
 
 
 class GridField(nn.Module):

@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from lumifield.data.scene import Batch, Scene, footprint
+from lumifield.data.scene import Batch, Scene, median_pixel_width
 from lumifield.errors import DataError
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.mip_nerf.fields import GridField, finest_of, mlp
 from lumifield.runtime.precision import autocast
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.compositing import blend, mean_depth, visible
 from lumifield.volume.mip_gaussians import gaussians
 from lumifield.volume.sampling import blurred, middles, resampled_edges, spaced, stratified
@@ -34,29 +34,29 @@ class MipNerfMethod(Method):
     def __init__(self, settings: MipNerf, scene: Scene) -> None:
         super().__init__()
         if settings.disparity and not bool((scene.near > 0).all()):
-            found, cure = "asked for where rays start at t = 0", "leave it out (NDC rays are even in disparity already)"
-            raise DataError("mip-nerf", "disparity", found, "near bounds above 0", cure)
+            found, fix = "asked for where rays start at t = 0", "leave it out (NDC rays are even in disparity already)"
+            raise DataError("mip-nerf", "disparity", found, "near bounds above 0", fix)
         if settings.ray_shape == "auto":
             settings = replace(settings, ray_shape="cone" if scene.ndc is None else "cylinder")
         if settings.backbone == "grid":
             settings = replace(settings, grid_finest=finest_of(settings, scene))
         self.settings = settings
         self.field = GridField(settings, scene) if settings.backbone == "grid" else mlp(settings)
-        self.register_buffer("spread", torch.tensor(footprint(scene) ** 2 / 12))
+        self.register_buffer("spread", torch.tensor(median_pixel_width(scene) ** 2 / 12))
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """Even intervals, passes that gather them where matter is, compositing of the last."""
         settings = self.settings
-        draws = context.draws if settings.jitter else None
-        t = stratified(spaced(rays.near, rays.far, settings.samples + 1, disparity=settings.disparity), draws)
+        rng = context.rng if settings.jitter else None
+        t = stratified(spaced(rays.near, rays.far, settings.samples + 1, disparity=settings.disparity), rng)
         coarse = []
         for _ in range(settings.levels - 1):
-            if context.draws is None:  # no loss follows, so nobody needs the coarse color
+            if context.rng is None:  # no loss follows, so nobody needs the coarse color
                 weights = self.weigh(rays, t, context)
             else:
                 weights, rgb = self.see(rays, t, context)
                 coarse.append(blend(weights, rgb, context.background))
-            t = self.gathered(t, weights, draws)
+            t = self.gathered(t, weights, rng)
         weights, rgb = self.see(rays, t, context)
         depth, opacity = mean_depth(weights, middles(t), rays.far)
         samples = settings.levels * weights.numel()
@@ -85,17 +85,17 @@ class MipNerfMethod(Method):
         return found.joined
 
     def gathered(
-        self, t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], draws: Draws | None
+        self, t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], rng: Rng | None
     ) -> Float[Tensor, "r n_plus_1"]:
         """Edges of as many intervals where the weights are."""
         weights = blurred(weights.detach() if self.settings.stop_gradient else weights, self.settings.resample_padding)
-        return resampled_edges(t, weights, self.settings.samples, draws)
+        return resampled_edges(t, weights, self.settings.samples, rng)
 
     def noise(self, t: Float[Tensor, "r n_plus_1"], context: Context) -> Float[Tensor, "r n"] | None:
         """Noise for raw densities, where the settings ask for it and the pass is random."""
-        if context.draws is None or self.settings.noise == 0:
+        if context.rng is None or self.settings.noise == 0:
             return None
-        return self.settings.noise * context.draws.normal(len(t), t.shape[1] - 1)
+        return self.settings.noise * context.rng.normal(len(t), t.shape[1] - 1)
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Squared errors of all passes (equation 19)."""

@@ -63,8 +63,8 @@ class Nerf:
         at_least(1, self, "depth", "batch", "occupancy_side", "occupancy_samples")
         at_least(0, self, "fine_samples", "perturb", "noise", "position_octaves", "direction_octaves")
         if self.occupancy and self.noise:
-            cure = "leave out one of the two"
-            raise DataError("nerf", "noise", f"{self.noise} beside an occupancy grid", "0 with occupancy", cure)
+            fix = "leave out one of the two"
+            raise DataError("nerf", "noise", f"{self.noise} beside an occupancy grid", "0 with occupancy", fix)
 
     def build(self, scene: Scene) -> Method:
         """The method for a scene, with fresh parameters."""

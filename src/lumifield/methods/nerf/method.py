@@ -1,4 +1,4 @@
-"""The module behind `nerf`: a coarse network finds the matter, a fine one draws it."""
+"""The module behind `nerf`: a coarse network finds the matter, a fine one rng it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class NerfMethod(Method):
     def __init__(self, settings: Nerf, scene: Scene) -> None:
         super().__init__()
         if settings.disparity and not bool((scene.near > 0).all()):
-            found, cure = "asked for where rays start at t = 0", "leave it out (NDC rays are even in disparity already)"
-            raise DataError("nerf", "disparity", found, "near bounds above 0", cure)
+            found, fix = "asked for where rays start at t = 0", "leave it out (NDC rays are even in disparity already)"
+            raise DataError("nerf", "disparity", found, "near bounds above 0", fix)
         self.settings = settings
         self.coarse = network(settings)
         self.fine = network(settings) if settings.fine_samples else None
@@ -37,17 +37,17 @@ class NerfMethod(Method):
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """Coarse pass, resampling, fine pass over all points, compositing."""
-        settings, draws = self.settings, context.draws
+        settings, rng = self.settings, context.rng
         even = spaced(rays.near, rays.far, settings.samples, disparity=settings.disparity)
-        z = stratified(even, draws, perturb=settings.perturb)
+        z = stratified(even, rng, perturb=settings.perturb)
         coarse, samples = (), z.numel()
         if self.fine is not None:
-            if draws is None:  # no loss follows, so nobody needs the coarse color
+            if rng is None:  # no loss follows, so nobody needs the coarse color
                 weights = self.weigh(self.coarse, rays, z, context)
             else:
                 weights, rgb = self.see(self.coarse, rays, z, context)
                 coarse = (blend(weights, rgb, context.background),)
-            further = resample(middles(z), weights[:, 1:-1], settings.fine_samples, draws if settings.perturb else None)
+            further = resample(middles(z), weights[:, 1:-1], settings.fine_samples, rng if settings.perturb else None)
             z = union(z, further)
             samples += z.numel()
         weights, rgb = self.see(self.fine or self.coarse, rays, z, context)
@@ -75,9 +75,9 @@ class NerfMethod(Method):
 
     def noise(self, z: Float[Tensor, "r n"], context: Context) -> Float[Tensor, "r n"] | None:
         """Noise for raw densities, where the settings ask for it and the pass is random."""
-        if context.draws is None or self.settings.noise == 0:
+        if context.rng is None or self.settings.noise == 0:
             return None
-        return self.settings.noise * context.draws.normal(*z.shape)
+        return self.settings.noise * context.rng.normal(*z.shape)
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Squared errors of both passes (NeRF, equation 6)."""
@@ -106,8 +106,8 @@ class NerfMethod(Method):
     def load_published(self, path: Path) -> None:
         """Takes over the networks of a published nerf_pl checkpoint, whose scene must be in this scene's frame."""
         if self.settings.density != "relu":
-            cure = "build the method with density relu and early_skip"
-            raise DataError(path, "the method's density", self.settings.density, "relu, as in the checkpoint", cure)
+            fix = "build the method with density relu and early_skip"
+            raise DataError(path, "the method's density", self.settings.density, "relu, as in the checkpoint", fix)
         load_published(self.coarse, path, "nerf_coarse")
         if self.fine is not None:
             load_published(self.fine, path, "nerf_fine")

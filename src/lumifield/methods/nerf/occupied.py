@@ -15,7 +15,7 @@ from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import network
 from lumifield.runtime.precision import autocast
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.compositing import EMPTY
 from lumifield.volume.occupancy import Occupancy, carved_box, seen
 from lumifield.volume.packed import march, visible
@@ -52,7 +52,7 @@ class OccupiedNerf(Method):
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """March, drop what is hidden, look up, composite."""
-        packed = march(rays, self.occupancy, self.space, self.step, 0.0, context.draws)
+        packed = march(rays, self.occupancy, self.space, self.step, 0.0, context.rng)
         if torch.is_grad_enabled():  # the look costs less than the gradients that it saves, more than a mere look-up
             packed = visible(packed, rays, lambda part: self.density(part.points(rays)), least=LEAST_WEIGHT)
         view = self.network.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
@@ -93,8 +93,8 @@ class OccupiedNerf(Method):
         """The batch of the settings."""
         return self.settings.batch
 
-    def before_step(self, step: int, draws: Draws) -> None:
+    def before_step(self, step: int, rng: Rng) -> None:
         """Refreshes the occupancy grid: everywhere at first, then a part of its cells a time."""
         if step % REFRESH_EVERY == 0:
             cells = self.settings.occupancy_side**3 // REFRESH_SHARE
-            self.occupancy.refresh(self.density, self.space, draws, everywhere=step < WARM_UP, cells=cells)
+            self.occupancy.refresh(self.density, self.space, rng, everywhere=step < WARM_UP, cells=cells)

@@ -16,7 +16,7 @@ from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.instant import Instant
 from lumifield.methods.instant.method import InstantMethod
 from lumifield.methods.nerf_w import NerfW, passing, veil
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 LOOK_RATE = 0.1
 """Appearances move slowly: a step shows few pixels of each image."""
@@ -75,9 +75,9 @@ class NerfWGrid(Method):
         """As many rays as bring the wanted number of samples."""
         return self.static.rays_per_step()
 
-    def before_step(self, step: int, draws: Draws) -> None:
+    def before_step(self, step: int, rng: Rng) -> None:
         """Prepares the choice of intervals."""
-        self.static.before_step(step, draws)
+        self.static.before_step(step, rng)
 
     def after_step(self, step: int, rays: int, samples: int) -> None:
         """Adapts the number of rays to the samples that they brought."""

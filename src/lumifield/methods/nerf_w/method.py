@@ -1,4 +1,4 @@
-"""The module behind `nerf-w` with the paper's networks: coarse passes find the matter, the last one draws it."""
+"""The module behind `nerf-w` with the paper's networks: coarse passes find the matter, the last one rng it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class NerfWMethod(Method):
     def __init__(self, settings: NerfW, scene: Scene) -> None:
         super().__init__()
         if settings.disparity and not bool((scene.near > 0).all()):
-            found, cure = "asked for where rays start at t = 0", "leave it out (NDC rays are even in disparity already)"
-            raise DataError("nerf-w", "disparity", found, "near bounds above 0", cure)
+            found, fix = "asked for where rays start at t = 0", "leave it out (NDC rays are even in disparity already)"
+            raise DataError("nerf-w", "disparity", found, "near bounds above 0", fix)
         self.settings, self.appearance = settings, settings.appearance
         self.channels = passing.CHANNELS if settings.transient else ()
         self.codes = passing.Embeddings(settings, len(scene))
@@ -66,9 +66,9 @@ class NerfWMethod(Method):
         self, rays: Rays, view: Float[Tensor, "r c"], context: Context
     ) -> tuple[Float[Tensor, "r n"], list[Float[Tensor, "r 3"]], int]:
         """Points of the last pass, the colors of the coarse ones, and how many points these looked at."""
-        settings, draws = self.settings, context.draws
+        settings, rng = self.settings, context.rng
         even = spaced(rays.near, rays.far, settings.samples, disparity=settings.disparity)
-        z = stratified(even, draws, perturb=settings.perturb)
+        z = stratified(even, rng, perturb=settings.perturb)
         coarse, samples = [], 0
         for network in self.coarse:
             assert isinstance(network, Mlp)
@@ -77,7 +77,7 @@ class NerfWMethod(Method):
             weights = visible(density, self.widths(rays, z))
             coarse.append(blend(weights, rgb, context.background))
             samples += z.numel()
-            moved = draws if settings.perturb else None
+            moved = rng if settings.perturb else None
             z = union(z, resample(middles(z), weights[:, 1:-1], settings.fine_samples, moved))
         return z, coarse, samples
 

@@ -72,7 +72,7 @@ class Embeddings(nn.Module):
         """Appearance and passing matter of each ray: as the context says, else its image's own while training."""
         if context.embedding is not None:
             return self.parts(context.embedding.expand(len(image), -1))
-        return self.parts(self.table[image]) if context.draws is not None else self.mean(len(image))
+        return self.parts(self.table[image]) if context.rng is not None else self.mean(len(image))
 
     def mean(self, rows: int) -> tuple[Float[Tensor, "{rows} a"], Float[Tensor, "{rows} t"]]:
         """The mean of all images, in so many rows."""
@@ -85,7 +85,7 @@ class Embeddings(nn.Module):
 
 def asked_for(settings: NerfW, context: Context) -> bool:
     """Whether a pass has to show passing matter: where images are learned, or a channel of it is asked for."""
-    learning = context.draws is not None and context.embedding is None
+    learning = context.rng is not None and context.embedding is None
     return settings.transient > 0 and (learning or bool(context.channels))
 
 
@@ -129,7 +129,7 @@ def shown(rendered: Rendered, mixture: Mixture, settings: NerfW, context: Contex
 
 def seen_with(rendered: Rendered, channels: dict[str, Tensor], price: Tensor, context: Context) -> Rendered:
     """The rendering with those channels that are asked for; while training what both kinds of matter show together."""
-    if context.draws is None:
+    if context.rng is None:
         return replace(rendered, channels={name: channels[name] for name in context.channels})
     penalties = {**rendered.penalties, "transient": price}
     return replace(rendered, rgb=channels["combined"], channels=channels, penalties=penalties)

@@ -46,9 +46,9 @@ class Looks(nn.Module):
         if context.embedding is not None:
             given = context.embedding.reshape(-1, context.embedding.shape[-1])
             appearances, veils = given.split([self.appearances.shape[1], self.veils.shape[1]], -1)
-        elif context.draws is None:
+        elif context.rng is None:
             appearances, veils = self.appearances.mean(0, keepdim=True), self.veils.mean(0, keepdim=True)
-        if context.embedding is not None or context.draws is None:
+        if context.embedding is not None or context.rng is None:
             own = torch.arange(len(image), device=image.device) % len(veils)
         return appearances[own], veils, own
 

@@ -101,8 +101,8 @@ class Encoder(nn.Module):
             value = _published(state, name)
             if value is None or value.shape != own[name].shape:
                 found = "missing" if value is None else str(list(value.shape))
-                cure = "give torchvision's resnet18, and the encoder a width of 64"
-                raise DataError(path, f"what belongs to {name}", found, str(list(own[name].shape)), cure)
+                fix = "give torchvision's resnet18, and the encoder a width of 64"
+                raise DataError(path, f"what belongs to {name}", found, str(list(own[name].shape)), fix)
             own[name] = value
         self.load_state_dict(own)
 

@@ -24,7 +24,7 @@ from lumifield.methods.nlr.sdf import GridSdf, Sdf, frequencies
 from lumifield.methods.nlr.skin import Skin, triangles
 from lumifield.methods.nlr.sources import Sight, Sources
 from lumifield.methods.nlr.sphere_tracing import Care, Segments, closest, hit_points, trace, trace_guided, unhidden
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.occupancy import carved_box
 
 CARE = Care()
@@ -69,18 +69,18 @@ class NlrMethod(Method):
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """Meet the surface, look it up, decode; a step of shape also compares silhouettes and slopes."""
-        shape = context.draws is not None and self.learns_shape(context.step)
-        if context.draws is not None and context.step % self.settings.renew_every == 0:
+        shape = context.rng is not None and self.learns_shape(context.step)
+        if context.rng is not None and context.step % self.settings.renew_every == 0:
             self.distances.copy_(on_grid(self.sdf, GRID, self.distances.device))
         segments = self.segments(rays)
-        if context.patch is not None and context.draws is None:
+        if context.patch is not None and context.rng is None:
             look = self.through_pixels(rays, context.patch, context)
         else:
             look = self.traced(rays, segments, context, shape=shape)
         rows, blend, rgb = look.rows, look.blend, look.blend.rgb
         if context.patch is not None and len(rows):
             rgb = self.appearance_net.image(blend.features, rgb, rows, context.patch, len(rays))
-        if context.draws is None:
+        if context.rng is None:
             rgb = rgb.clamp(0, 1)
         solid = torch.zeros_like(rays.far).index_fill(0, rows, 1)
         behind = context.background.expand(len(rays), 3) if self.backdrop is None else self.backdrop(segments)
@@ -89,14 +89,14 @@ class NlrMethod(Method):
             depth=rays.far.index_put((rows,), look.t),
             opacity=solid if self.backdrop is None else torch.ones_like(solid),
             samples=len(rays),
-            penalties=self.penalties(context, context.draws) if shape and context.draws is not None else {},
+            penalties=self.penalties(context, context.rng) if shape and context.rng is not None else {},
             channels={name: channel(blend, name, rows, behind) for name in context.channels},
         )
 
     def traced(self, rays: Rays, segments: Segments, context: Context, *, shape: bool) -> Look:
         """Which rays meet the surface, how far away, and what is looked up there."""
         rows = self.asked(rays, context).nonzero()[:, 0]
-        if context.draws is None:
+        if context.rng is None:
             t, hit = trace(self.sdf, segments[rows], CARE)
         else:
             t, hit = trace_guided(self.sdf, DistanceGrid(self.distances), segments[rows], CARE)
@@ -128,7 +128,7 @@ class NlrMethod(Method):
 
     def asked(self, rays: Rays, context: Context) -> Bool[Tensor, " r"]:
         """Which rays may meet the surface: while learning those whose images have a color to compare with."""
-        if context.draws is None:
+        if context.rng is None:
             return torch.ones_like(rays.image, dtype=torch.bool)
         return self.sources.covers(rays) & (not self.carves(context.step))
 
@@ -142,14 +142,14 @@ class NlrMethod(Method):
         """Blended features and colors of points of the ball that rays meet, each ray's own image left out
         while learning."""
         where = self.center + self.radius * points
-        if context.draws is None:
+        if context.rng is None:
             chosen, slack = list(range(len(self.sources))), self.settings.slack_least
             distances, maps = self.at_rest()
         else:
-            chosen, slack = self.chosen(rays.image, context.draws), self.slack(context.step)
+            chosen, slack = self.chosen(rays.image, context.rng), self.slack(context.step)
             distances, maps = self.distances, None
         sights = {index: self.sources.look(index, where, rays.directions) for index in chosen}
-        if context.draws is not None:
+        if context.rng is not None:
             sights = {index: replace(sight, seen=sight.seen & (rays.image != index)) for index, sight in sights.items()}
         sights = self.unhidden(sights, points, DistanceGrid(distances), slack)
         return self.appearance_net.blended(sights, self.sources, rays.directions, maps)
@@ -165,13 +165,13 @@ class NlrMethod(Method):
         seen[source, point] = unhidden(distance, points[point], eyes[source], slack, CARE)
         return {index: replace(sight, seen=own) for (index, sight), own in zip(sights.items(), seen, strict=True)}
 
-    def penalties(self, context: Context, draws: Draws) -> dict[str, Tensor]:
+    def penalties(self, context: Context, rng: Rng) -> dict[str, Tensor]:
         """What the shape is held to besides colors: slopes of 1, and the silhouettes (equations 7 to 9)."""
-        count = max(self.settings.eikonal_points // draws.world, 1)
-        slope = self.sdf.gradient(2 * draws.uniform(count, 3) - 1).norm(dim=-1)
+        count = max(self.settings.eikonal_points // rng.world, 1)
+        slope = self.sdf.gradient(2 * rng.uniform(count, 3) - 1).norm(dim=-1)
         steep = compared(slope, torch.ones_like(slope), self.settings.eikonal_error)
         found = {"eikonal": self.settings.eikonal * steep.mean()}
-        rays, rgb, solid = self.sources.drawn(max(self.settings.mask_rays // draws.world, 1), draws)
+        rays, rgb, solid = self.sources.drawn(max(self.settings.mask_rays // rng.world, 1), rng)
         segments = self.segments(rays)
         met = (segments.near < segments.far).nonzero()[:, 0]
         rays, rgb, solid, segments = rays[met], rgb[met], solid[met], segments[met]
@@ -188,7 +188,7 @@ class NlrMethod(Method):
         error = F.binary_cross_entropy_with_logits(-sharpness * distance, solid.float(), reduction="sum")
         return found | {"silhouette": 100 / sharpness * error / solid.sum().clamp_min(1)}
 
-    def before_step(self, step: int, draws: Draws) -> None:
+    def before_step(self, step: int, rng: Rng) -> None:
         """Decides whether the step learns the shape."""
         self.sdf.requires_grad_(self.learns_shape(step) and "shape" not in self.settings.frozen)
 
@@ -227,7 +227,7 @@ class NlrMethod(Method):
         whole = Segments(origins, rays.directions, rays.near / self.radius, rays.far / self.radius)
         return whole.within_ball(torch.zeros_like(self.center), 1.0)
 
-    def chosen(self, own: Tensor, draws: Draws) -> list[int]:
+    def chosen(self, own: Tensor, rng: Rng) -> list[int]:
         """The sources of a training step."""
         count, total = self.settings.sources, len(self.sources)
         if count < 0 or count >= total:
@@ -237,7 +237,7 @@ class NlrMethod(Method):
             places = self.sources.cameras.positions
             order = (places - places[shown].mean(0)).norm(dim=-1).argsort()
         else:
-            generator = draws.whole().generator
+            generator = rng.replicated().generator
             order = torch.randperm(total, generator=generator, device=generator.device)
         return sorted(index for index in order.tolist() if index not in shown)[:count]
 

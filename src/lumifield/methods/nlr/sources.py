@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from lumifield.data.scene import Scene, pixels_of
+from lumifield.data.scene import Scene, unravel_pixels
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.image_sampling import bicubic, cosines, in_image, nearest
 from lumifield.geometry.rays import Rays, camera_rays
 from lumifield.runtime.image_io import extended, to_uint8
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 
 SOLID = 128
 REACH = 2
@@ -87,10 +87,10 @@ class Sources(nn.Module):
             rows = to_uint8(extended(rgb, solid >= 0.5, REACH)).flatten(1).T
             self.within[self.starts[index] : self.starts[index + 1]] = rows
 
-    def drawn(self, count: int, draws: Draws) -> tuple[Rays, Float[Tensor, "r 3"], Bool[Tensor, " r"]]:
+    def drawn(self, count: int, rng: Rng) -> tuple[Rays, Float[Tensor, "r 3"], Bool[Tensor, " r"]]:
         """Rays through as many pixels of all images, their colors, and whether these are in the silhouettes."""
-        index = draws.integers(count, self.starts[-1])
-        camera, pixel = pixels_of(index, self.offsets, self.size[:, 0])
+        index = rng.integers(count, self.starts[-1])
+        camera, pixel = unravel_pixels(index, self.offsets, self.size[:, 0])
         rays = camera_rays(self.cameras, camera, pixel, self.near, self.far)
         found = self.pixels[index]
         return rays, found[:, :3].float() / 255, found[:, 3] >= SOLID

@@ -14,7 +14,7 @@ from lumifield.geometry.rays import Rays, points_at
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.simple_nerf import SimpleNerf
 from lumifield.runtime.precision import autocast
-from lumifield.runtime.rng import Draws
+from lumifield.runtime.rng import Rng
 from lumifield.volume.compositing import blend, mean_depth, visible, widths
 from lumifield.volume.sampling import middles, spaced
 
@@ -49,7 +49,7 @@ class SimpleNerfMethod(Method):
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """Sampling, one pass, compositing."""
-        z, width = self.sampled(rays, context.draws)
+        z, width = self.sampled(rays, context.rng)
         view = self.network.directional(rays.viewdirs)
         with autocast(z.device, self.settings.bf16):
             density, rgb = self.network(points_at(rays, z), view[:, None])
@@ -57,17 +57,17 @@ class SimpleNerfMethod(Method):
         depth, opacity = mean_depth(weights, z, rays.far)
         return Rendered(blend(weights, rgb, context.background), depth, opacity, samples=z.numel())
 
-    def sampled(self, rays: Rays, draws: Draws | None) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
+    def sampled(self, rays: Rays, rng: Rng | None) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
         """Points along each ray in rising order, and the lengths of the intervals after them."""
         count, near, far = self.settings.samples, rays.near, rays.far
         if self.settings.sampling == "official":
             z = spaced(near, far, count)
-            if draws is not None:
-                z = z + draws.uniform(*z.shape) * ((far - near) / count)[:, None]
+            if rng is not None:
+                z = z + rng.uniform(*z.shape) * ((far - near) / count)[:, None]
             end = z[:, -1] + LAST_WIDTH
         else:
             t = spaced(near, far, count + 1)
-            z = middles(t) if draws is None else t[:, :-1] + draws.uniform(len(t), count) * (t[:, 1:] - t[:, :-1])
+            z = middles(t) if rng is None else t[:, :-1] + rng.uniform(len(t), count) * (t[:, 1:] - t[:, :-1])
             end = far
         return z, widths(z, rays.directions, None if self.endless else end)
 
