@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lumifield.bench.compare import commit, machine
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source, read
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.meta import InnerLoop
@@ -109,7 +109,7 @@ def main() -> None:
     scene = read(Source(given.data), "train", at_most=8)
     rates = measured(scene, given.group, given.steps, given.rounds)
     found = {"tasks_per_second": rates, "times_plain": {name: rate / rates["plain"] for name, rate in rates.items()}}
-    found |= {"group": given.group, "machine": machine(torch.device("cpu")), "commit": commit()}
+    found |= {"group": given.group, "machine": describe_machine(torch.device("cpu")), "commit": current_commit()}
     found |= {"bf16_is_faster": bf16_is_faster(torch.device("cpu"))}
     if given.out is not None:
         write_json(given.out / "inner_loop.json", found)

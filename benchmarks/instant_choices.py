@@ -13,7 +13,14 @@ from typing import Any
 import torch
 import tyro
 
-from lumifield.bench.compare import COLD_STEPS, VALIDATION_VIEWS, Curve, commit, fresh, machine, run
+from lumifield.bench.benchmark import (
+    COLD_STEPS,
+    VALIDATION_VIEWS,
+    ValidationCurve,
+    initialize_training,
+    train_uniformly,
+)
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source, read
 from lumifield.data.scene import Scene
 from lumifield.methods import Instant
@@ -41,11 +48,16 @@ RESULTS = Path(__file__).with_name("results")
 
 def trained(settings: Instant, train: Scene, views: Scene, seconds: float, seed: int) -> dict[str, Any]:
     """Steps, rays and validation PSNR after some seconds, once the kernels for these settings are compiled."""
-    run(fresh(settings, train, seed), train, Budget(steps=COLD_STEPS))
-    state = fresh(settings, train, seed)
-    run(state, train, Budget(seconds=seconds))
+    train_uniformly(initialize_training(settings, train, seed), train, Budget(steps=COLD_STEPS))
+    state = initialize_training(settings, train, seed)
+    train_uniformly(state, train, Budget(seconds=seconds))
     parameters = sum(parameter.numel() for parameter in state.method.parameters())
-    return {"parameters": parameters, "steps": state.step, "rays": state.rays, "psnr": Curve(views).look(state)}
+    return {
+        "parameters": parameters,
+        "steps": state.step,
+        "rays": state.rays,
+        "psnr": ValidationCurve(views).validate(state),
+    }
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -77,7 +89,11 @@ def main(
     """Trains every choice and prints the table."""
     source = Source(scene, downscale=downscale)
     train, views = read(source, "train"), read(source, "val", at_most=VALIDATION_VIEWS)
-    result: dict[str, Any] = {"machine": machine(torch.device("cpu")), "commit": commit(), "data": scene.name}
+    result: dict[str, Any] = {
+        "machine": describe_machine(torch.device("cpu")),
+        "commit": current_commit(),
+        "data": scene.name,
+    }
     result |= {"downscale": downscale, "seconds": seconds, "seed": seed, "rows": []}
     for choice, changed in CHOICES.items():
         row = trained(replace(Instant(), **changed), train, views, seconds, seed)

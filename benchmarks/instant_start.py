@@ -21,9 +21,9 @@ from lumifield.meta.few_shot import mean_psnr, spread
 from lumifield.meta.inner import copy_for
 from lumifield.methods.base import Method
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runs.run_folder import Run, load, write_json
+from lumifield.runs.run_folder import LoadedRun, load_run, write_json
 from lumifield.runtime.rng import Rng
-from lumifield.training.fit import Budget, Report, State, fit
+from lumifield.training.fit import Budget, StepReport, TrainingState, fit
 
 SUPPORT, HELD_OUT = slice(10), slice(25, 50)
 MARKS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800)
@@ -42,22 +42,22 @@ def curve(method: Method, scene: Scene, held_out: Scene, steps: int, seed: int) 
     """The marks of a training of that length."""
     settings = method.settings
     found = [Mark(0, 0.0, mean_psnr(method, held_out))]
-    state = State(
+    state = TrainingState(
         method, build_optimizer(settings.optimizer, method.param_groups()), Rng(torch.Generator().manual_seed(seed))
     )
 
-    def look(state: State, _: Report) -> None:
+    def look(state: TrainingState, _: StepReport) -> None:
         if state.step in (*MARKS, steps):
             seconds = state.clock.seconds
             with state.clock.paused():
                 found.append(Mark(state.step, seconds, mean_psnr(method, held_out)))
                 method.train()
 
-    fit(state, lambda rays, rng: sample_batch(scene, rays, rng), Budget(steps), settings.schedule, listeners=[look])
+    fit(state, lambda rays, rng: sample_batch(scene, rays, rng), Budget(steps), settings.schedule, callbacks=[look])
     return found
 
 
-def trial(run: Run, task: Task, steps: int, views: int, seed: int) -> dict[str, list[Mark]]:
+def trial(run: LoadedRun, task: Task, steps: int, views: int, seed: int) -> dict[str, list[Mark]]:
     """The marks of each kind of training on one object."""
     scene, held_out = task.photographs(SUPPORT), spread(task.photographs(HELD_OUT), views)
     kinds = {
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    run = load(given.start)
+    run = load_run(given.start)
     assert run.source is not None
     every = {}
     for task in tasks(run.source, given.split):

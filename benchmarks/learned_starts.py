@@ -17,9 +17,10 @@ from torch import Tensor
 
 from lumifield.data.collection import tasks
 from lumifield.data.scene import Scene
-from lumifield.runs.run_folder import Run, load, write_json
+from lumifield.runs.run_folder import LoadedRun, load_run, write_json
 from lumifield.runtime.config import read_json
-from lumifield.runtime.image_io import mean_squared_error, psnr, to_uint8
+from lumifield.runtime.image_io import to_uint8
+from lumifield.runtime.image_metrics import mean_squared_error, psnr
 
 PAPER = {
     "chairs": {"meta": 18.85, "matched": 16.40, "standard": 12.49, "shuffled": 10.76},
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     found = [read_json(run / "eval" / "test" / "metrics.json") for run in given.runs]
-    white, mean = images(load(given.runs[0]))
+    white, mean = images(load_run(given.runs[0]))
     name = given.data.resolve().name
     table = rows([one["starts"] for one in found], PAPER.get(name, {}), white, mean)
     print(table)
@@ -67,7 +68,7 @@ def rows(seeds: list[dict], paper: dict[str, float], white: float, mean: float) 
     return "\n".join(lines).replace("nan", "")
 
 
-def images(run: Run) -> tuple[float, float]:
+def images(run: LoadedRun) -> tuple[float, float]:
     """PSNR of white and of the mean image near the pose, over the held-out views of the test objects [dB]."""
     assert run.source is not None
     known = [task.photographs() for task in tasks(run.source, "train")]

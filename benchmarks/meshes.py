@@ -18,11 +18,11 @@ import trimesh
 from rasterizer import image, load, project, rasterize
 from scipy.spatial import KDTree
 
-from lumifield.bench.compare import commit, machine
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import read
 from lumifield.data.scene import Scene
 from lumifield.export import Mesh
-from lumifield.runs.run_folder import Run, write_json
+from lumifield.runs.run_folder import LoadedRun, write_json
 from lumifield.runs.run_folder import load as load_run
 from lumifield.runtime.files import replacing
 
@@ -80,7 +80,7 @@ def gray_levels(mesh: trimesh.Trimesh, scene: Scene, depths: list[np.ndarray]) -
     return {"gray_levels_mean": gaps.mean(), "gray_levels_median": np.median(gaps)}
 
 
-def still_life(run: Run, folder: Path) -> dict[str, Any]:
+def still_life(run: LoadedRun, folder: Path) -> dict[str, Any]:
     """The still life's mesh against the truth beside its images."""
     data = run.source.data
     start = time.perf_counter()
@@ -95,7 +95,7 @@ def still_life(run: Run, folder: Path) -> dict[str, Any]:
     return result | {"watertight": bool(whole.is_watertight), "faces": len(mesh.faces), "seconds": seconds}
 
 
-def textured(run: Run, folder: Path, faces: int, texture: int) -> dict[str, Any]:
+def textured(run: LoadedRun, folder: Path, faces: int, texture: int) -> dict[str, Any]:
     """PSNR and overlap of silhouettes of a textured GLB in test views."""
     start = time.perf_counter()
     Mesh(hidden=False, faces=faces, texture=texture).write(run, folder / "scene.glb")
@@ -126,7 +126,10 @@ def main() -> None:
             "textured": textured(load_run(given.textured), Path(folder), given.faces, given.texture),
         }
     plain = {part: {key: round(float(value), 4) for key, value in row.items()} for part, row in parts.items()}
-    write_json(given.out / "meshes.json", {"machine": machine(torch.device("cpu")), "commit": commit()} | plain)
+    write_json(
+        given.out / "meshes.json",
+        {"machine": describe_machine(torch.device("cpu")), "commit": current_commit()} | plain,
+    )
     lines = ["| measured | value |", "| --- | --- |"]
     for part, row in plain.items():
         lines += [f"| {part}: {key.replace('_', ' ')} | {value:g} |" for key, value in row.items()]

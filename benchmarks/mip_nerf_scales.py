@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from lumifield.bench.compare import commit, machine
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source, read
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.methods import MipNerf, Nerf, Settings
@@ -29,7 +29,7 @@ from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
 from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, write
-from lumifield.training.fit import Budget, State, fit
+from lumifield.training.fit import Budget, TrainingState, fit
 
 CPU = torch.device("cpu")
 WITHOUT_AREA_LOSS = "mip-nerf without area loss"
@@ -51,16 +51,16 @@ def contestants(width: int, rays: int) -> dict[str, Settings]:
     }
 
 
-def learned(settings: Settings, train: Scene, steps: int, seed: int) -> State:
+def learned(settings: Settings, train: Scene, steps: int, seed: int) -> TrainingState:
     """A method after some steps."""
     torch.manual_seed(seed)
     method = settings.build(train)
     optimizer = build_optimizer(settings.optimizer, method.param_groups())
-    state = State(method, optimizer, Rng(torch.Generator().manual_seed(seed)))
+    state = TrainingState(method, optimizer, Rng(torch.Generator().manual_seed(seed)))
     return fit(state, lambda rays, rng: sample_batch(train, rays, rng), Budget(steps), settings.schedule)
 
 
-def scores(state: State, test: Scene) -> dict[str, float]:
+def scores(state: TrainingState, test: Scene) -> dict[str, float]:
     """Mean PSNR of the images of each width [dB]."""
     state.method.eval()
     found: dict[str, list[float]] = {}
@@ -120,7 +120,7 @@ def main() -> None:
         source = Source(Path(folder) / "still_life", background="white")
         write(StillLife(size=SIZE, test=TEST_VIEWS, truth=False, format="multicam"), source.data)
         train, test = read(source, "train"), read(source, "test")
-    asked = {"machine": machine(CPU), "commit": commit(), "steps": options.steps}
+    asked = {"machine": describe_machine(CPU), "commit": current_commit(), "steps": options.steps}
     result = begun(asked | {"rays": options.rays, "width": options.width}, options.out)
     done = {(row["method"], row["seed"]) for row in result["rows"]}
     for seed in options.seeds:

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from lumifield.bench.compare import commit, machine
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.rendering.view import View, render_view
-from lumifield.runs.run_folder import Run, load, write_json
+from lumifield.runs.run_folder import LoadedRun, load_run, write_json
 from lumifield.runtime.files import replacing
-from lumifield.runtime.image_io import psnr
+from lumifield.runtime.image_metrics import psnr
 
 VIEWS, ROUNDS = 6, 3
 EDGE = 3
 """Pixels about a silhouette that do not count as its inside."""
 
 
-def shown(run: Run, index: int, *, quick: bool) -> View:
+def shown(run: LoadedRun, index: int, *, quick: bool) -> View:
     """One view of the test split."""
     return render_view(run.method, run.scenes["test"], index, device=run.device, quick=quick)
 
@@ -37,7 +37,7 @@ def inner_error(traced: View, quick: View) -> tuple[float, float]:
     return float(difference.square().mean()), float((difference.abs().amax(-1) > 1 / 255).float().mean())
 
 
-def measured(run: Run) -> dict[str, Any]:
+def measured(run: LoadedRun) -> dict[str, Any]:
     """Milliseconds of a view both ways, in turn, and how far they agree; seconds until the first quick view."""
     run.method.eval()
     scene = run.scenes["test"]
@@ -85,8 +85,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    row = measured(load(options.run))
-    where = f"{machine(torch.device('cpu'))}, 1 thread, commit {commit()}, run {options.run.name}"
+    row = measured(load_run(options.run))
+    where = f"{describe_machine(torch.device('cpu'))}, 1 thread, commit {current_commit()}, run {options.run.name}"
     write_json(options.out / "nlr_frames.json", {"machine": where, **row})
     with replacing(options.out / "nlr_frames.md") as temporary:
         temporary.write_text(table(row, where), encoding="utf-8")

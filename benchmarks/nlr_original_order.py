@@ -26,13 +26,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lumifield.bench.compare import commit, machine
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data.scene import Batch, Scene
-from lumifield.geometry.image_sampling import bicubic
+from lumifield.geometry.image_sampling import sample_bicubic
 from lumifield.methods.base import Context
 from lumifield.methods.nlr.blending import shares
 from lumifield.methods.nlr.method import NlrMethod
-from lumifield.runs.run_folder import load, write_json
+from lumifield.runs.run_folder import load_run, write_json
 from lumifield.runtime.files import replacing
 from lumifield.runtime.rng import Rng
 
@@ -118,7 +118,7 @@ class Port:
         solid = (looked_up(image[3:], place.detach(), "nearest") >= 0.5)[:, 0]
         open_way = (looked_up(self.maps[other], place.detach()) - points.detach()).square().sum(-1) < HIDES
         cosine = (F.normalize(scene - self.scene.cameras.positions[other], dim=-1) * direction).sum(-1)
-        rgb = bicubic(self.method.sources.unpacked(self.method.sources.within, other), xy)
+        rgb = sample_bicubic(self.method.sources.unpacked(self.method.sources.within, other), xy)
         return rgb, looked_up(features, place), inside & solid & open_way, cosine
 
     def losses(self, index: int, rgb: Tensor, hit: Tensor, chords: tuple[Tensor, ...]) -> dict[str, Tensor]:
@@ -288,7 +288,7 @@ STEPS = {
 
 def trained(folder: Path) -> tuple[NlrMethod, Scene]:
     """The method of a run and the cameras of its images."""
-    run = load(folder)
+    run = load_run(folder)
     assert isinstance(run.method, NlrMethod)
     return run.method.train(), run.scenes["train"].without_images()
 
@@ -363,7 +363,7 @@ def main() -> None:
         print(alone(options.run, options.alone))
         return
     found = measured(options.run)
-    where = f"{machine(torch.device('cpu'))}, 1 thread, commit {commit()}, run {options.run.name}"
+    where = f"{describe_machine(torch.device('cpu'))}, 1 thread, commit {current_commit()}, run {options.run.name}"
     write_json(options.out / "nlr_original_order.json", {"machine": where, **found})
     with replacing(options.out / "nlr_original_order.md") as temporary:
         temporary.write_text(table(found, where), encoding="utf-8")

@@ -18,13 +18,14 @@ import torch
 from PIL import Image
 
 from browser import Page, opened
-from lumifield.bench.compare import commit, machine
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data.scene import Scene
 from lumifield.export import Web
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import Run, load, write_json
+from lumifield.runs.run_folder import LoadedRun, load_run, write_json
 from lumifield.runtime.files import replacing
-from lumifield.runtime.image_io import psnr, to_uint8
+from lumifield.runtime.image_io import to_uint8
+from lumifield.runtime.image_metrics import psnr
 
 VIEWS = 8
 
@@ -48,7 +49,7 @@ def seen(page: Page, scene: Scene, index: int) -> tuple[np.ndarray, float]:
     return pixels, float(page.evaluate("document.body.dataset.frame"))
 
 
-def compared(run: Run, file: Path, profile: Path, images: Path | None) -> dict[str, Any]:
+def compared(run: LoadedRun, file: Path, profile: Path, images: Path | None) -> dict[str, Any]:
     """Differences between the page and the rendering over views of the test split."""
     scene = run.scenes["test"]
     scores, paces = [], []
@@ -78,7 +79,7 @@ def compared(run: Run, file: Path, profile: Path, images: Path | None) -> dict[s
 
 def measured(folder: Path, images: Path | None) -> dict[str, Any]:
     """The row of one run."""
-    run = load(folder)
+    run = load_run(folder)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         file = Path(scratch) / "scene.html"
         begun = time.perf_counter()
@@ -105,7 +106,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     options = parser.parse_args()
     rows = [measured(folder, options.images) for folder in options.runs]
-    where = f"{machine(torch.device('cpu'))}, {torch.get_num_threads()} threads, commit {commit()}"
+    where = f"{describe_machine(torch.device('cpu'))}, {torch.get_num_threads()} threads, commit {current_commit()}"
     write_json(options.out / "pages.json", {"machine": where, "rows": rows})
     with replacing(options.out / "pages.md") as temporary:
         temporary.write_text(table(rows, f"{VIEWS} test cameras; {where}."), encoding="utf-8")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from pieces import once, trained
 
-from lumifield.bench.compare import commit, machine
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source
 from lumifield.evaluation.evaluate import Scoring, evaluate
 from lumifield.methods import Instant, NerfW, Settings, kind_of
@@ -24,7 +24,7 @@ from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
 from lumifield.synthetic.perturbed import perturb
 from lumifield.training import Train
-from lumifield.training.job import Job
+from lumifield.training.job import TrainingJob
 
 CPU = torch.device("cpu")
 SCORE = "score.json"
@@ -53,7 +53,7 @@ def disturbed(scene: Path, kind: str, runs: Path, seed: int) -> Path:
 def score(scene: Path, settings: Settings, out: Path, options: argparse.Namespace) -> dict[str, Any]:
     """PSNR of the test views of one training [dB], its steps and seconds."""
     source = Source(scene, downscale=options.downscale)
-    run = trained(Job(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
+    run = trained(TrainingJob(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
     own = run.method.embeddings is not None and run.method.appearance > 0
     look = Path(run.scenes["train"].names[0]).name if own else "mean"
     metrics = evaluate(run, scoring=Scoring(look, right_half=False), save_images=False)
@@ -94,7 +94,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of disturbances and trainings")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()
-    result: dict[str, Any] = {"machine": machine(CPU), "commit": commit(), "scene": options.scene.name, "rows": {}}
+    result: dict[str, Any] = {
+        "machine": describe_machine(CPU),
+        "commit": current_commit(),
+        "scene": options.scene.name,
+        "rows": {},
+    }
     result |= {"minutes": options.minutes, "downscale": options.downscale, "seed": options.seed}
     made = 0
     for kind, settings in [(each, settings) for each in options.kinds for settings in contestants(each)]:

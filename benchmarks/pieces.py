@@ -6,25 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lumifield.runs.run_folder import STATE, SUMMARY, Run, load, write_json
+from lumifield.runs.run_folder import STATE, SUMMARY, LoadedRun, load_run, write_json
 from lumifield.runtime.config import read_json
-from lumifield.training.job import Job, train
+from lumifield.training.job import TrainingJob, run_training
 
 
-def trained(job: Job) -> Run:
+def trained(job: TrainingJob) -> LoadedRun:
     """The run of a job that states its minutes: as it lies there, gone on with from its checkpoint, or begun."""
     if not whole(job):
-        train(job, resume=(job.out / STATE).is_file())
+        run_training(job, resume=(job.out / STATE).is_file())
     if not whole(job):
         raise SystemExit(f"{job.out}: stopped early; the same command goes on")
-    return load(job.out)
+    return load_run(job.out)
 
 
-def whole(job: Job) -> bool:
+def whole(job: TrainingJob) -> bool:
     """Whether a run has had its minutes."""
     summary = job.out / SUMMARY
-    assert job.train.minutes is not None
-    return summary.is_file() and read_json(summary)["seconds"] >= 60 * job.train.minutes
+    assert job.settings.minutes is not None
+    return summary.is_file() and read_json(summary)["seconds"] >= 60 * job.settings.minutes
 
 
 def once(record: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:

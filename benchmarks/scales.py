@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lumifield.bench.compare import commit, machine
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.runs.run_folder import read_config, write_json
 from lumifield.runtime.files import replacing
 
@@ -63,7 +63,11 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="folders of evaluated runs")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()
-    result = {"machine": machine(torch.device("cpu")), "commit": commit(), "rows": [row(run) for run in options.runs]}
+    result = {
+        "machine": describe_machine(torch.device("cpu")),
+        "commit": current_commit(),
+        "rows": [row(run) for run in options.runs],
+    }
     write_json(options.out / "scales.json", result)
     with replacing(options.out / "scales.md") as temporary:
         temporary.write_text(markdown(result), encoding="utf-8")

@@ -18,7 +18,7 @@ import torch
 from pieces import once, trained
 
 from lumifield import data
-from lumifield.bench.compare import commit, machine
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source
 from lumifield.data.scene import Scene
 from lumifield.evaluation.evaluate import evaluate
@@ -27,20 +27,20 @@ from lumifield.localization.pose_refinement import localize, of_split, off_the_t
 from lumifield.localization.pose_regression import compare, sequence
 from lumifield.methods import Instant
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import Run, write_json
+from lumifield.runs.run_folder import LoadedRun, write_json
 from lumifield.runtime.files import replacing
 from lumifield.training import Train
-from lumifield.training.job import Job
+from lumifield.training.job import TrainingJob
 
 CPU = torch.device("cpu")
 DEGREES, CENTIMETERS = 5.0, 10.0
 SYNTHETIC_SIZE = (128, 96)
 
 
-def field(options: argparse.Namespace, name: str, focal: float, minutes: float) -> Run:
+def field(options: argparse.Namespace, name: str, focal: float, minutes: float) -> LoadedRun:
     """A run of `instant` with a focal length."""
     source = Source(options.data, downscale=options.downscale, focal=focal)
-    return trained(Job(Instant(), source, Train(minutes=minutes, seed=options.seed), options.runs / name))
+    return trained(TrainingJob(Instant(), source, Train(minutes=minutes, seed=options.seed), options.runs / name))
 
 
 def focals(options: argparse.Namespace) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def focals(options: argparse.Namespace) -> dict[str, Any]:
     return {"psnr": list(scores.items()), "best": max(scores, key=lambda focal: scores[focal])}
 
 
-def held_out(run: Run) -> dict[str, Any]:
+def held_out(run: LoadedRun) -> dict[str, Any]:
     """PSNR of the test frames [dB], and the median error of their depth [m]."""
     assert run.source is not None
     test = data.read(run.source, "test")
@@ -68,7 +68,7 @@ def held_out(run: Run) -> dict[str, Any]:
     }
 
 
-def depth_errors(run: Run, scene: Scene, index: int) -> np.ndarray:
+def depth_errors(run: LoadedRun, scene: Scene, index: int) -> np.ndarray:
     """Differences of the depth along the optical axis at the pixels of the sensor's points [m]."""
     assert run.source is not None
     depth = free_space.meters(run.source.data / f"{scene.names[index].removesuffix('.color.jpg')}.depth.png")
@@ -85,7 +85,7 @@ def depth_errors(run: Run, scene: Scene, index: int) -> np.ndarray:
     return np.abs(along.numpy()[y, x] - z[within])
 
 
-def poses(run: Run) -> dict[str, Any]:
+def poses(run: LoadedRun) -> dict[str, Any]:
     """How well poses of the test frames are refined."""
     seed = Pose().seed
     asked = of_split(run, "test")
@@ -93,14 +93,14 @@ def poses(run: Run) -> dict[str, Any]:
     return {"seed": seed} | localize(run, asked, starts, run.folder / "localize" / "pose")
 
 
-def places(run: Run, options: argparse.Namespace) -> dict[str, Any]:
+def places(run: LoadedRun, options: argparse.Namespace) -> dict[str, Any]:
     """How far new views are from true surfaces [m]."""
     Density().apply(run, quietly)
     Select(places=options.places, count=options.views).apply(run, quietly)
     return free_space.measure(run.folder / "localize" / "views.json", options.data)
 
 
-def regressor(run: Run) -> dict[str, Any]:
+def regressor(run: LoadedRun) -> dict[str, Any]:
     """How far off a pose regressor is on test frames, without and with the new views."""
     assert run.source is not None
     Synthesize(size=SYNTHETIC_SIZE).apply(run, quietly)
@@ -166,8 +166,8 @@ def main() -> None:
     focal = once(records / "focal.json", lambda: focals(options))
     run = field(options, "field", focal["best"], options.minutes)
     result = {
-        "machine": machine(CPU),
-        "commit": commit(),
+        "machine": describe_machine(CPU),
+        "commit": current_commit(),
         "data": options.data.name,
         "downscale": options.downscale,
         "seed": options.seed,

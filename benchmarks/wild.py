@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from pieces import once, trained
 
-from lumifield.bench.compare import commit, machine
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source
 from lumifield.evaluation.evaluate import Scoring, evaluate
 from lumifield.methods import Instant, NerfW, Settings
-from lumifield.runs.run_folder import Run, write_json
+from lumifield.runs.run_folder import LoadedRun, write_json
 from lumifield.runtime.files import replacing
 from lumifield.training import Train
-from lumifield.training.job import Job
+from lumifield.training.job import TrainingJob
 
 LOOKS = {"nerf-w": ("fitted",), "instant": ("mean", "affine")}
 TITLES = {"fitted": "fitted appearance", "mean": "as it is", "affine": "fitted affine colors"}
@@ -32,12 +32,12 @@ TITLES = {"fitted": "fitted appearance", "mean": "as it is", "affine": "fitted a
 def score(settings: Settings, out: Path, looks: tuple[str, ...], options: argparse.Namespace) -> dict[str, Any]:
     """PSNR of right halves in each look [dB], of all pixels and of those inside masks."""
     source = Source(options.data, downscale=options.downscale)
-    run = trained(Job(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
+    run = trained(TrainingJob(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
     masked = None if options.masks is None else replace(run, source=replace(source, masks=options.masks))
-    kinds: dict[str, Run] = {"whole": run} | ({} if masked is None else {"inside": masked})
+    kinds: dict[str, LoadedRun] = {"whole": run} | ({} if masked is None else {"inside": masked})
     return {
-        "steps": run.train["steps"],
-        "seconds": run.train["seconds"],
+        "steps": run.training_summary["steps"],
+        "seconds": run.training_summary["seconds"],
         "psnr": {
             look: {kind: evaluate(each, scoring=Scoring(look, right_half=True))["psnr"] for kind, each in kinds.items()}
             for look in looks
@@ -72,7 +72,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the trainings")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()
-    result: dict[str, Any] = {"machine": machine(torch.device("cpu")), "commit": commit(), "data": options.data.name}
+    result: dict[str, Any] = {
+        "machine": describe_machine(torch.device("cpu")),
+        "commit": current_commit(),
+        "data": options.data.name,
+    }
     result |= {"minutes": options.minutes, "downscale": options.downscale, "seed": options.seed, "rows": {}}
     methods: dict[str, Settings] = {"nerf-w": NerfW(beta_min=options.beta_min), "instant": Instant()}
     for name, settings in methods.items():

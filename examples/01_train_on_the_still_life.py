@@ -11,10 +11,10 @@ from rich.console import Console
 from lumifield.data import Source
 from lumifield.evaluation.evaluate import evaluate
 from lumifield.methods import Instant
-from lumifield.runs.run_folder import load
+from lumifield.runs.run_folder import load_run
 from lumifield.synthetic import StillLife, write
 from lumifield.training import Train
-from lumifield.training.job import Job, train
+from lumifield.training.job import TrainingJob, run_training
 
 
 def main(folder: Path = Path("runs/example"), size: int = 96, steps: int = 500) -> None:
@@ -22,9 +22,9 @@ def main(folder: Path = Path("runs/example"), size: int = 96, steps: int = 500) 
     scene, run = folder / "still-life", folder / "run"
     if not scene.exists():
         write(StillLife(size=size, train=30, val=4, test=4), scene)
-    job = Job(method=Instant(), source=Source(scene), train=Train(steps=steps), out=run)
-    train(job, console=Console())
-    metrics = evaluate(load(run))
+    job = TrainingJob(method=Instant(), source=Source(scene), train=Train(steps=steps), out=run)
+    run_training(job, console=Console())
+    metrics = evaluate(load_run(run))
     print(f"psnr {metrics['psnr']:.2f} dB over {metrics['n_images']} test views, see {run / 'eval/test/report.html'}")
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 import tyro
 
-from lumifield.geometry.poses import looking
+from lumifield.geometry.poses import look_at
 from lumifield.rendering.render import path_cameras, render_path
-from lumifield.runs.run_folder import load
+from lumifield.runs.run_folder import load_run
 
 UP = torch.tensor([0.0, 0.0, 1.0])
 
@@ -26,12 +26,12 @@ def main(run: Path = Path("runs/example/run"), frames: int = 40, size: int = 160
     positions = distance[:, None] * away
     cameras = [
         {"c2w": c2w.tolist(), "fov": math.degrees(2 * math.atan(shown / d)), "width": size, "height": size}
-        for c2w, d in zip(looking(positions, -positions, UP), distance.tolist(), strict=True)
+        for c2w, d in zip(look_at(positions, -positions, UP), distance.tolist(), strict=True)
     ]
     path = run / "dolly.json"
     path.write_text(json.dumps(cameras))
 
-    trained = load(run, device="cuda" if torch.cuda.is_available() else "cpu")
+    trained = load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
     render_path(trained, path_cameras(trained, path, frames), run / "dolly.mp4")
     print(run / "dolly.mp4")
 

@@ -12,13 +12,14 @@ from lumifield import data
 from lumifield.rendering.appearance import table
 from lumifield.rendering.render import channel_image
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import load
-from lumifield.runtime.image_io import quantile_range, to_uint8, write_png
+from lumifield.runs.run_folder import load_run
+from lumifield.runtime.colormaps import quantile_range
+from lumifield.runtime.image_io import to_uint8, write_png
 
 
 def main(run: Path = Path("runs/wild"), index: int = 0, out: Path = Path("runs/wild/figure.png")) -> None:
     """Leaves five images side by side of an image of the training of a `nerf-w` run in OUT."""
-    trained = load(run, device="cuda" if torch.cuda.is_available() else "cpu")
+    trained = load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
     scene = data.read(trained.source, "train", rows=slice(index, index + 1))
     view = render_view(
         trained.method,

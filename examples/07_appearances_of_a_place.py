@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from lumifield.data.collection import tasks
 from lumifield.meta.interpolate import adapted_to
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import load
+from lumifield.runs.run_folder import load_run
 from lumifield.runtime.image_io import to_uint8, write_png
 
 
 def main(run: Path, out: Path = Path("runs/looks.png"), photographs: tuple[str, ...] = (), side: int = 128) -> None:
     """Leaves a grid of images of at most `side` pixels; without names of images the first five are taken."""
-    start = load(run, device="cuda" if torch.cuda.is_available() else "cpu")
+    start = load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
     own = {task.name: task for task in tasks(start.source, "train")}
     there = adapted_to(start, photographs or list(own)[:5])
     scene = there.scenes["train"]

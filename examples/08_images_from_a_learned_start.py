@@ -17,7 +17,7 @@ from torch.func import functional_call
 from lumifield.meta.outer import Parameters, descended, maml, reptile
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runtime.image_io import psnr
+from lumifield.runtime.image_metrics import psnr
 
 FREQUENCY = 200.0
 RATE, STEPS, IMAGES = 1e-2, 2, 3

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from lumifield.meta.outer import Parameters, descended, reptile
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runtime.image_io import psnr
+from lumifield.runtime.image_metrics import psnr
 
 ELLIPSES, FREQUENCIES, DEVIATION = 6, 256, 30.0
 RATE, INNER_STEPS, DIRECTIONS = 10.0, 12, 20

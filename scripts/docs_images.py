@@ -28,7 +28,7 @@ from lumifield.evaluation.evaluate import compared, photographs
 from lumifield.meta import FewShot
 from lumifield.rendering.render import Look, path_cameras, render_path
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import Run, load
+from lumifield.runs.run_folder import LoadedRun, load_run
 from lumifield.runtime.files import replacing
 from lumifield.runtime.image_io import to_uint8
 
@@ -69,9 +69,9 @@ def main(
         raise SystemExit("too large together: lower ORBIT_FRAMES or ORBIT_SIZE")
 
 
-def opened(run: Path) -> Run:
+def opened(run: Path) -> LoadedRun:
     """A run where it computes fastest."""
-    return load(run, device="cuda" if torch.cuda.is_available() else "cpu")
+    return load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def of_the_demo(run: Path, out: Path) -> tuple[Path, ...]:
@@ -133,7 +133,7 @@ def save(image: Image.Image, path: Path) -> None:
         image.save(temporary, format="jpeg", quality=88)
 
 
-def sheet(run: Run) -> Image.Image:
+def sheet(run: LoadedRun) -> Image.Image:
     """Evenly spread test views, one a row: truth, prediction, error and depth."""
     scene = photographs(run, "test")
     rows = []
@@ -143,7 +143,7 @@ def sheet(run: Run) -> Image.Image:
     return Image.fromarray(torch.cat(rows).numpy())
 
 
-def drawn(run: Run, mesh: Path) -> Image.Image:
+def drawn(run: LoadedRun, mesh: Path) -> Image.Image:
     """The mesh over white from three sides."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
     import rasterizer

@@ -16,9 +16,9 @@ from lumifield.data import Source
 from lumifield.evaluation.evaluate import evaluate
 from lumifield.export import Weights
 from lumifield.methods import Instant
-from lumifield.runs.run_folder import load
+from lumifield.runs.run_folder import load_run
 from lumifield.training import Train
-from lumifield.training.job import Job, train
+from lumifield.training.job import TrainingJob, run_training
 
 SMALL = Instant(log2_entries=15, hidden=32, occupancy_side=64)
 MOST_BYTES = 2_000_000
@@ -27,9 +27,9 @@ MOST_BYTES = 2_000_000
 def main(data: Path = Path("demo/still-life"), out: Path = Path("examples/still_life.zip"), steps: int = 2000) -> None:
     """Learns DATA in so many steps and leaves OUT."""
     with tempfile.TemporaryDirectory() as folder:
-        run = train(Job(SMALL, Source(data), Train(steps=steps), Path(folder) / "run"), console=Console())
-        Weights(half=True).write(load(run), out)
-        psnr = evaluate(load(run), "test", save_images=False)["psnr"]
+        run = run_training(TrainingJob(SMALL, Source(data), Train(steps=steps), Path(folder) / "run"), console=Console())
+        Weights(half=True).write(load_run(run), out)
+        psnr = evaluate(load_run(run), "test", save_images=False)["psnr"]
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB, {psnr:.2f} dB on the test views")
     if out.stat().st_size > MOST_BYTES:
         raise SystemExit("too large: lower log2_entries or occupancy_side")

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from lumifield.data import Source
 from lumifield.data.scene import Frame, Scene
-from lumifield.geometry.cameras import Cameras, pinholes
+from lumifield.geometry.cameras import Cameras, pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import Run
+from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.image_io import to_uint8
 
 CPU = torch.device("cpu")
@@ -82,7 +82,7 @@ def around(n: int, size: tuple[int, int] = (32, 24), distance: float = 4.0) -> C
         away = torch.tensor([math.cos(angle), math.sin(angle), 0.0])
         down = torch.tensor([0.0, 0.0, -1.0])
         poses.append(torch.stack([torch.linalg.cross(down, -away), down, -away, distance * away], -1))
-    return pinholes(torch.stack(poses), float(size[0]), size)
+    return pinhole_cameras(torch.stack(poses), float(size[0]), size)
 
 
 def scene_of(cameras: Cameras, *, frame: Frame | None = None, ndc: Ndc | None = None) -> Scene:
@@ -100,11 +100,11 @@ def scene_of(cameras: Cameras, *, frame: Frame | None = None, ndc: Ndc | None = 
     )
 
 
-def run_of(folder: Path, method: Method, scenes: dict[str, Scene], source: Source | None = None) -> Run:
+def run_of(folder: Path, method: Method, scenes: dict[str, Scene], source: Source | None = None) -> LoadedRun:
     """A run that has trained for 10 s on 5 images."""
     train = {"seconds": 10.0, "rays": 5000, "steps": 50, "n_train_images": 5}
     config = {"method": {"kind": "instant"}, "source": {"downscale": 1}}
-    return Run(folder, method, config, source, scenes, CPU, train)
+    return LoadedRun(folder, method, config, source, scenes, CPU, train)
 
 
 def photograph(folder: Path, scene: Scene, split: str, method: Method | None = None) -> Source:

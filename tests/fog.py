@@ -10,12 +10,12 @@ from torch import Tensor
 
 from analytic import around, run_of, scene_of
 from lumifield.data.scene import Scene
-from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Context, Method, Rendered
-from lumifield.runs.run_folder import Run
+from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.rng import Rng
-from lumifield.volume.compositing import mean_depth, visible
+from lumifield.volume.compositing import expected_depth, weights_from_density
 
 RADIUS = 0.8
 
@@ -32,8 +32,8 @@ class Fog(Method):
         z = rays.near[:, None] + (rays.far - rays.near)[:, None] * part
         points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]
         length = rays.directions.norm(dim=-1) * (rays.far - rays.near) / self.samples
-        weights = visible(self.density(points), length[:, None].expand_as(z))
-        depth, opacity = mean_depth(weights, z, rays.far)
+        weights = weights_from_density(self.density(points), length[:, None].expand_as(z))
+        depth, opacity = expected_depth(weights, z, rays.far)
         rgb = (weights[..., None] * color(points, rays.viewdirs[:, None])).sum(1)
         return Rendered(rgb + (1 - opacity[:, None]) * context.background, depth, opacity, samples=z.numel())
 
@@ -111,12 +111,12 @@ def forward_facing(n: int = 6, size: tuple[int, int] = (40, 30)) -> Scene:
     at = torch.linspace(-0.3, 0.3, n)
     positions = torch.stack([at, 0.5 * at.abs(), torch.zeros(n)], -1)
     c2w = torch.cat([torch.eye(3).expand(n, 3, 3), positions[..., None]], -1)
-    scene = scene_of(pinholes(c2w, 36.0, size), ndc=Ndc((36.0, 36.0), size))
+    scene = scene_of(pinhole_cameras(c2w, 36.0, size), ndc=Ndc((36.0, 36.0), size))
     box = torch.tensor([[-1.2, -1.2, -1.0], [1.2, 1.2, 1.0]])
     return replace(scene, near=torch.zeros(n), far=torch.ones(n), box=box, background="black")
 
 
-def run(folder, density: Callable[[Tensor], Tensor], scene: Scene) -> Run:
+def run(folder, density: Callable[[Tensor], Tensor], scene: Scene) -> LoadedRun:
     return run_of(folder, Fog(density), {"train": scene, "test": scene})
 
 

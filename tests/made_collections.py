@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lumifield.data import Source
 from lumifield.data.scene import Images, Scene
-from lumifield.geometry.poses import from_opengl
+from lumifield.geometry.poses import opengl_to_opencv
 from lumifield.methods import SimpleNerf
 from scenes import FOCAL_OF_WIDTH, ball
 
@@ -49,4 +49,4 @@ def balls(root: Path, *, views: int = 6, size: int = 8) -> Source:
 
 def matrix(c2w: Tensor) -> list[list[float]]:
     """A pose as transforms files have it."""
-    return [*from_opengl(c2w).tolist(), [0.0, 0.0, 0.0, 1.0]]
+    return [*opengl_to_opencv(c2w).tolist(), [0.0, 0.0, 0.0, 1.0]]

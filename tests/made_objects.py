@@ -9,7 +9,7 @@ import torch
 import yaml
 
 import made_scenes as made
-from lumifield.geometry.cameras import Cameras, pinholes
+from lumifield.geometry.cameras import Cameras, pinhole_cameras
 
 # The sphere that holds the object [world units], and the ball in its middle, in units of the sphere.
 CENTER, RADIUS, BALL = (5.0, -3.0, 2.0), 2.5, 0.6
@@ -18,7 +18,7 @@ FOCAL = 30.0
 
 def around(n: int, size: tuple[int, int] = (24, 18)) -> Cameras:
     """Cameras of the world about the sphere."""
-    return pinholes(made.ring(n, target=CENTER, radius=8.0, height=3.0), FOCAL * size[0] / 24, size)
+    return pinhole_cameras(made.ring(n, target=CENTER, radius=8.0, height=3.0), FOCAL * size[0] / 24, size)
 
 
 def ball(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lumifield.geometry.poses import from_opengl, looking
+from lumifield.geometry.poses import look_at, opengl_to_opencv
 from lumifield.synthetic.pyramid import multiscale
 
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -20,7 +20,7 @@ def ring(n: int, *, target: tuple[float, float, float] = (0, 0, 0), radius: floa
     """OpenCV poses on a circle about `target`, all looking at it."""
     angle = torch.arange(n, dtype=torch.float64) * (2 * math.pi / n)
     offsets = torch.stack([radius * angle.cos(), radius * angle.sin(), torch.full_like(angle, height)], -1)
-    return looking(offsets + torch.tensor(target, dtype=torch.float64), -offsets, UP)
+    return look_at(offsets + torch.tensor(target, dtype=torch.float64), -offsets, UP)
 
 
 def row(n: int):
@@ -28,7 +28,7 @@ def row(n: int):
     across = torch.linspace(-1, 1, n, dtype=torch.float64)
     positions = torch.stack([across, 0.1 * across**2, 0.2 * across], -1)
     forward = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64).repeat(n, 1)
-    return looking(positions, forward, UP)
+    return look_at(positions, forward, UP)
 
 
 def image(index: int, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -43,7 +43,7 @@ def save(path: Path, pixels: np.ndarray) -> None:
 
 def matrix(c2w: torch.Tensor) -> list[list[float]]:
     """The 4x4 OpenGL matrix of an OpenCV pose."""
-    return [*from_opengl(c2w).tolist(), [0.0, 0.0, 0.0, 1.0]]
+    return [*opengl_to_opencv(c2w).tolist(), [0.0, 0.0, 0.0, 1.0]]
 
 
 def blender(root: Path, *, size: tuple[int, int] = (8, 6), channels: int = 4, counts=(3, 2, 2)) -> Path:

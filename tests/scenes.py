@@ -17,8 +17,8 @@ from torch import Tensor
 from analytic import around
 from lumifield.data import Source
 from lumifield.data.scene import Frame, Images, Scene
-from lumifield.geometry.cameras import pinholes
-from lumifield.geometry.poses import from_opengl
+from lumifield.geometry.cameras import pinhole_cameras
+from lumifield.geometry.poses import opengl_to_opencv
 from lumifield.geometry.rays import Ndc
 from lumifield.methods import Instant, MipNerf, Nerf, NerfW, Nlr, SimpleNerf
 from lumifield.methods.base import Method
@@ -127,7 +127,7 @@ def unbounded() -> Scene:
 
 def forward() -> Scene:
     """The same images from cameras in one place, in normalized device coordinates."""
-    cameras = pinholes(torch.eye(3, 4).repeat(4, 1, 1), 12.0, (10, 10))
+    cameras = pinhole_cameras(torch.eye(3, 4).repeat(4, 1, 1), 12.0, (10, 10))
     space = {"near": torch.zeros(4), "far": torch.ones(4), "box": torch.tensor([[-1.1] * 3, [1.1] * 3])}
     images, ndc = without_alpha(bounded()), Ndc((12.0, 12.0), (10, 10))
     return replace(bounded(), cameras=cameras, images=images, background="none", ndc=ndc, **space)
@@ -170,7 +170,7 @@ def written(root: Path, *, views: int = 8, size: int = 16, held_out: int = 2) ->
             file = root / split / f"r_{row}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(photograph(whole, row).numpy()).save(file)
-            pose = [*from_opengl(whole.cameras.c2w[row]).tolist(), [0.0, 0.0, 0.0, 1.0]]
+            pose = [*opengl_to_opencv(whole.cameras.c2w[row]).tolist(), [0.0, 0.0, 0.0, 1.0]]
             frames.append({"file_path": f"./{split}/r_{row}", "transform_matrix": pose})
         content = {"camera_angle_x": 2 * math.atan(0.5 / FOCAL_OF_WIDTH), "frames": frames}
         (root / f"transforms_{split}.json").write_text(json.dumps(content))

@@ -7,7 +7,7 @@ TRAINING = {
     "--frozen": ("", "--frozen shape"),
     "--steps": ("", "--steps 3"),
     "--seed": ("", "--seed 1"),
-    "--clip": ("", "--clip 1e-3"),
+    "--max-grad-norm": ("", "--max-grad-norm 1e-3"),
     "--patch": ("", "--patch 5"),
     "--optimizer.lr": ("", "--optimizer.lr 1e-3"),
     "--shape-rate": ("", "--shape-rate 0.1"),
@@ -59,5 +59,5 @@ NETWORKS = (
 )
 SURFACE = (
     f"{NETWORKS} --sdf-width 8 --sdf-depth 1 --patch 6 --mask-rays 16 --mask-samples 4 --eikonal-points 16 --carve 0 "
-    "--validate-every 0 --validation-views 0 --bf16 off"
+    "--validate-every 0 --num-validation-views 0 --bf16 off"
 )

@@ -1,3 +1,81 @@
-"""Lumifield learns a scene from images and shows it from anywhere else."""
+"""Radiance fields from posed images: train, render novel views, evaluate and export.
+
+```python
+import lumifield as lf
+
+run = lf.train("lego", lf.Instant(), minutes=5, out="runs/lego")
+view = run.render(run.cameras("test")[0])
+print(run.evaluate("test").psnr)
+```
+
+Names are imported when first used, so that `import lumifield` is instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lumifield.api.capture import Camera, LoadedScene, load_scene
+    from lumifield.api.run import Metrics, RenderedImage, Run, load_run
+    from lumifield.api.training import meta_train, train
+    from lumifield.data import Source
+    from lumifield.errors import DataError
+    from lumifield.meta import MetaTrain
+    from lumifield.methods import Instant, MipNerf, Nerf, NerfW, Nlr, SimpleNerf
+    from lumifield.optim import Optimizer, Schedule
+    from lumifield.training import Train, TrainingError
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "lumifield.api.capture": ("Camera", "LoadedScene", "load_scene"),
+    "lumifield.api.run": ("Metrics", "RenderedImage", "Run", "load_run"),
+    "lumifield.api.training": ("meta_train", "train"),
+    "lumifield.data": ("Source",),
+    "lumifield.errors": ("DataError",),
+    "lumifield.meta": ("MetaTrain",),
+    "lumifield.methods": ("Instant", "MipNerf", "Nerf", "NerfW", "Nlr", "SimpleNerf"),
+    "lumifield.optim": ("Optimizer", "Schedule"),
+    "lumifield.training": ("Train", "TrainingError"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Camera",
+    "DataError",
+    "Instant",
+    "LoadedScene",
+    "MetaTrain",
+    "Metrics",
+    "MipNerf",
+    "Nerf",
+    "NerfW",
+    "Nlr",
+    "Optimizer",
+    "RenderedImage",
+    "Run",
+    "Schedule",
+    "SimpleNerf",
+    "Source",
+    "Train",
+    "TrainingError",
+    "__version__",
+    "load_run",
+    "load_scene",
+    "meta_train",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lumifield' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import lumifield.bench.compare
 import pytest
 
-import lumifield.bench.compare
 import lumifield.evaluation.evaluate
 import lumifield.rendering.render
 import lumifield.runs.run_folder
@@ -24,7 +24,7 @@ from lumifield.methods import Instant, Nerf
 from lumifield.runtime.config import to_plain
 from lumifield.synthetic import StillLife
 from lumifield.training import Train, TrainingError
-from lumifield.training.job import Job
+from lumifield.training.job import TrainingJob
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def trained(monkeypatch) -> list:
     """What `train` was asked for: jobs, and whether to resume."""
     jobs = []
     monkeypatch.setattr(
-        lumifield.training.job, "train", lambda job, resume, console, listeners: jobs.append((job, resume))
+        lumifield.training.job, "run_training", lambda job, resume, console, callbacks: jobs.append((job, resume))
     )
     return jobs
 
@@ -52,7 +52,7 @@ def loaded(monkeypatch) -> SimpleNamespace:
 
 def test_train_takes_the_default_method_and_settings(trained):
     called("train", "--data", "photos", "--out", "run")
-    assert trained == [(Job(Instant(), Source(Path("photos")), Train(), Path("run")), False)]
+    assert trained == [(TrainingJob(Instant(), Source(Path("photos")), Train(), Path("run")), False)]
 
 
 def test_train_takes_settings_of_every_part(trained):
@@ -64,7 +64,7 @@ def test_train_takes_settings_of_every_part(trained):
     assert isinstance(job.method, Nerf)
     assert (job.method.width, job.method.optimizer.kind) == (64, "radam")
     assert (job.method.schedule.kind, job.method.schedule.milestones) == ("step", (0.5, 0.75))
-    assert (job.source.downscale, job.train.steps) == (4, 7)
+    assert (job.source.downscale, job.settings.steps) == (4, 7)
 
 
 def config(folder: Path, **parts) -> Path:
@@ -80,7 +80,7 @@ def test_a_config_gives_what_the_command_line_does_not(trained, tmp_path):
     called("train", f"--config={file}", "--out", "run", "--steps", "5", "--downscale", "8")
     called("train", "nerf", "--config", file, "--out", "run", "--depth", "2")
     source = Source(Path("photos"), downscale=2)
-    assert trained[0][0] == Job(Nerf(width=32, depth=4), source, Train(seed=3, steps=9), Path("run"))
+    assert trained[0][0] == TrainingJob(Nerf(width=32, depth=4), source, Train(seed=3, steps=9), Path("run"))
     assert (trained[1][0].train, trained[1][0].source.downscale) == (Train(seed=3, steps=5), 8)
     assert trained[2][0].method == Nerf(width=32, depth=2)
 
@@ -99,7 +99,7 @@ def test_a_config_without_data_leaves_it_to_the_command_line(tmp_path):
 def test_a_resumption_takes_the_settings_of_the_run(trained, tmp_path):
     config(tmp_path, format=1, lumifield="0", method={"kind": "nerf", "width": 32}, source={"data": "/photos"})
     called("train", "--resume", "--out", tmp_path, "--steps", "50")
-    job = Job(Nerf(width=32), Source(Path("/photos")), Train(steps=50), tmp_path)
+    job = TrainingJob(Nerf(width=32), Source(Path("/photos")), Train(steps=50), tmp_path)
     assert trained == [(job, True)]
 
 
@@ -109,7 +109,7 @@ def test_a_training_that_starts_from_a_run_has_its_method(trained, tmp_path):
     called("train", "nerf", "--data", "photos", "--init", tmp_path, "--out", "run", "--depth", "2")
     called("train", "instant", "--data", "photos", "--init", tmp_path, "--out", "run")
     methods = [Nerf(width=32, depth=4), Nerf(width=32, depth=2), Instant()]
-    jobs = [Job(method, Source(Path("photos")), Train(init=tmp_path), Path("run")) for method in methods]
+    jobs = [TrainingJob(method, Source(Path("photos")), Train(init=tmp_path), Path("run")) for method in methods]
     assert [job for job, _ in trained] == jobs
 
 
@@ -178,7 +178,7 @@ def test_eval(loaded, monkeypatch, capsys, tmp_path):
     assert said[-4:] == ["test, 2 views: psnr 30.12 dB, ssim 0.9", "no lpips: offline", said[-2], ""]
     assert said[-2] == str(tmp_path / "eval" / "test" / "report.html")
     assert (asked.pop(), loaded.which) == ((loaded, "test", "mean", False, True), "best")
-    called("eval", tmp_path, "--split", "val", "--no-images", "--last", "--chunk", "7")
+    called("eval", tmp_path, "--split", "val", "--no-save-images", "--checkpoint", "last", "--chunk", "7")
     assert (asked.pop(), loaded.which, loaded.chunk) == ((loaded, "val", "mean", False, False), "last", 7)
     called("eval", tmp_path, "--appearance", "affine")
     assert asked.pop() == (loaded, "test", "affine", True, True)
@@ -190,7 +190,7 @@ def test_eval(loaded, monkeypatch, capsys, tmp_path):
 def test_eval_looks_for_the_photographs_where_it_is_told(monkeypatch, tmp_path):
     from scenes import INSTANT, ball
 
-    run = lumifield.runs.run_folder.Run(
+    run = lumifield.runs.run_folder.LoadedRun(
         *(tmp_path, INSTANT.build(ball()), {"source": {}}, Source(Path("old"), downscale=2), {}, None, {})  # type: ignore[arg-type]
     )
     seen = []
@@ -218,7 +218,7 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(lumifield.rendering.render, "render_path", render_path)
     called(
-        *("render", "run", "--out", "film.mp4", "--path", "spiral", "--frames", "9", "--size", "40", "30"),
+        *("render", "run", "--out", "film.mp4", "--path", "spiral", "--num-frames", "9", "--size", "40", "30"),
         *("--channels", "rgb,depth", "--depth-format", "pfm", "--fps", "12", "--normals", "depth"),
         *("--appearance", "noon", "dusk"),
     )
@@ -240,7 +240,7 @@ def test_render_one_view(loaded, monkeypatch, capsys):
     monkeypatch.setattr(
         lumifield.rendering.render, "view", lambda run, *words, **options: asked.append((*words, options)) or still
     )
-    called("render", "run", "--view", "3", "--split", "val", "--size", "8", "6", "--chunk", "9")
+    called("render", "run", "--view-index", "3", "--split", "val", "--size", "8", "6", "--chunk", "9")
     assert (asked, loaded.chunk) == ([("val", 3, None, {"size": (8, 6), "look": lumifield.rendering.render.Look()})], 9)
     assert capsys.readouterr().out == "1.23 s, psnr 30.50 dB: a.png, b.png\n"
 
@@ -302,7 +302,7 @@ def test_exit_codes(monkeypatch, capsys, error, code, said):
     def stopped(*_, **__):
         raise error
 
-    monkeypatch.setattr(lumifield.training.job, "train", stopped)
+    monkeypatch.setattr(lumifield.training.job, "run_training", stopped)
     with pytest.raises(SystemExit) as left:
         called("train", "--data", "photos", "--out", "run")
     assert left.value.code == code
@@ -313,7 +313,7 @@ def test_faults_of_the_program_are_not_hidden(monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(lumifield.training.job, "train", broken)
+    monkeypatch.setattr(lumifield.training.job, "run_training", broken)
     with pytest.raises(ZeroDivisionError):
         called("train", "--data", "photos", "--out", "run")
 

@@ -16,7 +16,7 @@ from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights, bake, matter, points
 from lumifield.methods import METHODS, kind_of
-from lumifield.runs.run_folder import Run, load
+from lumifield.runs.run_folder import LoadedRun, load_run
 from lumifield.runtime.config import to_plain
 from scenes import SCENES, SMALL, pairs
 
@@ -43,7 +43,7 @@ def lenient(monkeypatch):
 
 
 @pytest.fixture(params=pairs(TRIED), ids=", ".join)
-def run(request, tmp_path) -> Run:
+def run(request, tmp_path) -> LoadedRun:
     """A run of a method without training, whose scene frame is not the world's."""
     name, place = request.param
     settings, scene = SMALL[name], replace(SCENES[place](), frame=FRAME)
@@ -81,7 +81,7 @@ def test_every_ending_of_every_export_leaves_files_and_counts_to_the_end(run, ki
 def test_a_scene_that_has_traveled_exports_the_same(run, kind, tmp_path):
     Weights().write(run, tmp_path / "traveled.zip")
     export, (ending, *_) = EXPORTS[kind]
-    for name, one in (("before", run), ("after", load(tmp_path / "traveled.zip"))):
+    for name, one in (("before", run), ("after", load_run(tmp_path / "traveled.zip"))):
         export.write(one, tmp_path / name / f"scene.{ending}")
     assert tree(tmp_path / "before") == tree(tmp_path / "after")
 

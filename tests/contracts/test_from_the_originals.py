@@ -18,7 +18,7 @@ from lumifield.data import image_files
 from lumifield.download.sets import Archive, DataSet
 from lumifield.methods import Nerf
 from lumifield.rendering import appearance, view
-from lumifield.runs.run_folder import load
+from lumifield.runs.run_folder import load_run
 from lumifield.synthetic import StillLife, write
 from made_collections import balls
 from made_objects import dtu, edited, sphere
@@ -74,9 +74,9 @@ TRAINING = {
     "--early-skip": ("", "--early-skip"),
     "--ndc-viewdirs": ("--data {llff}", "--ndc-viewdirs"),
     "--init": ("", "--init {run}"),
-    "--validate-every": ("--validation-views 1", "--validate-every 1"),
-    "--validation-views": ("--validation-views 1", "--validation-views 2"),
-    "--save-every": ("--validation-views 1", "--save-every 1"),
+    "--validate-every": ("--num-validation-views 1", "--validate-every 1"),
+    "--num-validation-views": ("--num-validation-views 1", "--num-validation-views 2"),
+    "--save-every": ("--num-validation-views 1", "--save-every 1"),
 }
 MIP_TRAINING = {
     "--data": ("", "--data {other}"),
@@ -107,19 +107,19 @@ MIP_TRAINING = {
     "--no-stop-gradient": ("--steps 3", "--no-stop-gradient"),
     "--no-integrated": ("", "--no-integrated"),
     "--no-loss-multipliers": ("--data {pyramid}", "--no-loss-multipliers"),
-    "--one-image": ("", "--one-image"),
+    "--single-image-batches": ("", "--single-image-batches"),
     "--batch": ("", "--batch 17"),
     "--steps": ("", "--steps 3"),
-    "--clip": ("--optimizer.kind sgd", "--clip 1e-3"),
-    "--clip-value": ("--optimizer.kind sgd", "--clip-value 1e-3"),
+    "--max-grad-norm": ("--optimizer.kind sgd", "--max-grad-norm 1e-3"),
+    "--max-grad-value": ("--optimizer.kind sgd", "--max-grad-value 1e-3"),
     "--optimizer.lr": ("", "--optimizer.lr 1e-3"),
     "--optimizer.weight-decay": ("", "--optimizer.weight-decay 0.1"),
     "--schedule.gamma": ("", "--schedule.gamma 0.5"),
     "--schedule.warmup": ("--schedule.warmup-steps 3", "--schedule.warmup linear"),
     "--schedule.warmup-steps": ("", "--schedule.warmup-steps 2"),
     "--schedule.warmup-factor": ("--schedule.warmup-steps 2", "--schedule.warmup-factor 0.5"),
-    "--validate-every": ("--validation-views 1", "--validate-every 1"),
-    "--save-every": ("--validation-views 1", "--save-every 1"),
+    "--validate-every": ("--num-validation-views 1", "--validate-every 1"),
+    "--save-every": ("--num-validation-views 1", "--save-every 1"),
 }
 WILD_TRAINING = {
     "--data": ("", "--data {other}"),
@@ -134,9 +134,9 @@ WILD_TRAINING = {
     "--schedule.kind": ("", "--schedule.kind step"),
     "--schedule.gamma": ("--schedule.kind step --schedule.milestones 0.5", "--schedule.gamma 0.5"),
     "--schedule.milestones": ("--schedule.kind step", "--schedule.milestones 0.5"),
-    "--validate-every": ("--validation-views 1", "--validate-every 1"),
-    "--validation-views": ("--validation-views 1", "--validation-views 2"),
-    "--save-every": ("--validation-views 1", "--save-every 1"),
+    "--validate-every": ("--num-validation-views 1", "--validate-every 1"),
+    "--num-validation-views": ("--num-validation-views 1", "--num-validation-views 2"),
+    "--save-every": ("--num-validation-views 1", "--save-every 1"),
     "--depth": ("", "--depth 3"),
     "--width": ("", "--width 10"),
     "--transient-depth": ("", "--transient-depth 2"),
@@ -161,8 +161,8 @@ RENDERING = {
     "--normals": ("--channels normal", "--normals depth"),
     "--depth-format": ("--depth-format npy", "--depth-format bytes"),
     "--fps": ("--out {out}.gif", "--fps 10"),
-    "--view": ("", "--view 0"),
-    "--split": ("--view 0", "--split train"),
+    "--view-index": ("", "--view-index 0"),
+    "--split": ("--view-index 0", "--split train"),
 }
 MESHING = {
     "--out": ("", "--out {out}.obj"),
@@ -237,7 +237,7 @@ ADAPTING = {
 SINGLE = {
     *((train, flag) for train in ("train nerf", "train mip-nerf", "train nerf-w") for flag in ("--out", "--resume")),
     ("train nerf", "--no-cache"),
-    *(("eval", flag) for flag in ("--split", "--data", "--last", "--downscale", "--chunk")),
+    *(("eval", flag) for flag in ("--split", "--data", "--checkpoint", "--downscale", "--chunk")),
     *(("eval", flag) for flag in ("--appearance", "--right-half", "--masks")),
     ("render", "--appearance"),
     ("render", "--chunk"),
@@ -249,7 +249,7 @@ SINGLE |= {("download", "--out"), ("download", "--scenes"), ("export weights", "
 
 SMALL = (
     "--steps 2 --batch 16 --width 8 --depth 4 --samples 4 --schedule.warmup-steps 0 --validate-every 0 "
-    "--validation-views 0 --bf16 off --device cpu"
+    "--num-validation-views 0 --bf16 off --device cpu"
 )
 WILD = (
     "--steps 2 --grid-levels 2 --grid-log2-entries 8 --grid-hidden 4 --grid-occupancy-side 8 --bf16 off --device cpu "
@@ -335,13 +335,13 @@ def same(a, b):
 def rendered(folder, places, *parts):
     """The files that a rendering leaves."""
     out = folder / "film"
-    lumifield("render {run}".format(**places), "--out {out} --frames 2 --size 8 8", *parts, out=out, **places)
+    lumifield("render {run}".format(**places), "--out {out} --num-frames 2 --size 8 8", *parts, out=out, **places)
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def psnrs(run, /, *parts, **places):
     """The scores of each image."""
-    lumifield(f"eval {run} --no-images", *parts, **places)
+    lumifield(f"eval {run} --no-save-images", *parts, **places)
     written = max((run / "eval").rglob("metrics.json"), key=lambda file: file.stat().st_mtime_ns)
     return [image["psnr"] for image in json.loads(written.read_text())["per_image"]]
 
@@ -405,7 +405,7 @@ def test_an_option_of_meta_train_changes_the_start(flag, places, tmp_path):
 def test_an_option_of_adaptation_changes_the_scores(flag, places):
     found = []
     for option in ("", "", ADAPTING[flag]):
-        lumifield("eval {start} --no-images".format(**places), option)
+        lumifield("eval {start} --no-save-images".format(**places), option)
         metrics = json.loads((places["start"] / "eval" / "test" / "metrics.json").read_text())
         kept = (places["start"] / "eval" / "test" / "e" / "scene").is_dir()
         found.append((metrics["psnr"], metrics["n_images"], sorted(metrics["starts"]), kept))
@@ -487,7 +487,7 @@ def test_an_option_of_render_changes_the_files(flag, places, tmp_path):
 def meshed(out, places, *parts):
     """The files of a mesh at the median density of the box, or None where there is none."""
     out.mkdir()
-    density = load(places["run"]).method.inside(2 * torch.rand(999, 3, generator=torch.Generator().manual_seed(0)) - 1)
+    density = load_run(places["run"]).method.inside(2 * torch.rand(999, 3, generator=torch.Generator().manual_seed(0)) - 1)
     common = f"--out {out}/mesh.ply --resolution 8 --bounds -1 -1 -1 1 1 1 --keep all --level {float(density.median())}"
     try:
         lumifield("export mesh {run}".format(**places), common, *parts, out=out / "mesh", **places)
@@ -603,7 +603,7 @@ def test_options_of_eval(places, tmp_path):
     trained(tmp_path / "second", places, "--seed 8")
     shutil.copy(tmp_path / "second" / "weights.safetensors", run)
     assert psnrs(run) != base
-    assert psnrs(run, "--last") == base
+    assert psnrs(run, "--checkpoint last") == base
 
 
 def test_the_chunk_changes_the_passes_and_not_the_result(places, tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ import lumifield.meta.run
 import lumifield.training.job
 from lumifield.cli import main
 from lumifield.meta import MetaTrain
-from lumifield.optim.optimizers import rate
-from lumifield.runs.run_folder import load
+from lumifield.optim.optimizers import learning_rate_factor
+from lumifield.runs.run_folder import load_run
 from lumifield.synthetic import Captures, StillLife, write
 from lumifield.synthetic.pyramid import multiscale
 from made_collections import balls
@@ -58,8 +58,8 @@ DTU = SURFACES | {"sdf_width": 128, "sources": 6, "downscale": 2}
 CAPTURES = SURFACES | {"sdf_width": 256, "sources": 5, "downscale": 5}
 REPTILE = {"algorithm": "reptile", "inner_lr": 5e-4, "inner_steps": 64, "by_part": True, "shape_every": 1}
 STATED = {
-    "mip_nerf_blender.sh": MIP | {"one_image": True, "noise": 0.0, "downscale": 1},
-    "mip_nerf_multiscale.sh": MIP | {"one_image": False, "noise": 0.0, "loss_multipliers": True},
+    "mip_nerf_blender.sh": MIP | {"single_image_batches": True, "noise": 0.0, "downscale": 1},
+    "mip_nerf_multiscale.sh": MIP | {"single_image_batches": False, "noise": 0.0, "loss_multipliers": True},
     "mip_nerf_llff.sh": MIP | {"noise": 1.0, "downscale": 4, "hold_out": "every-8th", "ray_shape": "auto"},
     "nerf_blender.sh": {
         "samples": 64,
@@ -73,8 +73,8 @@ STATED = {
     "nerf_llff.sh": {"fine_samples": 64, "noise": 1.0, "steps": 106_000, "downscale": 8, "hold_out": "center"},
     "nerf_llff_paper.sh": {"fine_samples": 128, "noise": 1.0, "downscale": 4, "hold_out": "every-8th"},
     **{
-        f"meta_shapenet_{name}.sh": SHAPENET | {"epochs": epochs, "outer": replace(OUTER, lr=rate), "tto": steps}
-        for name, epochs, rate, steps in (
+        f"meta_shapenet_{name}.sh": SHAPENET | {"epochs": epochs, "outer": replace(OUTER, lr=learning_rate_factor), "tto": steps}
+        for name, epochs, learning_rate_factor, steps in (
             ("chairs", 15, 5e-4, 1000),
             ("cars", 30, 5e-5, 2000),
             ("lamps", 45, 5e-5, 2000),
@@ -143,7 +143,7 @@ def arguments(recipe, folder, *given):
 def job_of(tmp_path, monkeypatch):
     """What a recipe as it stands would train."""
     jobs = []
-    monkeypatch.setattr(lumifield.training.job, "train", lambda job, **_: jobs.append(job))
+    monkeypatch.setattr(lumifield.training.job, "run_training", lambda job, **_: jobs.append(job))
     monkeypatch.setattr(lumifield.meta.run, "meta_train", lambda job, **_: jobs.append(job))
 
     def job(recipe):
@@ -170,8 +170,8 @@ def test_a_recipe_of_surfaces_trains(recipe, scenes, tmp_path):
         main.main(arguments(recipe, tmp_path, str(scenes[layout]), str(run), str(start), *small, "--steps", "20"))
     else:
         main.main(arguments(recipe, tmp_path, str(scenes[layout]), str(run), *small, "--steps", "20"))
-    assert load(run).train["steps"] == 20
-    assert load(run).config["method"]["kind"] == "nlr"
+    assert load_run(run).training_summary["steps"] == 20
+    assert load_run(run).config["method"]["kind"] == "nlr"
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if "nlr" not in recipe.name], ids=lambda one: one.name)
@@ -183,13 +183,13 @@ def test_a_recipe_trains(recipe, scenes, tmp_path):
         photographs = {"tourism", "photographs"} & set(recipe.stem.split("_"))
         source = scenes["blender"] if photographs else balls(tmp_path / "class").data
         main.main(arguments(recipe, tmp_path, str(source), str(tmp_path / "run"), *sized_down.split()))
-        assert load(tmp_path / "run").train["steps"] == 2
+        assert load_run(tmp_path / "run").training_summary["steps"] == 2
         return
     method = next(name for name in TINY if recipe.name.startswith(name.replace("-", "_")))
     scene = scenes["llff" if "llff" in recipe.name else "multicam" if "multiscale" in recipe.name else "blender"]
     main.main(arguments(recipe, tmp_path, str(scene), str(tmp_path / "run"), *TINY[method].split()))
-    run = load(tmp_path / "run")
-    assert run.train["steps"] == 3
+    run = load_run(tmp_path / "run")
+    assert run.training_summary["steps"] == 3
     assert run.config["method"]["kind"] == method
 
 
@@ -197,7 +197,7 @@ def test_a_recipe_trains(recipe, scenes, tmp_path):
 def test_a_recipe_states_the_published_settings(recipe, job_of):
     job = job_of(recipe)
     found = vars(job.source) | vars(job.method)
-    found |= flat(job.meta) if recipe.startswith("meta") else vars(job.train)
+    found |= flat(job.meta) if recipe.startswith("meta") else vars(job.settings)
     assert {name: found[name] for name in STATED[recipe]} == STATED[recipe]
 
 
@@ -222,7 +222,7 @@ def flat(meta):
 def test_the_rate_falls_as_published(recipe, job_of):
     job = job_of(recipe)
     for over, expected in RATES[recipe].items():
-        found = job.method.optimizer.lr * rate(job.method.schedule, over, round(over * job.train.steps))
+        found = job.method.optimizer.lr * learning_rate_factor(job.method.schedule, over, round(over * job.settings.steps))
         assert found == pytest.approx(expected, rel=1e-5), over
 
 

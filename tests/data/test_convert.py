@@ -15,7 +15,7 @@ import made_scenes as made
 from commands import called
 from lumifield import data
 from lumifield.data import Source
-from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Rays
 
 
@@ -126,7 +126,7 @@ def test_a_blender_scene_in_the_layout_of_dtu(tmp_path):
     for split, count in (("train", 3), ("val", 2), ("test", 2)):
         for index, camera in enumerate(made.ring(count)):
             path = tmp_path / f"a/{split}/r_{index}.png"
-            seen = objects.ball(pinholes(camera[None], 16 / math.tan(0.4), (32, 24)), 0, 1.0, (0.0, 0.0, 0.0))
+            seen = objects.ball(pinhole_cameras(camera[None], 16 / math.tan(0.4), (32, 24)), 0, 1.0, (0.0, 0.0, 0.0))
             with Image.open(path) as image:
                 pixels = np.concatenate([np.asarray(image), seen[..., None]], -1)
             made.save(path, pixels)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lumifield.data.scene import Frame, Images, Scene, background_color, composite_over, sample_batch
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.poses import looking
+from lumifield.geometry.poses import look_at
 from lumifield.runtime.rng import Rng
 
 SIZES = [(5, 3), (2, 4)]
@@ -23,7 +23,7 @@ def two_images(channels: int = 4, *, mask: list[bool] | None = None, background=
     pixels[:, 0] = torch.arange(23)
     return Scene(
         cameras=Cameras(
-            c2w=looking(positions, -positions, torch.tensor([0.0, 0.0, 1.0])),
+            c2w=look_at(positions, -positions, torch.tensor([0.0, 0.0, 1.0])),
             focal=torch.tensor([[9.0, 9.0], [7.0, 7.0]]),
             center=size / 2,
             size=size,
@@ -85,13 +85,13 @@ def test_an_image_without_pixels_that_count_is_never_drawn():
     scene = replace(two_images(mask=[True] * 15 + [False] * 8), loss_weight=torch.tensor([1.0, 1e6]))
     for source in (rng(), rng(1)):
         assert set(sample_batch(scene, 500, source).rays.image.tolist()) == {0}
-        assert set(sample_batch(scene, 500, source, one_image=True).rays.image.tolist()) == {0}
+        assert set(sample_batch(scene, 500, source, single_image=True).rays.image.tolist()) == {0}
 
 
 @pytest.mark.parametrize("mask", [None, [i % 3 == 0 or i > 18 for i in range(23)]])
 def test_a_step_of_one_image(mask):
     scene, source = two_images(mask=mask), rng()
-    batches = [sample_batch(scene, 60, source, one_image=True) for _ in range(300)]
+    batches = [sample_batch(scene, 60, source, single_image=True) for _ in range(300)]
     images = [batch.rays.image.unique().tolist() for batch in batches]
     assert {len(image) for image in images} == {1}
     allowed = [i for i in range(23) if mask is None or mask[i]]
@@ -104,9 +104,9 @@ def test_a_step_of_one_image(mask):
 def test_two_processes_draw_of_the_same_image():
     scene = two_images()
     for seed in range(5):
-        alone = sample_batch(scene, 40, rng(seed), one_image=True)
+        alone = sample_batch(scene, 40, rng(seed), single_image=True)
         for rank in (0, 1):
-            part = sample_batch(scene, 20, rng(seed, rank=rank, world=2), one_image=True)
+            part = sample_batch(scene, 20, rng(seed, rank=rank, world=2), single_image=True)
             torch.testing.assert_close(part.rays.directions, alone.rays.directions[rank::2])
 
 
@@ -172,7 +172,7 @@ angle = st.floats(-3, 3)
 @settings(deadline=None, max_examples=30)
 @given(angle, angle, st.floats(1e-3, 1e3), st.floats(-50, 50))
 def test_frames_round_trip(a, b, scale, shift):
-    rotation = looking(
+    rotation = look_at(
         torch.zeros(1, 3, dtype=torch.float64),
         torch.tensor([[np.cos(a), np.sin(a), b]]),
         torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64),
@@ -186,7 +186,7 @@ def test_frames_round_trip(a, b, scale, shift):
 
 def test_a_frame_moves_cameras_with_the_points_they_see():
     scene = two_images()
-    turn = looking(torch.zeros(1, 3), torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([0.0, 1.0, 0.0]))[0, :, :3]
+    turn = look_at(torch.zeros(1, 3), torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([0.0, 1.0, 0.0]))[0, :, :3]
     frame = Frame(turn, torch.tensor([3.0, -1.0, 2.0]), 2.5)
     moved = replace(scene.cameras, c2w=frame.poses_to_world(scene.cameras.c2w))
     points = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))

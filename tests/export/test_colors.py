@@ -11,7 +11,7 @@ import torch
 from lumifield.data.scene import Images
 from lumifield.export.colors import Shot, Spots, completed, fused, in_view, looked_up, photographs
 from lumifield.export.surface import Surface
-from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.cameras import pinhole_cameras
 from scenes import ball
 
 SIZE = 32
@@ -20,7 +20,7 @@ SIZE = 32
 def camera(x=0.0, y=0.0):
     """A camera four units above the plane z = 0 that looks down on it; its image spans four units."""
     c2w = torch.tensor([[1.0, 0, 0, x], [0, -1, 0, y], [0, 0, -1, 4]])
-    cameras = pinholes(c2w[None], float(SIZE), (SIZE, SIZE))
+    cameras = pinhole_cameras(c2w[None], float(SIZE), (SIZE, SIZE))
     return replace(cameras, c2w=cameras.c2w.double())
 
 

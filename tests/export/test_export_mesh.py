@@ -15,8 +15,8 @@ from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import Mesh
 from lumifield.export.matter import THICKNESS, matter
-from lumifield.geometry.poses import looking
-from lumifield.geometry.rays import Ndc, from_ndc, ndc_points
+from lumifield.geometry.poses import look_at
+from lumifield.geometry.rays import Ndc, points_from_ndc, points_to_ndc
 from lumifield.methods.base import Method
 
 UP = torch.tensor([0.0, 0.0, 1.0])
@@ -53,7 +53,7 @@ def all_around(n=24, size=(48, 48)):
     level = (1 - height**2).sqrt()
     away = 4 * torch.stack([level * turn.cos(), level * turn.sin(), height], -1)
     cameras = around(n, size)
-    return replace(cameras, c2w=looking(away, -away, UP).float())
+    return replace(cameras, c2w=look_at(away, -away, UP).float())
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_wall_before_a_forward_facing_scene_leaves_its_warp(tmp_path):
 def test_scene_points_leave_and_enter_normalized_device_coordinates():
     ndc = Ndc((30.0, 40.0), (32, 24), 1.5)
     points = torch.tensor([[0.3, -0.2, 1.5], [5.0, 7.0, 30.0]])
-    assert torch.allclose(from_ndc(ndc_points(points, ndc), ndc), points, atol=1e-4)
+    assert torch.allclose(points_from_ndc(points_to_ndc(points, ndc), ndc), points, atol=1e-4)
 
 
 def test_a_signed_distance_has_its_own_level(tmp_path):
@@ -200,10 +200,10 @@ def test_a_texture_shows_the_colors_between_the_vertices(run, tmp_path, ending):
     material = mesh.visual.material
     texture = np.asarray((material.baseColorTexture if ending == ".glb" else material.image).convert("RGB")) / 255
     assert texture.shape == (256, 256, 3)
-    middles = mesh.vertices[mesh.faces].mean(1)
+    midpoints = mesh.vertices[mesh.faces].mean(1)
     uv = mesh.visual.uv[mesh.faces].mean(1)
     shown = texture[((1 - uv[:, 1]) * 256).astype(int), (uv[:, 0] * 256).astype(int)]
-    truth = 0.5 + 0.5 * middles / np.linalg.norm(middles, axis=1, keepdims=True)
+    truth = 0.5 + 0.5 * midpoints / np.linalg.norm(midpoints, axis=1, keepdims=True)
     assert np.abs(shown - truth).mean() < 0.03
 
 

@@ -15,7 +15,7 @@ from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import Volume, volume
 from lumifield.export.field import WorldField
-from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc
 from lumifield.methods.base import Method
 
@@ -175,7 +175,7 @@ class Layers(Method):
 def forward(tmp_path):
     """A run in normalized device coordinates."""
     ndc = Ndc((20.0, 20.0), (32, 24), 1.0)
-    cameras = pinholes(torch.eye(3, 4).repeat(4, 1, 1), 20.0, (32, 24))
+    cameras = pinhole_cameras(torch.eye(3, 4).repeat(4, 1, 1), 20.0, (32, 24))
     return run_in(tmp_path, method=Layers(), ndc=ndc, cameras=cameras)
 
 
@@ -186,12 +186,12 @@ def test_light_through_an_ndc_scene_is_stopped_as_much_in_the_world(forward):
         ray = torch.tensor(direction)
         points = t[:, None] * ray / ray.norm()
         density = WorldField(forward).density(FRAME.to_world(points))
-        thickness = torch.trapezoid(density, 3 * t)
+        optical_depth = torch.trapezoid(density, 3 * t)
         assert bool((density[points[:, 2] < 1] == 0).all())
         last = 1 - 2 * scene.ndc.plane / float(points[-1, 2])
         # The integral of 2 + z over NDC, where a ray of the camera at the origin runs along z.
         exact = 2 * (last + 1) + (last**2 - 1) / 2
-        assert float(thickness) == pytest.approx(exact, rel=2e-3)
+        assert float(optical_depth) == pytest.approx(exact, rel=2e-3)
 
 
 def test_the_volume_of_an_ndc_scene_starts_at_its_near_plane(forward, tmp_path):

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from fog import bounded, rng
 from lumifield.export.voxels import MOST, Lattice, Voxels, cells_at, corners_of, interpolated
-from lumifield.geometry.contraction import Space
+from lumifield.geometry.contraction import SceneBox
 
 BOX = torch.tensor([[-1.0, -2.0, 0.0], [1.0, 1.0, 4.0]])
-LATTICE = Lattice(Space(BOX, False), 4)
+LATTICE = Lattice(SceneBox(BOX, False), 4)
 
 
 def some(lattice: Lattice = LATTICE, share: float = 0.5) -> Voxels:
@@ -87,7 +87,7 @@ def test_kept_matter_stays_as_it_is():
 
 @pytest.mark.parametrize("contracted", [False, True])
 def test_corners_lie_where_points_about_them_find_them(contracted):
-    lattice = Lattice(Space(torch.tensor([[-1.0] * 3, [1.0] * 3]), contracted), 8)
+    lattice = Lattice(SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]), contracted), 8)
     inner = [i + 9 * (j + 9 * k) for i, j, k in itertools.product((2, 3, 5), repeat=3)]
     voxels = Voxels.of(lattice, torch.arange(729), torch.linspace(0, 0.9, 729))
     rows, weights = voxels.around(lattice.corners(torch.tensor(inner)) + 1e-6)
@@ -97,7 +97,7 @@ def test_corners_lie_where_points_about_them_find_them(contracted):
 
 def test_light_is_stopped_as_much_as_matter_says():
     scene = bounded()
-    lattice = Lattice(Space(scene.box, False), 16)
+    lattice = Lattice(SceneBox(scene.box, False), 16)
     voxels = Voxels.of(lattice, torch.arange(17**3), torch.full((17**3,), 0.05))
     rays = scene.rays(0)
     packed, weights = voxels.march(rays, cells_at(voxels.row > 0), torch.zeros(len(rays)), 1e-6)
@@ -110,7 +110,7 @@ def test_light_is_stopped_as_much_as_matter_says():
 
 def test_rays_in_empty_space_meet_nothing():
     scene = bounded()
-    voxels = Voxels.of(Lattice(Space(scene.box, False), 8), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    voxels = Voxels.of(Lattice(SceneBox(scene.box, False), 8), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     rays = scene.rays(0)
     packed, weights = voxels.march(rays, cells_at(voxels.row > 0), torch.zeros(len(rays)), 1e-4)
     assert (len(packed), len(weights)) == (0, 0)

@@ -17,7 +17,7 @@ from lumifield.export import Web
 from lumifield.export.bake import BRICK, Baked
 from lumifield.export.voxels import Lattice, Voxels
 from lumifield.export.web import brick_rows, distances, occupied_bricks, page_of, quantized
-from lumifield.geometry.contraction import Space
+from lumifield.geometry.contraction import SceneBox
 from lumifield.rendering.camera_paths import overview
 from scenes import written
 
@@ -31,7 +31,7 @@ def speckled(side: int = 32) -> Baked:
     alpha = torch.tensor([0.2, 0.4, 0.6, 0.8])
     light = torch.zeros(5, 4, 3)
     light[1:] = torch.arange(48).view(4, 4, 3) / 128 - 0.1
-    lattice = Lattice(Space(torch.tensor([[-1.0] * 3, [1.0] * 3]), False), side)
+    lattice = Lattice(SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]), False), side)
     return Baked(Voxels.of(lattice, torch.tensor(index), alpha), light)
 
 

@@ -15,7 +15,7 @@ from commands import called, files, refusal, train
 from lumifield.data.scene import Scene
 from lumifield.export import Weights
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import load
+from lumifield.runs.run_folder import load_run
 from lumifield.runtime.config import to_plain
 from scenes import INSTANT, ball, written
 
@@ -32,7 +32,7 @@ def whole(tmp_path_factory) -> Path:
 
 
 def image(path: Path) -> torch.Tensor:
-    run = load(path)
+    run = load_run(path)
     return render_view(run.method, run.scenes["test"], 0, device=run.device).rgb
 
 
@@ -42,10 +42,10 @@ def test_the_pixels_are_the_same_when_the_photographs_are_gone(whole, tmp_path, 
     (shutil.copytree if name == "scene" else shutil.copy)(whole / name, here)
     away = (whole / "photographs").rename(whole / "away")
     try:
-        called("render", here, "--view", "0", "--out", tmp_path / "views")
+        called("render", here, "--view-index", "0", "--out", tmp_path / "views")
     finally:
         away.rename(whole / "photographs")
-    called("render", whole / "run", "--view", "0", "--out", tmp_path / "before")
+    called("render", whole / "run", "--view-index", "0", "--out", tmp_path / "before")
     assert files(tmp_path / "views") == files(tmp_path / "before")
     assert torch.equal(image(here), image(whole / "run"))
 
@@ -67,7 +67,7 @@ def test_half_the_bits_are_nearly_the_same_pixels(whole):
 
 
 def test_half_the_bits_stay_finite_and_leave_the_buffers(tmp_path, whole):
-    run = load(whole / "run")
+    run = load_run(whole / "run")
     name, parameter = next(iter(run.method.named_parameters()))
     parameter.data.view(-1)[:2] = torch.tensor([1e9, -1e9])
     Weights(half=True).write(run, tmp_path / "scene")
@@ -85,7 +85,7 @@ def test_a_portable_scene_can_be_exported_again(whole, tmp_path):
 
 def test_its_own_images_go_beside_it(whole, tmp_path):
     shutil.copy(whole / "scene.zip", tmp_path)
-    called("render", tmp_path / "scene.zip", "--view", "1")
+    called("render", tmp_path / "scene.zip", "--view-index", "1")
     assert any(name.endswith(".png") for name in files(tmp_path / "scene" / "views"))
 
 
@@ -115,7 +115,7 @@ def repacked(whole: Path, out: Path, **changed: bytes | None) -> Path:
 )
 def test_a_damaged_part_is_one_sentence(whole, tmp_path, capsys, changed, message):
     bad = repacked(whole, tmp_path / "bad.zip", **changed)
-    assert re.search(message, refusal(capsys, "render", bad, "--view", "0"))
+    assert re.search(message, refusal(capsys, "render", bad, "--view-index", "0"))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_damaged_part_is_one_sentence(whole, tmp_path, capsys, changed, messag
 def test_a_damaged_file_is_one_sentence(whole, tmp_path, capsys, damage, message):
     bad = tmp_path / "bad.zip"
     bad.write_bytes(damage((whole / "scene.zip").read_bytes()))
-    assert re.search(message, refusal(capsys, "render", bad, "--view", "0"))
+    assert re.search(message, refusal(capsys, "render", bad, "--view-index", "0"))
 
 
 def test_a_file_that_unpacks_to_too_much_is_one_sentence(whole, tmp_path, capsys, monkeypatch):
@@ -157,6 +157,6 @@ def test_the_scene_of_a_method_that_carves_is_rebuilt_without_images(tmp_path):
     run = run_of(tmp_path / "run", method, {"train": scene.without_images()})
     run.config.update(format=1, lumifield="0", method={"kind": "instant"} | to_plain(method.settings))
     Weights().write(run, tmp_path / "scene.zip")
-    again = load(tmp_path / "scene.zip")
+    again = load_run(tmp_path / "scene.zip")
     views = [render_view(m, scene, 0, device=run.device).rgb for m in (method, again.method)]
     assert torch.equal(*views)

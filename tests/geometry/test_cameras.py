@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumifield.geometry.cameras import Cameras, distort, pinholes, undistort
-from lumifield.geometry.poses import looking
+from lumifield.geometry.cameras import Cameras, distort, pinhole_cameras, undistort
+from lumifield.geometry.poses import look_at
 
 # A phone, a barrel-shaped and a cushion-shaped lens, and tangential terms alone.
 LENSES = [
@@ -20,7 +20,7 @@ LENSES = [
 def some_cameras(n: int = 3, lens: tuple[float, ...] = (0.0,) * 4) -> Cameras:
     draw = torch.Generator().manual_seed(0)
     positions = torch.randn(n, 3, generator=draw) * 2
-    c2w = looking(positions, torch.randn(n, 3, generator=draw), torch.tensor([0.0, 0.0, 1.0]))
+    c2w = look_at(positions, torch.randn(n, 3, generator=draw), torch.tensor([0.0, 0.0, 1.0]))
     return Cameras(
         c2w=c2w,
         focal=torch.tensor([[300.0, 310.0]]).repeat(n, 1) + torch.arange(n)[:, None] * 20,
@@ -45,13 +45,13 @@ def test_projecting_along_a_direction_returns_its_pixel(lens):
 
 
 def test_the_middle_of_the_image_looks_forward():
-    cameras = pinholes(some_cameras(4).c2w, 200.0, (64, 48))
+    cameras = pinhole_cameras(some_cameras(4).c2w, 200.0, (64, 48))
     middle = cameras.directions(torch.arange(4), torch.full((4,), 32.0), torch.full((4,), 24.0))
     torch.testing.assert_close(middle, cameras.forward)
 
 
 def test_axes_are_right_and_down():
-    camera = pinholes(torch.eye(3, 4)[None], 100.0, (64, 48))
+    camera = pinhole_cameras(torch.eye(3, 4)[None], 100.0, (64, 48))
     direction = camera.directions(torch.tensor([0]), torch.tensor([64.0]), torch.tensor([48.0]))
     torch.testing.assert_close(direction, torch.tensor([[0.32, 0.24, 1.0]]))
 
@@ -77,13 +77,13 @@ def test_distortion_of_one_point_by_hand():
 
 
 def test_points_behind_a_camera_have_negative_depth():
-    camera = pinholes(torch.eye(3, 4)[None], 100.0, (64, 48))
+    camera = pinhole_cameras(torch.eye(3, 4)[None], 100.0, (64, 48))
     _, depth = camera.project(torch.tensor([[0.0, 0.0, -3.0], [0.0, 0.0, 0.0]]))
     assert depth.tolist() == [[-3.0, 0.0]]
 
 
 def test_a_point_in_the_camera_projects_to_finite_pixels():
-    seen, _ = pinholes(torch.eye(3, 4)[None], 100.0, (64, 48)).project(torch.zeros(1, 3))
+    seen, _ = pinhole_cameras(torch.eye(3, 4)[None], 100.0, (64, 48)).project(torch.zeros(1, 3))
     assert bool(seen.isfinite().all())
 
 
@@ -97,7 +97,7 @@ def test_resized_keeps_directions():
 
 
 def test_resized_to_an_uneven_size_keeps_the_angle_of_view():
-    small = pinholes(torch.eye(3, 4)[None], 100.0, (101, 51)).resized(1 / 2)
+    small = pinhole_cameras(torch.eye(3, 4)[None], 100.0, (101, 51)).resized(1 / 2)
     width, height = small.size[0].tolist()
     assert (width, height) == (50, 26)
     angle = 2 * math.atan(50.5 / 100)

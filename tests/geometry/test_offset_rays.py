@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from lumifield.geometry.cameras import Cameras, pinholes
-from lumifield.geometry.rays import image_rays, moved
+from lumifield.geometry.cameras import Cameras, pinhole_cameras
+from lumifield.geometry.rays import image_rays, offset_rays
 
 
 def lens(distortion: float = 0.0) -> Cameras:
     """A camera that stands aside and looks askew."""
     turn = torch.linalg.qr(torch.tensor([[1.0, 0.2, 0.1], [-0.3, 1.0, 0.4], [0.2, -0.1, 1.0]]))[0]
-    cameras = pinholes(torch.cat([turn, torch.tensor([[1.0], [2.0], [3.0]])], -1)[None], 30.0, (24, 16))
+    cameras = pinhole_cameras(torch.cat([turn, torch.tensor([[1.0], [2.0], [3.0]])], -1)[None], 30.0, (24, 16))
     cameras.distortion[:, 0] = distortion
     return cameras
 
@@ -19,8 +19,8 @@ def lens(distortion: float = 0.0) -> Cameras:
 @pytest.mark.parametrize("step", [(0.25, -0.25), (-0.5, 0.5), (0.0, 0.0)])
 def test_moved_rays_are_those_of_a_moved_camera(step: tuple[float, float], distortion: float):
     cameras, (near, far) = lens(distortion), torch.tensor([[0.5], [4.0]])
-    rays = moved(image_rays(cameras, 0, near, far), (16, 24), step)
-    truth = image_rays(cameras.moved(step), 0, near, far)
+    rays = offset_rays(image_rays(cameras, 0, near, far), (16, 24), step)
+    truth = image_rays(cameras.offset_pixels(step), 0, near, far)
     pixel = 1 / 30
     inner = torch.zeros(16, 24, dtype=torch.bool)
     inner[1:-1, 1:-1] = True
@@ -33,6 +33,6 @@ def test_moved_rays_are_those_of_a_moved_camera(step: tuple[float, float], disto
 
 
 def test_an_image_of_one_pixel_stays():
-    cameras = pinholes(torch.eye(4)[None, :3], 3.0, (1, 1))
+    cameras = pinhole_cameras(torch.eye(4)[None, :3], 3.0, (1, 1))
     rays = image_rays(cameras, 0, torch.zeros(1), torch.ones(1))
-    assert torch.equal(moved(rays, (1, 1), (0.5, 0.5)).directions, rays.directions)
+    assert torch.equal(offset_rays(rays, (1, 1), (0.5, 0.5)).directions, rays.directions)

@@ -3,9 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumifield.geometry.cameras import pinholes
-from lumifield.geometry.poses import looking
-from lumifield.geometry.rays import Ndc, Rays, camera_rays, image_rays, metric_depth, to_ndc
+from lumifield.geometry.cameras import pinhole_cameras
+from lumifield.geometry.poses import look_at
+from lumifield.geometry.rays import Ndc, Rays, camera_rays, distance_from_t, image_rays, warp_rays_to_ndc
 
 NDC = Ndc(focal=(400.0, 400.0), size=(504, 378), plane=1.0)
 FLIP = torch.tensor([1.0, -1.0, -1.0])
@@ -19,7 +19,7 @@ def one_ray(origin: list[float], direction: list[float]) -> Rays:
 
 
 def test_ndc_of_the_worked_example():
-    warped = to_ndc(one_ray([0.1, -0.2, 0.3], [0.05, 0.1, -1.0]), NDC)
+    warped = warp_rays_to_ndc(one_ray([0.1, -0.2, 0.3], [0.05, 0.1, -1.0]), NDC)
     torch.testing.assert_close(warped.origins, torch.tensor([[0.261905, -0.148148, -1.0]]), atol=1e-6, rtol=0)
     torch.testing.assert_close(warped.directions, torch.tensor([[-0.182540, 0.359788, 2.0]]), atol=1e-6, rtol=0)
     assert (float(warped.near), float(warped.far)) == (0.0, 1.0)
@@ -27,24 +27,24 @@ def test_ndc_of_the_worked_example():
 
 def test_ndc_keeps_the_viewing_direction_of_the_scene():
     rays = one_ray([0.1, -0.2, 0.3], [0.05, 0.1, -1.0])
-    torch.testing.assert_close(to_ndc(rays, NDC).viewdirs, rays.viewdirs)
+    torch.testing.assert_close(warp_rays_to_ndc(rays, NDC).viewdirs, rays.viewdirs)
 
 
 def test_ndc_does_not_depend_on_the_length_of_the_direction():
-    short, long = (to_ndc(one_ray([0.1, -0.2, 0.3], [0.05 * k, 0.1 * k, -k]), NDC) for k in (0.5, 7.0))
+    short, long = (warp_rays_to_ndc(one_ray([0.1, -0.2, 0.3], [0.05 * k, 0.1 * k, -k]), NDC) for k in (0.5, 7.0))
     torch.testing.assert_close(short.origins, long.origins)
     torch.testing.assert_close(short.directions, long.directions)
 
 
 def test_ndc_does_not_depend_on_the_unit_of_length():
-    once = to_ndc(one_ray([0.1, -0.2, 0.3], [0.05, 0.1, -1.0]), NDC)
+    once = warp_rays_to_ndc(one_ray([0.1, -0.2, 0.3], [0.05, 0.1, -1.0]), NDC)
     larger = Ndc(NDC.focal, NDC.size, plane=3.0)
-    thrice = to_ndc(one_ray([0.3, -0.6, 0.9], [0.05, 0.1, -1.0]), larger)
+    thrice = warp_rays_to_ndc(one_ray([0.3, -0.6, 0.9], [0.05, 0.1, -1.0]), larger)
     torch.testing.assert_close(thrice.origins, once.origins)
     torch.testing.assert_close(thrice.directions, once.directions)
     t = torch.tensor([0.7])
-    depth = metric_depth(t, one_ray([0.1, -0.2, 0.3], [0.05, 0.1, -1.0]), NDC)
-    torch.testing.assert_close(metric_depth(t, one_ray([0.3, -0.6, 0.9], [0.05, 0.1, -1.0]), larger), 3 * depth)
+    depth = distance_from_t(t, one_ray([0.1, -0.2, 0.3], [0.05, 0.1, -1.0]), NDC)
+    torch.testing.assert_close(distance_from_t(t, one_ray([0.3, -0.6, 0.9], [0.05, 0.1, -1.0]), larger), 3 * depth)
 
 
 coordinate = st.floats(-0.5, 0.5)
@@ -60,27 +60,27 @@ def test_metric_depth_leads_to_the_point_that_ndc_shows(ox, oy, dx, dy, depth):
     x, y, z = point[0].tolist()
     ax, ay = 2 * 400 / 504, 2 * 400 / 378
     shown = torch.tensor([-ax * x / z, -ay * y / z, 1 + 2 / z])
-    warped = to_ndc(unit, NDC)
+    warped = warp_rays_to_ndc(unit, NDC)
     t = (shown[2] - warped.origins[:, 2]) / warped.directions[:, 2]
     torch.testing.assert_close((warped.origins + t * warped.directions)[0], shown, atol=1e-4, rtol=1e-4)
-    assert float(metric_depth(t, unit, NDC)) == pytest.approx(depth, rel=1e-3)
+    assert float(distance_from_t(t, unit, NDC)) == pytest.approx(depth, rel=1e-3)
 
 
 def test_metric_depth_of_infinity_is_finite_and_far():
     rays = one_ray([0.0, 0.0, 0.0], [0.0, 0.0, -1.0])
-    depth = metric_depth(torch.ones(1), rays, NDC)
+    depth = distance_from_t(torch.ones(1), rays, NDC)
     assert torch.isfinite(depth).all()
     assert float(depth) > 1e5
 
 
 def test_metric_depth_without_ndc_is_t():
     rays = one_ray([0.0, 0.0, 0.0], [0.0, 0.0, -1.0])
-    assert metric_depth(torch.tensor([2.5]), rays, None).tolist() == [2.5]
+    assert distance_from_t(torch.tensor([2.5]), rays, None).tolist() == [2.5]
 
 
 def cameras():
     positions = torch.tensor([[0.0, -4.0, 1.0], [3.0, 0.0, 2.0]])
-    return pinholes(looking(positions, -positions, torch.tensor([0.0, 0.0, 1.0])), 50.0, (6, 4))
+    return pinhole_cameras(look_at(positions, -positions, torch.tensor([0.0, 0.0, 1.0])), 50.0, (6, 4))
 
 
 def test_rays_pass_through_pixel_centers():
@@ -112,7 +112,7 @@ def test_radius_is_the_distance_between_neighboring_pixels_at_the_depth_of_one()
 
 
 def test_radius_in_ndc_is_the_distance_between_neighboring_pixels_at_the_near_plane():
-    camera = pinholes(torch.eye(3, 4)[None], 50.0, (6, 4))
+    camera = pinhole_cameras(torch.eye(3, 4)[None], 50.0, (6, 4))
     rays = image_rays(camera, 0, torch.zeros(1), torch.ones(1), Ndc((50.0, 50.0), (6, 4)))
     origins = rays.origins.reshape(4, 6, 3)
     across, down = (float((origins[at] - origins[0, 0]).norm()) for at in ((0, 1), (1, 0)))
@@ -123,7 +123,7 @@ def test_radius_in_ndc_grows_with_the_pixels_that_are_rendered():
     ndc, near, far = Ndc((50.0, 50.0), (6, 4)), torch.zeros(1), torch.ones(1)
     c2w = torch.eye(3, 4)[None].clone()
     c2w[0, :, 3] = torch.tensor([0.2, -0.1, -0.3])
-    fine, coarse = (image_rays(pinholes(c2w, f, s), 0, near, far, ndc) for f, s in ((50.0, (6, 4)), (25.0, (3, 2))))
+    fine, coarse = (image_rays(pinhole_cameras(c2w, f, s), 0, near, far, ndc) for f, s in ((50.0, (6, 4)), (25.0, (3, 2))))
     for rays, width in ((fine, 6), (coarse, 3)):
         apart = [float((rays.origins[at] - rays.origins[0]).norm()) for at in (1, width)]
         assert float(rays.radius[0]) == pytest.approx(0.5 * sum(apart), rel=1e-4)
@@ -142,4 +142,4 @@ def test_no_rays():
     none = torch.zeros(0, dtype=torch.int64)
     rays = camera_rays(cameras(), none, torch.zeros(0, 2, dtype=torch.int64), torch.ones(2), torch.ones(2), NDC)
     assert len(rays) == 0
-    assert metric_depth(torch.zeros(0), rays, NDC).shape == (0,)
+    assert distance_from_t(torch.zeros(0), rays, NDC).shape == (0,)

@@ -80,22 +80,22 @@ def grid_encode(points: Tensor, table: Tensor, resolutions: list[int], offsets: 
     return torch.tensor(out, dtype=torch.float64).reshape(len(points), len(resolutions) * features)
 
 
-def packed_weights(thickness: Tensor, offsets: Tensor) -> Tensor:
+def packed_weights(optical_depth: Tensor, offsets: Tensor) -> Tensor:
     """Light that is left is multiplied by exp(-tau) at each sample; what it loses there is the weight."""
     weights: list[float] = []
     for first, last in pairwise(offsets.tolist()):
         left = 1.0
-        for tau in thickness[first:last].tolist():
+        for tau in optical_depth[first:last].tolist():
             weights.append(left * -math.expm1(-tau))
             left *= math.exp(-tau)
     return torch.tensor(weights, dtype=torch.float64)
 
 
-def packed_weights_gradient(gradient: Tensor, thickness: Tensor, offsets: Tensor) -> Tensor:
+def packed_weights_gradient(gradient: Tensor, optical_depth: Tensor, offsets: Tensor) -> Tensor:
     """The full triangular matrix of derivatives of each ray, summed pair by pair."""
     slopes: list[float] = []
     for first, last in pairwise(offsets.tolist()):
-        tau, g = thickness[first:last].tolist(), gradient[first:last].tolist()
+        tau, g = optical_depth[first:last].tolist(), gradient[first:last].tolist()
         left = [math.exp(-math.fsum(tau[:i])) for i in range(len(tau))]
         for i in range(len(tau)):
             behind = (g[j] * left[j] * -math.expm1(-tau[j]) for j in range(i + 1, len(tau)))

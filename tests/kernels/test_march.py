@@ -177,10 +177,10 @@ def test_contraction_fills_the_cube_and_is_continuous(generator: torch.Generator
     bearing = torch.randn(200, 3, generator=generator).double()
     bearing = bearing / bearing.abs().amax(-1, keepdim=True)
     inside = bearing * torch.rand(200, 1, generator=generator)
-    assert torch.equal(reference.contract(inside), inside)
-    below, above = reference.contract(bearing * (1 - 1e-9)), reference.contract(bearing * (1 + 1e-9))
+    assert torch.equal(reference.contract_points(inside), inside)
+    below, above = reference.contract_points(bearing * (1 - 1e-9)), reference.contract_points(bearing * (1 + 1e-9))
     assert (above - below).abs().max() < 1e-8
-    far = reference.contract(bearing * 10 ** (10 * torch.rand(200, 1, generator=generator)))
+    far = reference.contract_points(bearing * 10 ** (10 * torch.rand(200, 1, generator=generator)))
     assert far.abs().max() <= 2
-    assert reference.contract(bearing * 1e10).abs().amax(-1).sub(2).abs().max() < 1e-9
-    assert (reference.unit(bearing * 3, torch.tensor([[-1.0] * 3, [1.0] * 3]).double(), True) - 0.5).abs().max() < 0.5
+    assert reference.contract_points(bearing * 1e10).abs().amax(-1).sub(2).abs().max() < 1e-9
+    assert (reference.to_unit_cube(bearing * 3, torch.tensor([[-1.0] * 3, [1.0] * 3]).double(), True) - 0.5).abs().max() < 0.5

@@ -15,27 +15,27 @@ from lumifield.kernels import reference
 VALUES, GRADIENTS = 2e-6, 5e-6
 
 
-def weighted(thickness: Tensor, offsets: Tensor, gradient: Tensor, device: str = "cpu") -> dict[str, Tensor]:
-    """Weights and the gradient of the thickness."""
-    thickness = thickness.detach().to(device).requires_grad_()
-    weights = kernels.packed_weights(thickness, offsets.to(device))
-    (slope,) = torch.autograd.grad(weights, thickness, gradient.to(device))
+def weighted(optical_depth: Tensor, offsets: Tensor, gradient: Tensor, device: str = "cpu") -> dict[str, Tensor]:
+    """Weights and the gradient of the optical_depth."""
+    optical_depth = optical_depth.detach().to(device).requires_grad_()
+    weights = kernels.packed_weights(optical_depth, offsets.to(device))
+    (slope,) = torch.autograd.grad(weights, optical_depth, gradient.to(device))
     return {"weights": weights.detach(), "d_thickness": slope}
 
 
-def by_loops(thickness: Tensor, offsets: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+def by_loops(optical_depth: Tensor, offsets: Tensor, gradient: Tensor) -> dict[str, Tensor]:
     """The same by loops."""
     return {
-        "weights": loops.packed_weights(thickness, offsets),
-        "d_thickness": loops.packed_weights_gradient(gradient, thickness, offsets),
+        "weights": loops.packed_weights(optical_depth, offsets),
+        "d_thickness": loops.packed_weights_gradient(gradient, optical_depth, offsets),
     }
 
 
 @pytest.mark.parametrize("n", SIZES)
 def test_weights_and_gradient_equal_loops(backend: Backend, n: int, generator: torch.Generator) -> None:
-    thickness, gradient = torch.rand(n, generator=generator) * 0.1, torch.randn(n, generator=generator)
-    actual = weighted(thickness, packed(n), gradient, backend.device)
-    assert_same(actual, by_loops(thickness, packed(n), gradient), GRADIENTS)
+    optical_depth, gradient = torch.rand(n, generator=generator) * 0.1, torch.randn(n, generator=generator)
+    actual = weighted(optical_depth, packed(n), gradient, backend.device)
+    assert_same(actual, by_loops(optical_depth, packed(n), gradient), GRADIENTS)
 
 
 def test_no_rays(backend: Backend) -> None:
@@ -52,20 +52,20 @@ def test_constant_density_is_a_geometric_series(backend: Backend) -> None:
 
 
 def test_weights_of_a_ray_sum_to_its_opacity(backend: Backend, generator: torch.Generator) -> None:
-    thickness, offsets = torch.rand(1000, generator=generator) * 0.01, packed(1000)
-    weights = kernels.packed_weights(thickness.to(backend.device), offsets.to(backend.device))
+    optical_depth, offsets = torch.rand(1000, generator=generator) * 0.01, packed(1000)
+    weights = kernels.packed_weights(optical_depth.to(backend.device), offsets.to(backend.device))
     total = kernels.segment_sum(weights[:, None], offsets.to(backend.device))
-    expected = -torch.expm1(-loops.segment_sum(thickness[:, None], offsets))
+    expected = -torch.expm1(-loops.segment_sum(optical_depth[:, None], offsets))
     assert_same({"opacity": total}, {"opacity": expected}, VALUES)
 
 
 @pytest.mark.parametrize("opaque", [1e4, 1e10, 1e30, math.inf])
 def test_an_opaque_sample_takes_what_is_left_and_hides_the_rest(backend: Backend, opaque: float) -> None:
-    thickness = torch.tensor([0.1, opaque, 0.2, 0.3, 0.4])
+    optical_depth = torch.tensor([0.1, opaque, 0.2, 0.3, 0.4])
     gradient = torch.tensor([1.0, 2.0, -3.0, 4.0, 5.0])
     offsets = torch.tensor([0, 3, 5])
-    actual = weighted(thickness, offsets, gradient, backend.device)
-    assert_same(actual, by_loops(thickness, offsets, gradient), 1e-5)
+    actual = weighted(optical_depth, offsets, gradient, backend.device)
+    assert_same(actual, by_loops(optical_depth, offsets, gradient), 1e-5)
     assert weighted(torch.tensor([opaque]), torch.tensor([0, 1]), torch.ones(1), backend.device)["weights"].item() == 1
 
 
@@ -73,65 +73,65 @@ def test_an_opaque_sample_takes_what_is_left_and_hides_the_rest(backend: Backend
 def test_extreme_thickness_stays_finite_and_keeps_its_digits(
     backend: Backend, magnitude: float, generator: torch.Generator
 ) -> None:
-    thickness = (torch.rand(100, generator=generator) + 0.5) * magnitude
+    optical_depth = (torch.rand(100, generator=generator) + 0.5) * magnitude
     gradient, offsets = torch.randn(100, generator=generator), torch.tensor([0, 0, 100])
-    actual = weighted(thickness, offsets, gradient, backend.device)
+    actual = weighted(optical_depth, offsets, gradient, backend.device)
     for name, got in actual.items():
         assert got.isfinite().all(), name
     scale = min(magnitude, 1)
-    expected = loops.packed_weights(thickness, offsets) / scale
+    expected = loops.packed_weights(optical_depth, offsets) / scale
     assert_same({"weights": actual["weights"].cpu().double() / scale}, {"weights": expected}, VALUES)
 
 
 def test_small_opacities_keep_their_digits(backend: Backend) -> None:
     """Each weight alone, relative to itself: 1 - exp(-tau) must not cancel."""
-    thickness = torch.logspace(-8, 1, 200)
+    optical_depth = torch.logspace(-8, 1, 200)
     offsets = torch.arange(201)
-    weights = kernels.packed_weights(thickness.to(backend.device), offsets.to(backend.device)).cpu().double()
-    expected = -torch.expm1(-thickness.double())
+    weights = kernels.packed_weights(optical_depth.to(backend.device), offsets.to(backend.device)).cpu().double()
+    expected = -torch.expm1(-optical_depth.double())
     assert_same({"relative weights": weights / expected}, {"relative weights": torch.ones(200)}, 1e-6)
 
 
 def test_gradient_equals_differences(fast: Backend, generator: torch.Generator) -> None:
     """A directional difference of float32 outputs, long enough to stand out of their rounding."""
-    thickness, gradient = torch.rand(100, generator=generator) * 0.2 + 0.1, torch.randn(100, generator=generator)
+    optical_depth, gradient = torch.rand(100, generator=generator) * 0.2 + 0.1, torch.randn(100, generator=generator)
     step, offsets = 0.01 * torch.randn(100, generator=generator), packed(100)
 
-    def objective(thickness: Tensor) -> float:
-        weights = kernels.packed_weights(thickness.to(fast.device), offsets.to(fast.device))
+    def objective(optical_depth: Tensor) -> float:
+        weights = kernels.packed_weights(optical_depth.to(fast.device), offsets.to(fast.device))
         return (weights.cpu().double() * gradient).sum().item()
 
-    slope = weighted(thickness, offsets, gradient, fast.device)["d_thickness"].cpu()
-    difference = (objective(thickness + step) - objective(thickness - step)) / 2
+    slope = weighted(optical_depth, offsets, gradient, fast.device)["d_thickness"].cpu()
+    difference = (objective(optical_depth + step) - objective(optical_depth - step)) / 2
     assert (slope * step).sum().item() == pytest.approx(difference, rel=1e-3)
 
 
 def test_reference_weights_pass_gradcheck_twice(generator: torch.Generator) -> None:
-    thickness = torch.rand(9, generator=generator).double().requires_grad_()
+    optical_depth = torch.rand(9, generator=generator).double().requires_grad_()
     offsets = torch.tensor([0, 0, 1, 6, 9])
-    assert torch.autograd.gradcheck(lambda tau: reference.packed_weights(tau, offsets), thickness)
-    assert torch.autograd.gradgradcheck(lambda tau: reference.packed_weights(tau, offsets), thickness)
+    assert torch.autograd.gradcheck(lambda tau: reference.packed_weights(tau, offsets), optical_depth)
+    assert torch.autograd.gradgradcheck(lambda tau: reference.packed_weights(tau, offsets), optical_depth)
 
 
 def test_double_backward_of_weights_raises(fast: Backend) -> None:
-    thickness = torch.rand(5).to(fast.device).requires_grad_()
-    weights = kernels.packed_weights(thickness, torch.tensor([0, 2, 5]).to(fast.device))
-    (slope,) = torch.autograd.grad(weights.square().sum(), thickness, create_graph=True)
+    optical_depth = torch.rand(5).to(fast.device).requires_grad_()
+    weights = kernels.packed_weights(optical_depth, torch.tensor([0, 2, 5]).to(fast.device))
+    (slope,) = torch.autograd.grad(weights.square().sum(), optical_depth, create_graph=True)
     with pytest.raises(RuntimeError, match=r"packed_weights_backward.* no autograd formula was registered"):
-        torch.autograd.grad(slope.sum(), thickness)
+        torch.autograd.grad(slope.sum(), optical_depth)
 
 
 def test_second_order_of_the_reference_equals_differences(generator: torch.Generator) -> None:
-    thickness, step = torch.rand(2, 9, generator=generator).double().unbind()
+    optical_depth, step = torch.rand(2, 9, generator=generator).double().unbind()
     offsets = torch.tensor([0, 4, 9])
 
-    def slope(thickness: Tensor) -> Tensor:
-        objective = reference.packed_weights(thickness, offsets).square().sum()
-        return torch.autograd.grad(objective, thickness, create_graph=True)[0].square().sum()
+    def slope(optical_depth: Tensor) -> Tensor:
+        objective = reference.packed_weights(optical_depth, offsets).square().sum()
+        return torch.autograd.grad(objective, optical_depth, create_graph=True)[0].square().sum()
 
-    thickness.requires_grad_()
-    (second,) = torch.autograd.grad(slope(thickness), thickness)
-    difference = (slope(thickness + 1e-6 * step) - slope(thickness - 1e-6 * step)).item() / 2e-6
+    optical_depth.requires_grad_()
+    (second,) = torch.autograd.grad(slope(optical_depth), optical_depth)
+    difference = (slope(optical_depth + 1e-6 * step) - slope(optical_depth - 1e-6 * step)).item() / 2e-6
     assert (second * step).sum().item() == pytest.approx(difference, rel=1e-6)
 
 

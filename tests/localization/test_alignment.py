@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytic import CPU, Room, around, scene_of
-from lumifield.geometry.cameras import pinholes
-from lumifield.geometry.poses import apart, moved
+from lumifield.geometry.cameras import pinhole_cameras
+from lumifield.geometry.poses import pose_error, se3_retract
 from lumifield.localization.alignment import CAUCHY, GAINS, Level, Matter, aligned, alike, light, motion, sight, trust
 from lumifield.rendering.view import render_view
 
@@ -33,12 +33,12 @@ def local_points(n=7):
 
 def test_motion_is_that_of_points_before_a_camera_that_moves():
     points = local_points()
-    camera = replace(pinholes(torch.eye(3, 4)[None], (50.0, 40.0), (40, 30)), distortion=DISTORTED)
+    camera = replace(pinhole_cameras(torch.eye(3, 4)[None], (50.0, 40.0), (40, 30)), distortion=DISTORTED)
     found = motion(camera, points)
     for axis in range(6):
         twist = torch.zeros(6)
         twist[axis] = 1e-3
-        ahead, behind = (replace(camera, c2w=moved(camera.c2w[0], way)[None]) for way in (twist, -twist))
+        ahead, behind = (replace(camera, c2w=se3_retract(camera.c2w[0], way)[None]) for way in (twist, -twist))
         difference = (ahead.project(points)[0][0] - behind.project(points)[0][0]) / 2e-3
         torch.testing.assert_close(found[..., axis], difference, atol=2e-2, rtol=1e-3)
 
@@ -90,7 +90,7 @@ def test_no_gain_turns_an_image_into_its_negative():
 
 def test_trust_is_the_slope_of_the_cost_over_the_error():
     level, matter, truth = photographed()
-    now = sight(matter, level, moved(truth, TWIST))
+    now = sight(matter, level, se3_retract(truth, TWIST))
     free = now.error.detach().requires_grad_()
     cost = 0.5 * CAUCHY**2 * torch.log1p((free[now.within] / CAUCHY) ** 2).mean()
     assert now.cost == pytest.approx(float(cost.detach()), rel=1e-5)
@@ -106,9 +106,9 @@ def test_alignment_finds_the_true_pose_in_another_light(scale, distorted):
     lens = replace(lens, distortion=DISTORTED) if distorted else lens
     level, matter, truth = photographed(lens, scale=scale)
     level = replace(level, rgb=0.7 * level.rgb + 0.1, slopes=0.7 * level.slopes)
-    start = moved(truth, TWIST * torch.tensor([1.0, 1.0, 1.0, scale, scale, scale]))
+    start = se3_retract(truth, TWIST * torch.tensor([1.0, 1.0, 1.0, scale, scale, scale]))
     found = aligned(matter, level, start)
-    distance, degrees = apart(found.c2w, truth)
+    distance, degrees = pose_error(found.c2w, truth)
     assert float(distance) < 2e-3 * scale
     assert float(degrees) < 0.1
     assert alike(found.rgb[found.within], matter.rgb[found.within]) > 0.999
@@ -119,8 +119,8 @@ def test_alignment_looks_past_what_the_rendering_does_not_have():
     before = level.rgb.clone()
     before[:, 10:20, 5:15] = torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1)
     down, across = torch.gradient(before, dim=(1, 2))
-    found = aligned(matter, replace(level, rgb=before, slopes=torch.cat([across, down])), moved(truth, 0.5 * TWIST))
-    distance, degrees = apart(found.c2w, truth)
+    found = aligned(matter, replace(level, rgb=before, slopes=torch.cat([across, down])), se3_retract(truth, 0.5 * TWIST))
+    distance, degrees = pose_error(found.c2w, truth)
     assert float(distance) < 0.02
     assert float(degrees) < 0.5
 
@@ -129,13 +129,13 @@ def test_alignment_looks_past_what_the_rendering_does_not_have():
 @given(st.lists(st.floats(-0.05, 0.05), min_size=6, max_size=6))
 def test_alignment_never_ends_at_a_higher_cost(twist):
     level, matter, truth = photographed()
-    start = moved(truth, torch.tensor(twist))
+    start = se3_retract(truth, torch.tensor(twist))
     assert aligned(matter, level, start).cost <= sight(matter, level, start).cost
 
 
 def test_a_pose_that_sees_nothing_stays_as_it_is():
     level, matter, truth = photographed()
-    away = moved(truth, torch.tensor([0.0, 3.1, 0.0, 0.0, 0.0, 0.0]))
+    away = se3_retract(truth, torch.tensor([0.0, 3.1, 0.0, 0.0, 0.0, 0.0]))
     found = aligned(matter, level, away)
     assert found.cost == torch.inf
     torch.testing.assert_close(found.c2w, away)

@@ -10,7 +10,7 @@ from analytic import Room, around, photograph, run_of, scene_of
 from commands import called, train
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.geometry.poses import apart, moved
+from lumifield.geometry.poses import pose_error, se3_retract
 from lumifield.localization import Pose, pose_refinement
 from lumifield.rendering.camera_paths import from_json
 from lumifield.runtime.image_io import to_uint8, write_png
@@ -21,7 +21,7 @@ from scenes import written
 def run(tmp_path):
     """The room, trained from eight cameras and photographed from three others."""
     test = around(8, (48, 36), 0.5)[:3]
-    shifted = moved(test.c2w[0], torch.tensor([0.0, 0.08, 0.0, 0.05, 0.0, 0.05]))
+    shifted = se3_retract(test.c2w[0], torch.tensor([0.0, 0.08, 0.0, 0.05, 0.0, 0.05]))
     test = replace(test, c2w=torch.cat([shifted[None], test.c2w[1:]]))
     scenes = {"train": scene_of(around(8, (48, 36), 0.5)), "test": scene_of(test)}
     scenes = {split: replace(scene, background="white") for split, scene in scenes.items()}
@@ -31,7 +31,7 @@ def run(tmp_path):
 
 
 def errors(run, asked, found):
-    distance, degrees = apart(found.c2w, asked.lens.c2w[0])
+    distance, degrees = pose_error(found.c2w, asked.lens.c2w[0])
     return float(distance) * run.scenes["train"].frame.scale, float(degrees)
 
 
@@ -52,7 +52,7 @@ def test_the_start_is_as_far_off_as_it_is_asked_to_be(run):
         for asked in pose_refinement.of_split(run, "test")
     ]
     for asked, start in zip(pose_refinement.of_split(run, "test"), whole, strict=True):
-        distance, degrees = apart(start, asked.lens.c2w[0])
+        distance, degrees = pose_error(start, asked.lens.c2w[0])
         assert float(distance) * 2.0 == pytest.approx(0.1, abs=1e-5)
         assert float(degrees) == pytest.approx(5, abs=1e-3)
     alone = pose_refinement.of_split(run, "test", 2)
@@ -63,8 +63,8 @@ def test_the_start_is_as_far_off_as_it_is_asked_to_be(run):
 def test_the_best_of_several_starts_is_followed(run):
     asked = pose_refinement.of_split(run, "test", 0)[0]
     truth = asked.lens.c2w[0]
-    away = moved(truth, torch.tensor([0.0, 2.0, 0.0, 0.0, 0.0, 0.0]))
-    near = moved(truth, torch.tensor([0.0, 0.02, 0.0, 0.0, 0.05, 0.0]))
+    away = se3_retract(truth, torch.tensor([0.0, 2.0, 0.0, 0.0, 0.0, 0.0]))
+    near = se3_retract(truth, torch.tensor([0.0, 0.02, 0.0, 0.0, 0.05, 0.0]))
     found = pose_refinement.refined(run, asked, torch.stack([away, near]))
     torch.testing.assert_close(found.start, near)
     assert errors(run, asked, found)[0] < 0.005
@@ -100,7 +100,7 @@ def test_localize_writes_a_camera_path_with_the_errors(run, tmp_path):
     assert entries[0]["start_error"] == pytest.approx([5, 2], abs=1e-2)
     cameras = from_json(tmp_path / "out" / "poses.json", run.scenes["train"])
     for each, c2w, entry in zip(asked, cameras.c2w, entries, strict=True):
-        distance, degrees = apart(c2w, each.lens.c2w[0])
+        distance, degrees = pose_error(c2w, each.lens.c2w[0])
         assert entry["error"] == pytest.approx([100 * float(distance), float(degrees)], abs=1e-3)
     assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["photographs"] == 3
@@ -117,7 +117,7 @@ def test_a_photograph_of_unknown_pose_has_no_errors(run, tmp_path):
     assert summary.keys() == {"photographs", "seconds"}
     entry = json.loads((tmp_path / "out" / "poses.json").read_text())[0]
     assert "error" not in entry
-    distance, _ = apart(torch.tensor(entry["c2w"])[:3], truth.lens.c2w[0])
+    distance, _ = pose_error(torch.tensor(entry["c2w"])[:3], truth.lens.c2w[0])
     assert float(distance) < 0.01
 
 

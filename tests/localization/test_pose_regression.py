@@ -11,7 +11,7 @@ from lumifield import data
 from lumifield.data import Source
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.geometry.poses import apart
+from lumifield.geometry.poses import pose_error
 from lumifield.localization import Baseline, Regressor, pose_regression
 from lumifield.localization.pose_regression import Examples, Network, batch, drop, errors, learned, rotations
 from lumifield.rendering.camera_paths import from_json
@@ -111,7 +111,7 @@ def test_more_views_are_compared_with_fewer(source, tmp_path):
     assert [(row["seed"], row["synthetic"]) for row in result["rows"]] == [(0, 0), (0, 12), (1, 0), (1, 12)]
     assert min(result["drop"]) > 0.2
     cameras = from_json(tmp_path / "out" / "poses.json", judged)
-    distance, _ = apart(cameras.c2w, judged.cameras.c2w)
+    distance, _ = pose_error(cameras.c2w, judged.cameras.c2w)
     assert 100 * float(distance.median()) == pytest.approx(result["rows"][1]["median_error"][0], rel=1e-3)
 
 

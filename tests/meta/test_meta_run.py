@@ -19,7 +19,7 @@ from lumifield.meta.run import MetaJob, meta_train, visits
 from lumifield.methods import kind_of
 from lumifield.optim import Optimizer
 from lumifield.runs import run_folder
-from lumifield.runs.run_folder import load
+from lumifield.runs.run_folder import load_run
 from made_collections import TINY, balls
 from scenes import INSTANT
 
@@ -31,7 +31,7 @@ QUICK = MetaTrain(
     inner=LOOP,
     few_shot=FewShot(support=1, held_out=(3, 6), loop=LOOP),
     validation_steps=2,
-    validation_views=1,
+    num_validation_views=1,
     device="cpu",
 )
 OPTIONS = (
@@ -58,9 +58,9 @@ def saved(out):
 @pytest.mark.parametrize("algorithm", ["reptile", "maml", "first-order-maml"])
 def test_every_algorithm_leaves_a_run_that_renders(source, tmp_path, algorithm, method):
     out = learned(source, tmp_path / "run", replace(QUICK, steps=2, algorithm=algorithm), method)
-    run = load(out)
+    run = load_run(out)
     assert run.config["meta"]["algorithm"] == algorithm
-    assert run.train["steps"] == 2
+    assert run.training_summary["steps"] == 2
     scene = run.scenes["train"]
     assert scene.names == ("000", "001", "002")
     history = json.loads((out / "log" / "history.json").read_text())
@@ -70,7 +70,7 @@ def test_every_algorithm_leaves_a_run_that_renders(source, tmp_path, algorithm, 
 
 
 def saved_weights(out):
-    return run_folder.part(saved(out), "weights.")
+    return run_folder.tensors_with_prefix(saved(out), "weights.")
 
 
 @pytest.mark.parametrize("group", [1, 2])
@@ -87,7 +87,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(source, tmp_path, grou
     monkeypatch.setattr(meta_run, "outer_step", stopped_after_two)
     learned(source, tmp_path / "parts", meta)
     monkeypatch.setattr(meta_run, "outer_step", step)
-    assert load(tmp_path / "parts").train["steps"] == 2
+    assert load_run(tmp_path / "parts").training_summary["steps"] == 2
     learned(source, tmp_path / "parts", meta, resume=True)
     whole, parts = saved(tmp_path / "whole"), saved(tmp_path / "parts")
     assert whole.keys() == parts.keys()
@@ -148,7 +148,7 @@ def test_two_processes_learn_what_one_does(source, tmp_path):
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
-    counts = [load(tmp_path / name).train["rays"] for name in ("one", "two")]
+    counts = [load_run(tmp_path / name).training_summary["rays"] for name in ("one", "two")]
     assert counts == [4 * 2 * 3 * 16] * 2
 
 
@@ -157,7 +157,7 @@ def test_the_command_line_resumes_with_the_settings_of_the_run(source, tmp_path,
     main.main(command(source, out))
     assert "taken by a run" in refusal(capsys, *command(source, out))
     main.main(["meta-train", "simple-nerf", "--data", str(source.data), "--out", str(out), "--resume", "--steps", "5"])
-    assert load(out).train["steps"] == 5
+    assert load_run(out).training_summary["steps"] == 5
 
 
 def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
@@ -169,7 +169,7 @@ def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "saved in" in said
-    assert load(tmp_path / "run").train["steps"] >= 1
+    assert load_run(tmp_path / "run").training_summary["steps"] >= 1
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_training_starts_from_a_learned_start(source, tmp_path):
     start = learned(source, tmp_path / "start", replace(QUICK, validation_tasks=0))
     given = f"train simple-nerf --data {source.data / 'e'} --out {tmp_path / 'run'} --init {start} --steps 0"
     main.main([*given.split(), "--device", "cpu"])
-    assert load(tmp_path / "run").method.settings == TINY
+    assert load_run(tmp_path / "run").method.settings == TINY
     weights = run_folder.read_tensors(tmp_path / "run" / run_folder.WEIGHTS)[0]
     best = run_folder.read_tensors(start / run_folder.WEIGHTS)[0]
     assert all(torch.equal(weights[name], best[name]) for name in best)

@@ -18,7 +18,7 @@ from lumifield.meta.inner import carried, learn
 from lumifield.meta.run import MetaJob, meta_train
 from lumifield.methods import SimpleNerf
 from lumifield.optim import Optimizer
-from lumifield.runs.run_folder import load
+from lumifield.runs.run_folder import load_run
 from lumifield.runtime.rng import Rng
 from made_collections import TINY, balls
 from scenes import bounded, written
@@ -86,7 +86,7 @@ def test_views_are_evenly_spread():
 
 
 def test_adaptation_learns_and_leaves_the_start(source, run):
-    start, (task,) = load(run).method, tasks(source, "test")
+    start, (task,) = load_run(run).method, tasks(source, "test")
     before = {name: value.clone() for name, value in start.state_dict().items()}
     support, held_out = divided(task, FEW)
     copy, looks = taught(start, support, held_out, LOOP, seed=0, looks=(0, 5, 12))
@@ -98,7 +98,7 @@ def test_adaptation_learns_and_leaves_the_start(source, run):
 
 
 def test_shuffled_starts_hold_the_same_numbers_in_disorder(run):
-    start, scene = load(run).method, load(run).scenes["train"]
+    start, scene = load_run(run).method, load_run(run).scenes["train"]
     other = shuffled(start, scene, 0)
     for name, value in carried(start).items():
         mixed = other.get_parameter(name)
@@ -109,7 +109,7 @@ def test_shuffled_starts_hold_the_same_numbers_in_disorder(run):
 def test_matched_starts_show_the_same_with_other_weights(run, monkeypatch):
     monkeypatch.setattr(baselines, "MATCHED_PSNR", 30.0)
     monkeypatch.setattr(baselines, "MATCHING", InnerLoop(50, 128, Optimizer(kind="adam", lr=1e-2)))
-    start, scene = load(run).method, load(run).scenes["train"]
+    start, scene = load_run(run).method, load_run(run).scenes["train"]
     shown = pictured(start, scene)
     fresh = standard(start, scene, 1)
     assert likeness(fresh, shown) < 25
@@ -153,13 +153,13 @@ def test_a_learned_start_is_scored_beside_the_others(run, capsys):
 
 
 def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):
-    main.main(["eval", str(run), "--keep", "--no-images", "--adapt-steps", "4"])
-    kept = load(run / "eval" / "test" / "e" / "scene")
-    start = load(run).method
+    main.main(["eval", str(run), "--keep", "--no-save-images", "--adapt-steps", "4"])
+    kept = load_run(run / "eval" / "test" / "e" / "scene")
+    start = load_run(run).method
     assert len(kept.scenes["train"]) == 6
     assert kept.scenes["test"].names == ("003", "004", "005")
     assert any(not torch.equal(kept.method.get_parameter(name), value) for name, value in carried(start).items())
-    main.main(["render", str(kept.folder), "--frames", "2", "--out", str(tmp_path / "orbit.gif")])
+    main.main(["render", str(kept.folder), "--num-frames", "2", "--out", str(tmp_path / "orbit.gif")])
     assert (tmp_path / "orbit.gif").is_file()
 
 

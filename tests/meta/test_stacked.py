@@ -13,7 +13,7 @@ from lumifield.methods.base import Context
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view
-from lumifield.runtime.image_io import mean_squared_error
+from lumifield.runtime.image_metrics import mean_squared_error
 from lumifield.runtime.rng import Rng
 from made_collections import TINY, tinted
 from scenes import SIMPLE_NERF, bounded

@@ -15,7 +15,7 @@ from lumifield.meta.interpolate import adapted_to
 from lumifield.meta.run import MetaJob, meta_train
 from lumifield.optim import Optimizer
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import load
+from lumifield.runs.run_folder import load_run
 from made_collections import TINY, balls
 from scenes import written
 
@@ -31,11 +31,11 @@ def run(tmp_path_factory):
 
 
 def names(run):
-    return [task.name for task in tasks(load(run).source, "train")]
+    return [task.name for task in tasks(load_run(run).source, "train")]
 
 
 def test_the_ends_are_the_adapted_renderings(run):
-    start, (first, second, *_) = load(run), names(run)
+    start, (first, second, *_) = load_run(run), names(run)
     there = adapted_to(start, (first, second, first))
     assert there.scenes["train"].names == (first, second)
     assert there.scenes["test"].names == (first, second, first)
@@ -48,17 +48,17 @@ def test_the_ends_are_the_adapted_renderings(run):
 
 
 def test_between_them_are_means_of_their_parameters(run):
-    there = adapted_to(load(run), names(run)[:2])
+    there = adapted_to(load_run(run), names(run)[:2])
     mixed = there.method.mean(torch.tensor([0.25, 0.75]))
     ends = [there.method.mean(row) for row in there.method.embeddings]
     for name, value in mixed.items():
         torch.testing.assert_close(value, 0.25 * ends[0][name] + 0.75 * ends[1][name])
-    assert set(mixed) == set(carried(load(run).method))
+    assert set(mixed) == set(carried(load_run(run).method))
 
 
 def test_a_film_leads_through_photographs(run, tmp_path):
     first, second = names(run)[:2]
-    options = f"--path tour --frames 3 --appearance {first} {second} {first} --out {tmp_path / 'tour'}"
+    options = f"--path tour --num-frames 3 --appearance {first} {second} {first} --out {tmp_path / 'tour'}"
     main.main(["render", str(run), *options.split()])
     assert len(list((tmp_path / "tour").glob("*.png"))) == 3
     assert (tmp_path / "tour" / "0000.png").read_bytes() == (tmp_path / "tour" / "0002.png").read_bytes()

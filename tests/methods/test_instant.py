@@ -5,7 +5,7 @@ import torch
 
 from lumifield.data.scene import Images, Scene, sample_batch
 from lumifield.errors import DataError
-from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc
 from lumifield.kernels import packed_weights
 from lumifield.methods import Instant
@@ -46,7 +46,7 @@ def shrunk(scene: Scene) -> Scene:
 
 
 def forward(n: int = 3) -> Scene:
-    cameras = pinholes(torch.eye(3, 4).repeat(n, 1, 1), 12.0, (10, 10))
+    cameras = pinhole_cameras(torch.eye(3, 4).repeat(n, 1, 1), 12.0, (10, 10))
     scene = opened(ball(n, 10))
     bounds = {"near": torch.zeros(n), "far": torch.ones(n), "box": torch.tensor([[-1.1] * 3, [1.1] * 3])}
     return replace(scene, cameras=cameras, unbounded=False, ndc=Ndc((12.0, 12.0), (10, 10)), **bounds)
@@ -198,9 +198,9 @@ def test_a_trace_of_matter_at_the_far_end_hardly_moves_the_depth(monkeypatch):
     method = built(scene)
     rays = scene.rays(0)[slice(0, 1)]
     packed = packed_evenly(torch.tensor([[0.9, 1.1, 90.0, 91.0]]))
-    thickness = torch.tensor([4.0, 0.0, 100.0]) / packed.widths(rays)
+    optical_depth = torch.tensor([4.0, 0.0, 100.0]) / packed.widths(rays)
     monkeypatch.setattr(method.sampler, "forward", lambda *_: Sampled(packed))
-    monkeypatch.setattr(method, "look_up", lambda *_: (thickness, torch.zeros(3, 3)))
+    monkeypatch.setattr(method, "look_up", lambda *_: (optical_depth, torch.zeros(3, 3)))
     assert float(method(rays, Context(WHITE)).depth) == pytest.approx(1, abs=0.05)
 
 
@@ -208,11 +208,11 @@ def test_matter_behind_proposals_is_where_two_photographs_look():
     scene = opened(ball(5, 10))
     method = built(scene)
     cells = torch.randint(16, 48, (300, 3), generator=torch.Generator().manual_seed(0))  # the box is the inner half
-    middles = method.space.scene((cells + 0.5) / 64)
-    xy, depth = scene.cameras.project(middles)
+    midpoints = method.space.scene((cells + 0.5) / 64)
+    xy, depth = scene.cameras.project(midpoints)
     looks = ((depth > 0) & (xy >= 0).all(-1) & (xy < 10).all(-1)).sum(0)
     assert {1, 2, 3} < set(looks.tolist())
-    assert torch.equal(method.inside(middles) > 0, looks >= 2)
+    assert torch.equal(method.inside(midpoints) > 0, looks >= 2)
     assert float(method.inside(torch.tensor([[50.0, 60.0, 70.0]]))) > 0
     alone = built(scene.select([0]))  # a single image has only its own word
     assert float(alone.inside(torch.zeros(1, 3))) > 0
@@ -286,10 +286,10 @@ def test_choices_that_follow_from_the_data_are_kept():
 
 
 def test_density_is_bounded_and_starts_thin():
-    for scene, thickness in ((ball(3, 10), 0.1), (opened(ball(3, 10)), 0.01)):
+    for scene, optical_depth in ((ball(3, 10), 0.1), (opened(ball(3, 10)), 0.01)):
         method = built(scene)
         start = method.to_density(torch.zeros(1), MIDDLE[:1]) * method.step
-        assert float(start) == pytest.approx(thickness)
+        assert float(start) == pytest.approx(optical_depth)
         ends = method.to_density(torch.tensor([-1e30, 1e30]), MIDDLE)
         assert float(ends[0]) == 0
         assert 0 < float(ends[1]) < 1e12

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lumifield.data.scene import Images, Scene, sample_batch
 from lumifield.errors import DataError
-from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Context
 from lumifield.methods.mip_nerf import MipNerf
@@ -16,8 +16,8 @@ from lumifield.methods.mip_nerf.fields import GridField
 from lumifield.methods.mip_nerf.method import MipNerfMethod
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
-from lumifield.volume.mip_gaussians import PIXEL_RADIUS, Integrated
-from lumifield.volume.sampling import blurred, resampled_edges
+from lumifield.volume.mip_gaussians import PIXEL_RADIUS, IntegratedEncoding
+from lumifield.volume.sampling import blur_weights, resample_edges
 from scenes import MIP_NERF, ball
 
 SMALL = replace(MIP_NERF, samples=12, width=32, batch=96)
@@ -37,7 +37,7 @@ def built(settings: MipNerf, scene: Scene, seed: int = 0) -> MipNerfMethod:
 def forward_scene() -> Scene:
     """Views of normalized device coordinates."""
     scene = replace(ball(3, 12), near=torch.zeros(3), far=torch.ones(3), ndc=Ndc((18.0, 18.0), (12, 12)))
-    return replace(scene, cameras=pinholes(torch.eye(3, 4).repeat(3, 1, 1), 18.0, (12, 12)), background="none")
+    return replace(scene, cameras=pinhole_cameras(torch.eye(3, 4).repeat(3, 1, 1), 18.0, (12, 12)), background="none")
 
 
 def scaled_scene() -> Scene:
@@ -122,11 +122,11 @@ def test_a_deterministic_pass_equals_loops():
         t = [2 + 4 * i / 12 for i in range(13)]
         weights, _ = slow_pass(method, rays, row, t)
         w = torch.tensor([weights])
-        t = resampled_edges(torch.tensor([t]), blurred(w, 0.01), 12, None)[0].tolist()
+        t = resample_edges(torch.tensor([t]), blur_weights(w, 0.01), 12, None)[0].tolist()
         weights, color = slow_pass(method, rays, row, t)
         torch.testing.assert_close(found.rgb[row], color, rtol=0, atol=2e-4)
-        middles = [0.5 * (a + b) for a, b in pairwise(t)]
-        depth = sum(w * at for w, at in zip(weights, middles, strict=True)) / sum(weights)
+        midpoints = [0.5 * (a + b) for a, b in pairwise(t)]
+        depth = sum(w * at for w, at in zip(weights, midpoints, strict=True)) / sum(weights)
         assert float(found.depth[row]) == pytest.approx(depth, abs=2e-3)
         assert float(found.opacity[row]) == pytest.approx(sum(weights), abs=2e-4)
 
@@ -302,7 +302,7 @@ def test_wide_cones_see_a_smoother_field():
             if isinstance(method.field, GridField):
                 features = method.field.features(method.seen(rays, t))
             else:
-                features = Integrated(*settings.octaves)(method.seen(rays, t))
+                features = IntegratedEncoding(*settings.octaves)(method.seen(rays, t))
             rough.append(float(features.detach().diff(dim=1).square().mean()))
         assert rough[1] < 0.5 * rough[0]
 

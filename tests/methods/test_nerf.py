@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lumifield.data.scene import Background, Frame, Images, Scene, sample_batch
 from lumifield.errors import DataError
-from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Context, Method
 from lumifield.methods.nerf import Nerf
@@ -34,7 +34,7 @@ def ball(background: Background = "white", near: float = 2.0, far: float = 6.0, 
     c2w = torch.stack(cameras)
     bounds = torch.full((3,), near), torch.full((3,), far)
     box = torch.tensor([[-1.2] * 3, [1.2] * 3])
-    views = pinholes(c2w, 1.5 * SIDE, (SIDE, SIDE))
+    views = pinhole_cameras(c2w, 1.5 * SIDE, (SIDE, SIDE))
     scene = Scene(views, ("a", "b", "c"), *bounds, box, Frame.identity(), background)
     for index in range(3):
         rays = scene.rays(index)
@@ -276,7 +276,7 @@ def test_each_setting_of_training_changes_the_training_pass(change: dict[str, fl
 
 def test_view_directions_of_ndc_rays_are_the_scenes_unless_asked():
     scene = replace(ball(), near=torch.zeros(3), far=torch.ones(3), ndc=Ndc((18.0, 18.0), (SIDE, SIDE)))
-    scene = replace(scene, cameras=pinholes(torch.eye(3, 4).expand(3, 3, 4), 18.0, (SIDE, SIDE)), background="none")
+    scene = replace(scene, cameras=pinhole_cameras(torch.eye(3, 4).expand(3, 3, 4), 18.0, (SIDE, SIDE)), background="none")
     images = []
     for settings in (SMALL, replace(SMALL, ndc_viewdirs=True)):
         images.append(built(settings, scene)(scene.rays(0), Context(torch.zeros(3))).rgb.detach())

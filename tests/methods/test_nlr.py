@@ -8,7 +8,7 @@ import torch
 from known_surfaces import Around, TrueBall, built
 from lumifield.data.scene import Images, Scene, sample_batch
 from lumifield.errors import DataError
-from lumifield.geometry.rays import moved
+from lumifield.geometry.rays import offset_rays
 from lumifield.methods import Nlr
 from lumifield.methods.base import Context
 from lumifield.methods.nlr.distance_grid import on_grid
@@ -120,8 +120,8 @@ def test_the_first_steps_carve_by_silhouettes_alone():
         torch.stack(list(losses.values())).sum().backward()
         assert bool(rendered.opacity.any()) == colors
         assert all((p.grad is not None) == shape for p in method.sdf.parameters())
-        moved = [p for p in method.appearance_net.parameters() if p.grad is not None and bool(p.grad.any())]
-        assert bool(moved) == colors
+        offset_rays = [p for p in method.appearance_net.parameters() if p.grad is not None and bool(p.grad.any())]
+        assert bool(offset_rays) == colors
     assert not built(replace(settings, frozen=("shape",)), scene).carves(0)
 
 
@@ -267,7 +267,7 @@ def test_what_lies_about_a_silhouette_does_not_reach_the_colors_within():
     for shade in (0, 255):
         around = torch.where(pixels[:, 3:] >= 128, pixels, torch.tensor([shade, shade, shade, 0]).byte())
         one = replace(scene, images=replace(scene.images, pixels=around))
-        rays = moved(one.rays(0), (24, 24), (0.4, -0.3))  # between the pixels' middles
+        rays = offset_rays(one.rays(0), (24, 24), (0.4, -0.3))  # between the pixels' middles
         sights.append(built(NLR, one).sources.look(0, rays.origins + 4 * rays.directions, rays.directions))
     dark, bright = sights
     assert torch.equal(dark.seen, solid)

@@ -74,9 +74,9 @@ def test_veils_of_any_magnitude_are_finite(raw):
 
 
 def test_what_is_seen_through_a_veil():
-    thickness, rgb, beta = torch.tensor([0.0, 0.5, 40.0]), torch.rand(3, 3), torch.tensor([1.0, 2.0, 3.0])
+    optical_depth, rgb, beta = torch.tensor([0.0, 0.5, 40.0]), torch.rand(3, 3), torch.tensor([1.0, 2.0, 3.0])
     rendered = Rendered(torch.rand(3, 3), torch.ones(3), torch.ones(3), penalties={"other": torch.ones(())})
-    seen = veil.veiled(rendered, Passing(thickness, rgb, beta), NERF_W, learning())
+    seen = veil.veiled(rendered, Passing(optical_depth, rgb, beta), NERF_W, learning())
     opacity = torch.tensor([0.0, 1 - math.exp(-0.5), 1.0])
     for ray in range(3):
         a = float(opacity[ray])
@@ -88,7 +88,7 @@ def test_what_is_seen_through_a_veil():
     mean = 40.5 / 3
     assert float(seen.penalties["transient"]) == pytest.approx(NERF_W.lambda_u * mean / (2 * NERF_W.beta_min**2))
     assert float(seen.penalties["other"]) == 1
-    plain = veil.veiled(rendered, Passing(thickness, rgb, beta), replace(NERF_W, uncertainty=False), learning())
+    plain = veil.veiled(rendered, Passing(optical_depth, rgb, beta), replace(NERF_W, uncertainty=False), learning())
     assert float(plain.penalties["transient"]) == pytest.approx(NERF_W.lambda_u * mean)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lumifield.optim import Optimizer, Schedule
-from lumifield.optim.optimizers import build_optimizer, rate
+from lumifield.optim.optimizers import build_optimizer, learning_rate_factor
 
 KINDS = ["sgd", "adam", "radam", "ranger"]
 GRADIENTS = [0.5, -1.0, 0.25, 2.0, -0.5, 1.5, 0.75, -0.25, 0.1, 0.3, -2.0, 1.0, 0.6]
@@ -178,19 +178,19 @@ def test_a_rate_of_zero_moves_nothing():
 )
 def test_schedules_at_their_ends_and_between(schedule: Schedule, points: dict[float, float]):
     for progress, factor in points.items():
-        assert rate(schedule, progress, 1000) == pytest.approx(factor, abs=1e-12), progress
+        assert learning_rate_factor(schedule, progress, 1000) == pytest.approx(factor, abs=1e-12), progress
 
 
 def test_step_also_falls_at_steps():
     schedule = Schedule("step", milestones=(0.5,), milestone_steps=(10, 20), gamma=0.5)
-    assert [rate(schedule, 0.0, step) for step in (0, 9, 10, 19, 20)] == [1, 1, 0.5, 0.5, 0.25]
-    assert rate(schedule, 0.5, 20) == 0.125
+    assert [learning_rate_factor(schedule, 0.0, step) for step in (0, 9, 10, 19, 20)] == [1, 1, 0.5, 0.5, 0.25]
+    assert learning_rate_factor(schedule, 0.5, 20) == 0.125
 
 
 @pytest.mark.parametrize("kind", ["constant", "step", "cosine", "poly", "exponential"])
 def test_warm_up_starts_low_and_rises_evenly(kind):
     schedule = Schedule(kind, warmup_steps=100, warmup_factor=0.01)
-    rates = [rate(schedule, 0.0, step) for step in range(103)]
+    rates = [learning_rate_factor(schedule, 0.0, step) for step in range(103)]
     assert rates[0] == pytest.approx(0.01)
     assert rates[50] == pytest.approx(0.505)
     assert rates[100:] == [1.0, 1.0, 1.0]
@@ -203,13 +203,13 @@ def test_log_linear_rates_with_a_warm_up_like_a_sine():
     schedule = Schedule("exponential", gamma=0.01, warmup_steps=2500, warmup_factor=0.01, warmup="sine")
     published = {0: 5e-6, 1250: 3.5298e-4, 2500: 4.94277e-4, 500_000: 5e-5, 1_000_000: 5e-6}
     for step, expected in published.items():
-        assert 5e-4 * rate(schedule, step / 1e6, step) == pytest.approx(expected, rel=1e-5)
+        assert 5e-4 * learning_rate_factor(schedule, step / 1e6, step) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["step", "cosine", "poly", "exponential"])
 def test_schedules_never_rise_without_warm_up(kind):
     schedule = Schedule(kind, milestones=(0.3, 0.7))
-    rates = [rate(schedule, step / 50, step) for step in range(51)]
+    rates = [learning_rate_factor(schedule, step / 50, step) for step in range(51)]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] > rates[-1]
 

@@ -18,7 +18,8 @@ from lumifield.runs import run_folder
 from lumifield.runtime.optical_flow import write_flow
 from lumifield.runtime.rng import Rng
 from lumifield.training import Train
-from lumifield.training.job import Job, start_from, train
+from lumifield.training.checkpoint import initialize_from
+from lumifield.training.job import TrainingJob, run_training
 from scenes import NLR, ball, written
 
 QUIET = Console(quiet=True)
@@ -141,18 +142,18 @@ def test_a_method_starts_strictly_from_the_pretrained_parts(tmp_path):
     torch.manual_seed(5)
     method = replace(NLR, started=("encoder", "decoder")).build(ball(4, 10))
     before = {name: value.clone() for name, value in method.named_parameters()}
-    start_from(method, tmp_path / "pre")
+    initialize_from(method, tmp_path / "pre")
     for name, value in method.named_parameters():
         started = name.startswith(("appearance_net.encoder.", "appearance_net.decoder."))
         assert torch.equal(value, weights[name] if started else before[name])
     with pytest.raises(DataError, match="parameter 'sdf"):
-        start_from(NLR.build(ball(4, 10)), tmp_path / "pre")
+        initialize_from(NLR.build(ball(4, 10)), tmp_path / "pre")
     assert (
         run_folder.method_settings(run_folder.read_config(tmp_path / "pre"), tmp_path)
         == Pretrain(**SMALL, data=tmp_path).method
     )
     settings, scene = replace(NLR, started=("encoder", "decoder")), written(tmp_path / "ball")
-    train(Job(settings, scene, Train(steps=1, init=tmp_path / "pre"), tmp_path / "run"))
+    run_training(TrainingJob(settings, scene, Train(steps=1, init=tmp_path / "pre"), tmp_path / "run"))
     assert (tmp_path / "run" / run_folder.WEIGHTS).is_file()
 
 
@@ -185,5 +186,5 @@ def test_parameters_of_16_bits_are_those_that_are_scored(tmp_path):
     weights, _ = run_folder.read_tensors(tmp_path / "pre" / run_folder.WEIGHTS)
     assert {value.dtype for value in weights.values()} == {torch.float16}
     method = settings.method.build(ball(4, 10))
-    start_from(method, tmp_path / "pre")
+    initialize_from(method, tmp_path / "pre")
     assert scored(method.appearance_net, pairs(tmp_path / "pairs"), torch.device("cpu")) == pytest.approx(scores)

@@ -18,7 +18,7 @@ from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.rendering import appearance
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import Run
+from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.image_io import to_uint8
 from scenes import NERF_W, ball, written
 
@@ -77,7 +77,7 @@ def tinted(scene: Scene, tint: torch.Tensor, *, right: torch.Tensor | None = Non
 
 
 @pytest.fixture
-def run(tmp_path) -> Run:
+def run(tmp_path) -> LoadedRun:
     scene = scene_of(around(3, (20, 14)))
     return run_of(tmp_path / "run", Tinted(LOOKS.clone()), {"train": scene, "test": scene}, data.Source(tmp_path))
 

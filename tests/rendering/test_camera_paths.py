@@ -8,8 +8,8 @@ import torch
 
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
-from lumifield.geometry.cameras import Cameras, pinholes
-from lumifield.geometry.poses import focus_point, looking
+from lumifield.geometry.cameras import Cameras, pinhole_cameras
+from lumifield.geometry.poses import focus_point, look_at
 from lumifield.geometry.rays import Ndc
 from lumifield.rendering import camera_paths
 
@@ -20,7 +20,7 @@ CENTER = torch.tensor([0.4, -0.3, 0.2])
 def scene(c2w: torch.Tensor, ndc: Ndc | None = None, frame: Frame | None = None) -> Scene:
     n = len(c2w)
     return Scene(
-        cameras=pinholes(c2w, 60.0, (64, 48)),
+        cameras=pinhole_cameras(c2w, 60.0, (64, 48)),
         names=tuple(map(str, range(n))),
         near=torch.full((n,), 1.0),
         far=torch.full((n,), 6.0),
@@ -35,14 +35,14 @@ def inward(**options) -> Scene:
     angle = torch.tensor([0.2, 0.5, 0.9, 2.0, 3.3, 4.0, 5.1])
     level = 4 * math.cos(math.pi / 6)
     offsets = torch.stack([level * angle.cos(), level * angle.sin(), torch.full_like(angle, 2.0)], -1)
-    return scene(looking(CENTER + offsets, -offsets, UP), **options)
+    return scene(look_at(CENTER + offsets, -offsets, UP), **options)
 
 
 def forward() -> Scene:
     """A grid of cameras that look along +z of the scene, y down."""
     x, y = torch.meshgrid(torch.linspace(-0.3, 0.3, 5), torch.linspace(-0.2, 0.2, 3), indexing="ij")
     positions = torch.stack([x.flatten(), y.flatten(), 0.1 * x.flatten()], -1)
-    c2w = looking(positions, torch.tensor([[0.0, 0.0, 1.0]]).repeat(15, 1), torch.tensor([0.0, -1.0, 0.0]))
+    c2w = look_at(positions, torch.tensor([[0.0, 0.0, 1.0]]).repeat(15, 1), torch.tensor([0.0, -1.0, 0.0]))
     return scene(c2w, Ndc((60.0, 60.0), (64, 48)))
 
 
@@ -100,7 +100,7 @@ def test_a_spheric_path_looks_down_from_36_degrees():
 def test_an_overview_looks_at_the_middle_from_where_the_cameras_are_on_average():
     low = inward()
     # One camera lies on its back, far below the others.
-    first = looking(CENTER + torch.tensor([[0.0, 4.0, -0.5]]), torch.tensor([[0.0, -4.0, 0.5]]), UP)
+    first = look_at(CENTER + torch.tensor([[0.0, 4.0, -0.5]]), torch.tensor([[0.0, -4.0, 0.5]]), UP)
     capture = scene(torch.cat([first, low.cameras.c2w]))
     cameras = camera_paths.overview(capture)
     (seen,), depth = cameras.project(CENTER[None])
@@ -137,7 +137,7 @@ def test_a_spiral_elsewhere_stays_near_the_first_camera():
 
 
 def test_cameras_above_the_focus_have_an_orbit():
-    c2w = looking(torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]]), torch.tensor([0.0, 1.0, 0.0]))
+    c2w = look_at(torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]]), torch.tensor([0.0, 1.0, 0.0]))
     assert_rotations(camera_paths.orbit(scene(c2w), 5).c2w)
 
 
@@ -164,8 +164,8 @@ def test_interpolation_is_smooth():
 
 
 def test_interpolation_between_two_cameras_turns_evenly():
-    c2w = looking(torch.zeros(2, 3), torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), UP)
-    middle = camera_paths.interpolate(pinholes(c2w, 60.0, (64, 48)), 3)
+    c2w = look_at(torch.zeros(2, 3), torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), UP)
+    middle = camera_paths.interpolate(pinhole_cameras(c2w, 60.0, (64, 48)), 3)
     torch.testing.assert_close(middle.forward[1], torch.tensor([0.5**0.5, 0.5**0.5, 0.0]), atol=1e-5, rtol=0)
 
 
@@ -177,10 +177,10 @@ def test_interpolation_goes_round_what_all_cameras_look_at():
 
 
 def test_interpolation_goes_straight_between_cameras_that_look_at_no_common_point():
-    apart = looking(torch.tensor([[0.0, 0, 0], [2, 0, 0]]), torch.tensor([[-1.0, 1, 0], [1.0, 1, 0]]), UP)
-    beside = looking(torch.tensor([[0.0, 0, 0], [2, 0, 0]]), torch.tensor([[0.0, 1, 0], [0.0, 1, 0]]), UP)
+    apart = look_at(torch.tensor([[0.0, 0, 0], [2, 0, 0]]), torch.tensor([[-1.0, 1, 0], [1.0, 1, 0]]), UP)
+    beside = look_at(torch.tensor([[0.0, 0, 0], [2, 0, 0]]), torch.tensor([[0.0, 1, 0], [0.0, 1, 0]]), UP)
     for c2w in (apart, beside):
-        middle = camera_paths.interpolate(pinholes(c2w, 60.0, (64, 48)), 3).positions[1]
+        middle = camera_paths.interpolate(pinhole_cameras(c2w, 60.0, (64, 48)), 3).positions[1]
         torch.testing.assert_close(middle, torch.tensor([1.0, 0, 0]), atol=1e-5, rtol=0)
 
 
@@ -209,7 +209,7 @@ def test_interpolation_keeps_the_angle_of_view_of_each_size():
 
 
 def moved_frame() -> Frame:
-    turn = looking(torch.zeros(1, 3), torch.tensor([[1.0, 2.0, 3.0]]), UP)[0, :, :3]
+    turn = look_at(torch.zeros(1, 3), torch.tensor([[1.0, 2.0, 3.0]]), UP)[0, :, :3]
     return Frame(turn, torch.tensor([10.0, -5.0, 2.0]), 2.5)
 
 
@@ -297,7 +297,7 @@ def test_a_one_sided_capture_is_not_gone_round(path, turned):
     """Cameras over 100 degrees: the path stays among them, goes to both ends, and is closed."""
     bearing = turned + torch.tensor([0.3, -0.87, 0.87, 0.0])
     offsets = torch.stack([3 * bearing.cos(), 3 * bearing.sin(), torch.full_like(bearing, 1.0)], -1)
-    positions = path(scene(looking(CENTER + offsets, -offsets, UP)), 120).positions
+    positions = path(scene(look_at(CENTER + offsets, -offsets, UP)), 120).positions
     away = positions - CENTER
     found = (torch.atan2(away[:, 1], away[:, 0]) - turned + math.pi) % (2 * math.pi) - math.pi
     assert float(found.max()) == pytest.approx(0.87, abs=0.02)
@@ -307,7 +307,7 @@ def test_a_one_sided_capture_is_not_gone_round(path, turned):
 
 
 def test_one_camera_is_enough_to_go_round():
-    c2w = looking(torch.tensor([[3.0, 0.0, 1.0]]), torch.tensor([[-3.0, 0.0, -1.0]]), UP)
+    c2w = look_at(torch.tensor([[3.0, 0.0, 1.0]]), torch.tensor([[-3.0, 0.0, -1.0]]), UP)
     positions = camera_paths.orbit(scene(c2w), 40).positions
     assert float(torch.cdist(positions, positions).max()) > 3
 

@@ -11,15 +11,15 @@ import pytest
 
 from lumifield.cli import main
 from lumifield.training import Train
-from lumifield.training.job import Job, train
+from lumifield.training.job import TrainingJob, run_training
 from scenes import INSTANT, written
 
 CALLS = (
     "eval {run}",
     "eval {run} --split val --data {single}",
     "render {run} --path test --size 16 12 --depth-format npy --out {run}/film",
-    "render {run} --path orbit --frames 1 --channels rgb,depth,normal --out {run}/film.gif",
-    "render {run} --view 1 --out {run}/view",
+    "render {run} --path orbit --num-frames 1 --channels rgb,depth,normal --out {run}/film.gif",
+    "render {run} --view-index 1 --out {run}/view",
     "localize synthesize {run} --size 8 6",
 )
 PROGRAM = "import sys; from lumifield import cli\nfor call in sys.argv[1:]: main.main(call.split())"
@@ -58,7 +58,7 @@ def runs(tmp_path_factory):
     """The folders of two equal runs: one was used by one process, the other by two; and what both printed."""
     root = tmp_path_factory.mktemp("shared")
     source, single = written(root / "ball", held_out=3), written(root / "single", held_out=1)
-    train(Job(INSTANT, source, Train(steps=20), root / "two"))
+    run_training(TrainingJob(INSTANT, source, Train(steps=20), root / "two"))
     for step in ("density {run} --cells 500 --level 1e9", "select {run} --count 5"):
         main.main(["localize", *step.format(run=root / "two").split()])
     shutil.copytree(root / "two", root / "one")

@@ -12,7 +12,7 @@ from PIL import Image
 from analytic import CPU, Ball, around, photograph, run_of, scene_of
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.geometry.cameras import Cameras, pinholes
+from lumifield.geometry.cameras import Cameras, pinhole_cameras
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.rendering import camera_paths, render
@@ -57,7 +57,7 @@ def decoded(path):
 
 def approaching(*distances):
     """Cameras on one line to the ball."""
-    return pinholes(torch.cat([around(1, distance=d).c2w for d in distances]), 32.0, (32, 24))
+    return pinhole_cameras(torch.cat([around(1, distance=d).c2w for d in distances]), 32.0, (32, 24))
 
 
 @pytest.mark.parametrize("path", ["spiral", "orbit", "spheric", "interpolate"])

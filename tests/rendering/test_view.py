@@ -6,10 +6,11 @@ import torch
 
 from analytic import CPU, Ball, Wall, around, scene_of
 from lumifield.data.scene import Frame, Images
-from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, image_rays
 from lumifield.rendering.view import Normals, View, render_view, usual_chunk, view_psnr
-from lumifield.runtime.image_io import PSNR_LIMIT, to_uint8
+from lumifield.runtime.image_io import to_uint8
+from lumifield.runtime.image_metrics import PSNR_LIMIT
 
 
 def pictured(scene, pixels, mask=None):
@@ -57,7 +58,7 @@ def test_depth_of_normalized_device_coordinates_is_that_of_the_plane():
     pose = torch.eye(4)[None, :3].clone()
     pose[0, :, 3] = torch.tensor([0.2, -0.1, -0.5])
     frame = Frame(torch.eye(3), torch.zeros(3), 3.0)
-    scene = replace(scene_of(pinholes(pose, 40.0, (32, 24)), frame=frame, ndc=ndc), near=torch.zeros(1))
+    scene = replace(scene_of(pinhole_cameras(pose, 40.0, (32, 24)), frame=frame, ndc=ndc), near=torch.zeros(1))
     view = render_view(Wall(1 - 2 * plane / distance), scene, 0, device=CPU)
     unwarped = image_rays(scene.cameras, 0, scene.near, scene.far)
     expected = 3.0 * (distance + 0.5) / unwarped.directions[:, 2].reshape(24, 32)
@@ -140,7 +141,7 @@ def test_normals_of_a_wall_in_normalized_device_coordinates_are_those_of_space(s
     ndc = Ndc((40.0, 40.0), (32, 24), 1.0)
     pose = torch.eye(4)[None, :3].clone()
     pose[0, :, 3] = torch.tensor([0.2, -0.1, -0.5])
-    scene = replace(scene_of(pinholes(pose, 40.0, (32, 24)), frame=moved(), ndc=ndc), near=torch.zeros(1))
+    scene = replace(scene_of(pinhole_cameras(pose, 40.0, (32, 24)), frame=moved(), ndc=ndc), near=torch.zeros(1))
     view = render_view(Wall(1 - 2 / 7), scene, 0, device=CPU, normals=Normals.learned_from(scene, source))
     expected = moved().rotation @ torch.tensor([0.0, 0.0, -1.0])
     assert float(degrees(view.normal, expected.expand_as(view.normal)).max()) < 1

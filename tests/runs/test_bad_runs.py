@@ -59,7 +59,7 @@ def test_json_of_another_kind(refused, run, name):
 def test_a_run_of_another_version(refused, run):
     edited(run / "config.json", lambda content: content.update(format=2))
     fix = "use the release of Lumifield that wrote it, or train again"
-    for command in (("eval", run), ("render", run, "--view", "0"), ("train", "--resume", "--out", run)):
+    for command in (("eval", run), ("render", run, "--view-index", "0"), ("train", "--resume", "--out", run)):
         assert f"run/config.json: format is 2, expected 1; {fix}" in refused(*command)
 
 
@@ -93,7 +93,7 @@ def test_a_file_of_the_run_is_gone(refused, run):
     assert "cameras.json: file is missing, expected a JSON file; check the path" in refused("eval", run)
 
 
-@pytest.mark.parametrize(("name", "options"), [("weights.safetensors", ()), ("state/last.safetensors", ("--last",))])
+@pytest.mark.parametrize(("name", "options"), [("weights.safetensors", ()), ("state/last.safetensors", ("--checkpoint", "last"))])
 def test_weights_that_are_cut_off_or_gone(refused, run, name, options):
     cut_off(run / name)
     said = refused("eval", run, *options)
@@ -104,7 +104,7 @@ def test_weights_that_are_cut_off_or_gone(refused, run, name, options):
 
 def test_weights_of_another_network(refused, run):
     edited(run / "config.json", lambda content: content["method"].update(hidden=16))
-    said = refused("render", run, "--view", "0")
+    said = refused("render", run, "--view-index", "0")
     assert re.search(r"weights\.safetensors: parameters is different in \w+_net\.\d\.weight, expected those of", said)
 
 
@@ -112,7 +112,7 @@ def test_photographs_that_have_moved(refused, whole, run, capsys):
     edited(run / "config.json", lambda content: content["source"].update(data="/moved/away"))
     fix = "name their new place with --data"
     assert f"/moved/away: folder is missing, expected the images of the run; {fix}" in refused("eval", run)
-    called("render", run, "--view", "0")
+    called("render", run, "--view-index", "0")
     assert "no image to compare with" in capsys.readouterr().out
     called("eval", run, "--data", whole / "ball")
     assert (run / "eval/test/metrics.json").is_file()
@@ -127,7 +127,7 @@ def test_a_damaged_photograph_of_the_test_split(refused, run, whole, tmp_path):
 
 def test_a_split_that_is_not_there(refused, run):
     assert "split is 'tset', expected one of train, val, test; choose one" in refused("eval", run, "--split", "tset")
-    said = refused("render", run, "--view", "0", "--split", "tset")
+    said = refused("render", run, "--view-index", "0", "--split", "tset")
     assert "run: split 'tset' is empty, expected one of train, val, test; choose one" in said
 
 
@@ -141,9 +141,9 @@ def test_a_resumption_from_a_damaged_state(refused, run):
     ("taken", "command", "named"),
     [
         ("eval", (), "eval/test/000.png: output"),
-        ("views", ("--view", "0"), "views/test/000_rgb.png: output"),
-        ("film", ("--out", "film/a.mp4", "--frames", "1"), "film/a.mp4: output"),
-        ("film", ("--out", "film", "--frames", "1"), "film: output is a file, expected a folder"),
+        ("views", ("--view-index", "0"), "views/test/000_rgb.png: output"),
+        ("film", ("--out", "film/a.mp4", "--num-frames", "1"), "film/a.mp4: output"),
+        ("film", ("--out", "film", "--num-frames", "1"), "film: output is a file, expected a folder"),
     ],
 )
 def test_outputs_that_cannot_be_written(refused, run, taken, command, named):
@@ -215,7 +215,7 @@ def test_a_disk_that_fills_up_under_an_evaluation(run, capsys):
 @pytest.mark.parametrize("name", ["film.mp4", "film.gif", "film"])
 def test_a_disk_that_fills_up_under_a_film(run, tmp_path, capsys, name):
     with largest_file(100):
-        said = refusal(capsys, "render", run, "--out", tmp_path / name, "--frames", "2")
+        said = refusal(capsys, "render", run, "--out", tmp_path / name, "--num-frames", "2")
     assert re.search(rf"{name}(/0000\.png)?: output is not writable \(.*\), expected .*; free some space", said)
     assert not [path for path in files(tmp_path) if path.startswith((".", "film"))]
 

@@ -20,7 +20,7 @@ from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view
 from lumifield.runs import run_folder
 from lumifield.training import Train
-from lumifield.training.job import Job, train
+from lumifield.training.job import TrainingJob, run_training
 from scenes import INSTANT, MIP_NERF, NERF, ball, written
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def source(tmp_path_factory) -> Source:
 
 @pytest.fixture(scope="module")
 def trained(source, tmp_path_factory) -> Path:
-    return train(Job(INSTANT, source, Train(steps=3), tmp_path_factory.mktemp("trained") / "run"))
+    return run_training(TrainingJob(INSTANT, source, Train(steps=3), tmp_path_factory.mktemp("trained") / "run"))
 
 
 def begun(folder: Path, settings=INSTANT, scenes: dict[str, Scene] | None = None):
@@ -53,7 +53,9 @@ def begun(folder: Path, settings=INSTANT, scenes: dict[str, Scene] | None = None
         for name, value in method.state_dict().items()
     }
     method.load_state_dict(weights)
-    run_folder.start(folder, method, settings, Source(Path("photos")), {"train": Train()}, scenes or {"train": scene})
+    run_folder.create_run(
+        folder, method, settings, Source(Path("photos")), {"train": Train()}, scenes or {"train": scene}
+    )
     run_folder.write_tensors(folder / run_folder.WEIGHTS, method.state_dict())
     return method
 
@@ -61,7 +63,7 @@ def begun(folder: Path, settings=INSTANT, scenes: dict[str, Scene] | None = None
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_comes_back_bit_for_bit(name, tmp_path):
     method = begun(tmp_path, METHODS[name])
-    run = run_folder.load(tmp_path)
+    run = run_folder.load_run(tmp_path)
     loaded = run.method.state_dict()
     assert loaded.keys() == method.state_dict().keys()
     for key, value in method.state_dict().items():
@@ -93,11 +95,15 @@ def scenes() -> dict[str, Scene]:
 @pytest.mark.parametrize("split", ["train", "val", "test", "none"])
 def test_cameras_come_back_bit_for_bit(split, tmp_path):
     begun(tmp_path, scenes=scenes())
-    meant, found = scenes()[split], run_folder.load(tmp_path).scenes[split]
-    for part in ("c2w", "focal", "center", "size", "distortion"):
-        assert torch.equal(getattr(meant.cameras, part), getattr(found.cameras, part)), part
-    for part in ("near", "far", "box"):
-        assert torch.equal(getattr(meant, part), getattr(found, part)), part
+    meant, found = scenes()[split], run_folder.load_run(tmp_path).scenes[split]
+    for tensors_with_prefix in ("c2w", "focal", "center", "size", "distortion"):
+        assert torch.equal(getattr(meant.cameras, tensors_with_prefix), getattr(found.cameras, tensors_with_prefix)), (
+            tensors_with_prefix
+        )
+    for tensors_with_prefix in ("near", "far", "box"):
+        assert torch.equal(getattr(meant, tensors_with_prefix), getattr(found, tensors_with_prefix)), (
+            tensors_with_prefix
+        )
     assert torch.equal(meant.frame.rotation, found.frame.rotation)
     assert torch.equal(meant.frame.translation, found.frame.translation)
     assert meant.frame.scale == found.frame.scale
@@ -145,10 +151,10 @@ def test_an_optimizer_comes_back_bit_for_bit(kind, tmp_path):
             optimizer.step()
 
     layer, optimizer = stepped(8)
-    run_folder.write_tensors(tmp_path / "x", *run_folder.flat_optimizer(optimizer.state_dict()))
+    run_folder.write_tensors(tmp_path / "x", *run_folder.flatten_optimizer_state(optimizer.state_dict()))
     other, restored = stepped(0)
     other.load_state_dict(layer.state_dict())
-    restored.load_state_dict(run_folder.nested_optimizer(*run_folder.read_tensors(tmp_path / "x")))
+    restored.load_state_dict(run_folder.unflatten_optimizer_state(*run_folder.read_tensors(tmp_path / "x")))
     go(layer, optimizer, 8)
     go(other, restored, 8)
     assert torch.equal(layer.weight, other.weight)
@@ -159,7 +165,7 @@ def test_best_and_last(tmp_path):
     doubled = {name: (value * 2).to(value.dtype) for name, value in method.state_dict().items()}
     last = {f"weights.{name}": value for name, value in doubled.items()}
     run_folder.write_tensors(tmp_path / run_folder.STATE, last | {"generator": torch.zeros(3)})
-    best, latest = (run_folder.load(tmp_path, which).method.state_dict() for which in ("best", "last"))
+    best, latest = (run_folder.load_run(tmp_path, which).method.state_dict() for which in ("best", "last"))
     for name, value in method.state_dict().items():
         assert torch.equal(best[name], value)
         assert torch.equal(latest[name], doubled[name])
@@ -167,9 +173,9 @@ def test_best_and_last(tmp_path):
 
 def test_a_run_without_a_summary_has_not_trained(tmp_path):
     begun(tmp_path)
-    assert run_folder.load(tmp_path).train == {"seconds": 0.0, "rays": 0, "steps": 0, "n_train_images": 8}
+    assert run_folder.load_run(tmp_path).train == {"seconds": 0.0, "rays": 0, "steps": 0, "n_train_images": 8}
     run_folder.write_json(tmp_path / run_folder.SUMMARY, {"seconds": 2.5, "steps": 7})
-    assert run_folder.load(tmp_path).train == {"seconds": 2.5, "rays": 0, "steps": 7, "n_train_images": 8}
+    assert run_folder.load_run(tmp_path).train == {"seconds": 2.5, "rays": 0, "steps": 7, "n_train_images": 8}
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
@@ -178,7 +184,7 @@ def test_another_version_of_the_format(version, tmp_path):
     config = json.loads((tmp_path / run_folder.CONFIG).read_text())
     run_folder.write_json(tmp_path / run_folder.CONFIG, config | {"format": version})
     with pytest.raises(DataError, match=rf"config.json: format is {version!r}, expected 1; use the release of"):
-        run_folder.load(tmp_path)
+        run_folder.load_run(tmp_path)
 
 
 def damaged(method, change: str) -> dict[str, torch.Tensor]:
@@ -200,7 +206,7 @@ def test_weights_that_do_not_fit(change, name, tmp_path):
     method = begun(tmp_path)
     run_folder.write_tensors(tmp_path / run_folder.WEIGHTS, damaged(method, change))
     with pytest.raises(DataError, match=f"weights.safetensors: parameters is different in {name}, expected those of"):
-        run_folder.load(tmp_path)
+        run_folder.load_run(tmp_path)
 
 
 def test_the_message_names_the_file_that_was_read(tmp_path):
@@ -208,7 +214,7 @@ def test_the_message_names_the_file_that_was_read(tmp_path):
     last = {f"weights.{name}": value for name, value in damaged(method, "missing").items()}
     run_folder.write_tensors(tmp_path / run_folder.STATE, last)
     with pytest.raises(DataError, match=r"last\.safetensors: parameters is different in grid\.table"):
-        run_folder.load(tmp_path, "last")
+        run_folder.load_run(tmp_path, "last")
 
 
 def test_no_file_of_a_run_is_a_pickle_or_an_archive(trained):
@@ -236,8 +242,8 @@ def test_loading_never_unpickles(trained, monkeypatch):
     monkeypatch.setattr(torch, "load", refuse)
     monkeypatch.setattr("pickle.load", refuse)
     monkeypatch.setattr("pickle.loads", refuse)
-    assert run_folder.load(trained).method is not None
-    assert run_folder.load(trained, "last").method is not None
+    assert run_folder.load_run(trained).method is not None
+    assert run_folder.load_run(trained, "last").method is not None
 
 
 def test_a_pickle_in_the_place_of_the_weights_is_refused(tmp_path):
@@ -246,26 +252,26 @@ def test_a_pickle_in_the_place_of_the_weights_is_refused(tmp_path):
     with pytest.raises(
         DataError, match=r"weights\.safetensors: checkpoint is damaged .*, expected a whole safetensors"
     ):
-        run_folder.load(tmp_path)
+        run_folder.load_run(tmp_path)
 
 
 def test_a_run_works_from_another_folder(source, trained, tmp_path):
     moved = Path(shutil.copytree(trained, tmp_path / "elsewhere"))
-    here, there = run_folder.load(trained), run_folder.load(moved)
+    here, there = run_folder.load_run(trained), run_folder.load_run(moved)
     assert there.folder == moved
     assert str(trained) not in "".join(path.read_text() for path in moved.rglob("*.json"))
     shown = [render_view(run.method, run.scenes["test"], 0, device=CPU).rgb for run in (here, there)]
     assert torch.equal(shown[0], shown[1])
-    train(Job(INSTANT, source, Train(steps=4), moved), resume=True)
-    assert run_folder.load(moved).train["steps"] == 4
-    assert run_folder.load(trained).train["steps"] == 3
+    run_training(TrainingJob(INSTANT, source, Train(steps=4), moved), resume=True)
+    assert run_folder.load_run(moved).training_summary["steps"] == 4
+    assert run_folder.load_run(trained).training_summary["steps"] == 3
 
 
 def test_the_data_is_remembered_by_its_whole_path(source, tmp_path, monkeypatch):
     monkeypatch.chdir(source.data.parent)
-    train(Job(INSTANT, Source(Path(source.data.name)), Train(steps=1), tmp_path / "run"))
+    run_training(TrainingJob(INSTANT, Source(Path(source.data.name)), Train(steps=1), tmp_path / "run"))
     monkeypatch.chdir(tmp_path)
-    assert run_folder.load(tmp_path / "run").source == Source(source.data.resolve())
+    assert run_folder.load_run(tmp_path / "run").source == Source(source.data.resolve())
 
 
 class Interrupted(BaseException):

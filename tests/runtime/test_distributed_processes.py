@@ -7,7 +7,7 @@ PROGRAM = """
 import os, torch
 from lumifield.runtime import distributed
 from lumifield.runtime import precision
-precision.trial_on_cpu = lambda: os.environ["RANK"] == "0"
+precision.measure_on_cpu = lambda: os.environ["RANK"] == "0"
 rank, world = distributed.join()
 said = distributed.gather({"rank": rank, "name": "é" * (rank * 5), "value": [0.1, None]})
 assert distributed.join() == (rank, world)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lumifield.errors import DataError
-from lumifield.runtime import image_io
+from lumifield.methods.nlr import sources
+from lumifield.runtime import colormaps, image_io, image_metrics
 from lumifield.runtime.files import replacing
 
 
@@ -27,8 +28,8 @@ def test_8_bit_images_survive_the_way_to_floats_and_back():
 @pytest.mark.parametrize("difference", [1.0, 0.1, 0.01, 0.001])
 def test_psnr_of_a_constant_difference(difference):
     a = torch.zeros(5, 7, 3)
-    mse = image_io.mean_squared_error(a, a + difference)
-    assert image_io.psnr(mse) == pytest.approx(-20 * math.log10(difference), abs=1e-4)
+    mse = image_metrics.mean_squared_error(a, a + difference)
+    assert image_metrics.psnr(mse) == pytest.approx(-20 * math.log10(difference), abs=1e-4)
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 3), st.integers(0, 2**20))
@@ -36,7 +37,7 @@ def test_an_image_goes_on_beyond_its_solid_pixels(height, width, by, seed):
     source = torch.Generator().manual_seed(seed)
     image = torch.rand(2, height, width, generator=source)
     solid = torch.rand(height, width, generator=source) < 0.2
-    found, values, known = image_io.extended(image, solid, by), image.clone(), solid.clone()
+    found, values, known = sources.extend_beyond_mask(image, solid, by), image.clone(), solid.clone()
     for _ in range(by):
         before, reached = values.clone(), known.clone()
         for row in range(height):
@@ -50,22 +51,22 @@ def test_an_image_goes_on_beyond_its_solid_pixels(height, width, by, seed):
 
 def test_psnr_of_equal_images_is_the_limit():
     a = torch.rand(3, 4, 3)
-    assert image_io.psnr(image_io.mean_squared_error(a, a)) == image_io.PSNR_LIMIT
-    assert image_io.psnr(1e-30) == image_io.PSNR_LIMIT
+    assert image_metrics.psnr(image_metrics.mean_squared_error(a, a)) == image_metrics.PSNR_LIMIT
+    assert image_metrics.psnr(1e-30) == image_metrics.PSNR_LIMIT
 
 
 def test_mean_squared_error_counts_only_the_mask():
     a, b = torch.zeros(2, 2, 3), torch.zeros(2, 2, 3)
     b[0, 0], b[1, 1] = 1.0, 0.5
     mask = torch.tensor([[False, True], [True, True]])
-    assert image_io.mean_squared_error(a, b) == pytest.approx((3 * 1 + 3 * 0.25) / 12)
-    assert image_io.mean_squared_error(a, b, mask) == pytest.approx(0.25 / 3)
-    assert math.isnan(image_io.mean_squared_error(a, b, torch.zeros(2, 2, dtype=torch.bool)))
+    assert image_metrics.mean_squared_error(a, b) == pytest.approx((3 * 1 + 3 * 0.25) / 12)
+    assert image_metrics.mean_squared_error(a, b, mask) == pytest.approx(0.25 / 3)
+    assert math.isnan(image_metrics.mean_squared_error(a, b, torch.zeros(2, 2, dtype=torch.bool)))
 
 
-@pytest.mark.parametrize("anchors", [image_io.SPECTRUM, image_io.HEAT])
+@pytest.mark.parametrize("anchors", [colormaps.SPECTRUM, colormaps.HEAT])
 def test_color_maps_start_and_end_at_their_anchors(anchors):
-    colors = image_io.colorise(torch.tensor([-9.0, 2.0, 4.0, 99.0, math.nan, math.inf, -math.inf]), 2.0, 4.0, anchors)
+    colors = colormaps.apply_colormap(torch.tensor([-9.0, 2.0, 4.0, 99.0, math.nan, math.inf, -math.inf]), 2.0, 4.0, anchors)
     first, last = torch.tensor(anchors[0]), torch.tensor(anchors[-1])
     for row, expected in zip(colors, [first, first, last, last, first], strict=False):
         torch.testing.assert_close(row, expected)
@@ -74,39 +75,39 @@ def test_color_maps_start_and_end_at_their_anchors(anchors):
 
 
 def test_color_maps_interpolate_between_neighboring_anchors():
-    halfway = image_io.colorise(torch.tensor([0.5 / 4]), 0.0, 1.0, image_io.HEAT)[0]
-    torch.testing.assert_close(halfway, (torch.tensor(image_io.HEAT[0]) + torch.tensor(image_io.HEAT[1])) / 2)
+    halfway = colormaps.apply_colormap(torch.tensor([0.5 / 4]), 0.0, 1.0, colormaps.HEAT)[0]
+    torch.testing.assert_close(halfway, (torch.tensor(colormaps.HEAT[0]) + torch.tensor(colormaps.HEAT[1])) / 2)
 
 
 def test_the_spectrum_runs_from_blue_to_red_and_heat_from_dark_to_bright():
-    cold, warm = image_io.colorise(torch.tensor([0.2, 0.8]), 0.0, 1.0)
+    cold, warm = colormaps.apply_colormap(torch.tensor([0.2, 0.8]), 0.0, 1.0)
     assert cold[2] > cold[0]
     assert warm[0] > warm[2]
-    luminance = image_io.colorise(torch.linspace(0, 1, 100), 0.0, 1.0, image_io.HEAT) @ torch.tensor([0.21, 0.72, 0.07])
+    luminance = colormaps.apply_colormap(torch.linspace(0, 1, 100), 0.0, 1.0, colormaps.HEAT) @ torch.tensor([0.21, 0.72, 0.07])
     assert (luminance.diff() > 0).all()
 
 
 def test_the_sinebow_comes_round_with_every_turn():
-    red, green, blue = image_io.sinebow(torch.tensor([0.0, 1 / 3, 2 / 3]))
+    red, green, blue = colormaps.sinebow(torch.tensor([0.0, 1 / 3, 2 / 3]))
     for color, expected in ((red, [1, 0.25, 0.25]), (green, [0.25, 1, 0.25]), (blue, [0.25, 0.25, 1])):
         torch.testing.assert_close(color, torch.tensor(expected, dtype=torch.float32))
     turns = torch.linspace(-2, 2, 97)
-    torch.testing.assert_close(image_io.sinebow(turns + 1), image_io.sinebow(turns), atol=1e-5, rtol=0)
-    torch.testing.assert_close(image_io.sinebow(turns).sum(-1), torch.full((97,), 1.5))
-    odd = image_io.sinebow(torch.tensor([math.nan, math.inf, -math.inf]))
-    torch.testing.assert_close(odd, image_io.sinebow(torch.zeros(3)))
+    torch.testing.assert_close(colormaps.sinebow(turns + 1), colormaps.sinebow(turns), atol=1e-5, rtol=0)
+    torch.testing.assert_close(colormaps.sinebow(turns).sum(-1), torch.full((97,), 1.5))
+    odd = colormaps.sinebow(torch.tensor([math.nan, math.inf, -math.inf]))
+    torch.testing.assert_close(odd, colormaps.sinebow(torch.zeros(3)))
 
 
 def test_a_map_over_no_range_is_finite():
-    assert image_io.colorise(torch.tensor([3.0, 4.0]), 3.0, 3.0).isfinite().all()
-    assert image_io.colorise(torch.zeros(0), 0.0, 1.0).shape == (0, 3)
+    assert colormaps.apply_colormap(torch.tensor([3.0, 4.0]), 3.0, 3.0).isfinite().all()
+    assert colormaps.apply_colormap(torch.zeros(0), 0.0, 1.0).shape == (0, 3)
 
 
 def test_the_range_leaves_out_the_tails_and_what_is_not_finite():
     values = torch.cat([torch.arange(101.0), torch.tensor([math.nan, math.inf, -math.inf])])
-    assert image_io.quantile_range(values) == pytest.approx((2.0, 98.0))
-    assert image_io.quantile_range(torch.tensor([math.nan])) == (0.0, 1.0)
-    assert image_io.quantile_range(torch.zeros(0)) == (0.0, 1.0)
+    assert colormaps.quantile_range(values) == pytest.approx((2.0, 98.0))
+    assert colormaps.quantile_range(torch.tensor([math.nan])) == (0.0, 1.0)
+    assert colormaps.quantile_range(torch.zeros(0)) == (0.0, 1.0)
 
 
 def test_pfm_bytes_of_two_rows(tmp_path):

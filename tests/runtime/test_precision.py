@@ -30,11 +30,11 @@ def test_another_value_is_refused(monkeypatch: pytest.MonkeyPatch):
 def test_the_faster_one_wins(monkeypatch: pytest.MonkeyPatch, half: float, full: float, faster: bool):
     monkeypatch.delenv("LUMIFIELD_BF16", raising=False)
     times = iter([half, full])
-    monkeypatch.setattr(precision, "shortest", lambda work: next(times))
-    precision.trial_on_cpu.cache_clear()
+    monkeypatch.setattr(precision, "measure_shortest", lambda work: next(times))
+    precision.measure_on_cpu.cache_clear()
     assert precision.bf16_is_faster(CPU) is faster
     assert precision.bf16_is_faster(CPU) is faster  # no second trial: the times are used up
-    precision.trial_on_cpu.cache_clear()
+    precision.measure_on_cpu.cache_clear()
 
 
 def test_a_machine_without_bfloat16_products_uses_float32(monkeypatch: pytest.MonkeyPatch):
@@ -45,9 +45,9 @@ def test_a_machine_without_bfloat16_products_uses_float32(monkeypatch: pytest.Mo
             raise RuntimeError("not implemented for 'BFloat16'")
 
     monkeypatch.setattr(precision, "layer_step", missing)
-    precision.trial_on_cpu.cache_clear()
+    precision.measure_on_cpu.cache_clear()
     assert precision.bf16_is_faster(CPU) is False
-    precision.trial_on_cpu.cache_clear()
+    precision.measure_on_cpu.cache_clear()
 
 
 def test_a_device_nobody_probed_uses_float32(monkeypatch: pytest.MonkeyPatch):
@@ -65,11 +65,11 @@ def test_the_trial_takes_gradients_inside_passes_without(monkeypatch: pytest.Mon
         steps.append(half)
 
     monkeypatch.setattr(precision, "layer_step", counted)
-    precision.trial_on_cpu.cache_clear()
+    precision.measure_on_cpu.cache_clear()
     with mode(), torch.autocast("cpu", torch.bfloat16):
-        precision.trial_on_cpu()
+        precision.measure_on_cpu()
     assert steps == [True] * 6 + [False] * 6
-    precision.trial_on_cpu.cache_clear()
+    precision.measure_on_cpu.cache_clear()
 
 
 def test_the_timer_reports_the_shortest_run(monkeypatch: pytest.MonkeyPatch):

@@ -14,7 +14,7 @@ from lumifield import data
 from lumifield.data import Source
 from lumifield.data.collection import tasks
 from lumifield.errors import DataError
-from lumifield.runtime.image_io import psnr
+from lumifield.runtime.image_metrics import psnr
 from lumifield.synthetic import Captures, write
 from lumifield.synthetic.captures import subject, views
 from lumifield.synthetic.stage import pack

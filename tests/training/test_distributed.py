@@ -9,7 +9,7 @@ import torch
 
 from lumifield.runs import run_folder
 from lumifield.training import Train
-from lumifield.training.job import Job, train
+from lumifield.training.job import TrainingJob, run_training
 from scenes import NERF, written
 
 STEPS = 4
@@ -43,14 +43,14 @@ def test_two_processes_learn_what_one_does(tmp_path):
     done = together(*given, "--bf16", "off", "--direction-octaves", "2", *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(f"{STEPS} steps, ") == 1
-    train(Job(replace(NERF, **FEW), source, Train(steps=STEPS), tmp_path / "one"))
+    run_training(TrainingJob(replace(NERF, **FEW), source, Train(steps=STEPS), tmp_path / "one"))
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(
             one[name], two[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
-    assert run_folder.load(tmp_path / "two").train["rays"] == STEPS * FEW["batch"]
+    assert run_folder.load_run(tmp_path / "two").training_summary["rays"] == STEPS * FEW["batch"]
 
 
 def test_all_processes_fail_and_stop_together(tmp_path):
@@ -66,7 +66,7 @@ from lumifield.runtime.rng import Rng
 from lumifield.data.scene import sample_batch
 from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.training.fit import Budget, State, fit
+from lumifield.training.fit import Budget, TrainingState, fit
 from lumifield.training.guard import Guard
 
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))
@@ -74,7 +74,7 @@ rank, scene, calls = dist.get_rank(), ball(2, 8), []
 torch.manual_seed(0)
 method = replace(NERF, batch=8).build(scene)
 rng = Rng(torch.Generator().manual_seed(0), rank, 2)
-state = State(method, build_optimizer(Optimizer(lr=1e-3), method.param_groups()), rng)
+state = TrainingState(method, build_optimizer(Optimizer(lr=1e-3), method.param_groups()), rng)
 
 def batch_of(rays, rng):
     calls.append(1)
@@ -84,7 +84,7 @@ def batch_of(rays, rng):
 def stop(state, report):
     state.stopped = rank == 0 and state.step == 5
 
-fit(state, batch_of, Budget(50), Schedule(), listeners=[Guard(), stop])
+fit(state, batch_of, Budget(50), Schedule(), callbacks=[Guard(), stop])
 total = sum(float(p.detach().double().sum()) for p in method.parameters())
 Path(sys.argv[2], f"{rank}.txt").write_text(f"step {state.step} factor {state.rate_factor} sum {total:.9f}")
 dist.destroy_process_group()

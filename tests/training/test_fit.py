@@ -14,7 +14,7 @@ from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
 from lumifield.training import fit as module
-from lumifield.training.fit import Budget, Clock, State, fit
+from lumifield.training.fit import Budget, TrainingClock, TrainingState, fit
 from scenes import NERF, ball
 
 SCENE = ball(2, 8)
@@ -48,28 +48,28 @@ class Constant(Method):
         self.told.append(("after", step, rays, samples))
 
 
-def state_of(method: Method, lr: float = 0.1) -> State:
+def state_of(method: Method, lr: float = 0.1) -> TrainingState:
     optimizer = build_optimizer(Optimizer(kind="sgd", lr=lr, momentum=0.0), method.param_groups())
-    return State(method, optimizer, Rng(torch.Generator().manual_seed(0)))
+    return TrainingState(method, optimizer, Rng(torch.Generator().manual_seed(0)))
 
 
-def batch_of(rays, rng):
+def next_batch(rays, rng):
     return sample_batch(SCENE, rays, rng)
 
 
 def test_a_step_is_plain_gradient_descent_on_the_sum_of_the_losses():
     method, twin = Constant(), torch.zeros(3)
-    fit(state_of(method), batch_of, Budget(5), Schedule())
+    fit(state_of(method), next_batch, Budget(5), Schedule())
     rng = Rng(torch.Generator().manual_seed(0))
     for _ in range(5):
-        twin -= 0.1 * 2 * (twin - batch_of(16, rng).rgb).mean(0)
+        twin -= 0.1 * 2 * (twin - next_batch(16, rng).rgb).mean(0)
     torch.testing.assert_close(method.color.detach(), twin)
     assert torch.equal(method.unused.detach(), torch.ones(2))
 
 
 def test_the_method_is_told_of_every_step():
     method = Constant()
-    fit(state_of(method), batch_of, Budget(2), Schedule())
+    fit(state_of(method), next_batch, Budget(2), Schedule())
     one = [("before", 0), ("forward", 0, True), ("after", 0, 16, 48)]
     assert method.told == [*one, ("before", 1), ("forward", 1, True), ("after", 1, 16, 48)]
 
@@ -77,8 +77,8 @@ def test_the_method_is_told_of_every_step():
 def test_listeners_hear_of_every_step_in_their_order():
     heard = []
     state = state_of(Constant())
-    listeners = [lambda s, r: heard.append(("a", s.step)), lambda s, r: heard.append(("b", s.step))]
-    fit(state, batch_of, Budget(2), Schedule(), listeners=listeners)
+    callbacks = [lambda s, r: heard.append(("a", s.step)), lambda s, r: heard.append(("b", s.step))]
+    fit(state, next_batch, Budget(2), Schedule(), callbacks=callbacks)
     assert heard == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
     assert (state.step, state.rays) == (2, 32)
 
@@ -86,14 +86,14 @@ def test_listeners_hear_of_every_step_in_their_order():
 def test_a_report_holds_what_the_step_found():
     reports = []
     schedule = Schedule(kind="poly", power=1.0)
-    fit(state_of(Constant()), batch_of, Budget(4), schedule, listeners=[lambda s, r: reports.append(r)])
+    fit(state_of(Constant()), next_batch, Budget(4), schedule, callbacks=[lambda s, r: reports.append(r)])
     first = reports[0]
     assert first.losses.keys() == {"first", "second"}
     assert first.loss == pytest.approx(float((first.ground_truth**2).sum(-1).mean()))
     assert torch.equal(first.predicted, torch.zeros(16, 3))
     assert not first.predicted.requires_grad
     assert (first.rays, first.samples) == (16, 48)
-    assert [r.rate for r in reports] == [1, 0.75, 0.5, 0.25]
+    assert [r.learning_rate_factor for r in reports] == [1, 0.75, 0.5, 0.25]
     assert [r.fraction for r in reports] == [0, 0.25, 0.5, 0.75]
 
 
@@ -101,14 +101,14 @@ def test_a_listener_can_stop_the_run():
     def stop(state, report):
         state.stopped = state.step == 3
 
-    assert fit(state_of(Constant()), batch_of, Budget(10), Schedule(), listeners=[stop]).step == 3
+    assert fit(state_of(Constant()), next_batch, Budget(10), Schedule(), callbacks=[stop]).step == 3
 
 
 def test_the_rate_factor_scales_the_rate():
     whole, half = state_of(Constant(), lr=0.1), state_of(Constant(), lr=0.2)
     half.rate_factor = 0.5
     for state in (whole, half):
-        fit(state, batch_of, Budget(3), Schedule())
+        fit(state, next_batch, Budget(3), Schedule())
     torch.testing.assert_close(whole.method.color, half.method.color)
 
 
@@ -118,7 +118,7 @@ def test_each_number_of_the_gradient_is_clipped():
         for method in (plain, clipped):
             method.color[0] = 1.0
     for method, limit in ((plain, 0.0), (clipped, 0.2)):
-        fit(state_of(method, lr=1.0), batch_of, Budget(1), Schedule(), clip_value=limit)
+        fit(state_of(method, lr=1.0), next_batch, Budget(1), Schedule(), max_grad_value=limit)
     start = torch.tensor([1.0, 0.0, 0.0])
     moved = (start - plain.color.detach()).clamp(-0.2, 0.2)
     assert float(moved.abs().max()) == pytest.approx(0.2)
@@ -128,22 +128,22 @@ def test_each_number_of_the_gradient_is_clipped():
 
 def test_the_gradient_is_clipped_to_its_largest_norm():
     method = Constant()
-    fit(state_of(method, lr=1.0), batch_of, Budget(1), Schedule(), clip=0.01)
+    fit(state_of(method, lr=1.0), next_batch, Budget(1), Schedule(), max_grad_norm=0.01)
     assert float(method.color.detach().norm()) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_nothing_is_trained_when_the_budget_is_spent():
     state = state_of(Constant())
-    assert fit(state, batch_of, Budget(0), Schedule()).step == 0
-    assert fit(state, batch_of, Budget(seconds=0.0), Schedule()).step == 0
+    assert fit(state, next_batch, Budget(0), Schedule()).step == 0
+    assert fit(state, next_batch, Budget(seconds=0.0), Schedule()).step == 0
     assert torch.equal(state.method.color.detach(), torch.zeros(3))
 
 
 def test_training_lowers_the_loss():
     torch.manual_seed(0)
     method, losses = NERF.build(SCENE), []
-    state = State(method, build_optimizer(Optimizer(lr=1e-2), method.param_groups()), Rng(torch.Generator()))
-    fit(state, batch_of, Budget(60), Schedule(), listeners=[lambda s, r: losses.append(r.loss)])
+    state = TrainingState(method, build_optimizer(Optimizer(lr=1e-2), method.param_groups()), Rng(torch.Generator()))
+    fit(state, next_batch, Budget(60), Schedule(), callbacks=[lambda s, r: losses.append(r.loss)])
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
 
 
@@ -162,7 +162,7 @@ def test_a_run_without_a_budget_never_ends():
 def test_the_clock_runs_stands_still_and_goes_on(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    clock = Clock(7.0)
+    clock = TrainingClock(7.0)
     now[0] += 2
     assert clock.seconds == 9
     with clock.paused():

@@ -15,7 +15,7 @@ from lumifield import data
 from lumifield.data import Source
 from lumifield.runs import run_folder
 from lumifield.training import Train, job
-from lumifield.training.job import Job, train
+from lumifield.training.job import TrainingJob, run_training
 from scenes import INSTANT, NERF, written
 
 STEPS = 8
@@ -52,14 +52,14 @@ def without(source: Source, folder: Path, *, lists: bool) -> Source:
 def test_removed_images_change_no_bit(method, validation, lists, source, tmp_path):
     alone = without(source, tmp_path / "alone", lists=lists)
     settings = Train(steps=STEPS, seed=4, **validation)
-    train(Job(method, source, settings, tmp_path / "with"))
-    train(Job(method, alone, settings, tmp_path / "without"))
+    run_training(TrainingJob(method, source, settings, tmp_path / "with"))
+    run_training(TrainingJob(method, alone, settings, tmp_path / "without"))
     assert_same(tmp_path / "with", tmp_path / "without")
 
 
 def test_images_that_vanish_while_training_change_no_bit(source, tmp_path, monkeypatch):
-    settings = Train(steps=STEPS, validation_views=0)
-    train(Job(INSTANT, source, settings, tmp_path / "with"))
+    settings = Train(steps=STEPS, num_validation_views=0)
+    run_training(TrainingJob(INSTANT, source, settings, tmp_path / "with"))
     build = type(INSTANT).build
 
     def built(settings, scene):
@@ -68,7 +68,7 @@ def test_images_that_vanish_while_training_change_no_bit(source, tmp_path, monke
         return build(settings, scene)
 
     monkeypatch.setattr(type(INSTANT), "build", built)
-    train(Job(INSTANT, source, settings, tmp_path / "without"))
+    run_training(TrainingJob(INSTANT, source, settings, tmp_path / "without"))
     assert_same(tmp_path / "with", tmp_path / "without")
 
 
@@ -100,15 +100,15 @@ def test_the_files_that_are_opened_are_seen(source, opened):
 
 def test_no_held_out_image_is_opened_between_validations(source, tmp_path, monkeypatch, opened):
     at_step: dict[int, set[str]] = {}
-    real = job.Saver.__call__
+    real = job.CheckpointSaver.__call__
 
     def watched(self, state, report):
         at_step[state.step] = held_out(opened)
         opened.clear()
         real(self, state, report)
 
-    monkeypatch.setattr(job.Saver, "__call__", watched)
-    train(Job(INSTANT, source, Train(steps=STEPS, validate_every=3, save_every=2), tmp_path / "run"))
+    monkeypatch.setattr(job.CheckpointSaver, "__call__", watched)
+    run_training(TrainingJob(INSTANT, source, Train(steps=STEPS, validate_every=3, save_every=2), tmp_path / "run"))
     # Before the first step their headers are read, for the cameras of the job, and the validation views.
     assert at_step.pop(1) == {"val", "test"}
     assert at_step == {step: set() for step in range(2, STEPS + 1)}
@@ -124,10 +124,10 @@ def test_the_pixels_of_the_test_split_are_never_decoded(source, tmp_path, monkey
         return real(files, sizes)
 
     monkeypatch.setattr(data.images, "decode", watched)
-    train(Job(INSTANT, source, Train(steps=2), tmp_path / "run"))
+    run_training(TrainingJob(INSTANT, source, Train(steps=2), tmp_path / "run"))
     assert set(decoded) == {"train", "val"}
     decoded.clear()
-    train(Job(INSTANT, source, Train(steps=2, validation_views=0), tmp_path / "blind"))
+    run_training(TrainingJob(INSTANT, source, Train(steps=2, num_validation_views=0), tmp_path / "blind"))
     assert set(decoded) == {"train"}
 
 
@@ -139,5 +139,5 @@ def test_the_images_of_a_hold_out_change_nothing_either(tmp_path):
         with Image.open(image) as there:
             Image.new("RGB", there.size, "red").save(image)
     for name in ("whole", "painted"):
-        train(Job(INSTANT, Source(tmp_path / name), Train(steps=STEPS), tmp_path / f"{name} run"))
+        run_training(TrainingJob(INSTANT, Source(tmp_path / name), Train(steps=STEPS), tmp_path / f"{name} run"))
     assert_same(tmp_path / "whole run", tmp_path / "painted run")

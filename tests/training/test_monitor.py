@@ -11,7 +11,7 @@ from rich.console import Console
 from lumifield.methods.base import Method, Rendered
 from lumifield.runtime.rng import Rng
 from lumifield.training import monitor
-from lumifield.training.fit import Budget, Report
+from lumifield.training.fit import Budget, StepReport
 from lumifield.training.monitor import Monitor, Validator
 from scenes import NERF, ball
 
@@ -33,9 +33,9 @@ class Writer:
         self.images[name] = image
 
 
-def report_of(error: float, fraction: float = 0.25) -> Report:
+def report_of(error: float, fraction: float = 0.25) -> StepReport:
     truth = torch.zeros(4, 3)
-    return Report({"rgb": error, "extra": 0.5}, truth + math.sqrt(error), truth, 4, 12, 0.5, fraction)
+    return StepReport({"rgb": error, "extra": 0.5}, truth + math.sqrt(error), truth, 4, 12, 0.5, fraction)
 
 
 def state_at(step: int, seconds: float, method: Method | None = None):

@@ -19,10 +19,11 @@ from lumifield.errors import DataError
 from lumifield.methods import Instant
 from lumifield.optim import Optimizer, Schedule
 from lumifield.runs import run_folder
-from lumifield.training import Train, job
-from lumifield.training.fit import Budget
+from lumifield.runs.driver import select_device
+from lumifield.training import Train
+from lumifield.training.fit import Budget, StepReport, TrainingState
 from lumifield.training.guard import CollapsedError
-from lumifield.training.job import Job, budget_of, choose_device, train
+from lumifield.training.job import TrainingJob, run_training, training_budget
 from scenes import INSTANT, MIP_NERF, NERF, NLR, ball, published, written
 
 STEPS, HALF = 12, 5
@@ -77,11 +78,11 @@ def wait_for(file: Path, process: subprocess.Popen) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(name, source, tmp_path):
     method, whole = METHODS[name], Train(steps=STEPS, validate_every=4, save_every=HALF)
-    train(Job(method, source, whole, tmp_path / "whole"))
+    run_training(TrainingJob(method, source, whole, tmp_path / "whole"))
     # Stopped in the middle of the same schedule, as Ctrl-C does.
-    stop_at(HALF, Job(method, source, whole, tmp_path / "parts"))
+    stop_at(HALF, TrainingJob(method, source, whole, tmp_path / "parts"))
     assert run_folder.read_tensors(tmp_path / "parts" / run_folder.STATE)[1]["step"] == HALF
-    train(Job(method, source, whole, tmp_path / "parts"), resume=True)
+    run_training(TrainingJob(method, source, whole, tmp_path / "parts"), resume=True)
     assert_same(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
     best = [run_folder.read_tensors(tmp_path / part / run_folder.WEIGHTS)[0] for part in ("whole", "parts")]
     assert_same(*best)
@@ -90,22 +91,18 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(name, source, tmp_path
     assert [entry["psnr"] for entry in looks[0]] == [entry["psnr"] for entry in looks[1]]
 
 
-def stop_at(step: int, job: Job) -> None:
-    """A run that is interrupted after `step` steps."""
-    keep = job.Saver.__call__
+def stop_at(step: int, job: TrainingJob) -> None:
+    """Interrupts a run after `step` steps."""
 
-    def watched(self, state, report):
-        keep(self, state, report)
+    def stop(state: TrainingState, _: StepReport) -> None:
         state.stopped = state.step == step
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job.Saver, "__call__", watched)
-        train(job)
+    run_training(job, callbacks=[stop])
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(source, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        train(Job(INSTANT, source, Train(steps=20, seed=seed), tmp_path / name))
+        run_training(TrainingJob(INSTANT, source, Train(steps=20, seed=seed), tmp_path / name))
     assert_same(saved(tmp_path / "a"), saved(tmp_path / "b"))
     assert not torch.equal(saved(tmp_path / "a")["weights.grid.table"], saved(tmp_path / "c")["weights.grid.table"])
 
@@ -117,8 +114,8 @@ def test_training_reads_the_train_split_alone(source, tmp_path):
         shutil.rmtree(alone.data / split)
         (alone.data / f"transforms_{split}.json").unlink()
     settings = Train(steps=STEPS, validate_every=3)
-    train(Job(INSTANT, source, settings, tmp_path / "with"))
-    train(Job(INSTANT, alone, settings, tmp_path / "without"))
+    run_training(TrainingJob(INSTANT, source, settings, tmp_path / "with"))
+    run_training(TrainingJob(INSTANT, alone, settings, tmp_path / "without"))
     assert_same(saved(tmp_path / "with"), saved(tmp_path / "without"))
     assert (tmp_path / "without" / run_folder.WEIGHTS).is_file()
 
@@ -128,15 +125,15 @@ def test_no_image_of_the_test_split_is_opened(source, tmp_path):
     shutil.copytree(source.data, broken.data)
     for image in (broken.data / "test").iterdir():
         image.unlink()
-    train(Job(INSTANT, broken, Train(steps=2), tmp_path / "run"))
-    assert set(run_folder.load(tmp_path / "run").scenes) == {"train", "val"}
+    run_training(TrainingJob(INSTANT, broken, Train(steps=2), tmp_path / "run"))
+    assert set(run_folder.load_run(tmp_path / "run").scenes) == {"train", "val"}
 
 
 def test_a_damaged_val_split_is_told_and_does_not_stop_the_training(source, tmp_path, capsys):
     broken = replace(source, data=tmp_path / "broken")
     shutil.copytree(source.data, broken.data)
     (broken.data / "transforms_val.json").write_text("{")
-    train(Job(INSTANT, broken, Train(steps=2), tmp_path / "run"), console=Console(width=500))
+    run_training(TrainingJob(INSTANT, broken, Train(steps=2), tmp_path / "run"), console=Console(width=500))
     assert re.search(r"no validation: .*transforms_val.json: content is no JSON", capsys.readouterr().out)
 
 
@@ -144,30 +141,30 @@ def test_the_best_weights_are_kept_beside_the_last(source, tmp_path):
     # A rate that rises until it destroys what was learned.
     bad = replace(INSTANT, schedule=Schedule(warmup_steps=8, warmup_factor=1e-4))
     bad = replace(bad, optimizer=replace(bad.optimizer, lr=5.0))
-    train(Job(INSTANT, source, Train(steps=40, validate_every=0), tmp_path / "good"))
-    train(Job(bad, source, Train(steps=9, validate_every=1, init=tmp_path / "good"), tmp_path / "run"))
+    run_training(TrainingJob(INSTANT, source, Train(steps=40, validate_every=0), tmp_path / "good"))
+    run_training(TrainingJob(bad, source, Train(steps=9, validate_every=1, init=tmp_path / "good"), tmp_path / "run"))
     history = json.loads((tmp_path / "run/log/history.json").read_text())
     best = max(history, key=lambda entry: entry["psnr"])
     assert best["step"] < 9
     views = data.read(source, "val")
-    method = run_folder.load(tmp_path / "run").method
+    method = run_folder.load_run(tmp_path / "run").method
     assert mean_psnr(method, views) == pytest.approx(best["psnr"], abs=1e-9)
-    assert mean_psnr(run_folder.load(tmp_path / "run", "last").method, views) == pytest.approx(history[-1]["psnr"])
+    assert mean_psnr(run_folder.load_run(tmp_path / "run", "last").method, views) == pytest.approx(history[-1]["psnr"])
 
 
 def mean_psnr(method, views) -> float:
     from lumifield.rendering.view import render_view
-    from lumifield.runtime.image_io import mean_squared_error, psnr
+    from lumifield.runtime.image_metrics import mean_squared_error, psnr
 
     seen = [render_view(method, views, i, device=torch.device("cpu")).rgb.clamp(0, 1) for i in range(len(views))]
     return sum(psnr(mean_squared_error(rgb, views.ground_truth(i))) for i, rgb in enumerate(seen)) / len(seen)
 
 
 def test_init_carries_the_parameters_over(source, tmp_path):
-    train(Job(NERF, source, Train(steps=3), tmp_path / "first"))
+    run_training(TrainingJob(NERF, source, Train(steps=3), tmp_path / "first"))
     still = replace(NERF, optimizer=Optimizer(kind="sgd", lr=0.0))
-    train(Job(still, source, Train(steps=1, seed=9, init=tmp_path / "first"), tmp_path / "second"))
-    first, second = (run_folder.load(tmp_path / name, "last").method.state_dict() for name in ("first", "second"))
+    run_training(TrainingJob(still, source, Train(steps=1, seed=9, init=tmp_path / "first"), tmp_path / "second"))
+    first, second = (run_folder.load_run(tmp_path / name, "last").method.state_dict() for name in ("first", "second"))
     assert_same(first, second)
 
 
@@ -179,16 +176,16 @@ def test_init_carries_the_parameters_over(source, tmp_path):
     ],
 )
 def test_init_from_a_run_of_another_method_or_size_is_refused(method, message, source, tmp_path):
-    train(Job(NERF, source, Train(steps=1), tmp_path / "first"))
+    run_training(TrainingJob(NERF, source, Train(steps=1), tmp_path / "first"))
     with pytest.raises(DataError, match=re.escape(message)):
-        train(Job(method, source, Train(steps=1, init=tmp_path / "first"), tmp_path / "second"))
+        run_training(TrainingJob(method, source, Train(steps=1, init=tmp_path / "first"), tmp_path / "second"))
     assert not (tmp_path / "second").exists()
 
 
 def test_init_needs_no_cameras(source, tmp_path):
-    train(Job(NERF, source, Train(steps=1), tmp_path / "first"))
+    run_training(TrainingJob(NERF, source, Train(steps=1), tmp_path / "first"))
     (tmp_path / "first" / run_folder.CAMERAS).unlink()
-    train(Job(NERF, source, Train(steps=0, init=tmp_path / "first"), tmp_path / "second"))
+    run_training(TrainingJob(NERF, source, Train(steps=0, init=tmp_path / "first"), tmp_path / "second"))
     assert_same(*(run_folder.read_tensors(tmp_path / n / run_folder.WEIGHTS)[0] for n in ("first", "second")))
 
 
@@ -197,18 +194,18 @@ def test_init_from_no_run_is_refused(source, tmp_path):
         "nowhere: the start is missing, expected a job, or one of cars, chairs, features, lamps, sculptures; check"
     )
     with pytest.raises(DataError, match=expected):
-        train(Job(NERF, source, Train(steps=1, init=tmp_path / "nowhere"), tmp_path / "second"))
+        run_training(TrainingJob(NERF, source, Train(steps=1, init=tmp_path / "nowhere"), tmp_path / "second"))
 
 
 def test_init_is_noted_and_a_resumption_does_not_read_it_again(source, tmp_path):
-    train(Job(NERF, source, Train(steps=3), tmp_path / "first"))
+    run_training(TrainingJob(NERF, source, Train(steps=3), tmp_path / "first"))
     settings = Train(steps=STEPS, init=tmp_path / "first", validate_every=0, save_every=HALF)
-    train(Job(NERF, source, settings, tmp_path / "whole"))
-    stop_at(HALF, Job(NERF, source, settings, tmp_path / "parts"))
+    run_training(TrainingJob(NERF, source, settings, tmp_path / "whole"))
+    stop_at(HALF, TrainingJob(NERF, source, settings, tmp_path / "parts"))
     noted = json.loads((tmp_path / "parts" / run_folder.CONFIG).read_text())["train"]["init"]
     assert noted == str((tmp_path / "first").resolve())
     shutil.rmtree(tmp_path / "first")
-    train(Job(NERF, source, settings, tmp_path / "parts"), resume=True)
+    run_training(TrainingJob(NERF, source, settings, tmp_path / "parts"), resume=True)
     assert_same(saved(tmp_path / "whole"), saved(tmp_path / "parts"))
 
 
@@ -216,8 +213,8 @@ def test_init_from_a_published_checkpoint_renders_what_its_networks_show(source,
     method = replace(NERF, depth=4, density="relu", early_skip=True)
     first = method.build(ball())
     torch.save({"state_dict": published(first)}, tmp_path / "epoch.ckpt")
-    train(Job(method, source, Train(steps=0, init=tmp_path / "epoch.ckpt"), tmp_path / "run"))
-    assert_same(run_folder.load(tmp_path / "run").method.state_dict(), first.state_dict())
+    run_training(TrainingJob(method, source, Train(steps=0, init=tmp_path / "epoch.ckpt"), tmp_path / "run"))
+    assert_same(run_folder.load_run(tmp_path / "run").method.state_dict(), first.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -231,22 +228,22 @@ def test_init_from_a_published_checkpoint_renders_what_its_networks_show(source,
 def test_init_from_a_published_checkpoint_that_does_not_fit_is_refused(method, message, source, tmp_path):
     torch.save(published(replace(NERF, depth=4).build(ball())), tmp_path / "epoch.ckpt")
     with pytest.raises(DataError, match=message):
-        train(Job(method, source, Train(steps=0, init=tmp_path / "epoch.ckpt"), tmp_path / "run"))
+        run_training(TrainingJob(method, source, Train(steps=0, init=tmp_path / "epoch.ckpt"), tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_resumption_before_the_first_checkpoint_notes_its_settings(source, tmp_path):
-    train(Job(NERF, source, Train(steps=1), tmp_path / "run"))
+    run_training(TrainingJob(NERF, source, Train(steps=1), tmp_path / "run"))
     (tmp_path / "run" / run_folder.STATE).unlink()
-    train(Job(replace(NERF, width=8), source, Train(steps=2), tmp_path / "run"), resume=True)
-    assert run_folder.load(tmp_path / "run").method.settings.width == 8
+    run_training(TrainingJob(replace(NERF, width=8), source, Train(steps=2), tmp_path / "run"), resume=True)
+    assert run_folder.load_run(tmp_path / "run").method.settings.width == 8
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(source, tmp_path):
-    train(Job(NERF, source, Train(steps=1), tmp_path / "run"))
+    run_training(TrainingJob(NERF, source, Train(steps=1), tmp_path / "run"))
     before = (tmp_path / "run" / run_folder.STATE).read_bytes()
     with pytest.raises(DataError, match="run folder is taken by a job, expected a new folder"):
-        train(Job(NERF, source, Train(steps=2), tmp_path / "run"))
+        run_training(TrainingJob(NERF, source, Train(steps=2), tmp_path / "run"))
     assert (tmp_path / "run" / run_folder.STATE).read_bytes() == before
 
 
@@ -259,29 +256,29 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(source, tmp_path):
     ],
 )
 def test_a_resumption_with_other_settings_is_refused(method, changes, message, source, tmp_path):
-    train(Job(NERF, source, Train(steps=1), tmp_path / "run"))
+    run_training(TrainingJob(NERF, source, Train(steps=1), tmp_path / "run"))
     with pytest.raises(DataError, match=re.escape(message)):
-        train(Job(method, replace(source, **changes), Train(steps=2), tmp_path / "run"), resume=True)
+        run_training(TrainingJob(method, replace(source, **changes), Train(steps=2), tmp_path / "run"), resume=True)
 
 
 def test_a_resumption_without_a_run_is_refused(source, tmp_path):
     with pytest.raises(DataError, match=r"run folder is without config.json, expected the folder of a run"):
-        train(Job(NERF, source, Train(steps=2), tmp_path / "run"), resume=True)
+        run_training(TrainingJob(NERF, source, Train(steps=2), tmp_path / "run"), resume=True)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_from_the_beginning(source, tmp_path):
-    train(Job(NERF, source, Train(steps=4), tmp_path / "whole"))
-    train(Job(NERF, source, Train(steps=4), tmp_path / "run"))
+    run_training(TrainingJob(NERF, source, Train(steps=4), tmp_path / "whole"))
+    run_training(TrainingJob(NERF, source, Train(steps=4), tmp_path / "run"))
     (tmp_path / "run" / run_folder.STATE).unlink()
-    train(Job(NERF, source, Train(steps=4), tmp_path / "run"), resume=True)
+    run_training(TrainingJob(NERF, source, Train(steps=4), tmp_path / "run"), resume=True)
     assert_same(saved(tmp_path / "whole"), saved(tmp_path / "run"))
 
 
 def test_a_collapsed_start_is_told_and_begins_again_with_the_next_seed(source, tmp_path, monkeypatch, caplog):
     seeds = []
 
-    class Fragile(job.Guard):
+    class Fragile(job.DivergenceGuard):
         def __call__(self, state, report):
             if not seeds:
                 seeds.append(state.rng.generator.initial_seed())
@@ -290,46 +287,46 @@ def test_a_collapsed_start_is_told_and_begins_again_with_the_next_seed(source, t
 
     monkeypatch.setattr(job, "Guard", Fragile)
     with caplog.at_level(logging.WARNING):
-        train(Job(NERF, source, Train(steps=2, seed=5), tmp_path / "run"))
+        run_training(TrainingJob(NERF, source, Train(steps=2, seed=5), tmp_path / "run"))
     assert seeds == [5, 6, 6]
     assert "one color for 200 steps up to step 201: starting again with seed 6" in caplog.text
-    train(Job(NERF, source, Train(steps=2, seed=6), tmp_path / "other"))
+    run_training(TrainingJob(NERF, source, Train(steps=2, seed=6), tmp_path / "other"))
     assert_same(saved(tmp_path / "run"), saved(tmp_path / "other"))
 
 
 def test_three_collapsed_starts_are_an_error(source, tmp_path, monkeypatch):
-    class Dead(job.Guard):
+    class Dead(job.DivergenceGuard):
         def __call__(self, state, report):
             raise CollapsedError("flat")
 
     monkeypatch.setattr(job, "Guard", Dead)
     with pytest.raises(CollapsedError, match="3 starts with different seeds have shown one color everywhere"):
-        train(Job(NERF, source, Train(steps=2), tmp_path / "run"))
+        run_training(TrainingJob(NERF, source, Train(steps=2), tmp_path / "run"))
 
 
 def test_a_run_has_a_length():
-    assert budget_of(Train()) == Budget(seconds=300.0)
-    assert budget_of(Train(steps=7)) == Budget(7)
-    assert budget_of(Train(minutes=0.5)) == Budget(seconds=30.0)
-    assert budget_of(Train(steps=7, minutes=0.5)) == Budget(7, 30.0)
+    assert training_budget(Train()) == Budget(seconds=300.0)
+    assert training_budget(Train(steps=7)) == Budget(7)
+    assert training_budget(Train(minutes=0.5)) == Budget(seconds=30.0)
+    assert training_budget(Train(steps=7, minutes=0.5)) == Budget(7, 30.0)
 
 
 def test_a_device_that_is_not_there_is_refused():
-    assert choose_device("cpu") == torch.device("cpu")
+    assert select_device("cpu") == torch.device("cpu")
     for name in ("gpu", "cuda:99"):
         with pytest.raises(DataError, match=f"--device: device is '{name}', expected one that torch can use here"):
-            choose_device(name)
+            select_device(name)
 
 
 def test_a_run_by_the_clock_ends_by_the_clock(source, tmp_path):
-    train(Job(NERF, source, Train(minutes=0.005), tmp_path / "run"))
+    run_training(TrainingJob(NERF, source, Train(minutes=0.005), tmp_path / "run"))
     summary = json.loads((tmp_path / "run/log/summary.json").read_text())
     assert summary["steps"] >= 1
     assert summary["seconds"] >= 0.3
 
 
 def test_the_console_says_how_it_went(source, tmp_path, capsys):
-    train(Job(NERF, source, Train(steps=3), tmp_path / "run"), console=Console(width=300))
+    run_training(TrainingJob(NERF, source, Train(steps=3), tmp_path / "run"), console=Console(width=300))
     said = capsys.readouterr().out
     assert re.search(r"step +1 +psnr +\d+\.\d+ dB +[\d,]+ rays/s", said)
     assert re.search(r"step 3: validation psnr \d+\.\d+ dB after \d+ s", said)
@@ -348,7 +345,7 @@ def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
     _, about = run_folder.read_tensors(out / run_folder.STATE)
     assert f"{about['step']} steps, " in said
     assert json.loads((out / run_folder.SUMMARY).read_text())["steps"] == about["step"]
-    assert run_folder.load(out).method.rays_per_step() > 0
+    assert run_folder.load_run(out).method.rays_per_step() > 0
     assert not [path for path in out.rglob(".*") if path.is_file()]
 
 
@@ -369,7 +366,7 @@ def test_a_killed_run_has_whole_files_and_goes_on_from_its_last_checkpoint(sourc
     config = run_folder.read_config(out)
     method = run_folder.method_settings(config, out)
     assert isinstance(method, Instant)
-    train(Job(method, source, Train(steps=last["step"] + 1), out), resume=True)
+    run_training(TrainingJob(method, source, Train(steps=last["step"] + 1), out), resume=True)
     assert run_folder.read_tensors(out / run_folder.STATE)[1]["step"] == last["step"] + 1
 
 

@@ -20,10 +20,10 @@ from lumifield.errors import DataError
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Rendered
 from lumifield.rendering.view import View, render_view
-from lumifield.runtime.image_io import quantile_range
+from lumifield.runtime.colormaps import quantile_range
 from lumifield.training import Train
-from lumifield.training.fit import Report, State
-from lumifield.training.job import Job, train
+from lumifield.training.fit import StepReport, TrainingState
+from lumifield.training.job import TrainingJob, run_training
 from lumifield.viewer import server
 from lumifield.viewer.server import Desk, Dropped, LiveView, Look, Viewer, axial, image, rendered
 from scenes import INSTANT, written
@@ -312,7 +312,7 @@ class Visit:
 
         monkeypatch.setattr(Desk, "deliver", noted)
 
-    def __call__(self, state: State, report: Report) -> None:
+    def __call__(self, state: TrainingState, report: StepReport) -> None:
         self.live._free = 0.0
         self.live(state, report)
         if state.step == 1:
@@ -320,11 +320,11 @@ class Visit:
 
 
 def test_a_training_is_shown_and_not_changed(tmp_path, monkeypatch):
-    source, settings = written(tmp_path / "data"), Train(steps=6, validation_views=0)
-    train(Job(INSTANT, source, settings, tmp_path / "alone"))
+    source, settings = written(tmp_path / "data"), Train(steps=6, num_validation_views=0)
+    run_training(TrainingJob(INSTANT, source, settings, tmp_path / "alone"))
     visit = Visit(tmp_path / "seen", monkeypatch)
     with closing(visit.live):
-        train(Job(INSTANT, source, settings, tmp_path / "seen"), listeners=[visit])
+        run_training(TrainingJob(INSTANT, source, settings, tmp_path / "seen"), callbacks=[visit])
         assert visit.said == [f"shown at {visit.live._viewer.address}"]
     # Coarse, fine, and then the finest once more whenever it is out of date.
     assert visit.heights[-2:] == [48, 48]

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from lumifield.data import Source, read
-from lumifield.geometry.contraction import Space
+from lumifield.geometry.contraction import SceneBox
 from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, write
 from lumifield.synthetic.mesh import mesh, probe
 from lumifield.synthetic.stage import Stage, pack
 from lumifield.synthetic.still_life import table
-from lumifield.volume.occupancy import Occupancy, carved_box, seen
+from lumifield.volume.occupancy import OccupancyGrid, crop_to_silhouettes, visible_cells
 
 SIDE = 32
 MATTER = 50.0
@@ -43,9 +43,9 @@ def density(points: Tensor) -> Tensor:
     return found * MATTER
 
 
-def at(points: Tensor, space: Space, cells: Tensor) -> Tensor:
+def at(points: Tensor, space: SceneBox, cells: Tensor) -> Tensor:
     """The values of the cells that hold the points."""
-    x, y, z = (space.unit(points) * cells.shape[0]).floor().long().unbind(-1)
+    x, y, z = (space.to_unit_cube(points) * cells.shape[0]).floor().long().unbind(-1)
     return cells[z, y, x]
 
 
@@ -53,21 +53,21 @@ def test_silhouettes_carve_away_no_surface_of_the_still_life(tmp_path: Path):
     write(StillLife(size=24, train=12, val=0, test=0, samples=1, truth=False), tmp_path / "scene")
     scene = read(Source(tmp_path / "scene", background="white"), "train")
     surface = torch.from_numpy(mesh(table()).vertices).float()
-    box = carved_box(scene, SIDE)
+    box = crop_to_silhouettes(scene, SIDE)
     assert bool((surface > box[0]).all())
     assert bool((surface < box[1]).all())
-    allowed = seen(scene, Space(box, False), SIDE, carve=True)
-    assert bool(at(surface, Space(box, False), allowed).all())
+    allowed = visible_cells(scene, SceneBox(box, False), SIDE, use_silhouettes=True)
+    assert bool(at(surface, SceneBox(box, False), allowed).all())
     assert float(allowed.float().mean()) < 0.6
 
 
-def refreshed(margin: float) -> tuple[Occupancy, Space]:
+def refreshed(margin: float) -> tuple[OccupancyGrid, SceneBox]:
     """A grid over the thin things after as many refreshes as in some thousand steps."""
-    space = Space(torch.tensor([[-1.2, -1.2, -0.6], [1.2, 1.2, 0.6]]), False)
+    space = SceneBox(torch.tensor([[-1.2, -1.2, -0.6], [1.2, 1.2, 0.6]]), False)
     everything = torch.ones(SIDE, SIDE, SIDE, dtype=torch.bool)
-    grid, source = Occupancy(SIDE, 0.01, everything, threshold=1e-3, margin=margin), rng()
+    grid, source = OccupancyGrid(SIDE, 0.01, everything, threshold=1e-3, margin=margin), rng()
     for number in range(80):
-        grid.refresh(density, space, source, everywhere=number < 16, cells=SIDE**3 // 16)
+        grid.update(density, space, source, everywhere=number < 16, cells=SIDE**3 // 16)
     return grid, space
 
 
@@ -84,35 +84,35 @@ def test_a_margin_keeps_slivers_of_matter():
 
 
 def test_empty_cells_are_given_up_and_found_again():
-    space, cells = Space(torch.tensor([[0.0] * 3, [1.0] * 3]), False), 8
+    space, cells = SceneBox(torch.tensor([[0.0] * 3, [1.0] * 3]), False), 8
     allowed = torch.ones(8, 8, 8, dtype=torch.bool)
     allowed[0] = False
-    grid, source = Occupancy(8, 0.1, allowed, margin=0.5), rng()
+    grid, source = OccupancyGrid(8, 0.1, allowed, margin=0.5), rng()
 
     def left(points: Tensor) -> Tensor:
         return (points[:, 0] < 0.5) * MATTER
 
     for _ in range(3):
-        grid.refresh(left, space, source, everywhere=True, cells=cells)
+        grid.update(left, space, source, everywhere=True, cells=cells)
     assert grid.occupied[1:, :, :4].all()
     assert not grid.occupied[0].any()
     assert not grid.occupied[:, :, 5:].any()
     for _ in range(200):
-        grid.refresh(lambda points: MATTER - left(points), space, source, everywhere=False, cells=128)
+        grid.update(lambda points: MATTER - left(points), space, source, everywhere=False, cells=128)
     assert grid.occupied[1:, :, 5:].all()
     assert not grid.occupied[:, :, :3].any()
 
 
 @pytest.mark.parametrize("density_of_all", [0.0, 1e-30, 1e30])
 def test_extreme_densities(density_of_all: float):
-    space = Space(torch.tensor([[0.0] * 3, [1.0] * 3]), False)
-    grid = Occupancy(4, 0.1, torch.ones(4, 4, 4, dtype=torch.bool))
-    grid.refresh(lambda p: torch.full((len(p),), density_of_all), space, rng(), everywhere=True, cells=8)
+    space = SceneBox(torch.tensor([[0.0] * 3, [1.0] * 3]), False)
+    grid = OccupancyGrid(4, 0.1, torch.ones(4, 4, 4, dtype=torch.bool))
+    grid.update(lambda p: torch.full((len(p),), density_of_all), space, rng(), everywhere=True, cells=8)
     assert bool(grid.occupied.all()) == (density_of_all == 1e30)
 
 
 def test_nothing_is_allowed():
-    space = Space(torch.tensor([[0.0] * 3, [1.0] * 3]), False)
-    grid = Occupancy(4, 0.1, torch.zeros(4, 4, 4, dtype=torch.bool))
-    grid.refresh(lambda p: p[:, 0], space, rng(), everywhere=True, cells=8)
+    space = SceneBox(torch.tensor([[0.0] * 3, [1.0] * 3]), False)
+    grid = OccupancyGrid(4, 0.1, torch.zeros(4, 4, 4, dtype=torch.bool))
+    grid.update(lambda p: p[:, 0], space, rng(), everywhere=True, cells=8)
     assert not grid.occupied.any()

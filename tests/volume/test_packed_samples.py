@@ -5,13 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumifield.geometry.contraction import Space
+from lumifield.geometry.contraction import SceneBox
 from lumifield.geometry.rays import Rays
 from lumifield.runtime.rng import Rng
-from lumifield.volume.occupancy import Occupancy
-from lumifield.volume.packed import Packed, march, visible
+from lumifield.volume.occupancy import OccupancyGrid
+from lumifield.volume.packed import PackedSamples, keep_visible, march_rays
 
-SPACE = Space(torch.tensor([[-1.0] * 3, [1.0] * 3]), False)
+SPACE = SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]), False)
 
 
 def rays_of(n: int, seed: int = 0, length: float = 1.0) -> Rays:
@@ -33,9 +33,9 @@ def rays_of(n: int, seed: int = 0, length: float = 1.0) -> Rays:
     )
 
 
-def grid(share: float, seed: int = 0, side: int = 6) -> Occupancy:
+def grid(share: float, seed: int = 0, side: int = 6) -> OccupancyGrid:
     cells = torch.rand(side, side, side, generator=torch.Generator().manual_seed(seed)) < share
-    return Occupancy(side, 0.1, cells)
+    return OccupancyGrid(side, 0.1, cells)
 
 
 def slow_march(rays: Rays, cells: torch.Tensor, jitter: float, step: float, cone: float) -> list[tuple]:
@@ -60,7 +60,7 @@ def slow_march(rays: Rays, cells: torch.Tensor, jitter: float, step: float, cone
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_a_march_equals_a_slow_walk(step, cone, share):
     rays, occupancy = rays_of(40), grid(share)
-    packed = march(rays, occupancy, SPACE, step, cone, None)
+    packed = march_rays(rays, occupancy, SPACE, step, cone, None)
     slow = slow_march(rays, occupancy.occupied, 0.5, step, cone)
     # Rounding may put a sample on the face of a cell, or the last one before the end, to the other side.
     assert abs(len(packed) - len(slow)) <= 0.02 * len(slow)
@@ -74,7 +74,7 @@ def test_a_march_equals_a_slow_walk(step, cone, share):
 def test_jitter_comes_from_the_draws():
     def starts(seed: int | None) -> torch.Tensor:
         rng = None if seed is None else Rng(torch.Generator().manual_seed(seed))
-        packed = march(rays_of(40), grid(1.0), SPACE, 0.1, 0.0, rng)
+        packed = march_rays(rays_of(40), grid(1.0), SPACE, 0.1, 0.0, rng)
         return packed.t0[packed.offsets[:-1]]
 
     assert torch.equal(starts(None), starts(None))
@@ -86,25 +86,25 @@ def test_jitter_comes_from_the_draws():
 
 def test_no_rays_and_no_cells():
     for packed in (
-        march(rays_of(0), grid(1.0), SPACE, 0.1, 0.0, None),
-        march(rays_of(3), grid(0.0), SPACE, 0.1, 0.0, None),
+        march_rays(rays_of(0), grid(1.0), SPACE, 0.1, 0.0, None),
+        march_rays(rays_of(3), grid(0.0), SPACE, 0.1, 0.0, None),
     ):
         assert len(packed) == 0
         assert set(packed.offsets.tolist()) == {0}
-    few = march(rays_of(3), grid(0.0), SPACE, 0.1, 0.0, None)
-    kept = visible(few, rays_of(3), lambda part: torch.ones(len(part)), least=1e-3)
+    few = march_rays(rays_of(3), grid(0.0), SPACE, 0.1, 0.0, None)
+    kept = keep_visible(few, rays_of(3), lambda part: torch.ones(len(part)), least=1e-3)
     assert (len(kept), kept.offsets.tolist()) == (0, [0, 0, 0, 0])
 
 
 def test_points_and_widths_are_those_of_the_rays():
     rays = rays_of(10, length=2.5)
-    packed = march(rays, grid(1.0), SPACE, 0.1, 0.0, None)
+    packed = march_rays(rays, grid(1.0), SPACE, 0.1, 0.0, None)
     for row in (0, len(packed) // 2, len(packed) - 1):
         ray = int(packed.ray[row])
         middle = 0.5 * (packed.t0[row] + packed.t1[row])
         torch.testing.assert_close(packed.points(rays)[row], rays.origins[ray] + middle * rays.directions[ray])
     # An interval in t is as long as the direction says.
-    torch.testing.assert_close(packed.widths(rays), torch.full((len(packed),), 0.25), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(packed.lengths(rays), torch.full((len(packed),), 0.25), rtol=1e-3, atol=1e-5)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.data())
@@ -114,20 +114,20 @@ def test_rows_keep_their_rays(counts, data):
     ray = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).int()
     t = torch.arange(n).float()
     rows = sorted(data.draw(st.sets(st.integers(0, n - 1)))) if n else []
-    kept = Packed(t, t + 1, ray, offsets).rows(torch.tensor(rows, dtype=torch.int64))
+    kept = PackedSamples(t, t + 1, ray, offsets).select(torch.tensor(rows, dtype=torch.int64))
     assert kept.t0.tolist() == rows
     for index in range(len(counts)):
         mine = kept.ray[int(kept.offsets[index]) : int(kept.offsets[index + 1])]
         assert mine.tolist() == [index] * sum(int(ray[row]) == index for row in rows)
 
 
-def slow_visible(packed: Packed, thickness: torch.Tensor, least: float) -> list[int]:
+def slow_visible(packed: PackedSamples, optical_depth: torch.Tensor, least: float) -> list[int]:
     """The rows whose weight, by the definition, is more than `least`."""
     kept = []
     for ray in range(len(packed.offsets) - 1):
         before = 0.0
         for row in range(int(packed.offsets[ray]), int(packed.offsets[ray + 1])):
-            tau = float(thickness[row])
+            tau = float(optical_depth[row])
             if -math.expm1(-tau) * math.exp(-before) > least:
                 kept.append(row)
             before += tau
@@ -138,14 +138,14 @@ def slow_visible(packed: Packed, thickness: torch.Tensor, least: float) -> list[
 @given(st.integers(0, 10**6), st.sampled_from([1e-4, 1e-2, 0.3]), st.sampled_from([0.01, 1.0, 50.0]))
 def test_visible_samples_equal_a_slow_walk(seed, least, dense):
     rays = rays_of(6, seed)
-    packed = march(rays, grid(0.8, seed), SPACE, 0.02, 0.0, None)
+    packed = march_rays(rays, grid(0.8, seed), SPACE, 0.02, 0.0, None)
     values = dense * torch.rand(len(packed), generator=torch.Generator().manual_seed(seed))
     at = {tuple(point): float(value) for point, value in zip(packed.points(rays).tolist(), values, strict=True)}
-    kept = visible(
+    kept = keep_visible(
         packed, rays, lambda part: torch.tensor([at[tuple(q)] for q in part.points(rays).tolist()]), least=least
     )
-    thickness = values * packed.widths(rays)
-    slow = slow_visible(packed, thickness, least)
+    optical_depth = values * packed.lengths(rays)
+    slow = slow_visible(packed, optical_depth, least)
     rows = torch.searchsorted(
         packed.ray.double() * 100 + packed.t0.double(), kept.ray.double() * 100 + kept.t0.double()
     )
@@ -155,13 +155,13 @@ def test_visible_samples_equal_a_slow_walk(seed, least, dense):
 
 def test_what_lies_behind_opaque_matter_is_not_looked_at():
     rays, looked = rays_of(5), []
-    packed = march(rays, grid(1.0), SPACE, 0.005, 0.0, None)
+    packed = march_rays(rays, grid(1.0), SPACE, 0.005, 0.0, None)
 
     def density(part):
         looked.append(len(part))
         return torch.full((len(part),), 1e4)
 
-    kept = visible(packed, rays, density, least=1e-3)
+    kept = keep_visible(packed, rays, density, least=1e-3)
     assert looked == [5 * 16]
     assert torch.equal(kept.t0, packed.t0[packed.offsets[:-1]])
 
@@ -169,14 +169,14 @@ def test_what_lies_behind_opaque_matter_is_not_looked_at():
 @pytest.mark.parametrize(("value", "left"), [(0.0, 0.0), (1e-30, 0.0), (1e30, 1.0), (torch.inf, 1.0)])
 def test_extreme_densities(value, left):
     rays = rays_of(5)
-    packed = march(rays, grid(1.0), SPACE, 0.05, 0.0, None)
-    kept = visible(packed, rays, lambda part: torch.full((len(part),), value), least=1e-3)
+    packed = march_rays(rays, grid(1.0), SPACE, 0.05, 0.0, None)
+    kept = keep_visible(packed, rays, lambda part: torch.full((len(part),), value), least=1e-3)
     assert len(kept) == 5 * left
 
 
 def test_footprints_grow_with_the_distance_but_in_cylinders():
     rays = rays_of(4)
-    packed = march(rays, grid(1.0), SPACE, 0.05, 0.0, None)
+    packed = march_rays(rays, grid(1.0), SPACE, 0.05, 0.0, None)
     for ray, t0, t1, cone, cylinder in zip(
         packed.ray.tolist(),
         packed.t0.tolist(),
@@ -189,7 +189,7 @@ def test_footprints_grow_with_the_distance_but_in_cylinders():
         assert cone == pytest.approx(cylinder * (t0 + t1) / 2)
 
 
-def packed_of(counts: list[int], seed: int) -> tuple[Packed, torch.Tensor]:
+def packed_of(counts: list[int], seed: int) -> tuple[PackedSamples, torch.Tensor]:
     """Rays of so many intervals each, with gaps between some of them, and weights that sum to at most one on each."""
     generator = torch.Generator().manual_seed(seed)
     t0, t1, weights = [], [], []
@@ -201,7 +201,7 @@ def packed_of(counts: list[int], seed: int) -> tuple[Packed, torch.Tensor]:
         weights.append(weight / weight.sum().clamp_min(1) if count else weight)
     ray = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     offsets = torch.tensor([0, *counts]).cumsum(0)
-    return Packed(torch.cat(t0), torch.cat(t1), ray, offsets), torch.cat(weights)
+    return PackedSamples(torch.cat(t0), torch.cat(t1), ray, offsets), torch.cat(weights)
 
 
 @settings(max_examples=30, deadline=None)
@@ -221,7 +221,7 @@ def test_half_of_the_weight_lies_before_the_median(counts, seed):
 
 
 def test_the_median_of_a_wall_behind_fog_is_at_the_wall():
-    packed = Packed(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 4.1]), torch.tensor([0, 0]), torch.tensor([0, 2]))
+    packed = PackedSamples(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 4.1]), torch.tensor([0, 0]), torch.tensor([0, 2]))
     assert 4 <= float(packed.median(torch.tensor([0.4, 0.6]), torch.tensor([9.0]))) <= 4.1
     assert packed.median(torch.tensor([1e-9, 0.0]), torch.tensor([9.0])).tolist() == [9]
 

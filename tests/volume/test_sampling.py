@@ -2,7 +2,15 @@ import pytest
 import torch
 
 from lumifield.runtime.rng import Rng
-from lumifield.volume.sampling import blurred, middles, resample, resampled_edges, spaced, stratified, union
+from lumifield.volume.sampling import (
+    blur_weights,
+    linspace_depths,
+    merge_depths,
+    midpoints,
+    resample,
+    resample_edges,
+    sample_stratified,
+)
 
 
 def rng(seed: int = 0, rank: int = 0, world: int = 1) -> Rng:
@@ -13,7 +21,7 @@ def rng(seed: int = 0, rank: int = 0, world: int = 1) -> Rng:
 @pytest.mark.parametrize("count", [1, 2, 63])
 def test_spaced_equals_loops(disparity: bool, count: int):
     near, far = torch.tensor([0.5, 2.0, 1e-3]), torch.tensor([1.0, 6.0, 1e4])
-    found = spaced(near, far, count, disparity=disparity)
+    found = linspace_depths(near, far, count, disparity=disparity)
     for ray in range(3):
         a, b = float(near[ray]), float(far[ray])
         for i in range(count):
@@ -23,22 +31,22 @@ def test_spaced_equals_loops(disparity: bool, count: int):
 
 
 def test_spaced_in_disparity_has_even_inverse():
-    found = spaced(torch.tensor([1.5]), torch.tensor([90.0]), 20, disparity=True)
+    found = linspace_depths(torch.tensor([1.5]), torch.tensor([90.0]), 20, disparity=True)
     steps = (1 / found).diff(dim=-1)
     torch.testing.assert_close(steps, steps[:, :1].expand_as(steps), rtol=1e-3, atol=1e-6)
 
 
 def test_stratified_without_draws_leaves_points_where_they_are():
-    z = spaced(torch.tensor([2.0]), torch.tensor([6.0]), 9)
-    assert stratified(z, None) is z
-    assert stratified(z, rng(), perturb=0.0) is z
+    z = linspace_depths(torch.tensor([2.0]), torch.tensor([6.0]), 9)
+    assert sample_stratified(z, None) is z
+    assert sample_stratified(z, rng(), perturb=0.0) is z
 
 
 @pytest.mark.parametrize("perturb", [0.3, 1.0])
 def test_stratified_fills_each_cell_evenly(perturb: float):
     z = torch.tensor([[1.0, 2.0, 4.0, 5.0]])
     cells = [(1.0, 1.5), (1.5, 3.0), (3.0, 4.5), (4.5, 5.0)]
-    found = stratified(z.expand(20_000, 4), rng(), perturb=perturb)
+    found = sample_stratified(z.expand(20_000, 4), rng(), perturb=perturb)
     for column, (low, high) in enumerate(cells):
         share = (found[:, column] - low) / (high - low)
         assert float(share.min()) >= 0
@@ -49,10 +57,10 @@ def test_stratified_fills_each_cell_evenly(perturb: float):
 
 
 def test_two_processes_see_what_one_sees():
-    z = spaced(torch.full((8,), 2.0), torch.full((8,), 6.0), 5)
-    whole = stratified(z, rng(3))
+    z = linspace_depths(torch.full((8,), 2.0), torch.full((8,), 6.0), 5)
+    whole = sample_stratified(z, rng(3))
     for rank in range(2):
-        part = stratified(z[rank::2], rng(3, rank, 2))
+        part = sample_stratified(z[rank::2], rng(3, rank, 2))
         assert torch.equal(part, whole[rank::2])
 
 
@@ -119,29 +127,29 @@ def test_no_gradient_flows_through_resampled_points():
 
 def test_no_rays():
     none = torch.zeros(0)
-    z = spaced(none, none, 7)
-    assert stratified(z, rng()).shape == (0, 7)
-    assert resample(middles(z), z[:, 1:-1], 5, rng()).shape == (0, 5)
-    assert union(z, z).shape == (0, 14)
+    z = linspace_depths(none, none, 7)
+    assert sample_stratified(z, rng()).shape == (0, 7)
+    assert resample(midpoints(z), z[:, 1:-1], 5, rng()).shape == (0, 5)
+    assert merge_depths(z, z).shape == (0, 14)
 
 
 def test_union_is_sorted_and_keeps_every_point():
     a, b = torch.tensor([[1.0, 3.0, 5.0]]), torch.tensor([[4.0, 2.0]])
-    assert union(a, b).tolist() == [[1.0, 2.0, 3.0, 4.0, 5.0]]
+    assert merge_depths(a, b).tolist() == [[1.0, 2.0, 3.0, 4.0, 5.0]]
 
 
 def test_middles():
-    assert middles(torch.tensor([[0.0, 2.0, 3.0]])).tolist() == [[1.0, 2.5]]
+    assert midpoints(torch.tensor([[0.0, 2.0, 3.0]])).tolist() == [[1.0, 2.5]]
 
 
 def test_blurred_weights_that_are_known():
-    assert blurred(torch.tensor([[0.0, 0.2, 0.8, 0.0]]), 0.01)[0].tolist() == pytest.approx([0.11, 0.51, 0.81, 0.41])
+    assert blur_weights(torch.tensor([[0.0, 0.2, 0.8, 0.0]]), 0.01)[0].tolist() == pytest.approx([0.11, 0.51, 0.81, 0.41])
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_blurred_weights_equal_loops(count: int):
     weights = torch.rand(5, count, generator=torch.Generator().manual_seed(count))
-    found = blurred(weights, 0.02)
+    found = blur_weights(weights, 0.02)
     for row, w in enumerate(weights.tolist()):
         for i in range(count):
             left, right = w[max(i - 1, 0)], w[min(i + 1, count - 1)]
@@ -154,7 +162,7 @@ def test_edges_by_weight_invert_the_sum(count: int):
     generator = torch.Generator().manual_seed(count)
     t = torch.rand(6, 10, generator=generator).cumsum(-1)
     weights = torch.rand(6, 9, generator=generator) ** 4 + 0.01
-    found = resampled_edges(t, weights, count, None)
+    found = resample_edges(t, weights, count, None)
     assert found.shape == (6, count + 1)
     for row in range(6):
         share = (weights[row] / weights[row].sum()).tolist()
@@ -165,7 +173,7 @@ def test_edges_by_weight_invert_the_sum(count: int):
 
 def test_edges_are_drawn_one_in_each_stratum_evenly():
     t = torch.linspace(0, 1, 5).expand(4000, 5)
-    found = resampled_edges(t, torch.full((4000, 4), 0.25), 9, rng())
+    found = resample_edges(t, torch.full((4000, 4), 0.25), 9, rng())
     strata = found * 10 - torch.arange(10)
     assert float(strata.min()) > -1e-4
     assert float(strata.max()) < 1 + 1e-4
@@ -176,7 +184,7 @@ def test_edges_are_drawn_one_in_each_stratum_evenly():
 
 def test_edges_drawn_by_weight_are_distributed_like_it():
     weights = torch.tensor([[0.1, 0.0, 0.6, 0.3]]).expand(3000, 4)
-    found = resampled_edges(torch.linspace(0, 1, 5).expand(3000, 5), weights, 7, rng())
+    found = resample_edges(torch.linspace(0, 1, 5).expand(3000, 5), weights, 7, rng())
     counts = torch.histc(found, 4, 0, 1) / found.numel()
     assert counts.tolist() == pytest.approx([0.1, 0.0, 0.6, 0.3], abs=0.01)
 
@@ -185,7 +193,7 @@ def test_edges_drawn_by_weight_are_distributed_like_it():
 @pytest.mark.parametrize("weights", [[0.0] * 4, [1e-38] * 4, [1e30, 0, 0, 1e-30], [0, 0, 0, 5.0], [1e-12, 1, 0, 0]])
 def test_edges_of_extreme_weights_rise_from_near_to_far(weights: list[float], jittered: bool):
     t = torch.tensor([[2.0, 2.0, 3.0, 1e6, 1e7]])
-    found = resampled_edges(t, torch.tensor([weights]), 20, rng() if jittered else None)
+    found = resample_edges(t, torch.tensor([weights]), 20, rng() if jittered else None)
     assert bool(torch.isfinite(found).all())
     assert bool((found.diff(dim=-1) >= 0).all())
     assert float(found.min()) >= 2
@@ -196,21 +204,21 @@ def test_gradients_of_edges_and_blurring():
     generator = torch.Generator().manual_seed(3)
     weights = torch.rand(2, 5, generator=generator, dtype=torch.float64).requires_grad_()
     t = torch.rand(2, 6, generator=generator, dtype=torch.float64).cumsum(-1)
-    assert torch.autograd.gradcheck(lambda w: blurred(w, 0.01), weights)
+    assert torch.autograd.gradcheck(lambda w: blur_weights(w, 0.01), weights)
 
     def inner(w: torch.Tensor) -> torch.Tensor:
-        return resampled_edges(t, w, 6, None)[:, 1:-1]
+        return resample_edges(t, w, 6, None)[:, 1:-1]
 
     assert torch.autograd.gradcheck(inner, weights, atol=1e-4)
 
 
 def test_edges_in_two_processes_are_those_of_one():
     t, weights = torch.linspace(0, 1, 5).expand(8, 5), torch.rand(8, 4, generator=torch.Generator().manual_seed(0))
-    whole = resampled_edges(t, weights, 5, rng(3))
+    whole = resample_edges(t, weights, 5, rng(3))
     for rank in range(2):
-        assert torch.equal(resampled_edges(t[rank::2], weights[rank::2], 5, rng(3, rank, 2)), whole[rank::2])
+        assert torch.equal(resample_edges(t[rank::2], weights[rank::2], 5, rng(3, rank, 2)), whole[rank::2])
 
 
 def test_no_rays_have_no_edges():
-    assert resampled_edges(torch.zeros(0, 4), torch.zeros(0, 3), 5, rng()).shape == (0, 6)
-    assert blurred(torch.zeros(0, 3), 0.1).shape == (0, 3)
+    assert resample_edges(torch.zeros(0, 4), torch.zeros(0, 3), 5, rng()).shape == (0, 6)
+    assert blur_weights(torch.zeros(0, 3), 0.1).shape == (0, 3)

@@ -1,1 +1,1 @@
-"""Speed against a textbook NeRF step, and seconds to a quality, in one measured run."""
+"""Training speed against a plain NeRF step, and the time to reach a PSNR, in one measured run."""

@@ -67,7 +67,7 @@ class SynthesizeCommand:
 
     def run(self) -> None:
         """Makes the scene."""
-        with progress.counted("images") as note:
+        with progress.progress_bar("images") as note:
             match self.kind:
                 case Multiscale(scene, scales, premultiplied):
                     from lumifield.synthetic.pyramid import Pyramid, multiscale

@@ -23,7 +23,7 @@ from lumifield.data.readers import colmap, learnit
 from lumifield.data.scene import Frame, Scene
 from lumifield.data.undistort import Straightening
 from lumifield.errors import DataError
-from lumifield.geometry.poses import from_opengl
+from lumifield.geometry.poses import opengl_to_opencv
 from lumifield.runtime.folders import fresh_folder
 from lumifield.runtime.image_io import to_uint8
 from lumifield.synthetic import writers
@@ -184,7 +184,7 @@ def _write_images(shots: list[Shot], images: Path, listing: Path, progress: Prog
 
 
 def _opengl(shot: Shot) -> Float[np.ndarray, "4 4"]:
-    return np.concatenate([from_opengl(shot.c2w).numpy(), [[0.0, 0.0, 0.0, 1.0]]])
+    return np.concatenate([opengl_to_opencv(shot.c2w).numpy(), [[0.0, 0.0, 0.0, 1.0]]])
 
 
 def _inverse(shot: Shot) -> Float[np.ndarray, "3 3"]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from lumifield.data import Source, holdout
 from lumifield.data.image_files import ENDINGS
 from lumifield.errors import DataError
-from lumifield.geometry.poses import checked_number, checked_pose, from_opengl
+from lumifield.geometry.poses import opengl_to_opencv, validate_number, validate_pose
 
 SPLITS = ("train", "val", "test")
 
@@ -95,10 +95,10 @@ def present(path: Path, frames: list[dict[str, Any]]) -> list[tuple[dict[str, An
 def poses(path: Path, frames: list[dict[str, Any]]) -> Float[Tensor, "n 3 4"]:
     """The poses of the frames in the world of the file, with OpenCV axes; raises `DataError` for one that is none."""
     matrices = [
-        checked_pose(frame.get("transform_matrix"), path, f"transform_matrix of {frame['file_path']}")
+        validate_pose(frame.get("transform_matrix"), path, f"transform_matrix of {frame['file_path']}")
         for frame in frames
     ]
-    return from_opengl(torch.stack(matrices))
+    return opengl_to_opencv(torch.stack(matrices))
 
 
 def pinhole(path: Path, field: str, pix2cam: Any) -> list[float]:
@@ -118,7 +118,7 @@ def pinhole(path: Path, field: str, pix2cam: Any) -> list[float]:
 
 def focal_from_angle(path: Path, values: dict[str, Any], width: int) -> float:
     """The focal length `0.5 W / tan(angle / 2)` [pixels] for the horizontal angle `camera_angle_x` [radians]."""
-    angle = checked_number(values.get("camera_angle_x"), path, "camera_angle_x", positive=True)
+    angle = validate_number(values.get("camera_angle_x"), path, "camera_angle_x", positive=True)
     if angle >= math.pi:
         raise DataError(path, "camera_angle_x", f"{angle:g}", "an angle below pi [radians]", "give it in radians")
     return 0.5 * width / math.tan(0.5 * angle)

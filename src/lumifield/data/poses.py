@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.data.scene import Frame
-from lumifield.geometry.poses import any_normal, average_pose, focus_point, level_up
+from lumifield.geometry.poses import average_pose, estimate_up, focus_point, orthogonal_vector
 
 # Rays of cameras about something begin at this share of the distance of the nearest thing.
 NEAR_SHARE = 0.5
@@ -17,8 +17,8 @@ NEIGHBORS = 9
 def inward_frame(c2w: Float[Tensor, "n 3 4"]) -> Frame:
     """Origin where the cameras look, +z their common up, the farthest camera at distance 1."""
     center = focus_point(c2w)
-    up = level_up(c2w)
-    x = any_normal(up)
+    up = estimate_up(c2w)
+    x = orthogonal_vector(up)
     rotation = torch.stack([x, torch.linalg.cross(up, x), up], -1)
     farthest = float((c2w[:, :, 3] - center).norm(dim=-1).max())
     return Frame(rotation, center, farthest if farthest > 0 else 1.0)

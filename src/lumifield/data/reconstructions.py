@@ -18,7 +18,7 @@ from lumifield.data.scene import Frame, Scene
 from lumifield.data.undistort import Straightening
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.poses import any_normal, level_up
+from lumifield.geometry.poses import estimate_up, orthogonal_vector
 
 # The bounds of an image are these percentiles of the distances of the points that it sees (NeRF-W).
 BOUND_PERCENTILES = (0.1, 99.9)
@@ -162,8 +162,8 @@ def _pointless(taken: Reconstruction, frame: Frame) -> Space:
 
 def core_frame(c2w: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"]) -> Frame:
     """Origin in the median of the points, +z the cameras' common up; 90 % of the points in the cube of half side 1."""
-    up = level_up(c2w)
-    x = any_normal(up)
+    up = estimate_up(c2w)
+    x = orthogonal_vector(up)
     rotation = torch.stack([x, torch.linalg.cross(up, x), up], -1)
     turned = (points @ rotation).numpy()
     middle = np.median(turned, 0)

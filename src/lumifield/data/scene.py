@@ -206,7 +206,7 @@ def composite_over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3
     return pixels[:, :3] * alpha + background * (1 - alpha)
 
 
-def sample_batch(scene: Scene, rays: int, rng: Rng, *, one_image: bool = False, patch: int = 0) -> Batch:
+def sample_batch(scene: Scene, rays: int, rng: Rng, *, single_image: bool = False, patch: int = 0) -> Batch:
     """`rays` pixels drawn over all counting pixels of all images, and their rays.
 
     A pixel is drawn as often as its image's `loss_weight` says: the expected objective is that of weighing each
@@ -219,8 +219,8 @@ def sample_batch(scene: Scene, rays: int, rng: Rng, *, one_image: bool = False, 
         side = min(patch, int(scene.cameras.size.min()))
         index = _drawn_pieces(scene, side, max(rays // side**2, 1), rng)
         return _batch(scene, index, rng, patch=(side, side))
-    if one_image or scene.loss_weight is not None:
-        index = _drawn_by_image(scene, images.valid_offsets, rays, rng, one_image=one_image)
+    if single_image or scene.loss_weight is not None:
+        index = _drawn_by_image(scene, images.valid_offsets, rays, rng, single_image=single_image)
     else:
         index = rng.integers(rays, int(images.valid_offsets[-1]))
     if images.valid_pixels is not None:
@@ -276,13 +276,13 @@ def _drawn_pieces(scene: Scene, side: int, count: int, rng: Rng) -> Int[Tensor, 
 
 
 def _drawn_by_image(
-    scene: Scene, spans: Int[Tensor, " n_plus_1"], rays: int, rng: Rng, *, one_image: bool
+    scene: Scene, spans: Int[Tensor, " n_plus_1"], rays: int, rng: Rng, *, single_image: bool
 ) -> Int[Tensor, " {rays}"]:
     """Indices among the pixels that count: first an image, by its pixels and their weight, then one of them."""
     pixels = spans[1:] - spans[:-1]
     ends = (pixels if scene.loss_weight is None else pixels * scene.loss_weight.double()).cumsum(0)
     # A share just below 1 would round up to the end: the last image that has pixels is meant.
-    place = rng.replicated().uniform(1, 1) if one_image else rng.uniform(rays, 1)
+    place = rng.replicated().uniform(1, 1) if single_image else rng.uniform(rays, 1)
     last = int(pixels.nonzero()[-1])
     image = torch.searchsorted(ends, place[:, 0] * ends[-1], right=True).clamp(max=last).expand(rays)
     within = (rng.uniform(rays, 1)[:, 0] * pixels[image]).long()

@@ -13,7 +13,7 @@ from lumifield.data.image_files import Files, gray
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.poses import focus_point, unit
+from lumifield.geometry.poses import focus_point, normalize
 
 # From this value on a pixel of a silhouette shows the object.
 INSIDE = 128
@@ -120,7 +120,7 @@ def _grid(cameras: Cameras, row: int) -> tuple[Float[Tensor, " p"], Float[Tensor
 
 def _meets(cameras: Cameras, row: int, x: Float[Tensor, " p"], y: Float[Tensor, " p"]) -> Bool[Tensor, " p"]:
     """Which rays of a camera meet the unit sphere before it."""
-    direction = unit(cameras.directions(torch.full(x.shape, row), x, y))
+    direction = normalize(cameras.directions(torch.full(x.shape, row), x, y))
     origin = cameras.positions[row]
     nearest = -(direction @ origin)
     distance = (origin + nearest[:, None] * direction).norm(dim=-1)

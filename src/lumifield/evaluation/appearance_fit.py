@@ -20,10 +20,10 @@ from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.appearance import named, table
 from lumifield.rendering.view import View, render_view
 from lumifield.runtime.rng import Rng
-from lumifield.training.fit import Budget, State, fit
+from lumifield.training.fit import Budget, TrainingState, fit
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 FIT_STEPS, FIT_RAYS = 100, 512
 FIT = Optimizer(kind="adam", lr=0.02)
@@ -57,7 +57,7 @@ def told(method: Method, wish: str) -> str:
     return f"none, that of image {wish}"
 
 
-def worn(run: Run, scene: Scene, row: int, wish: str) -> View:
+def worn(run: LoadedRun, scene: Scene, row: int, wish: str) -> View:
     """One view of a scene in an appearance: mean, nearest, fitted, affine, or that of an image of the training.
 
     It has the method's own channels, unless images have embeddings. Raises `DataError` for an image that is
@@ -73,7 +73,7 @@ def worn(run: Run, scene: Scene, row: int, wish: str) -> View:
     )
 
 
-def worn_embedding(run: Run, scene: Scene, row: int, wish: str) -> Float[Tensor, " e"]:
+def worn_embedding(run: LoadedRun, scene: Scene, row: int, wish: str) -> Float[Tensor, " e"]:
     """The embedding that one view wears."""
     if wish == "fitted":
         return fitted(run, scene, row)
@@ -83,12 +83,12 @@ def worn_embedding(run: Run, scene: Scene, row: int, wish: str) -> Float[Tensor,
     return named(run, wish)
 
 
-def fitted(run: Run, scene: Scene, row: int) -> Float[Tensor, " e"]:
+def fitted(run: LoadedRun, scene: Scene, row: int) -> Float[Tensor, " e"]:
     """The embedding that shows the left half of an image best, from the mean on; all else is held."""
     table(run)
     learner = Wearer(run.method)
     half = left_half(scene.select([row])).to(run.device)
-    state = State(
+    state = TrainingState(
         learner,
         build_optimizer(FIT, learner.param_groups()),
         Rng(torch.Generator(run.device).manual_seed(0)),

@@ -16,7 +16,7 @@ from lumifield.export.mesh import seen_part, surface_of
 from lumifield.export.surface import Surface
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 FILE = "truth/mesh.ply"
 SETTINGS = Mesh(resolution=128, keep="all", hidden=False)
@@ -24,7 +24,7 @@ SAMPLES, DENSE = 20_000, 200_000
 """Points whose distances are taken, and those that stand for the surface that they are taken from."""
 
 
-def chamfer(run: Run) -> float | None:
+def chamfer(run: LoadedRun) -> float | None:
     """The chamfer distance of a run's surface from `truth/mesh.ply` among its data, as a share of that mesh's diagonal.
 
     `(mean_x min_y |x - y| + mean_y min_x |x - y|) / 2` over points x and y spread evenly over the parts of both that

@@ -21,12 +21,12 @@ from lumifield.evaluation import appearance_fit, report
 from lumifield.evaluation.chamfer import chamfer
 from lumifield.evaluation.sdf_slices import slices
 from lumifield.rendering.view import View
-from lumifield.runtime import distributed, image_io
+from lumifield.runtime import colormaps, distributed, image_io, image_metrics
 from lumifield.runtime.config import read_json
 from lumifield.runtime.files import replacing
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 Progress = Callable[[int, int], None]
@@ -50,7 +50,7 @@ class Scoring:
     right_half: bool
 
     @staticmethod
-    def of(run: Run, worn: str | None = None, *, right_half: bool = False) -> Scoring:
+    def of(run: LoadedRun, worn: str | None = None, *, right_half: bool = False) -> Scoring:
         """As asked for, else as usual for the method; no half is scored that an appearance was learned from."""
         worn = appearance_fit.usual(run.method) if worn is None else worn
         return Scoring(worn, right_half or worn in appearance_fit.LEARNED)
@@ -61,7 +61,7 @@ class Scoring:
 
 
 def evaluate(
-    run: Run,
+    run: LoadedRun,
     split: str = "test",
     out: Path | None = None,
     *,
@@ -111,7 +111,7 @@ def write_scores(out: Path, metrics: dict[str, Any]) -> None:
 
 
 def look(
-    run: Run, scene: Scene, row: int, scoring: Scoring, perceptual: Perceptual | None, file: Path | None
+    run: LoadedRun, scene: Scene, row: int, scoring: Scoring, perceptual: Perceptual | None, file: Path | None
 ) -> dict[str, Any]:
     """One view rendered and scored, as JSON holds it; its image goes to `file`, its error map beside it."""
     view = appearance_fit.worn(run, scene, row, scoring.appearance)
@@ -128,7 +128,7 @@ def look(
     return asdict(sight) | {"size": scene.size(row), "seconds": view.seconds}
 
 
-def folder_of(run: Run, split: str, scoring: Scoring | None = None) -> Path:
+def folder_of(run: LoadedRun, split: str, scoring: Scoring | None = None) -> Path:
     """RUN/eval/SPLIT, and in its name whatever is unusual: `_downscale_4` (another size than for training), `_masks`,
     `_mean` or another appearance, `_right` halves.
     """
@@ -142,13 +142,13 @@ def folder_of(run: Run, split: str, scoring: Scoring | None = None) -> Path:
     return run.folder / "eval" / "_".join(parts)
 
 
-def downscales(run: Run) -> tuple[int, int]:
+def downscales(run: LoadedRun) -> tuple[int, int]:
     """By how much the images are shrunk now, and by how much they were for the training."""
     trained = run.config["source"].get("downscale", 1)
     return trained if run.source is None else run.source.downscale, trained
 
 
-def photographs(run: Run, split: str, rows: slice = slice(None)) -> Scene:
+def photographs(run: LoadedRun, split: str, rows: slice = slice(None)) -> Scene:
     """The images of a split; raises `DataError` where the run knows of none to compare with."""
     if run.source is None:
         raise DataError(run.folder, "data", "unknown to the run", "a data set", "evaluate a run trained on images")
@@ -170,8 +170,8 @@ def compared(view: View, scene: Scene, index: int) -> dict[str, Tensor]:
     return {
         "truth": truth,
         "prediction": prediction,
-        "error": image_io.to_uint8(image_io.colorise(error, 0.0, ERROR_RANGE, image_io.HEAT)),
-        "depth": view.depth_image(*image_io.quantile_range(view.depth[view.solid])),
+        "error": image_io.to_uint8(colormaps.apply_colormap(error, 0.0, ERROR_RANGE, colormaps.HEAT)),
+        "depth": view.depth_image(*colormaps.quantile_range(view.depth[view.solid])),
         **({"silhouettes": silhouettes(view.solid, scene.object_mask(index).cpu())} if scene.has_object_mask else {}),
         **{name: image_io.to_uint8(values) for name, values in view.channels.items()},
     }
@@ -191,11 +191,11 @@ def score(
     """Scores of one 8-bit image; where not all pixels are `valid`, SSIM and LPIPS see both images black there."""
     a, b = prediction.float() / 255, truth.float() / 255
     counts = valid is None or bool(valid.any())
-    own = image_io.psnr(image_io.mean_squared_error(a, b, valid)) if counts else None
+    own = image_metrics.psnr(image_metrics.mean_squared_error(a, b, valid)) if counts else None
     masked = None
     if valid is not None:
         a, b = a * valid[..., None], b * valid[..., None]
-        masked = image_io.psnr(image_io.mean_squared_error(a, b))
+        masked = image_metrics.psnr(image_metrics.mean_squared_error(a, b))
     large = min(a.shape[:2]) >= LPIPS_SMALLEST
     return {
         "psnr": own,
@@ -236,7 +236,7 @@ def perceptual_metric(device: torch.device) -> tuple[Perceptual | None, str | No
     return lambda a, b: metric(a.to(device), b.to(device)), None
 
 
-def summary(run: Run, split: str, looks: list[dict[str, Any]], lpips_reason: str | None) -> dict[str, Any]:
+def summary(run: LoadedRun, split: str, looks: list[dict[str, Any]], lpips_reason: str | None) -> dict[str, Any]:
     """All of metrics.json but its protocol."""
     seconds = sum(look["seconds"] for look in looks)
     scores = means(looks)
@@ -246,10 +246,10 @@ def summary(run: Run, split: str, looks: list[dict[str, Any]], lpips_reason: str
         **scores,
         "lpips_reason": lpips_reason,
         "n_images": len(looks),
-        "n_train_images": run.train["n_train_images"],
-        "train_seconds": run.train["seconds"],
-        "train_steps": run.train["steps"],
-        "train_rays_per_second": rate(run.train["rays"], run.train["seconds"]),
+        "n_train_images": run.training_summary["n_train_images"],
+        "train_seconds": run.training_summary["seconds"],
+        "train_steps": run.training_summary["steps"],
+        "train_rays_per_second": rate(run.training_summary["rays"], run.training_summary["seconds"]),
         "render_seconds": seconds,
         "render_rays_per_second": rate(sum(width * height for width, height in sizes(looks)), seconds),
         "method": run.config["method"]["kind"],
@@ -283,7 +283,7 @@ def told(metrics: dict[str, Any], scoring: Scoring) -> list[str]:
     return lines
 
 
-def protocol(run: Run, split: str, scene: Scene, looks: list[dict[str, Any]], scoring: Scoring) -> dict[str, str]:
+def protocol(run: LoadedRun, split: str, scene: Scene, looks: list[dict[str, Any]], scoring: Scoring) -> dict[str, str]:
     """Every choice that moves the scores, in words; `scene` is a part of the split or all of it."""
     return {
         "background": BACKDROPS[scene.background],
@@ -292,7 +292,7 @@ def protocol(run: Run, split: str, scene: Scene, looks: list[dict[str, Any]], sc
         "split_rule": data.split_rule(run.source, split) if run.source else "unknown",
         "clipping": "to [0, 1] before rounding",
         "rounding_8bit": "prediction and truth are rounded to the nearest of 256 levels before scoring",
-        "psnr": f"mean over images of each one's PSNR on sRGB values; {image_io.PSNR_LIMIT:.0f} dB for equal images",
+        "psnr": f"mean over images of each one's PSNR on sRGB values; {image_metrics.PSNR_LIMIT:.0f} dB for equal images",
         "mask": told_masks(scene),
         "columns": "the right half, from column W // 2 on" if scoring.right_half else "all",
         "ssim": f"torchmetrics, Gaussian window {SSIM_WINDOW}, sigma {SSIM_SIGMA}, range 1, edges mirrored",
@@ -311,7 +311,7 @@ def told_masks(scene: Scene) -> str:
     return "pixels outside the silhouettes (alpha below one half) do not count; SSIM and LPIPS see them black"
 
 
-def resolution(run: Run, sizes: list[tuple[int, int]]) -> str:
+def resolution(run: LoadedRun, sizes: list[tuple[int, int]]) -> str:
     """The sizes of the images, and how they came to be."""
     smallest, largest = (f"{width}x{height}" for width, height in (min(sizes), max(sizes)))
     now, trained = downscales(run)

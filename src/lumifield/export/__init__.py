@@ -14,7 +14,7 @@ from lumifield.errors import DataError
 from lumifield.runtime.config import at_least
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 Progress = Callable[[int, int], None]
 
@@ -28,7 +28,7 @@ class CamerasExport:
     split: str | None = None
     """Only the cameras of this split (all)."""
 
-    def write(self, run: Run, out: Path, progress: Progress | None = None) -> None:
+    def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
         """Writes the cameras to `out`; raises `DataError` for an ending of no format or a split that is not there."""
         from lumifield.export import cameras
 
@@ -46,7 +46,7 @@ class Volume:
     side: float | None = None
     """Length of the cube's sides in world units (as far as the matter reaches)."""
 
-    def write(self, run: Run, out: Path, progress: Progress | None = None) -> None:
+    def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
         """Writes `out`, and its bounds beside it as .json; raises `DataError` where the cube holds no matter."""
         from lumifield.export import volume
 
@@ -60,7 +60,7 @@ class Weights:
     half: bool = False
     """Parameters of 16 bits: half as large, and rounded."""
 
-    def write(self, run: Run, out: Path, progress: Progress | None = None) -> None:
+    def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
         """Writes one file (.zip) or a folder (no ending); raises `DataError` for another ending."""
         from lumifield.export import weights
 
@@ -99,7 +99,7 @@ class Mesh:
         if isinstance(self.keep, int):
             at_least(1, self, "keep")
 
-    def write(self, run: Run, out: Path, progress: Progress | None = None) -> None:
+    def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
         """Writes the mesh; raises `DataError` for an unknown ending, bounds that miss the scene, or no matter."""
         from lumifield.export import mesh
 
@@ -118,7 +118,7 @@ class Points:
     def __post_init__(self) -> None:
         at_least(1, self, "count")
 
-    def write(self, run: Run, out: Path, progress: Progress | None = None) -> None:
+    def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
         """Writes the points; raises `DataError` for an unknown ending, or where no view shows matter."""
         from lumifield.export import points
 
@@ -141,7 +141,7 @@ class Web:
         if self.side % 8 or not 16 <= self.side <= 512:
             raise DataError("web", "side", str(self.side), "a multiple of 8 from 16 to 512", "take the nearest one")
 
-    def write(self, run: Run, out: Path, progress: Progress | None = None) -> None:
+    def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
         """Writes the page; raises `DataError` for another ending, or a scene without matter."""
         from lumifield.export import web
 

@@ -23,11 +23,11 @@ from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.export import Progress, Web
 from lumifield.export.voxels import Lattice, Voxels, cells_at, corners_of
-from lumifield.geometry.contraction import Space
-from lumifield.geometry.rays import Rays, camera_rays, to_ndc
+from lumifield.geometry.contraction import SceneBox
+from lumifield.geometry.rays import Rays, camera_rays, warp_rays_to_ndc
 from lumifield.methods.base import Context, Method, chunked
 from lumifield.rendering.view import usual_chunk
-from lumifield.runs.run_folder import Run
+from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.rng import Rng
 
 BRICK = 8
@@ -35,7 +35,7 @@ BRICK = 8
 PIECE = 16384
 POINTS = 1 << 16
 MET, HIT = 0.05, 0.5
-LEAST_ALPHA, LEAST_WEIGHT = 0.02, 5e-3
+LEAST_ALPHA, MIN_WEIGHT = 0.02, 5e-3
 MARGIN = 1.02
 DIRECTIONS = 4
 """Numbers of a color channel: its value, and its slopes along x, y and z of the viewing direction."""
@@ -71,7 +71,7 @@ class Baked:
     light: Float[Tensor, "v 4 3"]
 
 
-def bake(settings: Web, run: Run, progress: Progress | None = None) -> Baked:
+def bake(settings: Web, run: LoadedRun, progress: Progress | None = None) -> Baked:
     """The voxels of a run; raises `DataError` where its rays meet no matter."""
     rng = Rng(torch.Generator().manual_seed(settings.seed))
     pieces = -(-settings.rays // PIECE)
@@ -94,13 +94,13 @@ def bake(settings: Web, run: Run, progress: Progress | None = None) -> Baked:
     return Baked(voxels, fitted(shares(voxels, witness.rays, jitter, note), witness, note))
 
 
-def witnessed(run: Run, rays: int, rng: Rng, note: Callable[[], None]) -> Witness:
+def witnessed(run: LoadedRun, rays: int, rng: Rng, note: Callable[[], None]) -> Witness:
     """What the method shows at random pixels of the training cameras."""
     scene = run.scenes["train"]
     camera = rng.integers(rays, len(scene))
     pixel = (rng.uniform(rays, 2) * scene.cameras.size[camera]).long()
     asked = camera_rays(scene.cameras, camera, pixel, scene.near, scene.far)
-    asked = asked if scene.ndc is None else to_ndc(asked, scene.ndc)
+    asked = asked if scene.ndc is None else warp_rays_to_ndc(asked, scene.ndc)
     black = Context(torch.zeros(3, device=run.device))
     parts = []
     for piece in pieces_of(rays):
@@ -112,14 +112,14 @@ def witnessed(run: Run, rays: int, rng: Rng, note: Callable[[], None]) -> Witnes
     return Witness(asked, rgb, depth, opacity)
 
 
-def space_of(scene: Scene, witness: Witness) -> Space:
+def space_of(scene: Scene, witness: Witness) -> SceneBox:
     """The cube about the matter within the region of interest; all space where the scene has no bounds."""
     if scene.unbounded:
-        return Space(scene.box, True)
+        return SceneBox(scene.box, True)
     points = witness.points.clamp(scene.box[0], scene.box[1])
     middle = (points.amin(0) + points.amax(0)) / 2
     half = MARGIN / 2 * (points.amax(0) - points.amin(0)).amax().clamp_min(1e-6)
-    return Space(torch.stack([middle - half, middle + half]), False)
+    return SceneBox(torch.stack([middle - half, middle + half]), False)
 
 
 def near(lattice: Lattice, witness: Witness) -> Bool[Tensor, "g g g"]:
@@ -153,14 +153,14 @@ def seen(
     cells = torch.zeros_like(occupied)
     for piece in pieces_of(len(witness)):
         rays = witness.rays[piece]
-        packed, _ = voxels.march(rays, occupied, jitter[piece], LEAST_WEIGHT)
+        packed, _ = voxels.march(rays, occupied, jitter[piece], MIN_WEIGHT)
         cells |= lattice.cells(packed.points(rays))
         note()
     return cells
 
 
 def shares(
-    voxels: Voxels, rays: Rays, jitter: Float[Tensor, " r"], note: Callable[[], None], *, least: float = LEAST_WEIGHT
+    voxels: Voxels, rays: Rays, jitter: Float[Tensor, " r"], note: Callable[[], None], *, least: float = MIN_WEIGHT
 ) -> sparse.csr_matrix:
     """How much of each ray's color (row) is the light at each corner (column)."""
     occupied = cells_at(voxels.row > 0)

@@ -20,11 +20,11 @@ from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.poses import from_opengl
-from lumifield.runtime.files import check_output, check_place, replacing
+from lumifield.geometry.poses import opengl_to_opencv
+from lumifield.runtime.files import check_output, check_writable, replacing
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 FORMATS = {".json": "transforms", "": "colmap", ".ply": "frusta"}
 LENS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "p1", "p2")
@@ -47,7 +47,7 @@ class Shots:
         return zip(self.photographs, (self.cameras[[row]] for row in range(len(self.cameras))), strict=True)
 
 
-def write(settings: CamerasExport, run: Run, out: Path) -> None:
+def write(settings: CamerasExport, run: LoadedRun, out: Path) -> None:
     """Writes the cameras of a run in the format asked for, or told by the ending of `out`."""
     chosen = settings.format
     if chosen == "auto":
@@ -55,7 +55,7 @@ def write(settings: CamerasExport, run: Run, out: Path) -> None:
         chosen = FORMATS[out.suffix]
     splits = tuple(run.scenes) if settings.split is None else (settings.split,)
     shots = {split: taken(run, split) for split in splits}
-    check_place(out, folder=chosen == "colmap")
+    check_writable(out, folder=chosen == "colmap")
     match chosen:
         case "transforms":
             write_transforms(out, shots, run.scenes["train"])
@@ -65,7 +65,7 @@ def write(settings: CamerasExport, run: Run, out: Path) -> None:
             write_frusta(out, {split: one.cameras for split, one in shots.items()})
 
 
-def taken(run: Run, split: str) -> Shots:
+def taken(run: LoadedRun, split: str) -> Shots:
     """The cameras of a split, of the images' full size where these are at hand, else as they were trained on."""
     if split not in run.scenes:
         known = ", ".join(run.scenes)
@@ -91,7 +91,7 @@ def write_transforms(out: Path, shots: dict[str, Shots], scene: Scene) -> None:
     frames = {}
     for one in shots.values():
         for (photograph, camera), mask in zip(one, one.masks, strict=True):
-            pose = [*from_opengl(camera.c2w[0]).tolist(), [0.0, 0.0, 0.0, 1.0]]
+            pose = [*opengl_to_opencv(camera.c2w[0]).tolist(), [0.0, 0.0, 0.0, 1.0]]
             frame = {"file_path": beside(photograph, out), "transform_matrix": pose} | lens(camera)
             frames[photograph] = frame | ({} if mask is None else {"mask_path": beside(mask, out)})
     first = next(iter(frames.values()))

@@ -17,7 +17,7 @@ from lumifield.data.scene import Scene
 from lumifield.export.cameras import in_world
 from lumifield.export.surface import Surface
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.rasterize import draw
+from lumifield.geometry.rasterize import rasterize
 
 # Surfaces seen at a sharper angle than this (cosine) tell little; a color this far from the mean counts half.
 GRAZING, OUTLYING = 0.2, 0.1
@@ -118,7 +118,7 @@ def in_view(spots: Spots, surface: Surface, camera: Cameras) -> InView:
     image, depth, cosine = image[row], depth[row], cosine[row]
     pixel = depth / float(camera.focal.mean())
     # The nearest surface within a pixel of the spot: a tilted surface comes nearer by less than the slack.
-    nearest = minimum_filter(draw(*projected(camera, surface.vertices), surface.faces, (width, height)).depth, 3)
+    nearest = minimum_filter(rasterize(*projected(camera, surface.vertices), surface.faces, (width, height)).depth, 3)
     column, line = image.astype(np.int64).T
     slack = 2 * pixel / np.maximum(cosine, GRAZING)
     shown = depth < nearest[line, column] + slack

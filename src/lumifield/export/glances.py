@@ -12,12 +12,12 @@ from torch import Tensor
 
 from lumifield.data.scene import Scene, median_pixel_width
 from lumifield.export.colors import Spots
-from lumifield.geometry.rays import Rays, to_ndc
+from lumifield.geometry.rays import Rays, warp_rays_to_ndc
 from lumifield.methods.base import Context, chunked
 from lumifield.rendering.view import usual_chunk
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 # Where a ray begins before the surface and ends behind it, in cells of the lattice.
 BEFORE, BEHIND = 2.0, 6.0
@@ -27,13 +27,13 @@ BLOCK = 16384
 MET, FORWARD = 0.05, 0.1
 
 
-def radiance(run: Run, spots: Spots, cell: float) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]:
+def radiance(run: LoadedRun, spots: Spots, cell: float) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]:
     """What is seen of each spot against its normal, and where anything is; `cell` is in world units."""
     rgb, opacity = glanced(run, spots.points, -spots.normals, cell)
     return rgb, opacity > MET
 
 
-def field(run: Run, spots: Spots, cell: float) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]:
+def field(run: LoadedRun, spots: Spots, cell: float) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]:
     """What the training cameras that face each spot most squarely would see of it on average, were nothing between."""
     scene = run.scenes["train"]
     cameras = scene.frame.to_world(scene.cameras.positions).double().numpy()
@@ -55,7 +55,7 @@ def field(run: Run, spots: Spots, cell: float) -> tuple[Float[np.ndarray, "p 3"]
 
 
 def glanced(
-    run: Run, points: Float[np.ndarray, "p 3"], directions: Float[np.ndarray, "p 3"], cell: float
+    run: LoadedRun, points: Float[np.ndarray, "p 3"], directions: Float[np.ndarray, "p 3"], cell: float
 ) -> tuple[Float[np.ndarray, "p 3"], Float[np.ndarray, " p"]]:
     """Color of the matter about the points, seen along unit directions, and its opacity; all in the world."""
     scene = run.scenes["train"]
@@ -92,5 +92,5 @@ def towards(scene: Scene, points: Float[Tensor, "p 3"], directions: Float[Tensor
     ends = [1 - scene.ndc.plane / (rays.origins + t[:, None] * directions)[:, 2] for t in (rays.near, rays.far)]
     forward = (directions[:, 2] > FORWARD) & (ends[0] > 0) & (ends[0] < ends[1]) & (ends[1] < 1)
     safe = torch.where(forward[:, None], directions, torch.tensor([0.0, 0.0, 1.0]))
-    warped = to_ndc(replace(rays, directions=safe, radius=torch.full_like(t, median_pixel_width(scene))), scene.ndc)
+    warped = warp_rays_to_ndc(replace(rays, directions=safe, radius=torch.full_like(t, median_pixel_width(scene))), scene.ndc)
     return replace(warped, near=torch.where(forward, ends[0], 0.0), far=torch.where(forward, ends[1], 0.0))

@@ -13,10 +13,10 @@ from torch import Tensor
 from lumifield.data.scene import median_pixel_width
 from lumifield.errors import DataError
 from lumifield.export.surface import Surface, asked
-from lumifield.geometry.rays import from_ndc
+from lumifield.geometry.rays import points_from_ndc
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 # Without a level of its own, a density's surface is where five pixel widths of such matter stop half of the light.
 THICKNESS = np.log(2) / 5
@@ -32,7 +32,7 @@ class Matter:
     These are the world's, but for forward-facing scenes: there they are normalized device coordinates.
     """
 
-    run: Run
+    run: LoadedRun
     level: float
 
     def field(self, places: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, " p"]:
@@ -56,7 +56,7 @@ class Matter:
         if scene.ndc is None:
             return surface
         # The warp mirrors space.
-        vertices = scene.frame.to_world(from_ndc(torch.from_numpy(surface.vertices).float(), scene.ndc))
+        vertices = scene.frame.to_world(points_from_ndc(torch.from_numpy(surface.vertices).float(), scene.ndc))
         return Surface(vertices.double().numpy(), surface.faces[:, ::-1].copy())
 
     def region(self) -> Float[np.ndarray, "2 3"]:
@@ -82,7 +82,7 @@ class Matter:
         return np.stack([np.maximum(hits.min(0) - 1, 0), np.minimum(hits.max(0) + 2, PROBES)]) * cell + region[0]
 
 
-def matter(run: Run, level: float | None) -> Matter:
+def matter(run: LoadedRun, level: float | None) -> Matter:
     """The matter of a run at a level of density [1 / unit of the rays' space], by default one that suits the pixels."""
     if level is not None:
         return Matter(run, level)
@@ -97,7 +97,7 @@ def nothing(where: Matter) -> DataError:
 
 
 def _overlapping(
-    bounds: Float[np.ndarray, "2 3"], region: Float[np.ndarray, "2 3"], run: Run
+    bounds: Float[np.ndarray, "2 3"], region: Float[np.ndarray, "2 3"], run: LoadedRun
 ) -> Float[np.ndarray, "2 3"]:
     """The bounds; raises `DataError` where they are no box, or lie outside of a bounded scene."""
     told = " ".join(f"{number:g}" for number in bounds.flat)

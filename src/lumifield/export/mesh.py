@@ -21,11 +21,11 @@ from lumifield.export.model import ENDINGS, TEXTURED, Model, save
 from lumifield.export.surface import Lattice, Surface, extract, only, pieces
 from lumifield.export.texture import baked, normals
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.rasterize import draw
+from lumifield.geometry.rasterize import rasterize
 from lumifield.runtime.files import check_output
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 WIDEST = 2048
 """Pixels along a side of the largest image that faces are looked for in."""
@@ -33,7 +33,7 @@ WIDEST = 2048
 Look = Callable[[Surface, Spots, float], tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]]
 
 
-def write(settings: Mesh, run: Run, out: Path, progress: Progress | None) -> None:
+def write(settings: Mesh, run: LoadedRun, out: Path, progress: Progress | None) -> None:
     """Extracts, selects, simplifies, colors and writes the surface of a run."""
     check_ending(out, textured=settings.texture is not None)
     look = looks(settings, run)
@@ -48,7 +48,7 @@ def write(settings: Mesh, run: Run, out: Path, progress: Progress | None) -> Non
     save(baked(surface, settings.texture, paint) if settings.texture else painted(surface, paint), out)
 
 
-def surface_of(settings: Mesh, run: Run, progress: Progress | None = None) -> Surface:
+def surface_of(settings: Mesh, run: LoadedRun, progress: Progress | None = None) -> Surface:
     """What the settings select of a run's surface, in world coordinates; raises `DataError` where there is nothing."""
     where = matter(run, settings.level)
     lattice = Lattice.over(where.bounds(settings.bounds), settings.resolution)
@@ -66,7 +66,7 @@ def check_ending(out: Path, *, textured: bool) -> None:
     check_output(out, ENDINGS, f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
 
 
-def looks(settings: Mesh, run: Run) -> Look:
+def looks(settings: Mesh, run: LoadedRun) -> Look:
     """Where colors come from; raises `DataError` where images are asked for and gone."""
     match settings.colors:
         case "radiance":
@@ -80,7 +80,7 @@ def looks(settings: Mesh, run: Run) -> Look:
     return lambda surface, spots, reach: fused(spots, surface, lambda: photographs(scene))
 
 
-def selected(surface: Surface, settings: Mesh, run: Run) -> Surface:
+def selected(surface: Surface, settings: Mesh, run: LoadedRun) -> Surface:
     """The pieces to keep, and of these, where asked, the faces that a training camera sees."""
     kept = np.ones(len(surface.faces), bool)
     if settings.keep != "all" and len(surface.faces):
@@ -104,7 +104,7 @@ def visible(surface: Surface, cameras: Cameras) -> Bool[np.ndarray, " v"]:
         pixel = float((camera.positions - middle).norm() / camera.focal.mean())
         camera = camera.resized(max(1.0, min(2 * pixel / side, WIDEST / int(camera.size.max()))))
         width, height = camera.size[0].tolist()
-        face = draw(*projected(camera, surface.vertices), surface.faces, (width, height)).face
+        face = rasterize(*projected(camera, surface.vertices), surface.faces, (width, height)).face
         seen[surface.faces[face[face >= 0]]] = True
     return seen
 

@@ -20,7 +20,7 @@ from lumifield.runtime.files import check_output, replacing
 from lumifield.runtime.image_io import to_uint8
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 # Rims of things are half transparent, and their depth lies between front and back: both are left out.
 SURE, GRAZING = 0.9, 0.1
@@ -28,7 +28,7 @@ LAYOUT = [("place", "<f4", 3), ("normal", "<f4", 3), ("color", "u1", 3)]
 FLOATS, BYTES = ("x", "y", "z", "nx", "ny", "nz"), ("red", "green", "blue")
 
 
-def write(settings: Points, run: Run, out: Path, progress: Progress | None) -> None:
+def write(settings: Points, run: LoadedRun, out: Path, progress: Progress | None) -> None:
     """Renders the training views and writes the points that their pixels show."""
     check_output(out, (".ply",), ".ply")
     scene = run.scenes["train"].without_images()

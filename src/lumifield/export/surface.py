@@ -64,11 +64,11 @@ def extract(field: Field, lattice: Lattice, progress: Progress | None = None) ->
     lattice, by which it is known in both slabs; there it is moved to where the field itself changes its sign.
     """
     x, y, z = lattice.nodes
-    thickness = max(1, SLAB_NODES // (x * y))
+    optical_depth = max(1, SLAB_NODES // (x * y))
     vertices, faces, count = [], [], 0
     values = None
-    for first in range(0, z - 1, thickness):
-        last = min(first + thickness, z - 1)
+    for first in range(0, z - 1, optical_depth):
+        last = min(first + optical_depth, z - 1)
         fresh = _layers(field, lattice, first + (values is not None), last + 1)
         values = fresh if values is None else np.concatenate([values[-1:], fresh])
         if values.min() < 0 < values.max():

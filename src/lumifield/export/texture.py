@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from lumifield.export.colors import Paint, Spots
 from lumifield.export.model import Model, Texture
 from lumifield.export.surface import Surface
-from lumifield.geometry.rasterize import blended, draw
+from lumifield.geometry.rasterize import interpolate_attributes, rasterize
 
 GUTTER = 2
 """Pixels between two charts."""
@@ -28,8 +28,8 @@ def baked(surface: Surface, size: int, paint: Paint) -> Model:
     faces, uv = faces.astype(np.int64), uv.astype(np.float64)
     vertices, directions = surface.vertices[origin], normals(surface)[origin]
     places = np.concatenate([vertices, directions], 1)
-    texels = draw(uv * size, np.ones(len(uv)), faces, (size, size))
-    found = blended(places, faces, texels)
+    texels = rasterize(uv * size, np.ones(len(uv)), faces, (size, size))
+    found = interpolate_attributes(places, faces, texels)
     toward = found[:, 3:] / np.maximum(np.linalg.norm(found[:, 3:], axis=1, keepdims=True), 1e-12)
     pixels = np.zeros((size, size, 3), np.uint8)
     pixels[texels.face >= 0] = paint(Spots(found[:, :3], toward))

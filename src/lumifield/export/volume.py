@@ -26,7 +26,7 @@ from lumifield.runtime.config import at_least
 from lumifield.runtime.files import check_output, replacing
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 POINTS = 2**18
 PROBES = 64
@@ -55,8 +55,8 @@ class Cube:
         every = torch.arange(self.cells)
         for some in every.split(layers):
             index = dict(zip(order, torch.meshgrid(some, every, every, indexing="ij"), strict=True))
-            middles = torch.stack([index[axis].reshape(-1) for axis in "xyz"], -1) + 0.5
-            yield self.low + self.cell * middles
+            midpoints = torch.stack([index[axis].reshape(-1) for axis in "xyz"], -1) + 0.5
+            yield self.low + self.cell * midpoints
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Slab:
     rgba: UInt8[np.ndarray, "p 4"]
 
 
-def write(settings: Volume, run: Run, out: Path, progress: Progress | None = None) -> None:
+def write(settings: Volume, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
     """Writes the volume in the format that the ending of `out` names, and `out` with .json: cells and bounds."""
     check_output(out, (".vol", ".raw", ".npz"), ".vol, .raw or .npz")
     at_least(1, settings, "resolution")
@@ -87,7 +87,7 @@ def write(settings: Volume, run: Run, out: Path, progress: Progress | None = Non
         write_json(out.with_suffix(".json"), described(cube, out))
 
 
-def chosen_cube(settings: Volume, run: Run, field: WorldField) -> Cube:
+def chosen_cube(settings: Volume, run: LoadedRun, field: WorldField) -> Cube:
     """The cube asked for; what is not given follows from the matter, in an open scene from the region of interest."""
     if settings.side is not None and not settings.side > 0:
         raise DataError("volume", "side", f"{settings.side:g}", "above 0", "raise it")
@@ -119,8 +119,8 @@ def frustum(ndc: Ndc) -> Float[Tensor, "2 3"]:
 
 def tightened(cube: Cube, field: WorldField, folder: Path) -> Cube:
     """The smallest cube about the coarse cells that stop a twentieth of the light or more, a cell wider."""
-    thickness = torch.cat([field.density(points) for points in cube.slabs("zyx")]) * cube.cell
-    seen = (1 - torch.exp(-thickness) > SEEN).view((cube.cells,) * 3).nonzero().flip(-1)
+    optical_depth = torch.cat([field.density(points) for points in cube.slabs("zyx")]) * cube.cell
+    seen = (1 - torch.exp(-optical_depth) > SEEN).view((cube.cells,) * 3).nonzero().flip(-1)
     if len(seen) == 0:
         raise nothing(folder)
     low, high = seen.amin(0) - 1, seen.amax(0) + 2

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from lumifield import kernels
-from lumifield.geometry.contraction import Space
+from lumifield.geometry.contraction import SceneBox
 from lumifield.geometry.rays import Rays
-from lumifield.volume.packed import Packed, visible
+from lumifield.volume.packed import PackedSamples, keep_visible
 
 STEP = 0.5
 """Distance between the samples of a ray, in voxels."""
@@ -28,7 +28,7 @@ CORNERS = tuple(product((0, 1), repeat=3))
 class Lattice:
     """`side` cells along each axis of a space; cells and corners are indexed `[z, y, x]`."""
 
-    space: Space
+    space: SceneBox
     side: int
 
     @property
@@ -43,16 +43,16 @@ class Lattice:
 
     def lengths(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """The sides of the cells about scene points [scene units]."""
-        return 1 / (self.side * self.space.shrinkage(points))
+        return 1 / (self.side * self.space.contraction_scale(points))
 
     def corners(self, index: Int[Tensor, " v"]) -> Float[Tensor, "v 3"]:
         """Scene points of corners, given by their flat indices."""
         wide = self.side + 1
-        return self.space.scene(torch.stack([index % wide, index // wide % wide, index // wide**2], -1) / self.side)
+        return self.space.from_unit_cube(torch.stack([index % wide, index // wide % wide, index // wide**2], -1) / self.side)
 
     def cells(self, points: Float[Tensor, "p 3"]) -> Bool[Tensor, "g g g"]:
         """The cells that hold at least one of the scene points."""
-        x, y, z = (self.space.unit(points) * self.side).long().clamp(0, self.side - 1).unbind(-1)
+        x, y, z = (self.space.to_unit_cube(points) * self.side).long().clamp(0, self.side - 1).unbind(-1)
         held = torch.zeros(self.side, self.side, self.side, dtype=torch.bool)
         held[z, y, x] = True
         return held
@@ -108,7 +108,7 @@ class Voxels:
     def around(self, points: Float[Tensor, "p 3"]) -> tuple[Int[Tensor, "p 8"], Float[Tensor, "p 8"]]:
         """The rows of the eight corners about scene points, and their trilinear weights."""
         side = self.lattice.side
-        scaled = self.lattice.space.unit(points).clamp(0, 1) * side
+        scaled = self.lattice.space.to_unit_cube(points).clamp(0, 1) * side
         cell = scaled.floor().clamp(max=side - 1)
         x, y, z = (torch.stack([1 - part, part], -1) for part in (scaled - cell).unbind(-1))
         weights = (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :]).flatten(1)
@@ -123,7 +123,7 @@ class Voxels:
 
     def march(
         self, rays: Rays, occupied: Bool[Tensor, "g g g"], jitter: Float[Tensor, " r"], least: float
-    ) -> tuple[Packed, Float[Tensor, " s"]]:
+    ) -> tuple[PackedSamples, Float[Tensor, " s"]]:
         """The intervals of rays that contribute more than `least` to their pixels, and how much each contributes."""
         box, contracted = self.lattice.space.box, self.lattice.space.contracted
         marched = kernels.march(
@@ -138,9 +138,9 @@ class Voxels:
             self.lattice.step,
             self.lattice.cone,
         )
-        packed = visible(Packed(*marched), rays, lambda part: self.density(part.points(rays)), least=least)
-        thickness = self.density(packed.points(rays)) * packed.widths(rays)
-        return packed, kernels.packed_weights(thickness, packed.offsets)
+        packed = keep_visible(PackedSamples(*marched), rays, lambda part: self.density(part.points(rays)), min_weight=least)
+        optical_depth = self.density(packed.points(rays)) * packed.lengths(rays)
+        return packed, kernels.packed_weights(optical_depth, packed.offsets)
 
 
 def interpolated(

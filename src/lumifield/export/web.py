@@ -20,9 +20,9 @@ from lumifield.data.scene import Scene, background_color
 from lumifield.export import Progress, Web
 from lumifield.export.bake import BRICK, Baked, bake
 from lumifield.export.voxels import Voxels, cells_at
-from lumifield.geometry.poses import level_up
+from lumifield.geometry.poses import estimate_up
 from lumifield.rendering.camera_paths import overview, subject
-from lumifield.runs.run_folder import Run
+from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.config import to_plain
 from lumifield.runtime.files import check_output, replacing
 
@@ -30,7 +30,7 @@ VALUE_SCALE, SLOPE_SCALE = 128, 256
 """Light is stored as whole multiples of 1 / 128 from -0.5 to 1.49, its slopes as those of 1 / 256 below one half."""
 
 
-def write(settings: Web, run: Run, out: Path, progress: Progress | None = None) -> None:
+def write(settings: Web, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
     """Bakes a run and writes its page; raises `DataError` before the work where `out` cannot become a page."""
     check_output(out, (".html",), ".html")
     page = page_of(bake(settings, run, progress), run.scenes["train"])
@@ -85,7 +85,7 @@ def about(baked: Baked, scene: Scene, bricks: int) -> dict[str, Any]:
         "c2w": frame.poses_to_world(first.c2w)[0].tolist(),
         "focal": first.focal[0].tolist(),
         "size": first.size[0].tolist(),
-        "up": (frame.rotation @ level_up(scene.cameras.c2w)).tolist(),
+        "up": (frame.rotation @ estimate_up(scene.cameras.c2w)).tolist(),
         "distance": float(distance * frame.scale),
     }
 

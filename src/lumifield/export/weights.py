@@ -12,14 +12,14 @@ from torch import Tensor
 
 from lumifield.export import Weights
 from lumifield.methods.base import Method
-from lumifield.runs.run_folder import CAMERAS, CONFIG, WEIGHTS, write_json, write_scenes, write_tensors
+from lumifield.runs.run_folder import CAMERAS, CONFIG, WEIGHTS, write_cameras, write_json, write_tensors
 from lumifield.runtime.files import check_output, replacing
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 
-def write(settings: Weights, run: Run, out: Path) -> None:
+def write(settings: Weights, run: LoadedRun, out: Path) -> None:
     """Writes config.json, cameras.json and weights.safetensors to a folder, or packed into one zip file."""
     check_output(out, ("", ".zip"), ".zip, or none for a folder")
     if out.suffix == "":
@@ -33,15 +33,15 @@ def write(settings: Weights, run: Run, out: Path) -> None:
                 archive.writestr(ZipInfo(name), (Path(folder) / name).read_bytes(), ZIP_DEFLATED)
 
 
-def write_parts(settings: Weights, run: Run, folder: Path) -> None:
+def write_parts(settings: Weights, run: LoadedRun, folder: Path) -> None:
     """The files of a portable scene; nothing in them says where the images were."""
     config = {key: run.config[key] for key in ("format", "lumifield", "method")}
     write_json(folder / CONFIG, config | {"source": None})
-    write_scenes(folder / CAMERAS, run.scenes)
-    write_tensors(folder / WEIGHTS, halved(run.method) if settings.half else run.method.state_dict())
+    write_cameras(folder / CAMERAS, run.scenes)
+    write_tensors(folder / WEIGHTS, subdivide_cells(run.method) if settings.half else run.method.state_dict())
 
 
-def halved(method: Method) -> dict[str, Tensor]:
+def subdivide_cells(method: Method) -> dict[str, Tensor]:
     """A method's state with parameters of 16 bits, kept finite; buffers (bounds, occupied cells) stay as they are."""
     most = torch.finfo(torch.float16).max
     parameters = {name: value.detach().clamp(-most, most).half() for name, value in method.named_parameters()}

@@ -1,4 +1,4 @@
-"""Fields: functions of a point in space, or of a pixel, that have parameters; here words for them, without torch."""
+"""Fields: parametric functions of a 3D point or a pixel. This module is free of torch."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Encodings of coordinates as features that a small network can use."""
+"""Encodings of coordinates as inputs of a small network."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from torch import Tensor
 
 @runtime_checkable
 class Encoding(Protocol):
-    """A function of rows of numbers to rows of features."""
+    """A function from coordinates to features."""
 
     @property
     def width(self) -> int:
-        """The number of features."""
+        """Number of features."""
         ...
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        """The features."""
+        """Features of coordinates."""
         ...
 
 
 @dataclass(frozen=True)
 class Positional:
-    """`positional` of three coordinates, with as many octaves from `first` on."""
+    """Positional encoding of three coordinates, with octaves from `first` on."""
 
     octaves: int
     first: int = 0
 
     @property
     def width(self) -> int:
-        """The number of features."""
+        """Number of features."""
         return positional_width(3, self.octaves)
 
     def __call__(self, x: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p features"]:
-        """The features of `positional`."""
+        """Features of `positional`."""
         return positional(x, self.octaves, first=self.first)
 
 
 @dataclass(frozen=True)
 class Waves:
-    """Sines, then cosines of three coordinates, at frequencies spread evenly over some octaves from 1 on."""
+    """Sines, then cosines of three coordinates at log-spaced frequencies from 1 to 2^octaves."""
 
     frequencies: int
     octaves: float
 
     @property
     def width(self) -> int:
-        """The number of features."""
+        """Number of features."""
         return 6 * self.frequencies
 
     def __call__(self, x: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p features"]:
@@ -64,9 +64,9 @@ class Waves:
 def positional(
     x: Float[Tensor, "*p c"], octaves: int, *, first: int = 0, linear: bool = False
 ) -> Float[Tensor, "*p features"]:
-    """`[x, sin(f_0 x), cos(f_0 x), …]` with f_k = 2^k (NeRF, equation 4, without pi): c * (1 + 2 * octaves) features.
+    """`[x, sin(f_0 x), cos(f_0 x), ...]` with f_k = 2^k (NeRF, equation 4, without pi): c * (1 + 2 * octaves) features.
 
-    k starts at `first`. `linear` spaces the same number of frequencies evenly from 1 to 2^(octaves - 1).
+    k starts at `first`. `linear` spaces the same number of frequencies linearly from 1 to 2^(octaves - 1).
     """
     if octaves == 0:
         return x
@@ -80,14 +80,14 @@ def positional(
 
 
 def positional_width(channels: int, octaves: int) -> int:
-    """The number of features of `positional`."""
+    """Number of features of `positional`."""
     return channels * (1 + 2 * octaves)
 
 
 def spherical_harmonics(directions: Float[Tensor, "*p 3"], degree: int) -> Float[Tensor, "*p {degree*degree}"]:
-    """The real spherical harmonics of orders below `degree` (1 to 4) at unit directions, as polynomials of x, y, z.
+    """Real spherical harmonics of orders below `degree` (1 to 4) at unit directions, as polynomials of x, y, z.
 
-    Orthonormal over the sphere; the m of each order l run from -l to l.
+    Orthonormal over the sphere; m of each order l runs from -l to l.
     """
     if not 1 <= degree <= 4:
         raise ValueError(f"degree is {degree}, expected 1 to 4")

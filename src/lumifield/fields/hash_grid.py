@@ -1,4 +1,4 @@
-"""Multiresolution feature grids (Müller et al. 2022): dense coarse levels, hashed fine ones."""
+"""Multiresolution hash grids (Müller et al. 2022): dense coarse levels, hashed fine levels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARE_SCALE = 0.1
 
 
 def geometric(coarsest: int, finest: int, levels: int) -> list[int]:
-    """Resolutions from coarsest to finest in equal ratios (equations 2 and 3)."""
+    """Resolutions from coarsest to finest in a geometric series (equations 2 and 3)."""
     if levels == 1:
         return [finest]
     ratio = (max(finest, coarsest) / coarsest) ** (1 / (levels - 1))
@@ -39,7 +39,7 @@ class FeatureGrid(nn.Module):
 
     @property
     def width(self) -> int:
-        """Number of features a point."""
+        """Number of features per point."""
         return len(self.resolutions) * (self.table.shape[1] + self.smeared)
 
     def forward(

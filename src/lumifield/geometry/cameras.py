@@ -1,7 +1,7 @@
-"""Cameras: where each image was taken from, and the ray of each of its pixels.
+"""Perspective cameras and the rays of their pixels.
 
-Axes inside the package are OpenCV's: x right, y down, z forward. Pixel centers lie at one half. `c2w` maps
-camera to scene coordinates; lengths are scene units, focal lengths and centers are pixels.
+Axes are those of OpenCV: x right, y down, z forward. Pixel centers are at half-integers. `c2w` maps camera to scene
+coordinates; lengths are in scene units, focal lengths and principal points in pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ UNDISTORT_STEPS = 4
 
 @dataclass(frozen=True)
 class Cameras:
-    """Perspective cameras, one row an image, with OpenCV distortion `k1 k2 p1 p2` (zeros for a pinhole)."""
+    """Perspective cameras, one row per image, with OpenCV distortion `k1 k2 p1 p2` (zeros for a pinhole)."""
 
     c2w: Float[Tensor, "n 3 4"]
     focal: Float[Tensor, "n 2"]
@@ -46,19 +46,19 @@ class Cameras:
         return self.c2w[:, :, 2]
 
     def resized(self, scale: float) -> Cameras:
-        """Cameras of the images shrunk by `1 / scale`: focal length, center and size in the new pixels."""
+        """Cameras of the images scaled by `scale`: focal length, center and size in the new pixels."""
         size = (self.size.double() * scale).round().to(self.size.dtype)
         ratio = (size.double() / self.size.double()).float()
         return replace(self, focal=self.focal * ratio, center=self.center * ratio, size=size)
 
-    def moved(self, step: tuple[float, float]) -> Cameras:
-        """Cameras whose pixels look to parts of a pixel to the right and down of where they did."""
+    def offset_pixels(self, step: tuple[float, float]) -> Cameras:
+        """Cameras whose pixel centers are offset by a fraction of a pixel to the right and down."""
         return replace(self, center=self.center - self.center.new_tensor(step))
 
     def directions(
         self, camera: Int[Tensor, "*r"], x: Float[Tensor, "*r"], y: Float[Tensor, "*r"]
     ) -> Float[Tensor, "*r 3"]:
-        """Scene directions through the image points `(x, y)` [pixels], of length 1 along the optical axis."""
+        """Scene directions through image points `(x, y)` [pixels], of length 1 along the optical axis."""
         xy = (torch.stack([x, y], -1) - self.center[camera]) / self.focal[camera]
         if bool(self.distortion.any()):
             xy = undistort(xy, self.distortion[camera])
@@ -74,8 +74,8 @@ class Cameras:
         return xy * self.focal[:, None] + self.center[:, None], depth
 
 
-def pinholes(c2w: Float[Tensor, "n 3 4"], focal: float | tuple[float, float], size: tuple[int, int]) -> Cameras:
-    """Cameras that share one focal length [pixels] and size `(width, height)`, looking through the image's middle."""
+def pinhole_cameras(c2w: Float[Tensor, "n 3 4"], focal: float | tuple[float, float], size: tuple[int, int]) -> Cameras:
+    """Cameras with one focal length [pixels] and size `(width, height)`; the principal point is the image center."""
     n = c2w.shape[0]
     fx, fy = focal if isinstance(focal, tuple) else (focal, focal)
     return Cameras(
@@ -99,18 +99,18 @@ def distort(xy: Float[Tensor, "*r 2"], k: Float[Tensor, "*#r 4"]) -> Float[Tenso
 
 
 def undistort(xy: Float[Tensor, "*r 2"], k: Float[Tensor, "*r 4"]) -> Float[Tensor, "*r 2"]:
-    """Inverse of `distort` by Newton's method from the distorted points themselves."""
+    """Inverse of `distort` by Newton's method, initialized with the distorted points."""
     k1, k2, p1, p2 = k.unbind(-1)
     u, v = xy.unbind(-1)
     x, y = u, v
     for _ in range(UNDISTORT_STEPS):
         off_x, off_y = (distort(torch.stack([x, y], -1), k) - xy).unbind(-1)
         r2 = x * x + y * y
-        radial, slope = 1 + r2 * (k1 + r2 * k2), 2 * (k1 + 2 * r2 * k2)
+        radial, derivative = 1 + r2 * (k1 + r2 * k2), 2 * (k1 + 2 * r2 * k2)
         # The Jacobian of `distort` is symmetric.
-        xx = radial + slope * x * x + 2 * p1 * y + 6 * p2 * x
-        yy = radial + slope * y * y + 6 * p1 * y + 2 * p2 * x
-        mixed = slope * x * y + 2 * p1 * x + 2 * p2 * y
+        xx = radial + derivative * x * x + 2 * p1 * y + 6 * p2 * x
+        yy = radial + derivative * y * y + 6 * p1 * y + 2 * p2 * x
+        mixed = derivative * x * y + 2 * p1 * x + 2 * p2 * y
         det = xx * yy - mixed * mixed
         x, y = x - (yy * off_x - mixed * off_y) / det, y - (xx * off_y - mixed * off_x) / det
     return torch.stack([x, y], -1)

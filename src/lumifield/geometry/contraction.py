@@ -1,4 +1,4 @@
-"""Space: the part of the scene that a grid covers, and how scene points map to its unit cube."""
+"""Mapping between scene points and the unit cube of a grid."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from lumifield.kernels import reference
 
 
 @dataclass(frozen=True)
-class Space:
-    """The box [scene units] of a grid; where `contracted`, all space beyond it is folded in (mip-NeRF 360, eq. 10)."""
+class SceneBox:
+    """The box that a grid covers [scene units]; if `contracted`, all space outside is contracted into it (mip-NeRF 360,
+    eq. 10)."""
 
     box: Float[Tensor, "2 3"]
     contracted: bool
 
-    def to(self, device: torch.device | str) -> Space:
-        """The same space on `device`."""
-        return Space(self.box.to(device), self.contracted)
+    def to(self, device: torch.device | str) -> SceneBox:
+        """The same box on `device`."""
+        return SceneBox(self.box.to(device), self.contracted)
 
-    def unit(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
+    def to_unit_cube(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
         """Coordinates in [0, 1]^3 of scene points."""
-        return reference.unit(points, self.box, self.contracted)
+        return reference.to_unit_cube(points, self.box, self.contracted)
 
-    def scene(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
-        """Scene points of coordinates in [0, 1]^3: the inverse of `unit`."""
+    def from_unit_cube(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
+        """Scene points of coordinates in [0, 1]^3; inverse of `to_unit_cube`."""
         if self.contracted:
             points = _uncontract(points * 4 - 2) / 2 + 0.5
         return self.box[0] + points * (self.box[1] - self.box[0])
 
-    def shrinkage(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p"]:
-        """By how much `unit` scales lengths about the points: the cube root of its scaling of volumes."""
+    def contraction_scale(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p"]:
+        """Local scale of `to_unit_cube`: the cube root of the determinant of its Jacobian."""
         span = self.box[1] - self.box[0]
         even = 1 / span.prod() ** (1 / 3)
         if not self.contracted:
@@ -44,7 +45,8 @@ class Space:
 
     @property
     def diameter(self) -> float:
-        """The longest side of the box, doubled where contracted: what one unit of the cube spans near the middle."""
+        """Longest side of the box, doubled if contracted: the extent of one unit of the cube near the center [scene
+        units]."""
         side = float((self.box[1] - self.box[0]).max())
         return 2 * side if self.contracted else side
 
@@ -54,6 +56,6 @@ def _uncontract(points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
     return points / size / (2 - size).clamp_min(1e-6)
 
 
-def points_on(rays: Rays, ray: Tensor, t: Float[Tensor, " s"]) -> Float[Tensor, "s 3"]:
+def points_along(rays: Rays, ray: Tensor, t: Float[Tensor, " s"]) -> Float[Tensor, "s 3"]:
     """Scene points at `t` on the rays with the given indices."""
     return rays.origins[ray] + t[:, None] * rays.directions[ray]

@@ -1,4 +1,4 @@
-"""Triangles drawn into pixels: what each pixel's center sees, and where on it."""
+"""Rasterization of triangles with perspective-correct interpolation."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lumifield.runtime.jit import loop
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The nearest face at each pixel's center (-1: none), its depth there (infinite) and the weights of its corners."""
+class Fragments:
+    """Nearest face at each pixel center (-1: none), its depth (infinite) and its barycentric weights."""
 
     face: Int[np.ndarray, "h w"]
     depth: Float[np.ndarray, "h w"]
@@ -25,8 +25,8 @@ class Drawn:
 
 @loop
 @no_type_check
-def fill(corners, depth, bands, face, nearest, weights):
-    """Rng triangles with corners (f, 3, 2) [pixels] and depths (f, 3), each thread in one band of rows.
+def rasterize_triangles(corners, depth, bands, face, nearest, weights):
+    """Rasterizes triangles with corners (f, 3, 2) [pixels] and depths (f, 3), one band of rows per thread.
 
     Depth is linear in space, not in the image.
     """
@@ -59,27 +59,30 @@ def fill(corners, depth, bands, face, nearest, weights):
                         weights[row, column, 2] = w * z
 
 
-def draw(
+def rasterize(
     image: Float[np.ndarray, "v 2"],
     depth: Float[np.ndarray, " v"],
     faces: Int[np.ndarray, "f 3"],
     size: tuple[int, int],
-) -> Drawn:
-    """Triangles whose corners lie at `image` [pixels], at `depth` along the optical axis; `size` is (width, height).
+) -> Fragments:
+    """Rasterizes triangles with corners at `image` [pixels] and `depth` along the optical axis; `size` is (width,
+    height).
 
-    Faces with a corner at or behind the camera are left out. Sides make no difference.
+    Faces with a corner at or behind the camera are left out. Both sides are drawn.
     """
     shape = (size[1], size[0])
     face, nearest = np.full(shape, -1), np.full(shape, np.inf)
     weights = np.zeros((*shape, 3))
     ahead = np.flatnonzero((depth[faces] > 0).all(1) & np.isfinite(image[faces]).all((1, 2)))
-    fill(image[faces[ahead]], depth[faces[ahead]], numba.get_num_threads(), face, nearest, weights)
+    rasterize_triangles(image[faces[ahead]], depth[faces[ahead]], numba.get_num_threads(), face, nearest, weights)
     seen = face >= 0
     face[seen] = ahead[face[seen]]
-    return Drawn(face, nearest, weights)
+    return Fragments(face, nearest, weights)
 
 
-def blended(values: Float[np.ndarray, "v c"], faces: Int[np.ndarray, "f 3"], drawn: Drawn) -> Float[np.ndarray, "n c"]:
-    """Values of the corners, interpolated at the pixels that see a face, row by row."""
+def interpolate_attributes(
+    values: Float[np.ndarray, "v c"], faces: Int[np.ndarray, "f 3"], drawn: Fragments
+) -> Float[np.ndarray, "n c"]:
+    """Vertex attributes interpolated at the pixels that see a face, in row order."""
     seen = drawn.face >= 0
     return np.einsum("nkc,nk->nc", values[faces[drawn.face[seen]]], drawn.weights[seen])

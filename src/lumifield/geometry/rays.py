@@ -1,4 +1,4 @@
-"""Rays: the half-lines along which a scene is sampled, one row a pixel."""
+"""Rays through pixels, in scene coordinates or normalized device coordinates."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Ndc:
 class Rays:
     """Points `origins + t * directions` for `near <= t <= far`.
 
-    `directions` have unit length, except NDC rays, where t runs from 0 to 1. `viewdirs` are always unit scene
-    directions. `radius` is the footprint of a pixel at t = 1 [scene units per t]; `image` the image's index, and
-    `place` where in it the ray is: 0 to 1 from left to right and from top to bottom.
+    `directions` have unit length, except for NDC rays, whose t runs from 0 to 1. `viewdirs` are unit scene directions.
+    `radius` is the pixel width at t = 1 [scene units per t]; `image` is the image index; `place` is the normalized
+    image position, 0 to 1 from left to right and from top to bottom.
     """
 
     origins: Float[Tensor, "*r 3"]
@@ -51,10 +51,11 @@ class Rays:
         return Rays(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
-def to_ndc(rays: Rays, ndc: Ndc) -> Rays:
-    """Rays warped into normalized device coordinates (NeRF, appendix C, equations 25-26).
+def warp_rays_to_ndc(rays: Rays, ndc: Ndc) -> Rays:
+    """Rays in normalized device coordinates (NeRF, appendix C, equations 25-26).
 
-    In: OpenCV scene frame of the average camera. Out: NDC axes x right, y up, z from -1 (near plane) to 1 (infinity).
+    Input: OpenCV scene frame of the average camera. Output: NDC axes x right, y up, z from -1 (near plane) to 1
+    (infinity).
     """
     flip = torch.tensor([1.0, -1.0, -1.0], device=rays.origins.device)
     o, d = rays.origins * flip, rays.directions * flip
@@ -71,31 +72,31 @@ def to_ndc(rays: Rays, ndc: Ndc) -> Rays:
         -1,
     )
     zero = torch.zeros_like(rays.near)
-    # The pixel's footprint where the ray meets the near plane, as the mean of its sides in NDC.
+    # Width of the pixel on the near plane, as the mean of its sides in NDC.
     reach = (o - rays.origins * flip).norm(dim=-1)
     radius = rays.radius * reach * (ax + ay) / (2 * ndc.plane)
     return Rays(origins, directions, rays.viewdirs, radius, zero, zero + 1, rays.image, rays.place)
 
 
-def ndc_points(points: Float[Tensor, "*p 3"], ndc: Ndc) -> Float[Tensor, "*p 3"]:
-    """Scene points in normalized device coordinates (NeRF, appendix C, equation 8): where `to_ndc` leads their rays."""
+def points_to_ndc(points: Float[Tensor, "*p 3"], ndc: Ndc) -> Float[Tensor, "*p 3"]:
+    """Scene points in normalized device coordinates (NeRF, appendix C, equation 8)."""
     x, y, z = points.unbind(-1)
     ax, ay = 2 * ndc.focal[0] / ndc.size[0], 2 * ndc.focal[1] / ndc.size[1]
     return torch.stack([ax * x / z, -ay * y / z, 1 - 2 * ndc.plane / z], -1)
 
 
-def from_ndc(points: Float[Tensor, "*p 3"], ndc: Ndc) -> Float[Tensor, "*p 3"]:
-    """Scene points of normalized device coordinates, the inverse of `ndc_points`; z = 1 is infinitely far."""
+def points_from_ndc(points: Float[Tensor, "*p 3"], ndc: Ndc) -> Float[Tensor, "*p 3"]:
+    """Scene points of normalized device coordinates; inverse of `points_to_ndc`. z = 1 is at infinity."""
     x, y, z = points.unbind(-1)
     depth = 2 * ndc.plane / (1 - z)
     ax, ay = 2 * ndc.focal[0] / ndc.size[0], 2 * ndc.focal[1] / ndc.size[1]
     return torch.stack([x * depth / ax, -y * depth / ay, depth], -1)
 
 
-def metric_depth(t: Float[Tensor, "*r"], rays: Rays, ndc: Ndc | None) -> Float[Tensor, "*r"]:
-    """Distance from the camera [scene units] of the point at `t`; undoes the NDC warp where there is one.
+def distance_from_t(t: Float[Tensor, "*r"], rays: Rays, ndc: Ndc | None) -> Float[Tensor, "*r"]:
+    """Distance from the camera [scene units] of the point at `t`, with the NDC warp undone.
 
-    `rays` are the rays before the warp (`to_ndc` has not been applied).
+    `rays` are the rays before `warp_rays_to_ndc`.
     """
     if ndc is None:
         return t
@@ -116,49 +117,49 @@ def camera_rays(
     *,
     bounds_are_z_depth: bool = False,
 ) -> Rays:
-    """Rays through the centers of the pixels `(column, row)` of the given cameras.
+    """Rays through the centers of pixels `(column, row)` of the given cameras.
 
-    `bounds_are_z_depth` says that `near` and `far` are depths along the optical axis and not distances.
+    If `bounds_are_z_depth`, `near` and `far` are depths along the optical axis, else distances.
     """
     x, y = pixel[:, 0] + 0.5, pixel[:, 1] + 0.5
     local = cameras.directions(camera, x, y)
     length = local.norm(dim=-1)
     unit = local / length[:, None]
-    stretch = length if bounds_are_z_depth else torch.ones_like(length)
+    scale = length if bounds_are_z_depth else torch.ones_like(length)
     rays = Rays(
         origins=cameras.positions[camera],
         directions=unit,
         viewdirs=unit,
         radius=1 / (cameras.focal[camera].mean(-1) * length),
-        near=near[camera] * stretch,
-        far=far[camera] * stretch,
+        near=near[camera] * scale,
+        far=far[camera] * scale,
         image=camera,
         place=(pixel + 0.5) / cameras.size[camera],
     )
-    return rays if ndc is None else to_ndc(rays, ndc)
+    return rays if ndc is None else warp_rays_to_ndc(rays, ndc)
 
 
-def moved(rays: Rays, size: tuple[int, int], step: tuple[float, float]) -> Rays:
-    """The rays of images of `size` (height, width), row by row, moved by parts of a pixel to the right and down.
+def offset_rays(rays: Rays, size: tuple[int, int], step: tuple[float, float]) -> Rays:
+    """Rays of images of `size` (height, width), in row order, offset by a fraction of a pixel to the right and down.
 
-    Directions are linear between those of pixels: exact to second order of a pixel's angle.
+    Directions are interpolated linearly between pixels: exact to second order in the angle of a pixel.
     """
     right, down = step
 
-    def there(values: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
+    def shift(values: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
         grid = values.view(-1, *size, values.shape[-1])
-        return (grid + right * _slope(grid, 2) + down * _slope(grid, 1)).view_as(values)
+        return (grid + right * _gradient(grid, 2) + down * _gradient(grid, 1)).view_as(values)
 
-    directions = F.normalize(there(rays.directions), dim=-1)
-    return replace(rays, directions=directions, viewdirs=directions, place=there(rays.place))
+    directions = F.normalize(shift(rays.directions), dim=-1)
+    return replace(rays, directions=directions, viewdirs=directions, place=shift(rays.place))
 
 
-def _slope(grid: Float[Tensor, "n h w c"], axis: int) -> Float[Tensor, "n h w c"]:
+def _gradient(grid: Float[Tensor, "n h w c"], axis: int) -> Float[Tensor, "n h w c"]:
     return torch.gradient(grid, dim=axis)[0] if grid.shape[axis] > 1 else torch.zeros_like(grid)
 
 
-def points_at(rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n 3"]:
-    """The points at `z` of each ray."""
+def points_on_rays(rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n 3"]:
+    """Points at depths `z` on each ray."""
     return torch.addcmul(rays.origins[:, None], rays.directions[:, None], z[..., None])
 
 
@@ -171,7 +172,7 @@ def image_rays(
     *,
     bounds_are_z_depth: bool = False,
 ) -> Rays:
-    """All rays of one image, row by row from the top left."""
+    """All rays of one image, in row order from the top left."""
     width, height = cameras.size[index].tolist()
     device = cameras.c2w.device
     row, column = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")

@@ -1,33 +1,29 @@
-"""The operators of the hot path, with one signature each and three back ends that equal each other.
+"""Operators of the hot path, with one signature each and three backends that agree with each other.
 
-`reference` (PyTorch, any device) is the definition, `numba` serves CPUs, `triton` serves CUDA. The live one is picked
-by a probe; `LUMIFIELD_KERNELS` or `backend(name)` forces it.
+`reference` (PyTorch, any device) is the definition, `numba` runs on CPUs, `triton` on CUDA. The backend is chosen by
+the device; `LUMIFIELD_KERNELS` or `backend(name)` forces it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lumifield.environment import KERNELS_VARIABLE, Backend, forced_kernels
 from lumifield.errors import DataError
 from lumifield.kernels import reference
 
-VARIABLE = "LUMIFIELD_KERNELS"
-
-Backend = Literal["reference", "numba", "triton"]
 _forced: list[Backend] = []
 
 
 @contextmanager
 def backend(name: Backend) -> Iterator[None]:
-    """Forces one back end inside the block."""
+    """Forces a backend inside the block."""
     _forced.append(name)
     try:
         yield
@@ -37,7 +33,7 @@ def backend(name: Backend) -> Iterator[None]:
 
 @cache
 def _module(name: str) -> ModuleType | str:
-    """A back end's module, or the reason why it cannot be had."""
+    """Module of a backend, or the reason why it is unavailable."""
     try:
         if name == "numba":
             from lumifield.kernels import numba_backend
@@ -51,19 +47,16 @@ def _module(name: str) -> ModuleType | str:
 
 
 def live(device: torch.device | str) -> Backend:
-    """The back end that serves a device now; raises `DataError` where the environment forces one that is unknown."""
-    wanted = _forced[-1] if _forced else os.environ.get(VARIABLE, "")
-    if wanted in ("reference", "numba", "triton"):
-        return wanted
-    if wanted:
-        fix = "unset it to let the device decide"
-        raise DataError(VARIABLE, "its value", repr(wanted), "reference, numba or triton", fix)
+    """Backend in use on a device; raises `DataError` if the environment forces an unknown one."""
+    forced = _forced[-1] if _forced else forced_kernels()
+    if forced is not None:
+        return forced
     fast = {"cpu": "numba", "cuda": "triton"}.get(torch.device(device).type, "reference")
     return fast if fast == "reference" or isinstance(_module(fast), ModuleType) else "reference"  # type: ignore[return-value]
 
 
 def available() -> dict[str, str]:
-    """Each back end, and in words whether it can be used."""
+    """Each backend, and whether it is available, in words."""
     states = {"reference": "ready"}
     for name in ("numba", "triton"):
         module = _module(name)
@@ -78,8 +71,8 @@ def available() -> dict[str, str]:
 def _implementation(name: str) -> ModuleType:
     module = _module(name)
     if isinstance(module, str):
-        found = f"{name}, which cannot be used here ({module})"
-        raise DataError(VARIABLE, "the back end", found, "one that is installed", "unset it")
+        found = f"{name}, which is unavailable here ({module})"
+        raise DataError(KERNELS_VARIABLE, "backend", found, "an available backend", "unset it")
     return module
 
 
@@ -88,21 +81,21 @@ def _fast(device: torch.device) -> ModuleType:
 
 
 def grid_encode(points: Tensor, table: Tensor, resolutions: list[int], offsets: list[int]) -> Tensor:
-    """Trilinear features of all levels at points in [0, 1]^3: see `reference.grid_encode`."""
+    """Trilinear features of all levels at points in [0, 1]^3; see `reference.grid_encode`."""
     if live(points.device) == "reference":
         return reference.grid_encode(points, table, resolutions, offsets)
     return _grid_encode(points, table, resolutions, offsets)
 
 
-def packed_weights(thickness: Tensor, offsets: Tensor) -> Tensor:
-    """Compositing weights of packed samples: see `reference.packed_weights`."""
-    if live(thickness.device) == "reference":
-        return reference.packed_weights(thickness, offsets)
-    return _packed_weights(thickness, offsets)
+def packed_weights(optical_depth: Tensor, offsets: Tensor) -> Tensor:
+    """Rendering weights of packed samples; see `reference.packed_weights`."""
+    if live(optical_depth.device) == "reference":
+        return reference.packed_weights(optical_depth, offsets)
+    return _packed_weights(optical_depth, offsets)
 
 
 def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:
-    """Sums over the samples of each ray: see `reference.segment_sum`."""
+    """Sums over the samples of each ray; see `reference.segment_sum`."""
     if live(values.device) == "reference":
         return reference.segment_sum(values, offsets)
     return _segment_sum(values, offsets)
@@ -120,7 +113,7 @@ def march(
     step: float,
     cone: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Occupied intervals of each ray, packed: see `reference.march`. Has no gradient."""
+    """Occupied intervals of each ray, packed; see `reference.march`. Not differentiable."""
     module = reference if live(origins.device) == "reference" else _fast(origins.device)
     with torch.no_grad():
         return module.march(origins, directions, near, far, jitter, occupied, box, contracted, step, cone)
@@ -168,23 +161,23 @@ _grid_encode.register_autograd(_grid_encode_gradient, setup_context=_grid_encode
 
 
 @torch.library.custom_op("lumifield::packed_weights", mutates_args=())
-def _packed_weights(thickness: Tensor, offsets: Tensor) -> Tensor:
-    return _fast(thickness.device).packed_weights_forward(thickness, offsets)
+def _packed_weights(optical_depth: Tensor, offsets: Tensor) -> Tensor:
+    return _fast(optical_depth.device).packed_weights_forward(optical_depth, offsets)
 
 
 @_packed_weights.register_fake
-def _(thickness: Tensor, offsets: Tensor) -> Tensor:
-    return torch.empty_like(thickness)
+def _(optical_depth: Tensor, offsets: Tensor) -> Tensor:
+    return torch.empty_like(optical_depth)
 
 
 @torch.library.custom_op("lumifield::packed_weights_backward", mutates_args=())
-def _packed_weights_backward(gradient: Tensor, thickness: Tensor, offsets: Tensor) -> Tensor:
-    return _fast(thickness.device).packed_weights_backward(gradient, thickness, offsets)
+def _packed_weights_backward(gradient: Tensor, optical_depth: Tensor, offsets: Tensor) -> Tensor:
+    return _fast(optical_depth.device).packed_weights_backward(gradient, optical_depth, offsets)
 
 
 @_packed_weights_backward.register_fake
-def _(gradient: Tensor, thickness: Tensor, offsets: Tensor) -> Tensor:
-    return thickness.new_empty(thickness.shape)
+def _(gradient: Tensor, optical_depth: Tensor, offsets: Tensor) -> Tensor:
+    return optical_depth.new_empty(optical_depth.shape)
 
 
 def _save_inputs(ctx, inputs, output) -> None:

@@ -1,7 +1,7 @@
-"""The kernels on a CPU, compiled by numba at first use and cached on disk where a cache folder can be written.
+"""Kernels on a CPU, compiled by numba at first use and cached on disk if a cache folder is writable.
 
-Positions and weights are float32 and indices int32 or uint32 throughout: numba promotes a mix to float64. Work that
-is reduced over threads is split by level or by ray, never by thread, so results do not depend on the machine.
+Positions and weights are float32 and indices int32 or uint32 throughout, because numba promotes a mix to float64.
+Reductions over threads are split by level or by ray, never by thread, so results do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Everything that LLVM may assume for speed except the absence of NaN and infinity.
+# All fast-math flags except those that assume the absence of NaN and infinity.
 FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 CHUNK = 256
 PRIME_Y = np.uint32(2654435761)
@@ -25,7 +25,7 @@ PRIME_Z = np.uint32(805459861)
 def _compiled(function: Callable[..., Any], parallel: bool = True) -> Callable[..., Any]:
     try:
         return numba.njit(function, parallel=parallel, fastmath=FAST, cache=True, error_model="numpy", nogil=True)
-    except RuntimeError:  # no folder for the cache can be written
+    except RuntimeError:  # no writable cache folder
         return numba.njit(function, parallel=parallel, fastmath=FAST, error_model="numpy", nogil=True)
 
 
@@ -33,9 +33,9 @@ def _compiled(function: Callable[..., Any], parallel: bool = True) -> Callable[.
 def _corner_row(x, y, z, side, size, dense):
     if dense:
         return x + side * (y + side * z)
-    # numba multiplies in 64 bits: uncut, the upper halves would change the remainder.
+    # numba multiplies in 64 bits: without truncation the upper halves would change the remainder.
     mixed = x ^ np.uint32(y * PRIME_Y) ^ np.uint32(z * PRIME_Z)
-    # A division costs as much as the rest of the corner; sizes are powers of two wherever a grid chooses them.
+    # A division costs as much as the rest of this function; hashed levels have a power of two of rows.
     return mixed & (size - np.uint32(1)) if size & (size - np.uint32(1)) == 0 else mixed % size
 
 
@@ -76,7 +76,7 @@ def _encode(points, table, resolutions, offsets, out):
 
 
 def _encode_table_gradient(gradient, points, resolutions, offsets, out):
-    # One level a task: levels own disjoint rows, so no two threads meet and the order of sums is fixed.
+    # One level per task: levels own disjoint rows, so the order of sums is fixed and no two threads write to one row.
     n, features = points.shape[0], out.shape[1]
     for level in numba.prange(resolutions.shape[0]):
         resolution, start = resolutions[level], offsets[level]
@@ -194,27 +194,27 @@ def _march(origins, directions, near, far, jitter, occupied, box, contracted, st
             ends[r + 1] = slot
 
 
-def _packed_weights(thickness, offsets, out):
+def _packed_weights(optical_depth, offsets, out):
     for r in numba.prange(offsets.shape[0] - 1):
         before = np.float32(0)
         for i in range(offsets[r], offsets[r + 1]):
-            out[i] = -np.expm1(-thickness[i]) * np.exp(-before)
-            before += thickness[i]
+            out[i] = -np.expm1(-optical_depth[i]) * np.exp(-before)
+            before += optical_depth[i]
 
 
-def _packed_weights_gradient(gradient, thickness, offsets, out):
-    # dw_i/dtau_i = T_i e^-tau_i ; dw_j/dtau_i = -w_j for j > i: a sum of later gradient * weight runs backwards.
-    # The thickness before each sample waits in `out`: subtracted from the total it would drown in an opaque sample.
+def _packed_weights_gradient(gradient, optical_depth, offsets, out):
+    # dw_i/dtau_i = T_i e^-tau_i ; dw_j/dtau_i = -w_j for j > i: accumulate gradient * weight from the last sample.
+    # The optical depth before each sample is kept in `out`: the difference to the total would lose it behind an opaque one.
     for r in numba.prange(offsets.shape[0] - 1):
         before = np.float32(0)
         for i in range(offsets[r], offsets[r + 1]):
             out[i] = before
-            before += thickness[i]
+            before += optical_depth[i]
         later = np.float32(0)
         for i in range(offsets[r + 1] - 1, offsets[r] - 1, -1):
-            left, through = np.exp(-out[i]), np.exp(-(out[i] + thickness[i]))
+            left, through = np.exp(-out[i]), np.exp(-(out[i] + optical_depth[i]))
             out[i] = gradient[i] * through - later
-            later += gradient[i] * -np.expm1(-thickness[i]) * left
+            later += gradient[i] * -np.expm1(-optical_depth[i]) * left
 
 
 def _segment_sum(values, offsets, out):
@@ -258,7 +258,7 @@ def grid_encode_forward(points: Tensor, table: Tensor, resolutions: list[int], o
 def grid_encode_backward(
     gradient: Tensor, points: Tensor, table: Tensor, resolutions: list[int], offsets: list[int], with_points: bool
 ) -> tuple[Tensor | None, Tensor]:
-    """Gradients with respect to points (where wanted) and table."""
+    """Gradients with respect to points (if requested) and table."""
     levels = np.array(resolutions, np.int32), np.array(offsets, np.int64)
     d_table = torch.zeros_like(table, memory_format=torch.contiguous_format)
     encode_table_gradient_kernel(_array(gradient), _array(points), *levels, d_table.numpy())
@@ -295,17 +295,17 @@ def march(
     return t0, t1, ray, ends
 
 
-def packed_weights_forward(thickness: Tensor, offsets: Tensor) -> Tensor:
+def packed_weights_forward(optical_depth: Tensor, offsets: Tensor) -> Tensor:
     """Weights of packed samples: see `reference.packed_weights`."""
-    out = torch.empty_like(thickness, memory_format=torch.contiguous_format)
-    packed_weights_kernel(_array(thickness), _array(offsets), out.numpy())
+    out = torch.empty_like(optical_depth, memory_format=torch.contiguous_format)
+    packed_weights_kernel(_array(optical_depth), _array(offsets), out.numpy())
     return out
 
 
-def packed_weights_backward(gradient: Tensor, thickness: Tensor, offsets: Tensor) -> Tensor:
-    """Gradient with respect to the thickness."""
-    out = torch.empty_like(thickness, memory_format=torch.contiguous_format)
-    packed_weights_gradient_kernel(_array(gradient), _array(thickness), _array(offsets), out.numpy())
+def packed_weights_backward(gradient: Tensor, optical_depth: Tensor, offsets: Tensor) -> Tensor:
+    """Gradient with respect to the optical depth."""
+    out = torch.empty_like(optical_depth, memory_format=torch.contiguous_format)
+    packed_weights_gradient_kernel(_array(gradient), _array(optical_depth), _array(offsets), out.numpy())
     return out
 
 
@@ -317,14 +317,14 @@ def segment_sum_forward(values: Tensor, offsets: Tensor) -> Tensor:
 
 
 def segment_sum_backward(gradient: Tensor, offsets: Tensor, samples: int) -> Tensor:
-    """Each segment's gradient copied to its samples."""
+    """Gradient of each segment copied to its samples."""
     out = torch.empty(samples, gradient.shape[1])
     spread_kernel(_array(gradient), _array(offsets), out.numpy())
     return out
 
 
 def cache_state() -> str:
-    """Where compiled kernels are kept, and the threading layer, in words."""
-    kept = "cached on disk" if encode_kernel.stats.cache_path else "compiled anew in each process"
+    """Where compiled kernels are cached, and the threading layer, in words."""
+    cache = "cached on disk" if encode_kernel.stats.cache_path else "compiled in each process"
     layer = os.environ.get("NUMBA_THREADING_LAYER", "default")
-    return f"{kept}, threading layer {layer}, {numba.get_num_threads()} threads"
+    return f"{cache}, threading layer {layer}, {numba.get_num_threads()} threads"

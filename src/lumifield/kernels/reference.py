@@ -1,4 +1,4 @@
-"""The definition of every kernel, in plain PyTorch: slow, obvious, differentiable twice, on any device."""
+"""Definition of every kernel in plain PyTorch: slow, obvious, twice differentiable, on any device."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 PRIMES = (1, 2654435761, 805459861)
 CORNERS = tuple((i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1))
 OPAQUE = 1e3
-"""exp(-tau) is zero in double precision from here on."""
+"""exp(-tau) is zero in double precision above this optical depth."""
 
 
 def grid_encode(points: Tensor, table: Tensor, resolutions: list[int], offsets: list[int]) -> Tensor:
     """Trilinear features of all levels at points in [0, 1]^3 (Müller et al. 2022, section 3).
 
-    Level l has `resolutions[l]` cells a side and the table rows `offsets[l]:offsets[l + 1]`. It is dense, x fastest,
-    where its (resolution + 1)^3 corners fit; else corners are hashed by xor of coordinate times prime, modulo its rows.
+    Level l has resolution `resolutions[l]` and the table rows `offsets[l]:offsets[l + 1]`. It is dense, x fastest, if
+    its (resolution + 1)^3 corners fit; else corners are hashed by xor of coordinate times prime, modulo its rows.
     points (n, 3), table (rows, f) -> (n, levels * f).
     """
     points = points.clamp(0, 1)
@@ -36,7 +36,7 @@ def grid_encode(points: Tensor, table: Tensor, resolutions: list[int], offsets: 
 
 
 def corner_rows(corner: Tensor, resolution: int, size: int) -> Tensor:
-    """Rows of a level's corners (n, 3): dense where all corners fit into `size` rows, else hashed."""
+    """Table rows of the corners (n, 3) of a level: dense if all corners fit into `size` rows, else hashed."""
     side = resolution + 1
     if side**3 <= size:
         return corner[:, 0] + side * (corner[:, 1] + side * corner[:, 2])
@@ -46,22 +46,22 @@ def corner_rows(corner: Tensor, resolution: int, size: int) -> Tensor:
     return mixed % size
 
 
-def contract(points: Tensor) -> Tensor:
-    """Mip-NeRF 360's contraction, equation 10, with the maximum norm: all space into the cube [-2, 2]^3."""
+def contract_points(points: Tensor) -> Tensor:
+    """Scene contraction of mip-NeRF 360 (equation 10) with the maximum norm: all space into the cube [-2, 2]^3."""
     size = points.abs().amax(-1, keepdim=True).clamp_min(1)
     return points * ((2 - 1 / size) / size)
 
 
-def unit(points: Tensor, box: Tensor, contracted: bool) -> Tensor:
-    """Scene points in the coordinates of the grids, [0, 1]^3 over the box (or over all space, where contracted)."""
+def to_unit_cube(points: Tensor, box: Tensor, contracted: bool) -> Tensor:
+    """Scene points in grid coordinates, [0, 1]^3 over the box, or over all space if contracted."""
     if not contracted:
         return (points - box[0]) / (box[1] - box[0])
     span = box[1] - box[0]
-    return contract(torch.addcmul(-(box[0] + box[1]) / span, points, 2 / span)) / 4 + 0.5
+    return contract_points(torch.addcmul(-(box[0] + box[1]) / span, points, 2 / span)) / 4 + 0.5
 
 
 def box_span(origin: Tensor, direction: Tensor, near: Tensor, far: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
-    """The part of [near, far] where each ray is inside the box; empty where it misses."""
+    """Part of [near, far] where each ray is inside the box; empty if it misses."""
     safe = torch.where(direction.abs() < 1e-12, torch.full_like(direction, 1e-12), direction)
     a, b = (box[0] - origin) / safe, (box[1] - origin) / safe
     first = torch.maximum(torch.minimum(a, b).amax(-1), near)
@@ -81,10 +81,10 @@ def march(
     step: float,
     cone: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Intervals of each ray whose middles lie in occupied cells.
+    """Intervals of each ray whose midpoints lie in occupied cells.
 
-    Along a ray t starts at near + jitter * width and grows by width = max(step, cone * t) until it passes far; where
-    not contracted, near and far are first clipped to the box. `occupied` is (g, g, g) over [0, 1]^3, indexed z, y, x.
+    Along a ray t starts at near + jitter * width and increases by width = max(step, cone * t) until far; without
+    contraction, near and far are first clipped to the box. `occupied` is (g, g, g) over [0, 1]^3, indexed z, y, x.
     Returns t0, t1 (s,), the ray of each interval (s,) int32, and offsets (r + 1,) int64.
     """
     first, last = (near, far) if contracted else box_span(origins, directions, near, far, box)
@@ -94,7 +94,7 @@ def march(
     while bool((t < last).any()):
         width = (cone * t).clamp_min(step)
         middle = t + 0.5 * width
-        cell = (unit(origins + middle[:, None] * directions, box, contracted) * side).floor().long()
+        cell = (to_unit_cube(origins + middle[:, None] * directions, box, contracted) * side).floor().long()
         inside = ((cell >= 0) & (cell < side)).all(-1)
         x, y, z = cell.clamp(0, side - 1).unbind(-1)
         keeps.append(inside & occupied[z, y, x] & (t < last))
@@ -111,18 +111,18 @@ def march(
 
 
 def ray_of(offsets: Tensor, samples: int) -> Tensor:
-    """The segment of each packed sample."""
+    """Segment of each packed sample."""
     counts = offsets[1:] - offsets[:-1]
     return torch.repeat_interleave(torch.arange(len(counts), device=offsets.device), counts, output_size=samples)
 
 
-def packed_weights(thickness: Tensor, offsets: Tensor) -> Tensor:
-    """w_i = (1 - exp(-tau_i)) exp(-sum_{j<i} tau_j) in each ray (NeRF, equation 3); tau >= 0 is density times width."""
-    segment = ray_of(offsets, thickness.shape[0])
-    # Uncut, one endless sample would drown the sums of all later rays.
-    total = torch.nn.functional.pad(thickness.double().clamp(max=OPAQUE).cumsum(0), (1, 0))
-    before = (total[:-1] - total[offsets[:-1]][segment]).to(thickness.dtype)
-    return -torch.expm1(-thickness) * torch.exp(-before)
+def packed_weights(optical_depth: Tensor, offsets: Tensor) -> Tensor:
+    """w_i = (1 - exp(-tau_i)) exp(-sum_{j<i} tau_j) per ray (NeRF, equation 3); tau >= 0 is density times length."""
+    segment = ray_of(offsets, optical_depth.shape[0])
+    # Without the clamp, one unbounded sample would dominate the cumulative sums of all later rays.
+    total = torch.nn.functional.pad(optical_depth.double().clamp(max=OPAQUE).cumsum(0), (1, 0))
+    before = (total[:-1] - total[offsets[:-1]][segment]).to(optical_depth.dtype)
+    return -torch.expm1(-optical_depth) * torch.exp(-before)
 
 
 def segment_sum(values: Tensor, offsets: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""The kernels on CUDA, written in Triton: compiled at first use, no compiler or toolkit to install.
+"""Kernels on CUDA, written in Triton: compiled at first use, without a compiler or toolkit to install.
 
-Tensors are float32. Sums into the table are atomic, so their order, and the last bits of its gradient, vary from run
-to run. Rays and rows are counted in int64; coordinates are hashed in uint32, as the reference does.
+Tensors are float32. Sums into the table are atomic, so their order, and the last bits of the gradient, vary between
+runs. Rays and rows are indexed in int64; coordinates are hashed in uint32, as in the reference.
 """
 
-# Triton's language is typed for its own compiler: to a checker its loops and sums look wrong.
+# Triton's language is typed for its own compiler; its loops and sums look wrong to a type checker.
 # pyright: reportGeneralTypeIssues=false, reportOperatorIssue=false
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import Tensor
 PRIME_Y = tl.constexpr(2654435761)
 PRIME_Z = tl.constexpr(805459861)
 
-POINTS = 128  # points a program of the encoding: one a thread with four warps
-RAYS = 32  # rays a program of the march: one warp, which stops with its longest ray
-UNROLLED = 4  # steps of the march whose look-ups are in flight together
-SAMPLES = 32  # samples of one ray that a warp takes at a time
+POINTS = 128  # points per program of the encoding: one per thread with four warps
+RAYS = 32  # rays per program of the march: one warp, which runs as long as its longest ray
+UNROLLED = 4  # steps of the march whose loads are in flight at once
+SAMPLES = 32  # samples of one ray that a warp processes at once
 
 
 @triton.jit
@@ -47,7 +47,7 @@ def _triple(rows, i, mask):
 
 @triton.jit
 def _cell(coordinate, resolution):
-    """Cell of a coordinate, clamped to [0, 1], and the place within the cell."""
+    """Cell of a coordinate, clamped to [0, 1], and the position within the cell."""
     scaled = tl.minimum(tl.maximum(coordinate, 0.0), 1.0) * resolution.to(tl.float32)
     cell = tl.minimum(scaled.to(tl.int32), resolution - 1)
     return cell.to(tl.uint32), scaled - cell.to(tl.float32)
@@ -55,7 +55,7 @@ def _cell(coordinate, resolution):
 
 @triton.jit
 def _cells(points, i, mask, resolution):
-    """Cells along the three axes, and the places within them."""
+    """Cells along the three axes, and the positions within them."""
     px, py, pz = _triple(points, i, mask)
     x, fx = _cell(px, resolution)
     y, fy = _cell(py, resolution)
@@ -65,7 +65,7 @@ def _cells(points, i, mask, resolution):
 
 @triton.jit
 def _corner_row(x, y, z, corner: tl.constexpr, resolution, size, dense):
-    """Row of one of a cell's eight corners within its level: see `reference.corner_rows`."""
+    """Table row of one of the eight corners of a cell within its level; see `reference.corner_rows`."""
     x, y, z = x + (corner & 1), y + ((corner >> 1) & 1), z + (corner >> 2)
     side = (resolution + 1).to(tl.uint32)
     hashed = (x ^ (y * PRIME_Y) ^ (z * PRIME_Z)) % size
@@ -83,7 +83,7 @@ def _shares(fx, fy, fz, corner: tl.constexpr):
 
 @triton.jit
 def _tile(n, COLUMNS: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr):
-    """The points of a program, their mask, the features of a row, and the mask of points by features."""
+    """Points of a program, their mask, the features of a row, and the mask of points by features."""
     points = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     features = tl.arange(0, PADDED)
     mask = points < n
@@ -146,13 +146,13 @@ def _encode_points_gradient(
 
 @triton.jit
 def _inside(coordinate, slope):
-    """The slope, or zero outside [0, 1], where a clamped point does not move the features."""
+    """The gradient, or zero outside [0, 1], where a clamped point does not change the features."""
     return tl.where((coordinate >= 0) & (coordinate <= 1), slope, 0.0)
 
 
 @triton.jit
 def _clip(origin, direction, low, high, first, last):
-    """The part of [first, last] between two planes across one axis: see `reference.box_span`."""
+    """Part of [first, last] between two planes orthogonal to one axis; see `reference.box_span`."""
     safe = tl.where(tl.abs(direction) < 1e-12, 1e-12, direction)
     a, b = (low - origin) / safe, (high - origin) / safe
     return tl.maximum(first, tl.minimum(a, b)), tl.minimum(last, tl.maximum(a, b))
@@ -160,7 +160,7 @@ def _clip(origin, direction, low, high, first, last):
 
 @triton.jit
 def _in_box(position, low, high, CONTRACTED: tl.constexpr):
-    """A coordinate over the box: [0, 1], or [-1, 1] where it is to be contracted."""
+    """Coordinate relative to the box: [0, 1], or [-1, 1] if it is contracted later."""
     return (2 * position - low - high) / (high - low) if CONTRACTED else (position - low) / (high - low)
 
 
@@ -184,7 +184,7 @@ def _march(
     origins, directions, near, far, jitter, occupied, box, side, step, cone, n, ends, t0, t1, ray,
     CONTRACTED: tl.constexpr, FILL: tl.constexpr, RAYS: tl.constexpr, UNROLLED: tl.constexpr,
 ):  # fmt: skip
-    """Without FILL the number of intervals goes into `ends[r + 1]`; with it they are written from `ends[r]` on."""
+    """Without FILL, counts intervals into `ends[r + 1]`; with it, writes them from `ends[r]` on."""
     r = tl.program_id(0).to(tl.int64) * RAYS + tl.arange(0, RAYS)
     mask = r < n
     ox, oy, oz = _triple(origins, r, mask)
@@ -218,35 +218,35 @@ def _march(
 
 
 @triton.jit
-def _opacity(thickness):
+def _opacity(optical_depth):
     """1 - exp(-tau), by its series where the difference would lose digits."""
-    small = tl.minimum(thickness, 0.125)
+    small = tl.minimum(optical_depth, 0.125)
     series = small * (1 - small / 2 * (1 - small / 3 * (1 - small / 4 * (1 - small / 5))))
-    return tl.where(thickness < 0.125, series, 1 - tl.exp(-thickness))
+    return tl.where(optical_depth < 0.125, series, 1 - tl.exp(-optical_depth))
 
 
 @triton.jit
-def _packed_weights(thickness, offsets, out, WEIGHTS: tl.constexpr, BLOCK: tl.constexpr):
-    """One ray a program. Without WEIGHTS the thickness before each sample is written instead."""
+def _packed_weights(optical_depth, offsets, out, WEIGHTS: tl.constexpr, BLOCK: tl.constexpr):
+    """One ray per program. Without WEIGHTS, writes the optical depth before each sample instead."""
     ray = tl.program_id(0).to(tl.int64)
     first, last = tl.load(offsets + ray), tl.load(offsets + ray + 1)
     carry = 0.0
     for start in range(first, last, BLOCK):
         i = start + tl.arange(0, BLOCK)
-        # Loaded one sample late, the sum is exclusive by itself; subtracting tau from an inclusive one loses digits.
-        earlier = tl.load(thickness + i - 1, mask=(i > first) & (i < last), other=0.0)
+        # Loading one sample later makes the sum exclusive; subtracting tau from an inclusive sum would lose digits.
+        earlier = tl.load(optical_depth + i - 1, mask=(i > first) & (i < last), other=0.0)
         before = carry + tl.cumsum(earlier, 0)
         carry += tl.sum(earlier, 0)
         if WEIGHTS:
-            tau = tl.load(thickness + i, mask=i < last, other=0.0)
+            tau = tl.load(optical_depth + i, mask=i < last, other=0.0)
             tl.store(out + i, _opacity(tau) * tl.exp(-before), mask=i < last)
         else:
             tl.store(out + i, before, mask=i < last)
 
 
 @triton.jit
-def _packed_weights_gradient(gradient, thickness, before, offsets, out, BLOCK: tl.constexpr):
-    # dw_i / dtau_i = exp(-before_i - tau_i) and dw_j / dtau_i = -w_j for j > i: the ray is walked from its end.
+def _packed_weights_gradient(gradient, optical_depth, before, offsets, out, BLOCK: tl.constexpr):
+    # dw_i / dtau_i = exp(-before_i - tau_i) and dw_j / dtau_i = -w_j for j > i: the ray is traversed from its end.
     ray = tl.program_id(0).to(tl.int64)
     first, last = tl.load(offsets + ray), tl.load(offsets + ray + 1)
     carry = 0.0
@@ -254,13 +254,13 @@ def _packed_weights_gradient(gradient, thickness, before, offsets, out, BLOCK: t
         i = last - 1 - done - tl.arange(0, BLOCK)
         here, has_next = i >= first, (i >= first) & (i + 1 < last)
         next_gradient = tl.load(gradient + i + 1, mask=has_next, other=0.0)
-        next_tau = tl.load(thickness + i + 1, mask=has_next, other=0.0)
+        next_tau = tl.load(optical_depth + i + 1, mask=has_next, other=0.0)
         next_before = tl.load(before + i + 1, mask=has_next, other=0.0)
         behind = next_gradient * _opacity(next_tau) * tl.exp(-next_before)
         later = carry + tl.cumsum(behind, 0)
         carry += tl.sum(behind, 0)
         g = tl.load(gradient + i, mask=here, other=0.0)
-        through = tl.load(before + i, mask=here, other=0.0) + tl.load(thickness + i, mask=here, other=0.0)
+        through = tl.load(before + i, mask=here, other=0.0) + tl.load(optical_depth + i, mask=here, other=0.0)
         tl.store(out + i, g * tl.exp(-through) - later, mask=here)
 
 
@@ -320,7 +320,7 @@ def grid_encode_forward(points: Tensor, table: Tensor, resolutions: list[int], o
 def grid_encode_backward(
     gradient: Tensor, points: Tensor, table: Tensor, resolutions: list[int], offsets: list[int], with_points: bool
 ) -> tuple[Tensor | None, Tensor]:
-    """Gradients with respect to points (where wanted) and table."""
+    """Gradients with respect to points (if requested) and table."""
     n, features, count = points.shape[0], table.shape[1], len(resolutions)
     gradient, points, table = gradient.contiguous(), points.contiguous(), table.contiguous()
     levels = _levels(tuple(resolutions), tuple(offsets), points.device)
@@ -363,22 +363,22 @@ def march(
     return t0, t1, ray, ends
 
 
-def packed_weights_forward(thickness: Tensor, offsets: Tensor) -> Tensor:
+def packed_weights_forward(optical_depth: Tensor, offsets: Tensor) -> Tensor:
     """Weights of packed samples: see `reference.packed_weights`."""
-    thickness, offsets = thickness.contiguous(), offsets.contiguous()
-    out = torch.empty_like(thickness)
+    optical_depth, offsets = optical_depth.contiguous(), offsets.contiguous()
+    out = torch.empty_like(optical_depth)
     grid = (len(offsets) - 1,)
-    _launch(_packed_weights, grid, thickness, offsets, out, WEIGHTS=True, BLOCK=SAMPLES, num_warps=1)
+    _launch(_packed_weights, grid, optical_depth, offsets, out, WEIGHTS=True, BLOCK=SAMPLES, num_warps=1)
     return out
 
 
-def packed_weights_backward(gradient: Tensor, thickness: Tensor, offsets: Tensor) -> Tensor:
-    """Gradient with respect to the thickness."""
-    gradient, thickness, offsets = gradient.contiguous(), thickness.contiguous(), offsets.contiguous()
-    before, out = torch.empty_like(thickness), torch.empty_like(thickness)
+def packed_weights_backward(gradient: Tensor, optical_depth: Tensor, offsets: Tensor) -> Tensor:
+    """Gradient with respect to the optical depth."""
+    gradient, optical_depth, offsets = gradient.contiguous(), optical_depth.contiguous(), offsets.contiguous()
+    before, out = torch.empty_like(optical_depth), torch.empty_like(optical_depth)
     grid = (len(offsets) - 1,)
-    _launch(_packed_weights, grid, thickness, offsets, before, WEIGHTS=False, BLOCK=SAMPLES, num_warps=1)
-    arguments = gradient, thickness, before, offsets, out
+    _launch(_packed_weights, grid, optical_depth, offsets, before, WEIGHTS=False, BLOCK=SAMPLES, num_warps=1)
+    arguments = gradient, optical_depth, before, offsets, out
     _launch(_packed_weights_gradient, grid, *arguments, BLOCK=SAMPLES, num_warps=1)
     return out
 
@@ -392,7 +392,7 @@ def segment_sum_forward(values: Tensor, offsets: Tensor) -> Tensor:
 
 
 def segment_sum_backward(gradient: Tensor, offsets: Tensor, samples: int) -> Tensor:
-    """Each segment's gradient copied to its samples."""
+    """Gradient of each segment copied to its samples."""
     rays, columns = gradient.shape
     out = gradient.new_empty(samples, columns)
     _launch(_spread, (rays,), gradient.contiguous(), offsets.contiguous(), out, **_tiles(columns, SAMPLES))

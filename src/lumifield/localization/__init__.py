@@ -16,7 +16,7 @@ from lumifield.errors import DataError
 from lumifield.runtime.config import at_least
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 Progress = Callable[[int, int], None]
 
@@ -38,7 +38,7 @@ class Density:
         at_least(1, self, "cells")
         at_least(0, self, "margin", "level")
 
-    def apply(self, run: Run, progress: Progress) -> str:
+    def apply(self, run: LoadedRun, progress: Progress) -> str:
         """Writes both files and says what is in them; raises `DataError` for bounds without a volume."""
         from lumifield.localization.lens import density
 
@@ -78,7 +78,7 @@ class Select:
             if self.places == "path":
                 raise DataError("select", "spacing", f"{self.spacing:g}", "none without a grid", "drop it")
 
-    def apply(self, run: Run, progress: Progress) -> str:
+    def apply(self, run: LoadedRun, progress: Progress) -> str:
         """Writes both files; raises `DataError` where there is too little free space, or none within the bounds."""
         from lumifield.localization.lens import select
 
@@ -112,7 +112,7 @@ class Synthesize:
     def __post_init__(self) -> None:
         at_least(1, self, "size", "chunk")
 
-    def apply(self, run: Run, progress: Progress) -> str:
+    def apply(self, run: LoadedRun, progress: Progress) -> str:
         """Writes the sequence; raises `DataError` for unknown looks, or a folder that holds another sequence."""
         from lumifield.localization.lens import synthesize
 
@@ -150,7 +150,7 @@ class Pose:
         if self.image is not None and self.view is not None:
             raise DataError("pose", "view", str(self.view), "none beside --image", "leave one of them out")
 
-    def apply(self, run: Run, progress: Progress) -> str:
+    def apply(self, run: LoadedRun, progress: Progress) -> str:
         """Writes what it finds, and says how well; raises `DataError` for images that are not there."""
         from lumifield.localization import pose_refinement
 
@@ -202,7 +202,7 @@ class Baseline:
         if not self.seeds:
             raise DataError("baseline", "seeds", "empty", "one or more", "name one")
 
-    def apply(self, run: Run, progress: Progress) -> str:
+    def apply(self, run: LoadedRun, progress: Progress) -> str:
         """Writes what it measures, and says it; raises `DataError` where there are no images."""
         from lumifield.localization import pose_regression
 

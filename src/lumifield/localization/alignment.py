@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.poses import moved
+from lumifield.geometry.poses import se3_retract
 
 CAUCHY = 0.1
 """Beyond this difference of colors a pixel has less and less of a say."""
@@ -84,7 +84,7 @@ def aligned(matter: Matter, level: Level, c2w: Float[Tensor, "3 4"]) -> Sight:
     """The sight of least cost that steps from the pose `c2w` lead to."""
     now, damping = sight(matter, level, c2w), DAMPING
     for _ in range(STEPS):
-        trial = sight(matter, level, moved(now.c2w, step(now, level.camera, damping)))
+        trial = sight(matter, level, se3_retract(now.c2w, step(now, level.camera, damping)))
         if trial.cost >= now.cost:
             damping *= CALMER
             continue

@@ -22,17 +22,17 @@ from lumifield.data.image_files import decode, survey
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.evaluation.evaluate import photographs
-from lumifield.geometry.cameras import Cameras, pinholes
-from lumifield.geometry.poses import apart, moved, unit
+from lumifield.geometry.cameras import Cameras, pinhole_cameras
+from lumifield.geometry.poses import normalize, pose_error, se3_retract
 from lumifield.geometry.rays import image_rays
 from lumifield.localization import Pose, Progress
 from lumifield.localization.alignment import Level, Matter, aligned, alike
 from lumifield.rendering.camera_paths import from_json, to_json
 from lumifield.rendering.render import path_scene, split_scene
 from lumifield.rendering.view import View, render_view
-from lumifield.runs.run_folder import Run, write_json
-from lumifield.runtime import distributed, image_io
-from lumifield.runtime.files import check_place
+from lumifield.runs.run_folder import LoadedRun, write_json
+from lumifield.runtime import colormaps, distributed, image_io
+from lumifield.runtime.files import check_writable
 
 SIDES = (40, 80, 160, 320)
 """Longer side of the image and of what it is compared with, from coarse to fine [pixels]."""
@@ -66,7 +66,7 @@ class Found:
     seconds: float
 
 
-def find(settings: Pose, run: Run, progress: Progress) -> str:
+def find(settings: Pose, run: LoadedRun, progress: Progress) -> str:
     """Refines the poses that are asked for, and says how well that went."""
     if settings.image is None:
         asked = of_split(run, settings.split, settings.view)
@@ -89,7 +89,7 @@ def find(settings: Pose, run: Run, progress: Progress) -> str:
     return f"{len(asked)} images: median {after} (from {before}); {shares}\n{out / 'poses.json'}"
 
 
-def of_split(run: Run, split: str, view: int | None = None) -> list[Query]:
+def of_split(run: LoadedRun, split: str, view: int | None = None) -> list[Query]:
     """The images of a split (or one of them) of the run's data; raises `DataError` where there are none."""
     lenses = split_scene(run, split).cameras
     if view is not None and not 0 <= view < len(lenses):
@@ -99,7 +99,7 @@ def of_split(run: Run, split: str, view: int | None = None) -> list[Query]:
     return [Query(scene.names[place], lenses[[row]], scene.ground_truth(place), row) for place, row in enumerate(rows)]
 
 
-def of_file(run: Run, image: Path, focal: float | None = None) -> Query:
+def of_file(run: LoadedRun, image: Path, focal: float | None = None) -> Query:
     """An image from a file, by a pinhole of `focal` [pixels]; without it, as wide as most training images."""
     files = survey([image])
     width, height = files.sizes[0]
@@ -107,11 +107,11 @@ def of_file(run: Run, image: Path, focal: float | None = None) -> Query:
     if focal is None:
         training = run.scenes["train"].cameras
         focal = width * float((training.focal[:, 0] / training.size[:, 0]).median())
-    lens = pinholes(torch.eye(3, 4)[None], focal, (width, height))
+    lens = pinhole_cameras(torch.eye(3, 4)[None], focal, (width, height))
     return Query(image.name, lens, pixels.view(height, width, 3), known=False)
 
 
-def from_file(run: Run, path: Path, count: int) -> list[Float[Tensor, "1 3 4"]]:
+def from_file(run: LoadedRun, path: Path, count: int) -> list[Float[Tensor, "1 3 4"]]:
     """A start for each of `count` images, from a camera path; raises `DataError` for another number of cameras."""
     poses = from_json(path, run.scenes["train"]).c2w
     if len(poses) != count:
@@ -119,18 +119,18 @@ def from_file(run: Run, path: Path, count: int) -> list[Float[Tensor, "1 3 4"]]:
     return list(poses.split(1))
 
 
-def off_the_truth(run: Run, asked: Query, degrees: float, hundredths: float, seed: int = 0) -> Float[Tensor, "1 3 4"]:
+def off_the_truth(run: LoadedRun, asked: Query, degrees: float, hundredths: float, seed: int = 0) -> Float[Tensor, "1 3 4"]:
     """The true pose turned by `degrees` and shifted by hundredths of the world's unit, in random directions.
 
     An image has its own directions, whichever others are asked for.
     """
     generator = torch.Generator().manual_seed(10_000 * seed + asked.row)
-    turn, shift = unit(torch.randn(2, 3, generator=generator))
+    turn, shift = normalize(torch.randn(2, 3, generator=generator))
     distance = 0.01 * hundredths / run.scenes["train"].frame.scale
-    return moved(asked.lens.c2w[0], torch.cat([math.radians(degrees) * turn, distance * shift]))[None]
+    return se3_retract(asked.lens.c2w[0], torch.cat([math.radians(degrees) * turn, distance * shift]))[None]
 
 
-def lookalikes(run: Run, asked: Query) -> Float[Tensor, "g 3 4"]:
+def lookalikes(run: LoadedRun, asked: Query) -> Float[Tensor, "g 3 4"]:
     """The poses of the training cameras from which the field looks most like the image."""
     level = Level.of(asked.lens, asked.rgb, scale_to(asked, SIDES[0]))
     seen = level.rgb.flatten(1).T
@@ -140,7 +140,7 @@ def lookalikes(run: Run, asked: Query) -> Float[Tensor, "g 3 4"]:
 
 
 def localize(
-    run: Run, asked: list[Query], starts: list[Float[Tensor, "g 3 4"]], out: Path, progress: Progress | None = None
+    run: LoadedRun, asked: list[Query], starts: list[Float[Tensor, "g 3 4"]], out: Path, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Refines the pose of each image, from the best of its starts, and writes what it finds to the folder `out`.
 
@@ -148,7 +148,7 @@ def localize(
     the image, the renderings at its start and at its pose, and the error of the latter. Several processes share
     the images, and the first writes the files of all.
     """
-    check_place(out, folder=True)
+    check_writable(out, folder=True)
     rank, world = distributed.join()
     own = range(rank, len(asked), world)
     entries = []
@@ -167,7 +167,7 @@ def localize(
     return summary
 
 
-def refined(run: Run, asked: Query, starts: Float[Tensor, "g 3 4"]) -> Found:
+def refined(run: LoadedRun, asked: Query, starts: Float[Tensor, "g 3 4"]) -> Found:
     """The pose that the best of the starts leads to; the coarsest size decides which that is."""
     begun = time.perf_counter()
     coarse, *finer = (Level.of(asked.lens, asked.rgb, scale_to(asked, side)) for side in SIDES)
@@ -179,7 +179,7 @@ def refined(run: Run, asked: Query, starts: Float[Tensor, "g 3 4"]) -> Found:
     return Found(starts[best], c2w, likeness, time.perf_counter() - begun)
 
 
-def settled(run: Run, level: Level, c2w: Float[Tensor, "3 4"]) -> tuple[Float[Tensor, "3 4"], float]:
+def settled(run: LoadedRun, level: Level, c2w: Float[Tensor, "3 4"]) -> tuple[Float[Tensor, "3 4"], float]:
     """The pose after some rounds of rendering and alignment at one size, and how alike both look."""
     likeness = 0.0
     for _ in range(ROUNDS):
@@ -189,7 +189,7 @@ def settled(run: Run, level: Level, c2w: Float[Tensor, "3 4"]) -> tuple[Float[Te
     return c2w, likeness
 
 
-def look(run: Run, camera: Cameras, c2w: Float[Tensor, "3 4"]) -> tuple[Scene, View]:
+def look(run: LoadedRun, camera: Cameras, c2w: Float[Tensor, "3 4"]) -> tuple[Scene, View]:
     """What the field looks like through a camera at another pose, and the scene of that camera alone."""
     scene = path_scene(run, replace(camera, c2w=c2w[None]))
     return scene, render_view(run.method, scene, 0, device=run.device, chunk=run.chunk)
@@ -210,23 +210,23 @@ def scale_to(asked: Query, side: int) -> float:
     return max(min(side / longer, 1.0), 2 / shorter)
 
 
-def panels(run: Run, asked: Query, found: Found) -> UInt8[Tensor, "h w 3"]:
+def panels(run: LoadedRun, asked: Query, found: Found) -> UInt8[Tensor, "h w 3"]:
     """Side by side: the image, the renderings at its start and at its pose, and the error of the latter."""
     level = Level.of(asked.lens, asked.rgb, scale_to(asked, SIDES[-1]))
     photograph = level.rgb.permute(1, 2, 0)
     before, after = (look(run, level.camera, c2w)[1].rgb for c2w in (found.start, found.c2w))
-    error = image_io.colorise((after - photograph).abs().mean(-1), 0.0, ERROR_RANGE, image_io.HEAT)
+    error = colormaps.apply_colormap((after - photograph).abs().mean(-1), 0.0, ERROR_RANGE, colormaps.HEAT)
     return image_io.to_uint8(torch.cat([photograph, before, after, error], 1))
 
 
-def told(run: Run, asked: Query, found: Found) -> dict[str, Any]:
+def told(run: LoadedRun, asked: Query, found: Found) -> dict[str, Any]:
     """An image's camera in the world, as a camera path holds it, and how it was found."""
     frame = run.scenes["train"].frame
     camera = json.loads(to_json(replace(asked.lens, c2w=found.c2w[None]), frame))[0]
     entry = {"name": asked.name} | camera | {"likeness": found.likeness, "seconds": found.seconds}
     if asked.known:
         for name, c2w in (("start_error", found.start), ("error", found.c2w)):
-            distance, degrees = apart(c2w, asked.lens.c2w[0])
+            distance, degrees = pose_error(c2w, asked.lens.c2w[0])
             entry[name] = [100 * float(distance) * frame.scale, float(degrees)]
     return entry
 

@@ -20,13 +20,13 @@ from lumifield import data
 from lumifield.data import Source
 from lumifield.data.scene import Scene
 from lumifield.evaluation.evaluate import photographs
-from lumifield.geometry.poses import apart, unit
+from lumifield.geometry.poses import normalize, pose_error
 from lumifield.localization import Baseline, Progress, Regressor
 from lumifield.rendering.camera_paths import to_json
-from lumifield.runs.run_folder import Run, write_json
+from lumifield.runs.run_folder import LoadedRun, write_json
 from lumifield.runtime import distributed
 from lumifield.runtime.config import to_plain
-from lumifield.runtime.files import check_place, replacing
+from lumifield.runtime.files import check_writable, replacing
 from lumifield.runtime.rng import Rng
 
 WIDTHS = (16, 32, 64, 96)
@@ -99,9 +99,9 @@ class Network(nn.Module):
 
 def rotations(axes: Float[Tensor, "n 3 2"]) -> Float[Tensor, "n 3 3"]:
     """Rotations whose first axis is that of the pair, and whose second lies in the pair's plane."""
-    x = unit(axes[..., 0])
+    x = normalize(axes[..., 0])
     y = axes[..., 1] - (axes[..., 1] * x).sum(-1, keepdim=True) * x
-    y = unit(y)
+    y = normalize(y)
     return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
@@ -138,11 +138,11 @@ def batch(
 @torch.no_grad()
 def errors(network: Network, examples: Examples) -> Float[Tensor, "2 n"]:
     """How far off each image is [hundredths of the world's unit, and degrees]."""
-    distance, degrees = apart(network(examples.images), examples.c2w)
+    distance, degrees = pose_error(network(examples.images), examples.c2w)
     return torch.stack([100 * distance, degrees])
 
 
-def measure(settings: Baseline, run: Run, progress: Progress) -> str:
+def measure(settings: Baseline, run: LoadedRun, progress: Progress) -> str:
     """Compares learning without and with synthetic views, and says the errors."""
     training, judged = photographs(run, "train"), photographs(run, settings.split)
     synthetic = None if settings.synthetic is None else sequence(settings.synthetic)
@@ -173,7 +173,7 @@ def compare(
     Writes `baseline.json`, which is returned, too, and `poses.json`: a camera path of what the first seed has found
     with all that there was to learn from, a start for the refinement of poses. Several processes share the networks.
     """
-    check_place(out, folder=True)
+    check_writable(out, folder=True)
     size = small(training, settings.network.side)
     known, asked = Examples.of(training, size), Examples.of(judged, size)
     kinds = [None] if synthetic is None else [None, Examples.of(synthetic, size)]

@@ -120,7 +120,7 @@ class MetaTrain:
     """Outer steps between two validations (0: only at the end)."""
     validation_tasks: int = 2
     """How many tasks of the val split are looked at, the first ones (0: none)."""
-    validation_views: int = 4
+    num_validation_views: int = 4
     """How many held-out views of each, evenly spread."""
     validation_steps: int = 100
     """Steps of each before it is looked at."""

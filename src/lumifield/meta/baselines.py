@@ -12,7 +12,8 @@ from lumifield.meta.inner import carried, learn
 from lumifield.methods.base import Method
 from lumifield.optim import Optimizer
 from lumifield.rendering.view import render_view
-from lumifield.runtime.image_io import mean_squared_error, psnr, to_uint8
+from lumifield.runtime.image_io import to_uint8
+from lumifield.runtime.image_metrics import mean_squared_error, psnr
 from lumifield.runtime.rng import Rng
 from lumifield.training import TrainingError
 

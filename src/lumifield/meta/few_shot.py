@@ -17,7 +17,7 @@ from lumifield.meta.inner import copy_for, learn
 from lumifield.methods.base import Method
 from lumifield.rendering.view import render_view, view_psnr
 from lumifield.runtime.rng import Rng
-from lumifield.training.fit import Report, State
+from lumifield.training.fit import StepReport, TrainingState
 
 
 def divided(task: Task, few_shot: FewShot) -> tuple[Scene, Scene]:
@@ -59,7 +59,7 @@ def taught(
     copy, support = copy_for(start, support), support.to(device)
     found = {0: mean_psnr(copy, held_out)} if 0 in looks else {}
 
-    def look(state: State, report: Report) -> None:
+    def look(state: TrainingState, report: StepReport) -> None:
         if state.step in looks:
             found[state.step] = mean_psnr(copy, held_out)
             copy.train()

@@ -18,7 +18,7 @@ from lumifield.methods.base import Context, Method
 from lumifield.optim import Schedule
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
-from lumifield.training.fit import Budget, Listener, Report, State, fit
+from lumifield.training.fit import Budget, Callback, StepReport, TrainingState, fit
 
 
 def carried(start: Method) -> Parameters:
@@ -45,14 +45,14 @@ def copy_for(start: Method, scene: Scene) -> Method:
 
 
 def learn(
-    method: Method, scenes: Sequence[Scene], loop: InnerLoop, rng: Rng, listeners: Sequence[Listener] = ()
+    method: Method, scenes: Sequence[Scene], loop: InnerLoop, rng: Rng, callbacks: Sequence[Callback] = ()
 ) -> None:
     """Trains a method on a scene, or copies side by side on a scene each."""
-    state = State(method, build_optimizer(loop.optimizer, method.param_groups()), rng)
+    state = TrainingState(method, build_optimizer(loop.optimizer, method.param_groups()), rng)
     if isinstance(method, Stacked):
         rays = loop.batch or method.rays_per_step() // len(scenes)
         prepared = side_by_side(scenes, loop.steps, rays, rng)
-        fit(state, lambda *_: next(prepared), Budget(loop.steps), Schedule(), listeners=listeners)
+        fit(state, lambda *_: next(prepared), Budget(loop.steps), Schedule(), callbacks=callbacks)
     else:
         (scene,) = scenes
         fit(
@@ -60,7 +60,7 @@ def learn(
             lambda rays, rng: sample_batch(scene, loop.batch or rays, rng, patch=method.patch),
             Budget(loop.steps),
             Schedule(),
-            listeners=listeners,
+            callbacks=callbacks,
         )
 
 
@@ -77,7 +77,7 @@ def adapted(
     scenes: Sequence[Scene],
     loop: InnerLoop,
     rng: Rng,
-    note: Callable[[Report], None],
+    note: Callable[[StepReport], None],
     *,
     root: Callable[[int], Method] | None = None,
 ) -> list[Parameters]:
@@ -86,7 +86,7 @@ def adapted(
     `root` gives what `rooted` made for a scene by its place, where that is kept.
     """
 
-    def last(state: State, report: Report) -> None:
+    def last(state: TrainingState, report: StepReport) -> None:
         if state.step == loop.steps:
             note(report)
 

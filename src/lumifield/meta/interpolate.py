@@ -22,7 +22,7 @@ from lumifield.meta.few_shot import taught
 from lumifield.meta.inner import carried
 from lumifield.meta.outer import Parameters
 from lumifield.methods.base import Context, Method, Rendered
-from lumifield.runs.run_folder import CONFIG, Run
+from lumifield.runs.run_folder import CONFIG, LoadedRun
 from lumifield.runtime.config import from_plain
 
 
@@ -51,7 +51,7 @@ class Between(Method):
         return {name: torch.tensordot(weights, stack, 1) for name, stack in zip(self._names, self.stacks, strict=True)}
 
 
-def adapted_to(run: Run, names: Sequence[str]) -> Run:
+def adapted_to(run: LoadedRun, names: Sequence[str]) -> LoadedRun:
     """The run with copies of its start that have learned the named images, each once and whole.
 
     These are its train scene, and in the order of the names its test scene, which paths lead through.
@@ -78,7 +78,7 @@ def together(photographs: Sequence[Task]) -> Scene:
     return replace(scenes[0], cameras=Cameras(**cameras), names=names, near=near, far=far)
 
 
-def named(every: dict[str, Task], name: str, run: Run) -> Task:
+def named(every: dict[str, Task], name: str, run: LoadedRun) -> Task:
     """The image of a name with or without folder and ending."""
     found = [task for own, task in every.items() if name in (own, Path(own).name, Path(own).stem)]
     if len(found) != 1:

@@ -22,19 +22,20 @@ from lumifield.meta.inner import adapted, carried, objective, rooted
 from lumifield.meta.outer import maml, reptile
 from lumifield.meta.watch import MetaJob, Watch
 from lumifield.methods.base import Method
-from lumifield.optim.optimizers import build_optimizer, rate
+from lumifield.optim.optimizers import build_optimizer, learning_rate_factor
 from lumifield.runs import run_folder
+from lumifield.runs.driver import open_summary_writer, select_device, stop_on_interrupt, validate_run_folder
 from lumifield.runtime import distributed
-from lumifield.runtime.image_io import psnr
+from lumifield.runtime.image_metrics import psnr
 from lumifield.runtime.rng import Rng
-from lumifield.training.fit import Budget, Clock, Report, State, shared, total
-from lumifield.training.job import (
-    check_folder,
-    choose_device,
-    closing_writer,
-    interruptible,
-    restore,
-    start_from,
+from lumifield.training.checkpoint import initialize_from, restore_state
+from lumifield.training.fit import (
+    Budget,
+    StepReport,
+    TrainingClock,
+    TrainingState,
+    broadcast_fraction,
+    sum_over_processes,
 )
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class Inner:
         self.errors += [float(loss.detach()) for loss in losses]
         return torch.stack(losses).sum()
 
-    def _note(self, report: Report) -> None:
+    def _note(self, report: StepReport) -> None:
         self.errors.append(float(((report.predicted - report.ground_truth) ** 2).mean()))
 
     def told(self) -> float:
@@ -146,17 +147,17 @@ def meta_train(job: MetaJob, *, resume: bool = False, console: Console | None = 
     rank, world = distributed.join()
     console = console if console is not None and rank == 0 else Console(quiet=True)
     if rank == 0:  # the others may find what the first has already begun to write
-        check_folder(job.out, job.method, job.source, resume=resume)
+        validate_run_folder(job.out, job.method, job.source, resume=resume)
     resume = resume and (job.out / run_folder.STATE).is_file()
-    device = choose_device(job.meta.device)
+    device = select_device(job.meta.device)
     inner = Inner(job, tasks(job.source, "train"), device)
-    state = fresh_state(job, inner.scene(0), Rng(torch.Generator(device), rank, world), resumed=resume)
-    history = restore(job.out, state) if resume else []
+    state = initialize_state(job, inner.scene(0), Rng(torch.Generator(device), rank, world), resumed=resume)
+    history = restore_state(job.out, state) if resume else []
     first = rank == 0
     if first and not resume:
         cameras = {"train": inner.scene(0).without_images().to("cpu")}
-        run_folder.start(job.out, state.method, job.method, job.source, {"meta": job.meta}, cameras)
-    with closing_writer(job.out if first else None) as writer, interruptible(state):
+        run_folder.create_run(job.out, state.method, job.method, job.source, {"meta": job.meta}, cameras)
+    with open_summary_writer(job.out if first else None) as writer, stop_on_interrupt(state.stop):
         watch = Watch(job, validation_tasks(job, console) if first else [], history, writer, console) if first else None
         learn_start(state, job, inner, watch)
         if watch is not None:
@@ -165,13 +166,13 @@ def meta_train(job: MetaJob, *, resume: bool = False, console: Console | None = 
     return job.out
 
 
-def fresh_state(job: MetaJob, scene: Scene, rng: Rng, *, resumed: bool) -> State:
+def initialize_state(job: MetaJob, scene: Scene, rng: Rng, *, resumed: bool) -> TrainingState:
     """A start with new parameters, or those of an earlier run, and the outer optimizer, at step 0."""
     torch.manual_seed(job.meta.seed)
     method = job.method.build(scene).to(scene.cameras.c2w.device)
     if job.meta.init is not None and not resumed:
-        start_from(method, job.meta.init)
-    return State(method, build_optimizer(job.meta.outer, outer_groups(method, job.meta)), rng, Clock())
+        initialize_from(method, job.meta.init)
+    return TrainingState(method, build_optimizer(job.meta.outer, outer_groups(method, job.meta)), rng, TrainingClock())
 
 
 def outer_groups(method: Method, meta: MetaTrain) -> list[dict[str, Any]]:
@@ -187,19 +188,19 @@ def outer_groups(method: Method, meta: MetaTrain) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def learn_start(state: State, job: MetaJob, inner: Inner, watch: Watch | None) -> None:
+def learn_start(state: TrainingState, job: MetaJob, inner: Inner, watch: Watch | None) -> None:
     """Outer steps until the time is over or the run is stopped."""
     meta, world = job.meta, state.rng.world
-    budget = budget_of(meta, len(inner.tasks))
-    while (fraction := shared(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world)) < 1:
-        state.optimizer.set_rate(rate(meta.outer_schedule, fraction, state.step))
+    budget = training_budget(meta, len(inner.tasks))
+    while (fraction := broadcast_fraction(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world)) < 1:
+        state.optimizer.set_rate(learning_rate_factor(meta.outer_schedule, fraction, state.step))
         outer_step(state, meta, inner)
         state.step += 1
         if watch is not None:
             watch(state, inner.told(), fraction)
 
 
-def budget_of(meta: MetaTrain, count: int) -> Budget:
+def training_budget(meta: MetaTrain, count: int) -> Budget:
     """The length of a run over `count` tasks: the shortest that is asked for, an hour where none is."""
     steps = [] if meta.steps is None else [meta.steps]
     steps += [] if meta.epochs is None else [math.ceil(meta.epochs * count / meta.tasks)]
@@ -208,7 +209,7 @@ def budget_of(meta: MetaTrain, count: int) -> Budget:
     return Budget(min(steps, default=None), None if meta.minutes is None else meta.minutes * 60)
 
 
-def outer_step(state: State, meta: MetaTrain, inner: Inner) -> None:
+def outer_step(state: TrainingState, meta: MetaTrain, inner: Inner) -> None:
     """This process's share of the step's tasks, then one step that all processes take together."""
     every = visits(len(inner.tasks), state.step, meta)
     size = meta.group or (len(every) if inner.device.type == "cuda" else 1)
@@ -220,7 +221,7 @@ def outer_step(state: State, meta: MetaTrain, inner: Inner) -> None:
     else:
         maml(start, own, lambda _, group: inner.objective(state.method, group), state.optimizer, tasks=len(every))
     rays = sum(map(len, own)) * meta.inner.steps * (meta.inner.batch or state.method.rays_per_step())
-    state.rays += total(rays, state.rng.world)
+    state.rays += sum_over_processes(rays, state.rng.world)
 
 
 def validation_tasks(job: MetaJob, console: Console) -> Sequence[Task]:

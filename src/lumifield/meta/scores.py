@@ -18,7 +18,7 @@ from lumifield.meta import Adapt, FewShot, MetaTrain, Start
 from lumifield.meta.baselines import MATCHED_PSNR, matched, shuffled, standard
 from lumifield.meta.few_shot import divided, mean_psnr, spread, taught
 from lumifield.methods.base import Method
-from lumifield.runs.run_folder import CONFIG, Run, write_json
+from lumifield.runs.run_folder import CONFIG, LoadedRun, write_json
 from lumifield.runtime import distributed
 from lumifield.runtime.config import from_plain
 
@@ -48,7 +48,7 @@ class Trial:
 class Bench:
     """What all trials of an evaluation share."""
 
-    run: Run
+    run: LoadedRun
     few_shot: FewShot
     adapt: Adapt
     out: Path
@@ -74,13 +74,13 @@ class Bench:
             psnr = mean_psnr(copy, held_out)
         return Trial(kind, task.name, before, psnr, {str(k): v for k, v in curve.items()}, found), held_out
 
-    def _look(self, run: Run, task: Task, scene: Scene, row: int) -> dict[str, Any]:
+    def _look(self, run: LoadedRun, task: Task, scene: Scene, row: int) -> dict[str, Any]:
         name = Path(task.name).name
         file = self.out / name / f"{row:03d}.png" if self.save_images else None
         seen = scoring.look(run, scene, row, SCORING, self.perceptual, file)
         return seen | {"name": f"{name}: {seen['name']}"}
 
-    def _keep(self, run: Run, task: Task, held_out: Scene) -> None:
+    def _keep(self, run: LoadedRun, task: Task, held_out: Scene) -> None:
         run = replace(run, scenes={"train": task.cameras(), "test": held_out})
         write_parts(Weights(half=False), run, self.out / Path(task.name).name / "scene")
 
@@ -99,7 +99,7 @@ class Bench:
 
 
 def evaluate(
-    run: Run,
+    run: LoadedRun,
     split: str,
     adapt: Adapt,
     *,
@@ -139,13 +139,13 @@ def evaluate(
     return metrics
 
 
-def refuse_adaptation(run: Run) -> NoReturn:
+def refuse_adaptation(run: LoadedRun) -> NoReturn:
     """Raises `DataError` for a run that does not adapt."""
     fix = "leave out the options of adaptation"
     raise DataError(run.folder, "run", "of one scene", "a meta-trained one, which adapts", fix)
 
 
-def refuse_appearance(run: Run, asked: scoring.Scoring) -> None:
+def refuse_appearance(run: LoadedRun, asked: scoring.Scoring) -> None:
     """Raises `DataError` where a meta-trained run is to be scored otherwise than by its adaptation."""
     if asked != scoring.Scoring.of(run):
         fix = "leave out --appearance and --right-half"

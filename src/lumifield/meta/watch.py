@@ -17,8 +17,8 @@ from lumifield.meta import MetaTrain
 from lumifield.meta.few_shot import divided, spread, taught
 from lumifield.methods import Settings
 from lumifield.runs import run_folder
-from lumifield.training.fit import State
-from lumifield.training.job import snapshot
+from lumifield.training.checkpoint import capture_state
+from lumifield.training.fit import TrainingState
 
 LINE_EVERY_SECONDS = 20.0
 
@@ -48,7 +48,7 @@ class Watch:
         """The best validation PSNR so far [dB], minus infinity before the first look."""
         return max((entry["psnr"] for entry in self.history), default=-math.inf)
 
-    def __call__(self, state: State, inner_psnr: float, fraction: float) -> None:
+    def __call__(self, state: TrainingState, inner_psnr: float, fraction: float) -> None:
         """Notes one outer step, and looks and saves every so many."""
         meta, seconds = self._job.meta, state.clock.seconds
         self._writer.add_scalar("inner/psnr", inner_psnr, state.step)
@@ -65,7 +65,7 @@ class Watch:
         if meta.save_every and state.step % meta.save_every == 0:
             self.save(state)
 
-    def look(self, state: State) -> None:
+    def look(self, state: TrainingState) -> None:
         """Adapts to the validation tasks, and keeps the weights if they are the best; without tasks the last are."""
         if not self._parts:
             run_folder.write_tensors(self._job.out / run_folder.WEIGHTS, state.method.state_dict())
@@ -76,7 +76,7 @@ class Watch:
         loop = replace(meta.few_shot.loop, steps=meta.validation_steps)
         before, after = [], []
         for support, held_out in self._parts:
-            views = spread(held_out, meta.validation_views)
+            views = spread(held_out, meta.num_validation_views)
             _, found = taught(state.method, support, views, loop, seed=meta.seed, looks=(0, loop.steps))
             before.append(found[0])
             after.append(found[loop.steps])
@@ -93,12 +93,12 @@ class Watch:
             f"at {state.clock.seconds:.0f} s"
         )
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         """One checkpoint: a look at the validation tasks, then the whole state."""
         self.look(state)
         summary = {"seconds": state.clock.seconds, "rays": state.rays, "steps": state.step}
         run_folder.write_json(self._job.out / run_folder.SUMMARY, summary)
-        tensors, about = snapshot(state)
+        tensors, about = capture_state(state)
         run_folder.write_tensors(self._job.out / run_folder.STATE, tensors, about | {"history": self.history})
 
     def _say(self, line: str) -> None:

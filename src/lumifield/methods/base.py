@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lumifield.data.scene import Batch
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.normals import outward
-from lumifield.geometry.rays import Ndc, Rays, ndc_points
+from lumifield.geometry.normals import density_normals
+from lumifield.geometry.rays import Ndc, Rays, points_to_ndc
 from lumifield.runtime.rng import Rng
 
 
@@ -106,7 +106,7 @@ class Method(nn.Module):
 
     def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, " p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
         """Outward unit normals at points of the scene before any warp (`ndc`), over `step` [scene units] about them."""
-        return outward(lambda about: self.inside(about if ndc is None else ndc_points(about, ndc)), points, step)
+        return density_normals(lambda about: self.inside(about if ndc is None else points_to_ndc(about, ndc)), points, step)
 
     def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
         """rgb in [0, 1] of matter at points as `inside` takes them, seen along `viewdirs`, without a gradient."""

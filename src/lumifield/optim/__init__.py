@@ -1,4 +1,4 @@
-"""Optimizers and learning rates: their settings (free of torch); `optimizers.py` builds them."""
+"""Settings of optimizers and learning-rate schedules, free of torch; `optimizers` builds them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from lumifield.runtime.config import at_least
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How parameters move."""
+    """Optimizer and its hyperparameters."""
 
     kind: Literal["sgd", "adam", "radam", "ranger"] = "adam"
-    """sgd; adam; radam: Adam with a rectified start; ranger: radam with lookahead."""
+    """Optimizer: sgd, adam, radam (rectified Adam) or ranger (radam with lookahead)."""
     lr: float = 5e-4
-    """Learning rate at its highest."""
+    """Initial learning rate."""
     momentum: float = 0.9
     """Momentum of sgd."""
     weight_decay: float = 0.0
-    """Pull of the parameters towards zero."""
+    """Weight decay."""
     betas: tuple[float, float] | None = None
-    """Memory of the two averages of adam, radam and ranger (None: 0.9 0.999, for ranger 0.95 0.999)."""
+    """Adam betas for adam, radam, ranger (default: 0.9 0.999; ranger: 0.95 0.999)."""
     eps: float = 1e-8
-    """Added to the root of the second average."""
+    """Adam epsilon."""
 
     def __post_init__(self) -> None:
         at_least(0, self, "lr", "momentum", "weight_decay", "eps")
@@ -34,26 +34,27 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How the learning rate changes over the run: a factor, squeezed between `floor` and 1."""
+    """Learning-rate schedule: a factor between `floor` and 1, after a warm-up."""
 
     kind: Literal["constant", "step", "cosine", "poly", "exponential"] = "constant"
-    """constant; step: times gamma at each milestone; cosine; poly: (1 - run)^power; exponential: gamma^run."""
+    """Schedule: constant; step (times gamma at milestones); cosine; poly, (1 - t)^power; exponential, gamma^t; with t
+    the completed fraction of the run."""
     milestones: tuple[float, ...] = ()
-    """Where step falls, as fractions of the run."""
+    """Milestones of step as fractions of the run."""
     milestone_steps: tuple[int, ...] = ()
-    """Where step falls besides, in steps."""
+    """Additional milestones of step in training steps."""
     gamma: float = 0.1
-    """Factor of step at a milestone, and of exponential over the whole run."""
+    """Factor per milestone (step) or over the whole run (exponential)."""
     power: float = 0.9
     """Exponent of poly."""
     floor: float = 0.0
-    """Lowest factor of the decay."""
+    """Minimum factor after decay."""
     warmup_steps: int = 0
-    """Steps over which the rate rises to its full value."""
+    """Number of warm-up steps."""
     warmup_factor: float = 0.01
-    """The factor at the first step of the warm-up."""
+    """Factor at the first step of the warm-up."""
     warmup: Literal["linear", "sine"] = "linear"
-    """How the rate rises: evenly, or like the first quarter of a sine."""
+    """Shape of the warm-up: linear, or the first quarter of a sine."""
 
     def __post_init__(self) -> None:
         at_least(0, self, "gamma", "power", "floor", "warmup_steps", "warmup_factor")

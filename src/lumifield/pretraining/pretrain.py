@@ -19,16 +19,16 @@ from torch.nn import functional as F
 import lumifield
 from lumifield.data.flying_chairs import Pair, PairFiles, pairs
 from lumifield.errors import DataError
-from lumifield.geometry.image_sampling import bilinear
+from lumifield.geometry.image_sampling import sample_bilinear
 from lumifield.methods.nlr.appearance import GRAY, Appearance
-from lumifield.optim.optimizers import build_optimizer, rate
+from lumifield.optim.optimizers import build_optimizer, learning_rate_factor
 from lumifield.pretraining import Pretrain
 from lumifield.runs import run_folder
+from lumifield.runs.driver import select_device
 from lumifield.runtime.config import to_plain
-from lumifield.runtime.image_io import psnr
+from lumifield.runtime.image_metrics import psnr
 from lumifield.runtime.rng import Rng
-from lumifield.training.fit import Budget, Clock
-from lumifield.training.job import choose_device
+from lumifield.training.fit import Budget, TrainingClock
 
 DEFAULT_MINUTES = 15.0
 TOLD_EVERY = 100
@@ -44,7 +44,7 @@ def pretrain(settings: Pretrain, out: Path, console: Console) -> dict[str, float
         raise DataError(out, "run folder", "taken by a run", "a new folder", "choose another --out")
     method = settings.method
     known, unknown = pairs(settings.data), () if settings.held_out is None else pairs(settings.held_out)
-    device = choose_device(settings.device)
+    device = select_device(settings.device)
     torch.manual_seed(settings.seed)
     rng = Rng(torch.Generator().manual_seed(settings.seed))
     net = Appearance(method)
@@ -77,9 +77,9 @@ def trained(net: Appearance, settings: Pretrain, known: Sequence[PairFiles], rng
     optimizer = build_optimizer(settings.optimizer, [{"params": parameters}])
     unbounded = settings.steps is None and settings.minutes is None
     minutes = DEFAULT_MINUTES if unbounded else settings.minutes
-    budget, clock, step = Budget(settings.steps, None if minutes is None else 60 * minutes), Clock(), 0
+    budget, clock, step = Budget(settings.steps, None if minutes is None else 60 * minutes), TrainingClock(), 0
     while (fraction := budget.fraction(step, clock.seconds)) < 1:
-        optimizer.set_rate(rate(settings.schedule, fraction, step))
+        optimizer.set_rate(learning_rate_factor(settings.schedule, fraction, step))
         chosen = rng.integers(settings.batch, len(known)).tolist()
         losses = [loss(net, known[index].read(), settings, rng) for index in chosen]
         objective = torch.stack(losses).mean()
@@ -128,7 +128,7 @@ def shown(
 ) -> Float[Tensor, "n 3 k l"]:
     """Images whose pixels show what the source, encoded once, shows `where`, as far as it is visible."""
     places, seen = where.reshape(-1, 2), visible.reshape(-1)
-    rgb = bilinear(source, places)
+    rgb = sample_bilinear(source, places)
     features = net.joined(rgb, net.looked_up(source, places, seen)) * seen[:, None]
     rgb = torch.where(seen[:, None], rgb, GRAY)
     rows = torch.arange(len(places), device=places.device)

@@ -13,10 +13,10 @@ from torch import Tensor
 from lumifield.errors import DataError
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 
-def table(run: Run) -> Float[Tensor, "n e"]:
+def table(run: LoadedRun) -> Float[Tensor, "n e"]:
     """The embedding of each image of the training; raises `DataError` where the method has none."""
     found = run.method.embeddings
     if found is None:
@@ -25,13 +25,13 @@ def table(run: Run) -> Float[Tensor, "n e"]:
     return found.detach()
 
 
-def named(run: Run, name: str) -> Float[Tensor, " e"]:
+def named(run: LoadedRun, name: str) -> Float[Tensor, " e"]:
     """The embedding of an image of the training, by its name with or without folder and ending, or their mean."""
     rows = table(run)
     return rows.mean(0) if name == "mean" else rows[photograph(run, name)]
 
 
-def photograph(run: Run, name: str) -> int:
+def photograph(run: LoadedRun, name: str) -> int:
     """The place of an image in the training, by its name with or without folder and ending."""
     names = run.scenes["train"].names
     found = [row for row, own in enumerate(names) if name in (own, Path(own).name, Path(own).stem)]
@@ -42,7 +42,7 @@ def photograph(run: Run, name: str) -> int:
     return found[0]
 
 
-def along(run: Run, names: Sequence[str], frames: int) -> Float[Tensor, "{frames} e"] | None:
+def along(run: LoadedRun, names: Sequence[str], frames: int) -> Float[Tensor, "{frames} e"] | None:
     """Embeddings of a path that leads evenly from one image's to the next; None without names: the mean."""
     if not names:
         return None

@@ -17,16 +17,16 @@ from torch import Tensor
 
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
-from lumifield.geometry.cameras import Cameras, pinholes
+from lumifield.geometry.cameras import Cameras, pinhole_cameras
 from lumifield.geometry.poses import (
-    any_normal,
     average_pose,
-    checked_number,
-    checked_pose,
+    estimate_up,
     focus_point,
-    level_up,
-    looking,
-    unit,
+    look_at,
+    normalize,
+    orthogonal_vector,
+    validate_number,
+    validate_pose,
 )
 
 SPIRAL_TURNS = 2
@@ -51,12 +51,12 @@ def spiral(scene: Scene, frames: int) -> Cameras:
         radii = torch.quantile(offsets.abs(), SPIRAL_QUANTILE, dim=0)
     else:
         towards = target - c2w[0, :, 3]
-        base = looking(c2w[:1, :, 3], towards[None], level_up(c2w))[0]
+        base = look_at(c2w[:1, :, 3], towards[None], estimate_up(c2w))[0]
         radii = (SPIRAL_SHARE * towards.norm()).expand(3)
     angle = _turn(frames) * SPIRAL_TURNS
     circle = torch.stack([angle.cos(), angle.sin(), (angle / 2).sin()], -1) * radii
     positions = base[:, 3] + circle @ base[:, :3].T
-    return _like_first(scene, looking(positions, target - positions, -base[:, 1]))
+    return _like_first(scene, look_at(positions, target - positions, -base[:, 1]))
 
 
 def orbit(scene: Scene, frames: int) -> Cameras:
@@ -67,7 +67,7 @@ def orbit(scene: Scene, frames: int) -> Cameras:
     """
     if scene.ndc is not None:
         return _circle_before(scene, frames, 0.5)
-    up = level_up(scene.cameras.c2w)
+    up = estimate_up(scene.cameras.c2w)
     offsets = scene.cameras.positions - subject(scene)
     height = offsets @ up
     level = (offsets - height[:, None] * up).norm(dim=-1)
@@ -165,7 +165,7 @@ def from_json(path: Path, scene: Scene) -> Cameras:
         raise DataError(path, "content", f"no JSON ({error})", "a list of cameras", "write the file again") from None
     if not isinstance(content, list) or not content or not all(isinstance(camera, dict) for camera in content):
         raise DataError(path, "content", "no list of objects", "at least one camera", "write the file again")
-    c2w = torch.stack([checked_pose(camera.get("c2w"), path, f"c2w of camera {i}") for i, camera in enumerate(content)])
+    c2w = torch.stack([validate_pose(camera.get("c2w"), path, f"c2w of camera {i}") for i, camera in enumerate(content)])
     numbers = [_lens(camera, path, index) for index, camera in enumerate(content)]
     focal, center, size, distortion = torch.tensor(numbers).split([2, 2, 2, 4], -1)
     return Cameras(
@@ -200,7 +200,7 @@ def _lens(camera: dict[str, Any], path: Path, index: int) -> list[float]:
     """`fx fy cx cy width height k1 k2 p1 p2` of one camera of a JSON path."""
 
     def number(value: Any, field: str, *, positive: bool = False) -> float:
-        return checked_number(value, path, f"{field} of camera {index}", positive=positive)
+        return validate_number(value, path, f"{field} of camera {index}", positive=positive)
 
     def several(value: Any, field: str, count: int, *, positive: bool = False) -> list[float]:
         if not isinstance(value, list) or len(value) != count:
@@ -227,16 +227,16 @@ def _lens(camera: dict[str, Any], path: Path, index: int) -> list[float]:
 def _circle(scene: Scene, frames: int, elevation: float) -> Cameras:
     """A closed circle round the focus point that begins above or below the first camera."""
     c2w = scene.cameras.c2w
-    focus, up = subject(scene), level_up(c2w)
+    focus, up = subject(scene), estimate_up(c2w)
     offsets = c2w[:, :, 3] - focus
     distance = offsets.norm(dim=-1).mean()
     first = offsets[0] - (offsets[0] @ up) * up
-    x = unit(first) if bool(first.norm() > 1e-3 * distance) else any_normal(up)
+    x = normalize(first) if bool(first.norm() > 1e-3 * distance) else orthogonal_vector(up)
     y = torch.linalg.cross(up, x)
     angle = _round(torch.atan2(offsets @ y, offsets @ x), frames)[:, None]
     level = angle.cos() * x + angle.sin() * y
     away = math.cos(elevation) * level + math.sin(elevation) * up
-    return _like_first(scene, looking(focus + distance * away, -away, up))
+    return _like_first(scene, look_at(focus + distance * away, -away, up))
 
 
 def _round(bearings: Float[Tensor, " n"], frames: int) -> Float[Tensor, " {frames}"]:
@@ -257,7 +257,7 @@ def _circle_before(scene: Scene, frames: int, share: float) -> Cameras:
     radius = torch.quantile(((c2w[:, :, 3] - base[:, 3]) @ base[:, :2]).norm(dim=-1), share)
     angle = _turn(frames)
     positions = base[:, 3] + radius * torch.stack([angle.cos(), angle.sin()], -1) @ base[:, :2].T
-    return _like_first(scene, looking(positions, focus - positions, -base[:, 1]))
+    return _like_first(scene, look_at(positions, focus - positions, -base[:, 1]))
 
 
 def _turn(frames: int) -> Float[Tensor, " frames"]:
@@ -284,7 +284,7 @@ def subject(scene: Scene) -> Float[Tensor, "3"]:
 def _like_first(scene: Scene, c2w: Float[Tensor, "n 3 4"]) -> Cameras:
     """Cameras without distortion that have the first image's focal length and size."""
     fx, fy = scene.cameras.focal[0].tolist()
-    return pinholes(c2w, (fx, fy), scene.size(0))
+    return pinhole_cameras(c2w, (fx, fy), scene.size(0))
 
 
 def _double(frame: Frame) -> Frame:

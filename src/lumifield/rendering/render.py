@@ -21,11 +21,11 @@ from lumifield.geometry.cameras import Cameras
 from lumifield.rendering import appearance, camera_paths
 from lumifield.rendering.video import CODECS, drop_beyond, write_frames
 from lumifield.rendering.view import Normals, NormalSource, View, render_view, view_psnr
-from lumifield.runtime import distributed, image_io
+from lumifield.runtime import colormaps, distributed, image_io
 from lumifield.runtime.files import check_output, writing
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 Channel = Literal[
     "rgb",
@@ -73,7 +73,7 @@ class Look:
 
 
 def path_cameras(
-    run: Run, path: str | Path, frames: int, size: tuple[int, int] | None = None, *, through: Sequence[str] = ()
+    run: LoadedRun, path: str | Path, frames: int, size: tuple[int, int] | None = None, *, through: Sequence[str] = ()
 ) -> Cameras:
     """The cameras of a path: spiral, orbit, spheric, interpolate, tour, test, or a JSON file.
 
@@ -105,7 +105,7 @@ def path_cameras(
     return cameras if size is None else framed(cameras, size)
 
 
-def waypoints(run: Run, through: Sequence[str]) -> Cameras:
+def waypoints(run: LoadedRun, through: Sequence[str]) -> Cameras:
     """The cameras that a way leads through: those of two or more named images, else of the test or train split."""
     train, test = run.scenes["train"], run.scenes.get("test")
     named = [appearance.photograph(run, name) for name in through if name != "mean"]
@@ -119,7 +119,7 @@ def framed(cameras: Cameras, size: tuple[int, int]) -> Cameras:
     return replace(cameras, focal=cameras.focal * ratio[:, 1:], center=cameras.center * ratio, size=target.clone())
 
 
-def path_scene(run: Run, cameras: Cameras) -> Scene:
+def path_scene(run: LoadedRun, cameras: Cameras) -> Scene:
     """The space of the training scene seen through other cameras, with the bounds of the images about each."""
     train = run.scenes["train"].without_images()
     shares = camera_paths.shares_of_neighbors(cameras.positions, train.cameras.positions)
@@ -132,7 +132,7 @@ def path_scene(run: Run, cameras: Cameras) -> Scene:
     )
 
 
-def split_scene(run: Run, split: str) -> Scene:
+def split_scene(run: LoadedRun, split: str) -> Scene:
     """The cameras of a split; raises `DataError` where the run has none."""
     scene = run.scenes.get(split)
     if scene is None or len(scene) == 0:
@@ -151,7 +151,7 @@ def named_channels(listed: str) -> tuple[Channel, ...]:
 
 
 def render_path(
-    run: Run,
+    run: LoadedRun,
     cameras: Cameras,
     out: Path,
     *,
@@ -192,7 +192,7 @@ def render_path(
 
 
 def view(
-    run: Run,
+    run: LoadedRun,
     split: str,
     index: int,
     out: Path | None = None,
@@ -221,7 +221,7 @@ def view(
         channels=() if worn is None else run.method.channels,
     )
     out = run.folder / "views" / split if out is None else out
-    span = image_io.quantile_range(seen.depth[seen.solid])
+    span = colormaps.quantile_range(seen.depth[seen.solid])
     images = {
         "rgb": image_io.to_uint8(seen.rgb),
         "depth": seen.depth_image(*span),
@@ -235,7 +235,7 @@ def view(
     return Still(tuple(files.values()), seen.seconds, _psnr(run, seen, split, index))
 
 
-def shared_views(run: Run, scene: Scene, look: Look, progress: Progress | None) -> Iterator[tuple[int, View]]:
+def shared_views(run: LoadedRun, scene: Scene, look: Look, progress: Progress | None) -> Iterator[tuple[int, View]]:
     """This process's share of the views, each with its place in the film."""
     rank, world = distributed.join()
     own = range(rank, len(scene), world)
@@ -260,7 +260,7 @@ def shared_views(run: Run, scene: Scene, look: Look, progress: Progress | None) 
             progress(done, len(own))
 
 
-def own_channels(run: Run, asked: Sequence[Channel]) -> tuple[str, ...]:
+def own_channels(run: LoadedRun, asked: Sequence[Channel]) -> tuple[str, ...]:
     """Those channels that only some methods have; raises `DataError` where this one has not."""
     own = tuple(channel for channel in asked if channel not in COMMON)
     for channel in own:
@@ -309,7 +309,7 @@ def depth_range(files: Iterable[Path]) -> tuple[float, float]:
         # The same share of all pixels votes in every frame, so that the quantiles are those of the whole video.
         stride = max(seen.depth.numel() // VOTERS, 1)
         depths.append(seen.depth.flatten()[::stride][seen.solid.flatten()[::stride]])
-    return image_io.quantile_range(torch.cat(depths))
+    return colormaps.quantile_range(torch.cat(depths))
 
 
 def load(file: Path) -> View:
@@ -352,11 +352,11 @@ def channel_image(seen: View, channel: str) -> UInt8[Tensor, "h w 3"]:
     """A channel of the method as an image: colors as they are, numbers from black at 0 to bright at `UNCERTAIN`."""
     values = seen.channels[channel]
     if values.shape[-1] == 1:
-        values = image_io.colorise(values[..., 0], 0.0, UNCERTAIN, image_io.HEAT)
+        values = colormaps.apply_colormap(values[..., 0], 0.0, UNCERTAIN, colormaps.HEAT)
     return image_io.to_uint8(values)
 
 
-def _psnr(run: Run, seen: View, split: str, index: int) -> float | None:
+def _psnr(run: LoadedRun, seen: View, split: str, index: int) -> float | None:
     """PSNR against the image; None where there is none at hand, or none of this size."""
     if run.source is None:
         return None

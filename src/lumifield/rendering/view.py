@@ -12,10 +12,12 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from lumifield.data.scene import Scene, background_color
-from lumifield.geometry.normals import of_neighbors
-from lumifield.geometry.rays import Ndc, image_rays, metric_depth
+from lumifield.geometry.normals import normals_from_points
+from lumifield.geometry.rays import Ndc, distance_from_t, image_rays
 from lumifield.methods.base import Context, Method, chunked
-from lumifield.runtime.image_io import colorise, mean_squared_error, psnr, sinebow, to_uint8
+from lumifield.runtime.colormaps import apply_colormap, sinebow
+from lumifield.runtime.image_io import to_uint8
+from lumifield.runtime.image_metrics import mean_squared_error, psnr
 
 NormalSource = Literal["density", "depth"]
 
@@ -70,7 +72,7 @@ class View:
 
     def depth_image(self, low: float, high: float) -> UInt8[Tensor, "h w 3"]:
         """Depth in colors between `low` and `high` [world units], fading to black with the opacity."""
-        return to_uint8(colorise(self.depth, low, high) * self.opacity[..., None])
+        return to_uint8(apply_colormap(self.depth, low, high) * self.opacity[..., None])
 
     def bands_image(self) -> UInt8[Tensor, "h w 3"]:
         """Colors that come round whenever the depth has grown by a tenth, fading to black with the opacity."""
@@ -115,7 +117,7 @@ def render_view(
     seen = chunked(method, scene.rays(index).to(device), context, chunk)
     rays = image_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
     rgb, depth, opacity = seen.rgb.float().cpu(), seen.depth.float().cpu(), seen.opacity.float().cpu()
-    distance = metric_depth(depth, rays, scene.ndc)
+    distance = distance_from_t(depth, rays, scene.ndc)
     view = View(
         rgb=rgb.reshape(height, width, 3),
         depth=distance.reshape(height, width) * scene.frame.scale,
@@ -133,7 +135,7 @@ def with_normals(view: View, method: Method, scene: Scene, normals: Normals, dev
     if normals.source == "depth":
         points = (rays.origins + distance[:, None] * rays.directions).view(view.rgb.shape)
         pixels = max(normals.pixel / float(rays.radius.median()), 1.0)
-        found = of_neighbors(points, rays.origins[0], round(STEP_OF_DEPTH * pixels))
+        found = normals_from_points(points, rays.origins[0], round(STEP_OF_DEPTH * pixels))
     else:
         pixel = distance * rays.radius.clamp_min(normals.pixel)
         points = rays.origins + (distance - LIFT * pixel)[:, None] * rays.directions

@@ -1,8 +1,8 @@
-"""The run folder: plain files without executable content, each whole or absent.
+"""The run folder: plain files without executable content, each written atomically.
 
 `config.json` (settings), `cameras.json` (every split without its images), `weights.safetensors` (best so far),
-`state/last.safetensors` (all that an exact resumption needs), `log/`, `eval/`. The first three are a portable scene, as
-a folder or packed into one zip file.
+`state/last.safetensors` (everything for exact resumption), `log/`, `eval/`. The first three files, as a folder or in
+one zip file, are a portable scene.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lumifield.runtime.config import from_plain, mapping, read_json, to_plain
 from lumifield.runtime.files import replacing
 
 FORMAT = 1
-LARGEST_PORTABLE = 2**32
+MAX_PORTABLE_BYTES = 2**32
 CONFIG, CAMERAS, WEIGHTS, STATE, SUMMARY = (
     "config.json",
     "cameras.json",
@@ -46,10 +46,11 @@ CONFIG, CAMERAS, WEIGHTS, STATE, SUMMARY = (
 
 
 @dataclass(frozen=True)
-class Run:
-    """A trained run, ready to render: `scenes` holds the splits without images.
+class LoadedRun:
+    """A trained run ready to render; `scenes` holds the splits without images.
 
-    `chunk` is the number of rays rendered at once (None: by the device).
+    `training_summary` holds seconds, rays, steps and the number of training images; `chunk` is the number of rays
+    rendered at once (None: chosen by the device).
     """
 
     folder: Path
@@ -58,63 +59,64 @@ class Run:
     source: Source | None
     scenes: dict[str, Scene]
     device: torch.device
-    train: dict[str, Any]
+    training_summary: dict[str, Any]
     chunk: int | None = None
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON under its final name in one move."""
+    """Writes a JSON file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any] | None = None) -> None:
-    """Writes tensors under their final name in one move, with a JSON note."""
+    """Writes a safetensors file atomically, with JSON metadata."""
     packed = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(path) as temporary:
-        # Of its own accord the library would leave a file that nobody else may read.
+        # The library's own save_file makes files that only their owner can read.
         temporary.write_bytes(save(packed, metadata={"about": json.dumps(about or {})}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and note of a file; raises `DataError` where it is missing or damaged."""
+    """Tensors and JSON metadata of a safetensors file; raises `DataError` if it is missing or damaged."""
     if not path.is_file():
-        raise DataError(path, "file", "missing", "a checkpoint", "point at the folder of a run that has been saved")
+        raise DataError(path, "file", "nothing", "a checkpoint", "name the folder of a saved run")
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         found = f"damaged ({error})"
-        raise DataError(path, "checkpoint", found, "a whole safetensors file", "train again or restore it") from None
+        raise DataError(path, "checkpoint", found, "a valid safetensors file", "restore it or train again") from None
 
 
-def start(
-    folder: Path, method: Method, settings: Settings, source: Source, plan: dict[str, Any], scenes: dict[str, Scene]
+def create_run(
+    folder: Path, method: Method, settings: Settings, source: Source, training: dict[str, Any], scenes: dict[str, Scene]
 ) -> None:
-    """Writes what does not change while a run goes on; `plan` are the settings of the training by what it is."""
+    """Writes configuration and cameras of a new run; `training` maps its kind (train, meta) to its settings."""
     config = {
         "format": FORMAT,
         "lumifield": lumifield.__version__,
         "method": {"kind": kind_of(settings)} | to_plain(method.settings),
         "source": to_plain(source) | {"data": str(source.data.resolve())},
     }
-    for what, settings_of in plan.items():
-        init = settings_of.init
-        config[what] = to_plain(settings_of) | ({"init": str(bundled.found(init).resolve())} if init else {})
+    for kind, training_settings in training.items():
+        config[kind] = to_plain(training_settings)
+        if training_settings.init:
+            config[kind]["init"] = str(bundled.resolve_initialization(training_settings.init).resolve())
     write_json(folder / CONFIG, config)
-    write_scenes(folder / CAMERAS, scenes)
+    write_cameras(folder / CAMERAS, scenes)
 
 
-def write_scenes(path: Path, scenes: dict[str, Scene]) -> None:
-    """Writes every split without its images."""
-    write_json(path, {split: _plain_scene(scene) for split, scene in scenes.items()})
+def write_cameras(path: Path, scenes: dict[str, Scene]) -> None:
+    """Writes the cameras and bounds of every split."""
+    write_json(path, {split: _scene_to_json(scene) for split, scene in scenes.items()})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The settings of a run; raises `DataError` for a folder that holds none, or one of another version."""
+    """Configuration of a run; raises `DataError` if there is none or it has another format version."""
     if not (folder / CONFIG).is_file():
-        raise DataError(folder, "run folder", "without config.json", "the folder of a run", "check the path")
+        raise DataError(folder, "run folder", "no config.json", "the folder of a run", "check the path")
     config = read_json(folder / CONFIG)
     found = config.get("format") if isinstance(config, dict) else None
     if found != FORMAT:
@@ -124,7 +126,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def method_settings(config: dict[str, Any], file: Path) -> Settings:
-    """The method's settings in a run's config."""
+    """Method settings of a run's configuration."""
     plain = dict(mapping(config.get("method"), file, "method"))
     kind = plain.pop("kind", None)
     if kind not in tuple(METHODS):
@@ -132,50 +134,50 @@ def method_settings(config: dict[str, Any], file: Path) -> Settings:
     return from_plain(METHODS[kind], plain, file)
 
 
-def load(
+def load_run(
     path: Path,
     which: Literal["best", "last"] = "best",
     device: torch.device | str = "cpu",
     *,
     chunk: int | None = None,
-) -> Run:
-    """A run from its folder or a portable scene, without its images, to be rendered `chunk` rays at once."""
+) -> LoadedRun:
+    """Loads a run folder or a portable scene, without images, to render `chunk` rays at once."""
     if not path.is_file():
         return _loaded(path, which, torch.device(device), chunk)
-    with _unpacked(path) as folder:
+    with _extract_portable(path) as folder:
         return replace(_loaded(folder, which, torch.device(device), chunk), folder=path.with_suffix(""))
 
 
-def _loaded(folder: Path, which: Literal["best", "last"], device: torch.device, chunk: int | None) -> Run:
+def _loaded(folder: Path, which: Literal["best", "last"], device: torch.device, chunk: int | None) -> LoadedRun:
     config = read_config(folder)
     portable = "source" in config and config["source"] is None
     source = None if portable else from_plain(Source, config.get("source"), folder / CONFIG)
-    scenes = read_scenes(folder / CAMERAS)
+    scenes = read_cameras(folder / CAMERAS)
     method = method_settings(config, folder / CONFIG).build(scenes["train"])
     file = folder / (WEIGHTS if which == "best" else STATE)
     tensors, _ = read_tensors(file)
-    set_weights(method, tensors if which == "best" else part(tensors, "weights."), file)
+    load_weights(method, tensors if which == "best" else tensors_with_prefix(tensors, "weights."), file)
     summary = folder / SUMMARY
-    train = {"seconds": 0.0, "rays": 0, "steps": 0, "n_train_images": len(scenes["train"])}
-    train |= mapping(read_json(summary), summary, "content") if summary.is_file() else {}
-    return Run(folder, method.to(device).eval(), config, source, scenes, device, train, chunk)
+    training_summary = {"seconds": 0.0, "rays": 0, "steps": 0, "n_train_images": len(scenes["train"])}
+    training_summary |= mapping(read_json(summary), summary, "content") if summary.is_file() else {}
+    return LoadedRun(folder, method.to(device).eval(), config, source, scenes, device, training_summary, chunk)
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
-    """The folder of a portable scene in one file, while the block lasts; its faults are told as those of the file."""
-    fix = "get it again, or export it again"
+def _extract_portable(path: Path) -> Iterator[Path]:
+    """Extracts a portable scene to a temporary folder; errors inside name the zip file."""
+    fix = "copy or export it again"
     with tempfile.TemporaryDirectory() as folder:
         try:
             with ZipFile(path) as archive:
                 parts = [archive.getinfo(name) for name in (CONFIG, CAMERAS, WEIGHTS)]
-                if sum(part.file_size for part in parts) > LARGEST_PORTABLE:
-                    raise DataError(path, "content", "far larger than any scene", "a portable scene", fix)
-                for part in parts:
-                    archive.extract(part, folder)
+                if sum(tensors_with_prefix.file_size for tensors_with_prefix in parts) > MAX_PORTABLE_BYTES:
+                    raise DataError(path, "content", f"more than {MAX_PORTABLE_BYTES:,} bytes", "a portable scene", fix)
+                for tensors_with_prefix in parts:
+                    archive.extract(tensors_with_prefix, folder)
             yield Path(folder)
         except KeyError as error:
-            raise DataError(path, "content", f"incomplete ({error.args[0]})", "a portable scene", fix) from None
+            raise DataError(path, "content", f"no {error.args[0]}", "a portable scene", fix) from None
         except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise DataError(path, "file", f"damaged ({error})", "a run's folder or a portable scene", fix) from None
         except DataError as error:
@@ -183,25 +185,25 @@ def _unpacked(path: Path) -> Iterator[Path]:
             raise DataError(place, error.field, error.found, error.expected, error.fix) from None
 
 
-def set_weights(method: Method, weights: dict[str, Tensor], file: Path) -> None:
-    """Puts weights into a method; raises `DataError` where names or shapes differ."""
+def load_weights(method: Method, weights: dict[str, Tensor], file: Path) -> None:
+    """Loads weights into a method; raises `DataError` if names or shapes differ."""
     own = method.state_dict()
     wrong = sorted(own.keys() ^ weights.keys())
     wrong += [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
     if wrong:
         raise DataError(
-            file, "parameters", f"different in {wrong[0]}", "those of the method", "load the run's own file"
+            file, "parameters", f"a mismatch in {wrong[0]}", "the parameters of the method", "load the run's own file"
         )
     method.load_state_dict(weights)
 
 
-def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names start with a prefix, without it."""
+def tensors_with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with a prefix, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def flat_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A torch optimizer's state as named tensors and a JSON note."""
+def flatten_optimizer_state(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State of a torch optimizer as named tensors and JSON metadata."""
     tensors, plain = {}, {}
     for index, values in state["state"].items():
         for key, value in values.items():
@@ -212,7 +214,7 @@ def flat_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, 
     return tensors, {"groups": state["param_groups"], "values": plain}
 
 
-def nested_optimizer(tensors: dict[str, Tensor], about: dict[str, Any]) -> dict[str, Any]:
+def unflatten_optimizer_state(tensors: dict[str, Tensor], about: dict[str, Any]) -> dict[str, Any]:
     """The inverse of `flat_optimizer`."""
     state: dict[int, dict[str, Any]] = {}
     for name, value in (tensors | about["values"]).items():
@@ -222,7 +224,7 @@ def nested_optimizer(tensors: dict[str, Tensor], about: dict[str, Any]) -> dict[
     return {"state": state, "param_groups": groups}
 
 
-def _plain_scene(scene: Scene) -> dict[str, Any]:
+def _scene_to_json(scene: Scene) -> dict[str, Any]:
     cameras, frame = scene.cameras, scene.frame
     return {
         "names": list(scene.names),
@@ -241,25 +243,25 @@ def _plain_scene(scene: Scene) -> dict[str, Any]:
         },
         "background": scene.background,
         "unbounded": scene.unbounded,
-        "planes": scene.bounds_are_z_depth,
+        "bounds_are_z_depth": scene.bounds_are_z_depth,
         "ndc": None if scene.ndc is None else to_plain(scene.ndc),
     }
 
 
-def read_scenes(file: Path) -> dict[str, Scene]:
-    """The splits in cameras.json; raises `DataError` where they are not what was written."""
+def read_cameras(file: Path) -> dict[str, Scene]:
+    """Splits in cameras.json; raises `DataError` if the file is damaged."""
     plain = mapping(read_json(file), file, "content")
     try:
-        scenes = {split: _scene(one) for split, one in plain.items()}
+        scenes = {split: _scene_from_json(one) for split, one in plain.items()}
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         found, fix = f"damaged ({type(error).__name__}: {error})", "restore the file or train again"
         raise DataError(file, "content", found, "the cameras of the run", fix) from None
     if "train" not in scenes:
-        raise DataError(file, "train split", "missing", "the cameras of the run", "restore the file or train again")
+        raise DataError(file, "train split", "nothing", "the cameras of the run", "restore the file or train again")
     return scenes
 
 
-def _scene(plain: dict[str, Any]) -> Scene:
+def _scene_from_json(plain: dict[str, Any]) -> Scene:
     n = len(plain["names"])
     cameras = Cameras(
         c2w=torch.tensor(plain["c2w"], dtype=torch.float32).reshape(n, 3, 4),
@@ -276,7 +278,7 @@ def _scene(plain: dict[str, Any]) -> Scene:
         frame=Frame(rotation.reshape(3, 3), translation.reshape(3), float(frame["scale"])),
         background=plain["background"],
         unbounded=plain["unbounded"],
-        bounds_are_z_depth=plain.get("planes", False),
+        bounds_are_z_depth=plain.get("bounds_are_z_depth", False),
         ndc=None if ndc is None else Ndc(tuple(ndc["focal"]), tuple(ndc["size"]), ndc["plane"]),
         near=torch.tensor(plain["near"], dtype=torch.float32).reshape(n),
         far=torch.tensor(plain["far"], dtype=torch.float32).reshape(n),

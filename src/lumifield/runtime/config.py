@@ -1,4 +1,4 @@
-"""Settings as plain JSON and back: frozen dataclasses of numbers, words, paths and each other."""
+"""Settings to JSON and back: frozen dataclasses of numbers, strings, paths and other dataclasses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Settings = TypeVar("Settings")
 
 
 def to_plain(settings: Any) -> Any:
-    """What JSON can hold of a settings dataclass."""
+    """JSON representation of a settings dataclass."""
     if is_dataclass(settings):
         return {f.name: to_plain(getattr(settings, f.name)) for f in fields(settings)}
     if isinstance(settings, tuple):
@@ -41,7 +41,7 @@ def mapping(plain: Any, file: Path, key: str) -> dict[str, Any]:
 
 
 def from_plain(kind: type[Settings], plain: Any, file: Path) -> Settings:
-    """The settings that `to_plain` came from; raises `DataError` for a key or value that does not fit."""
+    """Settings from their JSON representation; raises `DataError` for a key or value that does not fit."""
     plain = mapping(plain, file, kind.__name__.lower())
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
@@ -50,16 +50,14 @@ def from_plain(kind: type[Settings], plain: Any, file: Path) -> Settings:
             raise DataError(file, "key", repr(key), f"one of {', '.join(known)}", "remove or correct it")
     for name, field in known.items():
         if name not in plain and field.default is MISSING and field.default_factory is MISSING:
-            raise DataError(file, "key", f"without {name!r}", f"one of type {hints[name]}", "add it")
+            raise DataError(file, "key", f"no {name!r}", f"a value of type {hints[name]}", "add it")
     return kind(**{key: _value(hints[key], value, file, key) for key, value in plain.items()})
 
 
 def _value(hint: Any, plain: Any, file: Path, key: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        if plain is None and NoneType in arguments:
-            return None
-        return _value(next(a for a in arguments if a is not NoneType), plain, file, key)
+        return _union_value(arguments, plain, file, key)
     if origin is Literal and plain in arguments:
         return plain
     if origin is tuple and isinstance(plain, list) and (arguments[-1] is ... or len(plain) == len(arguments)):
@@ -76,14 +74,27 @@ def _value(hint: Any, plain: Any, file: Path, key: str) -> Any:
     raise DataError(file, key, repr(plain), wanted, "correct the value")
 
 
+def _union_value(members: tuple[Any, ...], plain: Any, file: Path, key: str) -> Any:
+    """The value as the first member of a union that accepts it."""
+    if plain is None and NoneType in members:
+        return None
+    *others, last = (member for member in members if member is not NoneType)
+    for member in others:
+        try:
+            return _value(member, plain, file, key)
+        except DataError:
+            continue
+    return _value(last, plain, file, key)
+
+
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; raises `DataError` where it is missing or broken."""
+    """Content of a JSON file; raises `DataError` if it is missing or invalid."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(path, "file", "missing", "a JSON file", "check the path") from None
+        raise DataError(path, "file", "nothing", "a JSON file", "check the path") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, "file", f"unreadable ({error})", "a JSON file", "check the file") from None
+        raise DataError(path, "file", f"an unreadable file ({error})", "a JSON file", "check the file") from None
     except json.JSONDecodeError as error:
-        where = f"broken at line {error.lineno} ({error.msg})"
+        where = f"an error in line {error.lineno} ({error.msg})"
         raise DataError(path, "JSON", where, "valid JSON", "repair or restore the file") from None

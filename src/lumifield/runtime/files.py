@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 from lumifield.errors import DataError
 
 
-def check_output(out: Path, endings: tuple[str, ...], expected: str) -> None:
-    """Raises `DataError`, before any work, where `out` cannot become a file of one of the endings ("" is a folder).
+def check_output(out: Path, extensions: tuple[str, ...], expected: str) -> None:
+    """Raises `DataError`, before any work, where `out` cannot become a file of one of the extensions ("" is a folder).
 
-    `expected` says in words what endings there are. Leaves nothing but the folder that `out` lies in.
+    `expected` says in words what extensions there are. Leaves nothing but the folder that `out` lies in.
     """
-    if out.suffix not in endings:
-        raise DataError(out, "ending", repr(out.suffix), expected, "change it")
-    check_place(out, folder=out.suffix == "")
+    if out.suffix not in extensions:
+        raise DataError(out, "extension", repr(out.suffix), expected, "change it")
+    check_writable(out, folder=out.suffix == "")
 
 
-def check_place(out: Path, *, folder: bool) -> None:
+def check_writable(out: Path, *, folder: bool) -> None:
     """Raises `DataError` where neither a file (or a folder) `out` stands nor one can be written."""
     if (out.is_file() and folder) or (out.is_dir() and not folder):
         found, wanted = ("a folder", "a file") if out.is_dir() else ("a file", "a folder")
-        raise DataError(out, "output", found, wanted, "choose another name")
+        raise DataError(out, "output", found, wanted, "choose another path")
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out if out.is_dir() else out.parent):
@@ -34,9 +34,9 @@ def check_place(out: Path, *, folder: bool) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; at the end it is flushed to the disk and renamed to `path`.
+    """A temporary path next to `path` to write to; afterwards it is flushed to disk and renamed to `path`.
 
-    Nothing stays behind when the block fails. An operating system error becomes a `DataError` that names `path`.
+    Nothing remains if the block fails. An operating system error becomes a `DataError` that names `path`.
     """
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     with writing(path):
@@ -52,11 +52,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns the operating system's errors into a `DataError` about the output `path`."""
+    """Turns operating system errors into a `DataError` about the output `path`."""
     try:
         yield
     except OSError as error:
         found = (error.strerror or str(error).splitlines()[0]).lower()
         raise DataError(
-            path, "output", f"not writable ({found})", "a place to write to", "free some space or choose another place"
+            path, "output", f"an error ({found})", "a writable path", "free some space or choose another path"
         ) from error

@@ -1,4 +1,4 @@
-"""A new folder that appears whole or not at all."""
+"""Folders that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lumifield.errors import DataError
 
 @contextmanager
 def fresh_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that takes its name when the block ends well, and vanishes when it does not.
+    """A temporary folder next to `out` that is renamed to `out` if the block succeeds, and removed if it fails.
 
-    Raises `DataError` where `out` is a file, holds anything already, or cannot be written.
+    Raises `DataError` if `out` is a file, is not empty, or cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        found = "not empty" if out.is_dir() else "a file"
-        raise DataError(out, "the output folder", found, "a new or empty folder", "name another one or empty it")
+        found = "a folder that is not empty" if out.is_dir() else "a file"
+        raise DataError(out, "output folder", found, "a new or empty folder", "choose another one or empty it")
     partial = out.parent / f".{out.name}.{uuid4().hex}.partial"
     try:
         partial.mkdir(parents=True)
@@ -31,13 +31,13 @@ def fresh_folder(out: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        found = f"not writable ({error.strerror or error})"
-        fix = "free some space, change its permissions or name another one"
-        raise DataError(out, "the output folder", found, "a folder that can be written", fix) from error
+        found = f"an error ({error.strerror or error})"
+        fix = "free some space, change its permissions or choose another one"
+        raise DataError(out, "output folder", found, "a writable folder", fix) from error
 
 
 def flush(folder: Path) -> None:
-    """Sees that all files of the folder have reached the disk."""
+    """Flushes all files of the folder to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

@@ -1,8 +1,7 @@
-"""Where networks run in bfloat16: only where the processor is faster with it, which a short trial decides."""
+"""bfloat16 for networks, if a short benchmark shows that the processor is faster with it."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from functools import cache
@@ -11,56 +10,53 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lumifield.errors import DataError
+from lumifield.environment import forced_bf16
 
-VARIABLE = "LUMIFIELD_BF16"
 GAIN = 1.2
-"""bfloat16 costs some accuracy: it must be at least this many times as fast to be taken."""
+"""Minimum speedup to use bfloat16, because it costs some accuracy."""
 ROWS, WIDTH, TRIALS = 2048, 256, 5
 
 Bf16 = Literal["auto", "on", "off"]
 
 
 def autocast(device: torch.device, bf16: Bf16 = "auto") -> torch.autocast:
-    """A context in which matrix products run in bfloat16, where that is asked for or found to be faster."""
+    """A context in which matrix products run in bfloat16, if requested or measured to be faster."""
     enabled = bf16 == "on" or (bf16 == "auto" and bf16_is_faster(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def bf16_is_faster(device: torch.device) -> bool:
-    """Whether networks should run in bfloat16 on `device`; the environment's LUMIFIELD_BF16 (0 or 1) decides first."""
-    forced = os.environ.get(VARIABLE, "")
-    if forced not in ("", "0", "1"):
-        raise DataError(VARIABLE, "its value", repr(forced), "0 or 1", "unset it to let a trial decide")
-    if forced:
-        return forced == "1"
+    """Whether networks should run in bfloat16 on `device`; LUMIFIELD_BF16 (0 or 1) takes precedence."""
+    forced = forced_bf16()
+    if forced is not None:
+        return forced
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and trial_on_cpu()
+    return device.type == "cpu" and measure_on_cpu()
 
 
 @cache
 @torch.inference_mode(False)
-def trial_on_cpu() -> bool:
-    """Whether a layer and its gradient take less time in bfloat16; once a process, some 20 ms."""
+def measure_on_cpu() -> bool:
+    """Whether a linear layer and its gradient take less time in bfloat16; once per process, about 20 ms."""
     layer = nn.Linear(WIDTH, WIDTH)
     rows = torch.ones(ROWS, WIDTH)
     try:
-        half = shortest(lambda: layer_step(layer, rows, True))
-    except RuntimeError:  # torch built without bfloat16 products
+        half = measure_shortest(lambda: layer_step(layer, rows, True))
+    except RuntimeError:  # torch was built without bfloat16
         return False
-    return half * GAIN < shortest(lambda: layer_step(layer, rows, False))
+    return half * GAIN < measure_shortest(lambda: layer_step(layer, rows, False))
 
 
 def layer_step(layer: nn.Linear, rows: Tensor, half: bool) -> None:
-    """One forward and backward pass of a layer."""
+    """One forward and backward pass of a linear layer."""
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         total = layer(rows).sum()
     torch.autograd.grad(total, list(layer.parameters()))
 
 
-def shortest(work: Callable[[], None]) -> float:
-    """The shortest of some runs of `work`, after one that is not counted [seconds]."""
+def measure_shortest(work: Callable[[], None]) -> float:
+    """Shortest of several runs of `work`, after one warm-up run [s]."""
     work()
     times = []
     for _ in range(TRIALS):

@@ -1,4 +1,4 @@
-"""Random numbers that do not depend on how many processes share the work."""
+"""Random numbers that do not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rng:
-    """Random rows from one generator, of which this process keeps its own.
+    """Random rows of a generator, distributed over processes.
 
-    With `world` processes each asks for `rows` rows; all draw the same `world * rows` and process `rank` keeps the
-    rows `rank, rank + world, …`: together they see exactly what one process would draw.
+    Each of `world` processes requests `rows` rows; all generate the same `world * rows` rows and process `rank` keeps
+    the rows `rank, rank + world, ...`, so that together they use the rows that one process would.
     """
 
     generator: torch.Generator

@@ -1,4 +1,4 @@
-"""Training: the settings of a run. `fit.py` holds the loop, `run.py` what surrounds it."""
+"""Settings of a training run; `fit` holds the loop and `job` runs it from a capture to a run folder."""
 
 from __future__ import annotations
 
@@ -9,38 +9,48 @@ from lumifield.runtime.config import at_least
 
 
 class TrainingError(RuntimeError):
-    """A training that cannot go on, in one sentence."""
+    """Training cannot continue; the message says why in one sentence."""
 
 
 @dataclass(frozen=True)
 class Train:
-    """How long and how carefully to train."""
+    """Length, seed, validation, checkpoints and device of a training run."""
 
     steps: int | None = None
-    """Length of the run in steps."""
+    """Number of training steps."""
     minutes: float | None = None
-    """Length of the run in minutes of wall clock; 5 where neither is given."""
+    """Training time in minutes of wall clock (5 if neither steps nor minutes is set)."""
     seed: int = 0
-    """Seed of every random number of the run."""
+    """Seed of all random numbers of the run."""
     validate_every: int = 1000
-    """Steps between two looks at validation views (0: only at the end)."""
-    validation_views: int = 4
-    """How many validation views are looked at, evenly spread over the split."""
+    """Steps between validations (0: only at the end)."""
+    num_validation_views: int = 4
+    """Number of validation views to render, evenly spaced over the split (0: none)."""
     save_every: int = 2000
-    """Steps between two checkpoints."""
-    clip: float = 0.0
-    """Largest norm of the gradient (0: unlimited)."""
-    clip_value: float = 0.0
-    """Largest absolute value of each number of the gradient, cut before its norm (0: unlimited)."""
-    one_image: bool = False
-    """Draw the rays of a step from one image, each time another, instead of from all."""
+    """Steps between checkpoints (0: only at the end)."""
+    max_grad_norm: float = 0.0
+    """Clip the norm of the gradient to this value (0: no clipping)."""
+    max_grad_value: float = 0.0
+    """Clip each element of the gradient to this absolute value, before its norm (0: no clipping)."""
+    single_image_batches: bool = False
+    """Sample the rays of a step from one random image instead of all images."""
     loss_multipliers: bool = True
-    """Draw pixels as often as the data states for their image, so that small images count (the area loss)."""
+    """Sample pixels in proportion to the loss multiplier of their image (mip-NeRF's area loss)."""
     device: str = "auto"
-    """Where to compute: cpu, cuda, mps (auto: cuda where there is one, else cpu)."""
+    """Device to train on: cpu, cuda or mps (auto: cuda if available, else cpu)."""
     init: Path | None = None
-    """A run, a start of the package (chairs, cars, lamps), or a published nerf_pl checkpoint for method nerf, whose
-    parameters the training starts from."""
+    """Initial weights: a run folder, a bundled initialization (chairs, cars, lamps, sculptures, features), or a
+    published nerf_pl checkpoint for method nerf."""
 
     def __post_init__(self) -> None:
-        at_least(0, self, "steps", "minutes", "validate_every", "validation_views", "save_every", "clip", "clip_value")
+        at_least(
+            0,
+            self,
+            "steps",
+            "minutes",
+            "validate_every",
+            "num_validation_views",
+            "save_every",
+            "max_grad_norm",
+            "max_grad_value",
+        )

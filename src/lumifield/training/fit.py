@@ -1,4 +1,4 @@
-"""`fit`: the one training loop. Everything that watches, saves or stops a run is a listener."""
+"""`fit`, the one training loop; monitoring, saving and stopping are callbacks."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import torch.distributed as dist
 from lumifield.data.scene import Batch
 from lumifield.methods.base import Context, Method
 from lumifield.optim import Schedule
-from lumifield.optim.optimizers import TrainOptimizer, rate
+from lumifield.optim.optimizers import TrainOptimizer, learning_rate_factor
 from lumifield.runtime.rng import Rng
 
 
-class Clock:
-    """Seconds of training: stands still inside `paused`, goes on from `elapsed` after a resume."""
+class TrainingClock:
+    """Seconds of training; does not advance inside `paused` and continues from `elapsed` after a resume."""
 
     def __init__(self, elapsed: float = 0.0) -> None:
         self._before, self._since = elapsed, time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """Seconds so far."""
+        """Training time so far [s]."""
         return self._before + time.perf_counter() - self._since
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Work that does not count as training."""
+        """Inside, time does not count as training."""
         self._before = self.seconds
         try:
             yield
@@ -40,13 +40,13 @@ class Clock:
 
 @dataclass(frozen=True)
 class Budget:
-    """When a run ends: after `steps` or `seconds`, whichever is set."""
+    """Length of a run: `steps` or `seconds`, whichever is reached first."""
 
     steps: int | None = None
     seconds: float | None = None
 
     def fraction(self, step: int, seconds: float) -> float:
-        """How much of the run is over, 0 to 1."""
+        """Completed fraction of the run in [0, 1]."""
         parts = [0.0]
         if self.steps is not None:
             parts.append(step / self.steps if step < self.steps else 1.0)
@@ -56,92 +56,102 @@ class Budget:
 
 
 @dataclass
-class State:
-    """What changes while a run goes on; all of it is saved and restored."""
+class TrainingState:
+    """Everything that changes during training; all of it is saved and restored."""
 
     method: Method
     optimizer: TrainOptimizer
     rng: Rng
-    clock: Clock = field(default_factory=Clock)
+    clock: TrainingClock = field(default_factory=TrainingClock)
     step: int = 0
     rays: int = 0
     stopped: bool = False
     rate_factor: float = 1.0
 
+    def stop(self) -> None:
+        """Ends training after the current step."""
+        self.stopped = True
+
 
 @dataclass(frozen=True)
-class Report:
-    """What one step found: loss terms, rays and samples over all processes, this one's colors, the rate's factor."""
+class StepReport:
+    """Result of one step: loss terms, colors of this process, rays and samples of all, learning-rate factor."""
 
     losses: dict[str, float]
     predicted: torch.Tensor
     ground_truth: torch.Tensor
     rays: int
     samples: int
-    rate: float
+    learning_rate_factor: float
     fraction: float
 
     @property
     def loss(self) -> float:
-        """The objective."""
+        """Sum of the loss terms."""
         return sum(self.losses.values())
 
 
-Listener = Callable[[State, Report], None]
+Callback = Callable[[TrainingState, StepReport], None]
 
 
 def fit(
-    state: State,
-    batch_of: Callable[[int, Rng], Batch],
+    state: TrainingState,
+    next_batch: Callable[[int, Rng], Batch],
     budget: Budget,
     schedule: Schedule,
     *,
-    clip: float = 0.0,
-    clip_value: float = 0.0,
-    listeners: Sequence[Listener] = (),
-) -> State:
+    max_grad_norm: float = 0.0,
+    max_grad_value: float = 0.0,
+    callbacks: Sequence[Callback] = (),
+) -> TrainingState:
     """Trains `state.method` on batches until the budget is spent or a listener sets `state.stopped`."""
     state.method.train()
     world = state.rng.world
-    while (fraction := shared(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world)) < 1:
-        factor = rate(schedule, fraction, state.step) * state.rate_factor
+    while (
+        fraction := broadcast_fraction(
+            1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world
+        )
+    ) < 1:
+        factor = learning_rate_factor(schedule, fraction, state.step) * state.rate_factor
         state.optimizer.set_rate(factor)
-        report = train_step(state, batch_of, factor, fraction, clip=clip, clip_value=clip_value)
+        report = train_step(
+            state, next_batch, factor, fraction, max_grad_norm=max_grad_norm, max_grad_value=max_grad_value
+        )
         state.step += 1
         state.rays += report.rays
-        for listener in listeners:
-            listener(state, report)
+        for callback in callbacks:
+            callback(state, report)
     return state
 
 
 def train_step(
-    state: State,
-    batch_of: Callable[[int, Rng], Batch],
+    state: TrainingState,
+    next_batch: Callable[[int, Rng], Batch],
     factor: float,
     fraction: float,
     *,
-    clip: float = 0.0,
-    clip_value: float = 0.0,
-) -> Report:
-    """One batch forward, backward, averaged over the processes, and a step of the optimizer."""
+    max_grad_norm: float = 0.0,
+    max_grad_value: float = 0.0,
+) -> StepReport:
+    """Forward and backward pass of one batch, gradients averaged over the processes, and an optimizer step."""
     method, rng = state.method, state.rng
     method.before_step(state.step, rng)
-    batch = batch_of(max(method.rays_per_step() // rng.world, 1), rng)
+    batch = next_batch(max(method.rays_per_step() // rng.world, 1), rng)
     rays = len(batch.rays)
     rendered = method(batch.rays, Context(batch.background, state.step, rng, patch=batch.patch))
     losses = method.losses(rendered, batch)
     state.optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
     average_gradients(method, rng.world)
-    if clip_value > 0:
-        torch.nn.utils.clip_grad_value_(method.parameters(), clip_value)
-    if clip > 0:
-        torch.nn.utils.clip_grad_norm_(method.parameters(), clip)
+    if max_grad_value > 0:
+        torch.nn.utils.clip_grad_value_(method.parameters(), max_grad_value)
+    if max_grad_norm > 0:
+        torch.nn.utils.clip_grad_norm_(method.parameters(), max_grad_norm)
     state.optimizer.step()
-    samples = total(rendered.samples, rng.world)
+    samples = sum_over_processes(rendered.samples, rng.world)
     method.after_step(state.step, rays * rng.world, samples)
-    return Report(
-        dict(zip(losses, mean(torch.stack(list(losses.values())).detach(), rng.world), strict=True)),
+    return StepReport(
+        dict(zip(losses, mean_over_processes(torch.stack(list(losses.values())).detach(), rng.world), strict=True)),
         rendered.rgb.detach(),
         batch.rgb,
         rays * rng.world,
@@ -152,7 +162,7 @@ def train_step(
 
 
 def average_gradients(method: Method, world: int) -> None:
-    """The mean gradient over all processes, so that together they step as one process would."""
+    """Averages gradients over all processes, so that several processes take the step that one would."""
     if world == 1:
         return
     for parameter in method.parameters():
@@ -164,7 +174,7 @@ def average_gradients(method: Method, world: int) -> None:
         parameter.grad /= world
 
 
-def mean(values: torch.Tensor, world: int) -> list[float]:
+def mean_over_processes(values: torch.Tensor, world: int) -> list[float]:
     """Values averaged over all processes."""
     if world > 1:
         dist.all_reduce(values)
@@ -172,7 +182,7 @@ def mean(values: torch.Tensor, world: int) -> list[float]:
     return values.tolist()
 
 
-def total(count: int, world: int) -> int:
+def sum_over_processes(count: int, world: int) -> int:
     """A count summed over all processes."""
     if world == 1:
         return count
@@ -181,8 +191,8 @@ def total(count: int, world: int) -> int:
     return int(value)
 
 
-def shared(fraction: float, world: int) -> float:
-    """The first process's number, so that all stop at the same step."""
+def broadcast_fraction(fraction: float, world: int) -> float:
+    """The first process's value, so that all processes stop at the same step."""
     if world == 1:
         return fraction
     value = torch.tensor(fraction, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live line, TensorBoard, validation views and history.json."""
+"""Monitoring of a training run: live status line, TensorBoard, validation and history.json."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lumifield.data.scene import Scene
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import write_json
-from lumifield.runtime.image_io import mean_squared_error, psnr, quantile_range
-from lumifield.training.fit import Budget, Report, State
+from lumifield.runs.run_folder import WEIGHTS, write_json, write_tensors
+from lumifield.runtime.colormaps import quantile_range
+from lumifield.runtime.image_metrics import mean_squared_error, psnr
+from lumifield.training.fit import Budget, StepReport, TrainingState
 
 SMOOTHING = 0.98
 SCALARS_EVERY = 100
@@ -26,7 +27,7 @@ PLAIN_LINE_EVERY_SECONDS = 20.0
 
 
 class Monitor:
-    """A line with step, PSNR of the training rays, rays/s and time left; scalars to TensorBoard."""
+    """Status line with step, PSNR of the training rays, rays per second and time left; scalars to TensorBoard."""
 
     def __init__(self, writer: SummaryWriter, budget: Budget, console: Console) -> None:
         self._writer, self._budget, self._console = writer, budget, console
@@ -36,8 +37,8 @@ class Monitor:
         if self._live:
             self._live.start()
 
-    def __call__(self, state: State, report: Report) -> None:
-        """Notes one step."""
+    def __call__(self, state: TrainingState, report: StepReport) -> None:
+        """Updates the line and the scalars after a step."""
         error = float(((report.predicted - report.ground_truth) ** 2).mean())
         if math.isfinite(error):
             self._error = error if self._error is None else SMOOTHING * self._error + (1 - SMOOTHING) * error
@@ -49,16 +50,16 @@ class Monitor:
             self._show(self._line(state, report))
 
     def close(self) -> None:
-        """Takes the live line away."""
+        """Removes the live line."""
         if self._live:
             self._live.stop()
 
     @property
     def train_psnr(self) -> float:
-        """PSNR of the last training rays [dB]."""
+        """Smoothed PSNR of recent training rays [dB]."""
         return psnr(1.0 if self._error is None else self._error)
 
-    def _line(self, state: State, report: Report) -> str:
+    def _line(self, state: TrainingState, report: StepReport) -> str:
         seconds = state.clock.seconds
         left = f"{seconds / report.fraction * (1 - report.fraction):5.0f}" if report.fraction > 0 else "    ?"
         return (
@@ -72,9 +73,9 @@ class Monitor:
         else:
             self._console.print(line, highlight=False)
 
-    def _scalars(self, state: State, report: Report) -> None:
+    def _scalars(self, state: TrainingState, report: StepReport) -> None:
         values = {f"loss/{name}": value for name, value in report.losses.items()}
-        values |= {"train/psnr": self.train_psnr, "train/rate": report.rate, "train/rays": report.rays}
+        values |= {"train/psnr": self.train_psnr, "train/rate": report.learning_rate_factor, "train/rays": report.rays}
         values |= {"train/samples_per_ray": report.samples / report.rays}
         gradients = [one.grad for one in state.method.parameters() if one.grad is not None]
         values |= {"train/gradient_norm": float(torch.nn.utils.get_total_norm(gradients))}
@@ -84,64 +85,65 @@ class Monitor:
 
 
 class Validator:
-    """Looks at validation views without jitter or noise, has the best weights kept, and notes the history."""
+    """Renders validation views without jitter or noise, saves the best weights, and records the history."""
 
     def __init__(
         self,
         scene: Scene | None,
         every: int,
-        folder: Path,
+        out: Path,
         writer: SummaryWriter,
-        say: Callable[[str], None],
+        print_line: Callable[[str], None],
         history: list[dict[str, Any]],
-        keep: Callable[[State], None],
     ) -> None:
-        self._scene, self._every, self._folder, self._writer, self._say = scene, every, folder, writer, say
+        self._scene, self._every, self._out, self._writer, self._print = scene, every, out, writer, print_line
         self.history = history
-        self._keep = keep
-        self._looked = -1
+        self._last_step = -1
 
     @property
     def best(self) -> float:
-        """The best PSNR so far [dB], minus infinity before the first look."""
+        """Best validation PSNR so far [dB], minus infinity before the first validation."""
         return max((entry["psnr"] for entry in self.history), default=-math.inf)
 
-    def __call__(self, state: State, report: Report) -> None:
-        """Looks every so many steps."""
+    def __call__(self, state: TrainingState, report: StepReport) -> None:
+        """Validates if this step is due."""
         if self._scene is not None and self._every and state.step % self._every == 0:
-            self.look(state)
+            self.validate(state)
 
-    def look(self, state: State) -> None:
-        """Renders the views and keeps the weights if they are the best so far; without views the last are the best."""
+    def validate(self, state: TrainingState) -> None:
+        """Renders the views and saves the weights if they are the best so far, or always if there are no views."""
         if self._scene is None:
-            self._keep(state)
-        if self._scene is None or self._looked == state.step:
+            self._save_weights(state)
+        if self._scene is None or self._last_step == state.step:
             return
-        self._looked = state.step
-        value, loss = self._views(state)
-        # An image of no known appearance cannot tell which weights are better: the last are kept.
+        self._last_step = state.step
+        value, loss = self._score_views(state)
+        # Without the embedding of a validation image its PSNR does not rank weights: the latest are saved.
         if value > self.best or state.method.appearance:
-            self._keep(state)
+            self._save_weights(state)
         entry = {"step": state.step, "seconds": state.clock.seconds, "rays": state.rays, "psnr": value}
         self.history.append(entry)
-        write_json(self._folder / "history.json", self.history)
+        write_json(self._out / "log" / "history.json", self.history)
         self._writer.add_scalar("val/psnr", value, state.step)
         self._writer.add_scalar("val/loss", loss, state.step)
-        self._say(f"step {state.step}: validation psnr {value:.2f} dB after {state.clock.seconds:.0f} s")
+        self._print(f"step {state.step}: validation psnr {value:.2f} dB after {state.clock.seconds:.0f} s")
 
-    def _views(self, state: State) -> tuple[float, float]:
-        """Means over the views of PSNR [dB] and of the squared error."""
+    def _save_weights(self, state: TrainingState) -> None:
+        write_tensors(self._out / WEIGHTS, state.method.state_dict())
+
+    def _score_views(self, state: TrainingState) -> tuple[float, float]:
+        """Mean PSNR [dB] and mean squared error over the views."""
         scene, method = self._scene, state.method
         assert scene is not None
         method.eval()
         device = next(method.parameters()).device
         errors = []
         for index in range(len(scene)):
-            view, truth = render_view(method, scene, index, device=device), scene.ground_truth(index)
-            errors.append(mean_squared_error(view.rgb.clamp(0, 1), truth, scene.valid_mask(index)))
+            view, ground_truth = render_view(method, scene, index, device=device), scene.ground_truth(index)
+            errors.append(mean_squared_error(view.rgb.clamp(0, 1), ground_truth, scene.valid_mask(index)))
             if index == 0:
                 depth = view.depth_image(*quantile_range(view.depth[view.solid])).float() / 255
-                triptych = torch.cat([truth, view.rgb.clamp(0, 1), depth], 1)
-                self._writer.add_image("val/truth_prediction_depth", triptych, state.step, dataformats="HWC")
+                triptych = torch.cat([ground_truth, view.rgb.clamp(0, 1), depth], 1)
+                self._writer.add_image("val/ground_truth_rendering_depth", triptych, state.step, dataformats="HWC")
         method.train()
         return sum(map(psnr, errors)) / len(errors), sum(errors) / len(errors)

@@ -19,16 +19,16 @@ from torch import Tensor
 
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.geometry.cameras import Cameras, pinholes
-from lumifield.geometry.poses import level_up
+from lumifield.geometry.cameras import Cameras, pinhole_cameras
+from lumifield.geometry.poses import estimate_up
 from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.rendering import camera_paths
 from lumifield.rendering.render import Channel, panels, path_scene
 from lumifield.rendering.view import Normals, NormalSource, View, render_view, usual_chunk
-from lumifield.runs.run_folder import CAMERAS, Run, read_scenes
-from lumifield.runtime.image_io import quantile_range
-from lumifield.training.fit import Report, State
+from lumifield.runs.run_folder import CAMERAS, LoadedRun, read_cameras
+from lumifield.runtime.colormaps import quantile_range
+from lumifield.training.fit import StepReport, TrainingState
 
 HOST = "127.0.0.1"
 CHANNELS: tuple[Channel, ...] = ("rgb", "depth", "bands", "normal", "opacity")
@@ -65,7 +65,7 @@ class Look:
         rotation = torch.from_numpy(Rotation.from_quat([x, y, z, w]).as_matrix()).float()
         c2w = torch.cat([rotation, torch.tensor(self.position, dtype=torch.float32)[:, None]], -1)
         size = max(round(height * self.aspect), 1), height
-        return pinholes(frame.poses_to_scene(c2w[None]), 0.5 * height / math.tan(self.fov / 2), size)
+        return pinhole_cameras(frame.poses_to_scene(c2w[None]), 0.5 * height / math.tan(self.fov / 2), size)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Dropping(Method):
         return self.method.normals(points, step, ndc)
 
 
-def rendered(run: Run, order: Order, desk: Desk) -> View:
+def rendered(run: LoadedRun, order: Order, desk: Desk) -> View:
     """The view that was ordered; raises `Dropped` as soon as nobody waits for it any more."""
     train = run.scenes["train"]
     scene = path_scene(run, order.look.camera(train.frame, order.height))
@@ -197,7 +197,7 @@ def axial(seen: View, fov: float) -> Float[Tensor, "h w"]:
 class Viewer:
     """A server of one run; visitors see it at `address` until `close`."""
 
-    def __init__(self, run: Run, port: int) -> None:
+    def __init__(self, run: LoadedRun, port: int) -> None:
         if not 0 < port < 65536:
             raise DataError("--port", "port", str(port), "1 to 65535", "choose another")
         self.run, self.desk = run, Desk()
@@ -245,7 +245,7 @@ class Viewer:
         train = self.run.scenes["train"]
         first, frame, target = camera_paths.overview(train), train.frame, camera_paths.subject(train)
         behind = first.positions[0] + STEP_BACK * (first.positions[0] - target)
-        self.server.scene.set_up_direction(tuple((frame.rotation @ level_up(train.cameras.c2w)).tolist()))
+        self.server.scene.set_up_direction(tuple((frame.rotation @ estimate_up(train.cameras.c2w)).tolist()))
         camera = self.server.initial_camera
         camera.position = tuple(frame.to_world(behind).tolist())
         camera.look_at = tuple(frame.to_world(target).tolist())
@@ -306,7 +306,7 @@ class LiveView:
         self._viewer: Viewer | None = None
         self._free = self._renewed = 0.0
 
-    def __call__(self, state: State, report: Report) -> None:
+    def __call__(self, state: TrainingState, report: StepReport) -> None:
         """Makes the next image that a visitor waits for, if it is not the training's turn."""
         start = time.perf_counter()
         if start < self._free:
@@ -326,11 +326,11 @@ class LiveView:
         if self._viewer is not None:
             self._viewer.close()
 
-    def _opened(self, state: State) -> Viewer:
+    def _opened(self, state: TrainingState) -> Viewer:
         """The viewer, on the method as it is now: a start that has collapsed leaves its viewer to the next one."""
         if self._viewer is None:
-            scenes, device = read_scenes(self._folder / CAMERAS), state.rng.generator.device
-            self._viewer = Viewer(Run(self._folder, state.method, {}, None, scenes, device, {}), self._port)
+            scenes, device = read_cameras(self._folder / CAMERAS), state.rng.generator.device
+            self._viewer = Viewer(LoadedRun(self._folder, state.method, {}, None, scenes, device, {}), self._port)
             self._say(f"shown at {self._viewer.address}")
         self._viewer.run = replace(self._viewer.run, method=state.method)
         return self._viewer

@@ -1,4 +1,4 @@
-"""Occupancy: which cells of space may hold matter, so that rays skip the rest (Müller et al. 2022, appendix C)."""
+"""Occupancy grid: the cells that may contain density, so that rays skip the rest (Müller et al. 2022, appendix C)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lumifield.data.scene import Scene
-from lumifield.geometry.contraction import Space
+from lumifield.geometry.contraction import SceneBox
 from lumifield.runtime.rng import Rng
 
 Density = Callable[[Float[Tensor, "p 3"]], Float[Tensor, " p"]]
 
 
-class Occupancy(nn.Module):
-    """A decaying maximum of the density in each cell of [0, 1]^3, and the cells where it matters.
+class OccupancyGrid(nn.Module):
+    """Decaying maximum of the density in each cell of [0, 1]^3, and the cells that are occupied.
 
-    A cell is occupied where density times `step` exceeds `threshold` (or the mean over cells, while that is lower). It
-    is measured within `margin` cells of it, too: a sliver of matter fills little of its own cell, and is soon missed.
+    A cell is occupied if density times `step` exceeds `threshold` (or the mean over cells, if that is lower). Density
+    is sampled within `margin` cells around a cell, because a thin surface fills little of its own cell.
     """
 
     density: Tensor
@@ -28,7 +28,7 @@ class Occupancy(nn.Module):
 
     def __init__(
         self,
-        side: int,
+        resolution: int,
         step: float,
         allowed: Bool[Tensor, "g g g"],
         *,
@@ -37,61 +37,61 @@ class Occupancy(nn.Module):
         margin: float = 0.0,
     ) -> None:
         super().__init__()
-        self.side, self.step, self.threshold, self.decay, self.margin = side, step, threshold, decay, margin
-        self.register_buffer("density", torch.zeros(side**3))
+        self.resolution, self.step, self.threshold, self.decay, self.margin = resolution, step, threshold, decay, margin
+        self.register_buffer("density", torch.zeros(resolution**3))
         self.register_buffer("allowed", allowed.clone())
         self.register_buffer("occupied", allowed.clone())
 
     @torch.no_grad()
-    def refresh(self, density: Density, space: Space, rng: Rng, *, everywhere: bool, cells: int) -> None:
-        """Measures the density in some cells at a random point each and decides again which are occupied.
+    def update(self, density: Density, space: SceneBox, rng: Rng, *, everywhere: bool, cells: int) -> None:
+        """Samples the density at a random point of some cells and thresholds the grid again.
 
-        Looks at every allowed cell, or at `cells` of them, half uniform and half among the occupied.
+        Samples every allowed cell if `everywhere`, else `cells` of them: half uniform, half occupied.
         """
-        index = self._all() if everywhere else self._some(cells, rng)
+        index = self._allowed_cells() if everywhere else self._sample_cells(cells, rng)
         within = rng.replicated().uniform(len(index), 3) * (1 + 2 * self.margin) - self.margin
-        points = (self._corner(index) + within) / self.side
-        found = density(space.scene(points.clamp(0, 1)))
+        points = (self._cell_corner(index) + within) / self.resolution
+        found = density(space.from_unit_cube(points.clamp(0, 1)))
         self.density[index] = torch.maximum(self.density[index] * self.decay, found)
         mean = self.density[self.allowed.view(-1)].mean()
         limit = torch.clamp(mean * self.step, max=self.threshold) / self.step
         self.occupied = (self.density > limit).view(self.allowed.shape) & self.allowed
 
-    def holds(self, unit: Float[Tensor, "p 3"]) -> Bool[Tensor, " p"]:
+    def is_occupied(self, unit: Float[Tensor, "p 3"]) -> Bool[Tensor, " p"]:
         """Whether points of [0, 1]^3 lie in occupied cells; points outside do not."""
-        cell = (unit * self.side).floor().long()
-        x, y, z = cell.clamp(0, self.side - 1).unbind(-1)
+        cell = (unit * self.resolution).floor().long()
+        x, y, z = cell.clamp(0, self.resolution - 1).unbind(-1)
         return self.occupied[z, y, x] & ((unit >= 0) & (unit <= 1)).all(-1)
 
-    def inside(self, density: Density, space: Space, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """The density at scene points in occupied cells; elsewhere 0, without asking for it."""
-        held = self.holds(space.unit(points))
+    def inside(self, density: Density, space: SceneBox, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+        """Density at scene points in occupied cells; 0 elsewhere, where the density is not evaluated."""
+        occupied = self.is_occupied(space.to_unit_cube(points))
         found = torch.zeros(len(points), device=points.device)
-        found[held] = density(points[held]).float()
+        found[occupied] = density(points[occupied]).float()
         return found
 
-    def _all(self) -> Int[Tensor, " c"]:
+    def _allowed_cells(self) -> Int[Tensor, " c"]:
         return self.allowed.view(-1).nonzero()[:, 0]
 
-    def _some(self, cells: int, rng: Rng) -> Int[Tensor, " c"]:
+    def _sample_cells(self, cells: int, rng: Rng) -> Int[Tensor, " c"]:
         rng = rng.replicated()
-        allowed, occupied = self._all(), self.occupied.view(-1).nonzero()[:, 0]
-        picked = [allowed[rng.integers(cells // 2, len(allowed))]]
+        allowed, occupied = self._allowed_cells(), self.occupied.view(-1).nonzero()[:, 0]
+        chosen = [allowed[rng.integers(cells // 2, len(allowed))]]
         if len(occupied):
-            picked.append(occupied[rng.integers(cells // 2, len(occupied))])
-        return torch.cat(picked)
+            chosen.append(occupied[rng.integers(cells // 2, len(occupied))])
+        return torch.cat(chosen)
 
-    def _corner(self, index: Int[Tensor, " c"]) -> Float[Tensor, "c 3"]:
-        x, y, z = index % self.side, index // self.side % self.side, index // self.side**2
+    def _cell_corner(self, index: Int[Tensor, " c"]) -> Float[Tensor, "c 3"]:
+        x, y, z = index % self.resolution, index // self.resolution % self.resolution, index // self.resolution**2
         return torch.stack([x, y, z], -1).float()
 
 
-def carved_box(scene: Scene, side: int = 64) -> Float[Tensor, "2 3"]:
-    """The smallest box round what silhouettes leave of the region of interest, one cell wider."""
+def crop_to_silhouettes(scene: Scene, side: int = 64) -> Float[Tensor, "2 3"]:
+    """Bounding box of the visual hull inside the region of interest, one cell larger on each side."""
     images = scene.images
     if images is None or images.pixels.shape[-1] < 4 or scene.unbounded:
         return scene.box
-    left = seen(scene, Space(scene.box, False), side, carve=True).nonzero()
+    left = visible_cells(scene, SceneBox(scene.box, False), side, use_silhouettes=True).nonzero()
     if len(left) == 0:
         return scene.box
     low = (left.amin(0).flip(0) - 1).clamp(min=0) / side
@@ -99,76 +99,80 @@ def carved_box(scene: Scene, side: int = 64) -> Float[Tensor, "2 3"]:
     return scene.box[0] + torch.stack([low, high]) * (scene.box[1] - scene.box[0])
 
 
-def halved(cells: Bool[Tensor, "g g g"]) -> Bool[Tensor, "h h h"]:
-    """The same cells cut into eight each."""
+def subdivide_cells(cells: Bool[Tensor, "g g g"]) -> Bool[Tensor, "h h h"]:
+    """Each cell divided into eight."""
     for axis in range(3):
         cells = cells.repeat_interleave(2, axis)
     return cells
 
 
 @torch.no_grad()
-def seen(scene: Scene, space: Space, side: int, *, carve: bool, least: int = 1) -> Bool[Tensor, "g g g"]:
-    """The cells that at least so many images look at, and that no silhouette excludes (space carving).
+def visible_cells(
+    scene: Scene, space: SceneBox, side: int, *, use_silhouettes: bool, min_views: int = 1
+) -> Bool[Tensor, "g g g"]:
+    """Cells that at least `min_views` images observe and that no silhouette excludes (space carving).
 
-    An image looks at what is in its image from its `near` on: of what is nearer, no ray tells. A silhouette
-    excludes a cell whose whole projection falls on transparent pixels.
+    An image observes what projects into it beyond its `near`. A silhouette excludes a cell whose whole projection is
+    transparent.
     """
     if scene.ndc is not None:
         return torch.ones(side, side, side, dtype=torch.bool)
-    points = _middles(space, side)
+    points = _cell_centers(space, side)
     radius = 0.5 * 3**0.5 * space.diameter / side
     left = torch.arange(len(points))
-    looks = torch.zeros(len(points), dtype=torch.int32)
+    num_views = torch.zeros(len(points), dtype=torch.int32)
     for index in range(len(scene)):
-        looked, empty = _look(scene, index, points[left], radius)
-        looks[left] += looked
-        if carve:
+        observed, empty = _observe_cells(scene, index, points[left], radius)
+        num_views[left] += observed
+        if use_silhouettes:
             left = left[~empty]
     cells = torch.zeros(len(points), dtype=torch.bool)
-    cells[left] = looks[left] >= least
+    cells[left] = num_views[left] >= min_views
     return cells.view(side, side, side)
 
 
-def looked_through(scene: Scene, space: Space, side: int) -> Bool[Tensor, "g g g"]:
-    """The cells that some image sees nearer than its `near`, where nothing can be."""
-    points = _middles(space, side)
+def cells_before_near(scene: Scene, space: SceneBox, side: int) -> Bool[Tensor, "g g g"]:
+    """Cells that some image sees closer than its `near`, which must be empty."""
+    points = _cell_centers(space, side)
     through = torch.zeros(len(points), dtype=torch.bool)
     for index in range(len(scene) if scene.ndc is None else 0):
-        within, away = _framed(scene, index, points)
-        through |= within & (away < scene.near[index])
+        within, distance = _project_into_image(scene, index, points)
+        through |= within & (distance < scene.near[index])
     return through.view(side, side, side)
 
 
-def _middles(space: Space, side: int) -> Float[Tensor, "p 3"]:
+def _cell_centers(space: SceneBox, side: int) -> Float[Tensor, "p 3"]:
     axis = (torch.arange(side) + 0.5) / side
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    return space.scene(torch.stack([x, y, z], -1).reshape(-1, 3))
+    return space.from_unit_cube(torch.stack([x, y, z], -1).reshape(-1, 3))
 
 
-def _framed(scene: Scene, index: int, points: Float[Tensor, "p 3"]) -> tuple[Bool[Tensor, " p"], Float[Tensor, " p"]]:
-    """Which points are in an image, and how far away they are as its near and far count."""
+def _project_into_image(
+    scene: Scene, index: int, points: Float[Tensor, "p 3"]
+) -> tuple[Bool[Tensor, " p"], Float[Tensor, " p"]]:
+    """Which points project into an image, and their distance in the terms of near and far."""
     camera = scene.cameras[[index]]
     xy, depth = (part[0] for part in camera.project(points))
     within = (depth > 0) & (xy >= 0).all(-1) & (xy < camera.size[0]).all(-1)
     return within, depth if scene.bounds_are_z_depth else (points - camera.positions).norm(dim=-1)
 
 
-def _look(
+def _observe_cells(
     scene: Scene, index: int, points: Float[Tensor, "p 3"], radius: float
 ) -> tuple[Bool[Tensor, " p"], Bool[Tensor, " p"]]:
-    """The balls of `radius` whose middles a camera looks at, from near on, and those that it sees to be transparent."""
+    """Which balls of `radius` a camera observes beyond near, and which it sees as fully transparent."""
     camera = scene.cameras[[index]]
     xy, depth = (part[0] for part in camera.project(points))
     size = camera.size[0]
-    within, away = _framed(scene, index, points)
-    looked = within & (away >= scene.near[index])
+    within, distance = _project_into_image(scene, index, points)
+    observed = within & (distance >= scene.near[index])
     images = scene.images
     if images is None or images.pixels.shape[-1] < 4 or not bool(within.any()):
-        return looked, torch.zeros_like(within)
+        return observed, torch.zeros_like(within)
     alpha = images.image(index, scene.size(index))[..., 3]
-    # The largest alpha within the reach of the widest ball: transparent there means transparent all over any ball.
+    # The largest alpha within the extent of the widest ball: if it is 0, every ball there is fully transparent.
     widest = radius * float(camera.focal.mean()) / float(depth[within].min())
     reach = int(min(widest, max(scene.size(index)))) + 1
     spread = nn.functional.max_pool2d(alpha[None, None].float(), 2 * reach + 1, stride=1, padding=reach)[0, 0]
     column, row = xy.nan_to_num().long().clamp(min=0).minimum(size - 1).unbind(-1)
-    return looked, within & (spread[row, column] == 0)
+    return observed, within & (spread[row, column] == 0)

@@ -1,7 +1,8 @@
-"""Proposals: intervals of a ray gather where a cheap density expects matter (Barron et al. 2022, section 3).
+"""Proposal sampling: intervals concentrate where a small proposal network predicts weight (Barron et al. 2022, section
+3).
 
-`edges` rise from 0 to 1 along a ray, one more than intervals; `placed` turns them into t. A histogram's `weights` say
-how much of the ray each interval stops.
+`edges` increase from 0 to 1 along a ray, one more than intervals; `s_to_t` maps them to t. The `weights` of a histogram
+are the rendering weights of its intervals.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.runtime.rng import Rng
-from lumifield.volume.sampling import inverted
+from lumifield.volume.sampling import invert_cdf
 
-EVEN_SHARE = 0.01
-"""How much of a ray's new intervals is spread evenly over the old ones, whatever their weight."""
-LEAST_WEIGHT = 1e-5
+UNIFORM_FRACTION = 0.01
+"""Fraction of the new intervals that is distributed uniformly over the old ones, whatever their weight."""
+MIN_WEIGHT = 1e-5
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How much of a ray each of its intervals stops."""
+    """Rendering weights of the intervals of each ray."""
 
     edges: Float[Tensor, "r n_plus_1"]
     weights: Float[Tensor, "r n"]
 
 
-def even(rays: int, count: int, rng: Rng | None, device: torch.device) -> Float[Tensor, "{rays} {count}+1"]:
-    """`count` equal intervals; with `rng` their inner edges are moved together, by up to half an interval."""
+def uniform_edges(rays: int, count: int, rng: Rng | None, device: torch.device) -> Float[Tensor, "{rays} {count}+1"]:
+    """Edges of `count` equal intervals; with `rng` the inner edges of a ray shift together by half an interval at most."""
     edges = torch.linspace(0, 1, count + 1, device=device).repeat(rays, 1)
     if rng is not None:
         edges[:, 1:-1] += (rng.uniform(rays, 1) - 0.5) / count
@@ -37,42 +38,43 @@ def even(rays: int, count: int, rng: Rng | None, device: torch.device) -> Float[
 
 
 @torch.no_grad()
-def regathered(histogram: Histogram, count: int, rng: Rng | None) -> Float[Tensor, "r {count}+1"]:
-    """Edges of `count` intervals that hold equal weight each, by inverting the histogram's sum (section 3, "online").
+def resample_histogram(histogram: Histogram, count: int, rng: Rng | None) -> Float[Tensor, "r {count}+1"]:
+    """Edges of `count` intervals of equal weight, by inverting the CDF of the histogram (section 3, "online").
 
-    Without a gradient. With `rng` the inner edges are moved together by up to half an interval's weight.
+    No gradient. With `rng` the inner edges shift together by up to half the weight of an interval.
     """
-    share = histogram.weights + EVEN_SHARE / histogram.weights.shape[1]
+    share = histogram.weights + UNIFORM_FRACTION / histogram.weights.shape[1]
     total = torch.nn.functional.pad((share / share.sum(-1, keepdim=True)).cumsum(-1), (1, 0))
-    return inverted(histogram.edges, total, even(len(share), count, rng, share.device))
+    return invert_cdf(histogram.edges, total, uniform_edges(len(share), count, rng, share.device))
 
 
-def placed(
+def s_to_t(
     edges: Float[Tensor, "r n"], near: Float[Tensor, " r"], far: Float[Tensor, " r"], *, unbounded: bool
 ) -> Float[Tensor, "r n"]:
-    """t of edges: even in t from near to far, or where `unbounded` even in t up to 1 and in 1 / t beyond."""
+    """t of normalized edges s: linear from near to far, or for `unbounded` scenes linear in t up to 1 and in 1 / t
+    beyond."""
     near, far = near[:, None], far[:, None]
     if not unbounded:
         return near + (far - near) * edges
-    start, end = folded(near), folded(far)
-    return unfolded(start + (end - start) * edges)
+    start, end = contract_distance(near), contract_distance(far)
+    return uncontract_distance(start + (end - start) * edges)
 
 
-def folded(t: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """All of an open ray in [0, 1]: even in t up to 1, in 1 / t beyond."""
+def contract_distance(t: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Maps t in [0, inf) to [0, 1): linear up to t = 1, in 1 / t beyond."""
     return torch.where(t < 1, t / 2, 1 - 0.5 / t.clamp_min(1))
 
 
-def unfolded(s: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """The inverse of `folded`."""
+def uncontract_distance(s: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Inverse of `contract_distance`."""
     return torch.where(s < 0.5, 2 * s, 0.5 / (1 - s).clamp_min(1e-9))
 
 
-def proposal_loss(proposal: Histogram, final: Histogram) -> Float[Tensor, ""]:
-    """What of `final` the proposal does not cover: `sum max(0, w - bound)^2 / w` (equations 12 and 13).
+def interlevel_loss(proposal: Histogram, final: Histogram) -> Float[Tensor, ""]:
+    """Proposal loss: weight of `final` that the proposal does not bound, `sum max(0, w - bound)^2 / w` (equations 12,
+    13).
 
-    The bound of an interval is the weight of all intervals of the proposal that touch it. Gradients reach the proposal
-    alone.
+    The bound of an interval is the weight of all overlapping proposal intervals. Gradients reach only the proposal.
     """
     weights, edges = final.weights.detach(), final.edges
     total = torch.nn.functional.pad(proposal.weights.cumsum(-1), (1, 0))
@@ -81,11 +83,11 @@ def proposal_loss(proposal: Histogram, final: Histogram) -> Float[Tensor, ""]:
     most = proposal.weights.shape[1]
     bound = total.gather(1, last.clamp(0, most)) - total.gather(1, first.clamp(0, most))
     missing = (weights - bound).clamp_min(0)
-    return (missing**2 / (weights + LEAST_WEIGHT)).sum() / max(len(edges), 1)
+    return (missing**2 / (weights + MIN_WEIGHT)).sum() / max(len(edges), 1)
 
 
-def distortion(histogram: Histogram) -> Float[Tensor, ""]:
-    """Mean distance between any two places that stop a ray, in [0, 1] along it: fog and floaters pay (equation 15)."""
+def distortion_loss(histogram: Histogram) -> Float[Tensor, ""]:
+    """Mean distance in s between pairs of weights along a ray, which penalizes fog and floaters (equation 15)."""
     weights, edges = histogram.weights, histogram.edges
     middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
     before, moment = weights.cumsum(-1) - weights, (weights * middle).cumsum(-1) - weights * middle

@@ -1,8 +1,7 @@
-"""Where to look along a ray.
+"""Sampling along rays.
 
-Vocabulary: `z` are the points of a ray, in rising order; `t` are edges of its intervals, one more than intervals;
-`weights` say how much of each interval is seen; `u` are numbers in [0, 1]. Random numbers come from a `Rng`; without
-one the same functions give a regular grid.
+`z` are sample depths in increasing order; `t` are interval edges, one more than intervals; `weights` are rendering
+weights; `u` are numbers in [0, 1]. Random numbers come from an `Rng`; without one the functions return a regular grid.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from torch import Tensor
 from lumifield.runtime.rng import Rng
 
 PADDING = 1e-5
-"""Added to each weight before resampling, so that an empty ray is resampled evenly."""
+"""Added to each weight before resampling, so that an empty ray is resampled uniformly."""
 EPS = torch.finfo(torch.float32).eps
-THIN = 1e-5
-"""A bin that holds less than this share of a ray is not interpolated in."""
+MIN_BIN_MASS = 1e-5
+"""Bins with less mass than this are not interpolated."""
 
 
-def spaced(
+def linspace_depths(
     near: Float[Tensor, " r"], far: Float[Tensor, " r"], count: int, *, disparity: bool = False
 ) -> Float[Tensor, "r {count}"]:
-    """`count` points from `near` to `far` inclusive, evenly in t, or in 1 / t where `disparity` (near > 0)."""
+    """`count` depths from `near` to `far` inclusive, linear in t, or in 1 / t if `disparity` (near > 0)."""
     s = torch.linspace(0, 1, count, device=near.device)
     near, far = near[:, None], far[:, None]
     if disparity:
@@ -31,19 +30,19 @@ def spaced(
     return near * (1 - s) + far * s
 
 
-def middles(t: Float[Tensor, "r n_plus_1"]) -> Float[Tensor, "r n"]:
-    """The middle of each interval."""
+def midpoints(t: Float[Tensor, "r n_plus_1"]) -> Float[Tensor, "r n"]:
+    """Midpoint of each interval."""
     return 0.5 * (t[:, 1:] + t[:, :-1])
 
 
-def stratified(z: Float[Tensor, "r n"], rng: Rng | None, *, perturb: float = 1.0) -> Float[Tensor, "r n"]:
-    """Each point moved evenly at random within its cell, which ends midway to its neighbors (NeRF, equation 2).
+def sample_stratified(z: Float[Tensor, "r n"], rng: Rng | None, *, perturb: float = 1.0) -> Float[Tensor, "r n"]:
+    """Each depth moved uniformly within its stratum, which ends halfway to its neighbors (NeRF, equation 2).
 
-    `perturb` scales the draw: 0, or no `rng`, leaves the points where they are.
+    `perturb` scales the offset: 0, or no `rng`, returns the depths unchanged.
     """
     if rng is None or perturb == 0:
         return z
-    between = middles(z)
+    between = midpoints(z)
     lower = torch.cat([z[:, :1], between], -1)
     upper = torch.cat([between, z[:, -1:]], -1)
     return lower + (upper - lower) * perturb * rng.uniform(*z.shape)
@@ -53,9 +52,9 @@ def stratified(z: Float[Tensor, "r n"], rng: Rng | None, *, perturb: float = 1.0
 def resample(
     t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], count: int, rng: Rng | None
 ) -> Float[Tensor, "r {count}"]:
-    """`count` points distributed like the weights of the intervals, by inverting their sum (NeRF, section 5.2).
+    """`count` depths distributed like the weights of the intervals, by inverse transform sampling (NeRF, section 5.2).
 
-    Without `rng` the sum is inverted on a regular grid. No gradient flows through the points.
+    Without `rng` the CDF is inverted on a regular grid. No gradient flows through the depths.
     """
     share = weights + PADDING
     share = share / share.sum(-1, keepdim=True)
@@ -67,24 +66,24 @@ def resample(
     above = torch.searchsorted(total, u.contiguous(), right=True)
     below, above = above - 1, above.clamp_max(weights.shape[1])
     start, height = total.gather(-1, below), total.gather(-1, above) - total.gather(-1, below)
-    fraction = (u - start) / torch.where(height < THIN, torch.ones_like(height), height)
+    fraction = (u - start) / torch.where(height < MIN_BIN_MASS, torch.ones_like(height), height)
     first = t.gather(-1, below)
     return first + fraction * (t.gather(-1, above) - first)
 
 
-def blurred(weights: Float[Tensor, "r n"], padding: float) -> Float[Tensor, "r n"]:
-    """Weights widened into their neighbors, plus `padding`: the mean of the two largest pairs (mip-NeRF, eq. 18)."""
+def blur_weights(weights: Float[Tensor, "r n"], padding: float) -> Float[Tensor, "r n"]:
+    """Weights blurred by a 2-tap max and a 2-tap mean filter, plus `padding` (mip-NeRF, equation 18)."""
     ends = torch.cat([weights[:, :1], weights, weights[:, -1:]], -1)
     larger = torch.maximum(ends[:, 1:], ends[:, :-1])
     return 0.5 * (larger[:, 1:] + larger[:, :-1]) + padding
 
 
-def resampled_edges(
+def resample_edges(
     t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], count: int, rng: Rng | None
 ) -> Float[Tensor, "r {count}+1"]:
     """Edges of `count` new intervals distributed like the weights of the old ones (mip-NeRF, section 3.1).
 
-    With `rng` each edge is drawn within its own stratum, so that edges stay in order. Gradients flow through them.
+    With `rng` each edge is drawn within its own stratum, so that edges stay ordered. Gradients flow through them.
     """
     missing = (PADDING - weights.sum(-1, keepdim=True)).clamp_min(0)
     share = weights + missing / weights.shape[1]
@@ -95,19 +94,19 @@ def resampled_edges(
     else:
         strata = torch.arange(count + 1, device=t.device) / (count + 1)
         u = (strata + rng.uniform(len(t), count + 1) * (1 / (count + 1) - EPS)).clamp_max(1 - EPS)
-    return inverted(t, total, u)
+    return invert_cdf(t, total, u)
 
 
-def inverted(
+def invert_cdf(
     t: Float[Tensor, "r n_plus_1"], total: Float[Tensor, "r n_plus_1"], u: Float[Tensor, "r m"]
 ) -> Float[Tensor, "r m"]:
-    """Where along a ray the sum of its intervals' shares, 0 at the first edge and 1 at the last, reaches `u`."""
+    """t where the piecewise linear CDF `total`, 0 at the first edge and 1 at the last, reaches `u`."""
     below = (torch.searchsorted(total.detach(), u, right=True) - 1).clamp(0, t.shape[1] - 2)
     start, height = total.gather(-1, below), total.gather(-1, below + 1) - total.gather(-1, below)
     first, length = t.gather(-1, below), t.gather(-1, below + 1) - t.gather(-1, below)
     return first + length * ((u - start) / height.clamp_min(EPS)).clamp(0, 1)
 
 
-def union(a: Float[Tensor, "r n"], b: Float[Tensor, "r m"]) -> Float[Tensor, "r n_plus_m"]:
-    """The points of both, in rising order."""
+def merge_depths(a: Float[Tensor, "r n"], b: Float[Tensor, "r m"]) -> Float[Tensor, "r n_plus_m"]:
+    """The depths of both in increasing order."""
     return torch.cat([a, b], -1).sort(-1).values

@@ -13,7 +13,7 @@ from analytic import Ball, around, run_of, scene_of
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export.cameras import in_world
-from lumifield.geometry.cameras import pinholes
+from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.localization import Select
 from lumifield.localization.lens import density, select
 from lumifield.localization.lens.density import Grid
@@ -183,4 +183,4 @@ def test_settings_that_cannot_be():
 
 
 def test_cameras_in_one_place_have_a_spread():
-    assert density.spread(pinholes(torch.eye(3, 4)[None].repeat(3, 1, 1), 9.0, (8, 6)).positions.numpy()) == 1.0
+    assert density.spread(pinhole_cameras(torch.eye(3, 4)[None].repeat(3, 1, 1), 9.0, (8, 6)).positions.numpy()) == 1.0

@@ -17,7 +17,7 @@ from lumifield.data.undistort import Straightening
 from lumifield.errors import DataError
 
 # Where a model may be, and where its images are, below the folder of a scene.
-PLACES = (
+SAMPLE_BLOCKS = (
     ("sparse/0", "images"),
     ("sparse", "images"),
     ("dense/sparse", "dense/images"),
@@ -73,7 +73,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
 
 def load(folder: Path) -> Reconstruction:
     """The model in a scene's folder with its images; raises `DataError` where there is none that can be used."""
-    places = [(folder / model, folder / images) for model, images in PLACES if colmap_model.is_model(folder / model)]
+    places = [(folder / model, folder / images) for model, images in SAMPLE_BLOCKS if colmap_model.is_model(folder / model)]
     if not places:
         raise DataError(folder, "sparse model", "missing", "sparse/0/cameras.bin or .txt", "reconstruct the scene")
     model, images = colmap_model.load(places[0][0]), places[0][1]

@@ -18,7 +18,7 @@ from lumifield.data.readers import phototourism
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.poses import checked_pose, from_opengl
+from lumifield.geometry.poses import opengl_to_opencv, validate_pose
 
 SPLITS = ("train", "val", "test")
 # One world unit is so many scene units, and the stated depths are widened by these factors.
@@ -96,8 +96,8 @@ def load(folder: Path) -> Capture:
     named = [(row, path.name) for row, path in enumerate(paths)]
     return Capture(
         paths,
-        from_opengl(
-            torch.stack([checked_pose(poses[r], folder / "c2w_mats.npy", f"pose of {name}") for r, name in named])
+        opengl_to_opencv(
+            torch.stack([validate_pose(poses[r], folder / "c2w_mats.npy", f"pose of {name}") for r, name in named])
         ),
         torch.tensor([frames.pinhole(folder / "kinv_mats.npy", f"matrix of {name}", inverses[r]) for r, name in named]),
         checked_bounds(bounds * (NEAR, FAR), folder / "bds.npy"),

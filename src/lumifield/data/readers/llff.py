@@ -19,8 +19,8 @@ from lumifield.data.poses import forward_frame, inward_frame, inward_near, singl
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.poses import checked_number, checked_pose, unit
-from lumifield.geometry.rays import Ndc, Rays, to_ndc
+from lumifield.geometry.poses import normalize, validate_number, validate_pose
+from lumifield.geometry.rays import Ndc, Rays, warp_rays_to_ndc
 
 COLUMNS = 17
 # The nearest depth of every forward-facing scene is 4/3 scene units, so that the near plane at 1 lies before it.
@@ -85,10 +85,10 @@ def load(path: Path) -> Capture:
     matrices = np.stack([right, down, -back, position], -1)
     for row, (h, w, f) in enumerate(hwf.tolist()):
         for value, field in ((h, "height"), (w, "width"), (f, "focal length")):
-            checked_number(value, path, f"{field} in row {row}", positive=True)
+            validate_number(value, path, f"{field} in row {row}", positive=True)
     size = torch.from_numpy(hwf[:, [1, 0]].copy())
     full = Cameras(
-        c2w=torch.stack([checked_pose(m, path, f"pose in row {row}") for row, m in enumerate(matrices)]),
+        c2w=torch.stack([validate_pose(m, path, f"pose in row {row}") for row, m in enumerate(matrices)]),
         focal=torch.from_numpy(hwf[:, 2:].repeat(2, 1)),
         center=size / 2,
         size=size.round().long(),
@@ -165,7 +165,7 @@ def _sized(full: Cameras, files: image_files.Files, folder: Folder) -> Cameras:
 
 def _faces_forward(source: Source, capture: Capture) -> bool:
     """Whether the layout is forward-facing: as asked, or where all cameras look to one side."""
-    mean = unit(capture.cameras.forward.mean(0))
+    mean = normalize(capture.cameras.forward.mean(0))
     ahead = bool((_corners(capture.cameras) @ mean > 0).all())
     if source.layout == "forward" and not ahead:
         raise DataError(
@@ -229,7 +229,7 @@ def _ndc_box(full: Cameras, ndc: Ndc) -> Float[Tensor, "2 3"]:
     directions = _corners(full).reshape(-1, 3).float()
     one = torch.ones(len(directions))
     origins = full.positions.repeat_interleave(4, 0)
-    rays = to_ndc(Rays(origins, directions, directions, one, one, one, one.long(), origins[:, :2]), ndc)
+    rays = warp_rays_to_ndc(Rays(origins, directions, directions, one, one, one, one.long(), origins[:, :2]), ndc)
     ends = torch.cat([rays.origins, rays.origins + rays.directions])
     lower, upper = ends.amin(0), ends.amax(0)
     margin = BOX_MARGIN * (upper - lower)

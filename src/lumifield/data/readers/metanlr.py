@@ -14,7 +14,7 @@ from lumifield.data import Source, image_files, objects, safe_pickle
 from lumifield.data.readers import dtu, nlr
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
-from lumifield.geometry.poses import checked_pose, from_opengl
+from lumifield.geometry.poses import opengl_to_opencv, validate_pose
 
 META, MASK, SPHERE = "_meta.npy", "_mask.png", "model_matrix.npy"
 
@@ -70,9 +70,9 @@ def _camera(image: Path) -> tuple[Float[Tensor, "4"], Float[Tensor, "3 4"]]:
         raise DataError(path, "projection", "none of a pinhole", "OpenGL's frustum", "write the file again")
     focal = [projection[0, 0] * width / 2, projection[1, 1] * height / 2]
     center = [(1 - projection[0, 2]) * width / 2, (1 + projection[1, 2]) * height / 2]
-    inverse = checked_pose(view, path, "view")
+    inverse = validate_pose(view, path, "view")
     turn = inverse[:, :3].T
-    pose = from_opengl(torch.cat([turn, -turn @ inverse[:, 3:]], 1))
+    pose = opengl_to_opencv(torch.cat([turn, -turn @ inverse[:, 3:]], 1))
     scale = torch.tensor(_size(image)) / torch.tensor([width, height])
     return torch.tensor([*focal, *center], dtype=torch.float64) * scale.repeat(2), pose
 

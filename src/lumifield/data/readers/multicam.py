@@ -12,7 +12,7 @@ from lumifield.data.readers.blender import HALF_SIDE
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.poses import checked_number, checked_pose, from_opengl
+from lumifield.geometry.poses import opengl_to_opencv, validate_number, validate_pose
 
 COLUMNS = ("file_path", "cam2world", "pix2cam", "width", "height", "near", "far", "lossmult")
 Row = dict[str, Any]
@@ -31,12 +31,12 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     kept = frames.present(path, _rows(path, split, content[split]))
     rows = [row for row, _ in kept]
     files = image_files.survey([image for _, image in kept])
-    poses = torch.stack([checked_pose(row["cam2world"], path, f"cam2world of {row['file_path']}") for row in rows])
+    poses = torch.stack([validate_pose(row["cam2world"], path, f"cam2world of {row['file_path']}") for row in rows])
     lenses = torch.tensor([_lens(path, row, size) for row, size in zip(rows, files.sizes, strict=True)])
     near, far, weight = (_numbers(path, rows, column) for column in ("near", "far", "lossmult"))
     scene = Scene(
         cameras=Cameras(
-            c2w=from_opengl(poses).float(),
+            c2w=opengl_to_opencv(poses).float(),
             focal=lenses[:, :2],
             center=lenses[:, 2:],
             size=torch.tensor(files.sizes),
@@ -87,7 +87,7 @@ def _lens(path: Path, row: Row, size: tuple[int, int]) -> list[float]:
     """`fx fy cx cy` of an image of `size` (width, height) from its `pix2cam`, a map from (x, y, 1) to OpenGL axes."""
     where = row["file_path"]
     for column, found in zip(("width", "height"), size, strict=True):
-        stated = checked_number(row[column], path, f"{column} of {where}", positive=True)
+        stated = validate_number(row[column], path, f"{column} of {where}", positive=True)
         if round(stated) != found:
             fix = "give the size of the images"
             raise DataError(path, f"{column} of {where}", f"{stated:g}", f"the image's {found}", fix)
@@ -96,5 +96,5 @@ def _lens(path: Path, row: Row, size: tuple[int, int]) -> list[float]:
 
 def _numbers(path: Path, rows: list[Row], column: str) -> torch.Tensor:
     return torch.tensor(
-        [checked_number(row[column], path, f"{column} of {row['file_path']}", positive=True) for row in rows]
+        [validate_number(row[column], path, f"{column} of {row['file_path']}", positive=True) for row in rows]
     )

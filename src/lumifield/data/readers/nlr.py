@@ -14,7 +14,7 @@ from torch import Tensor
 from lumifield.data import Source, image_files, objects
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
-from lumifield.geometry.poses import checked_pose
+from lumifield.geometry.poses import validate_pose
 
 FILE = "calib_export.yaml"
 # The images to learn from, of the 22 of a capture: those of the best cameras.
@@ -101,6 +101,6 @@ def _lens(path: Path, name: str, camera: Calibration) -> Float[Tensor, "4"]:
 
 def _pose(path: Path, name: str, camera: Calibration) -> Float[Tensor, "3 4"]:
     """The pose of a camera whose matrix from world to camera is stated."""
-    inverse = checked_pose(camera.get("extrinsics"), path, f"extrinsics of {name}")
+    inverse = validate_pose(camera.get("extrinsics"), path, f"extrinsics of {name}")
     turn = inverse[:, :3].T
     return torch.cat([turn, -turn @ inverse[:, 3:]], 1)

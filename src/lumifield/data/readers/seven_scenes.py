@@ -17,7 +17,7 @@ from lumifield.data.reconstructions import BOUND_PERCENTILES, NEAR_MARGIN, core_
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.poses import checked_pose
+from lumifield.geometry.poses import validate_pose
 
 # The color camera's focal length for its width [pixels]; the nominal 585 of the data's page is the depth camera's.
 FOCAL, WIDTH = 525.0, 640
@@ -155,7 +155,7 @@ def _judged_by_depth(source: Source) -> bool:
 
 
 def _poses(shots: list[Shot]) -> Float[Tensor, "n 3 4"]:
-    return torch.stack([checked_pose(_table(shot.pose), shot.pose, "pose") for shot in shots])
+    return torch.stack([validate_pose(_table(shot.pose), shot.pose, "pose") for shot in shots])
 
 
 def _table(path: Path) -> list[list[float]] | None:

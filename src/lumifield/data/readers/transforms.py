@@ -16,7 +16,7 @@ from lumifield.data.poses import inward_frame, single
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.poses import checked_number, checked_pose
+from lumifield.geometry.poses import validate_number, validate_pose
 
 NEAR, FAR_BOUNDED, FAR_UNBOUNDED = 0.05, 3.0, 100.0
 # Images on each side in the list, which an image's sharpness is compared with.
@@ -96,7 +96,7 @@ def _listed(source: Source, split: str) -> tuple[Path, Listing, Kept]:
 def _sharp(path: Path, kept: Kept, least: float) -> Kept:
     """The frames whose `sharpness` is this share or more of the mean of their neighbors' in the list and their own."""
     values = [
-        checked_number(frame.get("sharpness"), path, f"sharpness of {frame['file_path']}", positive=True)
+        validate_number(frame.get("sharpness"), path, f"sharpness of {frame['file_path']}", positive=True)
         for frame, _ in kept
     ]
     means = [fmean(values[max(row - NEIGHBORS, 0) : row + NEIGHBORS + 1]) for row in range(len(values))]
@@ -114,12 +114,12 @@ def _scene_frame(source: Source, path: Path, content: Listing) -> Frame:
 
 def _world_poses(path: Path, content: Listing, listed: list[Listing]) -> Float[Tensor, "n 3 4"]:
     """The poses in the original world: nerfstudio's `file = applied_scale * applied_transform @ original` undone."""
-    scale = checked_number(content.get("applied_scale", 1.0), path, "applied_scale", positive=True)
+    scale = validate_number(content.get("applied_scale", 1.0), path, "applied_scale", positive=True)
     poses = frames.poses(path, listed)
     applied = content.get("applied_transform")
     if applied is None:
         applied = torch.eye(3, 4, dtype=torch.float64).tolist()
-    matrix = checked_pose(applied, path, "applied_transform")
+    matrix = validate_pose(applied, path, "applied_transform")
     return Frame(matrix[:, :3], matrix[:, 3] * scale, scale).poses_to_scene(poses)
 
 
@@ -128,7 +128,7 @@ def _intrinsics(path: Path, values: Listing, size: tuple[int, int]) -> list[floa
     where = f"of {values['file_path']}"
 
     def number(key: str, otherwise: float | int | None = None, *, positive: bool = False) -> float:
-        return checked_number(values.get(key, otherwise), path, f"{key} {where}", positive=positive)
+        return validate_number(values.get(key, otherwise), path, f"{key} {where}", positive=positive)
 
     for key, found in zip(("w", "h"), size, strict=True):
         stated = number(key, found, positive=True)

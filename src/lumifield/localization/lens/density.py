@@ -23,14 +23,14 @@ from lumifield.runtime.files import check_output, replacing
 from lumifield.runtime.image_io import to_uint8
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 # The bounds of the training cameras leave out a few of them that stand apart (LENS).
 PERCENTILES = (0.5, 99.5)
 # Of the spread of the cameras.
 MARGIN, CLEARANCE = 0.25, 0.1
 # Density is looked at in so many places of a cell along each axis; the highest is the cell's.
-PLACES = 2
+SAMPLE_BLOCKS = 2
 CHUNK = 8192
 MEMBERS = ("bounds", "density", "level")
 
@@ -75,7 +75,7 @@ class Grid:
         return np.maximum(self._tree.query(points)[0] - math.sqrt(3) / 2 * self.edge, 0.0)
 
 
-def write(settings: Density, run: Run, progress: Progress) -> str:
+def write(settings: Density, run: LoadedRun, progress: Progress) -> str:
     """Measures the density, and writes it and the points of matter; says how much of both there is."""
     out = default_file(run) if settings.out is None else settings.out
     check_output(out, (".npz",), ".npz")
@@ -93,12 +93,12 @@ def write(settings: Density, run: Run, progress: Progress) -> str:
     )
 
 
-def default_file(run: Run) -> Path:
+def default_file(run: LoadedRun) -> Path:
     """Where the density of a run lies."""
     return run.folder / "localize" / "density.npz"
 
 
-def camera_places(run: Run) -> Float[np.ndarray, "n 3"]:
+def camera_places(run: LoadedRun) -> Float[np.ndarray, "n 3"]:
     """Where the training cameras are [world units]."""
     return in_world(run.scenes["train"]).positions.numpy()
 
@@ -119,14 +119,14 @@ def camera_bounds(positions: Float[np.ndarray, "n 3"], margin: float | None) -> 
     return bounds
 
 
-def measured(run: Run, bounds: Float[np.ndarray, "2 3"], settings: Density, progress: Progress) -> Grid:
+def measured(run: LoadedRun, bounds: Float[np.ndarray, "2 3"], settings: Density, progress: Progress) -> Grid:
     """The density in cubic cells that cover the bounds."""
     span = bounds[1] - bounds[0]
     edge = float(span.prod() / settings.cells) ** (1 / 3)
     shape = np.ceil(span / edge - 1e-9).astype(int)
     low = (bounds[0] + bounds[1] - shape * edge) / 2
-    corner = np.array(list(np.ndindex(PLACES, PLACES, PLACES)))
-    within = torch.from_numpy((corner + 0.5) / PLACES)
+    corner = np.array(list(np.ndindex(SAMPLE_BLOCKS, SAMPLE_BLOCKS, SAMPLE_BLOCKS)))
+    within = torch.from_numpy((corner + 0.5) / SAMPLE_BLOCKS)
     field, found = WorldField(run), []
     for first in range(0, int(shape.prod()), CHUNK):
         rows = np.arange(first, min(first + CHUNK, int(shape.prod())))
@@ -147,7 +147,7 @@ def save_grid(grid: Grid, path: Path) -> None:
         np.savez_compressed(file, allow_pickle=False, bounds=grid.bounds, density=grid.density, level=grid.level)
 
 
-def save_cloud(run: Run, grid: Grid, path: Path) -> None:
+def save_cloud(run: LoadedRun, grid: Grid, path: Path) -> None:
     """Writes the middles of the cells that hold matter as points with the colors of the field."""
     import trimesh  # half a second to import, and only this function needs it
 

@@ -25,7 +25,7 @@ from lumifield.runtime.files import check_output, replacing
 from lumifield.runtime.rng import Rng
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 # Of the spread of the training cameras.
 REACH = 0.25
@@ -67,7 +67,7 @@ class Room:
         return points + self.distance * share.double().numpy() ** (1 / 3) * unit
 
 
-def write(settings: Select, run: Run, progress: Progress) -> str:
+def write(settings: Select, run: LoadedRun, progress: Progress) -> str:
     """Chooses views and writes them as a camera path and as frusta beside those of the images."""
     out = views_file(run) if settings.out is None else settings.out
     check_output(out, (".json",), ".json")
@@ -86,7 +86,7 @@ def write(settings: Select, run: Run, progress: Progress) -> str:
     return f"{len(views)} views: {out}, {frusta}"
 
 
-def views_file(run: Run) -> Path:
+def views_file(run: LoadedRun) -> Path:
     """Where the new views of a run lie."""
     return run.folder / "localize" / "views.json"
 

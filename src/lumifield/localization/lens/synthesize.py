@@ -23,21 +23,21 @@ from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime import distributed
 from lumifield.runtime.config import read_json
-from lumifield.runtime.files import check_place
+from lumifield.runtime.files import check_writable
 from lumifield.runtime.rng import Rng
 
 if TYPE_CHECKING:
-    from lumifield.runs.run_folder import Run
+    from lumifield.runs.run_folder import LoadedRun
 
 CLAIM = "synthesis.json"
 # A view stands a little off the nearest image, whose bounds it has: its rays begin no nearer than at this share.
 NEAREST = 0.1
 
 
-def write(settings: Synthesize, run: Run, progress: Progress) -> str:
+def write(settings: Synthesize, run: LoadedRun, progress: Progress) -> str:
     """Renders the views that have no image yet, shared by all processes; the first writes the lists."""
     out = run.folder / "localize" / "sequence" if settings.out is None else settings.out
-    check_place(out, folder=True)
+    check_writable(out, folder=True)
     layout = layout_of(settings, run, out)
     scene, photographs = new_scene(settings, run, layout)
     looks = appearances(settings, run, photographs)
@@ -63,7 +63,7 @@ def write(settings: Synthesize, run: Run, progress: Progress) -> str:
     return f"{len(scene)} views: {out}" + (f" (to be read with {reading})" if reading else "")
 
 
-def layout_of(settings: Synthesize, run: Run, out: Path) -> Layout:
+def layout_of(settings: Synthesize, run: LoadedRun, out: Path) -> Layout:
     """Cambridge's for its data, and that of 7-Scenes, which stands for itself, for all others."""
     if run.source is None:
         return SevenScenes()
@@ -76,7 +76,7 @@ def layout_of(settings: Synthesize, run: Run, out: Path) -> Layout:
     return Cambridge(folder / "reconstruction.nvm")
 
 
-def new_scene(settings: Synthesize, run: Run, layout: Layout) -> tuple[Scene, Tensor]:
+def new_scene(settings: Synthesize, run: LoadedRun, layout: Layout) -> tuple[Scene, Tensor]:
     """The views without images, and the row of the nearest training image of each.
 
     Where the image is `d` away, rays run from `d` before its near to `d` behind its far.
@@ -93,7 +93,7 @@ def new_scene(settings: Synthesize, run: Run, layout: Layout) -> tuple[Scene, Te
     return scene, row
 
 
-def appearances(settings: Synthesize, run: Run, photographs: Tensor) -> Float[Tensor, "n e"] | None:
+def appearances(settings: Synthesize, run: LoadedRun, photographs: Tensor) -> Float[Tensor, "n e"] | None:
     """How each view looks; None for methods without embeddings."""
     table = run.method.embeddings
     if table is None:
@@ -118,7 +118,7 @@ def appearances(settings: Synthesize, run: Run, photographs: Tensor) -> Float[Te
             raise DataError("--appearance", "appearance", repr(name), expected, "choose one of these")
 
 
-def fingerprint(run: Run, scene: Scene, looks: Tensor | None) -> str:
+def fingerprint(run: LoadedRun, scene: Scene, looks: Tensor | None) -> str:
     """What all images follow from, in short."""
     cameras = scene.cameras
     digest = hashlib.sha256()

@@ -14,15 +14,15 @@ from lumifield import kernels
 from lumifield.data.scene import Batch, Scene, median_pixel_width
 from lumifield.fields.encodings import spherical_harmonics
 from lumifield.fields.hash_grid import FeatureGrid, geometric
-from lumifield.geometry.contraction import Space
+from lumifield.geometry.contraction import SceneBox
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.instant import Instant
 from lumifield.methods.instant.sampling import Marcher, Proposer, Sampled
 from lumifield.runtime.precision import autocast
 from lumifield.runtime.rng import Rng
-from lumifield.volume.occupancy import carved_box
-from lumifield.volume.packed import Packed
+from lumifield.volume.occupancy import crop_to_silhouettes
+from lumifield.volume.packed import PackedSamples
 
 CHUNK = 16384
 ROUND = 1024
@@ -33,7 +33,7 @@ FIRST_RAYS = 1024
 NDC_STEPS = 256
 FINEST_LIMIT_OF_MATTER, FINEST_LIMIT_OF_SPACE = 2048, 512
 LOG_THICKNESS_LIMIT = 10.0
-ENDLESS = 100.0
+OPAQUE_LENGTH = 100.0
 """Where rays of open space end at the earliest [scene units]: bounds that follow from points know no sky."""
 FIRST_THICKNESS_OF_MATTER, FIRST_THICKNESS_OF_SPACE = 0.1, 0.01
 
@@ -47,7 +47,7 @@ class InstantMethod(Method):
     def __init__(self, settings: Instant, scene: Scene, *, beside: int = 0) -> None:
         super().__init__()
         carve = settings.carve and scene.images is not None
-        box = carved_box(scene) if carve else scene.box
+        box = crop_to_silhouettes(scene) if carve else scene.box
         self.register_buffer("box", box.clone())
         self.contracted = scene.unbounded
         self.open = scene.background == "none"
@@ -87,9 +87,9 @@ class InstantMethod(Method):
         self.register_buffer("rays", torch.tensor(float(FIRST_RAYS)))
 
     @property
-    def space(self) -> Space:
+    def space(self) -> SceneBox:
         """The space that the grids cover."""
-        return Space(self.box, self.contracted)
+        return SceneBox(self.box, self.contracted)
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """Choose where to look, look up, composite."""
@@ -103,7 +103,7 @@ class InstantMethod(Method):
         A sky that images from one side see right behind the scene would stand before those from the other side.
         """
         if self.contracted and self.open:
-            rays = replace(rays, far=rays.far.clamp_min(ENDLESS))
+            rays = replace(rays, far=rays.far.clamp_min(OPAQUE_LENGTH))
         return self.sampler(rays, self.space, self.density, context.rng)
 
     def composited(
@@ -111,7 +111,7 @@ class InstantMethod(Method):
     ) -> Rendered:
         """What the samples show together."""
         packed = sampled.packed
-        weights = kernels.packed_weights(density * packed.widths(rays), packed.offsets)
+        weights = kernels.packed_weights(density * packed.lengths(rays), packed.offsets)
         sums = kernels.segment_sum(weights[:, None] * torch.cat([rgb, torch.ones_like(rgb[:, :1])], -1), packed.offsets)
         opacity = sums[:, 3]
         return Rendered(
@@ -123,7 +123,7 @@ class InstantMethod(Method):
         )
 
     def look_up(
-        self, packed: Packed, rays: Rays, beside: Float[Tensor, "r b"] | None = None
+        self, packed: PackedSamples, rays: Rays, beside: Float[Tensor, "r b"] | None = None
     ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s 3"]]:
         """Density and color of each sample.
 
@@ -134,7 +134,7 @@ class InstantMethod(Method):
         median_pixel_width = packed.pixel_widths(rays, cylinders=self.ndc)
         density, rgb = self.field(packed.points(rays), median_pixel_width, side[packed.ray])
         if self.contracted:
-            density, rgb = tempered(density, packed.middle), tempered(rgb, packed.middle[:, None])
+            density, rgb = tempered(density, packed.midpoints), tempered(rgb, packed.midpoints[:, None])
         return density, rgb
 
     def field(
@@ -152,8 +152,8 @@ class InstantMethod(Method):
                 hidden = self.density_net(feature)
                 color = self.color_net(torch.cat([hidden, beside.to(hidden.dtype)], -1))
                 parts.append((hidden[:, 0], color))
-        thickness, color = (torch.cat(part)[:count].float() for part in zip(*parts, strict=True))
-        return self.to_density(thickness, unit[:count]), torch.sigmoid(color)
+        optical_depth, color = (torch.cat(part)[:count].float() for part in zip(*parts, strict=True))
+        return self.to_density(optical_depth, unit[:count]), torch.sigmoid(color)
 
     @torch.no_grad()
     def density(
@@ -171,10 +171,10 @@ class InstantMethod(Method):
         self, points: Float[Tensor, "p 3"], median_pixel_width: Float[Tensor, " p"]
     ) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m features"]]:
         """Where the points lie in the unit cube, and the features there of pixels of that width; both padded."""
-        unit = self.space.unit(padded(points))
+        unit = self.space.to_unit_cube(padded(points))
         if not self.settings.anti_alias:
             return unit, self.grid(unit)
-        width = median_pixel_width * self.space.shrinkage(points) / SQUARE
+        width = median_pixel_width * self.space.contraction_scale(points) / SQUARE
         return unit, self.grid(unit, padded(width[:, None])[:, 0])
 
     def to_density(self, raw: Float[Tensor, " s"], unit: Float[Tensor, "s 3"]) -> Float[Tensor, " s"]:

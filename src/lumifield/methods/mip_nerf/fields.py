@@ -11,9 +11,9 @@ from lumifield.data.scene import Scene, median_pixel_width
 from lumifield.fields.encodings import Positional
 from lumifield.fields.hash_grid import FeatureGrid, geometric
 from lumifield.fields.mlp import Mlp
-from lumifield.geometry.contraction import Space
+from lumifield.geometry.contraction import SceneBox
 from lumifield.methods.mip_nerf import MipNerf
-from lumifield.volume.mip_gaussians import Integrated
+from lumifield.volume.mip_gaussians import IntegratedEncoding
 
 FINEST_LIMIT = 2048
 DENSITY_FEATURES = 16
@@ -26,7 +26,7 @@ def mlp(settings: MipNerf) -> Mlp:
         width=settings.width,
         depth=settings.depth,
         skip=settings.depth // 2 + (0 if settings.early_skip else 1),
-        position=Integrated(*settings.octaves),
+        position=IntegratedEncoding(*settings.octaves),
         direction=directions(settings) if settings.viewdirs else None,
         activation=settings.density,
         bias=settings.density_bias,
@@ -41,7 +41,7 @@ def directions(settings: MipNerf) -> Positional:
 
 def finest_of(settings: MipNerf, scene: Scene) -> int:
     """Cells a side of the grid's finest level."""
-    diameter = Space(scene.box, scene.unbounded).diameter
+    diameter = SceneBox(scene.box, scene.unbounded).diameter
     return settings.grid_finest or min(round(2 * diameter / median_pixel_width(scene)), FINEST_LIMIT)
 
 
@@ -70,9 +70,9 @@ class GridField(nn.Module):
         )
 
     @property
-    def space(self) -> Space:
+    def space(self) -> SceneBox:
         """The space that the grid covers."""
-        return Space(self.box, self.contracted)
+        return SceneBox(self.box, self.contracted)
 
     def forward(
         self,
@@ -100,8 +100,8 @@ class GridField(nn.Module):
     def features(self, joined: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s features"]:
         """Features of the grid, faded by the size of the Gaussians."""
         mean, variance = joined.reshape(-1, 6).split(3, -1)
-        width = variance.mean(-1).clamp_min(THINNEST).sqrt() * self.space.shrinkage(mean)
-        return self.grid(self.space.unit(mean), width).view(*joined.shape[:-1], self.grid.width)
+        width = variance.mean(-1).clamp_min(THINNEST).sqrt() * self.space.contraction_scale(mean)
+        return self.grid(self.space.to_unit_cube(mean), width).view(*joined.shape[:-1], self.grid.width)
 
     def _activated(self, raw: Tensor, joined: Tensor, noise: Tensor | None) -> Tensor:
         raw = raw + self.settings.density_bias if noise is None else raw + noise + self.settings.density_bias
@@ -109,5 +109,5 @@ class GridField(nn.Module):
         if self.contracted:
             return density
         # The grid ends at its box: what it holds for points beyond is what it holds at the border.
-        unit = self.space.unit(joined[..., :3])
+        unit = self.space.to_unit_cube(joined[..., :3])
         return density * ((unit >= 0) & (unit <= 1)).all(-1)

@@ -18,9 +18,9 @@ from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.mip_nerf.fields import GridField, finest_of, mlp
 from lumifield.runtime.precision import autocast
 from lumifield.runtime.rng import Rng
-from lumifield.volume.compositing import blend, mean_depth, visible
-from lumifield.volume.mip_gaussians import gaussians
-from lumifield.volume.sampling import blurred, middles, resampled_edges, spaced, stratified
+from lumifield.volume.compositing import composite, expected_depth, weights_from_density
+from lumifield.volume.mip_gaussians import interval_gaussians
+from lumifield.volume.sampling import blur_weights, linspace_depths, midpoints, resample_edges, sample_stratified
 
 GRID_RATE = 20.0
 """The grid's parameters are each seen by few samples and move faster than those of the deep network."""
@@ -48,19 +48,19 @@ class MipNerfMethod(Method):
         """Even intervals, passes that gather them where matter is, compositing of the last."""
         settings = self.settings
         rng = context.rng if settings.jitter else None
-        t = stratified(spaced(rays.near, rays.far, settings.samples + 1, disparity=settings.disparity), rng)
+        t = sample_stratified(linspace_depths(rays.near, rays.far, settings.samples + 1, disparity=settings.disparity), rng)
         coarse = []
         for _ in range(settings.levels - 1):
             if context.rng is None:  # no loss follows, so nobody needs the coarse color
                 weights = self.weigh(rays, t, context)
             else:
                 weights, rgb = self.see(rays, t, context)
-                coarse.append(blend(weights, rgb, context.background))
+                coarse.append(composite(weights, rgb, context.background))
             t = self.gathered(t, weights, rng)
         weights, rgb = self.see(rays, t, context)
-        depth, opacity = mean_depth(weights, middles(t), rays.far)
+        depth, opacity = expected_depth(weights, midpoints(t), rays.far)
         samples = settings.levels * weights.numel()
-        return Rendered(blend(weights, rgb, context.background), depth, opacity, tuple(coarse), samples)
+        return Rendered(composite(weights, rgb, context.background), depth, opacity, tuple(coarse), samples)
 
     def see(
         self, rays: Rays, t: Float[Tensor, "r n_plus_1"], context: Context
@@ -69,27 +69,27 @@ class MipNerfMethod(Method):
         view = self.field.directional(rays.viewdirs)
         with autocast(t.device, self.settings.bf16):
             density, rgb = self.field(self.seen(rays, t), view[:, None], self.noise(t, context))
-        return visible(density, lengths(rays, t)), self.widened(rgb)
+        return weights_from_density(density, lengths(rays, t)), self.widened(rgb)
 
     def weigh(self, rays: Rays, t: Float[Tensor, "r n_plus_1"], context: Context) -> Float[Tensor, "r n"]:
         """Weights alone of the intervals between the edges `t` of the rays."""
         with autocast(t.device, self.settings.bf16):
             density = self.field.density_alone(self.seen(rays, t), self.noise(t, context))
-        return visible(density, lengths(rays, t))
+        return weights_from_density(density, lengths(rays, t))
 
     def seen(self, rays: Rays, t: Float[Tensor, "r n_plus_1"]) -> Float[Tensor, "r n 6"]:
         """The Gaussians of the intervals; without the integrated encoding they are points."""
-        found = gaussians(rays, t, cylinders=self.settings.ray_shape == "cylinder")
+        found = interval_gaussians(rays, t, cylinders=self.settings.ray_shape == "cylinder")
         if not self.settings.integrated:
             found = replace(found, variance=torch.zeros_like(found.variance))
-        return found.joined
+        return found.stacked
 
     def gathered(
         self, t: Float[Tensor, "r n_plus_1"], weights: Float[Tensor, "r n"], rng: Rng | None
     ) -> Float[Tensor, "r n_plus_1"]:
         """Edges of as many intervals where the weights are."""
-        weights = blurred(weights.detach() if self.settings.stop_gradient else weights, self.settings.resample_padding)
-        return resampled_edges(t, weights, self.settings.samples, rng)
+        weights = blur_weights(weights.detach() if self.settings.stop_gradient else weights, self.settings.resample_padding)
+        return resample_edges(t, weights, self.settings.samples, rng)
 
     def noise(self, t: Float[Tensor, "r n_plus_1"], context: Context) -> Float[Tensor, "r n"] | None:
         """Noise for raw densities, where the settings ask for it and the pass is random."""

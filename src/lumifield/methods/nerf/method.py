@@ -13,12 +13,12 @@ from lumifield.data.scene import Batch, Scene
 from lumifield.errors import DataError
 from lumifield.fields.encodings import Positional
 from lumifield.fields.mlp import Mlp, load_published
-from lumifield.geometry.rays import Rays, points_at
+from lumifield.geometry.rays import Rays, points_on_rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf import Nerf
 from lumifield.runtime.precision import autocast
-from lumifield.volume.compositing import blend, mean_depth, visible, widths
-from lumifield.volume.sampling import middles, resample, spaced, stratified, union
+from lumifield.volume.compositing import composite, expected_depth, interval_lengths, weights_from_density
+from lumifield.volume.sampling import linspace_depths, merge_depths, midpoints, resample, sample_stratified
 
 
 class NerfMethod(Method):
@@ -38,21 +38,21 @@ class NerfMethod(Method):
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """Coarse pass, resampling, fine pass over all points, compositing."""
         settings, rng = self.settings, context.rng
-        even = spaced(rays.near, rays.far, settings.samples, disparity=settings.disparity)
-        z = stratified(even, rng, perturb=settings.perturb)
+        even = linspace_depths(rays.near, rays.far, settings.samples, disparity=settings.disparity)
+        z = sample_stratified(even, rng, perturb=settings.perturb)
         coarse, samples = (), z.numel()
         if self.fine is not None:
             if rng is None:  # no loss follows, so nobody needs the coarse color
                 weights = self.weigh(self.coarse, rays, z, context)
             else:
                 weights, rgb = self.see(self.coarse, rays, z, context)
-                coarse = (blend(weights, rgb, context.background),)
-            further = resample(middles(z), weights[:, 1:-1], settings.fine_samples, rng if settings.perturb else None)
-            z = union(z, further)
+                coarse = (composite(weights, rgb, context.background),)
+            further = resample(midpoints(z), weights[:, 1:-1], settings.fine_samples, rng if settings.perturb else None)
+            z = merge_depths(z, further)
             samples += z.numel()
         weights, rgb = self.see(self.fine or self.coarse, rays, z, context)
-        depth, opacity = mean_depth(weights, z, rays.far)
-        return Rendered(blend(weights, rgb, context.background), depth, opacity, coarse, samples)
+        depth, opacity = expected_depth(weights, z, rays.far)
+        return Rendered(composite(weights, rgb, context.background), depth, opacity, coarse, samples)
 
     def see(
         self, mlp: Mlp, rays: Rays, z: Float[Tensor, "r n"], context: Context
@@ -60,18 +60,18 @@ class NerfMethod(Method):
         """Weights and colors of the points `z` of the rays."""
         view = mlp.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
         with autocast(z.device, self.settings.bf16):
-            density, rgb = mlp(points_at(rays, z), view[:, None], self.noise(z, context))
-        return visible(density, self.widths(rays, z)), rgb
+            density, rgb = mlp(points_on_rays(rays, z), view[:, None], self.noise(z, context))
+        return weights_from_density(density, self.interval_lengths(rays, z)), rgb
 
     def weigh(self, mlp: Mlp, rays: Rays, z: Float[Tensor, "r n"], context: Context) -> Float[Tensor, "r n"]:
         """Weights alone of the points `z` of the rays."""
         with autocast(z.device, self.settings.bf16):
-            density = mlp.density_alone(points_at(rays, z), self.noise(z, context))
-        return visible(density, self.widths(rays, z))
+            density = mlp.density_alone(points_on_rays(rays, z), self.noise(z, context))
+        return weights_from_density(density, self.interval_lengths(rays, z))
 
-    def widths(self, rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:
+    def interval_lengths(self, rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:
         """Lengths of the intervals after the points `z`."""
-        return widths(z, rays.directions, None if self.endless else rays.far)
+        return interval_lengths(z, rays.directions, None if self.endless else rays.far)
 
     def noise(self, z: Float[Tensor, "r n"], context: Context) -> Float[Tensor, "r n"] | None:
         """Noise for raw densities, where the settings ask for it and the pass is random."""

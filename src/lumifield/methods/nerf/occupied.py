@@ -9,18 +9,18 @@ from torch.nn import functional as F
 
 from lumifield import kernels
 from lumifield.data.scene import Batch, Scene
-from lumifield.geometry.contraction import Space
+from lumifield.geometry.contraction import SceneBox
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import network
 from lumifield.runtime.precision import autocast
 from lumifield.runtime.rng import Rng
-from lumifield.volume.compositing import EMPTY
-from lumifield.volume.occupancy import Occupancy, carved_box, seen
-from lumifield.volume.packed import march, visible
+from lumifield.volume.compositing import MIN_OPACITY
+from lumifield.volume.occupancy import OccupancyGrid, crop_to_silhouettes, visible_cells
+from lumifield.volume.packed import keep_visible, march_rays
 
-LEAST_WEIGHT = 1e-4
+MIN_WEIGHT = 1e-4
 REFRESH_EVERY, WARM_UP, REFRESH_SHARE = 16, 256, 16
 EMPTY_DENSITY = 0.1
 """Cells thinner than this [1 / unit] are empty. Space starts thrice as thick, so that nothing is given up unlearned."""
@@ -36,35 +36,35 @@ class OccupiedNerf(Method):
         super().__init__()
         self.settings = settings
         carve = scene.images is not None
-        box = carved_box(scene) if carve else scene.box
+        box = crop_to_silhouettes(scene) if carve else scene.box
         self.register_buffer("box", box.clone())
         self.contracted = scene.unbounded
         self.step = float((scene.far - scene.near).median()) / settings.occupancy_samples
         self.network = network(settings)
-        allowed = seen(scene, self.space, settings.occupancy_side, carve=carve)
+        allowed = visible_cells(scene, self.space, settings.occupancy_side, use_silhouettes=carve)
         threshold = EMPTY_DENSITY * self.step
-        self.occupancy = Occupancy(settings.occupancy_side, self.step, allowed, threshold=threshold, margin=MARGIN)
+        self.occupancy = OccupancyGrid(settings.occupancy_side, self.step, allowed, threshold=threshold, margin=MARGIN)
 
     @property
-    def space(self) -> Space:
+    def space(self) -> SceneBox:
         """The space that the occupancy grid covers."""
-        return Space(self.box, self.contracted)
+        return SceneBox(self.box, self.contracted)
 
     def forward(self, rays: Rays, context: Context) -> Rendered:
         """March, drop what is hidden, look up, composite."""
-        packed = march(rays, self.occupancy, self.space, self.step, 0.0, context.rng)
+        packed = march_rays(rays, self.occupancy, self.space, self.step, 0.0, context.rng)
         if torch.is_grad_enabled():  # the look costs less than the gradients that it saves, more than a mere look-up
-            packed = visible(packed, rays, lambda part: self.density(part.points(rays)), least=LEAST_WEIGHT)
+            packed = keep_visible(packed, rays, lambda part: self.density(part.points(rays)), min_weight=MIN_WEIGHT)
         view = self.network.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
         with autocast(rays.origins.device, self.settings.bf16):
             density, rgb = self.network(packed.points(rays), view.index_select(0, packed.ray))
-        weights = kernels.packed_weights(density * packed.widths(rays), packed.offsets)
-        values = torch.cat([rgb, packed.middle[:, None], torch.ones_like(rgb[:, :1])], -1)
+        weights = kernels.packed_weights(density * packed.lengths(rays), packed.offsets)
+        values = torch.cat([rgb, packed.midpoints[:, None], torch.ones_like(rgb[:, :1])], -1)
         sums = kernels.segment_sum(weights[:, None] * values, packed.offsets)
         opacity = sums[:, 4]
         return Rendered(
             rgb=sums[:, :3] + (1 - opacity[:, None]) * context.background,
-            depth=torch.where(opacity > EMPTY, sums[:, 3] / opacity.clamp_min(EMPTY), rays.far),
+            depth=torch.where(opacity > MIN_OPACITY, sums[:, 3] / opacity.clamp_min(MIN_OPACITY), rays.far),
             opacity=opacity,
             samples=len(packed),
         )
@@ -97,4 +97,4 @@ class OccupiedNerf(Method):
         """Refreshes the occupancy grid: everywhere at first, then a part of its cells a time."""
         if step % REFRESH_EVERY == 0:
             cells = self.settings.occupancy_side**3 // REFRESH_SHARE
-            self.occupancy.refresh(self.density, self.space, rng, everywhere=step < WARM_UP, cells=cells)
+            self.occupancy.update(self.density, self.space, rng, everywhere=step < WARM_UP, cells=cells)

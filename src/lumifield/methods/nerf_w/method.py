@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from lumifield.data.scene import Batch, Scene
 from lumifield.errors import DataError
 from lumifield.fields.mlp import Mlp
-from lumifield.geometry.rays import Rays, points_at
+from lumifield.geometry.rays import Rays, points_on_rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nerf_w import NerfW, passing
 from lumifield.methods.nerf_w.fields import WildMlp, static_mlp
 from lumifield.runtime.precision import autocast
-from lumifield.volume.compositing import blend, mean_depth, visible, widths
-from lumifield.volume.sampling import middles, resample, spaced, stratified, union
+from lumifield.volume.compositing import composite, expected_depth, interval_lengths, weights_from_density
+from lumifield.volume.sampling import linspace_depths, merge_depths, midpoints, resample, sample_stratified
 
 RATE = 1 / 40
 """Deep networks take smaller steps than the feature grid that the settings' rate is made for."""
@@ -51,11 +51,11 @@ class NerfWMethod(Method):
         z, coarse, samples = self.gathered(rays, view, context)
         mixed = passing.asked_for(self.settings, context)
         with autocast(z.device, self.settings.bf16):
-            density, rgb, passed = self.last(points_at(rays, z), view[:, None], code[:, None] if mixed else None)
-        width = self.widths(rays, z)
-        weights = visible(density, width)
-        depth, opacity = mean_depth(weights, z, rays.far)
-        rendered = Rendered(blend(weights, rgb, context.background), depth, opacity, tuple(coarse), samples + z.numel())
+            density, rgb, passed = self.last(points_on_rays(rays, z), view[:, None], code[:, None] if mixed else None)
+        width = self.interval_lengths(rays, z)
+        weights = weights_from_density(density, width)
+        depth, opacity = expected_depth(weights, z, rays.far)
+        rendered = Rendered(composite(weights, rgb, context.background), depth, opacity, tuple(coarse), samples + z.numel())
         if passed is None:
             return rendered
         ends = torch.arange(len(z) + 1, device=z.device) * z.shape[1]
@@ -67,23 +67,23 @@ class NerfWMethod(Method):
     ) -> tuple[Float[Tensor, "r n"], list[Float[Tensor, "r 3"]], int]:
         """Points of the last pass, the colors of the coarse ones, and how many points these looked at."""
         settings, rng = self.settings, context.rng
-        even = spaced(rays.near, rays.far, settings.samples, disparity=settings.disparity)
-        z = stratified(even, rng, perturb=settings.perturb)
+        even = linspace_depths(rays.near, rays.far, settings.samples, disparity=settings.disparity)
+        z = sample_stratified(even, rng, perturb=settings.perturb)
         coarse, samples = [], 0
         for network in self.coarse:
             assert isinstance(network, Mlp)
             with autocast(z.device, settings.bf16):
-                density, rgb = network(points_at(rays, z), network.directional(view)[:, None])
-            weights = visible(density, self.widths(rays, z))
-            coarse.append(blend(weights, rgb, context.background))
+                density, rgb = network(points_on_rays(rays, z), network.directional(view)[:, None])
+            weights = weights_from_density(density, self.interval_lengths(rays, z))
+            coarse.append(composite(weights, rgb, context.background))
             samples += z.numel()
             moved = rng if settings.perturb else None
-            z = union(z, resample(middles(z), weights[:, 1:-1], settings.fine_samples, moved))
+            z = merge_depths(z, resample(midpoints(z), weights[:, 1:-1], settings.fine_samples, moved))
         return z, coarse, samples
 
-    def widths(self, rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:
+    def interval_lengths(self, rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:
         """Lengths of the intervals after the points `z`."""
-        return widths(z, rays.directions, None if self.endless else rays.far)
+        return interval_lengths(z, rays.directions, None if self.endless else rays.far)
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Errors weighed by their uncertainty, and the price of passing matter (NeRF-W, equation 13)."""

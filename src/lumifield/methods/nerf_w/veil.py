@@ -15,9 +15,9 @@ from lumifield.methods.nerf_w import NerfW
 from lumifield.methods.nerf_w.passing import Passing, activated, seen_with
 
 CELL = 5
-"""Numbers of a cell: thickness, color, uncertainty."""
+"""Numbers of a cell: optical_depth, color, uncertainty."""
 THIN = -3.0
-"""Raw thickness at which veils set out: what several images show is the lasting scene's to explain."""
+"""Raw optical_depth at which veils set out: what several images show is the lasting scene's to explain."""
 SPREAD = 0.1
 """Images begin alike: small networks soon tell wide embeddings apart, and see no light that two have in common."""
 
@@ -56,7 +56,7 @@ class Looks(nn.Module):
 def before(veils: Float[Tensor, "m v"], own: Int[Tensor, " r"], place: Float[Tensor, "r 2"]) -> Passing:
     """What the veil number `own` is like at a place of each ray, bilinearly between the middles of its cells.
 
-    A place is 0 to 1 from left to right and from top to bottom. Density is a thickness.
+    A place is 0 to 1 from left to right and from top to bottom. Density is a optical_depth.
     """
     side = round((veils.shape[1] / CELL) ** 0.5)
     cells = veils.view(-1, side, side, CELL)
@@ -71,9 +71,9 @@ def before(veils: Float[Tensor, "m v"], own: Int[Tensor, " r"], place: Float[Ten
 
 
 def veiled(rendered: Rendered, veil: Passing, settings: NerfW, context: Context) -> Rendered:
-    """The lasting scene behind a veil of opacity a = 1 - exp(-thickness): (1 - a) C + a c, beta_min + a beta.
+    """The lasting scene behind a veil of opacity a = 1 - exp(-optical_depth): (1 - a) C + a c, beta_min + a beta.
 
-    A veil pays by its thickness, in the units of the errors that it takes away: where these count 1 / (2 beta_min^2)
+    A veil pays by its optical_depth, in the units of the errors that it takes away: where these count 1 / (2 beta_min^2)
     times, so does its price.
     """
     opacity = -torch.expm1(-veil.density)[:, None]

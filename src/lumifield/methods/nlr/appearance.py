@@ -9,13 +9,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lumifield.fields.encodings import positional, positional_width
-from lumifield.geometry.image_sampling import bilinear, window
+from lumifield.geometry.image_sampling import bounding_window, sample_bilinear
 from lumifield.methods.nlr import Nlr
 from lumifield.methods.nlr.blending import LearnedWeights, by_angle, shares
 from lumifield.methods.nlr.image_features import Decoder, Encoder
 from lumifield.methods.nlr.sources import Sight, Sources
 from lumifield.methods.nlr.sphere_tracing import Segments
-from lumifield.runtime.image_io import sinebow
+from lumifield.runtime.colormaps import sinebow
 from lumifield.runtime.precision import autocast
 
 MARGIN = 16
@@ -102,7 +102,7 @@ class Appearance(nn.Module):
         if self.encoder is None:
             return sight.rgb * sight.seen[:, None]
         if maps is not None:
-            found = bilinear(maps[index], sight.xy)
+            found = sample_bilinear(maps[index], sight.xy)
         else:
             found = self.looked_up(sources.image(index)[:3], sight.xy, sight.seen)
         return self.joined(sight.rgb, found) * sight.seen[:, None]
@@ -115,9 +115,9 @@ class Appearance(nn.Module):
         if not bool(seen.any()):
             return xy.new_zeros(len(xy), self.settings.channels)
         height, width = image.shape[1:]
-        rows, columns = window(xy[seen].detach(), (width, height), MARGIN, self.encoder.multiple)
+        rows, columns = bounding_window(xy[seen].detach(), (width, height), MARGIN, self.encoder.multiple)
         corner = torch.tensor([columns.start, rows.start], device=xy.device)
-        return bilinear(self.encoded(image[:, rows, columns]), xy - corner)
+        return sample_bilinear(self.encoded(image[:, rows, columns]), xy - corner)
 
     def joined(self, rgb: Float[Tensor, "p 3"], encoded: Float[Tensor, "p c"]) -> Float[Tensor, "p d"]:
         """What is blended and decoded of colors and the encoder's features."""

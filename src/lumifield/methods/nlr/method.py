@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from lumifield.data.scene import Batch, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.normals import unit_or_zero
-from lumifield.geometry.rays import Ndc, Rays, moved
+from lumifield.geometry.normals import normalize_or_zero
+from lumifield.geometry.rays import Ndc, Rays, offset_rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.nlr import Error, Nlr
 from lumifield.methods.nlr.appearance import Appearance, Backdrop, Blend
@@ -25,7 +25,7 @@ from lumifield.methods.nlr.skin import Skin, triangles
 from lumifield.methods.nlr.sources import Sight, Sources
 from lumifield.methods.nlr.sphere_tracing import Care, Segments, closest, hit_points, trace, trace_guided, unhidden
 from lumifield.runtime.rng import Rng
-from lumifield.volume.occupancy import carved_box
+from lumifield.volume.occupancy import crop_to_silhouettes
 
 CARE = Care()
 GRID = 48
@@ -109,11 +109,11 @@ class NlrMethod(Method):
         """The same of the pixels of an image, over several rays each."""
         looks = []
         for part in parts_of_a_pixel(self.settings.rays_a_side):
-            own = moved(rays, size, part)
+            own = offset_rays(rays, size, part)
             if context.quick is None:
                 looks.append(self.traced(own, self.segments(own), context, shape=False))
             else:
-                looks.append(self.drawn(own, context.quick.moved(part)))
+                looks.append(self.drawn(own, context.quick.offset_pixels(part)))
         return mean_of(looks, len(rays))
 
     def drawn(self, rays: Rays, camera: Cameras) -> Look:
@@ -273,7 +273,7 @@ class NlrMethod(Method):
 
     def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, " p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
         """The slopes of the distance, as unit vectors."""
-        return unit_or_zero(self.sdf.gradient((points - self.center) / self.radius).detach())
+        return normalize_or_zero(self.sdf.gradient((points - self.center) / self.radius).detach())
 
     @torch.no_grad()
     def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
@@ -325,7 +325,7 @@ def compared(found: Float[Tensor, "*n"], expected: Float[Tensor, "*n"], error: E
 
 def ball_of(scene: Scene) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
     """Center and radius of the ball in the region of interest, or of a smaller one about what the silhouettes leave."""
-    whole, carved = scene.box, carved_box(scene)
+    whole, carved = scene.box, crop_to_silhouettes(scene)
     inscribed, about = (whole[1] - whole[0]).amin() / 2, SPARE * (carved[1] - carved[0]).norm() / 2
     return (carved.mean(0), about) if about < inscribed else (whole.mean(0), inscribed)
 

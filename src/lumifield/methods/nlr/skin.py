@@ -11,7 +11,7 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.rasterize import draw
+from lumifield.geometry.rasterize import rasterize
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Skin:
         (image,), (depth,) = camera.project(self.vertices)
         width, height = camera.size[0].tolist()
         faces = self.faces.cpu().numpy()
-        shown = draw(image.double().cpu().numpy(), depth.double().cpu().numpy(), faces, (width, height))
+        shown = rasterize(image.double().cpu().numpy(), depth.double().cpu().numpy(), faces, (width, height))
         row = np.flatnonzero(shown.face >= 0)
         corners = self.faces[torch.from_numpy(shown.face.reshape(-1)[row]).to(device)]
         weights = torch.from_numpy(shown.weights.reshape(-1, 3)[row]).float().to(device)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from lumifield.data.scene import Scene, unravel_pixels
 from lumifield.geometry.cameras import Cameras
-from lumifield.geometry.image_sampling import bicubic, cosines, in_image, nearest
+from lumifield.geometry.image_sampling import cosine_similarity, is_in_image, sample_bicubic, sample_nearest
 from lumifield.geometry.rays import Rays, camera_rays
-from lumifield.runtime.image_io import extended, to_uint8
+from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.rng import Rng
 
 SOLID = 128
@@ -84,7 +84,7 @@ class Sources(nn.Module):
         """Finds `within` for the `pixels`."""
         for index in range(len(self)):
             rgb, (solid,) = self.image(index).split([3, 1])
-            rows = to_uint8(extended(rgb, solid >= 0.5, REACH)).flatten(1).T
+            rows = to_uint8(extend_beyond_mask(rgb, solid >= 0.5, REACH)).flatten(1).T
             self.within[self.starts[index] : self.starts[index + 1]] = rows
 
     def drawn(self, count: int, rng: Rng) -> tuple[Rays, Float[Tensor, "r 3"], Bool[Tensor, " r"]]:
@@ -109,10 +109,10 @@ class Sources(nn.Module):
         size, camera = self.sizes[index], self.cameras[[index]]
         xy, depth = (found[0] for found in camera.project(points))
         with torch.no_grad():
-            seen = in_image(xy, depth, size)
-            seen &= nearest(self.pixels[:, 3], self.starts[index], xy, size) >= SOLID
-        rgb = bicubic(self.unpacked(self.within, index), xy)
-        return Sight(xy, seen, rgb, cosines(points, camera.positions[0], directions))
+            seen = is_in_image(xy, depth, size)
+            seen &= sample_nearest(self.pixels[:, 3], self.starts[index], xy, size) >= SOLID
+        rgb = sample_bicubic(self.unpacked(self.within, index), xy)
+        return Sight(xy, seen, rgb, cosine_similarity(points, camera.positions[0], directions))
 
 
 def _with_silhouettes(scene: Scene, count: int) -> Tensor:
@@ -129,3 +129,14 @@ def _with_silhouettes(scene: Scene, count: int) -> Tensor:
 
 def _ends(counts: list[int]) -> Tensor:
     return torch.tensor([0, *counts]).cumsum(0)
+
+
+def extend_beyond_mask(image: Float[Tensor, "c h w"], solid: Bool[Tensor, "h w"], by: int) -> Float[Tensor, "c h w"]:
+    """Extends the masked pixels of an image by `by` pixels, each the mean of its known neighbors."""
+    known = solid.to(image.dtype)[None]
+    for _ in range(by):
+        *values, share = F.avg_pool2d(torch.cat([image * known, known])[None], 3, 1, 1)[0]
+        fresh = (share > 0) & (known == 0)
+        image = torch.where(fresh, torch.stack(values) / share, image)
+        known = known + fresh
+    return image

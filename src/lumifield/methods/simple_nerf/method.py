@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from lumifield.data.scene import Batch, Scene
 from lumifield.fields.encodings import Waves
 from lumifield.fields.mlp import Mlp
-from lumifield.geometry.rays import Rays, points_at
+from lumifield.geometry.rays import Rays, points_on_rays
 from lumifield.methods.base import Context, Method, Rendered
 from lumifield.methods.simple_nerf import SimpleNerf
 from lumifield.runtime.precision import autocast
 from lumifield.runtime.rng import Rng
-from lumifield.volume.compositing import blend, mean_depth, visible, widths
-from lumifield.volume.sampling import middles, spaced
+from lumifield.volume.compositing import composite, expected_depth, interval_lengths, weights_from_density
+from lumifield.volume.sampling import linspace_depths, midpoints
 
 LAST_WIDTH = 1e-3
 """Length of the last interval of the official samples before a backdrop [scene units]."""
@@ -52,24 +52,24 @@ class SimpleNerfMethod(Method):
         z, width = self.sampled(rays, context.rng)
         view = self.network.directional(rays.viewdirs)
         with autocast(z.device, self.settings.bf16):
-            density, rgb = self.network(points_at(rays, z), view[:, None])
-        weights = visible(density, width)
-        depth, opacity = mean_depth(weights, z, rays.far)
-        return Rendered(blend(weights, rgb, context.background), depth, opacity, samples=z.numel())
+            density, rgb = self.network(points_on_rays(rays, z), view[:, None])
+        weights = weights_from_density(density, width)
+        depth, opacity = expected_depth(weights, z, rays.far)
+        return Rendered(composite(weights, rgb, context.background), depth, opacity, samples=z.numel())
 
     def sampled(self, rays: Rays, rng: Rng | None) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
         """Points along each ray in rising order, and the lengths of the intervals after them."""
         count, near, far = self.settings.samples, rays.near, rays.far
         if self.settings.sampling == "official":
-            z = spaced(near, far, count)
+            z = linspace_depths(near, far, count)
             if rng is not None:
                 z = z + rng.uniform(*z.shape) * ((far - near) / count)[:, None]
             end = z[:, -1] + LAST_WIDTH
         else:
-            t = spaced(near, far, count + 1)
-            z = middles(t) if rng is None else t[:, :-1] + rng.uniform(len(t), count) * (t[:, 1:] - t[:, :-1])
+            t = linspace_depths(near, far, count + 1)
+            z = midpoints(t) if rng is None else t[:, :-1] + rng.uniform(len(t), count) * (t[:, 1:] - t[:, :-1])
             end = far
-        return z, widths(z, rays.directions, None if self.endless else end)
+        return z, interval_lengths(z, rays.directions, None if self.endless else end)
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Squared error of the colors."""

@@ -1,4 +1,4 @@
-"""Learned starts that come with the package, each a portable scene with parameters of 16 bits, for `--init NAME`."""
+"""Bundled initializations for `--init NAME`: meta-learned or pre-trained weights in fp16, each a portable scene."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ FOLDER = Path(__file__).parent
 CONFIG = "config.json"
 
 
-def names() -> list[str]:
-    """The starts that there are."""
+def list_initializations() -> list[str]:
+    """Names of the bundled initializations."""
     return sorted(config.parent.name for config in FOLDER.glob(f"*/{CONFIG}"))
 
 
-def found(init: Path) -> Path:
-    """What `init` says: a run folder or a file, or else the start of that name; raises `DataError` for neither.
+def resolve_initialization(init: Path) -> Path:
+    """Path of a run folder, a file, or the bundled initialization of this name; raises `DataError` for none of them.
 
-    A folder of that name that is no run, such as the images of chairs, is not meant.
+    A folder with the name of a bundled initialization that is not a run, such as a data set of chairs, is skipped.
     """
-    if str(init) in names() and not (init / CONFIG).is_file():
+    if str(init) in list_initializations() and not (init / CONFIG).is_file():
         return FOLDER / init
     if init.exists():
         return init
-    expected = f"a run, or one of {', '.join(names())}" if names() else "a run"
-    raise DataError(init, "the start", "missing", expected, "check the path")
+    expected = f"a run, or one of {', '.join(list_initializations())}"
+    raise DataError(init, "--init", "nothing", expected, "check the path or the name")

@@ -1,8 +1,7 @@
-"""The step everyone else is measured by: NeRF as the paper describes it, in plain PyTorch, with nothing done for speed.
+"""The baseline of all speed measurements: NeRF as in the paper, in plain PyTorch without optimization.
 
-Run `python benchmarks/textbook.py`, or with `cuda` behind it; it prints the seconds of one training step and the rays a
-second as JSON.
-float32, 1,024 rays, 64 coarse and 64 further samples, two networks of 8 layers of 256. It imports torch alone.
+`python -m lumifield.bench.plain_nerf [DEVICE]` prints the seconds of one training step and the rays per second as JSON:
+float32, 1,024 rays, 64 coarse and 64 fine samples, two networks of 8 layers of 256. It shares no code with the package.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-RAYS, COARSE, FURTHER = 1024, 64, 64
+RAYS, COARSE_SAMPLES, FINE_SAMPLES = 1024, 64, 64
 POSITION_OCTAVES, DIRECTION_OCTAVES = 10, 4
 LEARNING_RATE = 5e-4
 
 
 def encode(x: Tensor, octaves: int) -> Tensor:
-    """The coordinates themselves, then sines and cosines of rising frequency (equation 4)."""
+    """Positional encoding: coordinates, then sines and cosines of increasing frequency (equation 4)."""
     features = [x]
     for octave in range(octaves):
         features += [torch.sin(2.0**octave * x), torch.cos(2.0**octave * x)]
@@ -30,7 +29,7 @@ def encode(x: Tensor, octaves: int) -> Tensor:
 
 
 class Network(nn.Module):
-    """Figure 7: eight layers for the density, the position again before the sixth, one more layer for the color."""
+    """Figure 7: eight layers for density, the position again before the sixth, one more layer for color."""
 
     def __init__(self, width: int = 256) -> None:
         super().__init__()
@@ -47,6 +46,7 @@ class Network(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, position: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw density and RGB of encoded positions and directions."""
         h = position
         for layer in self.first:
             h = F.relu(layer(h))
@@ -58,7 +58,7 @@ class Network(nn.Module):
 
 
 def render(network: Network, origin: Tensor, direction: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Color over white, weights and expected distance of each ray (equation 3)."""
+    """Color over white, weights and expected depth of each ray (equation 3)."""
     points = origin[:, None] + z[..., None] * direction[:, None]
     towards = encode(direction, DIRECTION_OCTAVES)[:, None].expand(-1, z.shape[1], -1)
     density, rgb = network(encode(points, POSITION_OCTAVES), towards)
@@ -70,19 +70,19 @@ def render(network: Network, origin: Tensor, direction: Tensor, z: Tensor) -> tu
     return color, weights, (weights * z).sum(-1)
 
 
-def coarse_points(rays: int, near: float, far: float, *, jitter: bool = True) -> Tensor:
-    """One point in each of equal parts of the ray (equation 2): at random, or in its middle."""
-    edges = torch.linspace(near, far, COARSE + 1)
-    within = torch.rand(rays, COARSE) if jitter else torch.full((rays, COARSE), 0.5)
+def sample_coarse(rays: int, near: float, far: float, *, jitter: bool = True) -> Tensor:
+    """Stratified depths (equation 2): one random depth, or the midpoint, per interval."""
+    edges = torch.linspace(near, far, COARSE_SAMPLES + 1)
+    within = torch.rand(rays, COARSE_SAMPLES) if jitter else torch.full((rays, COARSE_SAMPLES), 0.5)
     return edges[:-1] + within * (edges[1:] - edges[:-1])
 
 
-def further_points(z: Tensor, weights: Tensor, *, jitter: bool = True) -> Tensor:
-    """Points spread like the weights, together with the first ones (section 5.2)."""
+def sample_fine(z: Tensor, weights: Tensor, *, jitter: bool = True) -> Tensor:
+    """Depths sampled from the weights, merged with the coarse ones (section 5.2)."""
     bins = 0.5 * (z[:, 1:] + z[:, :-1])
     share = weights.detach()[:, 1:-1] + 1e-5
     total = F.pad((share / share.sum(-1, keepdim=True)).cumsum(-1), (1, 0))
-    u = torch.rand(len(z), FURTHER) if jitter else torch.linspace(0, 1, FURTHER).repeat(len(z), 1)
+    u = torch.rand(len(z), FINE_SAMPLES) if jitter else torch.linspace(0, 1, FINE_SAMPLES).repeat(len(z), 1)
     above = torch.searchsorted(total, u, right=True).clamp(1, bins.shape[1] - 1)
     low, high = total.gather(-1, above - 1), total.gather(-1, above)
     left, right = bins.gather(-1, above - 1), bins.gather(-1, above)
@@ -90,7 +90,7 @@ def further_points(z: Tensor, weights: Tensor, *, jitter: bool = True) -> Tensor
     return torch.sort(torch.cat([z, left + fraction * (right - left)], -1), -1).values
 
 
-class Textbook:
+class PlainNerf:
     """Two networks and their optimizer."""
 
     def __init__(self, near: float = 2.0, far: float = 6.0, *, width: int = 256) -> None:
@@ -98,35 +98,35 @@ class Textbook:
         self.coarse, self.fine = Network(width), Network(width)
         self.optimizer = torch.optim.Adam([*self.coarse.parameters(), *self.fine.parameters()], LEARNING_RATE)
 
-    def look(self, origin: Tensor, direction: Tensor, *, jitter: bool = True) -> tuple[Tensor, Tensor]:
-        """The colors of the rays after the coarse and after the fine pass."""
-        z = coarse_points(len(origin), self.near, self.far, jitter=jitter)
-        first, weights, _ = render(self.coarse, origin, direction, z)
-        second, _, _ = render(self.fine, origin, direction, further_points(z, weights, jitter=jitter))
-        return first, second
+    def render_rays(self, origin: Tensor, direction: Tensor, *, jitter: bool = True) -> tuple[Tensor, Tensor]:
+        """Colors of the rays after the coarse and after the fine pass."""
+        z = sample_coarse(len(origin), self.near, self.far, jitter=jitter)
+        coarse, weights, _ = render(self.coarse, origin, direction, z)
+        fine, _, _ = render(self.fine, origin, direction, sample_fine(z, weights, jitter=jitter))
+        return coarse, fine
 
     def step(self, origin: Tensor, direction: Tensor, rgb: Tensor) -> None:
         """One training step on a batch of rays."""
-        first, second = self.look(origin, direction)
-        loss = F.mse_loss(first, rgb) + F.mse_loss(second, rgb)
+        coarse, fine = self.render_rays(origin, direction)
+        loss = F.mse_loss(coarse, rgb) + F.mse_loss(fine, rgb)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
 
 
-def step_seconds(steps: int = 3) -> float:
-    """The median seconds of a training step on random rays, after one that is not counted."""
+def measure_step_seconds(steps: int = 3) -> float:
+    """Median seconds of a training step on random rays, after one warm-up step."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        textbook = Textbook()
+        plain_nerf = PlainNerf()
         origin = torch.tensor([0.0, 0.0, 4.0]).expand(RAYS, 3)
         direction = F.normalize(0.15 * torch.randn(RAYS, 3) - torch.tensor([0.0, 0.0, 1.0]), dim=-1)
         rgb = torch.rand(RAYS, 3)
-        textbook.step(origin, direction, rgb)
+        plain_nerf.step(origin, direction, rgb)
         times = []
         for _ in range(steps):
             start = time.perf_counter()
-            textbook.step(origin, direction, rgb)
+            plain_nerf.step(origin, direction, rgb)
             if rgb.is_cuda:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
@@ -135,5 +135,5 @@ def step_seconds(steps: int = 3) -> float:
 
 if __name__ == "__main__":
     torch.set_default_device(sys.argv[1] if len(sys.argv) > 1 else "cpu")
-    seconds = step_seconds()
+    seconds = measure_step_seconds()
     print(json.dumps({"seconds_per_step": seconds, "rays_per_second": RAYS / seconds}))

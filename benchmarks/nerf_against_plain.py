@@ -1,13 +1,12 @@
-"""The textbook networks and `nerf`, with and without its occupancy grid, learn one still life from the same rays.
+"""The plain networks and `nerf`, with and without its occupancy grid, learn one still life from the same rays.
 
-Run `python benchmarks/nerf_against_textbook.py --steps 2000`; it writes nerf_against_textbook.json and .md, anew after
+Run `python benchmarks/nerf_against_plain.py --steps 2000`; it writes nerf_against_plain.json and .md, anew after
 each training. Images are 64 x 64, over white; all take the same number of steps at the learning rate of `nerf`.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,24 +17,19 @@ from typing import Any
 
 import torch
 
-from lumifield.bench.compare import commit, machine
+from lumifield.bench import plain_nerf
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source, read
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Context, Method, chunked
 from lumifield.methods.nerf import Nerf
-from lumifield.optim.optimizers import build_optimizer, rate
+from lumifield.optim.optimizers import build_optimizer, learning_rate_factor
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
-from lumifield.runtime.image_io import psnr
+from lumifield.runtime.image_metrics import psnr
 from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, write
-
-_spec = importlib.util.spec_from_file_location("textbook", Path(__file__).with_name("textbook.py"))
-assert _spec is not None
-assert _spec.loader is not None
-textbook = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(textbook)
 
 CHUNK = 512
 SIZE, TEST_VIEWS = 64, 4
@@ -57,7 +51,7 @@ class Task:
 
     def factor(self, step: int) -> float:
         """The learning rate's factor at a step."""
-        return rate(self.settings.schedule, step / self.steps, step)
+        return learning_rate_factor(self.settings.schedule, step / self.steps, step)
 
 
 def learn_nerf(task: Task) -> Method:
@@ -76,14 +70,14 @@ def learn_nerf(task: Task) -> Method:
     return method
 
 
-def learn_textbook(task: Task) -> textbook.Textbook:
-    """The textbook networks, trained."""
+def train_plain(task: Task) -> plain_nerf.PlainNerf:
+    """The plain networks, trained."""
     torch.manual_seed(task.seed)
     near, far = float(task.train.near[0]), float(task.train.far[0])
-    model, rng = textbook.Textbook(near, far, width=task.settings.width), task.rng()
+    model, rng = plain_nerf.PlainNerf(near, far, width=task.settings.width), task.rng()
     for step in range(task.steps):
         for group in model.optimizer.param_groups:
-            group["lr"] = textbook.LEARNING_RATE * task.factor(step)
+            group["lr"] = plain_nerf.LEARNING_RATE * task.factor(step)
         batch = sample_batch(task.train, task.settings.batch, rng)
         model.step(batch.rays.origins, batch.rays.directions, batch.rgb)
     return model
@@ -95,10 +89,10 @@ def nerf_colors(method: Method, rays: Rays) -> torch.Tensor:
 
 
 @torch.no_grad()
-def textbook_colors(model: textbook.Textbook, rays: Rays) -> torch.Tensor:
-    """What the textbook networks see along the rays."""
+def plain_colors(model: plain_nerf.PlainNerf, rays: Rays) -> torch.Tensor:
+    """What the plain networks see along the rays."""
     parts = [rays[slice(start, start + CHUNK)] for start in range(0, len(rays), CHUNK)]
-    return torch.cat([model.look(part.origins, part.directions, jitter=False)[1] for part in parts])
+    return torch.cat([model.render_rays(part.origins, part.directions, jitter=False)[1] for part in parts])
 
 
 def score(colors: torch.Tensor, scene: Scene, index: int) -> float:
@@ -107,13 +101,13 @@ def score(colors: torch.Tensor, scene: Scene, index: int) -> float:
 
 
 def compare(task: Task) -> Iterator[dict[str, Any]]:
-    """The textbook networks, `nerf`, and `nerf` behind an occupancy grid: each trained, then scored on held-out views.
+    """The plain networks, `nerf`, and `nerf` behind an occupancy grid: each trained, then scored on held-out views.
 
     Yields a row a method: mean PSNR [dB], seconds of training.
     """
     behind = replace(task, settings=replace(task.settings, occupancy=True))
     for name, learn, colors, own in (
-        ("textbook", learn_textbook, textbook_colors, task),
+        ("plain", train_plain, plain_colors, task),
         ("nerf", learn_nerf, nerf_colors, task),
         ("nerf with occupancy", learn_nerf, nerf_colors, behind),
     ):
@@ -127,17 +121,17 @@ def compare(task: Task) -> Iterator[dict[str, Any]]:
 def markdown(result: dict[str, Any]) -> str:
     """Means over the seeds as a table; differences are those of the same seed."""
     rows: list[dict[str, Any]] = result["rows"]
-    textbook_psnr = {row["seed"]: row["psnr"] for row in rows if row["method"] == "textbook"}
+    plain_psnr = {row["seed"]: row["psnr"] for row in rows if row["method"] == "plain"}
     lines = [
         f"Machine: {result['machine']}. Commit: {result['commit']}. A still life of {SIZE} x {SIZE} pixels, "
-        f"{result['steps']} steps of {result['rays']} rays, networks {result['width']} wide, seeds {[*textbook_psnr]}.",
+        f"{result['steps']} steps of {result['rays']} rays, networks {result['width']} wide, seeds {[*plain_psnr]}.",
         "",
-        "| method | held-out PSNR (mean) | over the textbook: mean, lowest, highest |",
+        "| method | held-out PSNR (mean) | over plain NeRF: mean, lowest, highest |",
         "| --- " * 3 + "|",
     ]
     for name in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == name]
-        over = [row["psnr"] - textbook_psnr[row["seed"]] for row in own]
+        over = [row["psnr"] - plain_psnr[row["seed"]] for row in own]
         differences = ", ".join(f"{value:+.2f}" for value in (mean(over), min(over), max(over)))
         lines.append(f"| {name} | {mean(row['psnr'] for row in own):.2f} | {differences} |")
     return "\n".join(lines) + "\n"
@@ -152,8 +146,8 @@ def still_life(folder: Path) -> tuple[Scene, Scene]:
 
 def save(result: dict[str, Any], out: Path) -> None:
     """Both files, as far as the rows go."""
-    write_json(out / "nerf_against_textbook.json", result)
-    with replacing(out / "nerf_against_textbook.md") as temporary:
+    write_json(out / "nerf_against_plain.json", result)
+    with replacing(out / "nerf_against_plain.md") as temporary:
         temporary.write_text(markdown(result), encoding="utf-8")
 
 
@@ -165,10 +159,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one training of each method a seed")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()
-    settings = Nerf(samples=textbook.COARSE, fine_samples=textbook.FURTHER, batch=options.rays, width=options.width)
+    settings = Nerf(
+        samples=plain_nerf.COARSE_SAMPLES, fine_samples=plain_nerf.FINE_SAMPLES, batch=options.rays, width=options.width
+    )
     with tempfile.TemporaryDirectory() as folder:
         train, test = still_life(Path(folder))
-    result: dict[str, Any] = {"machine": machine(torch.device("cpu")), "commit": commit(), "steps": options.steps}
+    result: dict[str, Any] = {
+        "machine": describe_machine(torch.device("cpu")),
+        "commit": current_commit(),
+        "steps": options.steps,
+    }
     result |= {"rays": options.rays, "width": options.width, "rows": []}
     for seed in options.seeds:
         for row in compare(Task(train, test, options.steps, settings, seed)):

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from lumifield.bench import compare
 from lumifield.data import Source
 from lumifield.errors import DataError
-from lumifield.runtime.image_io import PSNR_LIMIT
-from lumifield.training.fit import Clock
+from lumifield.runtime.image_metrics import PSNR_LIMIT
+from lumifield.training.fit import TrainingClock
 from scenes import INSTANT, NERF, ball, written
 
 SPEED = {"seconds_per_step": 2.0, "rays_per_second": 10.0}
@@ -43,7 +43,7 @@ def test_seconds_to_by_example():
     assert compare.Curve(ball(1)).seconds_to(0.0) is None
 
 
-class Ticking(Clock):
+class Ticking(TrainingClock):
     """A clock that a test sets; it notes that it was stopped."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ def test_steps_behind_a_warm_grid_hold_whole_cycles_of_refreshes(monkeypatch):
     assert all(0 < share < 1 for share in row["occupied_share"])
 
 
-class Counting(Clock):
+class Counting(TrainingClock):
     """A clock on which each look takes a twentieth of a second."""
 
     @property

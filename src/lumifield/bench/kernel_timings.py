@@ -1,7 +1,7 @@
-"""Each fast kernel timed beside its reference, on the same device, in the same minutes, after both were found equal.
+"""Times each fast kernel against its reference on the same device, interleaved, after checking that both are equal.
 
-Run `python benchmarks/kernels.py --device cpu --out FOLDER`; it writes kernels.json and kernels.md there.
-The grid is that of `instant`: 8 levels of 2 features and at most 2^18 rows, the finest with 512 cells a side.
+`python -m lumifield.bench.kernel_timings --device cpu --out FOLDER` writes kernels.json and kernels.md to FOLDER.
+The hash grid is that of `instant`: 8 levels of 2 features, at most 2^18 entries per level, finest resolution 512.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lumifield import kernels
-from lumifield.bench.compare import commit, machine
+from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
 
@@ -31,11 +31,11 @@ TOLERANCE = 1e-3
 Work = Callable[[], Tensor]
 
 
-def kernel_table(device: torch.device) -> list[dict[str, Any]]:
-    """One row a kernel, direction and size: milliseconds of the device's back end and of the reference, their ratio."""
+def time_kernels(device: torch.device) -> list[dict[str, Any]]:
+    """One row per kernel, direction and size: milliseconds of the fast backend and the reference, and their ratio."""
     fast = kernels.live(device)
     if fast == "reference":
-        raise RuntimeError(f"no back end but the reference serves {device}: there is nothing to compare")
+        raise RuntimeError(f"only the reference kernels run on {device}: there is nothing to compare")
     rows = []
     for samples in SAMPLES:
         for name, prepare in preparations(samples, device).items():
@@ -44,20 +44,20 @@ def kernel_table(device: torch.device) -> list[dict[str, Any]]:
             with kernels.backend(fast):
                 work = prepare()
             row = {"kernel": name, "samples": samples, "backend": fast}
-            rows.append(row | compared(work, slow_work, fast, device))
+            rows.append(row | time_pair(work, slow_work, fast, device))
     return rows
 
 
-def compared(work: Work, slow_work: Work, fast: kernels.Backend, device: torch.device) -> dict[str, float]:
-    """Median milliseconds of both, run in turn, and by how much their results differ."""
+def time_pair(work: Work, slow_work: Work, fast: kernels.Backend, device: torch.device) -> dict[str, float]:
+    """Median milliseconds of both, run alternately, and the relative difference of their results."""
     with kernels.backend("reference"):
         expected = slow_work().double()
     with kernels.backend(fast):
         difference = ((work().double() - expected).abs().max() / expected.abs().max()).item()
     if not difference < TOLERANCE:
-        raise RuntimeError(f"the {fast} kernel differs from the reference by {difference}: its speed means nothing")
-    begun, mine, slow = time.perf_counter(), [], []
-    while not mine or (len(mine) < REPEATS and time.perf_counter() - begun < SECONDS):
+        raise RuntimeError(f"the {fast} kernel differs from the reference by {difference}: its speed is meaningless")
+    start, mine, slow = time.perf_counter(), [], []
+    while not mine or (len(mine) < REPEATS and time.perf_counter() - start < SECONDS):
         with kernels.backend(fast):
             mine.append(milliseconds(work, device))
         with kernels.backend("reference"):
@@ -67,7 +67,7 @@ def compared(work: Work, slow_work: Work, fast: kernels.Backend, device: torch.d
     return {
         "ms": ms,
         "reference_ms": reference_ms,
-        "times_reference": ratio,
+        "speedup": ratio,
         "runs": len(mine),
         "difference": difference,
     }
@@ -98,7 +98,7 @@ def preparations(samples: int, device: torch.device) -> dict[str, Callable[[], W
     levels = [min((resolution + 1) ** 3, ROWS) for resolution in RESOLUTIONS]
     first = [sum(levels[:count]) for count in range(len(levels) + 1)]
     table = torch.randn(first[-1], FEATURES, generator=generator).to(device).requires_grad_()
-    thickness = (torch.rand(samples, generator=generator) * 0.1).to(device).requires_grad_()
+    optical_depth = (torch.rand(samples, generator=generator) * 0.1).to(device).requires_grad_()
     values = torch.rand(samples, 3, generator=generator).to(device).requires_grad_()
     inside = marching(rays, generator, device)
 
@@ -109,9 +109,9 @@ def preparations(samples: int, device: torch.device) -> dict[str, Callable[[], W
         "grid_encode forward": lambda: encode,
         "grid_encode backward to table": lambda: backward(encode(points.detach()), table),
         "grid_encode backward to table and points": lambda: backward(encode(), table, points),
-        "march": lambda: lambda: kernels.march(*inside, False, 1 / 256, 0.0)[3],
-        "packed_weights forward": lambda: lambda: kernels.packed_weights(thickness, offsets),
-        "packed_weights backward": lambda: backward(kernels.packed_weights(thickness, offsets), thickness),
+        "march": lambda: lambda: kernels.march(*inside, contracted=False, step=1 / 256, cone=0.0)[3],
+        "packed_weights forward": lambda: lambda: kernels.packed_weights(optical_depth, offsets),
+        "packed_weights backward": lambda: backward(kernels.packed_weights(optical_depth, offsets), optical_depth),
         "segment_sum forward": lambda: lambda: kernels.segment_sum(values, offsets),
         "segment_sum backward": lambda: backward(kernels.segment_sum(values, offsets), values),
     }
@@ -123,7 +123,7 @@ def backward(output: Tensor, *inputs: Tensor) -> Work:
     return lambda: torch.autograd.grad(output, inputs, gradient, retain_graph=True)[0]
 
 
-def marching(rays: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, ...]:
+def marching(rays: int, generator: torch.Generator, device: torch.device) -> Any:
     """Rays from a sphere through a box of 128^3 cells, of which a ball is occupied: about 64 intervals a ray."""
     origins = torch.nn.functional.normalize(torch.randn(rays, 3, generator=generator), dim=-1) * 2
     aims = (torch.rand(rays, 3, generator=generator) - 0.5) * 0.2
@@ -136,28 +136,30 @@ def marching(rays: int, generator: torch.Generator, device: torch.device) -> tup
     return tuple(x.to(device) for x in (origins, directions, zero, zero + 4, jitter, occupied, box))
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The rows as a table."""
-    lines = ["| kernel | samples | back end | ms | reference ms | times the reference |", "| --- " * 6 + "|"]
+def format_timings(rows: list[dict[str, Any]]) -> str:
+    """The timings as a Markdown table."""
+    lines = ["| kernel | samples | backend | ms | reference ms | speedup |", "| --- " * 6 + "|"]
     for row in rows:
         lines.append(
             f"| {row['kernel']} | {row['samples']:,} | {row['backend']} | {row['ms']:.3f} | {row['reference_ms']:.3f} "
-            f"| {row['times_reference']:.1f} |"
+            f"| {row['speedup']:.1f} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Measures, and writes both files."""
+    """Measures and writes both files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     device = torch.device(options.device)
-    rows = kernel_table(device)
-    write_json(options.out / "kernels.json", {"machine": machine(device), "commit": commit(), "kernels": rows})
+    rows = time_kernels(device)
+    machine, commit = describe_machine(device), current_commit()
+    write_json(options.out / "kernels.json", {"machine": machine, "commit": commit, "kernels": rows})
     with replacing(options.out / "kernels.md") as temporary:
-        temporary.write_text(f"Machine: {machine(device)}. Commit: {commit()}.\n\n{markdown(rows)}", encoding="utf-8")
+        text = f"Machine: {machine}. Commit: {commit}.\n\n{format_timings(rows)}"
+        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

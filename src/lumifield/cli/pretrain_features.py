@@ -1,0 +1,29 @@
+"""`lumifield pretrain-features`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from lumifield.pretraining import Pretrain
+
+
+@dataclass(frozen=True)
+class PretrainFeaturesCommand:
+    """Pre-train the image features of nlr on image pairs with known optical flow, for train nlr --init."""
+
+    pretrain: Annotated[Pretrain, arg(name="")]
+    out: Path
+    """Folder to write the run to."""
+
+    def run(self) -> None:
+        """Pre-trains."""
+        from rich.console import Console
+
+        from lumifield.pretraining.pretrain import pretrain
+
+        scores = pretrain(self.pretrain, self.out, Console())
+        print(*(f"{name} {value:.2f} dB" for name, value in scores.items()), self.out, sep="\n")
