@@ -39,15 +39,15 @@ SCENES = {
     "sculpture": "captures --size 32 --train 6 --val 1 --test 2 --samples 4",
     "chairs": "family --size 16 --train 3 --val 1 --test 1 --views 30 --samples 2",
 }
-SMALL = "--width 32 --depth 4 --batch 64 --samples 16"
+SMALL = "--hidden-dim 32 --num-layers 4 --batch-size 64 --num-samples 16"
 RUNS = {
     "instant": ("still-life", "instant"),
     "instant-proposals": ("forward", "instant --samples-per-step 4096"),
-    "nerf": ("still-life", f"nerf {SMALL} --fine-samples 16"),
+    "nerf": ("still-life", f"nerf {SMALL} --num-fine-samples 16"),
     "nerf-occupancy": ("still-life", f"nerf {SMALL} --occupancy"),
     "mip-nerf": ("pyramid", f"mip-nerf {SMALL}"),
     "nerf-w": ("tourists", "nerf-w"),
-    "nerf-w-mlp": ("tourists", f"nerf-w --backbone mlp {SMALL} --fine-samples 16"),
+    "nerf-w-mlp": ("tourists", f"nerf-w --backbone mlp {SMALL} --num-fine-samples 16"),
     "simple-nerf": ("still-life", f"simple-nerf {SMALL}"),
     "nlr": ("sculpture", "nlr"),
 }

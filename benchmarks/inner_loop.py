@@ -77,7 +77,7 @@ def plain_tasks(scene: Scene, count: int, steps: int) -> None:
 
 def our_tasks(scene: Scene, count: int, steps: int, bf16: str) -> None:
     """Ours on some tasks, side by side where there are several."""
-    method = SimpleNerf(samples=SAMPLES, bf16=bf16).build(scene)
+    method = SimpleNerf(num_samples=SAMPLES, bf16=bf16).build(scene)
     loop = InnerLoop(steps=steps, batch=RAYS)
     adapted(method, [scene] * count, loop, Rng(torch.Generator().manual_seed(0)), lambda _: None)
 

@@ -84,7 +84,7 @@ def still_life(run: LoadedRun, folder: Path) -> dict[str, Any]:
     """The still life's mesh against the truth beside its images."""
     data = run.source.data
     start = time.perf_counter()
-    Mesh(hidden=False).write(run, folder / "seen.ply")
+    Mesh(keep_unseen=False).write(run, folder / "seen.ply")
     seconds = time.perf_counter() - start
     Mesh().write(run, folder / "whole.ply")
     mesh, whole = load(folder / "seen.ply"), load(folder / "whole.ply")
@@ -98,7 +98,7 @@ def still_life(run: LoadedRun, folder: Path) -> dict[str, Any]:
 def textured(run: LoadedRun, folder: Path, faces: int, texture: int) -> dict[str, Any]:
     """PSNR and overlap of silhouettes of a textured GLB in test views."""
     start = time.perf_counter()
-    Mesh(hidden=False, faces=faces, texture=texture).write(run, folder / "scene.glb")
+    Mesh(keep_unseen=False, faces=faces, texture=texture).write(run, folder / "scene.glb")
     seconds, mesh = time.perf_counter() - start, load(folder / "scene.glb")
     test = read(run.source, "test", at_most=VIEWS)
     psnrs, overlaps = [], []

@@ -39,7 +39,7 @@ SIZE, TEST_VIEWS, SAMPLES = 64, 8, 64
 def contestants(width: int, rays: int) -> dict[str, Settings]:
     """Every method with networks of one width, asked 2 SAMPLES times a ray, at the same learning rates."""
     schedule = Schedule(kind="exponential", gamma=0.1, warmup_steps=100)
-    mip = MipNerf(samples=SAMPLES, width=width, batch=rays, schedule=schedule)
+    mip = MipNerf(num_samples=SAMPLES, hidden_dim=width, batch_size=rays, schedule=schedule)
     half = SAMPLES // 2
     return {
         "mip-nerf": mip,
@@ -47,7 +47,7 @@ def contestants(width: int, rays: int) -> dict[str, Settings]:
         WITHOUT_AREA_LOSS: mip,
         "mip-nerf without viewing directions": replace(mip, viewdirs=False),
         "mip-nerf, feature grid": replace(mip, backbone="grid"),
-        "nerf": Nerf(samples=SAMPLES - half // 2, fine_samples=half, width=width, batch=rays, schedule=schedule),
+        "nerf": Nerf(num_samples=SAMPLES - half // 2, num_fine_samples=half, hidden_dim=width, batch_size=rays, schedule=schedule),
     }
 
 

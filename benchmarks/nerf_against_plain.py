@@ -22,7 +22,7 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source, read
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Context, Method, chunked
+from lumifield.methods.base import RenderContext, Method, render_in_chunks
 from lumifield.methods.nerf import Nerf
 from lumifield.optim.optimizers import build_optimizer, learning_rate_factor
 from lumifield.runs.run_folder import write_json
@@ -63,7 +63,7 @@ def learn_nerf(task: Task) -> Method:
         optimizer.set_rate(task.factor(step))
         method.before_step(step, rng)
         batch = sample_batch(task.train, task.settings.batch, rng)
-        losses = method.losses(method(batch.rays, Context(batch.background, step, rng)), batch)
+        losses = method.losses(method(batch.rays, RenderContext(batch.background, step, rng)), batch)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
@@ -85,7 +85,7 @@ def train_plain(task: Task) -> plain_nerf.PlainNerf:
 
 def nerf_colors(method: Method, rays: Rays) -> torch.Tensor:
     """What `nerf` sees along the rays."""
-    return chunked(method, rays, Context(torch.ones(3)), CHUNK).rgb
+    return render_in_chunks(method, rays, RenderContext(torch.ones(3)), CHUNK).rgb
 
 
 @torch.no_grad()
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()
     settings = Nerf(
-        samples=plain_nerf.COARSE_SAMPLES, fine_samples=plain_nerf.FINE_SAMPLES, batch=options.rays, width=options.width
+        num_samples=plain_nerf.COARSE_SAMPLES, num_fine_samples=plain_nerf.FINE_SAMPLES, batch_size=options.rays, hidden_dim=options.width
     )
     with tempfile.TemporaryDirectory() as folder:
         train, test = still_life(Path(folder))

@@ -24,16 +24,16 @@ EDGE = 3
 """Pixels about a silhouette that do not count as its inside."""
 
 
-def shown(run: LoadedRun, index: int, *, quick: bool) -> View:
+def shown(run: LoadedRun, index: int, *, fast_preview: bool) -> View:
     """One view of the test split."""
-    return render_view(run.method, run.scenes["test"], index, device=run.device, quick=quick)
+    return render_view(run.method, run.scenes["test"], index, device=run.device, fast_preview=fast_preview)
 
 
-def inner_error(traced: View, quick: View) -> tuple[float, float]:
+def inner_error(traced: View, fast_preview: View) -> tuple[float, float]:
     """Mean squared difference inside both silhouettes, and the share of pixels there that differ by over 1/255."""
-    both = (traced.solid & quick.solid)[None].float()
+    both = (traced.solid & fast_preview.solid)[None].float()
     inside = -torch.nn.functional.max_pool2d(-both, 2 * EDGE + 1, 1, EDGE)[0] > 0.5
-    difference = (traced.rgb - quick.rgb)[inside]
+    difference = (traced.rgb - fast_preview.rgb)[inside]
     return float(difference.square().mean()), float((difference.abs().amax(-1) > 1 / 255).float().mean())
 
 
@@ -42,18 +42,18 @@ def measured(run: LoadedRun) -> dict[str, Any]:
     run.method.eval()
     scene = run.scenes["test"]
     views = range(0, len(scene), max(1, len(scene) // VIEWS))
-    shown(run, 0, quick=False)  # what both keep, and what is compiled, counts for neither
+    shown(run, 0, fast_preview=False)  # what both keep, and what is compiled, counts for neither
     begun = time.perf_counter()
-    shown(run, 0, quick=True)
+    shown(run, 0, fast_preview=True)
     first = time.perf_counter() - begun
-    pairs = [[shown(run, index, quick=quick) for quick in (False, True)] for _ in range(ROUNDS) for index in views]
+    pairs = [[shown(run, index, fast_preview=fast_preview) for fast_preview in (False, True)] for _ in range(ROUNDS) for index in views]
     errors = [inner_error(*pair) for pair in pairs]
-    edges = [float((traced.opacity != quick.opacity).float().mean()) for traced, quick in pairs]
-    traced, quick = (float(np.median([1000 * pair[way].seconds for pair in pairs])) for way in (0, 1))
+    edges = [float((traced.opacity != fast_preview.opacity).float().mean()) for traced, fast_preview in pairs]
+    traced, fast_preview = (float(np.median([1000 * pair[way].seconds for pair in pairs])) for way in (0, 1))
     return {
         "image": "x".join(map(str, scene.size(0))),
         "traced_ms": traced,
-        "quick_ms": quick,
+        "quick_ms": fast_preview,
         "ratio": float(np.median([pair[0].seconds / pair[1].seconds for pair in pairs])),
         "first_seconds": first,
         "inner_psnr": psnr(float(np.mean([error for error, _ in errors]))),

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data.scene import Batch, Scene
 from lumifield.geometry.image_sampling import sample_bicubic
-from lumifield.methods.base import Context
+from lumifield.methods.base import RenderContext
 from lumifield.methods.nlr.blending import shares
 from lumifield.methods.nlr.method import NlrMethod
 from lumifield.runs.run_folder import load_run, write_json
@@ -234,8 +234,8 @@ def ours(method: NlrMethod, scene: Scene, index: int, side: int | None = None) -
         rays, truth, size = rays[rows], truth[rows], (side, side)
     rng, number, white = Rng(torch.Generator().manual_seed(0)), step_of(method), torch.ones(3)
     method.before_step(number, rng)
-    rendered = method(rays, Context(white, number, rng, patch=size))
-    batch = Batch(rays, truth[:, :3], white.expand(len(rays), 3), truth[:, 3], patch=size)
+    rendered = method(rays, RenderContext(white, number, rng, patch_size=size))
+    batch = Batch(rays, truth[:, :3], white.expand(len(rays), 3), truth[:, 3], patch_size=size)
     return rendered.rgb, method.losses(rendered, batch)
 
 
@@ -276,7 +276,7 @@ def same_rays(folder: Path) -> Callable[[], object]:
 def square(folder: Path) -> Callable[[], object]:
     """A step of ours as `train` takes it."""
     method, scene = trained(folder)
-    return lambda: learned(method, ours(method, scene, 0, method.settings.patch)[1])
+    return lambda: learned(method, ours(method, scene, 0, method.settings.patch_size)[1])
 
 
 STEPS = {

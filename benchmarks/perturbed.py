@@ -19,7 +19,7 @@ from pieces import once, trained
 from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source
 from lumifield.evaluation.evaluate import Scoring, evaluate
-from lumifield.methods import Instant, NerfW, Settings, kind_of
+from lumifield.methods import Instant, NerfW, Settings, method_name
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
 from lumifield.synthetic.perturbed import perturb
@@ -36,7 +36,7 @@ NERF_PL = {"clean": (30.93, None), "color": (23.17, 28.20), "occluder": (21.94, 
 
 def contestants(kind: str) -> tuple[Settings, ...]:
     """The methods; of `nerf-w` the part that the disturbance is about."""
-    parts = {"color": NerfW(transient=0), "occluder": NerfW(appearance=0), "both": NerfW()}
+    parts = {"color": NerfW(transient_dim=0), "occluder": NerfW(appearance_dim=0), "both": NerfW()}
     return (Instant(), parts[kind]) if kind in parts else (Instant(),)
 
 
@@ -54,7 +54,7 @@ def score(scene: Path, settings: Settings, out: Path, options: argparse.Namespac
     """PSNR of the test views of one training [dB], its steps and seconds."""
     source = Source(scene, downscale=options.downscale)
     run = trained(TrainingJob(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
-    own = run.method.embeddings is not None and run.method.appearance > 0
+    own = run.method.appearance_embeddings is not None and run.method.appearance > 0
     look = Path(run.scenes["train"].names[0]).name if own else "mean"
     metrics = evaluate(run, scoring=Scoring(look, right_half=False), save_images=False)
     return {"psnr": metrics["psnr"], "steps": metrics["train_steps"], "seconds": metrics["train_seconds"]}
@@ -103,7 +103,7 @@ def main() -> None:
     result |= {"minutes": options.minutes, "downscale": options.downscale, "seed": options.seed}
     made = 0
     for kind, settings in [(each, settings) for each in options.kinds for settings in contestants(each)]:
-        name = kind_of(settings)
+        name = method_name(settings)
         out = options.runs / f"{name}_{kind}"
         made += not (out / SCORE).is_file()
         if made > options.trainings:

@@ -26,7 +26,7 @@ def main(run: Path = Path("runs/wild"), index: int = 0, out: Path = Path("runs/w
         scene,
         0,
         device=trained.device,
-        embedding=table(trained)[index],
+        appearance_embedding=table(trained)[index],
         channels=("static", "transient", "uncertainty"),
     )
     images = [to_uint8(scene.ground_truth(0)), *(channel_image(view, name) for name in view.channels)]

@@ -26,12 +26,12 @@ def main(run: Path, out: Path = Path("runs/looks.png"), photographs: tuple[str, 
     scene = there.scenes["train"]
     sizes = [side / max(scene.size(row)) for row in range(len(scene))]
     rows = []
-    for row, look in enumerate(there.method.embeddings):
+    for row, look in enumerate(there.method.appearance_embeddings):
         images = [shrunk(own[scene.names[row]].photographs().ground_truth(0), sizes[row])]
         for column, size in enumerate(sizes):
             one = scene.select([column])
             small = replace(one, cameras=one.cameras.resized(size))
-            images.append(render_view(there.method, small, 0, device=start.device, embedding=look).rgb)
+            images.append(render_view(there.method, small, 0, device=start.device, appearance_embedding=look).rgb)
         rows.append(torch.cat([centerd(image, side) for image in images], 1))
     write_png(out, to_uint8(torch.cat(rows)))
     print(out)

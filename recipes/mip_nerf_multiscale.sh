@@ -5,7 +5,7 @@
 # Published: 32.63, 34.34, 35.47 and 35.60 dB from the largest size to the smallest, over eight scenes (Barron et al.
 # 2021, table 1), a million steps in 2.84 h on 32 TPU v2 cores.
 set -euo pipefail
-exec lumifield train mip-nerf --data "$1" --out "$2" --samples 128 --batch 4096 --steps 1000000 \
+exec lumifield train mip-nerf --data "$1" --out "$2" --num-samples 128 --batch-size 4096 --steps 1000000 \
   --optimizer.lr 5e-4 --schedule.kind exponential --schedule.gamma 0.01 \
   --schedule.warmup sine --schedule.warmup-steps 2500 --schedule.warmup-factor 0.01 \
   "${@:3}"

@@ -4,6 +4,6 @@
 # Published: 31.01 dB, SSIM 0.947 over eight scenes; lego 32.54 dB (Mildenhall et al. 2020, table 1 and appendix),
 # 1 to 2 days on one V100. The paper says 100,000 to 300,000 steps; this takes the middle.
 set -euo pipefail
-exec lumifield train nerf --data "$1" --out "$2" --samples 64 --fine-samples 128 --batch 4096 --steps 200000 \
+exec lumifield train nerf --data "$1" --out "$2" --num-samples 64 --num-fine-samples 128 --batch-size 4096 --steps 200000 \
   --optimizer.lr 5e-4 --schedule.kind exponential --schedule.gamma 0.1 \
   "${@:3}"

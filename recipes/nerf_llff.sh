@@ -4,9 +4,9 @@
 # Published: no figure on held-out images; nerf_pl holds out the one image nearest to the middle, and so does this.
 # The papers hold out every eighth: add --hold-out every-8th.
 # 106,000 steps are 30 epochs of fern: 19 images x 504 x 378 / 1,024 = 3,535 steps each. For n of them: 5,581 n.
-# The rate is halved after 10 and 20 epochs. nerf_pl's own choices are `--density relu --early-skip --ndc-viewdirs`.
+# The rate is halved after 10 and 20 epochs. nerf_pl's own choices are `--density-activation relu --early-skip --ndc-viewdirs`.
 set -euo pipefail
-exec lumifield train nerf --data "$1" --out "$2" --downscale 8 --hold-out center --samples 64 --fine-samples 64 \
-  --noise 1 --batch 1024 --steps 106000 --optimizer.lr 5e-4 --schedule.kind step \
+exec lumifield train nerf --data "$1" --out "$2" --downscale 8 --hold-out center --num-samples 64 --num-fine-samples 64 \
+  --density-noise-std 1 --batch-size 1024 --steps 106000 --optimizer.lr 5e-4 --schedule.kind step \
   --schedule.milestones 0.33333 0.66666 --schedule.gamma 0.5 \
   "${@:3}"

@@ -4,6 +4,6 @@
 # Published: 26.50 dB, SSIM 0.811 over eight scenes; fern 25.17 dB (Mildenhall et al. 2020, table 1 and appendix),
 # 1 to 2 days on one V100. Every eighth image is a test image.
 set -euo pipefail
-exec lumifield train nerf --data "$1" --out "$2" --downscale 4 --hold-out every-8th --samples 64 --fine-samples 128 \
-  --noise 1 --batch 4096 --steps 200000 --optimizer.lr 5e-4 --schedule.kind exponential --schedule.gamma 0.1 \
+exec lumifield train nerf --data "$1" --out "$2" --downscale 4 --hold-out every-8th --num-samples 64 --num-fine-samples 128 \
+  --density-noise-std 1 --batch-size 4096 --steps 200000 --optimizer.lr 5e-4 --schedule.kind exponential --schedule.gamma 0.1 \
   "${@:3}"

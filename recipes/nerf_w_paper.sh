@@ -4,5 +4,5 @@
 # The paper's networks are wider (512) and look at 512 + 512 samples a ray. Published: 8 GPUs for 20 hours.
 # The rate of backbone mlp is a fortieth of --optimizer.lr: 5e-4.
 set -euo pipefail
-exec lumifield train nerf-w --backbone mlp --data "$1" --out "$2" --steps 300000 --batch 2048 --optimizer.lr 2e-2 \
-  --samples 64 --fine-samples 128 --beta-min 0.03 --lambda-u 0.01 "${@:3}"
+exec lumifield train nerf-w --backbone mlp --data "$1" --out "$2" --steps 300000 --batch-size 2048 --optimizer.lr 2e-2 \
+  --num-samples 64 --num-fine-samples 128 --beta-min 0.03 --transient-loss-weight 0.01 "${@:3}"

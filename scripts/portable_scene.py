@@ -20,7 +20,7 @@ from lumifield.runs.run_folder import load_run
 from lumifield.training import Train
 from lumifield.training.job import TrainingJob, run_training
 
-SMALL = Instant(log2_entries=15, hidden=32, occupancy_side=64)
+SMALL = Instant(log2_hashmap_size=15, hidden_dim=32, occupancy_resolution=64)
 MOST_BYTES = 2_000_000
 
 

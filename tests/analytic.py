@@ -14,7 +14,7 @@ from lumifield.data import Source
 from lumifield.data.scene import Frame, Scene
 from lumifield.geometry.cameras import Cameras, pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import RenderContext, Method, Rendered
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.image_io import to_uint8
@@ -30,7 +30,7 @@ class Ball(Method):
 
     calls = 0
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         self.calls += 1
         b = (rays.origins * rays.directions).sum(-1)
         inner = b**2 - (rays.origins**2).sum(-1) + 1
@@ -47,7 +47,7 @@ class Ball(Method):
 class Room(Method):
     """The inside of an opaque ball of radius 3 round the origin, with a pattern of waves on it."""
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         b = (rays.origins * rays.directions).sum(-1)
         t = -b + (b**2 - (rays.origins**2).sum(-1) + 9).sqrt()
         points = rays.origins + t[:, None] * rays.directions
@@ -66,7 +66,7 @@ class Wall(Method):
         super().__init__()
         self.z = z
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         t = (self.z - rays.origins[:, 2]) / rays.directions[:, 2]
         return Rendered(torch.full_like(rays.origins, 0.5), t, torch.ones_like(t))
 

@@ -15,7 +15,7 @@ from lumifield.cli import main
 
 SENTENCE = re.compile(r"lumifield: [^\n]+: [^\n]+ is [^\n]+, expected [^\n]+; [^\n]+\.\n")
 TINY = (
-    *("--levels", "2", "--log2-entries", "10", "--hidden", "8", "--occupancy-side", "8"),
+    *("--num-levels", "2", "--log2-hashmap-size", "10", "--hidden-dim", "8", "--occupancy-resolution", "8"),
     *("--samples-per-step", "64", "--bf16", "off", "--steps", "2"),
 )
 

@@ -12,7 +12,7 @@ from analytic import around, run_of, scene_of
 from lumifield.data.scene import Scene
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import RenderContext, Method, Rendered
 from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.rng import Rng
 from lumifield.volume.compositing import expected_depth, weights_from_density
@@ -27,7 +27,7 @@ class Fog(Method):
         super().__init__()
         self.density, self.samples = density, samples
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         part = (torch.arange(self.samples) + 0.5) / self.samples
         z = rays.near[:, None] + (rays.far - rays.near)[:, None] * part
         points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]

@@ -28,37 +28,37 @@ RADIUS = 0.8
 FOCAL_OF_WIDTH = 1.5
 
 INSTANT = Instant(
-    levels=4, log2_entries=12, hidden=16, coarsest=4, finest=32, occupancy_side=16, samples_per_step=1024, bf16="off"
+    num_levels=4, log2_hashmap_size=12, hidden_dim=16, base_resolution=4, max_resolution=32, occupancy_resolution=16, samples_per_step=1024, bf16="off"
 )
-NERF = Nerf(samples=8, fine_samples=8, width=16, depth=3, position_octaves=4, direction_octaves=2, batch=64, bf16="off")
+NERF = Nerf(num_samples=8, num_fine_samples=8, hidden_dim=16, num_layers=3, num_position_frequencies=4, num_direction_frequencies=2, batch_size=64, bf16="off")
 
 NERF_W = NerfW(
-    grid_levels=4,
-    grid_log2_entries=12,
-    grid_hidden=16,
-    grid_finest=32,
-    grid_occupancy_side=16,
+    grid_num_levels=4,
+    grid_log2_hashmap_size=12,
+    grid_hidden_dim=16,
+    grid_max_resolution=32,
+    grid_occupancy_resolution=16,
     grid_samples_per_step=1024,
-    appearance=4,
-    transient=3,
+    appearance_dim=4,
+    transient_dim=3,
     bf16="off",
 )
 NERF_W_MLP = NerfW(
     backbone="mlp",
-    samples=8,
-    fine_samples=8,
-    width=16,
-    depth=3,
-    position_octaves=4,
-    direction_octaves=2,
-    batch=64,
-    appearance=4,
-    transient=3,
+    num_samples=8,
+    num_fine_samples=8,
+    hidden_dim=16,
+    num_layers=3,
+    num_position_frequencies=4,
+    num_direction_frequencies=2,
+    batch_size=64,
+    appearance_dim=4,
+    transient_dim=3,
     bf16="off",
 )
-MIP_NERF = MipNerf(samples=8, width=16, depth=3, octaves=(0, 6), direction_octaves=(0, 2), batch=64, bf16="off")
+MIP_NERF = MipNerf(num_samples=8, hidden_dim=16, num_layers=3, position_degrees=(0, 6), direction_degrees=(0, 2), batch_size=64, bf16="off")
 
-SIMPLE_NERF = SimpleNerf(samples=12, width=16, depth=2, frequencies=6, octaves=4.0, batch=32, bf16="off")
+SIMPLE_NERF = SimpleNerf(num_samples=12, hidden_dim=16, num_layers=2, num_frequencies=6, num_octaves=4.0, batch_size=32, bf16="off")
 
 NLR = Nlr(
     sdf_width=16,
@@ -68,7 +68,7 @@ NLR = Nlr(
     encoder_width=4,
     decoder_depth=1,
     decoder_width=4,
-    patch=6,
+    patch_size=6,
     mask_rays=32,
     mask_samples=8,
     eikonal_points=32,
@@ -79,12 +79,12 @@ NLR = Nlr(
 SMALL = {
     "instant": INSTANT,
     "mip-nerf": MIP_NERF,
-    "mip-nerf, three passes": replace(MIP_NERF, levels=3, viewdirs=False, integrated=False),
+    "mip-nerf, three passes": replace(MIP_NERF, num_passes=3, viewdirs=False, integrated_encoding=False),
     "mip-nerf, grid": replace(
-        MIP_NERF, backbone="grid", grid_levels=3, grid_log2_entries=10, grid_coarsest=4, grid_finest=16, grid_hidden=8
+        MIP_NERF, backbone="grid", grid_num_levels=3, grid_log2_hashmap_size=10, grid_base_resolution=4, grid_max_resolution=16, grid_hidden_dim=8
     ),
     "nerf": NERF,
-    "nerf, one pass": replace(NERF, fine_samples=0),
+    "nerf, one pass": replace(NERF, num_fine_samples=0),
     "nerf-w": NERF_W,
     "nerf-w, mlp": NERF_W_MLP,
     "nlr": NLR,
@@ -92,8 +92,8 @@ SMALL = {
         NLR, backbone="grid", grid_levels=2, grid_log2_entries=8, grid_finest=16, features="rgb", blending="lumigraph"
     ),
     "simple-nerf": SIMPLE_NERF,
-    "simple-nerf, official": replace(SIMPLE_NERF, sampling="official", density="relu", start="normal"),
-    "nerf, occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),
+    "simple-nerf, official": replace(SIMPLE_NERF, sampling="official", density_activation="relu", weight_init="normal"),
+    "nerf, occupied": replace(NERF, occupancy=True, occupancy_resolution=8, num_occupancy_samples=32),
 }
 
 

@@ -8,7 +8,7 @@ TRAINING = {
     "--steps": ("", "--steps 3"),
     "--seed": ("", "--seed 1"),
     "--max-grad-norm": ("", "--max-grad-norm 1e-3"),
-    "--patch": ("", "--patch 5"),
+    "--patch-size": ("", "--patch-size 5"),
     "--optimizer.lr": ("", "--optimizer.lr 1e-3"),
     "--shape-rate": ("", "--shape-rate 0.1"),
     "--schedule.milestone-steps": ("--schedule.kind step", "--schedule.milestone-steps 1"),
@@ -37,7 +37,7 @@ TRAINING = {
     "--eikonal-error": ("--steps 3", "--eikonal-error l1"),
     "--color-error": ("", "--color-error l2"),
     "--eikonal-points": ("", "--eikonal-points 9"),
-    "--carve": ("", "--carve 1"),
+    "--num-mask-only-steps": ("", "--num-mask-only-steps 1"),
     "--shape-first": ("", "--shape-first 1"),
     "--shape-every": ("--shape-first 0", "--shape-every 1"),
     "--slack": ("", "--slack 1"),
@@ -48,7 +48,7 @@ PRETRAINING = {
     "--data": "--data {others}",
     "--steps": "--steps 3",
     "--seed": "--seed 1",
-    "--batch": "--batch 2",
+    "--batch-size": "--batch-size 2",
     "--crop": "--crop 12",
     "--no-autoencode": "--no-autoencode",
     "--optimizer.lr": "--optimizer.lr 5e-3",
@@ -58,6 +58,6 @@ NETWORKS = (
     "--channels 4 --encoder-stages 2 --encoder-width 4 --decoder-depth 1 --decoder-width 4 --steps 2 --device cpu"
 )
 SURFACE = (
-    f"{NETWORKS} --sdf-width 8 --sdf-depth 1 --patch 6 --mask-rays 16 --mask-samples 4 --eikonal-points 16 --carve 0 "
+    f"{NETWORKS} --sdf-width 8 --sdf-depth 1 --patch-size 6 --mask-rays 16 --mask-samples 4 --eikonal-points 16 --num-mask-only-steps 0 "
     "--validate-every 0 --num-validation-views 0 --bf16 off"
 )

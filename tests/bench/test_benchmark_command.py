@@ -98,10 +98,10 @@ def test_samples_a_ray_are_those_of_both_networks():
 def test_steps_behind_a_warm_grid_hold_whole_cycles_of_refreshes(monkeypatch):
     for name, value in (("GRID_STEPS", 4), ("GRID_CYCLES", 1), ("GRID_RAYS", 8)):
         monkeypatch.setattr(compare, name, value)
-    settings = replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=16)
+    settings = replace(NERF, occupancy=True, occupancy_resolution=8, num_occupancy_samples=16)
     row = compare.occupancy_row(settings, ball(2), 0)
     assert row["method"] == "nerf, occupancy grid warm after 4 steps of 8 rays"
-    assert row["timed_steps"] == compare.REFRESH_EVERY
+    assert row["timed_steps"] == compare.UPDATE_EVERY
     assert row["rays_per_second"] * row["seconds_per_step"] == pytest.approx(NERF.batch)
     assert 0 < row["samples_per_ray"] < 16
     assert all(0 < share < 1 for share in row["occupied_share"])

@@ -57,7 +57,7 @@ def test_train_takes_the_default_method_and_settings(trained):
 
 def test_train_takes_settings_of_every_part(trained):
     called(
-        *("train", "nerf", "--data", "photos", "--out", "run", "--width", "64", "--optimizer.kind", "radam"),
+        *("train", "nerf", "--data", "photos", "--out", "run", "--hidden-dim", "64", "--optimizer.kind", "radam"),
         *("--schedule.kind", "step", "--schedule.milestones", "0.5", "0.75", "--downscale", "4", "--steps", "7"),
     )
     job, _ = trained[0]
@@ -74,15 +74,15 @@ def config(folder: Path, **parts) -> Path:
 
 
 def test_a_config_gives_what_the_command_line_does_not(trained, tmp_path):
-    method = {"kind": "nerf"} | to_plain(Nerf(width=32, depth=4))
+    method = {"kind": "nerf"} | to_plain(Nerf(hidden_dim=32, num_layers=4))
     file = config(tmp_path, method=method, source={"data": "photos", "downscale": 2}, train={"seed": 3, "steps": 9})
     called("train", "--config", file, "--out", "run")
     called("train", f"--config={file}", "--out", "run", "--steps", "5", "--downscale", "8")
-    called("train", "nerf", "--config", file, "--out", "run", "--depth", "2")
+    called("train", "nerf", "--config", file, "--out", "run", "--num-layers", "2")
     source = Source(Path("photos"), downscale=2)
-    assert trained[0][0] == TrainingJob(Nerf(width=32, depth=4), source, Train(seed=3, steps=9), Path("run"))
+    assert trained[0][0] == TrainingJob(Nerf(hidden_dim=32, num_layers=4), source, Train(seed=3, steps=9), Path("run"))
     assert (trained[1][0].train, trained[1][0].source.downscale) == (Train(seed=3, steps=5), 8)
-    assert trained[2][0].method == Nerf(width=32, depth=2)
+    assert trained[2][0].method == Nerf(hidden_dim=32, num_layers=2)
 
 
 def test_a_config_without_data_leaves_it_to_the_command_line(tmp_path):
@@ -99,16 +99,16 @@ def test_a_config_without_data_leaves_it_to_the_command_line(tmp_path):
 def test_a_resumption_takes_the_settings_of_the_run(trained, tmp_path):
     config(tmp_path, format=1, lumifield="0", method={"kind": "nerf", "width": 32}, source={"data": "/photos"})
     called("train", "--resume", "--out", tmp_path, "--steps", "50")
-    job = TrainingJob(Nerf(width=32), Source(Path("/photos")), Train(steps=50), tmp_path)
+    job = TrainingJob(Nerf(hidden_dim=32), Source(Path("/photos")), Train(steps=50), tmp_path)
     assert trained == [(job, True)]
 
 
 def test_a_training_that_starts_from_a_run_has_its_method(trained, tmp_path):
     config(tmp_path, format=1, lumifield="0", method={"kind": "nerf", "width": 32, "depth": 4}, source={}, meta={})
     called("train", "--data", "photos", "--init", tmp_path, "--out", "run")
-    called("train", "nerf", "--data", "photos", "--init", tmp_path, "--out", "run", "--depth", "2")
+    called("train", "nerf", "--data", "photos", "--init", tmp_path, "--out", "run", "--num-layers", "2")
     called("train", "instant", "--data", "photos", "--init", tmp_path, "--out", "run")
-    methods = [Nerf(width=32, depth=4), Nerf(width=32, depth=2), Instant()]
+    methods = [Nerf(hidden_dim=32, num_layers=4), Nerf(hidden_dim=32, num_layers=2), Instant()]
     jobs = [TrainingJob(method, Source(Path("photos")), Train(init=tmp_path), Path("run")) for method in methods]
     assert [job for job, _ in trained] == jobs
 
@@ -132,7 +132,7 @@ def test_a_config_that_does_not_fit_is_one_sentence(parts, message, trained, tmp
 
 def test_settings_that_cannot_be_are_one_sentence(trained, capsys):
     given = ("train", "nerf", "--data", "photos", "--out", "run")
-    assert "nerf: samples is 1, expected at least 3; raise it" in refusal(capsys, *given, "--samples", "1")
+    assert "nerf: samples is 1, expected at least 3; raise it" in refusal(capsys, *given, "--num-samples", "1")
     assert "train: steps is -1, expected at least 0; raise it" in refusal(capsys, *given, "--steps", "-1")
     assert trained == []
 

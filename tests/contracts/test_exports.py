@@ -15,7 +15,7 @@ from lumifield.cli import commands
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights, bake, matter, points
-from lumifield.methods import METHODS, kind_of
+from lumifield.methods import METHODS, method_name
 from lumifield.runs.run_folder import LoadedRun, load_run
 from lumifield.runtime.config import to_plain
 from scenes import SCENES, SMALL, pairs
@@ -50,14 +50,14 @@ def run(request, tmp_path) -> LoadedRun:
     torch.manual_seed(0)
     method = settings.build(scene).eval()
     made = run_of(tmp_path / "run", method, {"train": scene.without_images()})
-    config = {"kind": kind_of(settings)} | to_plain(method.settings)
+    config = {"kind": method_name(settings)} | to_plain(method.settings)
     return replace(made, config={"format": 1, "lumifield": "0", "method": config})
 
 
 def test_every_export_and_every_method_is_tried():
     kinds = {get_args(kind)[0] for kind in get_args(get_args(commands.ExportChoice)[0])}
     assert kinds == EXPORTS.keys()
-    assert {kind_of(SMALL[name]) for name in TRIED} == set(METHODS)
+    assert {method_name(SMALL[name]) for name in TRIED} == set(METHODS)
 
 
 def noted(counts: list[tuple[int, int]], done: int, total: int) -> None:

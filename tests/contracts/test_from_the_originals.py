@@ -46,12 +46,12 @@ TRAINING = {
     "--focal": ("--data {frames}", "--focal 30"),
     "--layout": ("--data {llff}", "--layout inward"),
     "--hold-out": ("--data {llff}", "--hold-out center"),
-    "--samples": ("", "--samples 5"),
-    "--fine-samples": ("", "--fine-samples 5"),
+    "--num-samples": ("", "--num-samples 5"),
+    "--num-fine-samples": ("", "--num-fine-samples 5"),
     "--disparity": ("", "--disparity"),
     "--perturb": ("", "--perturb 0"),
-    "--noise": ("", "--noise 1"),
-    "--batch": ("", "--batch 17"),
+    "--density-noise-std": ("", "--density-noise-std 1"),
+    "--batch-size": ("", "--batch-size 17"),
     "--steps": ("", "--steps 3"),
     "--minutes": ("", "--minutes 1e-9"),
     "--optimizer.kind": ("", "--optimizer.kind sgd"),
@@ -66,11 +66,11 @@ TRAINING = {
     "--schedule.power": ("--schedule.kind poly", "--schedule.power 2"),
     "--schedule.warmup-steps": ("", "--schedule.warmup-steps 2"),
     "--schedule.warmup-factor": ("--schedule.warmup-steps 2", "--schedule.warmup-factor 0.5"),
-    "--position-octaves": ("", "--position-octaves 3"),
-    "--direction-octaves": ("", "--direction-octaves 3"),
-    "--depth": ("", "--depth 3"),
-    "--width": ("", "--width 10"),
-    "--density": ("", "--density relu"),
+    "--num-position-frequencies": ("", "--num-position-frequencies 3"),
+    "--num-direction-frequencies": ("", "--num-direction-frequencies 3"),
+    "--num-layers": ("", "--num-layers 3"),
+    "--hidden-dim": ("", "--hidden-dim 10"),
+    "--density-activation": ("", "--density-activation relu"),
     "--early-skip": ("", "--early-skip"),
     "--ndc-viewdirs": ("--data {llff}", "--ndc-viewdirs"),
     "--init": ("", "--init {run}"),
@@ -90,25 +90,25 @@ MIP_TRAINING = {
     "--no-viewdirs": ("", "--no-viewdirs"),
     "--no-jitter": ("", "--no-jitter"),
     "--ray-shape": ("", "--ray-shape cylinder"),
-    "--levels": ("", "--levels 3"),
-    "--samples": ("", "--samples 5"),
-    "--width": ("", "--width 10"),
-    "--depth": ("", "--depth 3"),
+    "--num-passes": ("", "--num-passes 3"),
+    "--num-samples": ("", "--num-samples 5"),
+    "--hidden-dim": ("", "--hidden-dim 10"),
+    "--num-layers": ("", "--num-layers 3"),
     "--early-skip": ("", "--early-skip"),
-    "--noise": ("", "--noise 1"),
-    "--density": ("", "--density relu"),
+    "--density-noise-std": ("", "--density-noise-std 1"),
+    "--density-activation": ("", "--density-activation relu"),
     "--density-bias": ("", "--density-bias 0"),
     "--rgb-padding": ("", "--rgb-padding 0.1"),
     "--resample-padding": ("", "--resample-padding 1"),
-    "--octaves": ("", "--octaves 1 4"),
-    "--direction-octaves": ("", "--direction-octaves 1 3"),
-    "--coarse-weight": ("", "--coarse-weight 1"),
+    "--position-degrees": ("", "--position-degrees 1 4"),
+    "--direction-degrees": ("", "--direction-degrees 1 3"),
+    "--coarse-loss-weight": ("", "--coarse-loss-weight 1"),
     "--disparity": ("", "--disparity"),
     "--no-stop-gradient": ("--steps 3", "--no-stop-gradient"),
-    "--no-integrated": ("", "--no-integrated"),
+    "--no-integrated-encoding": ("", "--no-integrated-encoding"),
     "--no-loss-multipliers": ("--data {pyramid}", "--no-loss-multipliers"),
     "--single-image-batches": ("", "--single-image-batches"),
-    "--batch": ("", "--batch 17"),
+    "--batch-size": ("", "--batch-size 17"),
     "--steps": ("", "--steps 3"),
     "--max-grad-norm": ("--optimizer.kind sgd", "--max-grad-norm 1e-3"),
     "--max-grad-value": ("--optimizer.kind sgd", "--max-grad-value 1e-3"),
@@ -125,7 +125,7 @@ WILD_TRAINING = {
     "--data": ("", "--data {other}"),
     "--downscale": ("", "--downscale 2"),
     "--backbone": ("", "--backbone grid"),
-    "--batch": ("", "--batch 17"),
+    "--batch-size": ("", "--batch-size 17"),
     "--steps": ("", "--steps 3"),
     "--seed": ("", "--seed 1"),
     "--optimizer.kind": ("", "--optimizer.kind sgd"),
@@ -137,21 +137,21 @@ WILD_TRAINING = {
     "--validate-every": ("--num-validation-views 1", "--validate-every 1"),
     "--num-validation-views": ("--num-validation-views 1", "--num-validation-views 2"),
     "--save-every": ("--num-validation-views 1", "--save-every 1"),
-    "--depth": ("", "--depth 3"),
-    "--width": ("", "--width 10"),
-    "--transient-depth": ("", "--transient-depth 2"),
-    "--position-octaves": ("", "--position-octaves 3"),
-    "--direction-octaves": ("", "--direction-octaves 3"),
-    "--samples": ("", "--samples 5"),
-    "--fine-samples": ("", "--fine-samples 5"),
-    "--fine-levels": ("", "--fine-levels 2"),
+    "--num-layers": ("", "--num-layers 3"),
+    "--hidden-dim": ("", "--hidden-dim 10"),
+    "--num-transient-layers": ("", "--num-transient-layers 2"),
+    "--num-position-frequencies": ("", "--num-position-frequencies 3"),
+    "--num-direction-frequencies": ("", "--num-direction-frequencies 3"),
+    "--num-samples": ("", "--num-samples 5"),
+    "--num-fine-samples": ("", "--num-fine-samples 5"),
+    "--num-fine-passes": ("", "--num-fine-passes 2"),
     "--disparity": ("", "--disparity"),
     "--perturb": ("", "--perturb 0"),
-    "--appearance": ("", "--appearance 0"),
-    "--transient": ("", "--transient 0"),
+    "--appearance-dim": ("", "--appearance-dim 0"),
+    "--transient-dim": ("", "--transient-dim 0"),
     "--no-uncertainty": ("", "--no-uncertainty"),
     "--beta-min": ("", "--beta-min 0.1"),
-    "--lambda-u": ("", "--lambda-u 1"),
+    "--transient-loss-weight": ("", "--transient-loss-weight 1"),
 }
 RENDERING = {
     "--path": ("", "--path spheric"),
@@ -200,13 +200,13 @@ LOCALIZING = {
 }
 SIMPLE_TRAINING = {
     "--init": ("", "--init {start}"),
-    "--octaves": ("", "--octaves 3"),
-    "--frequencies": ("", "--frequencies 4"),
-    "--depth": ("", "--depth 2"),
-    "--width": ("", "--width 10"),
-    "--samples": ("", "--samples 5"),
-    "--density": ("", "--density relu"),
-    "--start": ("", "--start normal"),
+    "--num-octaves": ("", "--num-octaves 3"),
+    "--num-frequencies": ("", "--num-frequencies 4"),
+    "--num-layers": ("", "--num-layers 2"),
+    "--hidden-dim": ("", "--hidden-dim 10"),
+    "--num-samples": ("", "--num-samples 5"),
+    "--density-activation": ("", "--density-activation relu"),
+    "--weight-init": ("", "--weight-init normal"),
     "--bounds": ("", "--bounds depth"),
     "--sampling": ("", "--sampling official"),
 }
@@ -248,22 +248,22 @@ SINGLE |= {("export cameras", "--format"), ("localize synthesize", "--chunk")}
 SINGLE |= {("download", "--out"), ("download", "--scenes"), ("export weights", "--out"), ("export weights", "--half")}
 
 SMALL = (
-    "--steps 2 --batch 16 --width 8 --depth 4 --samples 4 --schedule.warmup-steps 0 --validate-every 0 "
+    "--steps 2 --batch-size 16 --hidden-dim 8 --num-layers 4 --num-samples 4 --schedule.warmup-steps 0 --validate-every 0 "
     "--num-validation-views 0 --bf16 off --device cpu"
 )
 WILD = (
-    "--steps 2 --grid-levels 2 --grid-log2-entries 8 --grid-hidden 4 --grid-occupancy-side 8 --bf16 off --device cpu "
+    "--steps 2 --grid-num-levels 2 --grid-log2-hashmap-size 8 --grid-hidden-dim 4 --grid-occupancy-resolution 8 --bf16 off --device cpu "
     "--grid-samples-per-step 64"
 )
 OWN = {
-    "nerf": "--fine-samples 4 --position-octaves 2 --direction-octaves 2",
-    "mip-nerf": "--octaves 0 3 --direction-octaves 0 2",
-    "nerf-w": "--backbone mlp --fine-samples 4 --position-octaves 2 --direction-octaves 2 --appearance 3 --transient 2",
-    "simple-nerf": "--frequencies 3 --octaves 2",
+    "nerf": "--num-fine-samples 4 --num-position-frequencies 2 --num-direction-frequencies 2",
+    "mip-nerf": "--position-degrees 0 3 --direction-degrees 0 2",
+    "nerf-w": "--backbone mlp --num-fine-samples 4 --num-position-frequencies 2 --num-direction-frequencies 2 --appearance-dim 3 --transient-dim 2",
+    "simple-nerf": "--num-frequencies 3 --num-octaves 2",
 }
 META = (
     "--steps 2 --tasks 2 --views 3 --inner.steps 2 --inner.batch 16 --few-shot.held-out 3 6 --few-shot.loop.steps 2 "
-    "--validation-tasks 0 --seed 5 --batch 16 --width 8 --depth 4 --samples 4 --frequencies 3 --octaves 2 --bf16 off "
+    "--validation-tasks 0 --seed 5 --batch-size 16 --hidden-dim 8 --num-layers 4 --num-samples 4 --num-frequencies 3 --num-octaves 2 --bf16 off "
     "--device cpu"
 )
 
@@ -551,7 +551,7 @@ def test_an_option_of_localization_changes_the_files(step, flag, located, tmp_pa
 
 
 def test_the_chunk_of_a_synthesis_changes_the_passes(located, tmp_path, monkeypatch):
-    sizes, whole = set(), view.chunked
+    sizes, whole = set(), view.render_in_chunks
 
     def noted(method, rays, context, chunk):
         sizes.add(chunk)
@@ -607,7 +607,7 @@ def test_options_of_eval(places, tmp_path):
 
 
 def test_the_chunk_changes_the_passes_and_not_the_result(places, tmp_path, monkeypatch):
-    sizes, whole = set(), view.chunked
+    sizes, whole = set(), view.render_in_chunks
 
     def noted(method, rays, context, chunk):
         sizes.add(chunk)
@@ -636,11 +636,11 @@ def pixels(file):
 
 
 def test_a_published_checkpoint_becomes_a_run_that_can_be_scored_and_rendered(places, tmp_path):
-    method = Nerf(samples=4, fine_samples=4, width=8, depth=4, position_octaves=2, direction_octaves=2, density="relu")
+    method = Nerf(num_samples=4, num_fine_samples=4, hidden_dim=8, num_layers=4, num_position_frequencies=2, num_direction_frequencies=2, density_activation="relu")
     network = replace(method, early_skip=True).build(ball())
     torch.save({"state_dict": published(network), "epoch": 15}, tmp_path / "epoch.ckpt")
     run = tmp_path / "run"
-    fitting = "--density relu --early-skip --init {init} --steps 0"
+    fitting = "--density-activation relu --early-skip --init {init} --steps 0"
     trained(run, places, fitting.format(init=tmp_path / "epoch.ckpt"))
     weights = load_file(run / "weights.safetensors")
     assert all(torch.equal(weights[name], value) for name, value in network.state_dict().items())

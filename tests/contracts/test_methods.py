@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lumifield.data.scene import Batch, Scene, sample_batch
-from lumifield.methods import METHODS, SimpleNerf, kind_of
-from lumifield.methods.base import Context, Method, chunked
+from lumifield.methods import METHODS, SimpleNerf, method_name
+from lumifield.methods.base import RenderContext, Method, render_in_chunks
 from lumifield.runtime.config import from_plain, to_plain
 from lumifield.runtime.rng import Rng
 from scenes import SCENES, SMALL, pairs
@@ -58,23 +58,23 @@ def method(trained) -> Method:
 
 def stepped(method: Method, scene: Scene, step: int, source: Rng):
     method.before_step(step, source)
-    batch = sample_batch(scene, method.rays_per_step(), source, patch=method.patch)
-    return method(batch.rays, Context(batch.background, step, source, patch=batch.patch)), batch
+    batch = sample_batch(scene, method.rays_per_step(), source, patch_size=method.patch_size)
+    return method(batch.rays, RenderContext(batch.background, step, source, patch_size=batch.patch_size)), batch
 
 
 def test_every_method_is_tried():
-    assert {kind_of(settings) for settings in SMALL.values()} == set(METHODS)
+    assert {method_name(settings) for settings in SMALL.values()} == set(METHODS)
 
 
 def test_a_pass_without_draws_takes_no_random_numbers(method, scene):
     before = torch.get_rng_state()
-    first = method(scene.rays(0), Context(WHITE))
+    first = method(scene.rays(0), RenderContext(WHITE))
     torch.rand(7)
-    second = method(scene.rays(0), Context(WHITE))
+    second = method(scene.rays(0), RenderContext(WHITE))
     assert torch.equal(first.rgb, second.rgb)
     assert torch.equal(first.depth, second.depth)
     torch.set_rng_state(before)
-    method(scene.rays(0), Context(WHITE))
+    method(scene.rays(0), RenderContext(WHITE))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -88,9 +88,9 @@ def test_training_takes_random_numbers_from_the_draws_alone(method, scene):
 
 def test_pieces_of_rays_give_the_same_image(method, scene):
     rays = scene.rays(1)
-    whole = chunked(method, rays, Context(WHITE), len(rays))
+    whole = render_in_chunks(method, rays, RenderContext(WHITE), len(rays))
     for chunk in (7, 64, 10**6):
-        parts = chunked(method, rays, Context(WHITE), chunk)
+        parts = render_in_chunks(method, rays, RenderContext(WHITE), chunk)
         for name in ("rgb", "depth", "opacity"):
             torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-4, atol=1e-5)
         assert parts.samples == whole.samples
@@ -99,14 +99,14 @@ def test_pieces_of_rays_give_the_same_image(method, scene):
 def test_rays_do_not_see_each_other(method, scene):
     rays = scene.rays(0)
     order = torch.randperm(len(rays), generator=torch.Generator().manual_seed(3))
-    straight, mixed = (method(r, Context(WHITE)).rgb.detach() for r in (rays, rays[order]))
+    straight, mixed = (method(r, RenderContext(WHITE)).rgb.detach() for r in (rays, rays[order]))
     torch.testing.assert_close(mixed, straight[order], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
 def test_what_is_seen_is_in_bounds(method, scene):
     rays = scene.rays(2)
-    for context in (Context(WHITE), Context(WHITE, 7, rng())):
+    for context in (RenderContext(WHITE), RenderContext(WHITE, 7, rng())):
         seen = method(rays, context)
         assert seen.rgb.shape == (len(rays), 3)
         assert seen.depth.shape == seen.opacity.shape == (len(rays),)
@@ -124,7 +124,7 @@ def test_what_is_seen_is_in_bounds(method, scene):
 def test_the_background_fills_what_is_left(method, scene):
     rays = scene.rays(0)
     colors = torch.rand(len(rays), 3, generator=torch.Generator().manual_seed(4))
-    black, each = (method(rays, Context(background)) for background in (torch.zeros(3), colors))
+    black, each = (method(rays, RenderContext(background)) for background in (torch.zeros(3), colors))
     expected = black.rgb + (1 - black.opacity[:, None]) * colors
     torch.testing.assert_close(each.rgb, expected, rtol=0, atol=1e-5)
     assert torch.equal(each.depth, black.depth)
@@ -133,12 +133,12 @@ def test_the_background_fills_what_is_left(method, scene):
 
 @torch.no_grad()
 def test_weights_and_settings_give_the_same_image_in_a_scene_without_images(method, scene):
-    kind = METHODS[kind_of(method.settings)]
+    kind = METHODS[method_name(method.settings)]
     torch.manual_seed(9)
     other = from_plain(kind, to_plain(method.settings), Path("config.json")).build(scene.without_images())
     other.load_state_dict(method.state_dict())
     for index in range(2):
-        first, second = (m(scene.rays(index), Context(WHITE)) for m in (method, other.eval()))
+        first, second = (m(scene.rays(index), RenderContext(WHITE)) for m in (method, other.eval()))
         assert torch.equal(first.rgb, second.rgb)
         assert torch.equal(first.depth, second.depth)
     assert other.settings == method.settings
@@ -160,7 +160,7 @@ def test_losses_are_named_scalars_with_gradients(method, scene):
 def test_every_parameter_is_moved_once_and_carried_over(method):
     grouped = [parameter for group in method.param_groups() for parameter in group["params"]]
     assert sorted(map(id, grouped)) == sorted(map(id, method.parameters()))
-    assert set(method.adaptable()) <= {name for name, _ in method.named_parameters()}
+    assert set(method.adaptable_parameters()) <= {name for name, _ in method.named_parameters()}
     assert method.rays_per_step() > 0
 
 
@@ -193,6 +193,6 @@ def test_colors_are_in_bounds_and_those_of_the_direction(method, scene):
 
 @torch.no_grad()
 def test_no_rays(method, scene):
-    for context in (Context(WHITE), Context(WHITE, 7, rng())):
+    for context in (RenderContext(WHITE), RenderContext(WHITE, 7, rng())):
         seen = method(scene.rays(0)[slice(0, 0)], context)
         assert (seen.rgb.shape, seen.depth.shape, seen.opacity.shape) == ((0, 3), (0,), (0,))

@@ -21,13 +21,13 @@ from made_collections import balls
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(recipe for recipe in (ROOT / "recipes").glob("*.sh") if not recipe.name.startswith("lens"))
 TINY = {
-    "nerf-w": "--steps 3 --batch 16 --width 8 --samples 4 --fine-samples 4 --downscale 1 --bf16 off --device cpu "
-    "--grid-samples-per-step 512 --grid-occupancy-side 16",
-    "nerf": "--steps 3 --batch 16 --width 8 --samples 4 --fine-samples 4 --downscale 1 --bf16 off --device cpu",
-    "mip-nerf": "--steps 3 --batch 16 --width 8 --samples 4 --downscale 1 --bf16 off --device cpu",
-    "instant": "--steps 3 --samples-per-step 512 --occupancy-side 16 --downscale 1 --bf16 off --device cpu",
+    "nerf-w": "--steps 3 --batch-size 16 --hidden-dim 8 --num-samples 4 --num-fine-samples 4 --downscale 1 --bf16 off --device cpu "
+    "--grid-samples-per-step 512 --grid-occupancy-resolution 16",
+    "nerf": "--steps 3 --batch-size 16 --hidden-dim 8 --num-samples 4 --num-fine-samples 4 --downscale 1 --bf16 off --device cpu",
+    "mip-nerf": "--steps 3 --batch-size 16 --hidden-dim 8 --num-samples 4 --downscale 1 --bf16 off --device cpu",
+    "instant": "--steps 3 --samples-per-step 512 --occupancy-resolution 16 --downscale 1 --bf16 off --device cpu",
     "nlr": "--sdf-width 8 --sdf-depth 1 --channels 4 --encoder-stages 2 --encoder-width 4 --decoder-depth 1 "
-    "--decoder-width 4 --patch 6 --mask-rays 16 --mask-samples 4 --eikonal-points 16 --downscale 1 --bf16 off "
+    "--decoder-width 4 --patch-size 6 --mask-rays 16 --mask-samples 4 --eikonal-points 16 --downscale 1 --bf16 off "
     "--device cpu",
 }
 MIP = {"samples": 128, "levels": 2, "width": 256, "depth": 8, "batch": 4096, "steps": 1_000_000, "coarse_weight": 0.1}
@@ -179,7 +179,7 @@ def test_a_recipe_trains(recipe, scenes, tmp_path):
     if recipe.name.startswith("meta"):
         sized_down = "--steps 2 --inner.steps 2 --validation-tasks 0 --downscale 1 --bf16 off "
         instant = "instant" in recipe.name
-        sized_down += "--samples-per-step 512 --occupancy-side 16" if instant else "--width 8 --samples 4"
+        sized_down += "--samples-per-step 512 --occupancy-resolution 16" if instant else "--hidden-dim 8 --num-samples 4"
         photographs = {"tourism", "photographs"} & set(recipe.stem.split("_"))
         source = scenes["blender"] if photographs else balls(tmp_path / "class").data
         main.main(arguments(recipe, tmp_path, str(source), str(tmp_path / "run"), *sized_down.split()))
@@ -238,7 +238,7 @@ def test_examples(tmp_path, capsys):
     example(5)(out=tmp_path / "portable.gif", frames=2, size=16)
     main.main([*f"train nerf-w --data {tmp_path}/still-life --out {tmp_path}/wild".split(), *TINY["nerf-w"].split()])
     example(6)(run=tmp_path / "wild", out=tmp_path / "figure.png")
-    small = "--inner.steps 2 --few-shot.loop.steps 2 --validation-tasks 0 --width 8 --samples 4 --bf16 off --device cpu"
+    small = "--inner.steps 2 --few-shot.loop.steps 2 --validation-tasks 0 --hidden-dim 8 --num-samples 4 --bf16 off --device cpu"
     main.main(f"meta-train --data {tmp_path}/still-life --out {tmp_path}/start --steps 1 {small}".split())
     example(7)(run=tmp_path / "start", out=tmp_path / "looks.png", side=16)
     capsys.readouterr()

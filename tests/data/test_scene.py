@@ -199,8 +199,8 @@ def test_a_frame_moves_cameras_with_the_points_they_see():
 @pytest.mark.parametrize("channels", [3, 4])
 def test_square_pieces_of_photographs_row_by_row(channels):
     scene = two_images(channels)
-    batch = sample_batch(scene, 12, rng(), patch=2)
-    assert batch.patch == (2, 2)
+    batch = sample_batch(scene, 12, rng(), patch_size=2)
+    assert batch.patch_size == (2, 2)
     assert len(batch.rays) == 12
     assert (batch.alpha is None) == (channels == 3)
     number = (batch.rgb[:, 0] * 255).round().long().view(3, 2, 2)
@@ -213,8 +213,8 @@ def test_square_pieces_of_photographs_row_by_row(channels):
 
 
 def test_pieces_are_no_larger_than_the_smallest_photograph_and_at_least_one_is_drawn():
-    batch = sample_batch(two_images(), 3, rng(), patch=64)
-    assert batch.patch == (2, 2)
+    batch = sample_batch(two_images(), 3, rng(), patch_size=64)
+    assert batch.patch_size == (2, 2)
     assert len(batch.rays) == 4
 
 
@@ -223,14 +223,14 @@ def test_pieces_lie_about_pixels_that_count_and_are_not_transparent():
     assert scene.images is not None
     scene.images.pixels[:, 3] = 0
     scene.images.pixels[[7, 22], 3] = 255
-    batch = sample_batch(scene, 400, rng(), patch=1)
+    batch = sample_batch(scene, 400, rng(), patch_size=1)
     assert (batch.rays.image == 0).all()
     assert ((batch.rgb[:, 0] * 255).round() == 7).all()
 
 
 def test_two_processes_draw_the_pieces_that_one_draws():
     scene = two_images()
-    whole = sample_batch(scene, 16, rng(), patch=2).rgb.view(4, 4, 3)
+    whole = sample_batch(scene, 16, rng(), patch_size=2).rgb.view(4, 4, 3)
     for rank in range(2):
-        own = sample_batch(scene, 8, rng(rank=rank, world=2), patch=2).rgb.view(2, 4, 3)
+        own = sample_batch(scene, 8, rng(rank=rank, world=2), patch_size=2).rgb.view(2, 4, 3)
         assert torch.equal(own, whole[rank::2])

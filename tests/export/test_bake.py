@@ -12,7 +12,7 @@ from lumifield.errors import DataError
 from lumifield.export import Web
 from lumifield.export.bake import PULL, Baked, Descent, Witness, bake, fitted, near, shares, space_of, witnessed
 from lumifield.export.voxels import Lattice
-from lumifield.methods.base import Context
+from lumifield.methods.base import RenderContext
 
 SETTINGS = Web(side=48, rays=10000)
 
@@ -28,7 +28,7 @@ def shown(baked: Baked, scene, index: int) -> torch.Tensor:
 def closeness(baked: Baked, run, index: int) -> float:
     scene = run.scenes["test"]
     with torch.no_grad():
-        truth = run.method(scene.rays(index), Context(torch.zeros(3))).rgb
+        truth = run.method(scene.rays(index), RenderContext(torch.zeros(3))).rgb
     return -10 * math.log10(float((shown(baked, scene, index) - truth).square().mean()))
 
 

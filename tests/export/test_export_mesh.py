@@ -166,7 +166,7 @@ def test_hidden_faces_go_where_asked(tmp_path):
     """Cameras on one side see half of the ball."""
     scene = scene_of(all_around())
     side = scene.select([row for row in range(24) if scene.cameras.positions[row, 2] > 3])
-    mesh = made(run_of(tmp_path, Ball(), {"train": side}), tmp_path / "half.ply", hidden=False, colors="radiance")
+    mesh = made(run_of(tmp_path, Ball(), {"train": side}), tmp_path / "half.ply", keep_unseen=False, colors="radiance")
     assert not mesh.is_watertight
     everywhere = all_around(2000).positions.numpy() / 4
     seen = (everywhere @ side.cameras.positions.numpy().T > 1).any(1).mean()

@@ -14,13 +14,13 @@ from lumifield.errors import DataError
 from lumifield.export import Points
 from lumifield.export.points import LAYOUT
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import RenderContext, Method, Rendered
 
 
 class Air(Method):
     """Nothing to see."""
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         zero = torch.zeros_like(rays.near)
         return Rendered(context.background.expand(len(rays), 3), rays.far, zero)
 

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumifield.fields.hash_grid import INITIAL_RANGE, FeatureGrid, geometric
+from lumifield.fields.hash_grid import INITIAL_RANGE, FeatureGrid, geometric_resolutions
 
 
 @given(st.integers(1, 40), st.integers(1, 3000), st.integers(1, 16))
 def test_resolutions_rise_in_equal_ratios(coarsest, finest, levels):
-    found = geometric(coarsest, finest, levels)
+    found = geometric_resolutions(coarsest, finest, levels)
     assert len(found) == levels
     assert found[-1] == (finest if levels == 1 else max(coarsest, finest))
     assert found == sorted(found)
@@ -23,9 +23,9 @@ def test_resolutions_rise_in_equal_ratios(coarsest, finest, levels):
 
 
 def test_resolutions_by_example():
-    assert geometric(16, 128, 4) == [16, 32, 64, 128]
-    assert geometric(16, 200, 1) == [200]
-    assert geometric(16, 8, 3) == [16, 16, 16]
+    assert geometric_resolutions(16, 128, 4) == [16, 32, 64, 128]
+    assert geometric_resolutions(16, 200, 1) == [200]
+    assert geometric_resolutions(16, 8, 3) == [16, 16, 16]
 
 
 def test_a_level_is_dense_while_it_fits():

@@ -16,7 +16,7 @@ from lumifield.errors import DataError
 from lumifield.meta import FewShot, InnerLoop, MetaTrain
 from lumifield.meta import run as meta_run
 from lumifield.meta.run import MetaJob, meta_train, visits
-from lumifield.methods import kind_of
+from lumifield.methods import method_name
 from lumifield.optim import Optimizer
 from lumifield.runs import run_folder
 from lumifield.runs.run_folder import load_run
@@ -36,7 +36,7 @@ QUICK = MetaTrain(
 )
 OPTIONS = (
     "--steps 4 --tasks 2 --views 3 --inner.steps 3 --inner.batch 16 --inner.optimizer.lr 0.1 --few-shot.held-out 3 6 "
-    "--validation-tasks 0 --device cpu --samples 8 --width 12 --depth 2 --frequencies 5 --octaves 3 --batch 24 "
+    "--validation-tasks 0 --device cpu --num-samples 8 --hidden-dim 12 --num-layers 2 --num-frequencies 5 --num-octaves 3 --batch-size 24 "
     "--bf16 off"
 )
 
@@ -54,7 +54,7 @@ def saved(out):
     return run_folder.read_tensors(out / run_folder.STATE)[0]
 
 
-@pytest.mark.parametrize("method", [TINY, INSTANT], ids=kind_of)
+@pytest.mark.parametrize("method", [TINY, INSTANT], ids=method_name)
 @pytest.mark.parametrize("algorithm", ["reptile", "maml", "first-order-maml"])
 def test_every_algorithm_leaves_a_run_that_renders(source, tmp_path, algorithm, method):
     out = learned(source, tmp_path / "run", replace(QUICK, steps=2, algorithm=algorithm), method)
@@ -175,9 +175,9 @@ def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("train simple-nerf --width 13", "is [12, 30], expected [13, 30] as in the method"),
+        ("train simple-nerf --hidden-dim 13", "is [12, 30], expected [13, 30] as in the method"),
         ("train nerf", "method is simple-nerf, expected nerf as asked; start from a run of the same method"),
-        ("meta-train simple-nerf --width 13", "is [12, 30], expected [13, 30] as in the method"),
+        ("meta-train simple-nerf --hidden-dim 13", "is [12, 30], expected [13, 30] as in the method"),
     ],
 )
 def test_a_start_of_another_method_or_width_is_refused(source, tmp_path, capsys, options, sentence):

@@ -11,7 +11,7 @@ from lumifield.geometry.rays import Rays
 from lumifield.meta import InnerLoop
 from lumifield.meta.inner import Objective, adapted, carried, copy_for, objective
 from lumifield.meta.outer import descended, maml, move, reptile
-from lumifield.methods import kind_of
+from lumifield.methods import method_name
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
@@ -57,7 +57,7 @@ def test_one_plain_outer_step_of_one_inner_step_is_that_step(name):
     copy, source = copy_for(start, bounded()), rng(3)
     copy.train()
     copy.before_step(0, source)
-    batch = sample_batch(bounded(), ONE_STEP.batch, source, patch=copy.patch)
+    batch = sample_batch(bounded(), ONE_STEP.batch, source, patch_size=copy.patch_size)
     Objective(copy)(batch, source).backward()
     groups = {id(p): group.get("lr_factor", 1.0) for group in copy.param_groups() for p in group["params"]}
     expected = {
@@ -136,7 +136,7 @@ def test_maml_steps_along_the_mean_gradient_over_its_tasks():
     torch.testing.assert_close(start["a"].detach(), before - (gradients[0] + gradients[1]) / 2)
 
 
-@pytest.mark.parametrize("settings", [SIMPLE_NERF, replace(NERF, fine_samples=0)], ids=kind_of)
+@pytest.mark.parametrize("settings", [SIMPLE_NERF, replace(NERF, num_fine_samples=0)], ids=method_name)
 def test_second_order_gradients_of_a_method_equal_finite_differences(settings):
     scene, method = bounded(), built(replace(settings, density="softplus")).double()
     parameters, copy = carried(method), Objective(method)

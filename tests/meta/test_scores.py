@@ -126,7 +126,7 @@ def test_matching_images_that_are_mostly_white_does_not_empty_the_network():
     pixels[:, 4:6, 3:7] = torch.tensor([200, 40, 40], dtype=torch.uint8)
     shown = replace(scene, images=replace(scene.images, pixels=pixels.reshape(-1, 3)))
     torch.manual_seed(1)
-    method = SimpleNerf(samples=16, width=128, start="normal").build(scene)
+    method = SimpleNerf(num_samples=16, hidden_dim=128, weight_init="normal").build(scene)
     learn(method, [shown], baselines.MATCHING, Rng(torch.Generator().manual_seed(1)))
     assert likeness(method, shown) > 30
 
@@ -178,6 +178,6 @@ def test_a_protocol_that_cannot_be_applied_is_refused(run, capsys, options, sent
 
 def test_a_run_of_one_scene_does_not_adapt(source, tmp_path, capsys):
     given = f"train simple-nerf --data {source.data / 'e'} --out {tmp_path / 'run'} --steps 1 --device cpu --bf16 off"
-    main.main([*given.split(), "--width", "8", "--samples", "4"])
+    main.main([*given.split(), "--hidden-dim", "8", "--num-samples", "4"])
     said = refusal(capsys, "eval", tmp_path / "run", "--support", "2")
     assert "run is of one scene, expected a meta-trained one, which adapts" in said

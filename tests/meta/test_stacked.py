@@ -9,7 +9,7 @@ from lumifield.data.scene import sample_batch
 from lumifield.meta import InnerLoop
 from lumifield.meta.inner import adapted, copy_for
 from lumifield.meta.stacked import Stacked, joined
-from lumifield.methods.base import Context
+from lumifield.methods.base import RenderContext
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view
@@ -53,7 +53,7 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
     inner, source = build_optimizer(optimizer, together.param_groups()), Rng(generator())
     whole = joined(parts)
     for _ in range(6):
-        seen = together(whole.rays, Context(whole.background, rng=source))
+        seen = together(whole.rays, RenderContext(whole.background, rng=source))
         inner.zero_grad()
         together.losses(seen, whole)["rgb"].backward()
         inner.step()
@@ -62,7 +62,7 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
         alone = copy_for(method, bounded())
         inner, source = build_optimizer(optimizer, alone.param_groups()), Block(generator(), copy=number)
         for _ in range(6):
-            loss = alone.losses(alone(batch.rays, Context(batch.background, rng=source)), batch)["rgb"]
+            loss = alone.losses(alone(batch.rays, RenderContext(batch.background, rng=source)), batch)["rgb"]
             inner.zero_grad()
             loss.backward()
             inner.step()
@@ -120,5 +120,5 @@ def with_bf16():
 def test_no_rays():
     together = Stacked(start(), 2)
     rays = bounded().rays(0)[slice(0, 0)]
-    seen = together(rays, Context(torch.ones(3)))
+    seen = together(rays, RenderContext(torch.ones(3)))
     assert (seen.rgb.shape, seen.depth.shape, seen.samples) == ((0, 3), (0,), 0)

@@ -42,7 +42,7 @@ def test_the_ends_are_the_adapted_renderings(run):
     photograph = tasks(start.source, "train")[1].photographs()
     copy, _ = taught(start.method, photograph, photograph, LOOP, seed=0)
     expected = render_view(copy, photograph, 0, device=CPU).rgb
-    found = render_view(there.method, there.scenes["train"], 1, device=CPU, embedding=there.method.embeddings[1]).rgb
+    found = render_view(there.method, there.scenes["train"], 1, device=CPU, appearance_embedding=there.method.appearance_embeddings[1]).rgb
     assert torch.equal(found, expected)
     assert not torch.equal(render_view(start.method, photograph, 0, device=CPU).rgb, expected)
 
@@ -50,7 +50,7 @@ def test_the_ends_are_the_adapted_renderings(run):
 def test_between_them_are_means_of_their_parameters(run):
     there = adapted_to(load_run(run), names(run)[:2])
     mixed = there.method.mean(torch.tensor([0.25, 0.75]))
-    ends = [there.method.mean(row) for row in there.method.embeddings]
+    ends = [there.method.mean(row) for row in there.method.appearance_embeddings]
     for name, value in mixed.items():
         torch.testing.assert_close(value, 0.25 * ends[0][name] + 0.75 * ends[1][name])
     assert set(mixed) == set(carried(load_run(run).method))

@@ -9,9 +9,9 @@ from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc
 from lumifield.kernels import packed_weights
 from lumifield.methods import Instant
-from lumifield.methods.base import Context
-from lumifield.methods.instant.method import MOST_RAYS, ROUND, InstantMethod, padded, tempered
-from lumifield.methods.instant.sampling import Marcher, Proposer, Sampled, packed_evenly
+from lumifield.methods.base import RenderContext
+from lumifield.methods.instant.method import MAX_RAYS, ROUND, InstantMethod, padded, scale_gradients
+from lumifield.methods.instant.ray_samplers import OccupancySampler, ProposalSampler, RaySamples, pack_intervals
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
 from scenes import INSTANT, RADIUS, ball
@@ -63,7 +63,7 @@ def trained(scene: Scene, steps: int, settings: Instant = INSTANT) -> InstantMet
     for step in range(steps):
         method.before_step(step, source)
         batch = sample_batch(scene, method.rays_per_step(), source)
-        rendered = method(batch.rays, Context(batch.background, step, source))
+        rendered = method(batch.rays, RenderContext(batch.background, step, source))
         optimizer.zero_grad()
         objective(method.losses(rendered, batch)).backward()
         optimizer.step()
@@ -75,7 +75,7 @@ def trained(scene: Scene, steps: int, settings: Instant = INSTANT) -> InstantMet
 def test_it_learns_the_ball():
     scene = ball(8, 24)
     method = trained(scene, 150)
-    seen = method(scene.rays(3), Context(WHITE))
+    seen = method(scene.rays(3), RenderContext(WHITE))
     error = float(((seen.rgb - scene.ground_truth(3).reshape(-1, 3)) ** 2).mean())
     assert error < 0.004
     assert scene.images is not None
@@ -88,10 +88,10 @@ def test_it_learns_the_ball():
 @pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10)), forward()], ids=["bounded", "open", "ndc"])
 def test_gradients_reach_every_parameter(scene):
     method, source = built(scene), rng()
-    if isinstance(method.sampler, Proposer):  # a proposal that covers everything, as at first, has nothing to learn
+    if isinstance(method.sampler, ProposalSampler):  # a proposal that covers everything, as at first, has nothing to learn
         method.sampler.grid.table.data.sub_(3)
     batch = sample_batch(scene, 200, source)
-    objective(method.losses(method(batch.rays, Context(batch.background, 0, source)), batch)).backward()
+    objective(method.losses(method(batch.rays, RenderContext(batch.background, 0, source)), batch)).backward()
     for name, parameter in method.named_parameters():
         assert parameter.grad is not None, name
         assert bool(torch.isfinite(parameter.grad).all()), name
@@ -101,11 +101,11 @@ def test_gradients_reach_every_parameter(scene):
 @pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10)), forward()], ids=["bounded", "open", "ndc"])
 def test_where_no_cell_is_occupied_the_background_is_seen(scene):
     method = built(scene, replace(INSTANT, sampling="occupancy"))
-    assert isinstance(method.sampler, Marcher)
+    assert isinstance(method.sampler, OccupancySampler)
     method.sampler.occupancy.occupied.zero_()
     color = torch.tensor([0.2, 0.4, 0.6])
     rays = scene.rays(0)
-    seen = method(rays, Context(color, rng=rng()))
+    seen = method(rays, RenderContext(color, rng=rng()))
     assert torch.equal(seen.rgb, color.expand(len(rays), 3))
     assert torch.equal(seen.depth, rays.far)
     assert float(seen.opacity.detach().abs().max()) == seen.samples == 0
@@ -115,7 +115,7 @@ def test_where_no_cell_is_occupied_the_background_is_seen(scene):
 @pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10))], ids=["bounded", "open"])
 def test_no_rays_train_too(scene):
     method = built(scene)
-    seen = method(scene.rays(0)[slice(0, 0)], Context(WHITE, rng=rng()))
+    seen = method(scene.rays(0)[slice(0, 0)], RenderContext(WHITE, rng=rng()))
     assert (len(seen.rgb), seen.samples) == (0, 0)
     objective({"rgb": seen.rgb.sum(), **seen.penalties}).backward()
 
@@ -123,11 +123,11 @@ def test_no_rays_train_too(scene):
 @torch.no_grad()
 def test_behind_opaque_photographs_proposals_find_the_ball():
     scene = shrunk(opened(ball(24, 24)))
-    method = trained(scene, 400, replace(INSTANT, samples=12, samples_per_step=4096))
+    method = trained(scene, 400, replace(INSTANT, num_samples=12, samples_per_step=4096))
     middle = torch.zeros(24, 24, dtype=torch.bool)
     middle[10:14, 10:14] = True
     rays = scene.rays(3)[middle.view(-1)]
-    assert float(((method(rays, Context(WHITE)).rgb - scene.ground_truth(3)[middle]) ** 2).mean()) < 0.01
+    assert float(((method(rays, RenderContext(WHITE)).rgb - scene.ground_truth(3)[middle]) ** 2).mean()) < 0.01
     packed = method.sampler(rays, method.space, method.density, None).packed
     weights = packed_weights(method.density(packed.points(rays)) * packed.widths(rays), packed.offsets)
     at_the_ball = (packed.middle - (4 - RADIUS) / 4).abs() < 0.05
@@ -137,8 +137,8 @@ def test_behind_opaque_photographs_proposals_find_the_ball():
 
 @pytest.mark.parametrize("scene", [opened(ball(3, 10)), forward()], ids=["open", "ndc"])
 def test_proposals_cover_each_ray_from_near_to_far(scene):
-    method = built(scene, replace(INSTANT, samples=9))
-    assert isinstance(method.sampler, Proposer)
+    method = built(scene, replace(INSTANT, num_samples=9))
+    assert isinstance(method.sampler, ProposalSampler)
     rays = scene.rays(1)
     for source in (None, rng()):
         packed = method.sampler(rays, method.space, method.density, source).packed
@@ -155,12 +155,12 @@ def test_rays_of_open_space_end_where_the_sky_is_whatever_their_bounds(sampling)
     near_by, rays = replace(scene, far=torch.full((3,), 5.0)), scene.rays(1)
     method = built(near_by, replace(INSTANT, sampling=sampling))
     for source in (None, rng()):
-        found, expected = (method.sampled(each, Context(WHITE, 0, source)).packed for each in (near_by.rays(1), rays))
+        found, expected = (method.sample_rays(each, RenderContext(WHITE, 0, source)).packed for each in (near_by.rays(1), rays))
         if source is None:
             assert torch.equal(found.t1, expected.t1)
         assert float(found.t1.max()) > 50
     bounded = replace(near_by, unbounded=False)
-    assert float(built(bounded).sampled(bounded.rays(1), Context(WHITE)).packed.t1.max()) < 10
+    assert float(built(bounded).sample_rays(bounded.rays(1), RenderContext(WHITE)).packed.t1.max()) < 10
 
 
 def test_either_way_to_sample_serves_any_scene():
@@ -168,28 +168,28 @@ def test_either_way_to_sample_serves_any_scene():
         for sampling in ("occupancy", "proposals"):
             method = built(scene, replace(INSTANT, sampling=sampling))
             batch = sample_batch(scene, 50, rng())
-            losses = method.losses(method(batch.rays, Context(batch.background, 0, rng())), batch)
+            losses = method.losses(method(batch.rays, RenderContext(batch.background, 0, rng())), batch)
             assert set(losses) == ({"rgb"} if sampling == "occupancy" else {"rgb", "proposal", "distortion"})
 
 
 def test_penalties_belong_to_the_training_alone_and_know_their_price():
     method = built(opened(ball(3, 10)))
     rays = opened(ball(3, 10)).rays(0)
-    assert method(rays, Context(WHITE)).penalties == {}
+    assert method(rays, RenderContext(WHITE)).penalties == {}
     sampled = method.sampler(rays, method.space, method.density, rng())
     weights = torch.full((len(sampled.packed),), 0.01)
     cheap, dear = (sampled.penalties(weights, price)["distortion"] for price in (1.0, 3.0))
     torch.testing.assert_close(dear, 3 * cheap)
-    assert Sampled(sampled.packed).penalties(weights, 1.0) == {}
+    assert RaySamples(sampled.packed).penalties(weights, 1.0) == {}
 
 
 def test_gradients_shrink_towards_an_open_camera_and_values_do_not():
     values = torch.tensor([2.0, 3.0, 4.0], requires_grad=True)
-    out = tempered(values, torch.tensor([0.1, 0.5, 7.0]))
+    out = scale_gradients(values, torch.tensor([0.1, 0.5, 7.0]))
     torch.testing.assert_close(out, values)
     out.sum().backward()
     torch.testing.assert_close(values.grad, torch.tensor([0.01, 0.25, 1.0]))
-    assert tempered(torch.zeros(0, 3), torch.zeros(0, 1)).shape == (0, 3)
+    assert scale_gradients(torch.zeros(0, 3), torch.zeros(0, 1)).shape == (0, 3)
 
 
 @torch.no_grad()
@@ -197,11 +197,11 @@ def test_a_trace_of_matter_at_the_far_end_hardly_moves_the_depth(monkeypatch):
     scene = opened(ball(3, 10))
     method = built(scene)
     rays = scene.rays(0)[slice(0, 1)]
-    packed = packed_evenly(torch.tensor([[0.9, 1.1, 90.0, 91.0]]))
+    packed = pack_intervals(torch.tensor([[0.9, 1.1, 90.0, 91.0]]))
     optical_depth = torch.tensor([4.0, 0.0, 100.0]) / packed.widths(rays)
-    monkeypatch.setattr(method.sampler, "forward", lambda *_: Sampled(packed))
+    monkeypatch.setattr(method.sampler, "forward", lambda *_: RaySamples(packed))
     monkeypatch.setattr(method, "look_up", lambda *_: (optical_depth, torch.zeros(3, 3)))
-    assert float(method(rays, Context(WHITE)).depth) == pytest.approx(1, abs=0.05)
+    assert float(method(rays, RenderContext(WHITE)).depth) == pytest.approx(1, abs=0.05)
 
 
 def test_matter_behind_proposals_is_where_two_photographs_look():
@@ -223,7 +223,7 @@ def test_nothing_is_expected_before_the_near_of_any_photograph():
     """The second and third image begin nearer, and the first looks through what they show there."""
     scene = replace(opened(ball(1, 10)).select([0, 0, 0]), near=torch.tensor([3.5, 0.5, 0.5]))
     method = built(scene)
-    assert isinstance(method.sampler, Proposer)
+    assert isinstance(method.sampler, ProposalSampler)
     rays = scene.rays(1)
     t = torch.linspace(3.0, 4.0, 101).repeat(len(rays), 1)
     weights, middle = method.sampler.weights(t, rays, method.space), t[:, :-1] + 0.005
@@ -235,7 +235,7 @@ def test_nothing_is_expected_before_the_near_of_any_photograph():
 
 
 def test_even_packing_lists_the_intervals_ray_by_ray():
-    packed = packed_evenly(torch.tensor([[0.0, 1.0, 3.0], [2.0, 2.5, 4.0]]))
+    packed = pack_intervals(torch.tensor([[0.0, 1.0, 3.0], [2.0, 2.5, 4.0]]))
     assert packed.t0.tolist() == [0, 1, 2, 2.5]
     assert packed.t1.tolist() == [1, 3, 2.5, 4]
     assert packed.ray.tolist() == [0, 0, 1, 1]
@@ -248,7 +248,7 @@ def test_a_saved_state_gives_the_same_image():
     method = trained(scene, 5)
     other = method.settings.build(scene.without_images())
     other.load_state_dict(method.state_dict())
-    first, second = (m(scene.rays(0), Context(WHITE)) for m in (method, other))
+    first, second = (m(scene.rays(0), RenderContext(WHITE)) for m in (method, other))
     assert torch.equal(first.rgb, second.rgb)
     assert torch.equal(first.depth, second.depth)
     assert other.rays_per_step() == method.rays_per_step()
@@ -260,7 +260,7 @@ def test_rays_follow_the_samples_that_they_bring():
         rays = method.rays_per_step()
         method.after_step(0, rays, rays * 5)
     assert abs(method.rays_per_step() - 200) <= 2
-    for samples, limit in ((10**9, 64), (0, MOST_RAYS)):
+    for samples, limit in ((10**9, 64), (0, MAX_RAYS)):
         for _ in range(60):
             method.after_step(0, method.rays_per_step(), samples)
         assert abs(method.rays_per_step() - limit) <= 1
@@ -268,7 +268,7 @@ def test_rays_follow_the_samples_that_they_bring():
 
 def test_occupancy_is_looked_at_every_so_many_steps(monkeypatch):
     method, looks = built(ball(3, 10)), []
-    assert isinstance(method.sampler, Marcher)
+    assert isinstance(method.sampler, OccupancySampler)
     monkeypatch.setattr(
         method.sampler.occupancy, "refresh", lambda *_, everywhere, cells: looks.append((everywhere, cells))
     )
@@ -278,8 +278,8 @@ def test_occupancy_is_looked_at_every_so_many_steps(monkeypatch):
 
 
 def test_choices_that_follow_from_the_data_are_kept():
-    finest = built(ball(3, 10), replace(INSTANT, finest=0)).settings.finest
-    assert finest > built(ball(3, 5), replace(INSTANT, finest=0)).settings.finest > 1
+    finest = built(ball(3, 10), replace(INSTANT, max_resolution=0)).settings.finest
+    assert finest > built(ball(3, 5), replace(INSTANT, max_resolution=0)).settings.finest > 1
     assert built(ball(3, 10)).settings == replace(INSTANT, sampling="occupancy")
     assert built(opened(ball(3, 10))).settings == replace(INSTANT, sampling="proposals")
     assert built(forward()).settings == replace(INSTANT, sampling="proposals")
@@ -359,7 +359,7 @@ def test_small_images_are_seen_best_through_pixels_of_their_own_width():
     truth = torch.cat([scene.ground_truth(index).reshape(-1, 3) for index in range(8, 16)])
     for width in (1.0, 0.25):  # a quarter is that of the large images
         views = [scene.rays(index) for index in range(8, 16)]
-        seen = [method(replace(rays, radius=width * rays.radius), Context(WHITE)).rgb for rays in views]
+        seen = [method(replace(rays, radius=width * rays.radius), RenderContext(WHITE)).rgb for rays in views]
         errors[width] = float((torch.cat(seen) - truth).square().mean())
     assert errors[1.0] < 0.7 * errors[0.25]
 
@@ -377,5 +377,5 @@ def test_a_wider_pixel_sees_another_density_only_with_anti_aliasing(scene):
         assert torch.equal(method.density(points), own)
         rays = scene.rays(0)
         wider = replace(rays, radius=30 * rays.radius)
-        same = torch.equal(method(rays, Context(WHITE)).rgb, method(wider, Context(WHITE)).rgb)
+        same = torch.equal(method(rays, RenderContext(WHITE)).rgb, method(wider, RenderContext(WHITE)).rgb)
         assert same != on

@@ -10,9 +10,9 @@ from lumifield.data.scene import Images, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
-from lumifield.methods.base import Context
+from lumifield.methods.base import RenderContext
 from lumifield.methods.mip_nerf import MipNerf
-from lumifield.methods.mip_nerf.fields import GridField
+from lumifield.methods.mip_nerf.gaussian_fields import GridField
 from lumifield.methods.mip_nerf.method import MipNerfMethod
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
@@ -20,7 +20,7 @@ from lumifield.volume.mip_gaussians import PIXEL_RADIUS, IntegratedEncoding
 from lumifield.volume.sampling import blur_weights, resample_edges
 from scenes import MIP_NERF, ball
 
-SMALL = replace(MIP_NERF, samples=12, width=32, batch=96)
+SMALL = replace(MIP_NERF, num_samples=12, hidden_dim=32, batch_size=96)
 GRID = replace(SMALL, backbone="grid", grid_levels=3, grid_log2_entries=12, grid_coarsest=4, grid_hidden=16)
 WHITE = torch.ones(3)
 
@@ -67,7 +67,7 @@ def scaled_scene() -> Scene:
 
 def losses_of(method: MipNerfMethod, scene: Scene, source: Rng, step: int = 0) -> dict[str, Tensor]:
     batch = sample_batch(scene, method.rays_per_step(), source)
-    return method.losses(method(batch.rays, Context(batch.background, step, source)), batch)
+    return method.losses(method(batch.rays, RenderContext(batch.background, step, source)), batch)
 
 
 def trained(settings: MipNerf, scene: Scene, steps: int, lr: float = 3e-3) -> tuple[MipNerfMethod, list[float]]:
@@ -85,7 +85,7 @@ def trained(settings: MipNerf, scene: Scene, steps: int, lr: float = 3e-3) -> tu
 def test_the_full_network_has_the_published_number_of_parameters():
     scene = ball()
     assert sum(p.numel() for p in MipNerf().build(scene).parameters()) == 612_740
-    assert sum(p.numel() for p in MipNerf(levels=4, samples=3).build(scene).parameters()) == 612_740
+    assert sum(p.numel() for p in MipNerf(num_passes=4, num_samples=3).build(scene).parameters()) == 612_740
     plain = MipNerf(viewdirs=False).build(scene)
     assert sum(p.numel() for p in plain.parameters()) == 612_740 - 65_792 - 36_352 - 387 + 771
     early = MipNerf(early_skip=True).build(scene)
@@ -117,7 +117,7 @@ def test_a_deterministic_pass_equals_loops():
     scene = ball(3, 12)
     method = trained(SMALL, scene, 30)[0].requires_grad_(False)
     rays = scene.rays(0)[slice(64, 68)]
-    found = method(rays, Context(WHITE))
+    found = method(rays, RenderContext(WHITE))
     for row in range(4):
         t = [2 + 4 * i / 12 for i in range(13)]
         weights, _ = slow_pass(method, rays, row, t)
@@ -166,7 +166,7 @@ GRID_CHANGES = {
 
 def difference(first: MipNerf, second: MipNerf) -> float:
     scene = ball(3, 12)
-    images = [trained(s, scene, 3)[0](scene.rays(0), Context(WHITE)).rgb.detach() for s in (first, second)]
+    images = [trained(s, scene, 3)[0](scene.rays(0), RenderContext(WHITE)).rgb.detach() for s in (first, second)]
     return float((images[0] - images[1]).abs().max())
 
 
@@ -193,7 +193,7 @@ def test_losses_are_the_squares_of_all_passes():
     method = built(replace(SMALL, levels=3, coarse_weight=0.25), scene)
     source = rng()
     batch = sample_batch(scene, 10, source)
-    rendered = method(batch.rays, Context(batch.background, rng=source))
+    rendered = method(batch.rays, RenderContext(batch.background, rng=source))
     assert len(rendered.coarse) == 2
     assert rendered.samples == 10 * 3 * 12
     passes = (rendered.rgb.detach(), *(rgb.detach() for rgb in rendered.coarse))
@@ -207,10 +207,10 @@ def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: 
     scene = ball(3, 12)
     method = trained(settings, scene, 2)[0]
     rays = scene.rays(1)
-    first, second = (method(rays, Context(WHITE)) for _ in range(2))
+    first, second = (method(rays, RenderContext(WHITE)) for _ in range(2))
     assert torch.equal(first.rgb, second.rgb)
     assert first.coarse == ()
-    random = [method(rays, Context(WHITE, rng=rng(seed))).rgb for seed in (0, 0, 1)]
+    random = [method(rays, RenderContext(WHITE, rng=rng(seed))).rgb for seed in (0, 0, 1)]
     assert torch.equal(random[0], random[1])
     assert not torch.equal(random[0], random[2])
 
@@ -218,13 +218,13 @@ def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: 
 def test_without_jitter_and_noise_draws_change_nothing():
     scene = ball(3, 12)
     method = built(replace(SMALL, jitter=False), scene)
-    seen = (method(scene.rays(0), Context(WHITE, rng=source)).rgb for source in (rng(), None))
+    seen = (method(scene.rays(0), RenderContext(WHITE, rng=source)).rgb for source in (rng(), None))
     torch.testing.assert_close(*seen)
 
 
 def test_noise_is_normal_and_of_the_stated_deviation():
     method = built(replace(SMALL, noise=2.0), ball(3, 12))
-    noise = method.noise(torch.zeros(5000, 13), Context(WHITE, rng=rng()))
+    noise = method.noise(torch.zeros(5000, 13), RenderContext(WHITE, rng=rng()))
     assert noise is not None
     assert noise.shape == (5000, 12)
     assert float(noise.mean()) == pytest.approx(0, abs=0.05)
@@ -237,7 +237,7 @@ def test_two_processes_see_what_one_sees(noise: float):
     method = built(replace(SMALL, noise=noise), scene)
 
     def colors(rank: int, world: int) -> Tensor:
-        return method(scene.rays(0)[slice(rank, 64, world)], Context(WHITE, rng=rng(5, rank, world))).rgb
+        return method(scene.rays(0)[slice(rank, 64, world)], RenderContext(WHITE, rng=rng(5, rank, world))).rgb
 
     whole = colors(0, 1)
     for rank in range(2):
@@ -280,7 +280,7 @@ def test_training_learns_the_ball_at_both_sizes(settings: MipNerf, lr: float):
     assert sum(losses[-5:]) / 5 < 0.5 * sum(losses[:3]) / 3
     with torch.no_grad():
         for index in (0, 3):
-            seen = method(scene.rays(index), Context(WHITE))
+            seen = method(scene.rays(index), RenderContext(WHITE))
             assert float(((seen.rgb - scene.ground_truth(index).reshape(-1, 3)) ** 2).mean()) < 0.06
     axes = torch.cat([torch.eye(3), -torch.eye(3)])
     assert float(method.inside(0.7 * axes).mean()) > float(method.inside(1.3 * axes).mean())
@@ -346,7 +346,7 @@ def test_empty_space_shows_the_background_at_far():
     scene = ball(3, 12)
     method = built(replace(SMALL, density="relu", density_bias=-100.0), scene)
     background = torch.tensor([0.2, 0.4, 0.6])
-    rendered = method(scene.rays(0), Context(background))
+    rendered = method(scene.rays(0), RenderContext(background))
     torch.testing.assert_close(rendered.rgb, background.expand(144, 3))
     assert rendered.depth.tolist() == [6.0] * 144
 

@@ -10,15 +10,15 @@ from lumifield.data.scene import Background, Frame, Images, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
-from lumifield.methods.base import Context, Method
+from lumifield.methods.base import RenderContext, Method
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
-from lumifield.methods.nerf.occupied import OccupiedNerf
+from lumifield.methods.nerf.occupancy_nerf import OccupancyNerf
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
 from scenes import published
 
-SMALL = Nerf(samples=12, fine_samples=12, width=32, depth=3, batch=96, bf16="off")
+SMALL = Nerf(num_samples=12, num_fine_samples=12, hidden_dim=32, num_layers=3, batch_size=96, bf16="off")
 OCCUPIED = replace(SMALL, occupancy=True, occupancy_side=16, occupancy_samples=64)
 SIDE = 12
 
@@ -57,7 +57,7 @@ def built(settings: Nerf, scene: Scene, seed: int = 0) -> Method:
 def step(method: Method, scene: Scene, optimizer, index: int, source: Rng) -> float:
     method.before_step(index, source)
     batch = sample_batch(scene, method.rays_per_step(), source)
-    losses = method.losses(method(batch.rays, Context(batch.background, index, source)), batch)
+    losses = method.losses(method(batch.rays, RenderContext(batch.background, index, source)), batch)
     optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
     optimizer.step()
@@ -74,8 +74,8 @@ def test_parameter_counts():
     scene = ball()
     assert sum(p.numel() for p in Nerf().build(scene).parameters()) == 1_191_688
     assert sum(p.numel() for p in Nerf(early_skip=True).build(scene).parameters()) == 1_191_688
-    assert sum(p.numel() for p in Nerf(fine_samples=0).build(scene).parameters()) == 595_844
-    assert sum(p.numel() for p in Nerf(occupancy=True, occupancy_side=4).build(scene).parameters()) == 595_844
+    assert sum(p.numel() for p in Nerf(num_fine_samples=0).build(scene).parameters()) == 595_844
+    assert sum(p.numel() for p in Nerf(occupancy=True, occupancy_resolution=4).build(scene).parameters()) == 595_844
 
 
 def slow_pass(method: NerfMethod, mlp, rays: Rays, row: int, z: list[float]) -> tuple[list[float], Tensor]:
@@ -99,7 +99,7 @@ def test_a_deterministic_pass_equals_loops():
     method = built(SMALL, scene)
     assert isinstance(method, NerfMethod)
     rays = scene.rays(0)[slice(60, 64)]
-    found = method(rays, Context(torch.ones(3)))
+    found = method(rays, RenderContext(torch.ones(3)))
     for row in range(4):
         coarse = [2 + 4 * i / 11 for i in range(12)]
         weights, _ = slow_pass(method, method.coarse, rays, row, coarse)
@@ -126,10 +126,10 @@ def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: 
     scene = ball()
     method = built(settings, scene)
     rays = scene.rays(1)
-    first, second = (method(rays, Context(torch.ones(3))) for _ in range(2))
+    first, second = (method(rays, RenderContext(torch.ones(3))) for _ in range(2))
     assert torch.equal(first.rgb, second.rgb)
     assert first.coarse == ()
-    random = [method(rays, Context(torch.ones(3), rng=rng(seed))).rgb for seed in (0, 0, 1)]
+    random = [method(rays, RenderContext(torch.ones(3), rng=rng(seed))).rgb for seed in (0, 0, 1)]
     assert torch.equal(random[0], random[1])
     assert not torch.equal(random[0], random[2])
     assert not torch.equal(random[0], first.rgb)
@@ -140,7 +140,7 @@ def test_without_perturbation_and_noise_draws_change_nothing():
     method = built(replace(SMALL, perturb=0.0), scene)
     rays = scene.rays(0)
     torch.testing.assert_close(
-        method(rays, Context(torch.ones(3), rng=rng())).rgb, method(rays, Context(torch.ones(3))).rgb
+        method(rays, RenderContext(torch.ones(3), rng=rng())).rgb, method(rays, RenderContext(torch.ones(3))).rgb
     )
 
 
@@ -150,7 +150,7 @@ def test_two_processes_see_what_one_sees(noise: float):
     method = built(replace(SMALL, noise=noise), scene)
 
     def colors(rank: int, world: int) -> Tensor:
-        return method(scene.rays(0)[slice(rank, 64, world)], Context(torch.ones(3), rng=rng(5, rank, world))).rgb
+        return method(scene.rays(0)[slice(rank, 64, world)], RenderContext(torch.ones(3), rng=rng(5, rank, world))).rgb
 
     whole = colors(0, 1)
     for rank in range(2):
@@ -160,7 +160,7 @@ def test_two_processes_see_what_one_sees(noise: float):
 def check_learned(method: Method, losses: list[float], scene: Scene):
     assert sum(losses[-5:]) / 5 < 0.4 * sum(losses[:3]) / 3
     with torch.no_grad():
-        seen = method(scene.rays(0), Context(torch.ones(3)))
+        seen = method(scene.rays(0), RenderContext(torch.ones(3)))
     assert float(((seen.rgb - scene.ground_truth(0).reshape(-1, 3)) ** 2).mean()) < 0.05
     inside = method.inside(torch.tensor([[0.0, 0.0, 0.95], [0.0, 0.0, 0.0]])).max()
     assert float(inside) > float(method.inside(torch.tensor([[1.15, 1.15, 1.15]])))
@@ -189,7 +189,7 @@ def test_losses_are_the_mean_squares_of_both_passes():
     scene = ball()
     method, source = built(SMALL, scene), rng()
     batch = sample_batch(scene, 10, source)
-    rendered = method(batch.rays, Context(batch.background, rng=source))
+    rendered = method(batch.rays, RenderContext(batch.background, rng=source))
     losses = {name: loss.detach() for name, loss in method.losses(rendered, batch).items()}
     assert float(losses["rgb"]) == pytest.approx(float(((rendered.rgb.detach() - batch.rgb) ** 2).mean()))
     assert float(losses["coarse"]) == pytest.approx(float(((rendered.coarse[0].detach() - batch.rgb) ** 2).mean()))
@@ -202,7 +202,7 @@ def test_gradients_reach_every_parameter():
     for settings in (SMALL, OCCUPIED):
         method, source = built(settings, scene), rng()
         batch = sample_batch(scene, 10, source)
-        losses = method.losses(method(batch.rays, Context(batch.background, rng=source)), batch)
+        losses = method.losses(method(batch.rays, RenderContext(batch.background, rng=source)), batch)
         torch.stack(list(losses.values())).sum().backward()
         for name, parameter in method.named_parameters():
             assert parameter.grad is not None, name
@@ -212,7 +212,7 @@ def test_gradients_reach_every_parameter():
 @pytest.mark.parametrize("settings", [SMALL, OCCUPIED])
 def test_no_rays(settings: Nerf):
     scene = ball()
-    rendered = built(settings, scene)(scene.rays(0)[slice(0, 0)], Context(torch.ones(3), rng=rng()))
+    rendered = built(settings, scene)(scene.rays(0)[slice(0, 0)], RenderContext(torch.ones(3), rng=rng()))
     assert rendered.rgb.shape == (0, 3)
     assert rendered.depth.shape == rendered.opacity.shape == (0,)
 
@@ -225,7 +225,7 @@ def test_empty_space_shows_the_background_at_far(settings: Nerf):
         if name.endswith("density.bias"):
             torch.nn.init.constant_(parameter, -100.0)
     background = torch.tensor([0.2, 0.4, 0.6])
-    rendered = method(scene.rays(0), Context(background))
+    rendered = method(scene.rays(0), RenderContext(background))
     torch.testing.assert_close(rendered.rgb, background.expand(SIDE**2, 3))
     assert rendered.depth.tolist() == [6.0] * SIDE**2
 
@@ -238,7 +238,7 @@ def test_behind_opaque_photographs_the_last_interval_has_no_end():
         for name, parameter in method.named_parameters():
             if name.endswith("density.bias"):
                 torch.nn.init.constant_(parameter, -12.0)
-        rendered = method(scene.rays(0), Context(torch.zeros(3)))
+        rendered = method(scene.rays(0), RenderContext(torch.zeros(3)))
         torch.testing.assert_close(rendered.opacity, torch.full((SIDE**2,), opacity), rtol=0, atol=1e-2)
 
 
@@ -261,16 +261,16 @@ def test_each_setting_changes_the_image(name: str):
     scene = ball()
     settings = replace(SMALL, depth=5)
     first, second = (built(s, scene) for s in (settings, replace(settings, **{name: CHANGES[name]})))
-    images = [method(scene.rays(0), Context(torch.ones(3))).rgb for method in (first, second)]
+    images = [method(scene.rays(0), RenderContext(torch.ones(3))).rgb for method in (first, second)]
     assert float((images[0] - images[1]).detach().abs().max()) > 1e-5
 
 
 @pytest.mark.parametrize("change", [{"perturb": 0.5}, {"noise": 1.0}])
 def test_each_setting_of_training_changes_the_training_pass(change: dict[str, float]):
     scene = ball()
-    context = Context(torch.ones(3), rng=rng())
+    context = RenderContext(torch.ones(3), rng=rng())
     first = built(SMALL, scene)(scene.rays(0), context).rgb
-    second = built(replace(SMALL, **change), scene)(scene.rays(0), Context(torch.ones(3), rng=rng())).rgb
+    second = built(replace(SMALL, **change), scene)(scene.rays(0), RenderContext(torch.ones(3), rng=rng())).rgb
     assert float((first - second).detach().abs().max()) > 1e-4
 
 
@@ -279,7 +279,7 @@ def test_view_directions_of_ndc_rays_are_the_scenes_unless_asked():
     scene = replace(scene, cameras=pinhole_cameras(torch.eye(3, 4).expand(3, 3, 4), 18.0, (SIDE, SIDE)), background="none")
     images = []
     for settings in (SMALL, replace(SMALL, ndc_viewdirs=True)):
-        images.append(built(settings, scene)(scene.rays(0), Context(torch.zeros(3))).rgb.detach())
+        images.append(built(settings, scene)(scene.rays(0), RenderContext(torch.zeros(3))).rgb.detach())
     assert float((images[0] - images[1]).abs().max()) > 1e-4
     with pytest.raises(DataError, match="disparity is asked for where rays start at t = 0"):
         replace(SMALL, disparity=True).build(scene)
@@ -287,21 +287,21 @@ def test_view_directions_of_ndc_rays_are_the_scenes_unless_asked():
 
 def test_settings_that_cannot_work_are_refused():
     with pytest.raises(DataError, match="samples is 2, expected at least 3"):
-        Nerf(samples=2)
+        Nerf(num_samples=2)
     with pytest.raises(DataError, match=r"noise is 1\.0 beside an occupancy grid, expected 0 with occupancy"):
-        Nerf(noise=1.0, occupancy=True)
+        Nerf(density_noise_std=1.0, occupancy=True)
 
 
 def test_occupancy_looks_at_fewer_samples_once_it_is_warm(warm: tuple[Method, list[float]]):
     scene = ball()
     with torch.no_grad():
-        before, after = (m(scene.rays(0), Context(torch.ones(3))).samples for m in (built(OCCUPIED, scene), warm[0]))
+        before, after = (m(scene.rays(0), RenderContext(torch.ones(3))).samples for m in (built(OCCUPIED, scene), warm[0]))
     assert after < 0.8 * before
 
 
 def test_samples_that_carry_nothing_are_left_out_of_the_gradient_pass_alone(warm: tuple[Method, list[float]]):
     method = warm[0]
-    rays, context = ball().rays(0), Context(torch.ones(3))
+    rays, context = ball().rays(0), RenderContext(torch.ones(3))
     with torch.no_grad():
         whole = method(rays, context)
     part = method(rays, context)
@@ -311,8 +311,8 @@ def test_samples_that_carry_nothing_are_left_out_of_the_gradient_pass_alone(warm
 
 def test_no_space_is_given_up_before_anything_was_learned():
     """A fresh network has nearly one density everywhere: where it is below average says nothing about matter."""
-    method = built(Nerf(occupancy=True, occupancy_side=16, bf16="off"), ball())
-    assert isinstance(method, OccupiedNerf)
+    method = built(Nerf(occupancy=True, occupancy_resolution=16, bf16="off"), ball())
+    assert isinstance(method, OccupancyNerf)
     method.before_step(0, rng())
     assert torch.equal(method.occupancy.occupied, method.occupancy.allowed)
 
@@ -321,7 +321,7 @@ def test_occupancy_returns_with_the_parameters(warm: tuple[Method, list[float]])
     scene, method = ball(), warm[0]
     copy = built(OCCUPIED, scene.without_images(), seed=1)
     copy.load_state_dict(method.state_dict())
-    context = Context(torch.ones(3))
+    context = RenderContext(torch.ones(3))
     assert torch.equal(copy(scene.rays(0), context).rgb, method(scene.rays(0), context).rgb)
 
 
@@ -331,7 +331,7 @@ def test_published_weights_need_relu(tmp_path: Path):
 
 
 def test_published_weights_of_both_networks_are_loaded(tmp_path: Path):
-    settings = Nerf(samples=4, fine_samples=4, density="relu", early_skip=True, bf16="off")
+    settings = Nerf(num_samples=4, num_fine_samples=4, density_activation="relu", early_skip=True, bf16="off")
     first, second = (built(settings, ball(), seed) for seed in (0, 1))
     assert isinstance(first, NerfMethod)
     assert isinstance(second, NerfMethod)
@@ -343,7 +343,7 @@ def test_published_weights_of_both_networks_are_loaded(tmp_path: Path):
 
 def test_nothing_is_inside_an_unoccupied_cell():
     method = built(OCCUPIED, ball())
-    assert isinstance(method, OccupiedNerf)
+    assert isinstance(method, OccupancyNerf)
     middle = torch.zeros(1, 3)
     assert float(method.inside(middle)) > 0
     method.occupancy.occupied.fill_(False)

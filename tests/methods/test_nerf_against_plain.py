@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from lumifield.methods.base import Context
+from lumifield.methods.base import RenderContext
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
 from lumifield.optim import Optimizer
@@ -37,7 +37,7 @@ def test_the_same_parameters_show_the_same_image_and_give_the_same_gradient(benc
     scene, plain_nerf = ball(2), benchmark.plain_nerf
     network = plain_nerf.Network()
     torch.nn.init.constant_(network.density.bias, 0.5)
-    method = NerfMethod(Nerf(density="relu", bf16="off"), scene)
+    method = NerfMethod(Nerf(density_activation="relu", bf16="off"), scene)
     ours = [*method.coarse.trunk, method.coarse.density, method.coarse.feature, method.coarse.side]
     theirs = [*network.first, *network.second, network.density, network.feature, network.side]
     ours, theirs = [*ours, method.coarse.color], [*theirs, network.color]
@@ -46,7 +46,7 @@ def test_the_same_parameters_show_the_same_image_and_give_the_same_gradient(benc
     rays = scene.rays(0)[slice(100, 140)]
     z = plain_nerf.sample_coarse(40, 2.0, 6.0)
     expected, weights, depth = plain_nerf.render(network, rays.origins, rays.directions, z)
-    seen, rgb = method.see(method.coarse, rays, z, Context(torch.ones(3)))
+    seen, rgb = method.see(method.coarse, rays, z, RenderContext(torch.ones(3)))
     found = composite(seen, rgb, torch.ones(3))
     torch.testing.assert_close(seen, weights, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -72,7 +72,7 @@ def test_all_learn_from_the_same_rays(benchmark: ModuleType, monkeypatch: pytest
     monkeypatch.setattr(benchmark.plain_nerf, "FINE_SAMPLES", 16)
     monkeypatch.setattr(benchmark.plain_nerf, "LEARNING_RATE", 4e-3)
     scene = ball(6)
-    settings = Nerf(samples=16, fine_samples=16, width=32, batch=96, bf16="off", optimizer=Optimizer(lr=4e-3))
+    settings = Nerf(num_samples=16, num_fine_samples=16, hidden_dim=32, batch_size=96, bf16="off", optimizer=Optimizer(lr=4e-3))
     settings = replace(settings, schedule=replace(settings.schedule, warmup_steps=10))
     settings = replace(settings, occupancy_side=16, occupancy_samples=128)
     task = benchmark.Task(scene, scene.select([0, 3]), 80, settings)

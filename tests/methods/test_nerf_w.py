@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.methods import NerfW
-from lumifield.methods.base import Context, Method, Rendered
-from lumifield.methods.nerf_w import passing
+from lumifield.methods.base import RenderContext, Method, Rendered
+from lumifield.methods.nerf_w import transient
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
 from scenes import NERF_W, NERF_W_MLP, ball
@@ -39,7 +39,7 @@ def stepped(method: Method, scene: Scene, steps: int) -> tuple[Rendered, Batch, 
     for step in range(steps):
         method.before_step(step, source)
         batch = sample_batch(scene, method.rays_per_step(), source)
-        rendered = method(batch.rays, Context(batch.background, step, source))
+        rendered = method(batch.rays, RenderContext(batch.background, step, source))
         losses = method.losses(rendered, batch)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
@@ -54,8 +54,8 @@ def test_the_networks_have_the_published_number_of_parameters():
     assert size(replace(paper, transient=0)) == 617_348
     assert size(replace(paper, appearance=0, transient=0)) == 611_204
     method = built(paper, ball(3, 8))
-    assert method.embeddings is not None
-    assert method.embeddings.shape == (3, 48 + 16)
+    assert method.appearance_embeddings is not None
+    assert method.appearance_embeddings.shape == (3, 48 + 16)
     assert sum(p.numel() for p in method.parameters()) == 702_473 + 617_348 + 3 * 64
 
 
@@ -78,18 +78,18 @@ def test_weights_of_both_kinds_are_those_of_a_loop(counts, low, high, seed):
     offsets = torch.tensor([0, *counts]).cumsum(0)
     generator = torch.Generator().manual_seed(seed)
     static, passed = (10.0**exponent * torch.rand(int(offsets[-1]), generator=generator) for exponent in (low, high))
-    found = passing.joint_weights(static, passed, offsets)
+    found = transient.static_and_transient_weights(static, passed, offsets)
     for ours, true in zip(found, by_loops(static, passed, offsets.tolist()), strict=True):
         torch.testing.assert_close(ours.double(), true, rtol=1e-4, atol=1e-6)
 
 
-def mixture(n: int = 6, *, density: float = 1.0, passed: float = 1.0) -> passing.Mixture:
+def mixture(n: int = 6, *, density: float = 1.0, passed: float = 1.0) -> transient.Mixture:
     g = torch.Generator().manual_seed(1)
-    own = passing.Passing(
+    own = transient.TransientSamples(
         passed * torch.rand(n, generator=g), torch.rand(n, 3, generator=g), torch.rand(n, generator=g)
     )
     width, offsets = torch.rand(n, generator=g), torch.tensor([0, n // 2, n // 2, n])
-    return passing.Mixture(density * torch.rand(n, generator=g), torch.rand(n, 3, generator=g), own, width, offsets)
+    return transient.Mixture(density * torch.rand(n, generator=g), torch.rand(n, 3, generator=g), own, width, offsets)
 
 
 def plain(rays: int = 3) -> Rendered:
@@ -98,7 +98,7 @@ def plain(rays: int = 3) -> Rendered:
 
 def test_color_and_uncertainty_are_those_of_a_loop():
     mixed, background = mixture(), torch.tensor([0.1, 0.2, 0.3])
-    seen = passing.shown(plain(), mixed, NERF_W, Context(background, 0, rng()))
+    seen = transient.composite_transient(plain(), mixed, NERF_W, RenderContext(background, 0, rng()))
     thick, own = mixed.density * mixed.width, mixed.passing.density * mixed.width
     lasting, passed, stopped = by_loops(thick, own, mixed.offsets.tolist())
     for ray in range(3):
@@ -117,16 +117,16 @@ def test_color_and_uncertainty_are_those_of_a_loop():
 
 def test_where_nothing_passes_the_lasting_scene_is_seen():
     mixed = mixture(passed=0.0)
-    seen = passing.shown(plain(), mixed, NERF_W, Context(WHITE, 0, rng()))
+    seen = transient.composite_transient(plain(), mixed, NERF_W, RenderContext(WHITE, 0, rng()))
     static = by_loops(mixed.density * mixed.width, mixed.width * 0, mixed.offsets.tolist())[0]
     first = (static[:3, None] * mixed.rgb[:3]).sum(0) + 1 - static[:3].sum()
     torch.testing.assert_close(seen.rgb[0], first.float())
     assert torch.equal(seen.channels["uncertainty"], torch.full((3,), NERF_W.beta_min))
     batch = Batch(ball(1, 8).rays(0)[slice(0, 3)], seen.rgb + 0.1, WHITE.expand(3, 3))
-    losses = passing.losses(seen, batch, NERF_W)
+    losses = transient.nerf_w_losses(seen, batch, NERF_W)
     assert float(losses["rgb"]) == pytest.approx(0.01 / (2 * NERF_W.beta_min**2), rel=1e-4)
     assert float(losses["uncertainty"]) == 0
-    assert float(passing.losses(seen, batch, replace(NERF_W, uncertainty=False))["rgb"]) == pytest.approx(
+    assert float(transient.nerf_w_losses(seen, batch, replace(NERF_W, uncertainty=False))["rgb"]) == pytest.approx(
         0.01, rel=1e-4
     )
 
@@ -135,7 +135,7 @@ def test_the_price_falls_by_half_the_squared_error_over_that_of_the_uncertainty(
     batch = Batch(ball(1, 8).rays(0)[slice(0, 3)], torch.full((3, 3), 0.7), WHITE.expand(3, 3))
     beta = torch.tensor([0.03, 0.1, 0.5])
     seen = replace(plain(), coarse=(torch.full((3, 3), 0.6),), channels={"uncertainty": beta})
-    losses = passing.losses(seen, batch, NERF_W)
+    losses = transient.nerf_w_losses(seen, batch, NERF_W)
     assert float(losses["rgb"]) == pytest.approx(float((0.04 / (2 * beta**2)).mean()), rel=1e-4)
     assert float(losses["uncertainty"]) == pytest.approx(float((beta / 0.03).log().mean()), rel=1e-5)
     assert float(losses["coarse"]) == pytest.approx(0.005, rel=1e-4)
@@ -144,13 +144,13 @@ def test_the_price_falls_by_half_the_squared_error_over_that_of_the_uncertainty(
 def test_gradients_of_the_weights_are_those_of_differences():
     static, passed = (torch.rand(5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     offsets = torch.tensor([0, 2, 2, 5])
-    torch.autograd.gradcheck(lambda a, b: passing.joint_weights.__wrapped__(a, b, offsets), (static, passed))
+    torch.autograd.gradcheck(lambda a, b: transient.static_and_transient_weights.__wrapped__(a, b, offsets), (static, passed))
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, 1e-12, 1e-3, 1e3, 1e12])
 def test_gradients_are_finite_at_any_magnitude(value):
     static, passed = (torch.full((4,), value, requires_grad=True) for _ in range(2))
-    weights = passing.joint_weights(static, passed, torch.tensor([0, 4]))
+    weights = transient.static_and_transient_weights(static, passed, torch.tensor([0, 4]))
     torch.stack(weights).sum().backward()
     for each in (static, passed):
         assert each.grad is not None
@@ -182,10 +182,10 @@ def test_every_switch_trains_and_renders(backbone, switches):
     assert ("coarse" in losses) == (backbone == "mlp")
     for name, value in method.named_parameters():
         assert value.numel() == 0 or not torch.equal(value, before[name]), name
-    assert (method.embeddings is None) == (settings.appearance + settings.transient == 0)
+    assert (method.appearance_embeddings is None) == (settings.appearance + settings.transient == 0)
     assert bool(method.channels) == (settings.transient > 0)
     with torch.no_grad():
-        seen = method(scene.rays(0), Context(WHITE))
+        seen = method(scene.rays(0), RenderContext(WHITE))
     assert seen.channels == {}
     assert bool(torch.isfinite(seen.rgb).all())
 
@@ -193,7 +193,7 @@ def test_every_switch_trains_and_renders(backbone, switches):
 @pytest.mark.parametrize("levels", [0, 1, 2, 3])
 def test_any_number_of_fine_passes(levels):
     scene = ball(3, 10)
-    method = built(replace(NERF_W_MLP, fine_levels=levels), scene)
+    method = built(replace(NERF_W_MLP, num_fine_passes=levels), scene)
     rendered, _, _ = stepped(method, scene, 2)
     assert len(rendered.coarse) == levels
     per_ray = sum(8 + 8 * level for level in range(levels + 1))
@@ -205,17 +205,17 @@ def test_any_number_of_fine_passes(levels):
 def test_an_image_wears_the_embedding_that_is_given_and_else_the_mean(backbone):
     scene = ball(3, 10)
     method = built(BACKBONES[backbone], scene)
-    table, rays = method.embeddings, scene.rays(0)
-    mean = method(rays, Context(WHITE)).rgb
-    torch.testing.assert_close(method(rays, Context(WHITE, embedding=table.mean(0))).rgb, mean)
-    first, second = (method(rays, Context(WHITE, embedding=table[row])).rgb for row in (0, 1))
+    table, rays = method.appearance_embeddings, scene.rays(0)
+    mean = method(rays, RenderContext(WHITE)).rgb
+    torch.testing.assert_close(method(rays, RenderContext(WHITE, appearance_embedding=table.mean(0))).rgb, mean)
+    first, second = (method(rays, RenderContext(WHITE, appearance_embedding=table[row])).rgb for row in (0, 1))
     assert not torch.equal(first, second)
     own = table[torch.arange(len(rays)) % 2]
-    each = method(rays, Context(WHITE, embedding=own)).rgb
+    each = method(rays, RenderContext(WHITE, appearance_embedding=own)).rgb
     torch.testing.assert_close(each, torch.where((torch.arange(len(rays)) % 2 == 0)[:, None], first, second))
     # What passed before an image is no part of the lasting scene.
     other = torch.cat([table[0, : method.appearance], table[1, method.appearance :]])
-    assert torch.equal(method(rays, Context(WHITE, embedding=other)).rgb, first)
+    assert torch.equal(method(rays, RenderContext(WHITE, appearance_embedding=other)).rgb, first)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -224,13 +224,13 @@ def test_channels_are_those_asked_for_and_show_what_training_saw(backbone):
     scene = ball(3, 10)
     method = built(BACKBONES[backbone], scene)
     rays = scene.rays(1)
-    seen = method(rays, Context(WHITE, embedding=method.embeddings[1], channels=("combined", "uncertainty")))
+    seen = method(rays, RenderContext(WHITE, appearance_embedding=method.appearance_embeddings[1], channels=("combined", "uncertainty")))
     assert set(seen.channels) == {"combined", "uncertainty"}
     assert not torch.equal(seen.channels["combined"], seen.rgb)
     assert bool((seen.channels["uncertainty"] >= BACKBONES[backbone].beta_min).all())
-    fitting = method(rays, Context(WHITE, 0, rng(), embedding=method.embeddings[1]))
+    fitting = method(rays, RenderContext(WHITE, 0, rng(), appearance_embedding=method.appearance_embeddings[1]))
     assert fitting.channels == {}
-    learning = method(rays, Context(WHITE, 0, rng()))
+    learning = method(rays, RenderContext(WHITE, 0, rng()))
     assert set(learning.channels) == set(method.channels)
     assert torch.equal(learning.channels["combined"], learning.rgb)
 

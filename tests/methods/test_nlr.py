@@ -10,7 +10,7 @@ from lumifield.data.scene import Images, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.geometry.rays import offset_rays
 from lumifield.methods import Nlr
-from lumifield.methods.base import Context
+from lumifield.methods.base import RenderContext
 from lumifield.methods.nlr.distance_grid import on_grid
 from lumifield.methods.nlr.method import NlrMethod
 from lumifield.rendering.view import render_view
@@ -27,8 +27,8 @@ def rng(seed: int = 0) -> Rng:
 
 def stepped(method: NlrMethod, scene: Scene, step: int, source: Rng):
     method.before_step(step, source)
-    batch = sample_batch(scene, method.rays_per_step(), source, patch=method.patch)
-    rendered = method(batch.rays, Context(batch.background, step, source, patch=batch.patch))
+    batch = sample_batch(scene, method.rays_per_step(), source, patch_size=method.patch_size)
+    rendered = method(batch.rays, RenderContext(batch.background, step, source, patch_size=batch.patch_size))
     return rendered, method.losses(rendered, batch), batch
 
 
@@ -60,7 +60,7 @@ def unequal() -> Scene:
 def test_views_between_the_photographs_are_learned_with_their_silhouettes():
     whole = ball(16, 24)
     scene, held_out = whole.select(list(range(0, 16, 2))), whole.select([5])
-    settings = replace(NLR, sdf_width=32, sdf_depth=2, patch=24, mask_rays=256, eikonal_points=256, shape_rate=2.0)
+    settings = replace(NLR, sdf_width=32, sdf_depth=2, patch_size=24, mask_rays=256, eikonal_points=256, shape_rate=2.0)
     method = trained(settings, scene, 80)
     view = render_view(method, held_out, 0, device=CPU)
     truth = photograph(held_out, 0).float() / 255
@@ -122,7 +122,7 @@ def test_the_first_steps_carve_by_silhouettes_alone():
         assert all((p.grad is not None) == shape for p in method.sdf.parameters())
         offset_rays = [p for p in method.appearance_net.parameters() if p.grad is not None and bool(p.grad.any())]
         assert bool(offset_rays) == colors
-    assert not built(replace(settings, frozen=("shape",)), scene).carves(0)
+    assert not built(replace(settings, frozen=("shape",)), scene).is_mask_only_step(0)
 
 
 def test_colors_alone_move_the_shape():
@@ -139,15 +139,15 @@ def test_while_learning_no_ray_sees_its_own_photograph():
     scene = ball(4, 12)
     method, source = built(), rng()
     method.before_step(0, source)
-    batch = sample_batch(scene, 64, source, patch=8)
-    rendered = method(batch.rays, Context(WHITE, 0, rng(5), patch=batch.patch)).rgb
+    batch = sample_batch(scene, 64, source, patch_size=8)
+    rendered = method(batch.rays, RenderContext(WHITE, 0, rng(5), patch_size=batch.patch_size)).rgb
     changing = []
     for index in range(4):
         changed = copy.deepcopy(method)
         first, last = changed.sources.starts[index : index + 2]
         changed.sources.pixels[first:last, :3] = 255 - changed.sources.pixels[first:last, :3]
         changed.sources.extend()
-        again = changed(batch.rays, Context(WHITE, 0, rng(5), patch=batch.patch)).rgb
+        again = changed(batch.rays, RenderContext(WHITE, 0, rng(5), patch_size=batch.patch_size)).rgb
         changing += [] if torch.equal(again, rendered) else [index]
     own = int(batch.rays.image[0])
     # The two cameras at its sides see what it sees, the one across does not.
@@ -210,7 +210,7 @@ def test_an_image_is_the_same_wherever_in_a_batch_it_stands():
     method = built().eval()
     torch.nn.init.constant_(method.appearance_net.decoder.out.weight, 0.1)
     rays = [scene.rays(index) for index in range(3)]
-    alone = [method(one, Context(WHITE, patch=(12, 12))).rgb for one in rays]
+    alone = [method(one, RenderContext(WHITE, patch_size=(12, 12))).rgb for one in rays]
     for order in ([0, 1, 2], [2, 0, 1]):
         joined = replace(
             rays[0],
@@ -219,7 +219,7 @@ def test_an_image_is_the_same_wherever_in_a_batch_it_stands():
                 for name in ("origins", "directions", "viewdirs", "radius", "near", "far", "image", "place")
             },
         )
-        together = method(joined, Context(WHITE, patch=(12, 12))).rgb.view(3, -1, 3)
+        together = method(joined, RenderContext(WHITE, patch_size=(12, 12))).rgb.view(3, -1, 3)
         for place, index in enumerate(order):
             torch.testing.assert_close(together[place], alone[index], rtol=1e-4, atol=1e-5)
 
@@ -333,7 +333,7 @@ def test_silhouettes_lead_to_the_true_radius_from_both_sides(share, grows):
     radius = torch.nn.Parameter(torch.tensor(share * RADIUS))
     method.sdf = Around(method, radius)
     method.distances.copy_(on_grid(method.sdf, len(method.distances), CPU))
-    method.penalties(Context(WHITE), rng())["silhouette"].backward()
+    method.penalties(RenderContext(WHITE), rng())["silhouette"].backward()
     assert radius.grad is not None
     assert bool(radius.grad < 0) == grows
 
@@ -346,10 +346,10 @@ def test_frozen_parts_stay_and_only_started_parts_are_carried_over():
     for name, parameter in method.named_parameters():
         still = name.startswith(("sdf.", "appearance_net.encoder."))
         assert torch.equal(parameter, dict(fresh.named_parameters())[name]) == still or parameter.numel() < 2, name
-    names = method.adaptable()
+    names = method.adaptable_parameters()
     assert names
     assert all(name.startswith(("appearance_net.decoder.", "appearance_net.weights.")) for name in names)
-    assert set(built().adaptable()) == {name for name, _ in built().named_parameters()}
+    assert set(built().adaptable_parameters()) == {name for name, _ in built().named_parameters()}
 
 
 @torch.no_grad()

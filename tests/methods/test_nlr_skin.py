@@ -32,30 +32,30 @@ def sphere(points):
 def test_quick_views_equal_traced_ones():
     method, between = ready(), ball(16, 48).select([1, 6])
     for index in range(2):
-        traced, quick = (render_view(method, between, index, device=CPU, quick=quick) for quick in (False, True))
-        edge = traced.opacity != quick.opacity
+        traced, fast_preview = (render_view(method, between, index, device=CPU, fast_preview=fast_preview) for fast_preview in (False, True))
+        edge = traced.opacity != fast_preview.opacity
         assert float(edge.float().mean()) < 0.01
-        both = traced.solid & quick.solid
+        both = traced.solid & fast_preview.solid
         inner = -max_pool2d(-both[None].float(), 7, 1, 3)[0] > 0.5
         assert inner.sum() > 200
-        assert float((traced.depth - quick.depth)[inner].abs().max()) < 2e-3 * RADIUS
-        differs = (traced.rgb - quick.rgb)[inner].abs().amax(-1)
+        assert float((traced.depth - fast_preview.depth)[inner].abs().max()) < 2e-3 * RADIUS
+        differs = (traced.rgb - fast_preview.rgb)[inner].abs().amax(-1)
         # Only where the last source that sees a place begins to be hidden a pixel may go with its neighbor.
         assert float((differs > 0.01).float().mean()) < 0.02
         assert float(differs.median()) < 1e-3
-        assert torch.equal(traced.rgb[~traced.solid & ~quick.solid], quick.rgb[~traced.solid & ~quick.solid])
+        assert torch.equal(traced.rgb[~traced.solid & ~fast_preview.solid], fast_preview.rgb[~traced.solid & ~fast_preview.solid])
 
 
 @torch.no_grad()
 def test_views_after_the_first_ask_for_no_distance_until_the_training_goes_on(monkeypatch):
     method, between = ready(24), ball(16, 24).select([1])
-    first = render_view(method, between, 0, device=CPU, quick=True)
+    first = render_view(method, between, 0, device=CPU, fast_preview=True)
     asked = []
     monkeypatch.setattr(TrueBall, "forward", lambda self, points: asked.append(len(points)) or sphere(points))
-    assert torch.equal(render_view(method, between, 0, device=CPU, quick=True).rgb, first.rgb)
+    assert torch.equal(render_view(method, between, 0, device=CPU, fast_preview=True).rgb, first.rgb)
     assert not asked
     method.train().eval()
-    again = render_view(method, between, 0, device=CPU, quick=True)
+    again = render_view(method, between, 0, device=CPU, fast_preview=True)
     assert asked
     assert not torch.equal(again.opacity, first.opacity)
 
@@ -109,8 +109,8 @@ def test_a_finer_grid_asks_near_the_surface_and_is_cut_off_where_the_ball_ends()
 def test_a_view_without_surface_is_the_backdrop(scene):
     method = built(NLR, scene).eval()
     method.sdf = replace_distance(method)
-    traced, quick = (render_view(method, scene, 0, device=CPU, quick=quick) for quick in (False, True))
-    assert torch.equal(traced.rgb, quick.rgb)
+    traced, fast_preview = (render_view(method, scene, 0, device=CPU, fast_preview=fast_preview) for fast_preview in (False, True))
+    assert torch.equal(traced.rgb, fast_preview.rgb)
 
 
 def replace_distance(method: NlrMethod) -> torch.nn.Module:
@@ -124,6 +124,6 @@ def test_colors_alone_are_drawn_too():
     scene = ball(8, 24)
     method = built(replace(NLR, features="rgb", blending="lumigraph"), scene).eval()
     method.sdf = TrueBall(method)
-    traced, quick = (render_view(method, scene, 2, device=CPU, quick=quick) for quick in (False, True))
-    both = traced.solid & quick.solid
-    assert float((traced.rgb - quick.rgb)[both].abs().median()) < 1e-3
+    traced, fast_preview = (render_view(method, scene, 2, device=CPU, fast_preview=fast_preview) for fast_preview in (False, True))
+    both = traced.solid & fast_preview.solid
+    assert float((traced.rgb - fast_preview.rgb)[both].abs().median()) < 1e-3

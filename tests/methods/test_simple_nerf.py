@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lumifield.errors import DataError
-from lumifield.methods.base import Context
+from lumifield.methods.base import RenderContext
 from lumifield.methods.simple_nerf import SimpleNerf
 from lumifield.runtime.rng import Rng
 from scenes import SIMPLE_NERF, bounded, forward, unbounded
@@ -47,7 +47,7 @@ def slow_pass(method, rays, row, z, end):
 def test_a_deterministic_pass_equals_loops(sampling):
     method = built(replace(SIMPLE_NERF, sampling=sampling))
     rays = bounded().rays(0)[slice(40, 44)]
-    found = method(rays, Context(WHITE))
+    found = method(rays, RenderContext(WHITE))
     n = SIMPLE_NERF.samples
     z = [2 + 4 * i / (n - 1) for i in range(n)] if sampling == "official" else [2 + 4 * (i + 0.5) / n for i in range(n)]
     end = z[-1] + 1e-3 if sampling == "official" else 6.0
@@ -82,7 +82,7 @@ def test_empty_space_shows_the_backdrop_and_the_last_sample_of_a_photograph_is_e
         method = built(replace(SIMPLE_NERF, sampling=sampling), scene)
         torch.nn.init.zeros_(method.network.density.weight)
         torch.nn.init.constant_(method.network.density.bias, -16.0)
-        seen = method(scene.rays(0), Context(WHITE))
+        seen = method(scene.rays(0), RenderContext(WHITE))
         torch.testing.assert_close(seen.opacity, torch.full((len(seen.opacity),), thin), rtol=0, atol=1e-4)
 
 
@@ -92,11 +92,11 @@ def test_an_opaque_first_sample_shows_its_own_color():
     torch.nn.init.constant_(method.network.density.bias, 1e4)
     z, _ = method.sampled(rays, None)
     first = rays.origins + z[:, :1] * rays.directions
-    torch.testing.assert_close(method(rays, Context(WHITE)).rgb, method.colors(first, rays.viewdirs))
+    torch.testing.assert_close(method(rays, RenderContext(WHITE)).rgb, method.colors(first, rays.viewdirs))
 
 
 def test_starts():
-    uniform, normal = (built(replace(SIMPLE_NERF, start=start, width=256)).network for start in ("uniform", "normal"))
+    uniform, normal = (built(replace(SIMPLE_NERF, weight_init=start, hidden_dim=256)).network for start in ("uniform", "normal"))
     inner = uniform.trunk[1]
     assert float(inner.weight.detach().abs().max()) == pytest.approx(1 / 16, rel=1e-3)
     assert float(inner.bias.detach().abs().max()) == pytest.approx(1 / 16, rel=0.05)
@@ -121,7 +121,7 @@ CHANGES = {
 def test_each_setting_changes_the_image(name):
     rays = bounded().rays(0)
     images = [
-        built(settings)(rays, Context(WHITE)).rgb.detach()
+        built(settings)(rays, RenderContext(WHITE)).rgb.detach()
         for settings in (SIMPLE_NERF, replace(SIMPLE_NERF, **{name: CHANGES[name]}))
     ]
     assert float((images[0] - images[1]).abs().max()) > 1e-5

@@ -15,7 +15,7 @@ from lumifield.data.scene import Images, Scene
 from lumifield.errors import DataError
 from lumifield.evaluation import appearance_fit, evaluate
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import RenderContext, Method, Rendered
 from lumifield.rendering import appearance
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import LoadedRun
@@ -40,11 +40,11 @@ class Tinted(Method):
         self.ball = Ball()
 
     @property
-    def embeddings(self) -> torch.Tensor:
+    def appearance_embeddings(self) -> torch.Tensor:
         return self.looks
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
-        look = self.looks.mean(0) if context.embedding is None else context.embedding
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
+        look = self.looks.mean(0) if context.appearance_embedding is None else context.appearance_embedding
         seen = self.ball(rays, context)
         own = {
             "transient": (1.5 * (LOOKS[0] - look)).expand(len(rays), 3),
@@ -253,7 +253,7 @@ def test_nerf_w_is_fitted_with_its_networks_held(tmp_path, monkeypatch):
     monkeypatch.setattr(appearance_fit, "FIT_RAYS", 32)
     run = run_of(tmp_path / "run", method, {"train": scene}, source)
     found = appearance_fit.fitted(run, data.read(source, "test"), 0)
-    assert not torch.equal(found[:4], method.embeddings[:, :4].mean(0))
+    assert not torch.equal(found[:4], method.appearance_embeddings[:, :4].mean(0))
     # What passed by has no say.
-    torch.testing.assert_close(found[4:], method.embeddings[:, 4:].mean(0))
+    torch.testing.assert_close(found[4:], method.appearance_embeddings[:, 4:].mean(0))
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())

@@ -14,7 +14,7 @@ from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras, pinhole_cameras
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import RenderContext, Method, Rendered
 from lumifield.rendering import camera_paths, render
 from lumifield.rendering.view import render_view
 from lumifield.runtime.image_io import read_pfm, to_uint8
@@ -26,7 +26,7 @@ class Sheet(Method):
 
     color = (0.8, 0.3, 0.1)
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         rgb = torch.tensor(self.color).expand(len(rays), 3)
         return Rendered(rgb, rays.near, torch.ones_like(rays.near))
 
@@ -34,7 +34,7 @@ class Sheet(Method):
 class Failing(Ball):
     """Fails in the third view."""
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         if self.calls == 2:
             raise KeyboardInterrupt
         return super().forward(rays, context)

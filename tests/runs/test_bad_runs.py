@@ -103,7 +103,7 @@ def test_weights_that_are_cut_off_or_gone(refused, run, name, options):
 
 
 def test_weights_of_another_network(refused, run):
-    edited(run / "config.json", lambda content: content["method"].update(hidden=16))
+    edited(run / "config.json", lambda content: content["method"].update(hidden_dim=16))
     said = refused("render", run, "--view-index", "0")
     assert re.search(r"weights\.safetensors: parameters is different in \w+_net\.\d\.weight, expected those of", said)
 

@@ -28,7 +28,7 @@ METHODS = {
     "instant": INSTANT,
     "mip-nerf": MIP_NERF,
     "nerf": NERF,
-    "occupied": replace(NERF, occupancy=True, occupancy_side=8),
+    "occupied": replace(NERF, occupancy=True, occupancy_resolution=8),
 }
 PICKLE, ZIP, GZIP = b"\x80", b"PK", b"\x1f\x8b"
 

@@ -127,9 +127,9 @@ def test_json_is_read_or_told_to_be_missing_unreadable_or_broken(tmp_path):
 def test_numbers_have_a_least_value():
     at_least(1, Nerf(), "width", "batch")
     with pytest.raises(DataError, match="nerf: batch is 0, expected at least 1; raise it"):
-        Nerf(batch=0)
+        Nerf(batch_size=0)
     with pytest.raises(DataError, match="nerf: noise is nan, expected at least 0"):
-        Nerf(noise=float("nan"))
+        Nerf(density_noise_std=float("nan"))
 
 
 def test_no_setting_is_infinite():

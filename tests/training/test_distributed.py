@@ -40,7 +40,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
         "--steps",
         str(STEPS),
     ]
-    done = together(*given, "--bf16", "off", "--direction-octaves", "2", *options)
+    done = together(*given, "--bf16", "off", "--num-direction-frequencies", "2", *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(f"{STEPS} steps, ") == 1
     run_training(TrainingJob(replace(NERF, **FEW), source, Train(steps=STEPS), tmp_path / "one"))

@@ -170,7 +170,7 @@ def test_steps_that_carve_may_show_one_color(monkeypatch):
     state = state_of(replace(NLR, carve=3, shape_first=1).build(scene))
     fit(
         state,
-        lambda rays, rng: sample_batch(scene, rays, rng, patch=state.method.patch),
+        lambda rays, rng: sample_batch(scene, rays, rng, patch_size=state.method.patch_size),
         Budget(3),
         Schedule(),
         callbacks=[DivergenceGuard()],

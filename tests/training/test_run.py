@@ -29,10 +29,10 @@ from scenes import INSTANT, MIP_NERF, NERF, NLR, ball, published, written
 STEPS, HALF = 12, 5
 METHODS = {
     "instant": INSTANT,
-    "mip-nerf": replace(MIP_NERF, backbone="grid", grid_levels=2, grid_log2_entries=8, grid_hidden=8),
+    "mip-nerf": replace(MIP_NERF, backbone="grid", grid_num_levels=2, grid_log2_hashmap_size=8, grid_hidden_dim=8),
     "nerf": NERF,
     "ranger": replace(NERF, optimizer=Optimizer(kind="ranger", lr=1e-2)),
-    "occupied": replace(NERF, occupancy=True, occupancy_side=8, occupancy_samples=32),
+    "occupied": replace(NERF, occupancy=True, occupancy_resolution=8, num_occupancy_samples=32),
     "nlr": replace(NLR, shape_first=2, shape_every=3),
 }
 
@@ -54,13 +54,13 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 def command(source, out: Path, *options: str) -> list[str]:
     tiny = [
-        "--levels",
+        "--num-levels",
         "2",
-        "--log2-entries",
+        "--log2-hashmap-size",
         "8",
-        "--hidden",
+        "--hidden-dim",
         "8",
-        "--occupancy-side",
+        "--occupancy-resolution",
         "8",
         "--samples-per-step",
         "64",
@@ -172,7 +172,7 @@ def test_init_carries_the_parameters_over(source, tmp_path):
     ("method", "message"),
     [
         (INSTANT, "method is nerf, expected instant as asked; start from a run of the same method"),
-        (replace(NERF, width=8), "parameter 'coarse.trunk.0.weight' is [16, 27], expected [8, 27] as in the method"),
+        (replace(NERF, hidden_dim=8), "parameter 'coarse.trunk.0.weight' is [16, 27], expected [8, 27] as in the method"),
     ],
 )
 def test_init_from_a_run_of_another_method_or_size_is_refused(method, message, source, tmp_path):
@@ -210,7 +210,7 @@ def test_init_is_noted_and_a_resumption_does_not_read_it_again(source, tmp_path)
 
 
 def test_init_from_a_published_checkpoint_renders_what_its_networks_show(source, tmp_path):
-    method = replace(NERF, depth=4, density="relu", early_skip=True)
+    method = replace(NERF, num_layers=4, density_activation="relu", early_skip=True)
     first = method.build(ball())
     torch.save({"state_dict": published(first)}, tmp_path / "epoch.ckpt")
     run_training(TrainingJob(method, source, Train(steps=0, init=tmp_path / "epoch.ckpt"), tmp_path / "run"))
@@ -226,7 +226,7 @@ def test_init_from_a_published_checkpoint_renders_what_its_networks_show(source,
     ],
 )
 def test_init_from_a_published_checkpoint_that_does_not_fit_is_refused(method, message, source, tmp_path):
-    torch.save(published(replace(NERF, depth=4).build(ball())), tmp_path / "epoch.ckpt")
+    torch.save(published(replace(NERF, num_layers=4).build(ball())), tmp_path / "epoch.ckpt")
     with pytest.raises(DataError, match=message):
         run_training(TrainingJob(method, source, Train(steps=0, init=tmp_path / "epoch.ckpt"), tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -235,7 +235,7 @@ def test_init_from_a_published_checkpoint_that_does_not_fit_is_refused(method, m
 def test_a_resumption_before_the_first_checkpoint_notes_its_settings(source, tmp_path):
     run_training(TrainingJob(NERF, source, Train(steps=1), tmp_path / "run"))
     (tmp_path / "run" / run_folder.STATE).unlink()
-    run_training(TrainingJob(replace(NERF, width=8), source, Train(steps=2), tmp_path / "run"), resume=True)
+    run_training(TrainingJob(replace(NERF, hidden_dim=8), source, Train(steps=2), tmp_path / "run"), resume=True)
     assert run_folder.load_run(tmp_path / "run").method.settings.width == 8
 
 
@@ -252,7 +252,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(source, tmp_path):
     [
         (INSTANT, {}, "method is nerf, expected instant as asked; resume with the method of the run"),
         (NERF, {"downscale": 2}, "downscale is 1, expected 2 as asked; resume with the settings of the run"),
-        (replace(NERF, width=8), {}, "width is 16, expected 8 as asked; resume with the settings of the run"),
+        (replace(NERF, hidden_dim=8), {}, "width is 16, expected 8 as asked; resume with the settings of the run"),
     ],
 )
 def test_a_resumption_with_other_settings_is_refused(method, changes, message, source, tmp_path):

@@ -18,7 +18,7 @@ from browser import CHROMIUM, PATIENCE, opened
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Context, Rendered
+from lumifield.methods.base import RenderContext, Rendered
 from lumifield.rendering.view import View, render_view
 from lumifield.runtime.colormaps import quantile_range
 from lumifield.training import Train
@@ -178,7 +178,7 @@ def test_an_image_is_dropped_between_its_pieces(run):
     desk = Desk()
 
     class Leaving(Ball):
-        def forward(self, rays: Rays, context: Context) -> Rendered:
+        def forward(self, rays: Rays, context: RenderContext) -> Rendered:
             seen = super().forward(rays, context)
             if self.calls == 3:
                 desk.ask(0, replace(LOOK))
@@ -203,8 +203,8 @@ def test_methods_of_whole_images_are_asked_for_them_and_soon(run):
     class Whole(Ball):
         patch = 8
 
-        def forward(self, rays: Rays, context: Context) -> Rendered:
-            asked.append((len(rays), context.patch, context.quick))
+        def forward(self, rays: Rays, context: RenderContext) -> Rendered:
+            asked.append((len(rays), context.patch, context.fast_preview))
             return super().forward(rays, context)
 
     desk = Desk()

@@ -140,7 +140,7 @@ class Run:
             device=run.device,
             chunk=run.chunk,
             normals=None if normals is None else Normals.learned_from(run.scenes["train"], normals),
-            embedding=None if appearance_of is None else appearance.named(run, appearance_of),
+            appearance_embedding=None if appearance_of is None else appearance.named(run, appearance_of),
             channels=tuple(channels),
         )
         return RenderedImage(

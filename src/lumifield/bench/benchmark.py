@@ -24,7 +24,7 @@ from lumifield.data import Source
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.methods import Instant, Nerf, Settings
-from lumifield.methods.nerf.occupied import REFRESH_EVERY, OccupiedNerf
+from lumifield.methods.nerf.occupancy_nerf import UPDATE_EVERY, OccupancyNerf
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import write_json
@@ -98,7 +98,7 @@ def run_benchmark(source: Source, minutes: float, seed: int, out: Path, name: Li
         raise DataError("bench gpu", "CUDA device", "none", expected, "run `lumifield bench cpu`")
     train = data.read(source, "train").to(device)
     views = data.read(source, "val", at_most=VALIDATION_VIEWS)
-    plain, nerf = measure_plain_nerf(device), Nerf(samples=64, fine_samples=64, batch=1024)
+    plain, nerf = measure_plain_nerf(device), Nerf(num_samples=64, num_fine_samples=64, batch_size=1024)
     with empty_kernel_cache():  # first, so that the peak of memory is that of `instant`
         instant = measure_instant(Instant(), train, views, minutes, seed)
         timing = time_steps(initialize_training(nerf, train, seed), train, TIMED_STEPS)
@@ -149,16 +149,16 @@ def measure_occupancy_nerf(settings: Nerf, train: Scene, seed: int) -> dict[str,
 
     `occupied_share` is the occupied fraction of the grid half-way through and at the end of filling it.
     """
-    state = initialize_training(replace(settings, batch=GRID_RAYS), train, seed)
+    state = initialize_training(replace(settings, batch_size=GRID_RAYS), train, seed)
     method, shares = state.method, []
-    assert isinstance(method, OccupiedNerf)
+    assert isinstance(method, OccupancyNerf)
     for steps in (GRID_STEPS // 2, GRID_STEPS):
         train_uniformly(state, train, Budget(steps=steps))
         shares.append(float(method.occupancy.occupied.float().mean()))
     method.settings = settings
     label = f"nerf, occupancy grid after {GRID_STEPS} steps of {GRID_RAYS} rays"
     row = {"method": label, "occupied_share": shares, "grid_seconds": state.clock.seconds}
-    return row | time_steps(state, train, GRID_CYCLES * REFRESH_EVERY)
+    return row | time_steps(state, train, GRID_CYCLES * UPDATE_EVERY)
 
 
 def train_uniformly(state: TrainingState, train: Scene, budget: Budget, callbacks: Sequence[Callback] = ()) -> None:

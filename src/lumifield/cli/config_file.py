@@ -13,7 +13,7 @@ from lumifield.cli.train import TrainCommand
 from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.meta import MetaTrain
-from lumifield.methods import METHODS, Instant, Settings, SimpleNerf, kind_of
+from lumifield.methods import METHODS, Instant, Settings, SimpleNerf, method_name
 from lumifield.runs import bundled
 from lumifield.runtime.config import from_plain, mapping, read_json
 from lumifield.training import Train
@@ -89,7 +89,7 @@ def read_settings(file: Path, training: str, default: Settings) -> tuple[dict[st
 def read_method(plain: dict[str, Any], file: Path, default: Settings) -> Settings:
     """Method settings in the content of a config.json; `default` is the kind if the file states none."""
     method = dict(mapping(plain.get("method", {}), file, "method"))
-    kind = method.pop("kind", kind_of(default))
+    kind = method.pop("kind", method_name(default))
     if kind not in tuple(METHODS):
         raise DataError(file, "method kind", repr(kind), f"one of {', '.join(METHODS)}", "correct it")
     return from_plain(METHODS[kind], method, file)

@@ -103,7 +103,7 @@ class Batch:
     rgb: Float[Tensor, "r 3"]
     background: Float[Tensor, "r 3"]
     alpha: Float[Tensor, " r"] | None = None
-    patch: tuple[int, int] | None = None
+    patch_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def composite_over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3
     return pixels[:, :3] * alpha + background * (1 - alpha)
 
 
-def sample_batch(scene: Scene, rays: int, rng: Rng, *, single_image: bool = False, patch: int = 0) -> Batch:
+def sample_batch(scene: Scene, rays: int, rng: Rng, *, single_image: bool = False, patch_size: int = 0) -> Batch:
     """`rays` pixels drawn over all counting pixels of all images, and their rays.
 
     A pixel is drawn as often as its image's `loss_weight` says: the expected objective is that of weighing each
@@ -215,10 +215,10 @@ def sample_batch(scene: Scene, rays: int, rng: Rng, *, single_image: bool = Fals
     """
     images = scene.images
     assert images is not None
-    if patch:
-        side = min(patch, int(scene.cameras.size.min()))
+    if patch_size:
+        side = min(patch_size, int(scene.cameras.size.min()))
         index = _drawn_pieces(scene, side, max(rays // side**2, 1), rng)
-        return _batch(scene, index, rng, patch=(side, side))
+        return _batch(scene, index, rng, patch_size=(side, side))
     if single_image or scene.loss_weight is not None:
         index = _drawn_by_image(scene, images.valid_offsets, rays, rng, single_image=single_image)
     else:
@@ -228,7 +228,7 @@ def sample_batch(scene: Scene, rays: int, rng: Rng, *, single_image: bool = Fals
     return _batch(scene, index, rng)
 
 
-def _batch(scene: Scene, index: Int[Tensor, " r"], rng: Rng, patch: tuple[int, int] | None = None) -> Batch:
+def _batch(scene: Scene, index: Int[Tensor, " r"], rng: Rng, patch_size: tuple[int, int] | None = None) -> Batch:
     """The rays and colors of these pixels."""
     images = scene.images
     assert images is not None
@@ -247,7 +247,7 @@ def _batch(scene: Scene, index: Int[Tensor, " r"], rng: Rng, patch: tuple[int, i
         rgb=composite_over(pixels, background),
         background=background,
         alpha=pixels[:, 3] if pixels.shape[-1] == 4 else None,
-        patch=patch,
+        patch_size=patch_size,
     )
 
 

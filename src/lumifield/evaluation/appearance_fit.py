@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lumifield.data.scene import Batch, Images, Scene, sample_batch
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.appearance import named, table
@@ -67,9 +67,9 @@ def worn(run: LoadedRun, scene: Scene, row: int, wish: str) -> View:
         view = render_view(run.method, scene, row, device=run.device, chunk=run.chunk)
         return replace(view, rgb=affine(view.rgb, scene, row))
     embedding = None if wish == "mean" else worn_embedding(run, scene, row, wish)
-    channels = run.method.channels if run.method.embeddings is None else ()
+    channels = run.method.channels if run.method.appearance_embeddings is None else ()
     return render_view(
-        run.method, scene, row, device=run.device, chunk=run.chunk, embedding=embedding, channels=channels
+        run.method, scene, row, device=run.device, chunk=run.chunk, appearance_embedding=embedding, channels=channels
     )
 
 
@@ -95,7 +95,7 @@ def fitted(run: LoadedRun, scene: Scene, row: int) -> Float[Tensor, " e"]:
     )
     fit(state, lambda rays, rng: sample_batch(half, rays, rng), Budget(FIT_STEPS), FIT_SCHEDULE)
     run.method.eval()
-    return learner.embedding.detach()
+    return learner.appearance_embedding.detach()
 
 
 def affine(rgb: Float[Tensor, "h w 3"], scene: Scene, row: int) -> Float[Tensor, "h w 3"]:
@@ -121,13 +121,13 @@ class Wearer(Method):
 
     def __init__(self, held: Method) -> None:
         super().__init__()
-        assert held.embeddings is not None
+        assert held.appearance_embeddings is not None
         self.held = held.requires_grad_(False)
-        self.embedding = nn.Parameter(held.embeddings.detach().mean(0))
+        self.appearance_embedding = nn.Parameter(held.appearance_embeddings.detach().mean(0))
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """The held method, wearing the embedding."""
-        return self.held(rays, replace(context, embedding=self.embedding))
+        return self.held(rays, replace(context, appearance_embedding=self.appearance_embedding))
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Those of the held method, which knows nothing of what passed by."""
@@ -135,7 +135,7 @@ class Wearer(Method):
 
     def param_groups(self) -> list[dict[str, Any]]:
         """The embedding alone."""
-        return [{"params": [self.embedding]}]
+        return [{"params": [self.appearance_embedding]}]
 
     def rays_per_step(self) -> int:
         """Enough to tell a color."""

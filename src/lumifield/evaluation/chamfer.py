@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
 
 FILE = "truth/mesh.ply"
-SETTINGS = Mesh(resolution=128, keep="all", hidden=False)
+SETTINGS = Mesh(resolution=128, keep="all", keep_unseen=False)
 SAMPLES, DENSE = 20_000, 200_000
 """Points whose distances are taken, and those that stand for the surface that they are taken from."""
 

@@ -80,7 +80,7 @@ class Mesh:
     """Density at the surface [1 / unit of the scene]; by default such that five pixel widths stop half of the light."""
     keep: Literal["all", "largest"] | int = 200
     """Which connected pieces: all, the largest, or those of at least so many faces."""
-    hidden: bool = True
+    keep_unseen: bool = True
     """Keep the faces that no training camera sees; without them the surface is open."""
     faces: int | None = None
     """Simplify to about so many faces."""

@@ -25,7 +25,7 @@ from lumifield.export import Progress, Web
 from lumifield.export.voxels import Lattice, Voxels, cells_at, corners_of
 from lumifield.geometry.contraction import SceneBox
 from lumifield.geometry.rays import Rays, camera_rays, warp_rays_to_ndc
-from lumifield.methods.base import Context, Method, chunked
+from lumifield.methods.base import Method, RenderContext, render_in_chunks
 from lumifield.rendering.view import usual_chunk
 from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.rng import Rng
@@ -101,10 +101,10 @@ def witnessed(run: LoadedRun, rays: int, rng: Rng, note: Callable[[], None]) -> 
     pixel = (rng.uniform(rays, 2) * scene.cameras.size[camera]).long()
     asked = camera_rays(scene.cameras, camera, pixel, scene.near, scene.far)
     asked = asked if scene.ndc is None else warp_rays_to_ndc(asked, scene.ndc)
-    black = Context(torch.zeros(3, device=run.device))
+    black = RenderContext(torch.zeros(3, device=run.device))
     parts = []
     for piece in pieces_of(rays):
-        parts.append(chunked(run.method, asked[piece].to(run.device), black, run.chunk or usual_chunk(run.device)))
+        parts.append(render_in_chunks(run.method, asked[piece].to(run.device), black, run.chunk or usual_chunk(run.device)))
         note()
     rgb, depth, opacity = (
         torch.cat([getattr(part, name).float().cpu() for part in parts]) for name in ("rgb", "depth", "opacity")

@@ -13,7 +13,7 @@ from torch import Tensor
 from lumifield.data.scene import Scene, median_pixel_width
 from lumifield.export.colors import Spots
 from lumifield.geometry.rays import Rays, warp_rays_to_ndc
-from lumifield.methods.base import Context, chunked
+from lumifield.methods.base import RenderContext, render_in_chunks
 from lumifield.rendering.view import usual_chunk
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def glanced(
     place = scene.frame.to_scene(torch.from_numpy(points).float())
     ahead = torch.from_numpy(directions).float() @ scene.frame.rotation
     rays = towards(scene, place, ahead, cell / scene.frame.scale)
-    context = Context(torch.zeros(3, device=run.device))
-    seen = chunked(run.method, rays.to(run.device), context, run.chunk or usual_chunk(run.device))
+    context = RenderContext(torch.zeros(3, device=run.device))
+    seen = render_in_chunks(run.method, rays.to(run.device), context, run.chunk or usual_chunk(run.device))
     opacity = torch.where(rays.far > rays.near, seen.opacity.float().cpu(), 0.0)
     rgb = seen.rgb.float().cpu() / opacity.clamp_min(MET)[:, None]
     return rgb.clamp(0, 1).double().numpy(), opacity.double().numpy()

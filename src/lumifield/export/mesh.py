@@ -87,7 +87,7 @@ def selected(surface: Surface, settings: Mesh, run: LoadedRun) -> Surface:
         piece = pieces(surface)
         kept = piece == 0 if settings.keep == "largest" else np.bincount(piece)[piece] >= settings.keep
     surface = only(surface, kept)
-    return surface if settings.hidden else seen_part(surface, in_world(run.scenes["train"]))
+    return surface if settings.keep_unseen else seen_part(surface, in_world(run.scenes["train"]))
 
 
 def seen_part(surface: Surface, cameras: Cameras) -> Surface:

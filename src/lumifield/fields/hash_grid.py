@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from lumifield import kernels
 
 INITIAL_RANGE = 1e-4
-THINNEST = 1e-15
+MIN_OPTICAL_DEPTH = 1e-15
 SHARE_SCALE = 0.1
 
 
-def geometric(coarsest: int, finest: int, levels: int) -> list[int]:
+def geometric_resolutions(coarsest: int, finest: int, levels: int) -> list[int]:
     """Resolutions from coarsest to finest in a geometric series (equations 2 and 3)."""
     if levels == 1:
         return [finest]
@@ -51,6 +51,6 @@ class FeatureGrid(nn.Module):
             return found
         assert width is not None
         cells = torch.tensor(self.resolutions, device=width.device, dtype=width.dtype)
-        shares = torch.erf(1 / (8**0.5 * width.clamp_min(THINNEST)[:, None] * cells))
+        shares = torch.erf(1 / (8**0.5 * width.clamp_min(MIN_OPTICAL_DEPTH)[:, None] * cells))
         faded = (found.view(-1, len(cells), self.table.shape[1]) * shares[..., None]).view(found.shape)
         return torch.cat([faded, SHARE_SCALE * (2 * shares - 1)], -1)

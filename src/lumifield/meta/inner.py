@@ -14,7 +14,7 @@ from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.meta import InnerLoop
 from lumifield.meta.outer import Parameters, descended
 from lumifield.meta.stacked import Stacked, joined
-from lumifield.methods.base import Context, Method
+from lumifield.methods.base import Method, RenderContext
 from lumifield.optim import Schedule
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
@@ -23,7 +23,7 @@ from lumifield.training.fit import Budget, Callback, StepReport, TrainingState, 
 
 def carried(start: Method) -> Parameters:
     """The parameters that a learned start is made of, by name."""
-    names = set(start.adaptable())
+    names = set(start.adaptable_parameters())
     return {name: value for name, value in start.named_parameters() if name in names}
 
 
@@ -57,7 +57,7 @@ def learn(
         (scene,) = scenes
         fit(
             state,
-            lambda rays, rng: sample_batch(scene, loop.batch or rays, rng, patch=method.patch),
+            lambda rays, rng: sample_batch(scene, loop.batch or rays, rng, patch_size=method.patch_size),
             Budget(loop.steps),
             Schedule(),
             callbacks=callbacks,
@@ -90,7 +90,7 @@ def adapted(
         if state.step == loop.steps:
             note(report)
 
-    if start.stackable and len(scenes) > 1:
+    if start.supports_vmap and len(scenes) > 1:
         together = Stacked(start, len(scenes))
         learn(together, scenes, loop, rng, [last])
         return together.copies()
@@ -111,7 +111,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, rng: Rng | None) -> Tensor:
         """The sum of the losses."""
-        rendered = self.method(batch.rays, Context(batch.background, rng=rng, patch=batch.patch))
+        rendered = self.method(batch.rays, RenderContext(batch.background, rng=rng, patch_size=batch.patch_size))
         return torch.stack(list(self.method.losses(rendered, batch).values())).sum()
 
 
@@ -127,8 +127,8 @@ def objective(
     def loss(parameters: Parameters, batch: Batch) -> Tensor:
         return functional_call(copy, {f"method.{name}": value for name, value in parameters.items()}, (batch, rng))
 
-    batches = (sample_batch(scene, rays, rng, patch=start.patch) for _ in range(loop.steps))
+    batches = (sample_batch(scene, rays, rng, patch_size=start.patch_size) for _ in range(loop.steps))
     # Compiled kernels have no second derivative.
     with kernels.backend("reference"):
         moved = descended(loss, carried(start), batches, loop.optimizer.lr, second_order=second_order)
-        return loss(moved, sample_batch(scene, rays, rng, patch=start.patch))
+        return loss(moved, sample_batch(scene, rays, rng, patch_size=start.patch_size))

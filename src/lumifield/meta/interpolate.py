@@ -21,7 +21,7 @@ from lumifield.meta import MetaTrain
 from lumifield.meta.few_shot import taught
 from lumifield.meta.inner import carried
 from lumifield.meta.outer import Parameters
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.runs.run_folder import CONFIG, LoadedRun
 from lumifield.runtime.config import from_plain
 
@@ -37,14 +37,14 @@ class Between(Method):
         self.stacks = nn.ParameterList(torch.stack([copy[name].detach() for copy in copies]) for name in self._names)
 
     @property
-    def embeddings(self) -> Float[Tensor, "n n"]:
+    def appearance_embeddings(self) -> Float[Tensor, "n n"]:
         """All the weight on one copy, each in turn."""
         return torch.eye(len(self.stacks[0]), device=self.stacks[0].device)
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """What the mean by the embedding sees, without one the mean of all."""
-        weights = self.embeddings.mean(0) if context.embedding is None else context.embedding
-        return functional_call(self._start[0], self.mean(weights), (rays, replace(context, embedding=None)))
+        weights = self.appearance_embeddings.mean(0) if context.appearance_embedding is None else context.appearance_embedding
+        return functional_call(self._start[0], self.mean(weights), (rays, replace(context, appearance_embedding=None)))
 
     def mean(self, weights: Float[Tensor, " n"]) -> Parameters:
         """Parameters in the mean of the copies."""

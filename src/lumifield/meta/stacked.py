@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 
 from lumifield.data.scene import Batch
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.runtime.precision import bf16_is_faster
 
 
@@ -38,7 +38,7 @@ class Stacked(Method):
             for row in range(self._count)
         ]
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """What each copy sees along its own rays."""
         (start,), samples = self._start, 0
 

@@ -1,4 +1,4 @@
-"""Methods: ways to learn a scene. Their settings form a union; a kind is the word for one on the command line."""
+"""Methods: their settings form a union, whose members have a name on the command line."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ METHODS: dict[str, type[Settings]] = {
 }
 
 
-def kind_of(settings: Settings) -> str:
-    """The word for a method."""
+def method_name(settings: Settings) -> str:
+    """Name of a method on the command line."""
     return next(kind for kind, settings_type in METHODS.items() if type(settings) is settings_type)

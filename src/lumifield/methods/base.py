@@ -1,4 +1,4 @@
-"""The contract of a method: rays in, colors out, named losses, and a place for matter."""
+"""The contract of a method: rays in, colors out, named losses, and geometry."""
 
 from __future__ import annotations
 
@@ -19,35 +19,34 @@ from lumifield.runtime.rng import Rng
 
 
 @dataclass(frozen=True)
-class Context:
-    """What a forward pass may know beside its rays.
+class RenderContext:
+    """Inputs of a forward pass besides the rays.
 
-    `rng` is None when the pass is deterministic (validation, rendering): no jitter, no noise. `background` is
-    what stands behind the scene for each ray, or one color for all. `embedding` is how the image looks, for methods
-    that have embeddings, one for each ray or one for all; without one it is each image's own while training, else
-    their mean. `channels` are those of the method's `channels` that are asked for. `patch` is the height
-    and width of the images, or pieces of images, whose pixels the rays are, row by row (None: any rays). `quick` is
-    the camera of the one image that they are, where it may be shown from what the method keeps of itself, soon rather
-    than exactly (None: exactly).
+    `rng` is None for deterministic passes (validation, rendering): no jitter, no noise. `background` is the color
+    behind the scene, per ray or for all. `appearance_embedding`, per ray or for all, is used by methods that learn
+    embeddings; without it training uses the embedding of each image and rendering uses their mean. `channels` are the
+    requested ones of the method's `channels`. `patch_size` is the height and width of the images or patches whose
+    pixels the rays are, in row order (None: arbitrary rays). `fast_preview` is the camera of the single image to render
+    approximately but fast, if the method can (None: exactly).
     """
 
     background: Float[Tensor, "*r 3"]
     step: int = 0
     rng: Rng | None = None
-    embedding: Float[Tensor, "*rows e"] | None = None
+    appearance_embedding: Float[Tensor, "*rows e"] | None = None
     channels: tuple[str, ...] = ()
-    patch: tuple[int, int] | None = None
-    quick: Cameras | None = None
+    patch_size: tuple[int, int] | None = None
+    fast_preview: Cameras | None = None
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What a method sees along each ray.
+    """Output of a method per ray.
 
-    `depth` is the expected t of the matter met, divided by `opacity` (t of `far` where nothing is met). `coarse` are
-    the colors of coarser passes, where the method has some; `samples` is the number of field evaluations; `penalties`
-    are terms of the objective that only the pass itself can tell, already weighted. `channels` are what else a ray
-    shows, colors or numbers.
+    `depth` is t of the surface: the expected t of the weights divided by `opacity`, or for packed samples of `instant`
+    their median; t of `far` if nothing is hit. `coarse` holds the colors of coarser passes; `samples` counts field
+    evaluations; `penalties` are weighted loss terms that only the pass itself can compute. `channels` are further
+    outputs, colors or scalars.
     """
 
     rgb: Float[Tensor, "r 3"]
@@ -60,104 +59,106 @@ class Rendered:
 
 
 class Method(nn.Module):
-    """A way to learn a scene. Subclasses are final; every other part of the package speaks to this contract only.
+    """A radiance field method. Subclasses are final; the rest of the package relies on this contract only.
 
-    `settings` are those it was built from, with every choice that depended on the data made: they rebuild it alone.
+    `settings` are those it was built from, with every data-dependent choice resolved, so that they alone rebuild it.
     """
 
     settings: Any
 
     surface_level: float | None = None
-    """The value of `inside` at a surface, where it is a signed distance; a density has no such value of its own."""
+    """Value of `inside` at the surface if it is a signed distance; None for a density."""
 
     channels: tuple[str, ...] = ()
-    """What the method can show beside color, depth and opacity of an image whose embedding is given."""
+    """Outputs besides color, depth and opacity."""
 
-    stackable: bool = False
-    """Whether several copies may run as one: its passes have one shape whatever the parameters, and no buffers."""
+    supports_vmap: bool = False
+    """Whether several copies can run vmapped: shapes do not depend on parameters, and there are no buffers."""
 
-    patch: int = 0
-    """Side of the square pieces of images that a training pass takes; 0: it takes any rays. A method that takes
-    pieces shows whole images at once, and may show a ray on its own otherwise than in its image."""
+    patch_size: int = 0
+    """Size of the square image patches that a training pass takes; 0: arbitrary rays. A method that takes patches
+    renders whole images at once, and may render a single ray differently than within its image."""
 
-    appearance: int = 0
-    """How many leading numbers of an embedding the colors of the scene depend on."""
+    num_appearance_dims: int = 0
+    """Leading dimensions of an embedding that affect color."""
 
     @property
-    def embeddings(self) -> Float[Tensor, "n e"] | None:
-        """How each image of the training looks, a row each; None where the method learns nothing of the kind."""
+    def appearance_embeddings(self) -> Float[Tensor, "n e"] | None:
+        """Embedding of each training image, one per row; None if the method learns none."""
         return None
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
-        """What is seen along the rays."""
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
+        """Renders rays."""
         raise TypeError(f"{type(self).__name__} defines no forward")
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
-        """Named loss terms, already weighted: their sum is the objective."""
+        """Named, weighted loss terms; their sum is the objective."""
         raise TypeError(f"{type(self).__name__} defines no losses")
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Density at scene points [1 / scene unit]: positive inside matter."""
+        """Density at scene points [1 / scene unit], or a negated signed distance: positive inside an object."""
         raise TypeError(f"{type(self).__name__} defines no inside")
 
     def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Density at scene points [1 / scene unit], never negative: `inside`, unless that is a signed distance."""
+        """Non-negative density at scene points [1 / scene unit]; `inside`, unless that is a signed distance."""
         return self.inside(points)
 
     def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, " p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
-        """Outward unit normals at points of the scene before any warp (`ndc`), over `step` [scene units] about them."""
-        return density_normals(lambda about: self.inside(about if ndc is None else points_to_ndc(about, ndc)), points, step)
+        """Outward unit normals at scene points before any warp (`ndc`), from differences over `step` [scene units]."""
+        return density_normals(
+            lambda about: self.inside(about if ndc is None else points_to_ndc(about, ndc)), points, step
+        )
 
     def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """rgb in [0, 1] of matter at points as `inside` takes them, seen along `viewdirs`, without a gradient."""
+        """RGB in [0, 1] at points as `inside` takes them, seen along `viewdirs`, without gradient."""
         raise TypeError(f"{type(self).__name__} defines no colors")
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """Parameters for the optimizer; a group may scale the learning rate by `lr_factor`."""
+        """Parameter groups for the optimizer; a group may scale the learning rate by `lr_factor`."""
         return [{"params": list(self.parameters())}]
 
     def rays_per_step(self) -> int:
-        """How many rays the next training step should see, over all processes."""
+        """Number of rays of the next training step, over all processes."""
         raise TypeError(f"{type(self).__name__} defines no rays_per_step")
 
-    def carves(self, step: int) -> bool:
-        """Whether a training step learns from silhouettes alone and shows no colors; by default none does."""
+    def is_mask_only_step(self, step: int) -> bool:
+        """Whether a training step uses silhouettes only and renders no colors; by default never."""
         return False
 
     def before_step(self, step: int, rng: Rng) -> None:
-        """Called before each training step (occupancy grids refresh here); the default does nothing."""
+        """Called before each training step, for example to update occupancy grids; does nothing by default."""
 
     def after_step(self, step: int, rays: int, samples: int) -> None:
-        """Called after each training step with what it saw over all processes; the default does nothing."""
+        """Called after each training step with its rays and samples over all processes; does nothing by default."""
 
-    def adaptable(self) -> list[str]:
-        """Names of the parameters that a learned start carries over: by default all."""
+    def adaptable_parameters(self) -> list[str]:
+        """Names of the parameters that an initialization sets; by default all."""
         return [name for name, _ in self.named_parameters()]
 
     def load_published(self, path: Path) -> None:
-        """Takes over the parameters of a published checkpoint; raises `DataError` where it does not fit.
+        """Loads a published checkpoint; raises `DataError` if it does not fit.
 
-        By default no checkpoint does.
+        By default no checkpoint fits.
         """
-        fix = "start from a run, or choose method nerf without an occupancy grid"
-        raise DataError(path, "the start", "a file", "the folder of a run of this method", fix)
+        fix = "use a run, or choose method nerf without an occupancy grid"
+        raise DataError(path, "initialization", "a file", "the folder of a run of this method", fix)
 
 
-def chunked(method: Method, rays: Rays, context: Context, chunk: int) -> Rendered:
-    """A forward pass without gradients in pieces of `chunk` rays; halves the piece when memory runs out.
+def render_in_chunks(method: Method, rays: Rays, context: RenderContext, chunk: int) -> Rendered:
+    """A forward pass without gradients in chunks of `chunk` rays, halved if memory runs out.
 
-    Rays that are the pixels of an image (`context.patch`) pass in one piece.
+    Rays that form an image (`context.patch_size`) pass in one chunk.
     """
     parts: list[Rendered] = []
-    chunk = chunk if context.patch is None else len(rays)
+    chunk = chunk if context.patch_size is None else len(rays)
     start = 0
     while start < len(rays):
         piece = slice(start, start + chunk)
         try:
             with torch.no_grad():
-                parts.append(method(rays[piece], piece_of(context, piece)))
+                parts.append(method(rays[piece], chunk_context(context, piece)))
         except torch.OutOfMemoryError:
-            if chunk == 1 or context.patch is not None:
+            if chunk == 1 or context.patch_size is not None:
                 raise
             chunk = chunk // 2
             continue
@@ -171,12 +172,12 @@ def chunked(method: Method, rays: Rays, context: Context, chunk: int) -> Rendere
     )
 
 
-def piece_of(context: Context, piece: slice) -> Context:
-    """What a pass without rng over some of the rays may know."""
-    background, embedding = context.background, context.embedding
+def chunk_context(context: RenderContext, piece: slice) -> RenderContext:
+    """Deterministic context of the rays of one chunk."""
+    background, embedding = context.background, context.appearance_embedding
     return replace(
         context,
         rng=None,
         background=background[piece] if background.dim() == 2 else background,
-        embedding=embedding[piece] if embedding is not None and embedding.dim() == 2 else embedding,
+        appearance_embedding=embedding[piece] if embedding is not None and embedding.dim() == 2 else embedding,
     )

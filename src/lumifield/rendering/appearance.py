@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def table(run: LoadedRun) -> Float[Tensor, "n e"]:
     """The embedding of each image of the training; raises `DataError` where the method has none."""
-    found = run.method.embeddings
+    found = run.method.appearance_embeddings
     if found is None:
         fix = "choose mean or affine, or train nerf-w"
         raise DataError(run.folder, "method", "without embeddings of images", "one that learns them", fix)

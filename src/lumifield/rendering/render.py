@@ -217,7 +217,7 @@ def view(
         device=run.device,
         chunk=run.chunk,
         normals=Normals.learned_from(run.scenes["train"], look.normals),
-        embedding=None if worn is None else worn[0],
+        appearance_embedding=None if worn is None else worn[0],
         channels=() if worn is None else run.method.channels,
     )
     out = run.folder / "views" / split if out is None else out
@@ -252,7 +252,7 @@ def shared_views(run: LoadedRun, scene: Scene, look: Look, progress: Progress | 
                 device=run.device,
                 chunk=run.chunk,
                 normals=normals,
-                embedding=None if worn is None else worn[index],
+                appearance_embedding=None if worn is None else worn[index],
                 channels=channels,
             ),
         )

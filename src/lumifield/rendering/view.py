@@ -14,7 +14,7 @@ from torch import Tensor
 from lumifield.data.scene import Scene, background_color
 from lumifield.geometry.normals import normals_from_points
 from lumifield.geometry.rays import Ndc, distance_from_t, image_rays
-from lumifield.methods.base import Context, Method, chunked
+from lumifield.methods.base import Method, RenderContext, render_in_chunks
 from lumifield.runtime.colormaps import apply_colormap, sinebow
 from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.image_metrics import mean_squared_error, psnr
@@ -97,9 +97,9 @@ def render_view(
     device: torch.device,
     chunk: int | None = None,
     normals: Normals | None = None,
-    embedding: Float[Tensor, " e"] | None = None,
+    appearance_embedding: Float[Tensor, " e"] | None = None,
     channels: tuple[str, ...] = (),
-    quick: bool = False,
+    fast_preview: bool = False,
 ) -> View:
     """One view of `scene` (images are not needed), without jitter or noise, over the scene's backdrop.
 
@@ -108,13 +108,13 @@ def render_view(
     """
     start = time.perf_counter()
     width, height = scene.size(index)
-    embedding = None if embedding is None else embedding.to(device)
-    patch = (height, width) if method.patch else None
-    camera = scene.cameras[[index]].to(device) if quick and method.patch else None
+    embedding = None if appearance_embedding is None else appearance_embedding.to(device)
+    patch = (height, width) if method.patch_size else None
+    camera = scene.cameras[[index]].to(device) if fast_preview and method.patch_size else None
     background = background_color(scene.background).to(device)
-    context = Context(background, embedding=embedding, channels=channels, patch=patch, quick=camera)
+    context = RenderContext(background, appearance_embedding=embedding, channels=channels, patch_size=patch, fast_preview=camera)
     chunk = chunk or usual_chunk(device)
-    seen = chunked(method, scene.rays(index).to(device), context, chunk)
+    seen = render_in_chunks(method, scene.rays(index).to(device), context, chunk)
     rays = image_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
     rgb, depth, opacity = seen.rgb.float().cpu(), seen.depth.float().cpu(), seen.opacity.float().cpu()
     distance = distance_from_t(depth, rays, scene.ndc)

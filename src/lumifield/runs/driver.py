@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lumifield.data import Source
 from lumifield.errors import DataError
-from lumifield.methods import Settings, kind_of
+from lumifield.methods import Settings, method_name
 from lumifield.runs import run_folder
 from lumifield.runtime.config import to_plain
 from lumifield.runtime.files import writing
@@ -42,8 +42,8 @@ def validate_run_folder(out: Path, method: Settings, source: Source, *, resume: 
         return
     config = run_folder.read_config(out)
     saved = run_folder.method_settings(config, out / run_folder.CONFIG)
-    if kind_of(saved) != kind_of(method):
-        raise DataError(out, "method", kind_of(saved), kind_of(method), "resume with the method of the run")
+    if method_name(saved) != method_name(method):
+        raise DataError(out, "method", method_name(saved), method_name(method), "resume with the method of the run")
     require_equal_settings(out, to_plain(replace(source, data=source.data.resolve())), config["source"])
 
 

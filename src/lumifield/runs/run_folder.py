@@ -28,7 +28,7 @@ from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.rays import Ndc
-from lumifield.methods import METHODS, Settings, kind_of
+from lumifield.methods import METHODS, Settings, method_name
 from lumifield.methods.base import Method
 from lumifield.runs import bundled
 from lumifield.runtime.config import from_plain, mapping, read_json, to_plain
@@ -97,7 +97,7 @@ def create_run(
     config = {
         "format": FORMAT,
         "lumifield": lumifield.__version__,
-        "method": {"kind": kind_of(settings)} | to_plain(method.settings),
+        "method": {"kind": method_name(settings)} | to_plain(method.settings),
         "source": to_plain(source) | {"data": str(source.data.resolve())},
     }
     for kind, training_settings in training.items():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lumifield.errors import DataError
-from lumifield.methods import kind_of
+from lumifield.methods import method_name
 from lumifield.methods.base import Method
 from lumifield.runs import bundled, run_folder
 from lumifield.runs.driver import require_equal_settings
@@ -77,15 +77,15 @@ def initialize_from(method: Method, init: Path) -> None:
     if init.is_file():
         method.load_published(init)
         return
-    config, kind = run_folder.read_config(init), kind_of(method.settings)
-    other_kind = kind_of(run_folder.method_settings(config, init / run_folder.CONFIG))
+    config, kind = run_folder.read_config(init), method_name(method.settings)
+    other_kind = method_name(run_folder.method_settings(config, init / run_folder.CONFIG))
     if other_kind != kind:
         raise DataError(init, "method", other_kind, kind, "initialize from a run of the same method")
     file, own = init / run_folder.WEIGHTS, method.state_dict()
     weights, _ = run_folder.read_tensors(file)
-    for name in method.adaptable():
+    for name in method.adaptable_parameters():
         found = str(list(weights[name].shape)) if name in weights else "no such tensor"
         if found != str(list(own[name].shape)):
             fix = "initialize from a run with the same method and network sizes"
             raise DataError(file, f"parameter {name!r}", found, f"shape {list(own[name].shape)}", fix)
-    method.load_state_dict(own | {name: weights[name] for name in method.adaptable()})
+    method.load_state_dict(own | {name: weights[name] for name in method.adaptable_parameters()})

@@ -43,7 +43,7 @@ class DivergenceGuard:
             self._snapshot(state)
         is_flat = max_channel_std(report.predicted) < MAX_COLLAPSED_STD
         is_flat &= max_channel_std(report.ground_truth) > MIN_TARGET_STD
-        is_flat &= not state.method.carves(state.step - 1)
+        is_flat &= not state.method.is_mask_only_step(state.step - 1)
         num_varied = sum_over_processes(0 if is_flat else 1, state.rng.world)
         self._collapsed_steps = 0 if num_varied else self._collapsed_steps + 1
         if self._collapsed_steps >= COLLAPSED_STEPS:

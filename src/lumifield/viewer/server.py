@@ -22,7 +22,7 @@ from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras, pinhole_cameras
 from lumifield.geometry.poses import estimate_up
 from lumifield.geometry.rays import Ndc, Rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.rendering import camera_paths
 from lumifield.rendering.render import Channel, panels, path_scene
 from lumifield.rendering.view import Normals, NormalSource, View, render_view, usual_chunk
@@ -151,7 +151,7 @@ class Dropping(Method):
         super().__init__()
         self.method, self.dropped, self.patch = method, dropped, method.patch
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """What the method sees."""
         if self.dropped():
             raise Dropped
@@ -171,7 +171,7 @@ def rendered(run: LoadedRun, order: Order, desk: Desk) -> View:
     normals = Normals.learned_from(train, order.look.normals) if order.look.channel == "normal" else None
     chunk = min(run.chunk or usual_chunk(run.device), max(round(desk.speed * FIRST_SECONDS), 64))
     method = Dropping(run.method, lambda: desk.dropped(order))
-    return render_view(method, scene, 0, device=run.device, chunk=chunk, normals=normals, quick=True)
+    return render_view(method, scene, 0, device=run.device, chunk=chunk, normals=normals, fast_preview=True)
 
 
 def timing(seen: View) -> str:

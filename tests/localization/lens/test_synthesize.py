@@ -253,12 +253,12 @@ class Lit(Ball):
     """The ball in the light that an embedding of one number says."""
 
     @property
-    def embeddings(self):
+    def appearance_embeddings(self):
         return torch.tensor([[0.0], [0.25], [0.5], [1.0]])
 
     def forward(self, rays, context):
         seen = super().forward(rays, context)
-        return replace(seen, rgb=context.embedding.expand(len(rays), 1).expand(-1, 3))
+        return replace(seen, rgb=context.appearance_embedding.expand(len(rays), 1).expand(-1, 3))
 
 
 def lights(run, appearance, photographs=(0, 1, 2, 3), **options):

@@ -52,7 +52,7 @@ def write(settings: Synthesize, run: LoadedRun, progress: Progress) -> str:
     own = absent[rank::world]
     for done, index in enumerate(own, 1):
         look = None if looks is None else looks[index]
-        seen = render_view(run.method, scene, index, device=run.device, chunk=settings.chunk, embedding=look)
+        seen = render_view(run.method, scene, index, device=run.device, chunk=settings.chunk, appearance_embedding=look)
         layout.save(out, scene, index, seen)
         progress(done, len(own))
     distributed.gather(None)
@@ -95,7 +95,7 @@ def new_scene(settings: Synthesize, run: LoadedRun, layout: Layout) -> tuple[Sce
 
 def appearances(settings: Synthesize, run: LoadedRun, photographs: Tensor) -> Float[Tensor, "n e"] | None:
     """How each view looks; None for methods without embeddings."""
-    table = run.method.embeddings
+    table = run.method.appearance_embeddings
     if table is None:
         if settings.appearance is not None:
             found, expected = repr(settings.appearance), "none, as the method has no embeddings"

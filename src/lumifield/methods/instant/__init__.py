@@ -1,4 +1,4 @@
-"""Method `instant`: a feature grid, a small network, an occupancy grid and packed rays."""
+"""Settings of method `instant`: hash grid, small networks, and few samples per ray."""
 
 from __future__ import annotations
 
@@ -16,61 +16,70 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Instant:
-    """A scene in minutes on two CPU cores, in seconds on a GPU."""
+    """Hash grid with two small networks; trains in minutes on two CPU cores."""
 
-    levels: int = 8
-    """Levels of the feature grid."""
-    features: int = 2
-    """Features a level."""
-    log2_entries: int = 18
-    """Largest number of corners a level, as a power of two; finer levels are hashed."""
-    coarsest: int = 16
-    """Cells a side of the coarsest level."""
-    finest: int = 0
-    """Cells a side of the finest level (0: as fine as half a pixel of the images)."""
+    num_levels: int = 8
+    """Number of hash grid levels."""
+    features_per_level: int = 2
+    """Features per level."""
+    log2_hashmap_size: int = 18
+    """Log2 of the maximum number of entries per level; finer levels are hashed."""
+    base_resolution: int = 16
+    """Resolution of the coarsest level."""
+    max_resolution: int = 0
+    """Resolution of the finest level (0: half the width of a pixel)."""
     anti_alias: bool = True
-    """Fade the levels that are finer than a pixel is where it meets the scene."""
-    hidden: int = 64
-    """Width of the hidden layers."""
+    """Down-weight levels that are finer than a pixel at the sample."""
+    hidden_dim: int = 64
+    """Width of hidden layers."""
     sampling: Literal["auto", "occupancy", "proposals"] = "auto"
-    """Where to look along a ray: in cells of an occupancy grid, or where learned proposals expect matter (auto: the
-    latter behind images without alpha)."""
-    proposals: tuple[int, int] = (96, 48)
-    """Intervals of a ray in the two rounds of proposals."""
-    samples: int = 32
-    """Samples of a ray behind proposals."""
-    distortion: float = 0.002
-    """Price of fog and floaters behind proposals."""
-    occupancy_side: int = 128
-    """Cells a side of the occupancy grid."""
-    occupancy_every: int = 16
-    """Steps between two looks at the occupancy."""
-    step: float = 1.0
-    """Distance between samples in occupied cells, in pixel widths at the scene (open scenes: as a factor of theirs)."""
-    cone: float = 0.015
-    """Growth of that distance with the distance from the camera, in unbounded scenes."""
+    """Sampling along rays: in occupied cells of an occupancy grid, or by learned proposals (auto: proposals if images
+    have no alpha)."""
+    num_proposal_samples: tuple[int, int] = (96, 48)
+    """Intervals per ray in the two rounds of proposals."""
+    num_samples: int = 32
+    """Samples per ray after proposals."""
+    distortion_loss_weight: float = 0.002
+    """Weight of the distortion loss against fog and floaters, with proposals."""
+    occupancy_resolution: int = 128
+    """Resolution of the occupancy grid."""
+    occupancy_update_interval: int = 16
+    """Steps between updates of the occupancy grid."""
+    step_size: float = 1.0
+    """Step size in occupied cells, in pixel widths at the scene (unbounded scenes: relative to the default)."""
+    cone_angle: float = 0.015
+    """Increase of the step size per distance from the camera, in unbounded scenes."""
     samples_per_step: int = 16384
-    """Samples that a training step aims at; the number of rays follows."""
-    carve: bool = True
-    """Leave out space that the images show to be transparent, where they have alpha."""
+    """Target number of samples per training step; the number of rays adapts."""
+    space_carving: bool = True
+    """Leave out space that image silhouettes exclude, if images have alpha."""
     bf16: Literal["auto", "on", "off"] = "auto"
-    """Networks in bfloat16 (auto: where a trial shows it to be faster)."""
+    """Run networks in bfloat16 (auto: if a short benchmark shows a speedup)."""
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=2e-2, betas=(0.9, 0.99), eps=1e-15))
-    """How parameters move."""
+    """Optimizer."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="cosine", floor=0.02, warmup_steps=20))
-    """How the learning rate falls."""
+    """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "levels", "features", "log2_entries", "coarsest", "hidden", "occupancy_every")
-        at_least(1, self, "samples_per_step", "proposals", "samples")
-        at_least(0, self, "finest", "cone", "distortion")
-        at_least(0.01, self, "step")
-        if self.occupancy_side < 2 or self.occupancy_side % 2:
-            found, fix = str(self.occupancy_side), "take the next even number"
-            raise DataError("instant", "occupancy_side", found, "an even number from 2", fix)
+        at_least(
+            1,
+            self,
+            "num_levels",
+            "features_per_level",
+            "log2_hashmap_size",
+            "base_resolution",
+            "hidden_dim",
+            "occupancy_update_interval",
+        )
+        at_least(1, self, "samples_per_step", "num_proposal_samples", "num_samples")
+        at_least(0, self, "max_resolution", "cone_angle", "distortion_loss_weight")
+        at_least(0.01, self, "step_size")
+        if self.occupancy_resolution < 2 or self.occupancy_resolution % 2:
+            found, fix = str(self.occupancy_resolution), "use the next even number"
+            raise DataError("instant", "occupancy_resolution", found, "an even number of at least 2", fix)
 
     def build(self, scene: Scene) -> InstantMethod:
-        """The method for a scene, with fresh parameters."""
+        """The method for a scene, with random parameters."""
         from lumifield.methods.instant.method import InstantMethod
 
         return InstantMethod(self, scene)

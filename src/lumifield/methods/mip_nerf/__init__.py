@@ -1,4 +1,4 @@
-"""Method `mip-nerf`: cones in the place of rays, one network for all passes (Barron et al. 2021)."""
+"""Settings of method `mip-nerf`: conical frustums, one network for all passes (Barron et al. 2021)."""
 
 from __future__ import annotations
 
@@ -16,87 +16,97 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MipNerf:
-    """Sees through pixels instead of points: right at every size of the images."""
+    """Anti-aliased NeRF: integrated positional encoding over cones, for images of any resolution."""
 
     backbone: Literal["mlp", "grid"] = "mlp"
-    """What holds the scene: the paper's network, or a feature grid whose fine levels fade where the cone is wide."""
-    samples: int = 128
-    """Intervals of a ray in each pass."""
-    levels: int = 2
-    """Passes, each along the intervals where the one before met matter."""
+    """Field: the MLP of the paper, or a hash grid whose fine levels are down-weighted for wide cones."""
+    num_samples: int = 128
+    """Intervals per ray and pass."""
+    num_passes: int = 2
+    """Number of passes, each resampled by the weights of the one before."""
     ray_shape: Literal["auto", "cone", "cylinder"] = "auto"
-    """What a pixel sees: cones from the camera, or cylinders (auto: cylinders in normalized device coordinates)."""
+    """Shape of a pixel: cone, or cylinder (auto: cylinder in normalized device coordinates)."""
     disparity: bool = False
-    """Space the edges of the first pass evenly in 1 / t instead of t."""
+    """Space the edges of the first pass linearly in 1 / t."""
     jitter: bool = True
-    """Move edges at random while training."""
+    """Randomize edges in training."""
     stop_gradient: bool = True
-    """Let no gradient flow from a pass through its edges into the pass before."""
+    """Stop gradients from a pass to the one before through its edges."""
     resample_padding: float = 0.01
-    """Added to the blurred weights before intervals are drawn by them."""
-    coarse_weight: float = 0.1
-    """Weight of the loss of all passes but the last."""
-    integrated: bool = True
-    """Let features that are finer than the cone fade (the integrated encoding); else all see the middles alone."""
-    octaves: tuple[int, int] = (0, 16)
-    """The first octave of the encoding of positions, and the one after the last."""
+    """Added to the blurred weights before resampling."""
+    coarse_loss_weight: float = 0.1
+    """Loss weight of all passes but the last."""
+    integrated_encoding: bool = True
+    """Use the integrated positional encoding; otherwise encode interval midpoints."""
+    position_degrees: tuple[int, int] = (0, 16)
+    """First and last + 1 octave of the positional encoding."""
     viewdirs: bool = True
-    """Color by the viewing direction, too."""
-    direction_octaves: tuple[int, int] = (0, 4)
-    """The first octave of the encoding of viewing directions, and the one after the last."""
-    width: int = 256
-    """Width of the network."""
-    depth: int = 8
-    """Layers of the network before density."""
+    """Condition color on the viewing direction."""
+    direction_degrees: tuple[int, int] = (0, 4)
+    """First and last + 1 octave of the direction encoding."""
+    hidden_dim: int = 256
+    """Width of the MLP."""
+    num_layers: int = 8
+    """Number of MLP layers before density."""
     early_skip: bool = False
-    """Let the position in again one layer earlier than the release, as mipnerf-pytorch does."""
-    density: Literal["softplus", "relu"] = "softplus"
+    """Place the skip connection one layer earlier than the release, as mipnerf-pytorch does."""
+    density_activation: Literal["softplus", "relu"] = "softplus"
     """Activation of the density."""
     density_bias: float = -1.0
     """Added to raw densities."""
-    noise: float = 0.0
-    """Standard deviation of the noise added to raw densities while training (the paper: 1 on images)."""
+    density_noise_std: float = 0.0
+    """Standard deviation of noise added to raw densities in training (paper: 1 for real images)."""
     rgb_padding: float = 0.001
-    """By how much colors may leave 0 to 1, so that black and white can be reached."""
-    grid_levels: int = 8
-    """Backbone grid: levels."""
-    grid_features: int = 4
-    """Backbone grid: features a level."""
-    grid_log2_entries: int = 18
-    """Backbone grid: largest number of corners a level, as a power of two."""
-    grid_coarsest: int = 16
-    """Backbone grid: cells a side of the coarsest level."""
-    grid_finest: int = 0
-    """Backbone grid: cells a side of the finest level (0: as fine as half a pixel of the images)."""
-    grid_hidden: int = 64
-    """Backbone grid: width of the hidden layers."""
-    batch: int = 1024
-    """Rays of a training step, over all processes."""
+    """Colors range over [-padding, 1 + padding], so that black and white can be reached."""
+    grid_num_levels: int = 8
+    """Backbone grid: number of levels."""
+    grid_features_per_level: int = 4
+    """Backbone grid: features per level."""
+    grid_log2_hashmap_size: int = 18
+    """Backbone grid: log2 of the maximum number of entries per level."""
+    grid_base_resolution: int = 16
+    """Backbone grid: resolution of the coarsest level."""
+    grid_max_resolution: int = 0
+    """Backbone grid: resolution of the finest level (0: half the width of a pixel)."""
+    grid_hidden_dim: int = 64
+    """Backbone grid: width of hidden layers."""
+    batch_size: int = 1024
+    """Rays per training step, over all processes."""
     bf16: Literal["auto", "on", "off"] = "auto"
-    """Networks in bfloat16 (auto: where a trial shows it to be faster)."""
+    """Run networks in bfloat16 (auto: if a short benchmark shows a speedup)."""
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=5e-4))
-    """How parameters move."""
+    """Optimizer."""
     schedule: Schedule = field(
         default_factory=lambda: Schedule(kind="exponential", gamma=0.01, warmup_steps=100, warmup="sine")
     )
-    """How the learning rate falls."""
+    """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(2, self, "width")
-        at_least(1, self, "samples", "levels", "depth", "batch")
-        at_least(1, self, "grid_levels", "grid_features", "grid_log2_entries", "grid_coarsest", "grid_hidden")
-        at_least(0, self, "noise", "coarse_weight", "resample_padding", "rgb_padding", "grid_finest")
-        self._check_octaves("octaves", 1)
-        self._check_octaves("direction_octaves", 0)
+        at_least(2, self, "hidden_dim")
+        at_least(1, self, "num_samples", "num_passes", "num_layers", "batch_size")
+        at_least(
+            1,
+            self,
+            "grid_num_levels",
+            "grid_features_per_level",
+            "grid_log2_hashmap_size",
+            "grid_base_resolution",
+            "grid_hidden_dim",
+        )
+        at_least(
+            0, self, "density_noise_std", "coarse_loss_weight", "resample_padding", "rgb_padding", "grid_max_resolution"
+        )
+        self._validate_degrees("position_degrees", 1)
+        self._validate_degrees("direction_degrees", 0)
 
-    def _check_octaves(self, name: str, least: int) -> None:
+    def _validate_degrees(self, name: str, least: int) -> None:
         first, end = getattr(self, name)
         if end - first < least:
-            found, expected = f"{first} {end}", f"two numbers that rise by {least} or more"
+            found, expected = f"{first} {end}", f"two numbers that increase by at least {least}"
             raise DataError("mip-nerf", name, found, expected, "name the first octave and the one after the last")
 
     def build(self, scene: Scene) -> MipNerfMethod:
-        """The method for a scene, with fresh parameters."""
+        """The method for a scene, with random parameters."""
         from lumifield.methods.mip_nerf.method import MipNerfMethod
 
         return MipNerfMethod(self, scene)

@@ -1,4 +1,4 @@
-"""Method `nerf`: a coarse and a fine network (Mildenhall et al. 2020), or one network with an occupancy grid."""
+"""Settings of method `nerf`: coarse and fine network (Mildenhall et al. 2020), or one network with an occupancy grid."""
 
 from __future__ import annotations
 
@@ -16,62 +16,72 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Nerf:
-    """The classic, as the paper describes it."""
+    """The original NeRF with coarse and fine networks."""
 
-    samples: int = 64
-    """Samples of the coarse pass along each ray."""
-    fine_samples: int = 128
-    """Further samples where the coarse pass met matter (0: no fine network)."""
+    num_samples: int = 64
+    """Coarse samples per ray."""
+    num_fine_samples: int = 128
+    """Additional fine samples per ray, by the coarse weights (0: no fine network)."""
     disparity: bool = False
-    """Space the coarse samples evenly in 1 / t instead of t."""
+    """Space the coarse samples linearly in 1 / t."""
     perturb: float = 1.0
-    """How far samples are moved at random within their cells while training (0: not at all, 1: everywhere)."""
-    noise: float = 0.0
-    """Standard deviation of the noise added to raw densities while training (the paper: 1 on images)."""
-    width: int = 256
-    """Width of the networks."""
-    depth: int = 8
-    """Layers of the networks before density."""
-    position_octaves: int = 10
-    """Octaves of the encoding of positions."""
-    direction_octaves: int = 4
-    """Octaves of the encoding of viewing directions."""
-    density: Literal["softplus", "relu"] = "softplus"
-    """Activation of the density; relu is the paper's, whose networks may start dead."""
+    """Amount of stratified jitter in training (0: none, 1: full strata)."""
+    density_noise_std: float = 0.0
+    """Standard deviation of noise added to raw densities in training (paper: 1 for real images)."""
+    hidden_dim: int = 256
+    """Width of the MLPs."""
+    num_layers: int = 8
+    """Number of MLP layers before density."""
+    num_position_frequencies: int = 10
+    """Number of frequencies of the positional encoding."""
+    num_direction_frequencies: int = 4
+    """Number of frequencies of the direction encoding."""
+    density_activation: Literal["softplus", "relu"] = "softplus"
+    """Activation of the density; relu is that of the paper, with which networks may start dead."""
     early_skip: bool = False
-    """Let the position in again one layer earlier than the paper, as nerf_pl does."""
+    """Place the skip connection one layer earlier than the paper, as nerf_pl does."""
     ndc_viewdirs: bool = False
-    """Color by the direction in normalized device coordinates instead of the scene's, as nerf_pl does."""
-    batch: int = 1024
-    """Rays of a training step, over all processes."""
+    """Condition color on the direction in normalized device coordinates, as nerf_pl does."""
+    batch_size: int = 1024
+    """Rays per training step, over all processes."""
     bf16: Literal["auto", "on", "off"] = "auto"
-    """Networks in bfloat16 (auto: where a trial shows it to be faster)."""
+    """Run networks in bfloat16 (auto: if a short benchmark shows a speedup)."""
     occupancy: bool = False
-    """Skip empty space with an occupancy grid: one network, evenly spaced samples in occupied cells alone."""
-    occupancy_side: int = 64
-    """Cells a side of the occupancy grid."""
-    occupancy_samples: int = 512
-    """Places from near to far at which the occupancy grid is asked."""
+    """Skip empty space with an occupancy grid: one network, uniform samples in occupied cells."""
+    occupancy_resolution: int = 64
+    """Resolution of the occupancy grid."""
+    num_occupancy_samples: int = 512
+    """Steps per ray through the occupancy grid, from near to far."""
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=5e-4))
-    """How parameters move."""
+    """Optimizer."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="exponential", gamma=0.1, warmup_steps=100))
-    """How the learning rate falls."""
+    """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(3, self, "samples")
-        at_least(2, self, "width")
-        at_least(1, self, "depth", "batch", "occupancy_side", "occupancy_samples")
-        at_least(0, self, "fine_samples", "perturb", "noise", "position_octaves", "direction_octaves")
-        if self.occupancy and self.noise:
-            fix = "leave out one of the two"
-            raise DataError("nerf", "noise", f"{self.noise} beside an occupancy grid", "0 with occupancy", fix)
+        at_least(3, self, "num_samples")
+        at_least(2, self, "hidden_dim")
+        at_least(1, self, "num_layers", "batch_size", "occupancy_resolution", "num_occupancy_samples")
+        at_least(
+            0,
+            self,
+            "num_fine_samples",
+            "perturb",
+            "density_noise_std",
+            "num_position_frequencies",
+            "num_direction_frequencies",
+        )
+        if self.occupancy and self.density_noise_std:
+            fix = "drop one of the two"
+            raise DataError(
+                "nerf", "density_noise_std", f"{self.density_noise_std} with an occupancy grid", "0 with occupancy", fix
+            )
 
     def build(self, scene: Scene) -> Method:
-        """The method for a scene, with fresh parameters."""
+        """The method for a scene, with random parameters."""
         if self.occupancy:
-            from lumifield.methods.nerf.occupied import OccupiedNerf
+            from lumifield.methods.nerf.occupancy_nerf import OccupancyNerf
 
-            return OccupiedNerf(self, scene)
+            return OccupancyNerf(self, scene)
         from lumifield.methods.nerf.method import NerfMethod
 
         return NerfMethod(self, scene)

@@ -1,4 +1,4 @@
-"""The module behind `nerf`: a coarse network finds the matter, a fine one rng it."""
+"""Method `nerf`: a coarse network finds the surfaces, a fine network renders them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lumifield.errors import DataError
 from lumifield.fields.encodings import Positional
 from lumifield.fields.mlp import Mlp, load_published
 from lumifield.geometry.rays import Rays, points_on_rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.methods.nerf import Nerf
 from lumifield.runtime.precision import autocast
 from lumifield.volume.compositing import composite, expected_depth, interval_lengths, weights_from_density
@@ -27,57 +27,61 @@ class NerfMethod(Method):
     def __init__(self, settings: Nerf, scene: Scene) -> None:
         super().__init__()
         if settings.disparity and not bool((scene.near > 0).all()):
-            found, fix = "asked for where rays start at t = 0", "leave it out (NDC rays are even in disparity already)"
+            found, fix = "rays that start at t = 0", "drop it (NDC rays are linear in disparity already)"
             raise DataError("nerf", "disparity", found, "near bounds above 0", fix)
         self.settings = settings
-        self.coarse = network(settings)
-        self.fine = network(settings) if settings.fine_samples else None
-        # Softplus is never quite zero: over a backdrop an endless last interval would hide it for good.
-        self.endless = settings.density == "relu" or scene.background == "none"
+        self.coarse = build_nerf_mlp(settings)
+        self.fine = build_nerf_mlp(settings) if settings.num_fine_samples else None
+        # Softplus is never exactly zero: an unbounded last interval would hide the background for good.
+        self.endless = settings.density_activation == "relu" or scene.background == "none"
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
-        """Coarse pass, resampling, fine pass over all points, compositing."""
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
+        """Coarse pass, resampling, fine pass over all samples, compositing."""
         settings, rng = self.settings, context.rng
-        even = linspace_depths(rays.near, rays.far, settings.samples, disparity=settings.disparity)
+        even = linspace_depths(rays.near, rays.far, settings.num_samples, disparity=settings.disparity)
         z = sample_stratified(even, rng, perturb=settings.perturb)
         coarse, samples = (), z.numel()
         if self.fine is not None:
-            if rng is None:  # no loss follows, so nobody needs the coarse color
-                weights = self.weigh(self.coarse, rays, z, context)
+            if rng is None:  # without losses the coarse color is not needed
+                weights = self.weights_only(self.coarse, rays, z, context)
             else:
-                weights, rgb = self.see(self.coarse, rays, z, context)
+                weights, rgb = self.weights_and_colors(self.coarse, rays, z, context)
                 coarse = (composite(weights, rgb, context.background),)
-            further = resample(midpoints(z), weights[:, 1:-1], settings.fine_samples, rng if settings.perturb else None)
+            further = resample(
+                midpoints(z), weights[:, 1:-1], settings.num_fine_samples, rng if settings.perturb else None
+            )
             z = merge_depths(z, further)
             samples += z.numel()
-        weights, rgb = self.see(self.fine or self.coarse, rays, z, context)
+        weights, rgb = self.weights_and_colors(self.fine or self.coarse, rays, z, context)
         depth, opacity = expected_depth(weights, z, rays.far)
         return Rendered(composite(weights, rgb, context.background), depth, opacity, coarse, samples)
 
-    def see(
-        self, mlp: Mlp, rays: Rays, z: Float[Tensor, "r n"], context: Context
+    def weights_and_colors(
+        self, mlp: Mlp, rays: Rays, z: Float[Tensor, "r n"], context: RenderContext
     ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n 3"]]:
-        """Weights and colors of the points `z` of the rays."""
+        """Weights and colors of the samples at depths `z`."""
         view = mlp.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
         with autocast(z.device, self.settings.bf16):
             density, rgb = mlp(points_on_rays(rays, z), view[:, None], self.noise(z, context))
         return weights_from_density(density, self.interval_lengths(rays, z)), rgb
 
-    def weigh(self, mlp: Mlp, rays: Rays, z: Float[Tensor, "r n"], context: Context) -> Float[Tensor, "r n"]:
-        """Weights alone of the points `z` of the rays."""
+    def weights_only(
+        self, mlp: Mlp, rays: Rays, z: Float[Tensor, "r n"], context: RenderContext
+    ) -> Float[Tensor, "r n"]:
+        """Weights of the samples at depths `z`."""
         with autocast(z.device, self.settings.bf16):
             density = mlp.density_alone(points_on_rays(rays, z), self.noise(z, context))
         return weights_from_density(density, self.interval_lengths(rays, z))
 
     def interval_lengths(self, rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:
-        """Lengths of the intervals after the points `z`."""
+        """Lengths of the intervals after the samples at depths `z`."""
         return interval_lengths(z, rays.directions, None if self.endless else rays.far)
 
-    def noise(self, z: Float[Tensor, "r n"], context: Context) -> Float[Tensor, "r n"] | None:
-        """Noise for raw densities, where the settings ask for it and the pass is random."""
-        if context.rng is None or self.settings.noise == 0:
+    def noise(self, z: Float[Tensor, "r n"], context: RenderContext) -> Float[Tensor, "r n"] | None:
+        """Noise for raw densities in training, if enabled."""
+        if context.rng is None or self.settings.density_noise_std == 0:
             return None
-        return self.settings.noise * context.rng.normal(*z.shape)
+        return self.settings.density_noise_std * context.rng.normal(*z.shape)
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """Squared errors of both passes (NeRF, equation 6)."""
@@ -100,26 +104,28 @@ class NerfMethod(Method):
             return mlp(points, mlp.directional(viewdirs))[1]
 
     def rays_per_step(self) -> int:
-        """The batch of the settings."""
-        return self.settings.batch
+        """Batch size of the settings."""
+        return self.settings.batch_size
 
     def load_published(self, path: Path) -> None:
-        """Takes over the networks of a published nerf_pl checkpoint, whose scene must be in this scene's frame."""
-        if self.settings.density != "relu":
-            fix = "build the method with density relu and early_skip"
-            raise DataError(path, "the method's density", self.settings.density, "relu, as in the checkpoint", fix)
+        """Loads the networks of a published nerf_pl checkpoint, whose scene must be in the frame of this scene."""
+        if self.settings.density_activation != "relu":
+            fix = "use --density-activation relu and --early-skip"
+            raise DataError(
+                path, "density_activation", self.settings.density_activation, "relu as in the checkpoint", fix
+            )
         load_published(self.coarse, path, "nerf_coarse")
         if self.fine is not None:
             load_published(self.fine, path, "nerf_fine")
 
 
-def network(settings: Nerf) -> Mlp:
-    """A network of the settings, with fresh parameters."""
+def build_nerf_mlp(settings: Nerf) -> Mlp:
+    """An MLP with random parameters."""
     return Mlp(
-        width=settings.width,
-        depth=settings.depth,
-        skip=settings.depth // 2 + (0 if settings.early_skip else 1),
-        position=Positional(settings.position_octaves),
-        direction=Positional(settings.direction_octaves),
-        activation=settings.density,
+        width=settings.hidden_dim,
+        depth=settings.num_layers,
+        skip=settings.num_layers // 2 + (0 if settings.early_skip else 1),
+        position=Positional(settings.num_position_frequencies),
+        direction=Positional(settings.num_direction_frequencies),
+        activation=settings.density_activation,
     )

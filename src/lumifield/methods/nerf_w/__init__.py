@@ -1,4 +1,4 @@
-"""Method `nerf-w`: images that differ in light and in what passed by (Martin-Brualla et al. 2021)."""
+"""Settings of method `nerf-w`: images with varying light and transient objects (Martin-Brualla et al. 2021)."""
 
 from __future__ import annotations
 
@@ -15,79 +15,88 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NerfW:
-    """Tells a lasting scene from the light of each image and from what passed before it."""
+    """Separates a static scene from the appearance and the transient objects of each image."""
 
     backbone: Literal["grid", "mlp"] = "grid"
-    """What holds the scene: the feature grid of `instant`, or the paper's networks."""
-    appearance: int = 48
-    """Numbers of an image's embedding that colors depend on (0: all images have the same light)."""
-    transient: int = 16
-    """Backbone mlp: numbers of an image's embedding that passing matter depends on; backbone grid: cells a side of
-    the veil before each image (0: nothing passes)."""
+    """Static scene: the hash grid of instant, or the MLPs of the paper."""
+    appearance_dim: int = 48
+    """Size of the appearance embedding (0: same appearance in all images)."""
+    transient_dim: int = 16
+    """Backbone mlp: size of the transient embedding; backbone grid: resolution of the 2D transient map of each image
+    (0: no transients)."""
     uncertainty: bool = True
-    """Trust pixels less where passing matter is uncertain of their color; else all errors count the same."""
+    """Weigh pixel errors by a learned uncertainty; otherwise all pixels weigh the same."""
     beta_min: float = 0.03
-    """Least uncertainty of a pixel."""
-    lambda_u: float = 0.01
-    """Price of the mean density of passing matter."""
-    samples: int = 64
-    """Backbone mlp: samples of the coarse pass along each ray."""
-    fine_samples: int = 128
-    """Backbone mlp: further samples of each fine pass, where the pass before it met matter."""
-    fine_levels: int = 1
-    """Backbone mlp: fine passes, each with a network of its own (0: one network, of the coarse samples)."""
+    """Minimum uncertainty of a pixel."""
+    transient_loss_weight: float = 0.01
+    """Weight of the transient density loss (lambda_u)."""
+    num_samples: int = 64
+    """Backbone mlp: coarse samples per ray."""
+    num_fine_samples: int = 128
+    """Backbone mlp: additional samples of each fine pass, by the weights of the pass before."""
+    num_fine_passes: int = 1
+    """Backbone mlp: fine passes, each with its own network (0: one network, coarse samples only)."""
     disparity: bool = False
-    """Backbone mlp: space the coarse samples evenly in 1 / t instead of t."""
+    """Backbone mlp: space the coarse samples linearly in 1 / t."""
     perturb: float = 1.0
-    """Backbone mlp: how far samples are moved at random within their cells while training (0: not at all)."""
-    width: int = 256
-    """Backbone mlp: width of the networks."""
-    depth: int = 8
-    """Backbone mlp: layers of the networks before density."""
-    transient_depth: int = 4
-    """Backbone mlp: layers of passing matter before its density."""
-    position_octaves: int = 15
-    """Backbone mlp: octaves of the encoding of positions."""
-    direction_octaves: int = 4
-    """Backbone mlp: octaves of the encoding of viewing directions."""
-    batch: int = 1024
-    """Backbone mlp: rays of a training step, over all processes."""
-    grid_levels: int = 8
-    """Backbone grid: levels."""
-    grid_log2_entries: int = 18
-    """Backbone grid: largest number of corners a level, as a power of two."""
-    grid_finest: int = 0
-    """Backbone grid: cells a side of the finest level (0: as fine as half a pixel of the images)."""
-    grid_hidden: int = 64
-    """Backbone grid: width of the hidden layers."""
+    """Backbone mlp: amount of stratified jitter in training (0: none)."""
+    hidden_dim: int = 256
+    """Backbone mlp: width of the MLPs."""
+    num_layers: int = 8
+    """Backbone mlp: number of MLP layers before density."""
+    num_transient_layers: int = 4
+    """Backbone mlp: number of layers of the transient head."""
+    num_position_frequencies: int = 15
+    """Backbone mlp: number of frequencies of the positional encoding."""
+    num_direction_frequencies: int = 4
+    """Backbone mlp: number of frequencies of the direction encoding."""
+    batch_size: int = 1024
+    """Backbone mlp: rays per training step, over all processes."""
+    grid_num_levels: int = 8
+    """Backbone grid: number of levels."""
+    grid_log2_hashmap_size: int = 18
+    """Backbone grid: log2 of the maximum number of entries per level."""
+    grid_max_resolution: int = 0
+    """Backbone grid: resolution of the finest level (0: half the width of a pixel)."""
+    grid_hidden_dim: int = 64
+    """Backbone grid: width of hidden layers."""
     grid_sampling: Literal["auto", "occupancy", "proposals"] = "auto"
-    """Backbone grid: where to look along a ray, as `sampling` of instant."""
-    grid_occupancy_side: int = 128
-    """Backbone grid: cells a side of the occupancy grid."""
+    """Backbone grid: sampling along rays, as in instant."""
+    grid_occupancy_resolution: int = 128
+    """Backbone grid: resolution of the occupancy grid."""
     grid_samples_per_step: int = 16384
-    """Backbone grid: samples that a training step aims at; the number of rays follows."""
+    """Backbone grid: target number of samples per training step."""
     bf16: Literal["auto", "on", "off"] = "auto"
-    """Networks in bfloat16 (auto: where a trial shows it to be faster)."""
+    """Run networks in bfloat16 (auto: if a short benchmark shows a speedup)."""
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=2e-2, betas=(0.9, 0.99), eps=1e-15))
-    """How parameters move; the rate of the mlp's is a fortieth of it."""
+    """Optimizer; the learning rate of the mlp backbone is 1/40 of its rate."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="cosine", floor=0.02, warmup_steps=20))
-    """How the learning rate falls."""
+    """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(0, self, "appearance", "transient", "lambda_u", "fine_levels", "perturb", "grid_finest")
-        at_least(0, self, "position_octaves", "direction_octaves")
+        at_least(
+            0,
+            self,
+            "appearance_dim",
+            "transient_dim",
+            "transient_loss_weight",
+            "num_fine_passes",
+            "perturb",
+            "grid_max_resolution",
+        )
+        at_least(0, self, "num_position_frequencies", "num_direction_frequencies")
         at_least(1e-3, self, "beta_min")
-        at_least(3, self, "samples")
-        at_least(2, self, "width", "grid_occupancy_side")
-        at_least(1, self, "fine_samples", "depth", "transient_depth", "batch")
-        at_least(1, self, "grid_levels", "grid_log2_entries", "grid_hidden", "grid_samples_per_step")
+        at_least(3, self, "num_samples")
+        at_least(2, self, "hidden_dim", "grid_occupancy_resolution")
+        at_least(1, self, "num_fine_samples", "num_layers", "num_transient_layers", "batch_size")
+        at_least(1, self, "grid_num_levels", "grid_log2_hashmap_size", "grid_hidden_dim", "grid_samples_per_step")
 
     def build(self, scene: Scene) -> Method:
-        """The method for a scene, with fresh parameters."""
+        """The method for a scene, with random parameters."""
         if self.backbone == "grid":
-            from lumifield.methods.nerf_w.grid import NerfWGrid
+            from lumifield.methods.nerf_w.hash_grid_method import NerfWHashGridMethod
 
-            return NerfWGrid(self, scene)
+            return NerfWHashGridMethod(self, scene)
         from lumifield.methods.nerf_w.method import NerfWMethod
 
         return NerfWMethod(self, scene)

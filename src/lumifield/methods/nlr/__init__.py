@@ -73,7 +73,7 @@ class Nlr:
     """How many images a training step blends (-1: all but the one that it learns to show)."""
     source_choice: Literal["random", "nearest"] = "random"
     """Which, where these are not all."""
-    patch: int = 64
+    patch_size: int = 64
     """Side of the squares of pixels that a step learns to show [pixels]."""
     rays_a_side: int = 2
     """Rays through each pixel of a whole image, as many to the right as down."""
@@ -131,7 +131,7 @@ class Nlr:
         at_least(0, self, "carve", "shape_first", "shape_rate", "slack", "slack_least")
         at_least(2, self, "grid_finest", "mask_samples")
         at_least(-1, self, "sources")
-        at_least(4, self, "patch")
+        at_least(4, self, "patch_size")
         self._check_combinations()
 
     def _check_combinations(self) -> None:

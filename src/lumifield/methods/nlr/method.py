@@ -15,7 +15,7 @@ from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.normals import normalize_or_zero
 from lumifield.geometry.rays import Ndc, Rays, offset_rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.methods.nlr import Error, Nlr
 from lumifield.methods.nlr.appearance import Appearance, Backdrop, Blend
 from lumifield.methods.nlr.distance_grid import Distance, DistanceGrid, on_grid, refined
@@ -50,7 +50,7 @@ class NlrMethod(Method):
     def __init__(self, settings: Nlr, scene: Scene) -> None:
         super().__init__()
         check(scene)
-        self.settings, self.patch = settings, settings.patch
+        self.settings, self.patch_size = settings, settings.patch_size
         self.masked = scene.background != "none"
         center, radius = ball_of(scene)
         self.register_buffer("center", center)
@@ -67,19 +67,19 @@ class NlrMethod(Method):
         self._at_rest: tuple[Tensor, list[Tensor]] | None = None
         self._skin: Skin | None = None
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """Meet the surface, look it up, decode; a step of shape also compares silhouettes and slopes."""
         shape = context.rng is not None and self.learns_shape(context.step)
         if context.rng is not None and context.step % self.settings.renew_every == 0:
             self.distances.copy_(on_grid(self.sdf, GRID, self.distances.device))
         segments = self.segments(rays)
-        if context.patch is not None and context.rng is None:
-            look = self.through_pixels(rays, context.patch, context)
+        if context.patch_size is not None and context.rng is None:
+            look = self.through_pixels(rays, context.patch_size, context)
         else:
             look = self.traced(rays, segments, context, shape=shape)
         rows, blend, rgb = look.rows, look.blend, look.blend.rgb
-        if context.patch is not None and len(rows):
-            rgb = self.appearance_net.image(blend.features, rgb, rows, context.patch, len(rays))
+        if context.patch_size is not None and len(rows):
+            rgb = self.appearance_net.image(blend.features, rgb, rows, context.patch_size, len(rays))
         if context.rng is None:
             rgb = rgb.clamp(0, 1)
         solid = torch.zeros_like(rays.far).index_fill(0, rows, 1)
@@ -93,7 +93,7 @@ class NlrMethod(Method):
             channels={name: channel(blend, name, rows, behind) for name in context.channels},
         )
 
-    def traced(self, rays: Rays, segments: Segments, context: Context, *, shape: bool) -> Look:
+    def traced(self, rays: Rays, segments: Segments, context: RenderContext, *, shape: bool) -> Look:
         """Which rays meet the surface, how far away, and what is looked up there."""
         rows = self.asked(rays, context).nonzero()[:, 0]
         if context.rng is None:
@@ -105,15 +105,15 @@ class NlrMethod(Method):
         points = hit_points(self.sdf, met, t) if shape else met.at(t)
         return Look(rows, t * self.radius, self.looked_up(points, rays[rows], context))
 
-    def through_pixels(self, rays: Rays, size: tuple[int, int], context: Context) -> Look:
+    def through_pixels(self, rays: Rays, size: tuple[int, int], context: RenderContext) -> Look:
         """The same of the pixels of an image, over several rays each."""
         looks = []
         for part in parts_of_a_pixel(self.settings.rays_a_side):
             own = offset_rays(rays, size, part)
-            if context.quick is None:
+            if context.fast_preview is None:
                 looks.append(self.traced(own, self.segments(own), context, shape=False))
             else:
-                looks.append(self.drawn(own, context.quick.offset_pixels(part)))
+                looks.append(self.drawn(own, context.fast_preview.offset_pixels(part)))
         return mean_of(looks, len(rays))
 
     def drawn(self, rays: Rays, camera: Cameras) -> Look:
@@ -126,11 +126,11 @@ class NlrMethod(Method):
         sights = {index: replace(sight, seen=sight.seen & met.seen[index]) for index, sight in sights.items()}
         return Look(met.rows, t, self.appearance_net.blended(sights, self.sources, rays.directions, maps))
 
-    def asked(self, rays: Rays, context: Context) -> Bool[Tensor, " r"]:
+    def asked(self, rays: Rays, context: RenderContext) -> Bool[Tensor, " r"]:
         """Which rays may meet the surface: while learning those whose images have a color to compare with."""
         if context.rng is None:
             return torch.ones_like(rays.image, dtype=torch.bool)
-        return self.sources.covers(rays) & (not self.carves(context.step))
+        return self.sources.covers(rays) & (not self.is_mask_only_step(context.step))
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
         """The error of the colors where rays truly meet the object (equation 6), and what steps of shape add."""
@@ -138,7 +138,7 @@ class NlrMethod(Method):
         error = compared(rendered.rgb, batch.rgb, self.settings.color_error).mean(-1)
         return {"rgb": (error * counts).sum() / counts.sum().clamp_min(1)} | rendered.penalties
 
-    def looked_up(self, points: Float[Tensor, "p 3"], rays: Rays, context: Context) -> Blend:
+    def looked_up(self, points: Float[Tensor, "p 3"], rays: Rays, context: RenderContext) -> Blend:
         """Blended features and colors of points of the ball that rays meet, each ray's own image left out
         while learning."""
         where = self.center + self.radius * points
@@ -165,7 +165,7 @@ class NlrMethod(Method):
         seen[source, point] = unhidden(distance, points[point], eyes[source], slack, CARE)
         return {index: replace(sight, seen=own) for (index, sight), own in zip(sights.items(), seen, strict=True)}
 
-    def penalties(self, context: Context, rng: Rng) -> dict[str, Tensor]:
+    def penalties(self, context: RenderContext, rng: Rng) -> dict[str, Tensor]:
         """What the shape is held to besides colors: slopes of 1, and the silhouettes (equations 7 to 9)."""
         count = max(self.settings.eikonal_points // rng.world, 1)
         slope = self.sdf.gradient(2 * rng.uniform(count, 3) - 1).norm(dim=-1)
@@ -248,7 +248,7 @@ class NlrMethod(Method):
         first = settings.shape_first + (settings.carve if self.masked else 0)
         return alone or step < first or step % settings.shape_every == 0
 
-    def carves(self, step: int) -> bool:
+    def is_mask_only_step(self, step: int) -> bool:
         """Whether a step learns from silhouettes alone."""
         return self.masked and step < self.settings.carve and "shape" not in self.settings.frozen
 
@@ -282,11 +282,11 @@ class NlrMethod(Method):
         image = torch.zeros_like(zero, dtype=torch.int64)
         rays = Rays(points, viewdirs, viewdirs, zero, zero, zero, image, points[:, :2])
         where = (points - self.center) / self.radius
-        return self.looked_up(where, rays, Context(torch.ones_like(self.center))).rgb.clamp(0, 1)
+        return self.looked_up(where, rays, RenderContext(torch.ones_like(self.center))).rgb.clamp(0, 1)
 
     def rays_per_step(self) -> int:
         """The pixels of a patch."""
-        return self.patch**2
+        return self.patch_size**2
 
     def param_groups(self) -> list[dict[str, Any]]:
         """The shape learns at a rate of its own."""
@@ -295,7 +295,7 @@ class NlrMethod(Method):
         groups: list[dict[str, Any]] = [{"params": shape, "lr_factor": self.settings.shape_rate}]
         return [*groups, {"params": others}] if others else groups
 
-    def adaptable(self) -> list[str]:
+    def adaptable_parameters(self) -> list[str]:
         """The parameters of the parts that a start brings along."""
         carried = {id(p) for name in self.settings.started for p in self._parts()[name].parameters()}
         return [name for name, parameter in self.named_parameters() if id(parameter) in carried]
@@ -343,7 +343,7 @@ def build_sdf(settings: Nlr) -> Sdf | GridSdf:
         activation=settings.sdf_activation,
         encoding=encoding,
         skips=settings.sdf_skips,
-        geometric=settings.sdf_start == "geometric",
+        geometric_resolutions=settings.sdf_start == "geometric",
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lumifield.fields import Activation
-from lumifield.fields.hash_grid import FeatureGrid, geometric
+from lumifield.fields.hash_grid import FeatureGrid, geometric_resolutions
 from lumifield.fields.mlp import pieces
 
 RADIUS = 0.5
@@ -110,11 +110,11 @@ class Sdf(nn.Module):
         activation: Activation = "sine",
         encoding: Frequencies | None = None,
         skips: tuple[int, ...] = (),
-        geometric: bool = False,
+        geometric_resolutions: bool = False,
     ) -> None:
         super().__init__()
         self.activation: Activation = activation
-        self.encoding, self.skips, self.geometric = encoding, skips, geometric
+        self.encoding, self.skips, self.geometric_resolutions = encoding, skips, geometric_resolutions
         entry = 3 if encoding is None else encoding.width
         inputs = [entry] + [width + (entry if layer in skips else 0) for layer in range(1, depth + 1)]
         self.hidden = nn.ModuleList([nn.Linear(channels, width) for channels in inputs])
@@ -123,14 +123,14 @@ class Sdf(nn.Module):
             self._start_as_siren()
         else:
             self._start_as_sphere()
-        if not geometric:
+        if not geometric_resolutions:
             nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)
 
     def forward(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Distances from the surface, negative inside."""
         found = torch.cat([self.out(self.features(piece))[:, 0] for piece in pieces(points)])
-        return found if self.geometric else sphere(points) + found
+        return found if self.geometric_resolutions else sphere(points) + found
 
     def features(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p width"]:
         """The last hidden layer."""
@@ -179,7 +179,7 @@ class GridSdf(nn.Module):
 
     def __init__(self, *, levels: int = 8, features: int = 2, log2_entries: int = 15, finest: int = 128) -> None:
         super().__init__()
-        self.grid = FeatureGrid(geometric(min(COARSEST, finest), finest, levels), features, log2_entries)
+        self.grid = FeatureGrid(geometric_resolutions(min(COARSEST, finest), finest, levels), features, log2_entries)
         self.step = 2 / finest
         self.hidden = nn.Linear(3 + self.grid.width, HIDDEN)
         self.out = nn.Linear(HIDDEN, 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lumifield.data.scene import Scene, unravel_pixels
 from lumifield.geometry.cameras import Cameras

@@ -1,4 +1,4 @@
-"""Method `simple-nerf`: the one small network that learned initializations are made for (Tancik et al. 2021)."""
+"""Settings of method `simple-nerf`: the small network of learned initializations (Tancik et al. 2021)."""
 
 from __future__ import annotations
 
@@ -15,41 +15,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SimpleNerf:
-    """One network without viewing directions, as learned initializations take it."""
+    """One small MLP without viewing directions, for meta-learned initializations."""
 
-    samples: int = 128
-    """Samples along each ray."""
+    num_samples: int = 128
+    """Samples per ray."""
     sampling: Literal["stratified", "official"] = "stratified"
-    """stratified: one sample in each of equal parts of the ray, at random or in its middle; official: evenly from near
-    to far, moved forwards alone while training."""
-    width: int = 256
-    """Width of the network."""
-    depth: int = 5
-    """Layers of the network before density and color."""
-    frequencies: int = 20
-    """Frequencies of the encoding of positions."""
-    octaves: float = 8.0
-    """How many octaves the frequencies are spread over, evenly."""
-    density: Literal["softplus", "relu"] = "softplus"
-    """Activation of the density; relu is the paper's, whose networks may start dead."""
-    start: Literal["uniform", "normal"] = "uniform"
-    """Fresh weights and biases uniform within 1 / sqrt(inputs), or normal of that deviation, with biases of zero."""
-    batch: int = 128
-    """Rays of a training step, over all processes."""
+    """Sampling: stratified (one sample per interval), or official (linear from near to far, jittered forwards in
+    training)."""
+    hidden_dim: int = 256
+    """Width of the MLP."""
+    num_layers: int = 5
+    """Number of MLP layers before density and color."""
+    num_frequencies: int = 20
+    """Number of frequencies of the positional encoding."""
+    num_octaves: float = 8.0
+    """Range of the frequencies in octaves."""
+    density_activation: Literal["softplus", "relu"] = "softplus"
+    """Activation of the density; relu is that of the paper, with which networks may start dead."""
+    weight_init: Literal["uniform", "normal"] = "uniform"
+    """Random initialization: uniform within 1 / sqrt(inputs), or truncated normal of that deviation with zero biases.
+    """
+    batch_size: int = 128
+    """Rays per training step, over all processes."""
     bf16: Literal["auto", "on", "off"] = "auto"
-    """Network in bfloat16 (auto: where a trial shows it to be faster)."""
+    """Run networks in bfloat16 (auto: if a short benchmark shows a speedup)."""
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=5e-4))
-    """How parameters move."""
+    """Optimizer."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="exponential", gamma=0.1))
-    """How the learning rate falls."""
+    """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(2, self, "samples")
-        at_least(1, self, "width", "depth", "frequencies", "batch")
-        at_least(0, self, "octaves")
+        at_least(2, self, "num_samples")
+        at_least(1, self, "hidden_dim", "num_layers", "num_frequencies", "batch_size")
+        at_least(0, self, "num_octaves")
 
     def build(self, scene: Scene) -> Method:
-        """The method for a scene, with fresh parameters."""
+        """The method for a scene, with random parameters."""
         from lumifield.methods.simple_nerf.method import SimpleNerfMethod
 
         return SimpleNerfMethod(self, scene)

@@ -1,4 +1,4 @@
-"""The module behind `simple-nerf`: one network, even samples, volume rendering."""
+"""Method `simple-nerf`: one MLP, uniform samples, volume rendering."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lumifield.data.scene import Batch, Scene
 from lumifield.fields.encodings import Waves
 from lumifield.fields.mlp import Mlp
 from lumifield.geometry.rays import Rays, points_on_rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.methods.simple_nerf import SimpleNerf
 from lumifield.runtime.precision import autocast
 from lumifield.runtime.rng import Rng
@@ -19,36 +19,36 @@ from lumifield.volume.compositing import composite, expected_depth, interval_len
 from lumifield.volume.sampling import linspace_depths, midpoints
 
 LAST_WIDTH = 1e-3
-"""Length of the last interval of the official samples before a backdrop [scene units]."""
+"""Length of the last interval of official sampling in front of a background [scene units]."""
 NORMAL_WITHIN_TWO = 0.87962566103423978
-"""Standard deviation of the standard normal distribution cut at -2 and 2."""
+"""Standard deviation of the standard normal distribution truncated at -2 and 2."""
 
 
 class SimpleNerfMethod(Method):
-    """One network of positions alone, asked at as many places along each ray (Tancik et al. 2021, section 4.3)."""
+    """One MLP of positions, evaluated at uniform samples of each ray (Tancik et al. 2021, section 4.3)."""
 
-    stackable = True
+    supports_vmap = True
 
     def __init__(self, settings: SimpleNerf, scene: Scene) -> None:
         super().__init__()
         self.settings = settings
         self.network = Mlp(
-            width=settings.width,
-            depth=settings.depth,
+            width=settings.hidden_dim,
+            depth=settings.num_layers,
             skip=None,
-            position=Waves(settings.frequencies, settings.octaves),
+            position=Waves(settings.num_frequencies, settings.num_octaves),
             direction=None,
-            activation=settings.density,
+            activation=settings.density_activation,
             bias=0.0,
         )
-        # In images without alpha the last sample stands for all that is far away.
+        # In images without alpha the last sample represents everything far away.
         self.endless = scene.background == "none"
         for layer in self.network.modules():
             if isinstance(layer, nn.Linear):
-                start(layer, normal=settings.start == "normal")
+                initialize_layer(layer, normal=settings.weight_init == "normal")
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
-        """Sampling, one pass, compositing."""
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
+        """Samples rays, evaluates the MLP, composites."""
         z, width = self.sampled(rays, context.rng)
         view = self.network.directional(rays.viewdirs)
         with autocast(z.device, self.settings.bf16):
@@ -58,8 +58,8 @@ class SimpleNerfMethod(Method):
         return Rendered(composite(weights, rgb, context.background), depth, opacity, samples=z.numel())
 
     def sampled(self, rays: Rays, rng: Rng | None) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
-        """Points along each ray in rising order, and the lengths of the intervals after them."""
-        count, near, far = self.settings.samples, rays.near, rays.far
+        """Depths of the samples of each ray in increasing order, and the lengths of their intervals."""
+        count, near, far = self.settings.num_samples, rays.near, rays.far
         if self.settings.sampling == "official":
             z = linspace_depths(near, far, count)
             if rng is not None:
@@ -83,18 +83,18 @@ class SimpleNerfMethod(Method):
 
     @torch.no_grad()
     def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """Colors of the network, the same from everywhere."""
+        """Colors of the network, independent of direction."""
         with autocast(points.device, self.settings.bf16):
             return self.network(points, self.network.directional(viewdirs))[1]
 
     def rays_per_step(self) -> int:
-        """The batch of the settings."""
-        return self.settings.batch
+        """Batch size of the settings."""
+        return self.settings.batch_size
 
 
 @torch.no_grad()
-def start(layer: nn.Linear, *, normal: bool) -> None:
-    """Fresh parameters: normal ones are cut at two deviations and scaled to keep theirs."""
+def initialize_layer(layer: nn.Linear, *, normal: bool) -> None:
+    """Random parameters; normal ones are truncated at two deviations and rescaled."""
     bound = layer.in_features**-0.5
     if normal:
         deviation = bound / NORMAL_WITHIN_TWO

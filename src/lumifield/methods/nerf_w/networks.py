@@ -1,4 +1,4 @@
-"""The paper's networks: NeRF's with an appearance beside the direction, and a head for passing matter."""
+"""Networks of NeRF-W: the NeRF MLP conditioned on appearance, and a transient head."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ from torch import Tensor, nn
 from lumifield.fields.encodings import Positional
 from lumifield.fields.mlp import Mlp, piece_rows
 from lumifield.methods.nerf_w import NerfW
-from lumifield.methods.nerf_w.passing import Passing, PassingHead, activated
+from lumifield.methods.nerf_w.transient import TransientHead, TransientSamples, activate_raw
 
 
 @dataclass(frozen=True)
-class Beside:
-    """The encoding of a direction, and numbers beside it that stay as they are."""
+class DirectionWithAppearance:
+    """Encoding of a direction, with further inputs concatenated unchanged."""
 
     direction: Positional
     numbers: int
 
     @property
     def width(self) -> int:
-        """The number of features."""
+        """Number of features."""
         return self.direction.width + self.numbers
 
     def __call__(self, x: Float[Tensor, "*p c"]) -> Float[Tensor, "*p features"]:
-        """The features."""
+        """Features of direction and further inputs."""
         return torch.cat([self.direction(x[..., :3]), x[..., 3:]], -1)
 
 
 def static_mlp(settings: NerfW) -> Mlp:
-    """A network for the lasting scene, with fresh parameters."""
+    """MLP of the static scene with random parameters."""
     return Mlp(
-        width=settings.width,
-        depth=settings.depth,
-        skip=settings.depth // 2,
-        position=Positional(settings.position_octaves),
-        direction=Beside(Positional(settings.direction_octaves), settings.appearance),
+        width=settings.hidden_dim,
+        depth=settings.num_layers,
+        skip=settings.num_layers // 2,
+        position=Positional(settings.num_position_frequencies),
+        direction=DirectionWithAppearance(Positional(settings.num_direction_frequencies), settings.appearance_dim),
         activation="softplus",
         bias=0.0,
     )
 
 
-class WildMlp(nn.Module):
-    """A network for the lasting scene whose features also lead to passing matter (NeRF-W, figure 3)."""
+class TransientMlp(nn.Module):
+    """MLP of the static scene whose features also feed the transient head (NeRF-W, figure 3)."""
 
     def __init__(self, settings: NerfW) -> None:
         super().__init__()
         self.static = static_mlp(settings)
-        inputs = settings.width + settings.transient
-        head = PassingHead(inputs, settings.width // 2, settings.transient_depth)
-        self.passing = head if settings.transient else None
+        inputs = settings.hidden_dim + settings.transient_dim
+        head = TransientHead(inputs, settings.hidden_dim // 2, settings.num_transient_layers)
+        self.passing = head if settings.transient_dim else None
 
     def forward(
         self, points: Float[Tensor, "r n 3"], view: Float[Tensor, "r 1 c"], code: Float[Tensor, "r 1 t"] | None
-    ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n 3"], Passing | None]:
-        """Density and color of the lasting scene, and the passing matter of the embeddings `code`."""
+    ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n 3"], TransientSamples | None]:
+        """Density and color of the static scene, and the transient samples for the embeddings `code`."""
         beside = self.static.directional(view)
         if code is None or self.passing is None:
             return *self.static(points, beside), None
@@ -70,4 +70,4 @@ class WildMlp(nn.Module):
             parts.append(torch.cat([raw, self.static.raw_color(hidden, side, weight), passed], -1))
         values = torch.cat(parts).to(points.dtype)
         density, rgb = self.static.activated(values[..., 0]), torch.sigmoid(values[..., 1:4])
-        return density, rgb, activated(values[..., 4:].reshape(-1, 5))
+        return density, rgb, activate_raw(values[..., 4:].reshape(-1, 5))

@@ -8,17 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumifield.methods.base import Context, Rendered
-from lumifield.methods.nerf_w import veil
-from lumifield.methods.nerf_w.passing import Passing
+from lumifield.methods.base import RenderContext, Rendered
+from lumifield.methods.nerf_w import transient_map
+from lumifield.methods.nerf_w.transient import TransientSamples
 from lumifield.runtime.rng import Rng
 from scenes import NERF_W
 
 WHITE = torch.ones(3)
 
 
-def learning() -> Context:
-    return Context(WHITE, 0, Rng(torch.Generator().manual_seed(0)))
+def learning() -> RenderContext:
+    return RenderContext(WHITE, 0, Rng(torch.Generator().manual_seed(0)))
 
 
 def by_loops(cells, x, y):
@@ -37,10 +37,10 @@ def by_loops(cells, x, y):
 def test_a_veil_is_bilinear_between_the_middles_of_its_cells(side, x, y, seed):
     veils = torch.randn(3, 5 * side**2, generator=torch.Generator().manual_seed(seed))
     own, place = torch.tensor([2, 0]), torch.tensor([[x, y], [y, x]])
-    seen = veil.before(veils, own, place)
+    seen = transient_map.sample_transient_map(veils, own, place)
     for ray, (across, down) in enumerate(((x, y), (y, x))):
         raw = by_loops(veils[own[ray]].view(side, side, 5), across, down)
-        assert float(seen.density[ray]) == pytest.approx(math.log1p(math.exp(float(raw[0]) + veil.THIN)), abs=1e-5)
+        assert float(seen.density[ray]) == pytest.approx(math.log1p(math.exp(float(raw[0]) + transient_map.THIN)), abs=1e-5)
         torch.testing.assert_close(seen.rgb[ray], torch.sigmoid(raw[1:4]).float(), atol=1e-5, rtol=1e-5)
         assert float(seen.uncertainty[ray]) == pytest.approx(math.log1p(math.exp(float(raw[4]))), abs=1e-5)
 
@@ -50,24 +50,24 @@ def test_gradients_of_a_veil_are_those_of_differences():
     own, place = torch.tensor([1, 0, 1]), torch.rand(3, 2, dtype=torch.float64)
 
     def seen(cells):
-        found = veil.before.__wrapped__(cells, own, place)
+        found = transient_map.sample_transient_map.__wrapped__(cells, own, place)
         return found.density, found.rgb, found.uncertainty
 
     assert torch.autograd.gradcheck(seen, (veils,))
 
 
 def test_no_rays_see_no_veil():
-    seen = veil.before(torch.zeros(2, 20), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2))
+    seen = transient_map.sample_transient_map(torch.zeros(2, 20), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2))
     assert (len(seen.density), len(seen.rgb), len(seen.uncertainty)) == (0, 0, 0)
     nothing = Rendered(torch.zeros(0, 3), torch.zeros(0), torch.zeros(0))
-    assert float(veil.veiled(nothing, seen, NERF_W, learning()).penalties["transient"]) == 0
+    assert float(transient_map.composite_transient_map(nothing, seen, NERF_W, learning()).penalties["transient"]) == 0
 
 
 @pytest.mark.parametrize("raw", [-1e30, -1e3, 1e3, 1e30])
 def test_veils_of_any_magnitude_are_finite(raw):
     cells = torch.full((1, 5), raw, requires_grad=True)
     rendered = Rendered(torch.full((1, 3), 0.5), torch.ones(1), torch.ones(1))
-    seen = veil.veiled(rendered, veil.before(cells, torch.tensor([0]), torch.full((1, 2), 0.5)), NERF_W, learning())
+    seen = transient_map.composite_transient_map(rendered, transient_map.sample_transient_map(cells, torch.tensor([0]), torch.full((1, 2), 0.5)), NERF_W, learning())
     assert bool(torch.isfinite(seen.rgb).all())
     (seen.rgb.sum() + seen.channels["uncertainty"].clamp(max=1e20).sum()).backward()
     assert bool(torch.isfinite(cells.grad).all())
@@ -76,7 +76,7 @@ def test_veils_of_any_magnitude_are_finite(raw):
 def test_what_is_seen_through_a_veil():
     optical_depth, rgb, beta = torch.tensor([0.0, 0.5, 40.0]), torch.rand(3, 3), torch.tensor([1.0, 2.0, 3.0])
     rendered = Rendered(torch.rand(3, 3), torch.ones(3), torch.ones(3), penalties={"other": torch.ones(())})
-    seen = veil.veiled(rendered, Passing(optical_depth, rgb, beta), NERF_W, learning())
+    seen = transient_map.composite_transient_map(rendered, TransientSamples(optical_depth, rgb, beta), NERF_W, learning())
     opacity = torch.tensor([0.0, 1 - math.exp(-0.5), 1.0])
     for ray in range(3):
         a = float(opacity[ray])
@@ -88,21 +88,21 @@ def test_what_is_seen_through_a_veil():
     mean = 40.5 / 3
     assert float(seen.penalties["transient"]) == pytest.approx(NERF_W.lambda_u * mean / (2 * NERF_W.beta_min**2))
     assert float(seen.penalties["other"]) == 1
-    plain = veil.veiled(rendered, Passing(optical_depth, rgb, beta), replace(NERF_W, uncertainty=False), learning())
+    plain = transient_map.composite_transient_map(rendered, TransientSamples(optical_depth, rgb, beta), replace(NERF_W, uncertainty=False), learning())
     assert float(plain.penalties["transient"]) == pytest.approx(NERF_W.lambda_u * mean)
 
 
 def test_views_have_the_channels_that_are_asked_for_and_no_veil_in_their_colors():
     rendered = Rendered(torch.rand(1, 3), torch.ones(1), torch.ones(1))
-    passed = Passing(torch.ones(1), torch.zeros(1, 3), torch.ones(1))
-    seen = veil.veiled(rendered, passed, NERF_W, Context(WHITE, channels=("transient",)))
+    passed = TransientSamples(torch.ones(1), torch.zeros(1, 3), torch.ones(1))
+    seen = transient_map.composite_transient_map(rendered, passed, NERF_W, RenderContext(WHITE, channels=("transient",)))
     assert torch.equal(seen.rgb, rendered.rgb)
     assert (set(seen.channels), seen.penalties) == ({"transient"}, {})
 
 
 @torch.no_grad()
 def test_a_ray_wears_its_photographs_look_while_training_a_given_one_or_the_mean():
-    looks = veil.Looks(3, 4, 2)
+    looks = transient_map.AppearanceTable(3, 4, 2)
     looks.veils.normal_()
     image = torch.tensor([2, 0])
     assert looks.table.shape == (3, 4 + 20)
@@ -112,6 +112,6 @@ def test_a_ray_wears_its_photographs_look_while_training_a_given_one_or_the_mean
         return torch.cat([appearance, veils[own]], -1)
 
     assert torch.equal(worn(learning()), looks.table[image])
-    assert torch.equal(worn(Context(WHITE, embedding=looks.table[1])), looks.table[[1, 1]])
-    assert torch.equal(worn(Context(WHITE, embedding=looks.table[[1, 2]])), looks.table[[1, 2]])
-    torch.testing.assert_close(worn(Context(WHITE)), looks.table.mean(0).expand(2, -1))
+    assert torch.equal(worn(RenderContext(WHITE, appearance_embedding=looks.table[1])), looks.table[[1, 1]])
+    assert torch.equal(worn(RenderContext(WHITE, appearance_embedding=looks.table[[1, 2]])), looks.table[[1, 2]])
+    torch.testing.assert_close(worn(RenderContext(WHITE)), looks.table.mean(0).expand(2, -1))

@@ -1,4 +1,4 @@
-"""What `mip-nerf` asks for density and color: the paper's network, or a feature grid with small networks."""
+"""Fields of `mip-nerf` over Gaussians: the MLP of the paper, or a hash grid with small networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lumifield.data.scene import Scene, median_pixel_width
 from lumifield.fields.encodings import Positional
-from lumifield.fields.hash_grid import FeatureGrid, geometric
+from lumifield.fields.hash_grid import FeatureGrid, geometric_resolutions
 from lumifield.fields.mlp import Mlp
 from lumifield.geometry.contraction import SceneBox
 from lumifield.methods.mip_nerf import MipNerf
@@ -17,36 +17,36 @@ from lumifield.volume.mip_gaussians import IntegratedEncoding
 
 FINEST_LIMIT = 2048
 DENSITY_FEATURES = 16
-THINNEST = 1e-12
+MIN_OPTICAL_DEPTH = 1e-12
 
 
-def mlp(settings: MipNerf) -> Mlp:
-    """The paper's network, with fresh parameters."""
+def build_mip_nerf_mlp(settings: MipNerf) -> Mlp:
+    """The MLP of the paper with random parameters."""
     return Mlp(
-        width=settings.width,
-        depth=settings.depth,
-        skip=settings.depth // 2 + (0 if settings.early_skip else 1),
-        position=IntegratedEncoding(*settings.octaves),
-        direction=directions(settings) if settings.viewdirs else None,
-        activation=settings.density,
+        width=settings.hidden_dim,
+        depth=settings.num_layers,
+        skip=settings.num_layers // 2 + (0 if settings.early_skip else 1),
+        position=IntegratedEncoding(*settings.position_degrees),
+        direction=build_direction_encoding(settings) if settings.viewdirs else None,
+        activation=settings.density_activation,
         bias=settings.density_bias,
     )
 
 
-def directions(settings: MipNerf) -> Positional:
-    """The encoding of viewing directions."""
-    first, end = settings.direction_octaves
+def build_direction_encoding(settings: MipNerf) -> Positional:
+    """Encoding of viewing directions."""
+    first, end = settings.direction_degrees
     return Positional(end - first, first)
 
 
-def finest_of(settings: MipNerf, scene: Scene) -> int:
-    """Cells a side of the grid's finest level."""
+def grid_resolution(settings: MipNerf, scene: Scene) -> int:
+    """Resolution of the finest level of the grid."""
     diameter = SceneBox(scene.box, scene.unbounded).diameter
-    return settings.grid_finest or min(round(2 * diameter / median_pixel_width(scene)), FINEST_LIMIT)
+    return settings.grid_max_resolution or min(round(2 * diameter / median_pixel_width(scene)), FINEST_LIMIT)
 
 
 class GridField(nn.Module):
-    """Features of a grid at the middles of Gaussians, each level as far as it is coarser than the Gaussian."""
+    """Hash grid features at the means of Gaussians; levels finer than the Gaussian are down-weighted."""
 
     box: Tensor
 
@@ -54,10 +54,14 @@ class GridField(nn.Module):
         super().__init__()
         self.settings, self.contracted = settings, scene.unbounded
         self.register_buffer("box", scene.box.clone())
-        resolutions = geometric(settings.grid_coarsest, settings.grid_finest, settings.grid_levels)
-        self.grid = FeatureGrid(resolutions, settings.grid_features, settings.grid_log2_entries, smeared=True)
-        self.direction = directions(settings)
-        hidden, side = settings.grid_hidden, self.direction.width if settings.viewdirs else 0
+        resolutions = geometric_resolutions(
+            settings.grid_base_resolution, settings.grid_max_resolution, settings.grid_num_levels
+        )
+        self.grid = FeatureGrid(
+            resolutions, settings.grid_features_per_level, settings.grid_log2_hashmap_size, smeared=True
+        )
+        self.direction = build_direction_encoding(settings)
+        hidden, side = settings.grid_hidden_dim, self.direction.width if settings.viewdirs else 0
         self.density_net = nn.Sequential(
             nn.Linear(self.grid.width, hidden), nn.ReLU(), nn.Linear(hidden, DENSITY_FEATURES)
         )
@@ -71,7 +75,7 @@ class GridField(nn.Module):
 
     @property
     def space(self) -> SceneBox:
-        """The space that the grid covers."""
+        """The box that the grid covers."""
         return SceneBox(self.box, self.contracted)
 
     def forward(
@@ -80,7 +84,7 @@ class GridField(nn.Module):
         view: Float[Tensor, "*#s side"],
         noise: Float[Tensor, "*s"] | None = None,
     ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s 3"]]:
-        """Density and color of Gaussians; `view` is `directional` of each one's ray."""
+        """Density and color of Gaussians; `view` is `directional` of each ray."""
         hidden = self.density_net(self.features(joined))
         beside = view.expand(*hidden.shape[:-1], view.shape[-1]).to(hidden.dtype)
         rgb = torch.sigmoid(self.color_net(torch.cat([hidden, beside], -1)).to(joined.dtype))
@@ -89,25 +93,25 @@ class GridField(nn.Module):
     def density_alone(
         self, joined: Float[Tensor, "*s 6"], noise: Float[Tensor, "*s"] | None = None
     ) -> Float[Tensor, "*s"]:
-        """Density of Gaussians, without colors."""
+        """Density of Gaussians without colors."""
         raw = self.density_net(self.features(joined))[..., 0].to(joined.dtype)
         return self._activated(raw, joined, noise)
 
     def directional(self, viewdirs: Float[Tensor, "*r 3"]) -> Float[Tensor, "*r side"]:
-        """What the color takes of the viewing direction."""
+        """Encoded viewing direction."""
         return self.direction(viewdirs) if self.settings.viewdirs else viewdirs[..., :0]
 
     def features(self, joined: Float[Tensor, "*s 6"]) -> Float[Tensor, "*s features"]:
-        """Features of the grid, faded by the size of the Gaussians."""
+        """Hash grid features, down-weighted by the size of the Gaussians."""
         mean, variance = joined.reshape(-1, 6).split(3, -1)
-        width = variance.mean(-1).clamp_min(THINNEST).sqrt() * self.space.contraction_scale(mean)
+        width = variance.mean(-1).clamp_min(MIN_OPTICAL_DEPTH).sqrt() * self.space.contraction_scale(mean)
         return self.grid(self.space.to_unit_cube(mean), width).view(*joined.shape[:-1], self.grid.width)
 
     def _activated(self, raw: Tensor, joined: Tensor, noise: Tensor | None) -> Tensor:
         raw = raw + self.settings.density_bias if noise is None else raw + noise + self.settings.density_bias
-        density = F.relu(raw) if self.settings.density == "relu" else F.softplus(raw)
+        density = F.relu(raw) if self.settings.density_activation == "relu" else F.softplus(raw)
         if self.contracted:
             return density
-        # The grid ends at its box: what it holds for points beyond is what it holds at the border.
+        # The grid is clamped to its box: points outside would have the density of the border.
         unit = self.space.to_unit_cube(joined[..., :3])
         return density * ((unit >= 0) & (unit <= 1)).all(-1)

@@ -1,4 +1,4 @@
-"""`nerf` with an occupancy grid: one network, asked in occupied space alone."""
+"""Method `nerf` with an occupancy grid: one network, evaluated in occupied cells only."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lumifield import kernels
 from lumifield.data.scene import Batch, Scene
 from lumifield.geometry.contraction import SceneBox
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Context, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.methods.nerf import Nerf
-from lumifield.methods.nerf.method import network
+from lumifield.methods.nerf.method import build_nerf_mlp
 from lumifield.runtime.precision import autocast
 from lumifield.runtime.rng import Rng
 from lumifield.volume.compositing import MIN_OPACITY
@@ -21,14 +21,15 @@ from lumifield.volume.occupancy import OccupancyGrid, crop_to_silhouettes, visib
 from lumifield.volume.packed import keep_visible, march_rays
 
 MIN_WEIGHT = 1e-4
-REFRESH_EVERY, WARM_UP, REFRESH_SHARE = 16, 256, 16
+UPDATE_EVERY, WARM_UP, UPDATED_CELLS_FRACTION = 16, 256, 16
 EMPTY_DENSITY = 0.1
-"""Cells thinner than this [1 / unit] are empty. Space starts thrice as thick, so that nothing is given up unlearned."""
+"""Cells with less density than this [1 / unit] are empty. Initial density is three times as high, so that no cell is
+dropped before training."""
 MARGIN = 0.5
 
 
-class OccupiedNerf(Method):
-    """Even samples in occupied cells take the place of the coarse network (Müller et al. 2022, appendix C)."""
+class OccupancyNerf(Method):
+    """Uniform samples in occupied cells replace the coarse network (Müller et al. 2022, appendix C)."""
 
     box: Tensor
 
@@ -39,21 +40,25 @@ class OccupiedNerf(Method):
         box = crop_to_silhouettes(scene) if carve else scene.box
         self.register_buffer("box", box.clone())
         self.contracted = scene.unbounded
-        self.step = float((scene.far - scene.near).median()) / settings.occupancy_samples
-        self.network = network(settings)
-        allowed = visible_cells(scene, self.space, settings.occupancy_side, use_silhouettes=carve)
+        self.step = float((scene.far - scene.near).median()) / settings.num_occupancy_samples
+        self.network = build_nerf_mlp(settings)
+        allowed = visible_cells(scene, self.space, settings.occupancy_resolution, use_silhouettes=carve)
         threshold = EMPTY_DENSITY * self.step
-        self.occupancy = OccupancyGrid(settings.occupancy_side, self.step, allowed, threshold=threshold, margin=MARGIN)
+        self.occupancy = OccupancyGrid(
+            settings.occupancy_resolution, self.step, allowed, threshold=threshold, margin=MARGIN
+        )
 
     @property
     def space(self) -> SceneBox:
-        """The space that the occupancy grid covers."""
+        """The box that the occupancy grid covers."""
         return SceneBox(self.box, self.contracted)
 
-    def forward(self, rays: Rays, context: Context) -> Rendered:
-        """March, drop what is hidden, look up, composite."""
+    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
+        """Marches rays, drops occluded samples, evaluates the network, composites."""
         packed = march_rays(rays, self.occupancy, self.space, self.step, 0.0, context.rng)
-        if torch.is_grad_enabled():  # the look costs less than the gradients that it saves, more than a mere look-up
+        if (
+            torch.is_grad_enabled()
+        ):  # evaluating density first costs less than the gradients that it saves, but only in training
             packed = keep_visible(packed, rays, lambda part: self.density(part.points(rays)), min_weight=MIN_WEIGHT)
         view = self.network.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
         with autocast(rays.origins.device, self.settings.bf16):
@@ -74,12 +79,12 @@ class OccupiedNerf(Method):
         return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
 
     def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Density in occupied cells, none elsewhere: no image has shaped it [1 / unit of the rays' space]."""
+        """Density in occupied cells, zero elsewhere, where no image constrains it [1 / unit of the rays' space]."""
         return self.occupancy.inside(self.density, self.space, points)
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Density of the network anywhere, without a gradient."""
+        """Density of the network anywhere, without gradient."""
         with autocast(points.device, self.settings.bf16):
             return self.network.density_alone(points)
 
@@ -90,11 +95,11 @@ class OccupiedNerf(Method):
             return self.network(points, self.network.directional(viewdirs))[1]
 
     def rays_per_step(self) -> int:
-        """The batch of the settings."""
-        return self.settings.batch
+        """Batch size of the settings."""
+        return self.settings.batch_size
 
     def before_step(self, step: int, rng: Rng) -> None:
-        """Refreshes the occupancy grid: everywhere at first, then a part of its cells a time."""
-        if step % REFRESH_EVERY == 0:
-            cells = self.settings.occupancy_side**3 // REFRESH_SHARE
+        """Updates the occupancy grid: all cells at first, then a fraction of them."""
+        if step % UPDATE_EVERY == 0:
+            cells = self.settings.occupancy_resolution**3 // UPDATED_CELLS_FRACTION
             self.occupancy.update(self.density, self.space, rng, everywhere=step < WARM_UP, cells=cells)
