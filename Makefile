@@ -24,7 +24,7 @@ demo: setup
 	$(VENV)/bin/lumifield train instant --data demo/still-life --minutes 1.5 --out demo/run
 	$(VENV)/bin/lumifield eval demo/run
 	$(VENV)/bin/lumifield render demo/run --path orbit --out demo/orbit.mp4
-	$(VENV)/bin/lumifield export mesh demo/run --texture 1024 --faces 20000 --no-keep-unseen --out demo/mesh.glb
+	$(VENV)/bin/lumifield export mesh demo/run --texture-size 1024 --num-faces 20000 --no-keep-unseen --out demo/mesh.glb
 	$(VENV)/bin/lumifield export web demo/run --out demo/scene.html
 	@echo "Look at demo/orbit.mp4, demo/scene.html, demo/mesh.glb and demo/run/eval/test/report.html"
 

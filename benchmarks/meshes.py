@@ -21,7 +21,7 @@ from scipy.spatial import KDTree
 from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import read
 from lumifield.data.scene import Scene
-from lumifield.export import Mesh
+from lumifield.export import MeshExport
 from lumifield.runs.run_folder import LoadedRun, write_json
 from lumifield.runs.run_folder import load as load_run
 from lumifield.runtime.files import replacing
@@ -35,7 +35,7 @@ def lens(scene: Scene, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return tuple(part[index].double().numpy() for part in (cameras.c2w, cameras.focal, cameras.center))
 
 
-def seen_part(mesh: trimesh.Trimesh, scene: Scene) -> trimesh.Trimesh:
+def visible_part(mesh: trimesh.Trimesh, scene: Scene) -> trimesh.Trimesh:
     """The faces that the center of some pixel of an image sees."""
     faces, seen = np.asarray(mesh.faces), np.zeros(len(mesh.faces), bool)
     for index in range(len(scene)):
@@ -84,21 +84,21 @@ def still_life(run: LoadedRun, folder: Path) -> dict[str, Any]:
     """The still life's mesh against the truth beside its images."""
     data = run.source.data
     start = time.perf_counter()
-    Mesh(keep_unseen=False).write(run, folder / "seen.ply")
+    MeshExport(keep_unseen=False).write(run, folder / "seen.ply")
     seconds = time.perf_counter() - start
-    Mesh().write(run, folder / "whole.ply")
+    MeshExport().write(run, folder / "whole.ply")
     mesh, whole = load(folder / "seen.ply"), load(folder / "whole.ply")
     truth = trimesh.load(data / "truth" / "mesh.ply", process=False)
     test = read(run.source, "test", at_most=VIEWS)
     depths = [np.load(data / "truth" / f"{name.removeprefix('./')}_depth.npy") for name in test.names]
-    result = distances(mesh, seen_part(truth, run.scenes["train"])) | gray_levels(mesh, test, depths)
+    result = distances(mesh, visible_part(truth, run.scenes["train"])) | gray_levels(mesh, test, depths)
     return result | {"watertight": bool(whole.is_watertight), "faces": len(mesh.faces), "seconds": seconds}
 
 
 def textured(run: LoadedRun, folder: Path, faces: int, texture: int) -> dict[str, Any]:
     """PSNR and overlap of silhouettes of a textured GLB in test views."""
     start = time.perf_counter()
-    Mesh(keep_unseen=False, faces=faces, texture=texture).write(run, folder / "scene.glb")
+    MeshExport(keep_unseen=False, faces=faces, texture=texture).write(run, folder / "scene.glb")
     seconds, mesh = time.perf_counter() - start, load(folder / "scene.glb")
     test = read(run.source, "test", at_most=VIEWS)
     psnrs, overlaps = [], []

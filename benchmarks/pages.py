@@ -20,7 +20,7 @@ from PIL import Image
 from browser import Page, opened
 from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data.scene import Scene
-from lumifield.export import Web
+from lumifield.export import WebExport
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import LoadedRun, load_run, write_json
 from lumifield.runtime.files import replacing
@@ -83,7 +83,7 @@ def measured(folder: Path, images: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         file = Path(scratch) / "scene.html"
         begun = time.perf_counter()
-        Web().write(run, file)
+        WebExport().write(run, file)
         row = {"run": folder.name, "seconds": time.perf_counter() - begun, "megabytes": file.stat().st_size / 1e6}
         return row | compared(run, file, Path(scratch) / "profile", images)
 

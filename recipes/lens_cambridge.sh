@@ -9,5 +9,5 @@
 set -euo pipefail
 lumifield train nerf-w --data "$1" --out "$2" --downscale 3 --minutes 60 "${@:3}"
 lumifield localize density "$2" --cells 4000000 --margin 2.1
-lumifield localize select "$2" --count 4000 --clearance 2 --reach 6 --angle 9
+lumifield localize select "$2" --num-views 4000 --clearance 2 --reach 6 --angle 9
 lumifield localize synthesize "$2"

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lumifield.data import Source
 from lumifield.evaluation.evaluate import evaluate
-from lumifield.export import Weights
+from lumifield.export import WeightsExport
 from lumifield.methods import Instant
 from lumifield.runs.run_folder import load_run
 from lumifield.training import Train
@@ -28,7 +28,7 @@ def main(data: Path = Path("demo/still-life"), out: Path = Path("examples/still_
     """Learns DATA in so many steps and leaves OUT."""
     with tempfile.TemporaryDirectory() as folder:
         run = run_training(TrainingJob(SMALL, Source(data), Train(steps=steps), Path(folder) / "run"), console=Console())
-        Weights(half=True).write(load_run(run), out)
+        WeightsExport(half=True).write(load_run(run), out)
         psnr = evaluate(load_run(run), "test", save_images=False)["psnr"]
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB, {psnr:.2f} dB on the test views")
     if out.stat().st_size > MOST_BYTES:

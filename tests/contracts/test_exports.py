@@ -14,7 +14,9 @@ from commands import tree
 from lumifield.cli import commands
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights, bake, matter, points
+from lumifield.export import CamerasExport, MeshExport, PointsExport, VolumeExport, WebExport, WeightsExport, points
+from lumifield.export import baking
+from lumifield.export import density_field
 from lumifield.methods import METHODS, method_name
 from lumifield.runs.run_folder import LoadedRun, load_run
 from lumifield.runtime.config import to_plain
@@ -24,21 +26,21 @@ TRIED = ("instant", "mip-nerf", "nerf", "nerf, occupied", "nerf-w", "simple-nerf
 FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)
 # Of each kind: small settings and every ending.
 EXPORTS = {
-    Mesh: (Mesh(resolution=6, level=1e-6, keep="all", colors="field"), ("ply", "obj", "glb", "dae", "stl")),
+    MeshExport: (MeshExport(resolution=6, level=1e-6, keep="all", colors="field"), ("ply", "obj", "glb", "dae", "stl")),
     CamerasExport: (CamerasExport(), ("json", "ply", "")),
-    Points: (Points(), ("ply",)),
-    Volume: (Volume(resolution=6, center=(5.0, -6.0, 7.0), side=9.0), ("vol", "raw", "npz")),
-    Web: (Web(side=16, rays=256), ("html",)),
-    Weights: (Weights(), ("zip", "")),
+    PointsExport: (PointsExport(), ("ply",)),
+    VolumeExport: (VolumeExport(resolution=6, center=(5.0, -6.0, 7.0), side=9.0), ("vol", "raw", "npz")),
+    WebExport: (WebExport(side=16, rays=256), ("html",)),
+    WeightsExport: (WeightsExport(), ("zip", "")),
 }
 
 
 @pytest.fixture(autouse=True)
 def lenient(monkeypatch):
     """Bounds are looked for with few probes, and what has not trained stops light, too."""
-    monkeypatch.setattr(matter, "PROBES", 8)
-    monkeypatch.setattr(bake, "HIT", 0.0)
-    monkeypatch.setattr(points, "SURE", 0.0)
+    monkeypatch.setattr(density_field, "PROBES", 8)
+    monkeypatch.setattr(baking, "HIT", 0.0)
+    monkeypatch.setattr(points, "MIN_POINT_OPACITY", 0.0)
     monkeypatch.setattr(points, "GRAZING", -2.0)
 
 
@@ -79,7 +81,7 @@ def test_every_ending_of_every_export_leaves_files_and_counts_to_the_end(run, ki
 
 @pytest.mark.parametrize("kind", EXPORTS)
 def test_a_scene_that_has_traveled_exports_the_same(run, kind, tmp_path):
-    Weights().write(run, tmp_path / "traveled.zip")
+    WeightsExport().write(run, tmp_path / "traveled.zip")
     export, (ending, *_) = EXPORTS[kind]
     for name, one in (("before", run), ("after", load_run(tmp_path / "traveled.zip"))):
         export.write(one, tmp_path / name / f"scene.{ending}")

@@ -169,28 +169,28 @@ MESHING = {
     "--data": ("", "--data {other}"),
     "--resolution": ("", "--resolution 9"),
     "--bounds": ("", "--bounds -1 -1 -1 1 1 0.5"),
-    "--level": ("", "--level 1e-9"),
-    "--colors": ("", "--colors radiance"),
-    "--keep": ("", "--keep 1000000"),
+    "--density-threshold": ("", "--density-threshold 1e-9"),
+    "--color-source": ("", "--color-source radiance"),
+    "--components": ("", "--components 1000000"),
 }
 VOLUMES = {
     "--out": ("", "--out {out}/volume.raw"),
     "--resolution": ("", "--resolution 5"),
     "--center": ("", "--center 0 0 0.25"),
-    "--side": ("", "--side 3"),
+    "--cube-size": ("", "--cube-size 3"),
 }
 # Of each step of localization: what both are given, and what only one is.
 LOCALIZING = {
     ("density", "--out"): ("", "--out {out}/density.npz"),
     ("density", "--cells"): ("", "--cells 200"),
     ("density", "--margin"): ("", "--margin 1"),
-    ("density", "--level"): ("", "--level 1e-9"),
+    ("density", "--density-threshold"): ("", "--density-threshold 1e-9"),
     ("select", "--out"): ("", "--out {out}/views.json"),
     ("select", "--places"): ("", "--places path"),
-    ("select", "--count"): ("", "--count 4"),
+    ("select", "--num-views"): ("", "--num-views 4"),
     ("select", "--spacing"): ("", "--spacing 0.3"),
-    ("select", "--clearance"): ("--count 30", "--clearance 1.5"),
-    ("select", "--reach"): ("--count 30", "--reach 0.5"),
+    ("select", "--clearance"): ("--num-views 30", "--clearance 1.5"),
+    ("select", "--reach"): ("--num-views 30", "--reach 0.5"),
     ("select", "--angle"): ("", "--angle 20"),
     ("select", "--seed"): ("", "--seed 1"),
     ("synthesize", "--out"): ("", "--out {out}/sequence"),
@@ -231,7 +231,7 @@ ADAPTING = {
     "--adapt-steps": "--adapt-steps 1",
     "--held-out": "--held-out 3 5",
     "--starts": "--starts meta standard",
-    "--keep": "--keep",
+    "--save-adapted": "--save-adapted",
 }
 # Each of these has a test of its own below.
 SINGLE = {
@@ -488,7 +488,7 @@ def meshed(out, places, *parts):
     """The files of a mesh at the median density of the box, or None where there is none."""
     out.mkdir()
     density = load_run(places["run"]).method.inside(2 * torch.rand(999, 3, generator=torch.Generator().manual_seed(0)) - 1)
-    common = f"--out {out}/mesh.ply --resolution 8 --bounds -1 -1 -1 1 1 1 --keep all --level {float(density.median())}"
+    common = f"--out {out}/mesh.ply --resolution 8 --bounds -1 -1 -1 1 1 1 --components all --density-threshold {float(density.median())}"
     try:
         lumifield("export mesh {run}".format(**places), common, *parts, out=out / "mesh", **places)
     except SystemExit:
@@ -508,7 +508,7 @@ def test_an_option_of_export_mesh_changes_the_files(flag, places, tmp_path):
 def voluminous(out, places, *parts):
     """The files of a volume."""
     out.mkdir()
-    cube = "--resolution 4 --center 0 0 0 --side 2"
+    cube = "--resolution 4 --center 0 0 0 --cube-size 2"
     lumifield("export volume {run}".format(**places), f"--out {out}/volume.vol", cube, *parts, out=out)
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
@@ -526,7 +526,7 @@ def located(places):
     """A run of images with looks of their own, and what the steps of localization leave in it."""
     run = places["run"].with_name("wild")
     lumifield("train nerf-w", f"--data {places['blender']} --out {run}", WILD)
-    steps = ("density {run} --cells 300 --level 1e9 --margin 2", "select {run} --count 3", "synthesize {run}")
+    steps = ("density {run} --cells 300 --density-threshold 1e9 --margin 2", "select {run} --num-views 3", "synthesize {run}")
     for step in steps:
         lumifield(f"localize {step}".format(run=run))
     return run
@@ -537,7 +537,7 @@ def localized(out, run, step, *parts):
     shutil.copytree(run, out / "run")
     if step == "synthesize":
         shutil.rmtree(out / "run/localize/sequence")
-    common = {"density": "--cells 300 --level 1e9 --margin 2", "select": "--count 3", "synthesize": ""}[step]
+    common = {"density": "--cells 300 --density-threshold 1e9 --margin 2", "select": "--num-views 3", "synthesize": ""}[step]
     lumifield(f"localize {step} {out / 'run'} {common}", *parts, out=out)
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 

@@ -12,7 +12,7 @@ from known_surfaces import Around, built
 from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.evaluation.chamfer import apart, chamfer, spread
-from lumifield.export.surface import Surface
+from lumifield.export.marching_cubes import Surface
 from scenes import ball
 
 

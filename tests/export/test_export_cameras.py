@@ -17,7 +17,7 @@ from lumifield.data import Source
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport
-from lumifield.export.cameras import in_world
+from lumifield.export.cameras import to_world_cameras
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.rays import Ndc
 
@@ -39,7 +39,7 @@ def run_on(folder: Path, root: Path, **changes):
 def listed(source: Source, split: str) -> dict[Path, Cameras]:
     """The camera of each image, in the world frame."""
     scene, files = data.located(source, split)
-    cameras = in_world(scene)
+    cameras = to_world_cameras(scene)
     return {path.resolve(): cameras[[row]] for row, path in enumerate(files.paths)}
 
 
@@ -139,10 +139,10 @@ def colmap(folder: Path):
 
 
 @pytest.mark.parametrize("lens", [(0.0, 0.0, 0.0, 0.0), (0.1, -0.02, 0.003, 0.001)])
-def test_colmap_projects_world_points_as_we_do(tmp_path, lens):
+def test_colmap_projects_world_points_as_we_do(tmp_path, transforms_intrinsics):
     run = posed_run(tmp_path)
     distorted = {
-        split: replace(scene, cameras=replace(scene.cameras, distortion=torch.tensor([lens] * len(scene))))
+        split: replace(scene, cameras=replace(scene.cameras, distortion=torch.tensor([transforms_intrinsics] * len(scene))))
         for split, scene in run.scenes.items()
     }
     CamerasExport().write(replace(run, scenes=distorted), tmp_path / "model")
@@ -154,9 +154,9 @@ def test_colmap_projects_world_points_as_we_do(tmp_path, lens):
     for (_, rotation, translation, model, values), pixels in zip(images, expected, strict=True):
         x, y, z = rotation @ world.T + translation[:, None]
         x, y = x / z, y / z
-        k1, k2, p1, p2 = lens
-        assert model == ("OPENCV" if any(lens) else "PINHOLE")
-        assert list(values[6:]) == pytest.approx([k1, k2, p1, p2] if any(lens) else [])
+        k1, k2, p1, p2 = transforms_intrinsics
+        assert model == ("OPENCV" if any(transforms_intrinsics) else "PINHOLE")
+        assert list(values[6:]) == pytest.approx([k1, k2, p1, p2] if any(transforms_intrinsics) else [])
         r2 = x * x + y * y
         radial = 1 + k1 * r2 + k2 * r2**2
         u = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)

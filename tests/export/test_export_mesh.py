@@ -13,8 +13,8 @@ import trimesh
 from analytic import Ball, Wall, around, photograph, run_of, scene_of
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.export import Mesh
-from lumifield.export.matter import THICKNESS, matter
+from lumifield.export import MeshExport
+from lumifield.export.density_field import SURFACE_OPTICAL_DEPTH, density_field
 from lumifield.geometry.poses import look_at
 from lumifield.geometry.rays import Ndc, points_from_ndc, points_to_ndc
 from lumifield.methods.base import Method
@@ -64,7 +64,7 @@ def run(tmp_path_factory):
 
 
 def made(run, out, **settings):
-    Mesh(**{"resolution": 24, "level": 100.0} | settings).write(run, out)
+    MeshExport(**{"resolution": 24, "level": 100.0} | settings).write(run, out)
     return trimesh.load(out, process=False, force="mesh")
 
 
@@ -125,7 +125,7 @@ def test_scene_points_leave_and_enter_normalized_device_coordinates():
 
 def test_a_signed_distance_has_its_own_level(tmp_path):
     run = run_of(tmp_path, SignedBall(), {"train": scene_of(all_around())})
-    where = matter(run, None)
+    where = density_field(run, None)
     assert where.level == 0
     points = np.array([[0.0, 0, 0.8], [0, 0, 1.0]])
     assert where.field(points) == pytest.approx([0.1, -0.1], abs=1e-6)
@@ -133,8 +133,8 @@ def test_a_signed_distance_has_its_own_level(tmp_path):
 
 
 def test_a_density_is_cut_where_five_pixels_stop_half_of_the_light(run):
-    assert matter(run, None).level == pytest.approx(THICKNESS / (4 / 48))
-    assert matter(run, 7.0).level == 7.0
+    assert density_field(run, None).level == pytest.approx(SURFACE_OPTICAL_DEPTH / (4 / 48))
+    assert density_field(run, 7.0).level == 7.0
 
 
 def test_bounds_cut_and_resolution_refines(run, tmp_path):
@@ -154,12 +154,12 @@ def test_a_lower_level_lies_further_out(run, tmp_path):
 @pytest.mark.parametrize(("keep", "bodies"), [("all", 2), ("largest", 1), (10, 2), (600, 1)])
 def test_pieces_are_kept_by_size(tmp_path, keep, bodies):
     run = run_of(tmp_path, TwoBalls(), {"train": scene_of(all_around())})
-    where = matter(run, 100.0)
+    where = density_field(run, 100.0)
     from lumifield.export.mesh import selected
-    from lumifield.export.surface import Lattice, extract, pieces
+    from lumifield.export.marching_cubes import SamplingGrid, extract_surface, connected_components
 
-    surface = extract(where.field, Lattice.over(where.bounds(None), 40))
-    assert pieces(selected(surface, Mesh(keep=keep), run)).max() + 1 == bodies
+    surface = extract_surface(where.field, SamplingGrid.over(where.bounds(None), 40))
+    assert connected_components(selected(surface, MeshExport(keep=keep), run)).max() + 1 == bodies
 
 
 def test_hidden_faces_go_where_asked(tmp_path):
@@ -240,4 +240,4 @@ def test_photographs_that_moved_are_found(run, tmp_path):
 @pytest.mark.parametrize("wrong", [{"resolution": 1}, {"faces": 3}, {"texture": 8}, {"keep": 0}])
 def test_settings_have_least_values(wrong):
     with pytest.raises(DataError, match=f"{next(iter(wrong))} is"):
-        Mesh(**wrong)
+        MeshExport(**wrong)

@@ -11,7 +11,7 @@ import torch
 from analytic import Ball, around, run_of, scene_of
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.export import Points
+from lumifield.export import PointsExport
 from lumifield.export.points import LAYOUT
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import RenderContext, Method, Rendered
@@ -47,7 +47,7 @@ def run(tmp_path):
 @pytest.mark.parametrize(("normals", "least"), [("density", 0.99), ("depth", 0.8)])
 def test_points_normals_and_colors_are_those_of_the_ball(run, tmp_path, normals, least):
     seen = []
-    Points(normals=normals).write(run, tmp_path / "ball.ply", lambda *at: seen.append(at))
+    PointsExport(normals=normals).write(run, tmp_path / "ball.ply", lambda *at: seen.append(at))
     points = read(tmp_path / "ball.ply")
     away = (points["place"] - [10, -20, 30]) / 5
     assert np.linalg.norm(away, axis=1) == pytest.approx(1, abs=1e-3)
@@ -59,7 +59,7 @@ def test_points_normals_and_colors_are_those_of_the_ball(run, tmp_path, normals,
 
 
 def test_the_count_bounds_the_points_and_every_view_has_its_share(run, tmp_path):
-    Points(count=60).write(run, tmp_path / "few.ply")
+    PointsExport(count=60).write(run, tmp_path / "few.ply")
     points = read(tmp_path / "few.ply")
     assert len(points) == 60
     turns = np.arctan2(*(points["place"] - [10, -20, 30])[:, 1::-1].T)
@@ -68,9 +68,9 @@ def test_the_count_bounds_the_points_and_every_view_has_its_share(run, tmp_path)
 
 def test_a_scene_without_matter_another_ending_and_no_points_are_refused(run, tmp_path):
     with pytest.raises(DataError, match="scene is transparent in every training view, expected matter"):
-        Points().write(replace(run, method=Air()), tmp_path / "air.ply")
+        PointsExport().write(replace(run, method=Air()), tmp_path / "air.ply")
     with pytest.raises(DataError, match=r"ending is '.obj', expected .ply"):
-        Points().write(run, tmp_path / "ball.obj")
+        PointsExport().write(run, tmp_path / "ball.obj")
     with pytest.raises(DataError, match="count is 0, expected at least 1"):
-        Points(count=0)
+        PointsExport(count=0)
     assert list(tmp_path.iterdir()) == []

@@ -13,8 +13,8 @@ from analytic import around, run_of, scene_of
 from commands import tree
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.export import Volume, volume
-from lumifield.export.field import WorldField
+from lumifield.export import VolumeExport, volume
+from lumifield.export.world_field import WorldField
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc
 from lumifield.methods.base import Method
@@ -81,7 +81,7 @@ def assert_truncated(found: np.ndarray, wanted: np.ndarray) -> None:
     assert np.abs(found - wanted).max() < 1.02
 
 
-@pytest.mark.parametrize("settings", [Volume(resolution=9), Volume(resolution=7, center=(5.0, -5.0, 7.0), side=4.0)])
+@pytest.mark.parametrize("settings", [VolumeExport(resolution=9), VolumeExport(resolution=7, center=(5.0, -5.0, 7.0), side=4.0)])
 @pytest.mark.parametrize(("ending", "reader"), [("vol", read_vol), ("raw", read_raw)])
 def test_the_cells_are_those_of_the_density(tmp_path, settings, ending, reader, monkeypatch):
     monkeypatch.setattr(volume, "POINTS", 200)  # several slabs
@@ -96,7 +96,7 @@ def test_the_cells_are_those_of_the_density(tmp_path, settings, ending, reader, 
 
 def test_a_vol_file_of_64_cells_equals_the_density(tmp_path):
     run = run_in(tmp_path)
-    Volume(resolution=64).write(run, tmp_path / "fog.vol")
+    VolumeExport(resolution=64).write(run, tmp_path / "fog.vol")
     found = read_vol(tmp_path / "fog.vol", 64)
     density, rgba = expected(run, json.loads((tmp_path / "fog.json").read_text()))
     assert_truncated(found, rgba)
@@ -109,7 +109,7 @@ def test_a_vol_file_of_64_cells_equals_the_density(tmp_path):
 def test_numbers_for_numpy(tmp_path, monkeypatch):
     monkeypatch.setattr(volume, "POINTS", 200)
     run = run_in(tmp_path)
-    Volume(resolution=8).write(run, tmp_path / "fog.npz")
+    VolumeExport(resolution=8).write(run, tmp_path / "fog.npz")
     with np.load(tmp_path / "fog.npz", allow_pickle=False) as arrays:
         density, rgb, bounds = (arrays[name] for name in ("density", "rgb", "bounds"))
     about = json.loads((tmp_path / "fog.json").read_text())
@@ -122,7 +122,7 @@ def test_numbers_for_numpy(tmp_path, monkeypatch):
 
 def test_the_cube_is_as_tight_as_coarse_cells_allow(tmp_path):
     run = run_in(tmp_path)
-    Volume(resolution=4).write(run, tmp_path / "fog.raw")
+    VolumeExport(resolution=4).write(run, tmp_path / "fog.raw")
     about = json.loads((tmp_path / "fog.json").read_text())
     low, high = np.array(about["low"]), np.array(about["high"])
     middle = FRAME.to_world(Fog().middle).numpy()
@@ -138,7 +138,7 @@ def test_the_cube_is_as_tight_as_coarse_cells_allow(tmp_path):
 @pytest.mark.parametrize("scene", [{"unbounded": True}, {}])
 def test_an_open_scene_is_cut_at_its_region_of_interest(tmp_path, scene):
     run = run_in(tmp_path, method=Fog(radius=9.0), **scene)
-    Volume(resolution=4).write(run, tmp_path / "fog.raw")
+    VolumeExport(resolution=4).write(run, tmp_path / "fog.raw")
     about = json.loads((tmp_path / "fog.json").read_text())
     slack = 0 if scene else 9.0 / volume.PROBES
     np.testing.assert_allclose(about["low"], np.array([0.5, -10.5, 2.5]) - slack, atol=1e-5)
@@ -150,13 +150,13 @@ def test_memory_follows_from_a_layer_of_cells(tmp_path, monkeypatch):
     run = run_in(tmp_path)
     for resolution, most in ((6, 216), (20, 800), (40, 1600)):
         run.method.most = 0
-        Volume(resolution=resolution, side=3.0).write(run, tmp_path / "fog.vol")
+        VolumeExport(resolution=resolution, side=3.0).write(run, tmp_path / "fog.vol")
         assert run.method.most == most
 
 
 def test_progress_counts_layers(tmp_path):
     counts = []
-    Volume(resolution=70, side=5.0).write(run_in(tmp_path), tmp_path / "fog.raw", lambda *count: counts.append(count))
+    VolumeExport(resolution=70, side=5.0).write(run_in(tmp_path), tmp_path / "fog.raw", lambda *count: counts.append(count))
     assert counts[-1] == (70, 70)
     assert counts == sorted(counts)
 
@@ -195,7 +195,7 @@ def test_light_through_an_ndc_scene_is_stopped_as_much_in_the_world(forward):
 
 
 def test_the_volume_of_an_ndc_scene_starts_at_its_near_plane(forward, tmp_path):
-    Volume(resolution=8).write(forward, tmp_path / "wall.raw")
+    VolumeExport(resolution=8).write(forward, tmp_path / "wall.raw")
     about = json.loads((tmp_path / "wall.json").read_text())
     front = FRAME.to_world(torch.tensor([0.0, 0.0, 1.0]))
     low, high = torch.tensor(about["low"]), torch.tensor(about["high"])
@@ -213,19 +213,19 @@ def test_a_wide_lens_still_has_a_cube():
 @pytest.mark.parametrize(
     ("settings", "name", "message"),
     [
-        (Volume(), "fog.vdb", r"ending is '\.vdb', expected \.vol, \.raw or \.npz; change it"),
-        (Volume(resolution=0), "fog.vol", "volume: resolution is 0, expected at least 1; raise it"),
-        (Volume(resolution=1626), "fog.vol", r"volume: resolution is 1626, expected at most 1625 for \.vol; lower it"),
-        (Volume(side=0.0), "fog.vol", "volume: side is 0, expected above 0; raise it"),
-        (Volume(side=float("nan")), "fog.vol", "volume: side is nan, expected above 0; raise it"),
+        (VolumeExport(), "fog.vdb", r"ending is '\.vdb', expected \.vol, \.raw or \.npz; change it"),
+        (VolumeExport(resolution=0), "fog.vol", "volume: resolution is 0, expected at least 1; raise it"),
+        (VolumeExport(resolution=1626), "fog.vol", r"volume: resolution is 1626, expected at most 1625 for \.vol; lower it"),
+        (VolumeExport(side=0.0), "fog.vol", "volume: side is 0, expected above 0; raise it"),
+        (VolumeExport(side=float("nan")), "fog.vol", "volume: side is nan, expected above 0; raise it"),
         (
-            Volume(center=(50.0, 0.0, 0.0), side=1.0),
+            VolumeExport(center=(50.0, 0.0, 0.0), side=1.0),
             "fog.vol",
             r"volume: cube is outside the scene, expected one that ",
         ),
-        (Volume(center=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.vol", "density is empty in the cube, expected "),
-        (Volume(center=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.npz", "density is empty in the cube, expected "),
-        (Volume(resolution=8), "taken.vol", "output is a folder, expected a file; choose another name"),
+        (VolumeExport(center=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.vol", "density is empty in the cube, expected "),
+        (VolumeExport(center=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.npz", "density is empty in the cube, expected "),
+        (VolumeExport(resolution=8), "taken.vol", "output is a folder, expected a file; choose another name"),
     ],
 )
 def test_what_cannot_be_is_one_sentence_and_leaves_nothing(tmp_path, settings, name, message):
@@ -241,5 +241,5 @@ def test_a_scene_without_matter_is_one_sentence(tmp_path):
     with pytest.raises(
         DataError, match=re.escape(f"{tmp_path / 'run'}: density is empty in the cube, expected matter")
     ):
-        Volume().write(run_in(tmp_path, method=Fog(radius=0.0)), tmp_path / "fog.vol")
+        VolumeExport().write(run_in(tmp_path, method=Fog(radius=0.0)), tmp_path / "fog.vol")
     assert tree(tmp_path) == {}

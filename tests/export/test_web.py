@@ -13,15 +13,15 @@ import fog
 from commands import called, train
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.export import Web
-from lumifield.export.bake import BRICK, Baked
-from lumifield.export.voxels import Lattice, Voxels
-from lumifield.export.web import brick_rows, distances, occupied_bricks, page_of, quantized
+from lumifield.export import WebExport
+from lumifield.export.baking import BRICK, Baked
+from lumifield.export.voxel_grid import VoxelLattice, Voxels
+from lumifield.export.web import brick_rows, brick_distances, occupied_bricks, build_page, quantize_voxels
 from lumifield.geometry.contraction import SceneBox
 from lumifield.rendering.camera_paths import overview
 from scenes import written
 
-SMALL = Web(side=16, rays=500)
+SMALL = WebExport(side=16, rays=500)
 CORNERS = ((9, 3, 2), (8, 3, 2), (31, 31, 31), (16, 16, 16))
 
 
@@ -31,7 +31,7 @@ def speckled(side: int = 32) -> Baked:
     alpha = torch.tensor([0.2, 0.4, 0.6, 0.8])
     light = torch.zeros(5, 4, 3)
     light[1:] = torch.arange(48).view(4, 4, 3) / 128 - 0.1
-    lattice = Lattice(SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]), False), side)
+    lattice = VoxelLattice(SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]), False), side)
     return Baked(Voxels.of(lattice, torch.tensor(index), alpha), light)
 
 
@@ -46,7 +46,7 @@ def parts(page: str) -> tuple[dict, np.ndarray, np.ndarray]:
 
 def test_a_page_holds_every_corner_where_it_belongs():
     baked = speckled()
-    about, away, numbers = parts(page_of(baked, fog.bounded()))
+    about, away, numbers = parts(build_page(baked, fog.bounded()))
     count = about["side"] // BRICK
     slots = {int(place): slot for slot, place in enumerate(np.flatnonzero(away == 0))}
     assert len(slots) == about["bricks"]
@@ -76,7 +76,7 @@ def test_bricks_with_matter_at_a_corner_of_a_cell_are_looked_at():
 def test_distances_are_those_to_the_nearest_brick():
     bricks = fog.rng().uniform(6**3, 1).view(6, 6, 6) > 0.97
     places = bricks.nonzero()
-    away = distances(bricks)
+    away = brick_distances(bricks)
     for place in np.ndindex(6, 6, 6):
         expected = int((places - torch.tensor(place)).abs().amax(-1).min())
         assert away[place] == expected
@@ -86,7 +86,7 @@ def test_light_beyond_eight_bits_is_cut_and_empty_space_is_noughts():
     baked = speckled()
     light = baked.light.clone()
     light[1], light[2] = 9.0, -9.0
-    numbers = quantized(replace(baked, light=light))
+    numbers = quantize_voxels(replace(baked, light=light))
     assert not numbers[0].any()
     assert numbers[1, 1:].tolist() == [191] * 3 + [127] * 9
     assert numbers[2, 1:].tolist() == [192] * 3 + [128] * 9
@@ -95,7 +95,7 @@ def test_light_beyond_eight_bits_is_cut_and_empty_space_is_noughts():
 def test_a_page_speaks_in_world_coordinates():
     turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     scene = replace(fog.bounded(), frame=Frame(turn, torch.tensor([1.0, 2.0, 3.0]), 5.0))
-    about, _, _ = parts(page_of(speckled(), scene))
+    about, _, _ = parts(build_page(speckled(), scene))
     np.testing.assert_allclose(about["c2w"], scene.frame.poses_to_world(overview(scene).c2w)[0], rtol=1e-6)
     # The cameras are 4 units from the ball, of 5 units of the world each.
     assert about["distance"] == pytest.approx(20, rel=1e-3)
@@ -105,7 +105,7 @@ def test_a_page_speaks_in_world_coordinates():
 
 
 def test_a_page_asks_for_nothing():
-    page = page_of(speckled(), fog.bounded())
+    page = build_page(speckled(), fog.bounded())
     assert "default-src 'none'" in page
     shown = page.replace(re.search(r'id="voxels">(.*?)</script>', page, re.DOTALL)[1], "")
     assert not re.search(r"https?:|fetch\(|XMLHttpRequest|import\(|url\(|@import|{{|}}\s*$", shown)
@@ -115,7 +115,7 @@ def test_the_command_writes_a_page(tmp_path, capsys):
     called(*train(written(tmp_path / "data").data, tmp_path / "run"))
     capsys.readouterr()
     out = tmp_path / "made" / "page.html"
-    called("export", "web", tmp_path / "run", "--out", out, "--side", "16", "--rays", "500")
+    called("export", "web", tmp_path / "run", "--out", out, "--resolution", "16", "--num-rays", "500")
     assert capsys.readouterr().out.strip().endswith("page.html")
     about, _, numbers = parts(out.read_text())
     assert about["side"] == 16

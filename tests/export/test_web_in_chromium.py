@@ -16,9 +16,9 @@ from PIL import Image
 import fog
 from browser import CHROMIUM, Page, opened
 from lumifield.data.scene import Scene
-from lumifield.export import Web
-from lumifield.export.bake import Baked, bake, shares
-from lumifield.export.web import page_of
+from lumifield.export import WebExport
+from lumifield.export.baking import Baked, bake_voxels, color_matrix
+from lumifield.export.web import build_page
 
 SIZE = (40, 30)
 SCENES = {
@@ -44,15 +44,15 @@ def tab(tmp_path_factory) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def ball(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ball")
-    page, _ = made(folder, "bounded", Web(side=32, rays=5000))
+    page, _ = made(folder, "bounded", WebExport(side=32, rays=5000))
     return page
 
 
-def made(folder: Path, kind: str, settings: Web) -> tuple[Path, Baked]:
+def made(folder: Path, kind: str, settings: WebExport) -> tuple[Path, Baked]:
     density, scene = SCENES[kind]
-    baked = bake(settings, fog.run(folder, density, scene))
+    baked = bake_voxels(settings, fog.run(folder, density, scene))
     page = folder / f"{kind}.html"
-    page.write_text(page_of(baked, scene), encoding="utf-8")
+    page.write_text(build_page(baked, scene), encoding="utf-8")
     return page, baked
 
 
@@ -90,7 +90,7 @@ def moved(tab: Page) -> np.ndarray:
 def by_sums(baked: Baked, scene: Scene, index: int) -> np.ndarray:
     """The view that the page should show, from the voxels as it holds them."""
     rays = scene.rays(index)
-    share = shares(baked.voxels, rays, torch.zeros(len(rays)), lambda: None, least=1e-4)
+    share = color_matrix(baked.voxels, rays, torch.zeros(len(rays)), lambda: None, min_weight=1e-4)
     light = torch.from_numpy(share @ baked.light.flatten(1).numpy()).view(len(rays), 4, 3)
     rgb = torch.einsum("rdc,rd->rc", light, F.pad(rays.viewdirs, (1, 0), value=1.0))
     left = 1 - torch.from_numpy(np.asarray(share.sum(1)))
@@ -100,7 +100,7 @@ def by_sums(baked: Baked, scene: Scene, index: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", SCENES)
 def test_the_page_shows_what_the_voxels_say(tab, tmp_path, kind):
-    page, baked = made(tmp_path, kind, Web(side=32, rays=5000))
+    page, baked = made(tmp_path, kind, WebExport(side=32, rays=5000))
     _, scene = SCENES[kind]
     shown(tab, page, link(scene, 0))
     for index in (0, 3):
@@ -121,8 +121,8 @@ def test_no_request_leaves_the_page(tab, ball):
 def test_the_page_is_forbidden_to_ask(tab, ball):
     shown(tab, ball)
     blocked = "addEventListener('securitypolicyviolation', (event) => done(event.blockedURI))"
-    asked = "fetch('http://127.0.0.1:9/').catch(() => setTimeout(() => done('asked'), 1000))"
-    assert tab.evaluate(f"new Promise((done) => {{ {blocked}; {asked}; }})") == "http://127.0.0.1:9/"
+    evaluate_in_chunks = "fetch('http://127.0.0.1:9/').catch(() => setTimeout(() => done('asked'), 1000))"
+    assert tab.evaluate(f"new Promise((done) => {{ {blocked}; {evaluate_in_chunks}; }})") == "http://127.0.0.1:9/"
 
 
 def shift_drag(tab: Page) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from analytic import run_of
 from commands import called, files, refusal, train
 from lumifield.data.scene import Scene
-from lumifield.export import Weights
+from lumifield.export import WeightsExport
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import load_run
 from lumifield.runtime.config import to_plain
@@ -70,7 +70,7 @@ def test_half_the_bits_stay_finite_and_leave_the_buffers(tmp_path, whole):
     run = load_run(whole / "run")
     name, parameter = next(iter(run.method.named_parameters()))
     parameter.data.view(-1)[:2] = torch.tensor([1e9, -1e9])
-    Weights(half=True).write(run, tmp_path / "scene")
+    WeightsExport(half=True).write(run, tmp_path / "scene")
     found = load_file(tmp_path / "scene" / "weights.safetensors")
     assert found[name].flatten()[:2].tolist() == [65504, -65504]
     for buffer, value in run.method.named_buffers():
@@ -156,7 +156,7 @@ def test_the_scene_of_a_method_that_carves_is_rebuilt_without_images(tmp_path):
     method = INSTANT.build(scene).eval()
     run = run_of(tmp_path / "run", method, {"train": scene.without_images()})
     run.config.update(format=1, lumifield="0", method={"kind": "instant"} | to_plain(method.settings))
-    Weights().write(run, tmp_path / "scene.zip")
+    WeightsExport().write(run, tmp_path / "scene.zip")
     again = load_run(tmp_path / "scene.zip")
     views = [render_view(m, scene, 0, device=run.device).rgb for m in (method, again.method)]
     assert torch.equal(*views)

@@ -153,7 +153,7 @@ def test_a_learned_start_is_scored_beside_the_others(run, capsys):
 
 
 def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):
-    main.main(["eval", str(run), "--keep", "--no-save-images", "--adapt-steps", "4"])
+    main.main(["eval", str(run), "--save-adapted", "--no-save-images", "--adapt-steps", "4"])
     kept = load_run(run / "eval" / "test" / "e" / "scene")
     start = load_run(run).method
     assert len(kept.scenes["train"]) == 6

@@ -3,7 +3,7 @@ from math import e
 import pytest
 import torch
 
-from lumifield.methods.nlr.blending import STEEP, LearnedWeights, by_angle, shares
+from lumifield.methods.nlr.blending import MAX_FIELD, LearnedWeights, by_angle, shares
 
 COSINE = torch.tensor([[1.0, 0.9, 0.5], [0.8, 0.9, -0.5], [0.6, 0.2, 0.7]])
 SEEN = torch.tensor([[True, True, False], [True, False, True], [True, True, False]])
@@ -71,7 +71,7 @@ def test_fresh_weights_are_those_of_the_angles(generator):
     torch.manual_seed(0)
     features = torch.rand(2, 5, generator=generator)
     directions = torch.nn.functional.normalize(torch.randn(2, 3, generator=generator), dim=-1)
-    near, far = LearnedWeights(5)(features, directions, torch.tensor([0.9, 0.9 - 1 / STEEP]))
+    near, far = LearnedWeights(5)(features, directions, torch.tensor([0.9, 0.9 - 1 / MAX_FIELD]))
     assert float(near / far) == pytest.approx(e, rel=0.3)
 
 

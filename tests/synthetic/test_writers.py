@@ -44,7 +44,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def seen_points(truth: Path, c2w: np.ndarray, focal: float) -> tuple[np.ndarray, np.ndarray]:
+def points_of_view(truth: Path, c2w: np.ndarray, focal: float) -> tuple[np.ndarray, np.ndarray]:
     """The points that the pixels' centers see by the depth file, from a 4x4 OpenGL matrix, and their items."""
     depth, item = np.load(f"{truth}_depth.npy"), np.asarray(Image.open(f"{truth}_mask.png"))
     height, width = depth.shape
@@ -84,7 +84,7 @@ def test_blender_holds_the_poses_of_the_views(blender: Path):
 
 def test_blender_truth_lies_on_the_items_within_near_and_far(blender: Path):
     for name, matrix, focal in blender_frames(blender):
-        points, items = seen_points(blender / "truth" / name, matrix, focal)
+        points, items = points_of_view(blender / "truth" / name, matrix, focal)
         assert len(points) > 150
         assert_on_items(points, items, still_life.table())
         assert np.abs(points).max() < 1.2
@@ -189,7 +189,7 @@ def test_llff_truth_lies_on_the_items_and_within_the_bounds(llff: Path):
     for i in (0, 8):
         down, right, back, position, (_, _, focal) = rows[i, :15].reshape(3, 5).T
         c2w = np.stack([right, -down, back, position], 1)
-        points, items = seen_points(llff / "truth" / "images" / f"{i:03d}", c2w, focal)
+        points, items = points_of_view(llff / "truth" / "images" / f"{i:03d}", c2w, focal)
         assert len(points) == 32 * 24
         assert_on_items(points, items, still_life.room())
         depth = (points - position) @ -back
@@ -203,7 +203,7 @@ def test_multicam_truth_is_that_of_each_scale(multicam: Path):
     assert len(columns["file_path"]) == 8
     for row, path in enumerate(columns["file_path"]):
         truth = multicam / "truth" / path.removesuffix(".png")
-        points, items = seen_points(truth, np.array(columns["cam2world"][row]), columns["focal"][row])
+        points, items = points_of_view(truth, np.array(columns["cam2world"][row]), columns["focal"][row])
         assert_on_items(points, items, still_life.table())
         assert np.load(f"{truth}_depth.npy").shape == (columns["height"][row], columns["width"][row])
 

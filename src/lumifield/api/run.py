@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 PathLike = str | os.PathLike[str]
-Points = TypeVar("Points", np.ndarray, Tensor)
 QUERY_CHUNK = 65536
 
 
@@ -187,23 +186,29 @@ class Run:
         adapted = interpolate.adapted_to(self.loaded, tuple(images))
         return Run(lambda: adapted)
 
+    @overload
+    def query(self, points: np.ndarray, directions: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @overload
+    def query(self, points: Tensor, directions: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+
     @torch.no_grad()
-    def query(self, points: Points, directions: Points | None = None) -> tuple[Points, Points]:
+    def query(self, points: Any, directions: Any = None) -> tuple[Any, Any]:
         """Density [1 / world unit] and RGB in [0, 1] at world points, as numpy arrays or tensors like `points`.
 
         RGB is seen along `directions` (unit vectors in world axes); without them it is the mean over the six axes.
         """
-        field, is_numpy = WorldField(self.loaded), isinstance(points, np.ndarray)
+        world_field = WorldField(self.loaded)
         where = torch.as_tensor(points, dtype=torch.float32).cpu()
         towards = None if directions is None else torch.as_tensor(directions, dtype=torch.float32).cpu()
         density, rgb = [torch.empty(0)], [torch.empty(0, 3)]
         for rows in torch.arange(len(where)).split(QUERY_CHUNK):
-            density.append(field.density(where[rows]))
-            rgb.append(field.colors(where[rows], None if towards is None else towards[rows]))
+            density.append(world_field.density(where[rows]))
+            rgb.append(world_field.colors(where[rows], None if towards is None else towards[rows]))
         found = torch.cat(density), torch.cat(rgb)
-        if is_numpy:
-            return found[0].numpy(), found[1].numpy()
-        return found[0].to(points.device), found[1].to(points.device)
+        if isinstance(points, Tensor):
+            return found[0].to(points.device), found[1].to(points.device)
+        return found[0].numpy(), found[1].numpy()
 
     def evaluate(
         self,

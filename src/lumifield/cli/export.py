@@ -9,15 +9,15 @@ from typing import Annotated
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from lumifield.cli import progress
-from lumifield.export import CamerasExport, Mesh, Points, Volume, Web, Weights
+from lumifield.export import CamerasExport, MeshExport, PointsExport, VolumeExport, WebExport, WeightsExport
 
 ExportChoice = Annotated[
-    Annotated[Mesh, subcommand("mesh")]
-    | Annotated[Points, subcommand("points")]
-    | Annotated[Web, subcommand("web")]
+    Annotated[MeshExport, subcommand("mesh")]
+    | Annotated[PointsExport, subcommand("points")]
+    | Annotated[WebExport, subcommand("web")]
     | Annotated[CamerasExport, subcommand("cameras")]
-    | Annotated[Volume, subcommand("volume")]
-    | Annotated[Weights, subcommand("weights")],
+    | Annotated[VolumeExport, subcommand("volume")]
+    | Annotated[WeightsExport, subcommand("weights")],
     OmitSubcommandPrefixes,
 ]
 

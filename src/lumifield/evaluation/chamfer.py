@@ -10,16 +10,16 @@ from jaxtyping import Float
 from scipy.spatial import KDTree
 
 from lumifield.errors import DataError
-from lumifield.export import Mesh
-from lumifield.export.cameras import in_world
-from lumifield.export.mesh import seen_part, surface_of
-from lumifield.export.surface import Surface
+from lumifield.export import MeshExport
+from lumifield.export.cameras import to_world_cameras
+from lumifield.export.mesh import visible_part, extract_run_surface
+from lumifield.export.marching_cubes import Surface
 
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
 
 FILE = "truth/mesh.ply"
-SETTINGS = Mesh(resolution=128, keep="all", keep_unseen=False)
+SETTINGS = MeshExport(resolution=128, components="all", keep_unseen=False)
 SAMPLES, DENSE = 20_000, 200_000
 """Points whose distances are taken, and those that stand for the surface that they are taken from."""
 
@@ -36,10 +36,10 @@ def chamfer(run: LoadedRun) -> float | None:
         return None
     whole = read(path)
     try:
-        surface = surface_of(SETTINGS, run)
+        surface = extract_run_surface(SETTINGS, run)
     except DataError:  # nothing is inside, or nothing of it is seen
         return None
-    truth = seen_part(whole, in_world(run.scenes["train"]))
+    truth = visible_part(whole, to_world_cameras(run.scenes["train"]))
     if len(truth.faces) == 0:
         return None
     return apart(surface, truth) / float(np.linalg.norm(np.ptp(whole.vertices, axis=0)))

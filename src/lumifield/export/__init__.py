@@ -1,6 +1,6 @@
-"""What leaves a trained scene: a settings dataclass for each kind, free of torch, whose `write` imports the rest.
+"""Exports of a trained scene in the world coordinates of its capture.
 
-Everything leaves in the world frame of the images.
+Each export has a settings dataclass, free of torch, whose `write` imports the rest.
 """
 
 from __future__ import annotations
@@ -21,128 +21,130 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class CamerasExport:
-    """The cameras: transforms.json (instant-ngp, nerfstudio), a folder of COLMAP's text model, or frusta as PLY."""
+    """Cameras as transforms.json (instant-ngp, nerfstudio), a COLMAP text model, or frusta as PLY."""
 
     format: Literal["auto", "transforms", "colmap", "frusta"] = "auto"
-    """auto: told by the ending: .json, none for a folder, .ply."""
+    """Output format (auto: from the extension: .json, none for a folder, .ply)."""
     split: str | None = None
-    """Only the cameras of this split (all)."""
+    """Export only this split (default: all)."""
 
     def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
-        """Writes the cameras to `out`; raises `DataError` for an ending of no format or a split that is not there."""
+        """Writes the cameras to `out`; raises `DataError` for an unknown extension or split."""
         from lumifield.export import cameras
 
-        cameras.write(self, run, out)
+        cameras.write_cameras(self, run, out)
 
 
 @dataclass(frozen=True)
-class Volume:
-    """Density and color in a cube of cells: Unity's sparse .vol, a raw 3D texture, or NumPy's .npz."""
+class VolumeExport:
+    """Grid of density and color: sparse .vol for Unity, a raw 3D texture, or NumPy .npz."""
 
     resolution: int = 512
-    """Cells along each side of the cube."""
+    """Resolution of the cube."""
     center: tuple[float, float, float] | None = None
-    """Middle of the cube in world coordinates (that of the matter)."""
-    side: float | None = None
-    """Length of the cube's sides in world units (as far as the matter reaches)."""
+    """Center of the cube in world coordinates (default: center of the scene)."""
+    cube_size: float | None = None
+    """Edge length of the cube in world units (default: the extent of the scene)."""
 
     def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
-        """Writes `out`, and its bounds beside it as .json; raises `DataError` where the cube holds no matter."""
+        """Writes `out` and its bounds as .json; raises `DataError` if the cube is empty."""
         from lumifield.export import volume
 
-        volume.write(self, run, out, progress)
+        volume.write_volume(self, run, out, progress)
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A portable scene: network and cameras without images, which `render`, `export` and `view` take for a run."""
+class WeightsExport:
+    """Portable scene: weights and cameras without images, for render, export and view."""
 
     half: bool = False
-    """Parameters of 16 bits: half as large, and rounded."""
+    """Store parameters in fp16."""
 
     def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
-        """Writes one file (.zip) or a folder (no ending); raises `DataError` for another ending."""
+        """Writes one file (.zip) or a folder (no extension); raises `DataError` for another extension."""
         from lumifield.export import weights
 
-        weights.write(self, run, out)
+        weights.write_weights(self, run, out)
 
 
 @dataclass(frozen=True)
-class Mesh:
-    """The surface as colored triangles: .ply, .obj, .glb, .dae, or .stl, which has no colors."""
+class MeshExport:
+    """Surface as a colored triangle mesh: .ply, .obj, .glb, .dae, or .stl without colors."""
 
     resolution: int = 256
-    """Cells along the longest side of the bounds."""
+    """Marching cubes resolution along the longest side of the bounds."""
     bounds: tuple[float, float, float, float, float, float] | None = None
-    """Lower and upper corner of the box to look in, in the world (forward-facing scenes: in normalized device
-    coordinates); by default round all matter of the region of interest."""
-    level: float | None = None
-    """Density at the surface [1 / unit of the scene]; by default such that five pixel widths stop half of the light."""
-    keep: Literal["all", "largest"] | int = 200
-    """Which connected pieces: all, the largest, or those of at least so many faces."""
+    """Bounding box, lower and upper corner, in world coordinates (forward-facing scenes: normalized device coordinates;
+    default: around all density in the region of interest)."""
+    density_threshold: float | None = None
+    """Density at the surface [1 / scene unit] (default: five pixel widths absorb half of the light)."""
+    components: Literal["all", "largest"] | int = 200
+    """Connected components to keep: all, largest, or those with at least N faces."""
     keep_unseen: bool = True
-    """Keep the faces that no training camera sees; without them the surface is open."""
-    faces: int | None = None
-    """Simplify to about so many faces."""
-    colors: Literal["photographs", "radiance", "field"] = "photographs"
-    """From the training images that see a place, from a ray of the method against its normal, or from rays of the
-    method in the directions of the training cameras."""
-    texture: int | None = None
-    """Colors in a texture of so many pixels a side (GLB, OBJ) instead of at the vertices."""
+    """Keep faces that no training camera sees; without them the mesh is open."""
+    num_faces: int | None = None
+    """Target number of faces after simplification (default: no simplification)."""
+    color_source: Literal["images", "radiance", "field"] = "images"
+    """Color source: images (training images that see a point), radiance (rays along the inverted normal), or field
+    (mean over rays from the training cameras)."""
+    texture_size: int | None = None
+    """Texture width and height in pixels (GLB, OBJ) instead of vertex colors."""
     data: Path | None = None
-    """Where the images are now, if they have moved since the training."""
+    """Folder of the capture, if it has moved since training."""
 
     def __post_init__(self) -> None:
         at_least(2, self, "resolution")
-        at_least(4, self, "faces")
-        at_least(16, self, "texture")
-        if isinstance(self.keep, int):
-            at_least(1, self, "keep")
+        at_least(4, self, "num_faces")
+        at_least(16, self, "texture_size")
+        if isinstance(self.components, int):
+            at_least(1, self, "components")
 
     def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
-        """Writes the mesh; raises `DataError` for an unknown ending, bounds that miss the scene, or no matter."""
+        """Writes the mesh; raises `DataError` for an unknown extension, bounds outside the scene, or an empty surface."""
         from lumifield.export import mesh
 
-        mesh.write(self, run, out, progress)
+        mesh.write_mesh(self, run, out, progress)
 
 
 @dataclass(frozen=True)
-class Points:
-    """What the training cameras see as a cloud of points with normals and colors (.ply)."""
+class PointsExport:
+    """Point cloud of the surfaces that the training cameras see, with normals and colors (.ply)."""
 
-    count: int = 1_000_000
-    """At most about so many points."""
+    num_points: int = 1_000_000
+    """Maximum number of points."""
     normals: Literal["density", "depth"] = "density"
-    """What the normals are read from."""
+    """Compute normals from the density or from the depth."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "count")
+        at_least(1, self, "num_points")
 
     def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
-        """Writes the points; raises `DataError` for an unknown ending, or where no view shows matter."""
+        """Writes the points; raises `DataError` for an unknown extension, or if no view hits a surface."""
         from lumifield.export import points
 
-        points.write(self, run, out, progress)
+        points.write_points(self, run, out, progress)
 
 
 @dataclass(frozen=True)
-class Web:
-    """One self-contained page (.html) that shows the scene in any browser with WebGL2."""
+class WebExport:
+    """One self-contained HTML page that renders the scene in any browser with WebGL2."""
 
-    side: int = 256
-    """Voxels along each side of the region, a multiple of 8."""
-    rays: int = 1_000_000
-    """Rays of the training cameras that the colors are fitted to."""
+    resolution: int = 256
+    """Voxel resolution, a multiple of 8."""
+    num_rays: int = 1_000_000
+    """Number of training rays that colors are fitted to."""
     seed: int = 0
-    """Seed of their choice."""
+    """Seed of the choice of rays."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "rays")
-        if self.side % 8 or not 16 <= self.side <= 512:
-            raise DataError("web", "side", str(self.side), "a multiple of 8 from 16 to 512", "take the nearest one")
+        at_least(1, self, "num_rays")
+        if self.resolution % 8 or not 16 <= self.resolution <= 512:
+            raise DataError(
+                "web", "resolution", str(self.resolution), "a multiple of 8 from 16 to 512", "use the nearest one"
+            )
 
     def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
-        """Writes the page; raises `DataError` for another ending, or a scene without matter."""
+        """Writes the page; raises `DataError` for another extension or an empty scene."""
         from lumifield.export import web
 
-        web.write(self, run, out, progress)
+        web.write_web(self, run, out, progress)

@@ -1,4 +1,4 @@
-"""Cameras for other programs: transforms.json, COLMAP's text model, frusta to look at."""
+"""Cameras for other programs: transforms.json, COLMAP text model, frusta for mesh viewers."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ SPLIT_COLORS = {"train": (210, 40, 40), "val": (230, 150, 20), "test": (30, 90, 
 
 
 @dataclass(frozen=True)
-class Shots:
-    """The cameras of a split in the world frame, and the images taken there (paths, or names where they are gone).
+class WorldCameras:
+    """Cameras of a split in world coordinates, with their image files (or names if the files are gone).
 
-    `masks` are the images' files of pixels that count, None for those without.
+    `masks` are mask files of the images, None for those without.
     """
 
     cameras: Cameras
@@ -47,14 +47,14 @@ class Shots:
         return zip(self.photographs, (self.cameras[[row]] for row in range(len(self.cameras))), strict=True)
 
 
-def write(settings: CamerasExport, run: LoadedRun, out: Path) -> None:
-    """Writes the cameras of a run in the format asked for, or told by the ending of `out`."""
+def write_cameras(settings: CamerasExport, run: LoadedRun, out: Path) -> None:
+    """Writes the cameras of a run in the requested format, or the one of the extension of `out`."""
     chosen = settings.format
     if chosen == "auto":
         check_output(out, tuple(FORMATS), ".json (transforms), .ply (frusta), or none for a folder (COLMAP)")
         chosen = FORMATS[out.suffix]
     splits = tuple(run.scenes) if settings.split is None else (settings.split,)
-    shots = {split: taken(run, split) for split in splits}
+    shots = {split: world_cameras_of(run, split) for split in splits}
     check_writable(out, folder=chosen == "colmap")
     match chosen:
         case "transforms":
@@ -65,52 +65,57 @@ def write(settings: CamerasExport, run: LoadedRun, out: Path) -> None:
             write_frusta(out, {split: one.cameras for split, one in shots.items()})
 
 
-def taken(run: LoadedRun, split: str) -> Shots:
-    """The cameras of a split, of the images' full size where these are at hand, else as they were trained on."""
+def world_cameras_of(run: LoadedRun, split: str) -> WorldCameras:
+    """Cameras of a split at the full size of the images if these are available, else as trained on."""
     if split not in run.scenes:
         known = ", ".join(run.scenes)
         raise DataError(run.folder, "split", repr(split), f"one of {known}", "choose one of these")
     if run.source is not None:
         try:
             scene, files = data.located(replace(run.source, downscale=1), split)
-            return Shots(in_world(scene), files.paths, files.masks)
+            return WorldCameras(to_world_cameras(scene), files.paths, files.masks)
         except DataError:
             pass
     scene = run.scenes[split]
-    return Shots(in_world(scene), tuple(map(Path, scene.names)), (None,) * len(scene))
+    return WorldCameras(to_world_cameras(scene), tuple(map(Path, scene.names)), (None,) * len(scene))
 
 
-def in_world(scene: Scene) -> Cameras:
-    """The cameras of a scene in world coordinates, in double precision."""
+def to_world_cameras(scene: Scene) -> Cameras:
+    """Cameras of a scene in world coordinates, in double precision."""
     frame = Frame(scene.frame.rotation.double(), scene.frame.translation.double(), scene.frame.scale)
     return replace(scene.cameras, c2w=frame.poses_to_world(scene.cameras.c2w.double()))
 
 
-def write_transforms(out: Path, shots: dict[str, Shots], scene: Scene) -> None:
-    """A transforms.json of instant-ngp and nerfstudio, which names the images of each split."""
+def write_transforms(out: Path, shots: dict[str, WorldCameras], scene: Scene) -> None:
+    """A transforms.json of instant-ngp and nerfstudio with the images of each split."""
     frames = {}
     for one in shots.values():
         for (photograph, camera), mask in zip(one, one.masks, strict=True):
             pose = [*opengl_to_opencv(camera.c2w[0]).tolist(), [0.0, 0.0, 0.0, 1.0]]
-            frame = {"file_path": beside(photograph, out), "transform_matrix": pose} | lens(camera)
-            frames[photograph] = frame | ({} if mask is None else {"mask_path": beside(mask, out)})
+            frame = {
+                "file_path": relative_image_path(photograph, out),
+                "transform_matrix": pose,
+            } | transforms_intrinsics(camera)
+            frames[photograph] = frame | ({} if mask is None else {"mask_path": relative_image_path(mask, out)})
     first = next(iter(frames.values()))
     shared = {key: first[key] for key in LENS if all(frame[key] == first[key] for frame in frames.values())}
     listed = [{key: value for key, value in frame.items() if key not in shared} for frame in frames.values()]
-    names = {f"{split}_filenames": [beside(p, out) for p in one.photographs] for split, one in shots.items()}
-    content = {"camera_model": "OPENCV"} | shared | region(scene) | names | {"frames": listed}
+    names = {
+        f"{split}_filenames": [relative_image_path(p, out) for p in one.photographs] for split, one in shots.items()
+    }
+    content = {"camera_model": "OPENCV"} | shared | instant_ngp_region(scene) | names | {"frames": listed}
     with replacing(out) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def lens(camera: Cameras) -> dict[str, float | int]:
-    """The intrinsics of a camera under the names of transforms.json."""
+def transforms_intrinsics(camera: Cameras) -> dict[str, float | int]:
+    """Intrinsics of a camera with the keys of transforms.json."""
     values = [*camera.focal[0].tolist(), *camera.center[0].tolist(), *camera.size[0].tolist()]
     return dict(zip(LENS, [*values, *camera.distortion[0].tolist()], strict=True))
 
 
-def region(scene: Scene) -> dict[str, Any]:
-    """How instant-ngp maps the world to its unit cube: the region of interest fills it (no region in an NDC scene)."""
+def instant_ngp_region(scene: Scene) -> dict[str, Any]:
+    """Mapping of the world to the unit cube of instant-ngp: the region of interest fills it (none for NDC scenes)."""
     if scene.ndc is not None:
         return {}
     low, high = scene.box
@@ -119,23 +124,23 @@ def region(scene: Scene) -> dict[str, Any]:
     return {"aabb_scale": 16 if scene.unbounded else 1, "scale": scale, "offset": offset.tolist()}
 
 
-def beside(photograph: Path, out: Path) -> str:
-    """The path of an image from the folder of `out` (a mere name stays as it is)."""
+def relative_image_path(photograph: Path, out: Path) -> str:
+    """Path of an image relative to the folder of `out`; a bare name is kept."""
     return os.path.relpath(photograph, out.parent) if photograph.is_file() else photograph.as_posix()
 
 
-def write_colmap(out: Path, shots: dict[str, Shots], folder: Path | None) -> None:
-    """COLMAP's text model: cameras.txt, images.txt with names below `folder`, and an empty points3D.txt."""
+def write_colmap(out: Path, shots: dict[str, WorldCameras], folder: Path | None) -> None:
+    """COLMAP text model: cameras.txt, images.txt with names relative to `folder`, and an empty points3D.txt."""
     lenses: dict[str, int] = {}
     images = {}
     for one in shots.values():
         for photograph, camera in one:
-            number = lenses.setdefault(colmap_lens(camera), len(lenses) + 1)
+            number = lenses.setdefault(colmap_camera(camera), len(lenses) + 1)
             within = folder is not None and photograph.is_relative_to(folder)
             name = photograph.relative_to(folder) if within else photograph  # type: ignore[arg-type]
             images.setdefault(name.as_posix(), f"{colmap_pose(camera.c2w[0])} {number}")
     cameras = [f"{number} {text}" for text, number in lenses.items()]
-    # Each image has a second line for its points: none here.
+    # Each image has a second line for its 2D points, which is empty here.
     listed = [f"{row} {text} {name}\n" for row, (name, text) in enumerate(images.items(), 1)]
     lines = {
         "cameras.txt": ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS[]", *cameras],
@@ -147,8 +152,8 @@ def write_colmap(out: Path, shots: dict[str, Shots], folder: Path | None) -> Non
             temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
-def colmap_lens(camera: Cameras) -> str:
-    """Model, size and parameters of a camera in COLMAP's words."""
+def colmap_camera(camera: Cameras) -> str:
+    """Model, size and parameters of a camera in COLMAP notation."""
     values = [*camera.focal[0].tolist(), *camera.center[0].tolist()]
     model = "PINHOLE"
     if bool(camera.distortion.any()):
@@ -158,16 +163,16 @@ def colmap_lens(camera: Cameras) -> str:
 
 
 def colmap_pose(c2w: Float[Tensor, "3 4"]) -> str:
-    """Quaternion (w x y z) and translation from world to camera."""
+    """Quaternion (w x y z) and translation, world to camera."""
     rotation = c2w[:, :3].T
     x, y, z, w = Rotation.from_matrix(rotation.numpy()).as_quat()
     return " ".join(f"{value:.12g}" for value in (w, x, y, z, *(-rotation @ c2w[:, 3]).tolist()))
 
 
 def write_frusta(out: Path, cameras: dict[str, Cameras]) -> None:
-    """A pyramid for each camera as PLY: apex at its center, base of its image's shape, color of its split.
+    """A frustum per camera as PLY: apex at the camera center, base with the aspect ratio, color of the split.
 
-    Cameras that belong to no split are "novel".
+    Cameras without a split are "novel".
     """
     import trimesh  # half a second to import, and only this function needs it
 
@@ -175,7 +180,7 @@ def write_frusta(out: Path, cameras: dict[str, Cameras]) -> None:
     spread = (positions - positions.mean(0)).norm(dim=-1).median()
     length = FRUSTUM_SHARE * float(spread) if spread > 0 else 1.0
     sides = np.array([[0, 2, 1], [0, 3, 2], [0, 4, 3], [0, 1, 4], [1, 2, 3], [1, 3, 4]])
-    corners = [frustum(one[[row]], length) for one in cameras.values() for row in range(len(one))]
+    corners = [frustum_corners(one[[row]], length) for one in cameras.values() for row in range(len(one))]
     colors = [SPLIT_COLORS.get(split, (0, 0, 0)) for split, one in cameras.items() for _ in range(5 * len(one))]
     faces = np.concatenate([sides + 5 * row for row in range(len(corners))])
     shape = trimesh.Trimesh(torch.cat(corners).numpy(), faces, vertex_colors=colors, process=False)
@@ -183,8 +188,8 @@ def write_frusta(out: Path, cameras: dict[str, Cameras]) -> None:
         shape.export(temporary, file_type="ply")
 
 
-def frustum(camera: Cameras, length: float) -> Float[Tensor, "5 3"]:
-    """The apex of a camera's pyramid and its base's corners, from the top left, at `length` along the optical axis."""
+def frustum_corners(camera: Cameras, length: float) -> Float[Tensor, "5 3"]:
+    """Apex and base corners of a frustum, from the top left, with its base at `length` along the optical axis."""
     width, height = camera.size[0].tolist()
     x, y = torch.tensor([[0.0, width, width, 0.0], [0.0, 0.0, height, height]])
     ahead = camera.directions(torch.zeros(4, dtype=torch.int64), x, y)

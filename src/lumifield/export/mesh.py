@@ -1,4 +1,4 @@
-"""`export mesh`: marching cubes over the matter of a run, colored as its images are."""
+"""Mesh export: marching cubes on the density of a run, colored from its images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from jaxtyping import Bool, Float, UInt8
 
 from lumifield import data
 from lumifield.errors import DataError
-from lumifield.export import Mesh, Progress, glances
-from lumifield.export.cameras import in_world
-from lumifield.export.colors import Paint, Spots, completed, fused, photographs, projected
-from lumifield.export.matter import matter, nothing
-from lumifield.export.model import ENDINGS, TEXTURED, Model, save
-from lumifield.export.surface import Lattice, Surface, extract, only, pieces
-from lumifield.export.texture import baked, normals
+from lumifield.export import MeshExport, Progress, surface_rays
+from lumifield.export.cameras import to_world_cameras
+from lumifield.export.density_field import density_field, empty_density_error
+from lumifield.export.image_colors import (
+    Paint,
+    SurfaceSamples,
+    fill_unknown_colors,
+    fuse_colors,
+    posed_images_of,
+    project_points,
+)
+from lumifield.export.marching_cubes import SamplingGrid, Surface, extract_surface, label_components, select_faces
+from lumifield.export.mesh_files import EXTENSIONS, TEXTURED_EXTENSIONS, TexturedMesh, save_mesh
+from lumifield.export.texture_baking import bake_texture, vertex_normals
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.rasterize import rasterize
 from lumifield.runtime.files import check_output
@@ -27,96 +34,101 @@ from lumifield.runtime.files import check_output
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
 
-WIDEST = 2048
-"""Pixels along a side of the largest image that faces are looked for in."""
-# Colors of spots on a surface, and which are known; the last argument is the edge of a cell [world units].
-Look = Callable[[Surface, Spots, float], tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]]
+MAX_IMAGE_SIDE = 2048
+"""Maximum side of the images in which visible faces are rasterized [pixels]."""
+# Colors of surface samples and whether they are known; the last argument is the cell size [world units].
+ColorSource = Callable[[Surface, SurfaceSamples, float], tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]]
 
 
-def write(settings: Mesh, run: LoadedRun, out: Path, progress: Progress | None) -> None:
+def write_mesh(settings: MeshExport, run: LoadedRun, out: Path, progress: Progress | None) -> None:
     """Extracts, selects, simplifies, colors and writes the surface of a run."""
-    check_ending(out, textured=settings.texture is not None)
-    look = looks(settings, run)
-    surface = surface_of(settings, run, progress)
-    reach = edge(surface)
-    if settings.faces is not None:
-        surface = simplified(surface, settings.faces)
+    validate_extension(out, textured=settings.texture_size is not None)
+    look = color_source(settings, run)
+    surface = extract_run_surface(settings, run, progress)
+    reach = median_edge_length(surface)
+    if settings.num_faces is not None:
+        surface = simplify_surface(surface, settings.num_faces)
 
-    def paint(spots: Spots) -> UInt8[np.ndarray, "p 3"]:
-        return np.round(255 * completed(spots.points, *look(surface, spots, reach))).astype(np.uint8)
+    def paint(samples: SurfaceSamples) -> UInt8[np.ndarray, "p 3"]:
+        return np.round(255 * fill_unknown_colors(samples.points, *look(surface, samples, reach))).astype(np.uint8)
 
-    save(baked(surface, settings.texture, paint) if settings.texture else painted(surface, paint), out)
+    save_mesh(
+        bake_texture(surface, settings.texture_size, paint)
+        if settings.texture_size
+        else color_vertices(surface, paint),
+        out,
+    )
 
 
-def surface_of(settings: Mesh, run: LoadedRun, progress: Progress | None = None) -> Surface:
-    """What the settings select of a run's surface, in world coordinates; raises `DataError` where there is nothing."""
-    where = matter(run, settings.level)
-    lattice = Lattice.over(where.bounds(settings.bounds), settings.resolution)
-    surface = selected(where.in_world(extract(where.field, lattice, progress)), settings, run)
+def extract_run_surface(settings: MeshExport, run: LoadedRun, progress: Progress | None = None) -> Surface:
+    """Selected part of the surface of a run in world coordinates; raises `DataError` if it is empty."""
+    where = density_field(run, settings.density_threshold)
+    lattice = SamplingGrid.over(where.bounds(settings.bounds), settings.resolution)
+    surface = select_surface(where.in_world(extract_surface(where.field, lattice, progress)), settings, run)
     if len(surface.faces) == 0:
-        raise nothing(where)
+        raise empty_density_error(where)
     return surface
 
 
-def check_ending(out: Path, *, textured: bool) -> None:
-    """Raises `DataError` where `out` cannot become a file of one of the formats."""
-    if textured and out.suffix in ENDINGS and out.suffix not in TEXTURED:
-        expected = f"{' or '.join(TEXTURED)} for a texture"
-        raise DataError(out, "ending", repr(out.suffix), expected, "change it or drop --texture")
-    check_output(out, ENDINGS, f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+def validate_extension(out: Path, *, textured: bool) -> None:
+    """Raises `DataError` if `out` has an unknown extension."""
+    if textured and out.suffix in EXTENSIONS and out.suffix not in TEXTURED_EXTENSIONS:
+        expected = f"{' or '.join(TEXTURED_EXTENSIONS)} for a texture"
+        raise DataError(out, "extension", repr(out.suffix), expected, "change it or drop --texture-size")
+    check_output(out, EXTENSIONS, f"{', '.join(EXTENSIONS[:-1])} or {EXTENSIONS[-1]}")
 
 
-def looks(settings: Mesh, run: LoadedRun) -> Look:
-    """Where colors come from; raises `DataError` where images are asked for and gone."""
-    match settings.colors:
+def color_source(settings: MeshExport, run: LoadedRun) -> ColorSource:
+    """Source of colors; raises `DataError` if images are requested but not available."""
+    match settings.color_source:
         case "radiance":
-            return lambda surface, spots, reach: glances.radiance(run, spots, reach)
+            return lambda surface, samples, reach: surface_rays.radiance_colors(run, samples, reach)
         case "field":
-            return lambda surface, spots, reach: glances.field(run, spots, reach)
+            return lambda surface, samples, reach: surface_rays.mean_radiance_colors(run, samples, reach)
     if run.source is None:
-        fix = "choose --colors radiance or field"
-        raise DataError(run.folder, "photographs", "not part of a portable scene", "those of the training", fix)
+        fix = "use --color-source radiance or field"
+        raise DataError(run.folder, "images", "none (a portable scene)", "the training images", fix)
     scene = data.read(run.source if settings.data is None else replace(run.source, data=settings.data), "train")
-    return lambda surface, spots, reach: fused(spots, surface, lambda: photographs(scene))
+    return lambda surface, samples, reach: fuse_colors(samples, surface, lambda: posed_images_of(scene))
 
 
-def selected(surface: Surface, settings: Mesh, run: LoadedRun) -> Surface:
-    """The pieces to keep, and of these, where asked, the faces that a training camera sees."""
+def select_surface(surface: Surface, settings: MeshExport, run: LoadedRun) -> Surface:
+    """Components to keep, and of these, if requested, the faces that a training camera sees."""
     kept = np.ones(len(surface.faces), bool)
-    if settings.keep != "all" and len(surface.faces):
-        piece = pieces(surface)
-        kept = piece == 0 if settings.keep == "largest" else np.bincount(piece)[piece] >= settings.keep
-    surface = only(surface, kept)
-    return surface if settings.keep_unseen else seen_part(surface, in_world(run.scenes["train"]))
+    if settings.components != "all" and len(surface.faces):
+        piece = label_components(surface)
+        kept = piece == 0 if settings.components == "largest" else np.bincount(piece)[piece] >= settings.components
+    surface = select_faces(surface, kept)
+    return surface if settings.keep_unseen else visible_part(surface, to_world_cameras(run.scenes["train"]))
 
 
-def seen_part(surface: Surface, cameras: Cameras) -> Surface:
-    """The faces with corners that cameras see."""
-    return only(surface, np.flatnonzero(visible(surface, cameras)[surface.faces].all(1)))
+def visible_part(surface: Surface, cameras: Cameras) -> Surface:
+    """Faces with vertices that cameras see."""
+    return select_faces(surface, np.flatnonzero(find_visible_vertices(surface, cameras)[surface.faces].all(1)))
 
 
-def visible(surface: Surface, cameras: Cameras) -> Bool[np.ndarray, " v"]:
-    """The corners of the faces that some camera sees, by images with two pixels along an edge."""
-    seen, side = np.zeros(len(surface.vertices), bool), edge(surface)
+def find_visible_vertices(surface: Surface, cameras: Cameras) -> Bool[np.ndarray, " v"]:
+    """Vertices of the faces that some camera sees, rasterized at two pixels per edge."""
+    seen, side = np.zeros(len(surface.vertices), bool), median_edge_length(surface)
     middle = torch.from_numpy(surface.vertices.mean(0))
     for index in range(len(cameras)):
         camera = cameras[[index]]
         pixel = float((camera.positions - middle).norm() / camera.focal.mean())
-        camera = camera.resized(max(1.0, min(2 * pixel / side, WIDEST / int(camera.size.max()))))
+        camera = camera.resized(max(1.0, min(2 * pixel / side, MAX_IMAGE_SIDE / int(camera.size.max()))))
         width, height = camera.size[0].tolist()
-        face = rasterize(*projected(camera, surface.vertices), surface.faces, (width, height)).face
+        face = rasterize(*project_points(camera, surface.vertices), surface.faces, (width, height)).face
         seen[surface.faces[face[face >= 0]]] = True
     return seen
 
 
-def painted(surface: Surface, paint: Paint) -> Model:
-    """The surface with colors at its vertices."""
-    spots = Spots(surface.vertices, normals(surface))
-    return Model(surface.vertices, surface.faces, spots.normals, paint(spots))
+def color_vertices(surface: Surface, paint: Paint) -> TexturedMesh:
+    """The surface with vertex colors."""
+    samples = SurfaceSamples(surface.vertices, vertex_normals(surface))
+    return TexturedMesh(surface.vertices, surface.faces, samples.normals, paint(samples))
 
 
-def simplified(surface: Surface, faces: int) -> Surface:
-    """About so many faces instead, by quadric errors (Garland and Heckbert 1997)."""
+def simplify_surface(surface: Surface, faces: int) -> Surface:
+    """Simplification to a number of faces by quadric errors (Garland and Heckbert 1997)."""
     import fast_simplification
 
     if len(surface.faces) <= faces:
@@ -125,7 +137,7 @@ def simplified(surface: Surface, faces: int) -> Surface:
     return Surface(points.astype(np.float64), triangles.astype(np.int64))
 
 
-def edge(surface: Surface) -> float:
-    """The median length of the edges."""
+def median_edge_length(surface: Surface) -> float:
+    """Median length of the edges."""
     corners = surface.vertices[surface.faces]
     return float(np.median(np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1)))

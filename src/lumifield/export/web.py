@@ -1,4 +1,4 @@
-"""The page: baked voxels, a shader that marches through them and controls, in one HTML file that asks for nothing."""
+"""Web page export: baked voxels, a ray marching shader and controls in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
 
 from lumifield.data.scene import Scene, background_color
-from lumifield.export import Progress, Web
-from lumifield.export.bake import BRICK, Baked, bake
-from lumifield.export.voxels import Voxels, cells_at
+from lumifield.export import Progress, WebExport
+from lumifield.export.baking import BRICK, Baked, bake_voxels
+from lumifield.export.voxel_grid import Voxels, cells_with_corners
 from lumifield.geometry.poses import estimate_up
 from lumifield.rendering.camera_paths import overview, subject
 from lumifield.runs.run_folder import LoadedRun
@@ -27,42 +27,42 @@ from lumifield.runtime.config import to_plain
 from lumifield.runtime.files import check_output, replacing
 
 VALUE_SCALE, SLOPE_SCALE = 128, 256
-"""Light is stored as whole multiples of 1 / 128 from -0.5 to 1.49, its slopes as those of 1 / 256 below one half."""
+"""Values are stored in multiples of 1 / 128 from -0.5 to 1.49, derivatives in multiples of 1 / 256 below 0.5."""
 
 
-def write(settings: Web, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
-    """Bakes a run and writes its page; raises `DataError` before the work where `out` cannot become a page."""
+def write_web(settings: WebExport, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
+    """Bakes a run and writes its page; raises `DataError` early if `out` is not a page."""
     check_output(out, (".html",), ".html")
-    page = page_of(bake(settings, run, progress), run.scenes["train"])
+    page = build_page(bake_voxels(settings, run, progress), run.scenes["train"])
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def page_of(baked: Baked, scene: Scene) -> str:
-    """The page; all that it needs is inside."""
+def build_page(baked: Baked, scene: Scene) -> str:
+    """The self-contained page."""
     bricks = occupied_bricks(baked.voxels)
-    numbers = quantized(baked)[brick_rows(baked.voxels, bricks)]
-    # Channel by channel, brick by brick: like stands beside like, which packs better.
-    content = gzip.compress(distances(bricks).tobytes() + numbers.permute(2, 0, 1).numpy().tobytes(), mtime=0)
+    numbers = quantize_voxels(baked)[brick_rows(baked.voxels, bricks)]
+    # Channel by channel and brick by brick, because similar values compress better next to each other.
+    content = gzip.compress(brick_distances(bricks).tobytes() + numbers.permute(2, 0, 1).numpy().tobytes(), mtime=0)
     parts = {
-        "about": json.dumps(about(baked, scene, len(numbers)), allow_nan=False),
-        "march": part("march.frag"),
-        "viewer": part("viewer.js"),
+        "about": json.dumps(page_metadata(baked, scene, len(numbers)), allow_nan=False),
+        "march": read_page_part("march.frag"),
+        "viewer": read_page_part("viewer.js"),
         "voxels": base64.b64encode(content).decode("ascii"),
     }
-    page = part("page.html")
+    page = read_page_part("page.html")
     for name, text in parts.items():
         page = page.replace("{{" + name + "}}", text)
     return page
 
 
-def part(name: str) -> str:
-    """A file of the page."""
+def read_page_part(name: str) -> str:
+    """A source file of the page."""
     return files("lumifield.export").joinpath("page", name).read_text(encoding="utf-8")
 
 
-def about(baked: Baked, scene: Scene, bricks: int) -> dict[str, Any]:
-    """What the page has to know beside the voxels: where they are, and the camera to begin with, in the world frame."""
+def page_metadata(baked: Baked, scene: Scene, bricks: int) -> dict[str, Any]:
+    """Metadata of the voxels and the initial camera in world coordinates."""
     lattice, frame, first = baked.voxels.lattice, scene.frame, overview(scene)
     distance = (subject(scene) - first.positions[0]).norm()
     ndc = None if scene.ndc is None else to_plain(scene.ndc)
@@ -91,28 +91,30 @@ def about(baked: Baked, scene: Scene, bricks: int) -> dict[str, Any]:
 
 
 def occupied_bricks(voxels: Voxels) -> Bool[Tensor, "b b b"]:
-    """The bricks with a cell that has matter at a corner."""
-    cells = cells_at(voxels.row > 0).float()[None, None]
+    """Bricks with opacity at a corner of a cell."""
+    cells = cells_with_corners(voxels.row > 0).float()[None, None]
     return F.max_pool3d(cells, BRICK)[0, 0] > 0
 
 
 def brick_rows(voxels: Voxels, bricks: Bool[Tensor, "b b b"]) -> Int[Tensor, "n 512"]:
-    """The rows of the first corners of each brick's cells, in the order of the bricks that are set.
+    """Rows of the first corners of the cells of each occupied brick, in order.
 
-    The last corners of the lattice belong to no brick: there matter fades within the last cell.
+    The last corners of the grid belong to no brick: opacity fades within the last cell.
     """
     side = voxels.lattice.side
-    split = voxels.row[:side, :side, :side].reshape(*(part for count in bricks.shape for part in (count, BRICK)))
+    split = voxels.row[:side, :side, :side].reshape(
+        *(read_page_part for count in bricks.shape for read_page_part in (count, BRICK))
+    )
     return split.permute(0, 2, 4, 1, 3, 5)[bricks].flatten(1).long()
 
 
-def distances(bricks: Bool[Tensor, "b b b"]) -> UInt8[np.ndarray, "b b b"]:
-    """How many bricks away the nearest one that is set is, in the maximum norm."""
+def brick_distances(bricks: Bool[Tensor, "b b b"]) -> UInt8[np.ndarray, "b b b"]:
+    """Distance to the nearest occupied brick in the maximum norm [bricks]."""
     return np.asarray(distance_transform_cdt(~bricks.numpy(), "chessboard"), np.uint8)
 
 
-def quantized(baked: Baked) -> UInt8[Tensor, "v 13"]:
-    """Alpha, value and slopes of each row in 8 bits; negative numbers as in two's complement, empty space as zeros."""
+def quantize_voxels(baked: Baked) -> UInt8[Tensor, "v 13"]:
+    """Alpha, value and derivatives of each row in 8 bits; negative values in two's complement, empty space zero."""
     alpha = baked.voxels.alpha[:, None] * 255
     value = (baked.light[:, 0] * VALUE_SCALE).clamp(-64, 191)
     slopes = (baked.light[:, 1:].flatten(1) * SLOPE_SCALE).clamp(-128, 127)

@@ -1,4 +1,4 @@
-"""A portable scene: the part of a run folder that rendering needs, as a folder or in one file."""
+"""Portable scene export: the files of a run that rendering needs, as a folder or one zip file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import torch
 from torch import Tensor
 
-from lumifield.export import Weights
+from lumifield.export import WeightsExport
 from lumifield.methods.base import Method
 from lumifield.runs.run_folder import CAMERAS, CONFIG, WEIGHTS, write_cameras, write_json, write_tensors
 from lumifield.runtime.files import check_output, replacing
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
 
 
-def write(settings: Weights, run: LoadedRun, out: Path) -> None:
-    """Writes config.json, cameras.json and weights.safetensors to a folder, or packed into one zip file."""
+def write_weights(settings: WeightsExport, run: LoadedRun, out: Path) -> None:
+    """Writes config.json, cameras.json and weights.safetensors to a folder, or to one zip file."""
     check_output(out, ("", ".zip"), ".zip, or none for a folder")
     if out.suffix == "":
-        write_parts(settings, run, out)
+        write_portable_files(settings, run, out)
         return
     with tempfile.TemporaryDirectory() as folder, replacing(out) as temporary:
-        write_parts(settings, run, Path(folder))
+        write_portable_files(settings, run, Path(folder))
         with ZipFile(temporary, "w") as archive:
             for name in (CONFIG, CAMERAS, WEIGHTS):
-                # Without the time of its making: equal scenes are equal files.
+                # Without modification times, so that equal scenes give equal files.
                 archive.writestr(ZipInfo(name), (Path(folder) / name).read_bytes(), ZIP_DEFLATED)
 
 
-def write_parts(settings: Weights, run: LoadedRun, folder: Path) -> None:
-    """The files of a portable scene; nothing in them says where the images were."""
+def write_portable_files(settings: WeightsExport, run: LoadedRun, folder: Path) -> None:
+    """Writes the files of a portable scene, without the location of the images."""
     config = {key: run.config[key] for key in ("format", "lumifield", "method")}
     write_json(folder / CONFIG, config | {"source": None})
     write_cameras(folder / CAMERAS, run.scenes)
-    write_tensors(folder / WEIGHTS, subdivide_cells(run.method) if settings.half else run.method.state_dict())
+    write_tensors(folder / WEIGHTS, half_precision_state(run.method) if settings.half else run.method.state_dict())
 
 
-def subdivide_cells(method: Method) -> dict[str, Tensor]:
-    """A method's state with parameters of 16 bits, kept finite; buffers (bounds, occupied cells) stay as they are."""
+def half_precision_state(method: Method) -> dict[str, Tensor]:
+    """State of a method with fp16 parameters, kept finite; buffers (bounds, occupied cells) are unchanged."""
     most = torch.finfo(torch.float16).max
     parameters = {name: value.detach().clamp(-most, most).half() for name, value in method.named_parameters()}
     return method.state_dict() | parameters

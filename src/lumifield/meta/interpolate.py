@@ -58,7 +58,7 @@ def adapted_to(run: LoadedRun, names: Sequence[str]) -> LoadedRun:
     Raises `DataError` for a name that no image of the collection has, and for a collection of scenes.
     """
     if run.source is None or data.known(run.source.data) is None:
-        found, fix = "a start for scenes", "adapt it to one with `eval --keep`, and render that"
+        found, fix = "a start for scenes", "adapt it to one with `eval --save-adapted`, and render that"
         raise DataError(run.folder, "run", found, "a start for images of one place", fix)
     loop = from_plain(MetaTrain, run.config["meta"], run.folder / CONFIG).few_shot.loop
     every = {task.name: task for split in data.splits(run.source) for task in tasks(run.source, split)}

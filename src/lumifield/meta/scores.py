@@ -12,8 +12,8 @@ from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.evaluation import evaluate as scoring
 from lumifield.evaluation import report
-from lumifield.export import Weights
-from lumifield.export.weights import write_parts
+from lumifield.export import WeightsExport
+from lumifield.export.weights import write_portable_files
 from lumifield.meta import Adapt, FewShot, MetaTrain, Start
 from lumifield.meta.baselines import MATCHED_PSNR, matched, shuffled, standard
 from lumifield.meta.few_shot import divided, mean_psnr, spread, taught
@@ -82,7 +82,7 @@ class Bench:
 
     def _keep(self, run: LoadedRun, task: Task, held_out: Scene) -> None:
         run = replace(run, scenes={"train": task.cameras(), "test": held_out})
-        write_parts(Weights(half=False), run, self.out / Path(task.name).name / "scene")
+        write_portable_files(WeightsExport(half=False), run, self.out / Path(task.name).name / "scene")
 
     def start(self, kind: Start) -> Method:
         """The start of a kind; the matched one sees what the learned one shows to the cameras of the training."""

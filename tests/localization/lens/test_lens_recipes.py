@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[3]
 TINY = {
     "train": "--steps 2 --downscale 1 --grid-num-levels 2 --grid-log2-hashmap-size 8 --grid-hidden-dim 4 --grid-occupancy-resolution 8 "
     "--grid-samples-per-step 64 --bf16 off --device cpu",
-    "density": "--cells 300 --level 1e9",
-    "select": "--count 3 --clearance 0.1 --reach 3",
+    "density": "--cells 300 --density-threshold 1e9",
+    "select": "--num-views 3 --clearance 0.1 --reach 3",
     "synthesize": "--size 8 6",
 }
 STATED = {

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from analytic import Ball, around, run_of, scene_of
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.export.cameras import in_world
+from lumifield.export.cameras import to_world_cameras
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.localization import Select
 from lumifield.localization.lens import density, select
@@ -48,13 +48,13 @@ def views(run, **options):
     settings = Select(**({"count": 40, "clearance": 0.7, "reach": 2.5} | options))
     said = settings.apply(run, silent)
     scene = run.scenes["train"]
-    cameras = in_world(scene_of(from_json(select.views_file(run), scene), frame=scene.frame))
+    cameras = to_world_cameras(scene_of(from_json(select.views_file(run), scene), frame=scene.frame))
     assert said.startswith(f"{len(cameras)} views: ")
     return cameras
 
 
 def photographs(run):
-    return in_world(run.scenes["train"])
+    return to_world_cameras(run.scenes["train"])
 
 
 @pytest.mark.parametrize("options", [{}, {"places": "path"}, {"distance": 1.0}, {"spacing": 0.8}, {"reach": 4.0}])
@@ -152,7 +152,7 @@ def coarse(monkeypatch):
 def test_too_little_room(run, coarse):
     with pytest.raises(DataError, match=r"free places is 0, expected 40 at least 4.9 from matter and at most 0.1"):
         views(run, clearance=4.9, reach=0.1)
-    fix = "lower --count or --clearance, raise --reach, or raise the level of the density"
+    fix = "lower --num-views or --clearance, raise --reach, or raise the level of the density"
     with pytest.raises(DataError, match=fix):
         views(run, places="path", clearance=4.9, reach=0.1)
 

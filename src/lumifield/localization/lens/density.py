@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from scipy.spatial import KDTree
 
 from lumifield.errors import DataError
-from lumifield.export.cameras import in_world
-from lumifield.export.field import WorldField
+from lumifield.export.cameras import to_world_cameras
+from lumifield.export.world_field import WorldField
 from lumifield.localization import Density, Progress
 from lumifield.runtime import distributed
 from lumifield.runtime.files import check_output, replacing
@@ -100,7 +100,7 @@ def default_file(run: LoadedRun) -> Path:
 
 def camera_places(run: LoadedRun) -> Float[np.ndarray, "n 3"]:
     """Where the training cameras are [world units]."""
-    return in_world(run.scenes["train"]).positions.numpy()
+    return to_world_cameras(run.scenes["train"]).positions.numpy()
 
 
 def spread(positions: Float[np.ndarray, "n 3"]) -> float:

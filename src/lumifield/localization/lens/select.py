@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.export.cameras import in_world, write_frusta
+from lumifield.export.cameras import to_world_cameras, write_frusta
 from lumifield.geometry.cameras import Cameras
 from lumifield.localization import Progress, Select
 from lumifield.localization.lens.density import CLEARANCE, Grid, default_file, read_grid, spread
@@ -73,14 +73,14 @@ def write(settings: Select, run: LoadedRun, progress: Progress) -> str:
     check_output(out, (".json",), ".json")
     if distributed.join()[0] > 0:
         return ""
-    train = in_world(run.scenes["train"])
+    train = to_world_cameras(run.scenes["train"])
     source = default_file(run) if settings.density is None else settings.density
     room = room_of(settings, train, read_grid(source), source)
     places = on_grid(settings, room) if settings.places == "grid" else round_cameras(settings, room, progress)
     views = views_at(places, train, settings.angle, room.rng)
     with replacing(out) as temporary:
         temporary.write_text(to_json(views, Frame.identity()) + "\n", encoding="utf-8")
-    photographs = {split: in_world(scene) for split, scene in run.scenes.items() if len(scene) > 0}
+    photographs = {split: to_world_cameras(scene) for split, scene in run.scenes.items() if len(scene) > 0}
     frusta = out.with_suffix(".ply")
     write_frusta(frusta, photographs | {"novel": views})
     return f"{len(views)} views: {out}, {frusta}"
@@ -158,7 +158,7 @@ def chosen(free: Float[np.ndarray, "p 3"], wanted: int, settings: Select, room: 
     """At most `count` of the places in random order; raises `DataError` where they are fewer than wanted."""
     if len(free) < wanted:
         expected = f"{wanted} at least {room.clearance:.3g} from matter and at most {room.reach:.3g} from a camera"
-        fix = "lower --count or --clearance, raise --reach, or raise the level of the density"
+        fix = "lower --num-views or --clearance, raise --reach, or raise the level of the density"
         raise DataError("select", "number of free places", str(len(free)), expected, fix)
     order = room.rng.uniform(len(free), 1)[:, 0].argsort().numpy()
     return free[order[: settings.count]]

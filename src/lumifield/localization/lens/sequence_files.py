@@ -16,7 +16,7 @@ from torch import Tensor
 from lumifield.data import nvm
 from lumifield.data.readers import seven_scenes
 from lumifield.data.scene import Scene
-from lumifield.export.cameras import colmap_lens, colmap_pose, in_world
+from lumifield.export.cameras import colmap_camera, colmap_pose, to_world_cameras
 from lumifield.geometry.cameras import Cameras
 from lumifield.rendering.render import framed
 from lumifield.rendering.view import View
@@ -80,7 +80,7 @@ class Cambridge:
 
     def finish(self, out: Path, scene: Scene) -> None:
         """Writes the list and the model."""
-        cameras = in_world(scene)
+        cameras = to_world_cameras(scene)
         shots = [
             nvm.Shot(self.name(row), float(cameras.focal[row, 0]), cameras.c2w[row].numpy(), 0.0)
             for row in range(len(scene))
@@ -114,7 +114,7 @@ class SevenScenes:
         """Writes pose, depth [mm along the axis] and image."""
         image = out / self.name(index)
         stem = image.name.removesuffix(".color.png")
-        pose = np.vstack([in_world(scene.select([index])).c2w[0].numpy(), [0, 0, 0, 1]])
+        pose = np.vstack([to_world_cameras(scene.select([index])).c2w[0].numpy(), [0, 0, 0, 1]])
         rows = [" ".join(f"{number:.17e}" for number in row) for row in pose.tolist()]
         write_text(image.with_name(f"{stem}.pose.txt"), "\n".join(rows) + "\n")
         depth = (MILLIMETERS * along_axis(seen.measured_depth, scene.cameras, index)).round().numpy()
@@ -142,9 +142,9 @@ def along_axis(distance: Float[Tensor, "h w"], cameras: Cameras, index: int) -> 
 
 def write_hloc(out: Path, scene: Scene, layout: Layout) -> None:
     """What hloc reads: names, names with lenses (as of queries), and poses from world to camera (as of its results)."""
-    cameras = in_world(scene)
+    cameras = to_world_cameras(scene)
     names = [layout.name(index) for index in range(len(scene))]
-    lenses = [f"{name} {colmap_lens(cameras[[row]])}" for row, name in enumerate(names)]
+    lenses = [f"{name} {colmap_camera(cameras[[row]])}" for row, name in enumerate(names)]
     poses = [f"{name} {colmap_pose(cameras.c2w[row])}" for row, name in enumerate(names)]
     for file, lines in (("names", names), ("lenses", lenses), ("poses", poses)):
         write_text(out / "hloc" / f"synthesis_{file}.txt", "\n".join(lines) + "\n")

@@ -14,7 +14,7 @@ HIDDEN = 32
 SMALLEST_ANGLE = 1e-3
 """Angles count as at least this: near 0 the cosine hardly changes, and the slope of the angle has no end."""
 FAINT = 0.01
-STEEP = 8.0
+MAX_FIELD = 8.0
 """How strongly near sources count before anything is learned: e times as much where the cosine is 1 / STEEP larger."""
 
 
@@ -37,7 +37,7 @@ class LearnedWeights(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)
         nn.init.uniform_(last.weight, -FAINT, FAINT)
-        self.steepness = nn.Parameter(torch.tensor(STEEP))
+        self.steepness = nn.Parameter(torch.tensor(MAX_FIELD))
 
     def forward(
         self, features: Float[Tensor, "p c"], directions: Float[Tensor, "p 3"], cosine: Float[Tensor, " p"]

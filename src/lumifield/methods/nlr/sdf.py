@@ -21,7 +21,7 @@ from lumifield.fields.mlp import pieces
 RADIUS = 0.5
 OMEGA = 30.0
 """Frequency of periodic activations (SIREN, section 3.2)."""
-STEEP = 100.0
+MAX_FIELD = 100.0
 """Sharpness of the softplus of distances (IDR, section 4)."""
 FAINT = 1e-5
 """Deviation of the first weights of features beside the coordinates: they are learned from nearly nothing."""
@@ -54,7 +54,7 @@ def activated(x: Float[Tensor, "*p c"], activation: Activation) -> Float[Tensor,
         case "swish":
             return F.silu(x)
         case "softplus":
-            return F.softplus(x, beta=STEEP)
+            return F.softplus(x, beta=MAX_FIELD)
         case "elu":
             return F.elu(x)
         case "relu" | "selu" | "tanh" | "sigmoid":
@@ -200,7 +200,7 @@ class GridSdf(nn.Module):
 
     def _added(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         features = self.grid((0.5 * points + 0.5).clamp(0, 1))
-        return self.out(F.softplus(self.hidden(torch.cat([points, features], -1)), beta=STEEP))[:, 0]
+        return self.out(F.softplus(self.hidden(torch.cat([points, features], -1)), beta=MAX_FIELD))[:, 0]
 
 
 def periodic(activation: Activation) -> bool:

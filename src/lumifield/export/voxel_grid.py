@@ -1,4 +1,4 @@
-"""Voxels: matter at some corners of a regular grid, interpolated between them, and what rays see of it."""
+"""Sparse voxels: opacity at some corners of a regular grid, interpolated trilinearly."""
 
 from __future__ import annotations
 
@@ -16,50 +16,52 @@ from lumifield.geometry.rays import Rays
 from lumifield.volume.packed import PackedSamples, keep_visible
 
 STEP = 0.5
-"""Distance between the samples of a ray, in voxels."""
+"""Sample distance along a ray [voxels]."""
 CONE = 1 / 64
-"""Growth of that distance with the distance from the camera, in contracted space."""
-MOST = 254 / 255
-"""The largest share of light that a voxel stops: 8 bits hold it, and its logarithm is finite."""
+"""Increase of the sample distance per distance from the camera, in contracted space."""
+MAX_ALPHA = 254 / 255
+"""Maximum opacity of a voxel: fits in 8 bits and has a finite logarithm."""
 CORNERS = tuple(product((0, 1), repeat=3))
 
 
 @dataclass(frozen=True)
-class Lattice:
-    """`side` cells along each axis of a space; cells and corners are indexed `[z, y, x]`."""
+class VoxelLattice:
+    """Grid of `side`^3 cells over a box; cells and corners are indexed `[z, y, x]`."""
 
     space: SceneBox
     side: int
 
     @property
     def step(self) -> float:
-        """Distance between samples near the cameras [scene units]."""
+        """Sample distance near the cameras [scene units]."""
         return STEP * self.space.diameter / self.side
 
     @property
     def cone(self) -> float:
-        """Growth of that distance with t."""
+        """Increase of the sample distance with t."""
         return CONE if self.space.contracted else 0.0
 
     def lengths(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """The sides of the cells about scene points [scene units]."""
+        """Cell size at scene points [scene units]."""
         return 1 / (self.side * self.space.contraction_scale(points))
 
     def corners(self, index: Int[Tensor, " v"]) -> Float[Tensor, "v 3"]:
-        """Scene points of corners, given by their flat indices."""
+        """Scene points of corners given by flat indices."""
         wide = self.side + 1
-        return self.space.from_unit_cube(torch.stack([index % wide, index // wide % wide, index // wide**2], -1) / self.side)
+        return self.space.from_unit_cube(
+            torch.stack([index % wide, index // wide % wide, index // wide**2], -1) / self.side
+        )
 
     def cells(self, points: Float[Tensor, "p 3"]) -> Bool[Tensor, "g g g"]:
-        """The cells that hold at least one of the scene points."""
+        """Cells that contain at least one of the scene points."""
         x, y, z = (self.space.to_unit_cube(points) * self.side).long().clamp(0, self.side - 1).unbind(-1)
         held = torch.zeros(self.side, self.side, self.side, dtype=torch.bool)
         held[z, y, x] = True
         return held
 
 
-def corners_of(cells: Bool[Tensor, "g g g"]) -> Bool[Tensor, "c c c"]:
-    """The corners of the cells."""
+def cell_corners(cells: Bool[Tensor, "g g g"]) -> Bool[Tensor, "c c c"]:
+    """Corners of the cells."""
     side = len(cells)
     corners = torch.zeros(side + 1, side + 1, side + 1, dtype=torch.bool)
     for z, y, x in CORNERS:
@@ -67,8 +69,8 @@ def corners_of(cells: Bool[Tensor, "g g g"]) -> Bool[Tensor, "c c c"]:
     return corners
 
 
-def cells_at(corners: Bool[Tensor, "c c c"]) -> Bool[Tensor, "g g g"]:
-    """The cells with at least one of the corners."""
+def cells_with_corners(corners: Bool[Tensor, "c c c"]) -> Bool[Tensor, "g g g"]:
+    """Cells with at least one of the corners."""
     side = len(corners) - 1
     cells = torch.zeros(side, side, side, dtype=torch.bool)
     for z, y, x in CORNERS:
@@ -78,35 +80,35 @@ def cells_at(corners: Bool[Tensor, "c c c"]) -> Bool[Tensor, "g g g"]:
 
 @dataclass(frozen=True)
 class Voxels:
-    """The share of light that matter at some corners stops in the length of a cell, `1 - exp(-density * length)`.
+    """Opacity over the length of a cell, `1 - exp(-density * length)`, at some corners.
 
-    `row` names each corner's row of `alpha`, and of any other table of what is at the corners. Row 0 is empty space.
+    `row` maps each corner to its row of `alpha` and of other tables. Row 0 is empty space.
     """
 
-    lattice: Lattice
+    lattice: VoxelLattice
     row: Int[Tensor, "c c c"]
     alpha: Float[Tensor, " v"]
 
     @staticmethod
-    def of(lattice: Lattice, corners: Int[Tensor, " n"], alpha: Float[Tensor, " n"]) -> Voxels:
-        """Voxels with matter at the corners of the given (rising) flat indices."""
+    def of(lattice: VoxelLattice, corners: Int[Tensor, " n"], alpha: Float[Tensor, " n"]) -> Voxels:
+        """Voxels with opacity at the corners of the given increasing flat indices."""
         wide = lattice.side + 1
         row = torch.zeros(wide**3, dtype=torch.int32)
         row[corners] = torch.arange(1, len(corners) + 1, dtype=torch.int32)
-        return Voxels(lattice, row.view(wide, wide, wide), F.pad(alpha.clamp(0, MOST), (1, 0)))
+        return Voxels(lattice, row.view(wide, wide, wide), F.pad(alpha.clamp(0, MAX_ALPHA), (1, 0)))
 
     @property
     def corners(self) -> Int[Tensor, " n"]:
-        """Flat indices of the corners with matter, in the order of their rows."""
+        """Flat indices of the corners with opacity, in row order."""
         return self.row.flatten().nonzero()[:, 0]
 
-    def kept(self, corners: Bool[Tensor, "c c c"]) -> Voxels:
-        """Only the matter at these corners."""
+    def select(self, corners: Bool[Tensor, "c c c"]) -> Voxels:
+        """Only these corners."""
         left = (corners & (self.row > 0)).flatten().nonzero()[:, 0]
         return Voxels.of(self.lattice, left, self.alpha[self.row.flatten()[left]])
 
-    def around(self, points: Float[Tensor, "p 3"]) -> tuple[Int[Tensor, "p 8"], Float[Tensor, "p 8"]]:
-        """The rows of the eight corners about scene points, and their trilinear weights."""
+    def corner_weights(self, points: Float[Tensor, "p 3"]) -> tuple[Int[Tensor, "p 8"], Float[Tensor, "p 8"]]:
+        """Rows of the eight corners around scene points, and their trilinear weights."""
         side = self.lattice.side
         scaled = self.lattice.space.to_unit_cube(points).clamp(0, 1) * side
         cell = scaled.floor().clamp(max=side - 1)
@@ -118,13 +120,13 @@ class Voxels:
 
     def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density at scene points [1 / scene unit]."""
-        rows, weights = self.around(points)
-        return -torch.log1p(-interpolated(self.alpha[:, None], rows, weights)[:, 0]) / self.lattice.lengths(points)
+        rows, weights = self.corner_weights(points)
+        return -torch.log1p(-interpolate_rows(self.alpha[:, None], rows, weights)[:, 0]) / self.lattice.lengths(points)
 
     def march(
-        self, rays: Rays, occupied: Bool[Tensor, "g g g"], jitter: Float[Tensor, " r"], least: float
+        self, rays: Rays, occupied: Bool[Tensor, "g g g"], jitter: Float[Tensor, " r"], min_weight: float
     ) -> tuple[PackedSamples, Float[Tensor, " s"]]:
-        """The intervals of rays that contribute more than `least` to their pixels, and how much each contributes."""
+        """Intervals of rays whose weight exceeds `min_weight`, and their weights."""
         box, contracted = self.lattice.space.box, self.lattice.space.contracted
         marched = kernels.march(
             rays.origins,
@@ -138,13 +140,15 @@ class Voxels:
             self.lattice.step,
             self.lattice.cone,
         )
-        packed = keep_visible(PackedSamples(*marched), rays, lambda part: self.density(part.points(rays)), min_weight=least)
+        packed = keep_visible(
+            PackedSamples(*marched), rays, lambda part: self.density(part.points(rays)), min_weight=min_weight
+        )
         optical_depth = self.density(packed.points(rays)) * packed.lengths(rays)
         return packed, kernels.packed_weights(optical_depth, packed.offsets)
 
 
-def interpolated(
+def interpolate_rows(
     table: Shaped[Tensor, "v c"], rows: Int[Tensor, "p 8"], weights: Float[Tensor, "p 8"]
 ) -> Float[Tensor, "p c"]:
-    """Weighted sums of rows of a table; row 0 counts as zero."""
+    """Weighted sums of table rows; row 0 counts as zero."""
     return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum", padding_idx=0)

@@ -9,18 +9,18 @@ from scipy import sparse
 
 import fog
 from lumifield.errors import DataError
-from lumifield.export import Web
-from lumifield.export.bake import PULL, Baked, Descent, Witness, bake, fitted, near, shares, space_of, witnessed
-from lumifield.export.voxels import Lattice
+from lumifield.export import WebExport
+from lumifield.export.baking import REGULARIZATION, Baked, ConjugateGradients, RaySupervision, bake_voxels, fit_colors, near, color_matrix, space_of, render_supervision
+from lumifield.export.voxel_grid import VoxelLattice
 from lumifield.methods.base import RenderContext
 
-SETTINGS = Web(side=48, rays=10000)
+SETTINGS = WebExport(side=48, rays=10000)
 
 
 def shown(baked: Baked, scene, index: int) -> torch.Tensor:
     """A view of the voxels over black, by plain sums."""
     rays = scene.rays(index)
-    share = shares(baked.voxels, rays, torch.zeros(len(rays)), lambda: None, least=1e-4)
+    share = color_matrix(baked.voxels, rays, torch.zeros(len(rays)), lambda: None, min_weight=1e-4)
     light = torch.from_numpy(share @ baked.light.flatten(1).numpy()).view(len(rays), 4, 3)
     return torch.einsum("rdc,rd->rc", light, F.pad(rays.viewdirs, (1, 0), value=1.0))
 
@@ -37,15 +37,15 @@ def closeness(baked: Baked, run, index: int) -> float:
     [(fog.ball, fog.bounded(), 27), (fog.room, fog.unbounded(), 30), (fog.hill, fog.forward_facing(), 30)],
     ids=["bounded", "unbounded", "forward-facing"],
 )
-def test_voxels_look_like_the_method(tmp_path, density, scene, least):
+def test_voxels_look_like_the_method(tmp_path, density, scene, min_weight):
     run = fog.run(tmp_path, density, scene)
-    baked = bake(SETTINGS, run)
+    baked = bake_voxels(SETTINGS, run)
     found = [closeness(baked, run, index) for index in (0, 3)]
-    assert min(found) > least, found
+    assert min(found) > min_weight, found
 
 
 def test_what_is_never_seen_is_left_out(tmp_path):
-    baked = bake(SETTINGS, fog.run(tmp_path, fog.ball, fog.bounded()))
+    baked = bake_voxels(SETTINGS, fog.run(tmp_path, fog.ball, fog.bounded()))
     lattice = baked.voxels.lattice
     radius = lattice.corners(baked.voxels.corners).norm(dim=-1)
     length = float(lattice.lengths(torch.zeros(1, 3)))
@@ -54,7 +54,7 @@ def test_what_is_never_seen_is_left_out(tmp_path):
 
 
 def test_the_light_holds_the_slopes_of_colors(tmp_path):
-    baked = bake(Web(side=16, rays=30000), fog.run(tmp_path, fog.ball, fog.bounded(16)))
+    baked = bake_voxels(WebExport(side=16, rays=30000), fog.run(tmp_path, fog.ball, fog.bounded(16)))
     points = baked.voxels.lattice.corners(baked.voxels.corners)
     surface = (points.norm(dim=-1) - fog.RADIUS).abs() < 0.5 * float(baked.voxels.lattice.lengths(points[:1]))
     slopes = baked.light[1:][surface][:, 1:]
@@ -65,8 +65,8 @@ def test_the_light_holds_the_slopes_of_colors(tmp_path):
 
 def test_the_same_seed_bakes_the_same(tmp_path):
     run = fog.run(tmp_path, fog.ball, fog.bounded(4, (20, 16)))
-    small = Web(side=16, rays=2000)
-    one, two, other = bake(small, run), bake(small, run), bake(Web(side=16, rays=2000, seed=1), run)
+    small = WebExport(side=16, rays=2000)
+    one, two, other = bake_voxels(small, run), bake_voxels(small, run), bake_voxels(WebExport(side=16, rays=2000, seed=1), run)
     assert torch.equal(one.light, two.light)
     assert torch.equal(one.voxels.alpha, two.voxels.alpha)
     assert one.light.shape != other.light.shape or not torch.equal(one.light, other.light)
@@ -74,7 +74,7 @@ def test_the_same_seed_bakes_the_same(tmp_path):
 
 def test_progress_reaches_its_end(tmp_path):
     told = []
-    bake(Web(side=16, rays=1000), fog.run(tmp_path, fog.ball, fog.bounded(4)), lambda *args: told.append(args))
+    bake_voxels(WebExport(side=16, rays=1000), fog.run(tmp_path, fog.ball, fog.bounded(4)), lambda *args: told.append(args))
     assert [done for done, _ in told] == list(range(1, len(told) + 1))
     assert {total for _, total in told} == {len(told)}
 
@@ -82,24 +82,24 @@ def test_progress_reaches_its_end(tmp_path):
 @pytest.mark.parametrize("density", [fog.nothing, fog.haze])
 def test_an_empty_scene_is_refused(tmp_path, density):
     with pytest.raises(DataError, match=r"scene is empty \(no ray meets matter\), expected matter to show; train it"):
-        bake(Web(side=256, rays=500), fog.run(tmp_path, density, fog.bounded(4)))
+        bake_voxels(WebExport(side=256, rays=500), fog.run(tmp_path, density, fog.bounded(4)))
 
 
 @pytest.mark.parametrize(("option", "value"), [("side", 12), ("side", 520), ("side", 8), ("rays", 0)])
 def test_settings_out_of_range_are_refused(option, value):
     with pytest.raises(DataError, match=f"web: {option} is {value}, expected"):
-        Web(**{option: value})
+        WebExport(**{option: value})
 
 
 def test_rays_come_from_all_cameras_and_the_cube_holds_what_they_meet(tmp_path):
     run = fog.run(tmp_path, fog.ball, fog.bounded(5))
-    witness = witnessed(run, 3000, fog.rng(), lambda: None)
-    assert sorted(set(witness.rays.image.tolist())) == [0, 1, 2, 3, 4]
-    space = space_of(run.scenes["train"], witness)
+    supervision = render_supervision(run, 3000, fog.rng(), lambda: None)
+    assert sorted(set(supervision.rays.image.tolist())) == [0, 1, 2, 3, 4]
+    space = space_of(run.scenes["train"], supervision)
     sides = space.box[1] - space.box[0]
     assert torch.allclose(sides, sides[0])
     assert float(sides[0]) == pytest.approx(2 * fog.RADIUS, rel=0.2)
-    cells = near(Lattice(space, 16), witness)
+    cells = near(VoxelLattice(space, 16), supervision)
     assert 0 < float(cells.float().mean()) <= 1
 
 
@@ -108,11 +108,11 @@ def test_conjugate_gradients_solve_what_they_are_given():
     half = generator.normal(size=(12, 12)).astype(np.float32)
     matrix, right = half @ half.T + 4 * np.eye(12, dtype=np.float32), generator.normal(size=(12, 3)).astype(np.float32)
     found = np.zeros_like(right)
-    descent = Descent(right.copy(), 1 / np.diag(matrix)[:, None])
+    descent = ConjugateGradients(right.copy(), 1 / np.diag(matrix)[:, None])
     for _ in range(40):
         found += descent.along(lambda direction: matrix @ direction)
     np.testing.assert_allclose(found, np.linalg.solve(matrix, right), atol=1e-4)
-    nought = Descent(np.zeros_like(right), np.ones_like(right))
+    nought = ConjugateGradients(np.zeros_like(right), np.ones_like(right))
     assert not nought.along(lambda direction: matrix @ direction).any()
 
 
@@ -123,14 +123,14 @@ def test_light_is_the_least_squares_of_a_small_problem():
     dense = torch.rand(n, corners, generator=generator) / corners
     dense[:, 0] = 0
     rgb = torch.rand(n, 3, generator=generator)
-    witness = Witness(rays, rgb, torch.zeros(n), torch.ones(n))
+    supervision = RaySupervision(rays, rgb, torch.zeros(n), torch.ones(n))
     steps = count()
-    light = fitted(sparse.csr_matrix(dense.numpy()), witness, lambda: next(steps))
+    light = fit_colors(sparse.csr_matrix(dense.numpy()), supervision, lambda: next(steps))
     basis = F.pad(rays.viewdirs, (1, 0), value=1.0)
     design = (dense[:, 1:, None] * basis[:, None]).flatten(1).double().numpy()
     mean = (dense.T @ rgb) / (dense.T @ dense.sum(1, keepdim=True)).clamp_min(1e-6)
     start = F.pad(mean[1:, None], (0, 0, 0, 3)).flatten(0, 1).double().numpy()
-    pull = np.diag(np.tile(PULL.reshape(4, 3)[:, 0], corners - 1)).astype(np.float64)
+    pull = np.diag(np.tile(REGULARIZATION.reshape(4, 3)[:, 0], corners - 1)).astype(np.float64)
     best = np.linalg.solve(design.T @ design + pull, design.T @ rgb.double().numpy() + pull @ start)
 
     def cost(x):

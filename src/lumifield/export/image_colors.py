@@ -1,4 +1,4 @@
-"""Colors of a surface from the images that see it."""
+"""Surface colors fused from the training images."""
 
 from __future__ import annotations
 
@@ -14,69 +14,69 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from lumifield.data.scene import Scene
-from lumifield.export.cameras import in_world
-from lumifield.export.surface import Surface
+from lumifield.export.cameras import to_world_cameras
+from lumifield.export.marching_cubes import Surface
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.rasterize import rasterize
 
-# Surfaces seen at a sharper angle than this (cosine) tell little; a color this far from the mean counts half.
+# Minimum cosine of the viewing angle; distance from the mean color at which the weight is one half.
 GRAZING, OUTLYING = 0.2, 0.1
 TRUSTED = 1e-6
 UNSEEN = 0.5
 
 
 @dataclass(frozen=True)
-class Spots:
-    """Places on a surface, and the unit normals there, in world coordinates."""
+class SurfaceSamples:
+    """Surface points with unit normals in world coordinates."""
 
     points: Float[np.ndarray, "p 3"]
     normals: Float[np.ndarray, "p 3"]
 
 
-Paint = Callable[[Spots], UInt8[np.ndarray, "p 3"]]
+Paint = Callable[[SurfaceSamples], UInt8[np.ndarray, "p 3"]]
 
 
 @dataclass(frozen=True)
-class Shot:
-    """An image with straight alpha (0: does not count), and the camera (one row, world coordinates) that took it."""
+class PosedImage:
+    """An image with straight alpha (0: invalid) and its camera in world coordinates."""
 
     camera: Cameras
     rgba: Float[Tensor, "h w 4"]
 
 
-def photographs(scene: Scene) -> Iterator[Shot]:
-    """The images of a scene; pixels that do not count are transparent."""
-    cameras = in_world(scene)
+def posed_images_of(scene: Scene) -> Iterator[PosedImage]:
+    """Images of a scene; invalid pixels are transparent."""
+    cameras = to_world_cameras(scene)
     assert scene.images is not None
     for index in range(len(scene)):
         pixels = scene.images.image(index, scene.size(index)).float() / 255
         alpha = pixels[..., 3:] if pixels.shape[-1] == 4 else torch.ones_like(pixels[..., :1])
         counts = scene.valid_mask(index)[..., None]
-        yield Shot(cameras[[index]], torch.cat([pixels[..., :3], alpha * counts], -1))
+        yield PosedImage(cameras[[index]], torch.cat([pixels[..., :3], alpha * counts], -1))
 
 
-def projected(
+def project_points(
     camera: Cameras, points: Float[np.ndarray, "p 3"]
 ) -> tuple[Float[np.ndarray, "p 2"], Float[np.ndarray, " p"]]:
-    """Where points lie in a camera's image [pixels], and their depth along its optical axis."""
+    """Image coordinates [pixels] and depths of points in a camera."""
     image, depth = camera.project(torch.from_numpy(points))
     return image[0].numpy(), depth[0].numpy()
 
 
-def fused(
-    spots: Spots, surface: Surface, shots: Callable[[], Iterable[Shot]]
+def fuse_colors(
+    samples: SurfaceSamples, surface: Surface, posed_images: Callable[[], Iterable[PosedImage]]
 ) -> tuple[Float[np.ndarray, "p 3"], Bool[np.ndarray, " p"]]:
-    """A robust mean of what images show of each spot, and which spots any of them shows.
+    """Robust mean color of each sample over the images that see it, and which samples are seen.
 
-    An image counts by how squarely and how closely it sees the spot, if the surface itself does not hide it there.
-    The second round weighs each color by its distance r from the first round's mean, 1 / (1 + (r / `OUTLYING`)^2): a
-    reflection that moves with the camera leaves little.
+    An image is weighted by viewing angle and distance if the surface does not occlude the sample. A second round
+    weights each color by its distance r to the first mean, 1 / (1 + (r / `OUTLYING`)^2), which suppresses
+    view-dependent reflections.
     """
     mean, total = None, np.empty(0)
     for _ in range(2):
-        total, sums = np.zeros(len(spots.points)), np.zeros_like(spots.points)
-        for shot in shots():
-            row, rgb, weight = sighted(spots, surface, shot)
+        total, sums = np.zeros(len(samples.points)), np.zeros_like(samples.points)
+        for shot in posed_images():
+            row, rgb, weight = colors_in_image(samples, surface, shot)
             if mean is not None:
                 weight = weight / (1 + ((rgb - mean[row]) ** 2).sum(-1) / OUTLYING**2)
             total[row] += weight
@@ -86,21 +86,21 @@ def fused(
     return mean, total > TRUSTED
 
 
-def sighted(
-    spots: Spots, surface: Surface, shot: Shot
+def colors_in_image(
+    samples: SurfaceSamples, surface: Surface, shot: PosedImage
 ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 3"], Float[np.ndarray, " k"]]:
-    """The rows of the spots that an image shows, their colors in it, and how much it is to be trusted there."""
-    view = in_view(spots, surface, shot.camera)
-    rgba = looked_up(shot.rgba, torch.from_numpy(view.image)).numpy()
+    """Rows of the samples that an image sees, their colors, and their weights."""
+    view = find_visible_samples(samples, surface, shot.camera)
+    rgba = sample_premultiplied(shot.rgba, torch.from_numpy(view.image)).numpy()
     kept = np.flatnonzero((view.cosine > GRAZING) & (rgba[:, 3] > 0))
     alpha = rgba[kept, 3]
     return view.row[kept], rgba[kept, :3] / alpha[:, None], alpha * (view.cosine[kept] / view.pixel[kept]) ** 2
 
 
 @dataclass(frozen=True)
-class InView:
-    """The rows of the spots that a camera sees, and for each: where in the image [pixels], how wide a pixel is there
-    [world units], and the cosine of the angle between normal and sight."""
+class VisibleSamples:
+    """Rows of the samples that a camera sees, their image coordinates [pixels], pixel widths [world units], and the
+    cosine between normal and viewing direction."""
 
     row: Int[np.ndarray, " k"]
     image: Float[np.ndarray, "k 2"]
@@ -108,25 +108,27 @@ class InView:
     cosine: Float[np.ndarray, " k"]
 
 
-def in_view(spots: Spots, surface: Surface, camera: Cameras) -> InView:
-    """The spots that face a camera (one row) and that `surface` does not hide from it."""
+def find_visible_samples(samples: SurfaceSamples, surface: Surface, camera: Cameras) -> VisibleSamples:
+    """Samples that face a camera and that `surface` does not occlude."""
     width, height = camera.size[0].tolist()
-    sight = camera.positions.numpy() - spots.points
-    cosine = (sight * spots.normals).sum(-1) / np.maximum(np.linalg.norm(sight, axis=-1), 1e-12)
-    image, depth = projected(camera, spots.points)
+    sight = camera.positions.numpy() - samples.points
+    cosine = (sight * samples.normals).sum(-1) / np.maximum(np.linalg.norm(sight, axis=-1), 1e-12)
+    image, depth = project_points(camera, samples.points)
     row = np.flatnonzero((cosine > 0) & (depth > 0) & (image >= 0).all(-1) & (image < [width, height]).all(-1))
     image, depth, cosine = image[row], depth[row], cosine[row]
     pixel = depth / float(camera.focal.mean())
-    # The nearest surface within a pixel of the spot: a tilted surface comes nearer by less than the slack.
-    nearest = minimum_filter(rasterize(*projected(camera, surface.vertices), surface.faces, (width, height)).depth, 3)
+    # Nearest surface within a pixel of the sample: a tilted surface deviates by less than the tolerance.
+    nearest = minimum_filter(
+        rasterize(*project_points(camera, surface.vertices), surface.faces, (width, height)).depth, 3
+    )
     column, line = image.astype(np.int64).T
     slack = 2 * pixel / np.maximum(cosine, GRAZING)
     shown = depth < nearest[line, column] + slack
-    return InView(row[shown], image[shown], pixel[shown], cosine[shown])
+    return VisibleSamples(row[shown], image[shown], pixel[shown], cosine[shown])
 
 
-def looked_up(rgba: Float[Tensor, "h w 4"], image: Float[Tensor, "p 2"]) -> Float[Tensor, "p 4"]:
-    """Premultiplied color and alpha at points of an image [pixels], between four pixels."""
+def sample_premultiplied(rgba: Float[Tensor, "h w 4"], image: Float[Tensor, "p 2"]) -> Float[Tensor, "p 4"]:
+    """Bilinear samples of premultiplied color and alpha [pixels]."""
     premultiplied = torch.cat([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], -1).permute(2, 0, 1)[None]
     size = torch.tensor([rgba.shape[1], rgba.shape[0]])
     grid = (2 * image / size - 1).float()[None, None]
@@ -134,10 +136,10 @@ def looked_up(rgba: Float[Tensor, "h w 4"], image: Float[Tensor, "p 2"]) -> Floa
     return found[0, :, 0].T.double()
 
 
-def completed(
+def fill_unknown_colors(
     points: Float[np.ndarray, "p 3"], rgb: Float[np.ndarray, "p 3"], known: Bool[np.ndarray, " p"]
 ) -> Float[np.ndarray, "p 3"]:
-    """The colors, those not known taken from the nearest point that is; gray where none is."""
+    """Colors, with unknown ones taken from the nearest known sample; gray if there is none."""
     if not known.any():
         return np.full_like(rgb, UNSEEN)
     nearest = KDTree(points[known]).query(points[~known])[1]

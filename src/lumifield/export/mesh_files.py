@@ -1,4 +1,4 @@
-"""Colored triangles as files of other programs: PLY, OBJ, GLB, DAE, STL."""
+"""Mesh files: PLY, OBJ, GLB, DAE, STL."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
 from lumifield.runtime.files import replacing
 
-TEXTURED = (".obj", ".glb")
-ENDINGS = (".ply", *TEXTURED, ".dae", ".stl")
+TEXTURED_EXTENSIONS = (".obj", ".glb")
+EXTENSIONS = (".ply", *TEXTURED_EXTENSIONS, ".dae", ".stl")
 UNLIT = "KHR_materials_unlit"
 
 
 @dataclass(frozen=True)
 class Texture:
-    """An image (top row first) and the place of each vertex in it, from (0, 0) at the lower left to (1, 1)."""
+    """Texture image (top row first) and vertex coordinates from (0, 0) at the lower left to (1, 1)."""
 
     pixels: UInt8[np.ndarray, "h w 3"]
     uv: Float[np.ndarray, "v 2"]
 
 
 @dataclass(frozen=True)
-class Model:
-    """Triangles with normals, and sRGB colors at the vertices or in a texture."""
+class TexturedMesh:
+    """Triangles with normals, and sRGB vertex colors or a texture."""
 
     vertices: Float[np.ndarray, "v 3"]
     faces: Int[np.ndarray, "f 3"]
@@ -39,29 +39,32 @@ class Model:
     colors: UInt8[np.ndarray, "v 3"] | Texture
 
 
-def save(model: Model, out: Path) -> None:
-    """Writes a model in the format that the ending of `out` says; an OBJ file's texture lies beside it."""
+def save_mesh(model: TexturedMesh, out: Path) -> None:
+    """Writes a mesh in the format of the extension of `out`; the texture of an OBJ file is written next to it."""
     match out.suffix:
         case ".obj":
             save_obj(model, out)
         case ".glb":
-            write(out, gltf.export_glb(shape(model, linear=True), include_normals=True, tree_postprocessor=unlit))
+            save_content(
+                out,
+                gltf.export_glb(to_trimesh(model, linear=True), include_normals=True, tree_postprocessor=mark_unlit),
+            )
         case ".ply":
-            write(out, ply.export_ply(shape(model), vertex_normal=True))
+            save_content(out, ply.export_ply(to_trimesh(model), vertex_normal=True))
         case ".dae":
-            write(out, dae.export_collada(shape(model)))
+            save_content(out, dae.export_collada(to_trimesh(model)))
         case ".stl":
-            write(out, stl.export_stl(shape(model)))
+            save_content(out, stl.export_stl(to_trimesh(model)))
 
 
-def write(out: Path, content: bytes) -> None:
-    """Writes a whole file."""
+def save_content(out: Path, content: bytes) -> None:
+    """Writes a file atomically."""
     with replacing(out) as temporary:
         temporary.write_bytes(content)
 
 
-def shape(model: Model, *, linear: bool = False) -> trimesh.Trimesh:
-    """The model as trimesh has it; `linear`: with colors of the vertices as linear light, as glTF wants them."""
+def to_trimesh(model: TexturedMesh, *, linear: bool = False) -> trimesh.Trimesh:
+    """The mesh as trimesh object; `linear`: vertex colors in linear light, as glTF requires."""
     if isinstance(model.colors, Texture):
         image = Image.fromarray(model.colors.pixels)
         material = PBRMaterial(baseColorTexture=image, metallicFactor=0.0, roughnessFactor=1.0)
@@ -78,8 +81,8 @@ def to_linear(colors: UInt8[np.ndarray, "v 3"]) -> UInt8[np.ndarray, "v 3"]:
     return np.round(255 * light).astype(np.uint8)
 
 
-def unlit(tree: dict[str, Any]) -> None:
-    """Tells viewers of a glTF file to show its colors as they are: they hold the light of the images already."""
+def mark_unlit(tree: dict[str, Any]) -> None:
+    """Marks a glTF material as unlit, because colors already contain the lighting."""
     materials = tree.setdefault("materials", [])
     if not materials:
         materials.append({"pbrMetallicRoughness": {"metallicFactor": 0.0}})
@@ -91,14 +94,14 @@ def unlit(tree: dict[str, Any]) -> None:
     tree["extensionsUsed"] = sorted({*tree.get("extensionsUsed", []), UNLIT})
 
 
-def save_obj(model: Model, out: Path) -> None:
-    """An OBJ file; with a texture, its material and image beside it have its name."""
-    made = shape(model)
+def save_obj(model: TexturedMesh, out: Path) -> None:
+    """Writes an OBJ file; its material and texture have the same name."""
+    made = to_trimesh(model)
     material, image = out.with_suffix(".mtl"), out.with_suffix(".png")
     if isinstance(model.colors, Texture):
         with replacing(image) as temporary:
             Image.fromarray(model.colors.pixels).save(temporary, format="png")
-        write(material, f"newmtl surface\nKd 1 1 1\nillum 0\nmap_Kd {image.name}\n".encode())
+        save_content(material, f"newmtl surface\nKd 1 1 1\nillum 0\nmap_Kd {image.name}\n".encode())
         made.visual = TextureVisuals(uv=model.colors.uv, material=SimpleMaterial(name="surface"))
     text = obj.export_obj(made, include_normals=True, write_texture=False, mtl_name=material.name)
-    write(out, text.encode())
+    save_content(out, text.encode())

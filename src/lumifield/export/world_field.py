@@ -1,4 +1,4 @@
-"""A trained method asked at points of the world, whatever space it has learned in."""
+"""Density and color of a trained method in world coordinates."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ AXES = torch.cat([torch.eye(3), -torch.eye(3)])
 
 @dataclass(frozen=True)
 class WorldField:
-    """Density and colors of a run at world points, on the CPU."""
+    """Density and color of a run at world points, on the CPU."""
 
     run: LoadedRun
 
     @torch.no_grad()
     def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Density [1 / world unit]; in an NDC scene as the camera in the middle sees it, and none behind it."""
+        """Density [1 / world unit]; for an NDC scene as seen by the central camera, zero behind it."""
         scene = self.run.scenes["train"]
         inner = scene.frame.to_scene(points)
         if scene.ndc is None:
