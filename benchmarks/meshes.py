@@ -26,7 +26,7 @@ from lumifield.runs.run_folder import LoadedRun, write_json
 from lumifield.runs.run_folder import load as load_run
 from lumifield.runtime.files import replacing
 
-SAMPLES, DENSE, CLOSE, VIEWS = 100_000, 1_000_000, 0.005, 8
+SAMPLES, NUM_REFERENCE_POINTS, CLOSE, VIEWS = 100_000, 1_000_000, 0.005, 8
 
 
 def lens(scene: Scene, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,7 +49,7 @@ def visible_part(mesh: trimesh.Trimesh, scene: Scene) -> trimesh.Trimesh:
 def apart(one: trimesh.Trimesh, other: trimesh.Trimesh) -> np.ndarray:
     """Distances of points on one mesh from another, which ten times as many points stand for."""
     points, _ = trimesh.sample.sample_surface(one, SAMPLES, seed=0)
-    near, _ = trimesh.sample.sample_surface(other, DENSE, seed=1)
+    near, _ = trimesh.sample.sample_surface(other, NUM_REFERENCE_POINTS, seed=1)
     return KDTree(near).query(points)[0]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lumifield.bench.machine import current_commit, describe_machine
-from lumifield.rendering.view import View, render_view
+from lumifield.rendering.view import RenderedView, render_view
 from lumifield.runs.run_folder import LoadedRun, load_run, write_json
 from lumifield.runtime.files import replacing
 from lumifield.runtime.image_metrics import psnr
@@ -24,14 +24,14 @@ EDGE = 3
 """Pixels about a silhouette that do not count as its inside."""
 
 
-def shown(run: LoadedRun, index: int, *, fast_preview: bool) -> View:
+def shown(run: LoadedRun, index: int, *, fast_preview: bool) -> RenderedView:
     """One view of the test split."""
     return render_view(run.method, run.scenes["test"], index, device=run.device, fast_preview=fast_preview)
 
 
-def inner_error(traced: View, fast_preview: View) -> tuple[float, float]:
+def inner_error(traced: RenderedView, fast_preview: RenderedView) -> tuple[float, float]:
     """Mean squared difference inside both silhouettes, and the share of pixels there that differ by over 1/255."""
-    both = (traced.solid & fast_preview.solid)[None].float()
+    both = (traced.hit_mask & fast_preview.hit_mask)[None].float()
     inside = -torch.nn.functional.max_pool2d(-both, 2 * EDGE + 1, 1, EDGE)[0] > 0.5
     difference = (traced.rgb - fast_preview.rgb)[inside]
     return float(difference.square().mean()), float((difference.abs().amax(-1) > 1 / 255).float().mean())

@@ -19,9 +19,9 @@ def main(run: Path = Path("runs/example/run"), index: int = 0, out: Path = Path(
     trained = load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
     view = render_view(trained.method, trained.scenes["test"], index, device=trained.device)
     write_png(out / "rgb.png", to_uint8(view.rgb))
-    write_png(out / "depth.png", view.depth_image(*quantile_range(view.depth[view.solid])))
+    write_png(out / "depth.png", view.depth_image(*quantile_range(view.depth[view.hit_mask])))
     write_npy(out / "depth.npy", view.measured_depth)
-    print(f"{view.seconds:.2f} s, {float(view.solid.float().mean()):.0%} of the pixels meet matter, see {out}")
+    print(f"{view.seconds:.2f} s, {float(view.hit_mask.float().mean()):.0%} of the pixels meet matter, see {out}")
 
 
 if __name__ == "__main__":

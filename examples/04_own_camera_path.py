@@ -12,7 +12,7 @@ import torch
 import tyro
 
 from lumifield.geometry.poses import look_at
-from lumifield.rendering.render import path_cameras, render_path
+from lumifield.rendering.render import make_path_cameras, render_camera_path
 from lumifield.runs.run_folder import load_run
 
 UP = torch.tensor([0.0, 0.0, 1.0])
@@ -32,7 +32,7 @@ def main(run: Path = Path("runs/example/run"), frames: int = 40, size: int = 160
     path.write_text(json.dumps(cameras))
 
     trained = load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
-    render_path(trained, path_cameras(trained, path, frames), run / "dolly.mp4")
+    render_camera_path(trained, make_path_cameras(trained, path, frames), run / "dolly.mp4")
     print(run / "dolly.mp4")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from lumifield.rendering.render import path_cameras, render_path
+from lumifield.rendering.render import make_path_cameras, render_camera_path
 from lumifield.runs.run_folder import load_run
 
 SCENE = Path(__file__).with_name("still_life.zip")
@@ -17,7 +17,7 @@ SCENE = Path(__file__).with_name("still_life.zip")
 def main(scene: Path = SCENE, out: Path = Path("runs/example/portable.gif"), frames: int = 24, size: int = 160) -> None:
     """Leaves a round about the scene in OUT."""
     run = load_run(scene, device="cuda" if torch.cuda.is_available() else "cpu")
-    render_path(run, path_cameras(run, "orbit", frames, (size, size)), out, fps=12)
+    render_camera_path(run, make_path_cameras(run, "orbit", frames, (size, size)), out, fps=12)
     print(f"{scene.stat().st_size / 1000:.0f} kB became {out}")
 
 

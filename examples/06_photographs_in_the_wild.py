@@ -9,7 +9,7 @@ import torch
 import tyro
 
 from lumifield import data
-from lumifield.rendering.appearance import table
+from lumifield.rendering.appearance import embedding_table
 from lumifield.rendering.render import channel_image
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import load_run
@@ -26,11 +26,11 @@ def main(run: Path = Path("runs/wild"), index: int = 0, out: Path = Path("runs/w
         scene,
         0,
         device=trained.device,
-        appearance_embedding=table(trained)[index],
+        appearance_embedding=embedding_table(trained)[index],
         channels=("static", "transient", "uncertainty"),
     )
     images = [to_uint8(scene.ground_truth(0)), *(channel_image(view, name) for name in view.channels)]
-    images.append(view.depth_image(*quantile_range(view.depth[view.solid])))
+    images.append(view.depth_image(*quantile_range(view.depth[view.hit_mask])))
     write_png(out, torch.cat(images, 1))
     print(f"image, lasting scene, what passed, uncertainty and depth of {scene.names[0]}: {out}")
 

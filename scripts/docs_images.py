@@ -24,9 +24,9 @@ import tyro
 from PIL import Image
 
 from lumifield.data.collection import tasks
-from lumifield.evaluation.evaluate import compared, photographs
+from lumifield.evaluation.evaluate import comparison_images, load_ground_truth
 from lumifield.meta import FewShot
-from lumifield.rendering.render import Look, path_cameras, render_path
+from lumifield.rendering.render import RenderOptions, make_path_cameras, render_camera_path
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import LoadedRun, load_run
 from lumifield.runtime.files import replacing
@@ -77,7 +77,7 @@ def opened(run: Path) -> LoadedRun:
 def of_the_demo(run: Path, out: Path) -> tuple[Path, ...]:
     """A round about the scene, test views, and the mesh."""
     trained, files = opened(run), (out / "orbit.gif", out / "views.jpg", out / "mesh.jpg")
-    render_path(trained, path_cameras(trained, "orbit", ORBIT_FRAMES, ORBIT_SIZE), files[0], fps=ORBIT_FPS)
+    render_camera_path(trained, make_path_cameras(trained, "orbit", ORBIT_FRAMES, ORBIT_SIZE), files[0], fps=ORBIT_FPS)
     save(sheet(trained), files[1])
     save(drawn(trained, run.with_name("mesh.glb")), files[2])
     return files
@@ -93,9 +93,9 @@ def of_photographs(run: Path, file: Path) -> tuple[Path, ...]:
 def of_the_wild(run: Path, names: tuple[str, ...], out: Path) -> tuple[Path, ...]:
     """Frames of a tour of images, side by side."""
     trained = opened(run)
-    cameras = path_cameras(trained, "tour", WAY_FRAMES, WAY_SIZE, through=names)
+    cameras = make_path_cameras(trained, "tour", WAY_FRAMES, WAY_SIZE, through=names)
     with tempfile.TemporaryDirectory() as folder:
-        render_path(trained, cameras, Path(folder) / "way", look=Look(appearance=names))
+        render_camera_path(trained, cameras, Path(folder) / "way", options=RenderOptions(appearance=names))
         save(in_a_row(sorted((Path(folder) / "way").glob("*.png"))), out / "wild.jpg")
     return (out / "wild.jpg",)
 
@@ -135,11 +135,11 @@ def save(image: Image.Image, path: Path) -> None:
 
 def sheet(run: LoadedRun) -> Image.Image:
     """Evenly spread test views, one a row: truth, prediction, error and depth."""
-    scene = photographs(run, "test")
+    scene = load_ground_truth(run, "test")
     rows = []
     for index in range(0, len(scene), max(len(scene) // SHOWN, 1))[:SHOWN]:
         view = render_view(run.method, scene, index, device=run.device)
-        rows.append(torch.cat(list(compared(view, scene, index).values()), 1))
+        rows.append(torch.cat(list(comparison_images(view, scene, index).values()), 1))
     return Image.fromarray(torch.cat(rows).numpy())
 
 
@@ -148,7 +148,7 @@ def drawn(run: LoadedRun, mesh: Path) -> Image.Image:
     sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
     import rasterizer
 
-    cameras, loaded, sides = path_cameras(run, "orbit", SHOWN, MESH_SIZE), rasterizer.load(mesh), []
+    cameras, loaded, sides = make_path_cameras(run, "orbit", SHOWN, MESH_SIZE), rasterizer.load(mesh), []
     for index in range(SHOWN):
         lens = (cameras.focal[index].numpy(), cameras.center[index].numpy())
         rgba = torch.from_numpy(rasterizer.image(loaded, cameras.c2w[index].numpy(), *lens, MESH_SIZE))

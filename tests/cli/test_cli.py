@@ -216,7 +216,7 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
         options.pop("progress")(1, 1)
         asked.update(cameras=cameras, out=out, **options)
 
-    monkeypatch.setattr(lumifield.rendering.render, "render_path", render_path)
+    monkeypatch.setattr(lumifield.rendering.render, "render_camera_path", render_path)
     called(
         *("render", "run", "--out", "film.mp4", "--path", "spiral", "--num-frames", "9", "--size", "40", "30"),
         *("--channels", "rgb,depth", "--depth-format", "pfm", "--fps", "12", "--normals", "depth"),
@@ -227,7 +227,7 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
         "through": ("noon", "dusk"),
         "cameras": "cameras",
         "out": Path("film.mp4"),
-        "look": lumifield.rendering.render.Look(("rgb", "depth"), "depth", ("noon", "dusk")),
+        "look": lumifield.rendering.render.RenderOptions(("rgb", "depth"), "depth", ("noon", "dusk")),
         "depth_format": "pfm",
         "fps": 12,
     }
@@ -235,13 +235,13 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
 
 
 def test_render_one_view(loaded, monkeypatch, capsys):
-    still = lumifield.rendering.render.Still((Path("a.png"), Path("b.png")), 1.234, 30.5)
+    still = lumifield.rendering.render.ViewFiles((Path("a.png"), Path("b.png")), 1.234, 30.5)
     asked = []
     monkeypatch.setattr(
         lumifield.rendering.render, "view", lambda run, *words, **options: asked.append((*words, options)) or still
     )
     called("render", "run", "--view-index", "3", "--split", "val", "--size", "8", "6", "--chunk", "9")
-    assert (asked, loaded.chunk) == ([("val", 3, None, {"size": (8, 6), "look": lumifield.rendering.render.Look()})], 9)
+    assert (asked, loaded.chunk) == ([("val", 3, None, {"size": (8, 6), "look": lumifield.rendering.render.RenderOptions()})], 9)
     assert capsys.readouterr().out == "1.23 s, psnr 30.50 dB: a.png, b.png\n"
 
 

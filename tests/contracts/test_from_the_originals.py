@@ -617,7 +617,7 @@ def test_the_chunk_changes_the_passes_and_not_the_result(places, tmp_path, monke
     (tmp_path / "before").mkdir()
     (tmp_path / "after").mkdir()
     base, before = psnrs(places["run"]), rendered(tmp_path / "before", places, "--depth-format npy")
-    assert sizes == {view.usual_chunk(torch.device("cpu"))}
+    assert sizes == {view.default_chunk(torch.device("cpu"))}
     sizes.clear()
     after = rendered(tmp_path / "after", places, "--depth-format npy --chunk 50")
     assert psnrs(places["run"], "--chunk 50") == pytest.approx(base, abs=0.01)

@@ -151,7 +151,7 @@ def test_images_and_error_maps_are_written(run):
 
 def test_silhouettes_show_what_is_missing_and_what_is_added():
     found, truth = torch.tensor([[True, True, False, False]]), torch.tensor([[True, False, True, False]])
-    image = evaluate.silhouettes(found, truth)
+    image = evaluate.compare_silhouettes(found, truth)
     assert image.tolist() == [[[255, 255, 255], [0, 0, 255], [255, 0, 0], [0, 0, 0]]]
 
 
@@ -200,7 +200,7 @@ def test_with_silhouettes_scores_are_of_the_object_alone(run, monkeypatch):
     metrics = evaluate.evaluate(run)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
     assert metrics["psnr_masked_image"] == pytest.approx(metrics["psnr"] + 10 * math.log10(4), abs=1e-4)
-    solid = torch.stack([render_view(Ball(), scene, row, device=CPU).solid.flatten() for row in range(3)])
+    solid = torch.stack([render_view(Ball(), scene, row, device=CPU).hit_mask.flatten() for row in range(3)])
     shown = opaque.view(3, -1)
     expected = [float((a & b).sum() / (a | b).sum()) for a, b in zip(solid, shown, strict=True)]
     assert metrics["mask_iou"] == pytest.approx(sum(expected) / 3)
@@ -209,8 +209,8 @@ def test_with_silhouettes_scores_are_of_the_object_alone(run, monkeypatch):
 
 def test_two_empty_silhouettes_agree():
     nothing = torch.zeros(2, 2, dtype=torch.bool)
-    assert evaluate.overlap(nothing, nothing) == 1
-    assert evaluate.overlap(nothing, ~nothing) == 0
+    assert evaluate.intersection_over_union(nothing, nothing) == 1
+    assert evaluate.intersection_over_union(nothing, ~nothing) == 0
 
 
 def test_with_masks_psnr_counts_the_mask_and_the_masked_image_all_pixels(run, monkeypatch):

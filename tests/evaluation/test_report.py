@@ -26,11 +26,11 @@ METRICS = {
 
 
 def sight(name, psnr):
-    return report.Sight.of(name, SCORES | {"psnr": psnr}, IMAGES)
+    return report.ReportView.of(name, SCORES | {"psnr": psnr}, IMAGES)
 
 
 def test_the_page_holds_every_image_and_refers_to_nothing_outside():
-    page = report.page(METRICS, [sight("a", 27.0), sight("b", 30.0)], [])
+    page = report.report_page(METRICS, [sight("a", 27.0), sight("b", 30.0)], [])
     assert page.count('src="data:image/jpeg;base64,') == 8
     assert "http" not in page
     assert "url(" not in page
@@ -38,7 +38,7 @@ def test_the_page_holds_every_image_and_refers_to_nothing_outside():
 
 
 def test_the_page_says_the_numbers_the_protocol_and_what_is_missing():
-    page = report.page(METRICS, [sight("a", 27.0)], [])
+    page = report.report_page(METRICS, [sight("a", 27.0)], [])
     for text in ("28.50 dB", "0.9000", "5 min", "510 k/s", "Background", "mean of images", "torchvision is not"):
         assert text in page
     assert "&lt;lego&gt;" in page
@@ -46,14 +46,14 @@ def test_the_page_says_the_numbers_the_protocol_and_what_is_missing():
 
 
 def test_views_are_sorted_the_worst_first_and_unscored_ones_last():
-    page = report.page(METRICS, [sight("none", None), sight("good", 31.0), sight("bad", 20.0)], [])
+    page = report.report_page(METRICS, [sight("none", None), sight("good", 31.0), sight("bad", 20.0)], [])
     assert re.findall(r"<header><b>(\w+)</b>", page) == ["bad", "good", "none"]
 
 
 def test_the_training_curve_is_there_when_there_is_a_history():
     rows = [{"step": i, "seconds": 60.0 * i, "psnr": 20.0 + i} for i in range(4)] + [{"step": 9, "seconds": 300.0}]
-    assert "polyline" not in report.page(METRICS, [sight("a", 27.0)], rows[:1])
-    page = report.page(METRICS, [sight("a", 27.0)], rows)
+    assert "polyline" not in report.report_page(METRICS, [sight("a", 27.0)], rows[:1])
+    page = report.report_page(METRICS, [sight("a", 27.0)], rows)
     points = re.search(r'polyline class="curve" points="([^"]*)"', page)
     assert points is not None
     assert len(points[1].split()) == 4
@@ -67,7 +67,7 @@ def test_there_is_a_bar_for_each_scored_view_on_its_side_of_the_mean():
 
 
 def test_all_values_of_a_plot_lie_inside_it():
-    scale = report.Scale.around([3.0, 3.0])
+    scale = report.PlotAxis.around([3.0, 3.0])
     assert report.TOP < scale.y(3.0) < report.HEIGHT - report.BOTTOM
     assert scale.y(scale.high) == pytest.approx(report.TOP)
     assert scale.y(scale.low) == pytest.approx(report.HEIGHT - report.BOTTOM)
@@ -104,7 +104,7 @@ def test_thumbnails_keep_their_shape_and_are_small():
 
     from PIL import Image
 
-    address = report.thumbnail(torch.full((600, 1200, 3), 200, dtype=torch.uint8))
+    address = report.encode_thumbnail(torch.full((600, 1200, 3), 200, dtype=torch.uint8))
     image = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
     assert image.size == (report.THUMBNAIL, report.THUMBNAIL // 2)
     assert image.getpixel((5, 5)) == (200, 200, 200)
@@ -113,4 +113,4 @@ def test_thumbnails_keep_their_shape_and_are_small():
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="output is not writable"):
-        report.write(tmp_path / "file" / "report.html", METRICS, [], [])
+        report.write_report(tmp_path / "file" / "report.html", METRICS, [], [])

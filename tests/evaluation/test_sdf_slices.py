@@ -1,6 +1,6 @@
 import torch
 
-from lumifield.evaluation.sdf_slices import SIDE, WITHIN, WITHOUT, slices
+from lumifield.evaluation.sdf_slices import SIDE, WITHIN, WITHOUT, render_slices
 from lumifield.methods.base import Method
 
 
@@ -14,7 +14,7 @@ class Balls(Method):
 
 
 def test_slices_are_the_middle_planes_of_the_box():
-    image = slices(Balls(), torch.tensor([[-2.0] * 3, [2.0] * 3])).float() / 255
+    image = render_slices(Balls(), torch.tensor([[-2.0] * 3, [2.0] * 3])).float() / 255
     assert image.shape == (SIDE, 3 * SIDE, 3)
 
     def at(plane, right, up):
@@ -35,6 +35,6 @@ def test_slices_are_the_middle_planes_of_the_box():
 
 
 def test_a_box_without_a_surface_has_no_line():
-    image = slices(Balls(), torch.tensor([[4.0] * 3, [5.0] * 3]))
+    image = render_slices(Balls(), torch.tensor([[4.0] * 3, [5.0] * 3]))
     assert (image[..., 2] > image[..., 0]).all()
     assert int(image.amin()) > 30

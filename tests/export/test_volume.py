@@ -100,9 +100,9 @@ def test_a_vol_file_of_64_cells_equals_the_density(tmp_path):
     found = read_vol(tmp_path / "fog.vol", 64)
     density, rgba = expected(run, json.loads((tmp_path / "fog.json").read_text()))
     assert_truncated(found, rgba)
-    stored = np.fromfile(tmp_path / "fog.vol", "<u4").reshape(-1, 2)
-    assert len(stored) == (rgba[..., 3] >= 1).sum()
-    assert (np.diff(stored[:, 0].astype(int)) > 0).all()
+    count_video_frames = np.fromfile(tmp_path / "fog.vol", "<u4").reshape(-1, 2)
+    assert len(count_video_frames) == (rgba[..., 3] >= 1).sum()
+    assert (np.diff(count_video_frames[:, 0].astype(int)) > 0).all()
     assert found[..., 3][density == 0].max() == 0
 
 

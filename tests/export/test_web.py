@@ -18,7 +18,7 @@ from lumifield.export.baking import BRICK, Baked
 from lumifield.export.voxel_grid import VoxelLattice, Voxels
 from lumifield.export.web import brick_rows, brick_distances, occupied_bricks, build_page, quantize_voxels
 from lumifield.geometry.contraction import SceneBox
-from lumifield.rendering.camera_paths import overview
+from lumifield.rendering.camera_paths import overview_camera
 from scenes import written
 
 SMALL = WebExport(side=16, rays=500)
@@ -96,7 +96,7 @@ def test_a_page_speaks_in_world_coordinates():
     turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     scene = replace(fog.bounded(), frame=Frame(turn, torch.tensor([1.0, 2.0, 3.0]), 5.0))
     about, _, _ = parts(build_page(speckled(), scene))
-    np.testing.assert_allclose(about["c2w"], scene.frame.poses_to_world(overview(scene).c2w)[0], rtol=1e-6)
+    np.testing.assert_allclose(about["c2w"], scene.frame.poses_to_world(overview_camera(scene).c2w)[0], rtol=1e-6)
     # The cameras are 4 units from the ball, of 5 units of the world each.
     assert about["distance"] == pytest.approx(20, rel=1e-3)
     assert about["frame"] == {"rotation": turn.tolist(), "translation": [1, 2, 3], "scale": 5}

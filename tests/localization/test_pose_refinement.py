@@ -12,7 +12,7 @@ from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.poses import pose_error, se3_retract
 from lumifield.localization import Pose, pose_refinement
-from lumifield.rendering.camera_paths import from_json
+from lumifield.rendering.camera_paths import read_camera_path
 from lumifield.runtime.image_io import to_uint8, write_png
 from scenes import written
 
@@ -98,7 +98,7 @@ def test_localize_writes_a_camera_path_with_the_errors(run, tmp_path):
     entries = json.loads((tmp_path / "out" / "poses.json").read_text())
     assert [entry["name"] for entry in entries] == [each.name for each in asked]
     assert entries[0]["start_error"] == pytest.approx([5, 2], abs=1e-2)
-    cameras = from_json(tmp_path / "out" / "poses.json", run.scenes["train"])
+    cameras = read_camera_path(tmp_path / "out" / "poses.json", run.scenes["train"])
     for each, c2w, entry in zip(asked, cameras.c2w, entries, strict=True):
         distance, degrees = pose_error(c2w, each.lens.c2w[0])
         assert entry["error"] == pytest.approx([100 * float(distance), float(degrees)], abs=1e-3)

@@ -14,7 +14,7 @@ from lumifield.errors import DataError
 from lumifield.geometry.poses import pose_error
 from lumifield.localization import Baseline, Regressor, pose_regression
 from lumifield.localization.pose_regression import Examples, Network, batch, drop, errors, learned, rotations
-from lumifield.rendering.camera_paths import from_json
+from lumifield.rendering.camera_paths import read_camera_path
 from lumifield.runtime.rng import Rng
 
 SMALL = Regressor(side=16, steps=150, batch=8, dropout=0.0)
@@ -110,7 +110,7 @@ def test_more_views_are_compared_with_fewer(source, tmp_path):
     assert result == json.loads((tmp_path / "out" / "baseline.json").read_text())
     assert [(row["seed"], row["synthetic"]) for row in result["rows"]] == [(0, 0), (0, 12), (1, 0), (1, 12)]
     assert min(result["drop"]) > 0.2
-    cameras = from_json(tmp_path / "out" / "poses.json", judged)
+    cameras = read_camera_path(tmp_path / "out" / "poses.json", judged)
     distance, _ = pose_error(cameras.c2w, judged.cameras.c2w)
     assert 100 * float(distance.median()) == pytest.approx(result["rows"][1]["median_error"][0], rel=1e-3)
 

@@ -65,8 +65,8 @@ def test_views_between_the_photographs_are_learned_with_their_silhouettes():
     view = render_view(method, held_out, 0, device=CPU)
     truth = photograph(held_out, 0).float() / 255
     solid = truth[..., 3] > 0.5
-    assert float((view.solid & solid).sum() / (view.solid | solid).sum()) > 0.9
-    error = (view.rgb - truth[..., :3])[view.solid & solid].square().mean()
+    assert float((view.hit_mask & solid).sum() / (view.hit_mask | solid).sum()) > 0.9
+    error = (view.rgb - truth[..., :3])[view.hit_mask & solid].square().mean()
     assert float(-10 * error.log10()) > 20
     rays = held_out.rays(0)
     expected = -(rays.origins * rays.directions).sum(-1) - RADIUS
@@ -164,8 +164,8 @@ def test_with_the_true_surface_blended_colors_are_those_of_the_photographs(blend
     for index in range(2):
         view, truth = render_view(method, held_out, index, device=CPU), photograph(held_out, index).float() / 255
         solid = truth[..., 3] > 0.5
-        assert float((view.solid & solid).sum() / (view.solid | solid).sum()) > 0.99
-        seen = solid & view.solid
+        assert float((view.hit_mask & solid).sum() / (view.hit_mask | solid).sum()) > 0.99
+        seen = solid & view.hit_mask
         seen = -torch.nn.functional.max_pool2d(-seen[None, None].float(), 5, 1, 2)[0, 0] > 0.5  # off the edge
         assert float((view.rgb - truth[..., :3])[seen].abs().max()) < most
 
@@ -182,11 +182,11 @@ def test_a_pixel_is_the_mean_of_the_rays_through_its_parts():
     hits = parts.opacity.view(32, 2, 32, 2).sum((1, 3))
     whole = hits == 4
     assert float(whole.sum()) > 100
-    assert float(((hits >= 2) != pixel.solid).sum()) <= 4  # a ray that just grazes the ball
+    assert float(((hits >= 2) != pixel.hit_mask).sum()) <= 4  # a ray that just grazes the ball
     mean = parts.rgb.view(32, 2, 32, 2, 3).mean((1, 3))
     assert float((mean - pixel.rgb)[whole].abs().max()) < 2e-3
     # At an edge only the rays that meet the surface count.
-    rim = (hits == 2) & pixel.solid
+    rim = (hits == 2) & pixel.hit_mask
     met = (parts.rgb * parts.opacity[..., None]).view(32, 2, 32, 2, 3).sum((1, 3)) / 2
     assert float(rim.sum()) > 5
     assert float((met - pixel.rgb)[rim].abs().median()) < 5e-3
@@ -312,7 +312,7 @@ def test_channels_show_what_is_blended_and_of_which_sources():
     method = built().eval()
     torch.nn.init.constant_(method.appearance_net.decoder.out.bias, 0.2)
     view = render_view(method, between, 0, device=CPU, channels=("blended", "sources"))
-    solid = view.solid
+    solid = view.hit_mask
     torch.testing.assert_close(view.rgb[solid], (view.channels["blended"][solid] + 0.2).clamp(0, 1))
     assert (view.channels["blended"][~solid] == 1).all()
     hues = view.channels["sources"][solid]

@@ -35,7 +35,7 @@ def test_quick_views_equal_traced_ones():
         traced, fast_preview = (render_view(method, between, index, device=CPU, fast_preview=fast_preview) for fast_preview in (False, True))
         edge = traced.opacity != fast_preview.opacity
         assert float(edge.float().mean()) < 0.01
-        both = traced.solid & fast_preview.solid
+        both = traced.hit_mask & fast_preview.hit_mask
         inner = -max_pool2d(-both[None].float(), 7, 1, 3)[0] > 0.5
         assert inner.sum() > 200
         assert float((traced.depth - fast_preview.depth)[inner].abs().max()) < 2e-3 * RADIUS
@@ -43,7 +43,7 @@ def test_quick_views_equal_traced_ones():
         # Only where the last source that sees a place begins to be hidden a pixel may go with its neighbor.
         assert float((differs > 0.01).float().mean()) < 0.02
         assert float(differs.median()) < 1e-3
-        assert torch.equal(traced.rgb[~traced.solid & ~fast_preview.solid], fast_preview.rgb[~traced.solid & ~fast_preview.solid])
+        assert torch.equal(traced.rgb[~traced.hit_mask & ~fast_preview.hit_mask], fast_preview.rgb[~traced.hit_mask & ~fast_preview.hit_mask])
 
 
 @torch.no_grad()
@@ -125,5 +125,5 @@ def test_colors_alone_are_drawn_too():
     method = built(replace(NLR, features="rgb", blending="lumigraph"), scene).eval()
     method.sdf = TrueBall(method)
     traced, fast_preview = (render_view(method, scene, 2, device=CPU, fast_preview=fast_preview) for fast_preview in (False, True))
-    both = traced.solid & fast_preview.solid
+    both = traced.hit_mask & fast_preview.hit_mask
     assert float((traced.rgb - fast_preview.rgb)[both].abs().median()) < 1e-3

@@ -92,53 +92,53 @@ def photographed(run, monkeypatch):
 
 def test_a_light_is_found_from_the_left_half_and_nothing_else_moves(run, photographed):
     before = run.method.looks.detach().clone()
-    found = appearance_fit.fitted(run, photographed, 1)
+    found = appearance_fit.fit_appearance(run, photographed, 1)
     torch.testing.assert_close(found, TRUE, atol=0.02, rtol=0)
     assert torch.equal(run.method.looks, before)
     # The right half is not looked at.
     other = tinted(run.scenes["test"], TRUE, right=TRUE - 0.3)
-    assert torch.equal(appearance_fit.fitted(run, other, 1), found)
+    assert torch.equal(appearance_fit.fit_appearance(run, other, 1), found)
 
 
 def test_an_affine_color_is_that_of_least_squares_on_the_left_half(run):
     scene = tinted(run.scenes["test"], TRUE, right=torch.zeros(3))
     rgb = render_view(Ball(), scene, 0, device=CPU).rgb
-    found = appearance_fit.affine(rgb, scene, 0)
+    found = appearance_fit.fit_affine_colors(rgb, scene, 0)
     left, truth = found[:, :10].reshape(-1, 3), scene.ground_truth(0)[:, :10].reshape(-1, 3)
     colors = np.concatenate([rgb[:, :10].reshape(-1, 3).numpy(), np.ones((140, 1))], 1)
     expected = colors @ np.linalg.pinv(colors) @ truth.numpy()
     np.testing.assert_allclose(left.numpy(), expected.clip(0, 1), atol=1e-4)
     # One color everywhere leaves the curve open; the least is taken.
-    flat = appearance_fit.affine(torch.full_like(rgb, 0.5), scene, 0)
+    flat = appearance_fit.fit_affine_colors(torch.full_like(rgb, 0.5), scene, 0)
     torch.testing.assert_close(flat[0, 0], truth.mean(0), atol=1e-4, rtol=0)
 
 
 def test_a_photographs_look_is_found_by_its_name(run):
     run = replace(run, scenes={"train": replace(run.scenes["train"], names=("./a/x.png", "./a/y.png", "./b/x.png"))})
     for name in ("./a/y.png", "y.png", "y"):
-        assert torch.equal(appearance.named(run, name), LOOKS[1])
-    torch.testing.assert_close(appearance.named(run, "mean"), LOOKS.mean(0))
+        assert torch.equal(appearance.embedding_of(run, name), LOOKS[1])
+    torch.testing.assert_close(appearance.embedding_of(run, "mean"), LOOKS.mean(0))
     with pytest.raises(DataError, match=r"appearance 'z' is no image of the training, expected .* such as x\.png"):
-        appearance.named(run, "z")
+        appearance.embedding_of(run, "z")
     with pytest.raises(DataError, match="appearance 'x' is the name of several images"):
-        appearance.named(run, "x")
+        appearance.embedding_of(run, "x")
     plain = replace(run, method=Ball())
     with pytest.raises(DataError, match="method is without embeddings of images, expected one that learns them"):
-        appearance.named(plain, "y")
+        appearance.embedding_of(plain, "y")
 
 
 def test_the_nearest_photograph_is_that_of_the_nearest_camera(run):
     turned = replace(run.scenes["test"], cameras=run.scenes["test"].cameras[[2, 0, 1]])
     for row, expected in enumerate((2, 0, 1)):
-        assert torch.equal(appearance_fit.worn_embedding(run, turned, row, "nearest"), LOOKS[expected])
+        assert torch.equal(appearance_fit.embedding_for(run, turned, row, "nearest"), LOOKS[expected])
 
 
 def test_an_appearance_leads_from_one_photograph_to_the_next(run):
-    found = appearance.along(run, ("view_0", "view_1", "view_2"), 5)
+    found = appearance.interpolate_embeddings(run, ("view_0", "view_1", "view_2"), 5)
     torch.testing.assert_close(found[::2], LOOKS)
     torch.testing.assert_close(found[1], (LOOKS[0] + LOOKS[1]) / 2)
-    assert torch.equal(appearance.along(run, ("view_1",), 2), LOOKS[[1, 1]])
-    assert appearance.along(run, (), 5) is None
+    assert torch.equal(appearance.interpolate_embeddings(run, ("view_1",), 2), LOOKS[[1, 1]])
+    assert appearance.interpolate_embeddings(run, (), 5) is None
 
 
 def test_right_halves_of_fitted_views_are_scored(run, photographed):
@@ -208,22 +208,22 @@ def test_masks_of_a_folder_say_what_is_scored(tmp_path):
 
 
 def test_frames_wear_an_appearance_and_show_the_methods_channels(run, tmp_path):
-    look = lumifield.rendering.render.Look(("rgb", "transient", "uncertainty"), appearance=("view_0", "view_1"))
-    lumifield.rendering.render.render_path(run, around(3, (20, 14)), tmp_path / "film", look=look)
+    look = lumifield.rendering.render.RenderOptions(("rgb", "transient", "uncertainty"), appearance=("view_0", "view_1"))
+    lumifield.rendering.render.render_camera_path(run, around(3, (20, 14)), tmp_path / "film", options=look)
     frames = [np.asarray(Image.open(tmp_path / "film" / f"000{i}.png")).astype(int) for i in range(3)]
     tint = [frame[7, 30].tolist() for frame in frames]
     assert tint == [[0, 0, 0], [19, 0, 0], [38, 0, 0]]
     assert [bool(frame[:, 40:].any()) for frame in frames] == [False, True, True]
-    deep = lumifield.rendering.render.Look(("depth", *look.channels), appearance=look.appearance)
-    lumifield.rendering.render.render_path(run, around(3, (20, 14)), tmp_path / "deep", look=deep)
+    deep = lumifield.rendering.render.RenderOptions(("depth", *look.channels), appearance=look.appearance)
+    lumifield.rendering.render.render_camera_path(run, around(3, (20, 14)), tmp_path / "deep", options=deep)
     for index, frame in enumerate(frames):
         spooled = np.asarray(Image.open(tmp_path / "deep" / f"000{index}.png")).astype(int)
         assert np.abs(spooled[:, 20:] - frame).max() <= 1
 
 
 def test_a_view_in_a_photographs_appearance_shows_all_there_is(run, tmp_path):
-    look = lumifield.rendering.render.Look(appearance=("view_1",))
-    still = lumifield.rendering.render.view(run, "test", 0, tmp_path / "view", look=look)
+    look = lumifield.rendering.render.RenderOptions(appearance=("view_1",))
+    still = lumifield.rendering.render.render_split_view(run, "test", 0, tmp_path / "view", options=look)
     names = [file.stem for file in still.files]
     assert names == [f"000_{name}" for name in ("rgb", "depth", "normal", "opacity", "transient", "uncertainty")]
 
@@ -234,12 +234,12 @@ def test_channels_of_other_methods_are_one_sentence(run, tmp_path):
         "channel is 'static', which the method does not have, expected rgb, depth, bands, normal, opacity; choose"
     )
     with pytest.raises(DataError, match=expected):
-        lumifield.rendering.render.render_path(
-            plain, around(1), tmp_path / "film", look=lumifield.rendering.render.Look(("static",))
+        lumifield.rendering.render.render_camera_path(
+            plain, around(1), tmp_path / "film", options=lumifield.rendering.render.RenderOptions(("static",))
         )
     with pytest.raises(DataError, match="method is without embeddings"):
-        lumifield.rendering.render.render_path(
-            plain, around(1), tmp_path / "film", look=lumifield.rendering.render.Look(appearance=("view_0",))
+        lumifield.rendering.render.render_camera_path(
+            plain, around(1), tmp_path / "film", options=lumifield.rendering.render.RenderOptions(appearance=("view_0",))
         )
 
 
@@ -252,7 +252,7 @@ def test_nerf_w_is_fitted_with_its_networks_held(tmp_path, monkeypatch):
     monkeypatch.setattr(appearance_fit, "FIT_STEPS", 5)
     monkeypatch.setattr(appearance_fit, "FIT_RAYS", 32)
     run = run_of(tmp_path / "run", method, {"train": scene}, source)
-    found = appearance_fit.fitted(run, data.read(source, "test"), 0)
+    found = appearance_fit.fit_appearance(run, data.read(source, "test"), 0)
     assert not torch.equal(found[:4], method.appearance_embeddings[:, :4].mean(0))
     # What passed by has no say.
     torch.testing.assert_close(found[4:], method.appearance_embeddings[:, 4:].mean(0))

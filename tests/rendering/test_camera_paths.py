@@ -46,7 +46,7 @@ def forward() -> Scene:
     return scene(c2w, Ndc((60.0, 60.0), (64, 48)))
 
 
-CLOSED = [camera_paths.spiral, camera_paths.orbit, camera_paths.spheric]
+CLOSED = [camera_paths.spiral_path, camera_paths.orbit_path, camera_paths.spheric_path]
 
 
 def assert_rotations(c2w: torch.Tensor) -> None:
@@ -84,7 +84,7 @@ def test_the_focus_is_in_the_middle_of_every_frame(path):
 
 
 def test_an_orbit_keeps_the_mean_distance_and_elevation():
-    cameras = camera_paths.orbit(inward(), 16)
+    cameras = camera_paths.orbit_path(inward(), 16)
     offsets = cameras.positions - CENTER
     torch.testing.assert_close(offsets.norm(dim=-1), torch.full((16,), 4.0), atol=1e-4, rtol=0)
     torch.testing.assert_close(offsets[:, 2], torch.full((16,), 2.0), atol=1e-4, rtol=0)
@@ -93,7 +93,7 @@ def test_an_orbit_keeps_the_mean_distance_and_elevation():
 
 
 def test_a_spheric_path_looks_down_from_36_degrees():
-    offsets = camera_paths.spheric(inward(), 16).positions - CENTER
+    offsets = camera_paths.spheric_path(inward(), 16).positions - CENTER
     torch.testing.assert_close(offsets[:, 2], torch.full((16,), 4 * math.sin(math.radians(36))), atol=1e-4, rtol=0)
 
 
@@ -102,7 +102,7 @@ def test_an_overview_looks_at_the_middle_from_where_the_cameras_are_on_average()
     # One camera lies on its back, far below the others.
     first = look_at(CENTER + torch.tensor([[0.0, 4.0, -0.5]]), torch.tensor([[0.0, -4.0, 0.5]]), UP)
     capture = scene(torch.cat([first, low.cameras.c2w]))
-    cameras = camera_paths.overview(capture)
+    cameras = camera_paths.overview_camera(capture)
     (seen,), depth = cameras.project(CENTER[None])
     torch.testing.assert_close(seen, torch.tensor([[32.0, 24.0]]), atol=0.1, rtol=0)
     assert float(depth) == pytest.approx(4, abs=0.05)
@@ -111,7 +111,7 @@ def test_an_overview_looks_at_the_middle_from_where_the_cameras_are_on_average()
 
 def test_the_overview_of_a_forward_facing_scene_is_its_average_camera():
     capture = forward()
-    cameras = camera_paths.overview(capture)
+    cameras = camera_paths.overview_camera(capture)
     torch.testing.assert_close(cameras.positions[0], capture.cameras.positions.mean(0))
     torch.testing.assert_close(cameras.forward[0], torch.tensor([0.0, 0.0, 1.0]))
     assert cameras.size.tolist() == [[64, 48]]
@@ -119,7 +119,7 @@ def test_the_overview_of_a_forward_facing_scene_is_its_average_camera():
 
 def test_the_spiral_of_a_forward_facing_scene_by_the_formula():
     capture = forward()
-    cameras = camera_paths.spiral(capture, 8)
+    cameras = camera_paths.spiral_path(capture, 8)
     radii = np.quantile(np.abs(capture.cameras.positions.numpy()), 0.9, axis=0)
     angle = 4 * math.pi * 3 / 8
     expected = np.array([math.cos(angle), math.sin(angle), math.sin(angle / 2)]) * radii
@@ -132,13 +132,13 @@ def test_the_spiral_of_a_forward_facing_scene_by_the_formula():
 
 def test_a_spiral_elsewhere_stays_near_the_first_camera():
     capture = inward()
-    away = (camera_paths.spiral(capture, 30).positions - capture.cameras.positions[0]).norm(dim=-1)
+    away = (camera_paths.spiral_path(capture, 30).positions - capture.cameras.positions[0]).norm(dim=-1)
     assert float(away.max()) < 0.2 * 4
 
 
 def test_cameras_above_the_focus_have_an_orbit():
     c2w = look_at(torch.tensor([[0.0, 0.0, 3.0]]), torch.tensor([[0.0, 0.0, -1.0]]), torch.tensor([0.0, 1.0, 0.0]))
-    assert_rotations(camera_paths.orbit(scene(c2w), 5).c2w)
+    assert_rotations(camera_paths.orbit_path(scene(c2w), 5).c2w)
 
 
 def keys() -> Cameras:
@@ -147,7 +147,7 @@ def keys() -> Cameras:
 
 
 def test_interpolation_passes_through_its_keys():
-    cameras = camera_paths.interpolate(keys(), 10)
+    cameras = camera_paths.interpolate_cameras(keys(), 10)
     torch.testing.assert_close(cameras.c2w[::3], keys().c2w, atol=1e-5, rtol=0)
     torch.testing.assert_close(cameras.focal[::3], keys().focal, atol=1e-3, rtol=0)
     assert_rotations(cameras.c2w)
@@ -155,7 +155,7 @@ def test_interpolation_passes_through_its_keys():
 
 def test_interpolation_is_smooth():
     """Neither the path nor the viewing direction has a kink at a key."""
-    cameras = camera_paths.interpolate(keys(), 3 * 200 + 1)
+    cameras = camera_paths.interpolate_cameras(keys(), 3 * 200 + 1)
     for track in (cameras.positions, cameras.forward):
         speed = track.diff(dim=0)
         bend = speed.diff(dim=0).norm(dim=-1)
@@ -165,12 +165,12 @@ def test_interpolation_is_smooth():
 
 def test_interpolation_between_two_cameras_turns_evenly():
     c2w = look_at(torch.zeros(2, 3), torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), UP)
-    middle = camera_paths.interpolate(pinhole_cameras(c2w, 60.0, (64, 48)), 3)
+    middle = camera_paths.interpolate_cameras(pinhole_cameras(c2w, 60.0, (64, 48)), 3)
     torch.testing.assert_close(middle.forward[1], torch.tensor([0.5**0.5, 0.5**0.5, 0.0]), atol=1e-5, rtol=0)
 
 
 def test_interpolation_goes_round_what_all_cameras_look_at():
-    cameras = camera_paths.interpolate(keys()[[0, 2]], 41)
+    cameras = camera_paths.interpolate_cameras(keys()[[0, 2]], 41)
     seen, depth = cameras.project(CENTER[None])
     assert float((seen[:, 0] - cameras.center).abs().max()) < 1e-2
     torch.testing.assert_close(depth[:, 0], torch.full((41,), float(depth[0])), atol=1e-3, rtol=0)
@@ -180,29 +180,29 @@ def test_interpolation_goes_straight_between_cameras_that_look_at_no_common_poin
     apart = look_at(torch.tensor([[0.0, 0, 0], [2, 0, 0]]), torch.tensor([[-1.0, 1, 0], [1.0, 1, 0]]), UP)
     beside = look_at(torch.tensor([[0.0, 0, 0], [2, 0, 0]]), torch.tensor([[0.0, 1, 0], [0.0, 1, 0]]), UP)
     for c2w in (apart, beside):
-        middle = camera_paths.interpolate(pinhole_cameras(c2w, 60.0, (64, 48)), 3).positions[1]
+        middle = camera_paths.interpolate_cameras(pinhole_cameras(c2w, 60.0, (64, 48)), 3).positions[1]
         torch.testing.assert_close(middle, torch.tensor([1.0, 0, 0]), atol=1e-5, rtol=0)
 
 
 def test_interpolation_of_one_camera_stands_still():
-    cameras = camera_paths.interpolate(keys()[[1]], 4)
+    cameras = camera_paths.interpolate_cameras(keys()[[1]], 4)
     assert torch.equal(cameras.c2w, keys().c2w[[1] * 4])
 
 
 def test_a_tour_passes_through_the_frames_of_its_cameras():
     two = keys()[[0, 1]]
     two = replace(two, size=torch.tensor([[64, 48], [100, 120]]), center=torch.tensor([[32.0, 24.0], [50.0, 61.0]]))
-    frames = camera_paths.tour(two, 5)
+    frames = camera_paths.tour_path(two, 5)
     assert frames.size.tolist() == [[64, 48], [73, 66], [82, 84], [91, 102], [100, 120]]
     for name in ("focal", "center", "c2w"):
         torch.testing.assert_close(getattr(frames[[0, 4]], name), getattr(two, name), atol=1e-4, rtol=0)
-    assert camera_paths.tour(two[[1]], 3).size.tolist() == [[100, 120]] * 3
+    assert camera_paths.tour_path(two[[1]], 3).size.tolist() == [[100, 120]] * 3
 
 
 def test_interpolation_keeps_the_angle_of_view_of_each_size():
     two = keys()[[0, 1]]
     two = replace(two, size=torch.tensor([[64, 48], [128, 96]]), center=torch.tensor([[32.0, 24.0], [64.0, 48.0]]))
-    last = camera_paths.interpolate(two, 5)[[4]]
+    last = camera_paths.interpolate_cameras(two, 5)[[4]]
     assert last.size.tolist() == [[64, 48]]
     assert last.focal[0].tolist() == pytest.approx([40, 40])
     assert last.center[0].tolist() == pytest.approx([32, 24])
@@ -216,15 +216,15 @@ def moved_frame() -> Frame:
 def test_a_path_written_and_read_is_the_same(tmp_path):
     capture = inward(frame=moved_frame())
     cameras = replace(keys(), distortion=torch.full((4, 4), 0.01), center=torch.full((4, 2), 20.5))
-    (tmp_path / "path.json").write_text(camera_paths.to_json(cameras, capture.frame))
-    again = camera_paths.from_json(tmp_path / "path.json", capture)
+    (tmp_path / "path.json").write_text(camera_paths.format_camera_path(cameras, capture.frame))
+    again = camera_paths.read_camera_path(tmp_path / "path.json", capture)
     for name in ("c2w", "focal", "center", "size", "distortion"):
         torch.testing.assert_close(getattr(again, name), getattr(cameras, name), atol=1e-5, rtol=1e-5, msg=name)
 
 
 def test_a_path_file_is_in_the_world_frame_and_opencv_axes(tmp_path):
     capture = inward(frame=moved_frame())
-    content = json.loads(camera_paths.to_json(capture.cameras[[0]], capture.frame))
+    content = json.loads(camera_paths.format_camera_path(capture.cameras[[0]], capture.frame))
     world = moved_frame().to_world(capture.cameras.positions[0])
     np.testing.assert_allclose(np.array(content[0]["c2w"])[:3, 3], world.numpy(), atol=1e-5)
     assert content[0]["c2w"][3] == [0, 0, 0, 1]
@@ -233,7 +233,7 @@ def test_a_path_file_is_in_the_world_frame_and_opencv_axes(tmp_path):
 def test_the_shortest_path_file(tmp_path):
     path = tmp_path / "path.json"
     path.write_text(json.dumps([{"c2w": np.eye(4).tolist(), "fov": 90, "width": 40, "height": 30}]))
-    cameras = camera_paths.from_json(path, inward())
+    cameras = camera_paths.read_camera_path(path, inward())
     assert cameras.focal[0].tolist() == pytest.approx([20, 20])
     assert cameras.center.tolist() == [[20, 15]]
     assert cameras.size.tolist() == [[40, 30]]
@@ -267,19 +267,19 @@ def test_path_files_that_cannot_be(tmp_path, content, message):
     path = tmp_path / "path.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(DataError, match=rf"path\.json: {message}"):
-        camera_paths.from_json(path, inward())
+        camera_paths.read_camera_path(path, inward())
 
 
 def test_a_missing_path_file(tmp_path):
     with pytest.raises(DataError, match=r"path\.json: file is not readable \(No such file.*\), expected a camera path"):
-        camera_paths.from_json(tmp_path / "path.json", inward())
+        camera_paths.read_camera_path(tmp_path / "path.json", inward())
 
 
 def test_focus_of_the_made_scene():
     torch.testing.assert_close(focus_point(inward().cameras.c2w), CENTER, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("path", "share"), [(camera_paths.orbit, 0.5), (camera_paths.spheric, 1.0)])
+@pytest.mark.parametrize(("path", "share"), [(camera_paths.orbit_path, 0.5), (camera_paths.spheric_path, 1.0)])
 def test_round_a_forward_facing_scene_there_is_only_its_front(path, share):
     capture = forward()
     offsets = path(capture, 16).positions - capture.cameras.positions.mean(0)
@@ -291,7 +291,7 @@ def test_round_a_forward_facing_scene_there_is_only_its_front(path, share):
     assert float(path(capture, 16).c2w[:, 1, 1].min()) > 0.9
 
 
-@pytest.mark.parametrize("path", [camera_paths.orbit, camera_paths.spheric])
+@pytest.mark.parametrize("path", [camera_paths.orbit_path, camera_paths.spheric_path])
 @pytest.mark.parametrize("turned", [0.0, 2.0, 3.1, -2.5])
 def test_a_one_sided_capture_is_not_gone_round(path, turned):
     """Cameras over 100 degrees: the path stays among them, goes to both ends, and is closed."""
@@ -308,19 +308,19 @@ def test_a_one_sided_capture_is_not_gone_round(path, turned):
 
 def test_one_camera_is_enough_to_go_round():
     c2w = look_at(torch.tensor([[3.0, 0.0, 1.0]]), torch.tensor([[-3.0, 0.0, -1.0]]), UP)
-    positions = camera_paths.orbit(scene(c2w), 40).positions
+    positions = camera_paths.orbit_path(scene(c2w), 40).positions
     assert float(torch.cdist(positions, positions).max()) > 3
 
 
 def test_shares_of_neighbors_are_means_that_hit_what_is_known():
     known = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     places = torch.cat([known, known[:2] + 0.1, torch.full((1, 3), 1e6)])
-    shares = camera_paths.shares_of_neighbors(places, known)
+    shares = camera_paths.inverse_distance_weights(places, known)
     torch.testing.assert_close(shares.sum(-1), torch.ones(9))
     torch.testing.assert_close(shares[:6], torch.eye(6))
     expected = torch.tensor([[1 / (place - each).norm() ** 4 for each in known] for place in places[6:8]])
     torch.testing.assert_close(shares[6:8], expected / expected.sum(-1, keepdim=True))
     torch.testing.assert_close(shares[8], torch.full((6,), 1 / 6), atol=1e-4, rtol=0)
-    assert camera_paths.shares_of_neighbors(places[:0], known).shape == (0, 6)
-    twins = camera_paths.shares_of_neighbors(known[:1], known[[0, 0, 1]])
+    assert camera_paths.inverse_distance_weights(places[:0], known).shape == (0, 6)
+    twins = camera_paths.inverse_distance_weights(known[:1], known[[0, 0, 1]])
     torch.testing.assert_close(twins, torch.tensor([[0.5, 0.5, 0.0]]))

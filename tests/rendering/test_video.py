@@ -30,7 +30,7 @@ def run(request, tmp_path_factory):
 
 
 def frames(run, path, count):
-    return render.path_cameras(run, path, count)
+    return render.make_path_cameras(run, path, count)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -54,13 +54,13 @@ def test_the_last_frame_joins_the_first(run, path):
 def test_every_channel_of_every_path_is_shown(run, path, tmp_path):
     channels = ("rgb", "depth", "bands", "normal", "opacity")
     cameras = render.framed(frames(run, path, 2), (12, 9))
-    render.render_path(run, cameras, tmp_path / "film", look=render.Look(channels), depth_format="npy")
-    panels = np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "film").iterdir())])
-    assert panels.shape == (2, 9, 60, 3)
-    depth, opacity = panels[:, :, 12:24].astype(int), panels[:, :, 48:]
+    render.render_camera_path(run, cameras, tmp_path / "film", options=render.RenderOptions(channels), depth_format="npy")
+    compose_panels = np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "film").iterdir())])
+    assert compose_panels.shape == (2, 9, 60, 3)
+    depth, opacity = compose_panels[:, :, 12:24].astype(int), compose_panels[:, :, 48:]
     assert (opacity[..., 0] == opacity[..., 2]).all()
     assert (depth.max(-1) <= opacity[..., 0].astype(int) + 1).all()
-    for name, panel in zip(channels, np.split(panels, 5, 2), strict=True):
+    for name, panel in zip(channels, np.split(compose_panels, 5, 2), strict=True):
         assert panel.any(), name
     raw = np.load(tmp_path / "film_depth" / "0000.npy")
     assert raw.shape == (9, 12)

@@ -8,7 +8,7 @@ from analytic import CPU, Ball, Wall, around, scene_of
 from lumifield.data.scene import Frame, Images
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, image_rays
-from lumifield.rendering.view import Normals, View, render_view, usual_chunk, view_psnr
+from lumifield.rendering.view import Normals, RenderedView, render_view, default_chunk, view_psnr
 from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.image_metrics import PSNR_LIMIT
 
@@ -37,7 +37,7 @@ def test_a_view_does_not_depend_on_the_chunk():
 
 
 def test_chunks_are_larger_on_an_accelerator():
-    assert usual_chunk(torch.device("cuda")) > usual_chunk(CPU)
+    assert default_chunk(torch.device("cuda")) > default_chunk(CPU)
 
 
 def test_depth_is_in_world_units():
@@ -48,8 +48,8 @@ def test_depth_is_in_world_units():
     directions = scene.rays(1).directions.reshape(*view.depth.shape, 3) @ frame.rotation.T
     eye = frame.to_world(scene.cameras.positions[1])
     radius = (eye + view.depth[..., None] * directions - frame.translation).norm(dim=-1)
-    assert int(view.solid.sum()) > 30
-    torch.testing.assert_close(radius[view.solid], torch.full((int(view.solid.sum()),), 2.5))
+    assert int(view.hit_mask.sum()) > 30
+    torch.testing.assert_close(radius[view.hit_mask], torch.full((int(view.hit_mask.sum()),), 2.5))
 
 
 def test_depth_of_normalized_device_coordinates_is_that_of_the_plane():
@@ -66,18 +66,18 @@ def test_depth_of_normalized_device_coordinates_is_that_of_the_plane():
 
 
 def test_depth_is_measured_only_where_there_is_matter():
-    view = View(
+    view = RenderedView(
         torch.zeros(1, 4, 3),
         torch.tensor([[2.0, 3.0, math.nan, math.inf]]),
         torch.tensor([[0.9, 0.5, 1.0, 1.0]]),
         0.0,
     )
-    assert view.solid.tolist() == [[True, False, True, True]]
+    assert view.hit_mask.tolist() == [[True, False, True, True]]
     assert view.measured_depth.tolist() == [[2.0, 0.0, 0.0, 0.0]]
 
 
 def test_the_depth_image_fades_with_the_opacity():
-    view = View(torch.zeros(1, 3, 3), torch.tensor([[2.0, 4.0, 4.0]]), torch.tensor([[1.0, 1.0, 0.0]]), 0.0)
+    view = RenderedView(torch.zeros(1, 3, 3), torch.tensor([[2.0, 4.0, 4.0]]), torch.tensor([[1.0, 1.0, 0.0]]), 0.0)
     near, far, nothing = view.depth_image(2.0, 4.0)[0].int()
     assert near[2] > near[1]
     assert far[0] > far[2]
@@ -87,7 +87,7 @@ def test_the_depth_image_fades_with_the_opacity():
 def test_bands_come_round_when_the_depth_has_grown_by_a_tenth():
     depth = torch.tensor([[2.0, 2.2, 2.1, 0.0, 2.0]])
     opacity = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]])
-    first, again, between, here, nothing = View(torch.zeros(1, 5, 3), depth, opacity, 0.0).bands_image()[0].int()
+    first, again, between, here, nothing = RenderedView(torch.zeros(1, 5, 3), depth, opacity, 0.0).bands_image()[0].int()
     assert int((first - again).abs().max()) <= 1
     assert int((first - between).abs().max()) > 60
     assert not nothing.any()
@@ -127,10 +127,10 @@ def degrees(a, b):
 @pytest.mark.parametrize(("source", "worst"), [("density", 4.0), ("depth", 4.0)])
 def test_normals_of_a_ball_are_in_world_axes(source, worst):
     scene = scene_of(around(3, (64, 48)), frame=moved())
-    view = render_view(Ball(), scene, 1, device=CPU, normals=Normals.learned_from(scene, source))
+    view = render_view(Ball(), scene, 1, device=CPU, normals=Normals.for_training_scene(scene, source))
     truth = (view.rgb * 2 - 1) @ moved().rotation.T
     # Depth says nothing of the surface within reach of the silhouette.
-    met = view.solid & ((view.rgb * 2 - 1) @ -scene.cameras.forward[1] > 0.75)
+    met = view.hit_mask & ((view.rgb * 2 - 1) @ -scene.cameras.forward[1] > 0.75)
     assert int(met.sum()) > 200
     assert float(degrees(view.normal, truth)[met].max()) < worst
     assert bool((view.normal[met].norm(dim=-1) - 1).abs().max() < 1e-5)
@@ -142,7 +142,7 @@ def test_normals_of_a_wall_in_normalized_device_coordinates_are_those_of_space(s
     pose = torch.eye(4)[None, :3].clone()
     pose[0, :, 3] = torch.tensor([0.2, -0.1, -0.5])
     scene = replace(scene_of(pinhole_cameras(pose, 40.0, (32, 24)), frame=moved(), ndc=ndc), near=torch.zeros(1))
-    view = render_view(Wall(1 - 2 / 7), scene, 0, device=CPU, normals=Normals.learned_from(scene, source))
+    view = render_view(Wall(1 - 2 / 7), scene, 0, device=CPU, normals=Normals.for_training_scene(scene, source))
     expected = moved().rotation @ torch.tensor([0.0, 0.0, -1.0])
     assert float(degrees(view.normal, expected.expand_as(view.normal)).max()) < 1
 
@@ -164,16 +164,16 @@ def test_a_slope_that_is_learned_in_normalized_device_coordinates_has_its_normal
 
 def test_normals_of_a_density_are_sought_only_where_something_is_seen():
     scene = scene_of(around(1, (64, 48)))
-    view = render_view(Ball(), scene, 0, device=CPU, normals=Normals.learned_from(scene))
-    assert bool((view.normal[~view.solid] == 0).all())
-    assert bool((view.normal_image()[~view.solid] == 0).all())
+    view = render_view(Ball(), scene, 0, device=CPU, normals=Normals.for_training_scene(scene))
+    assert bool((view.normal[~view.hit_mask] == 0).all())
+    assert bool((view.normal_image()[~view.hit_mask] == 0).all())
     front = view.normal_image()[24, 32]
     assert front.tolist() == pytest.approx([255, 128, 128], abs=4)
 
 
 def test_normals_do_not_depend_on_the_chunk():
     scene = scene_of(around(1, (9, 7)))
-    normals = Normals.learned_from(scene)
+    normals = Normals.for_training_scene(scene)
     whole, pieces = (render_view(Ball(), scene, 0, device=CPU, chunk=c, normals=normals) for c in (None, 10))
     assert torch.equal(whole.normal, pieces.normal)
 
@@ -189,12 +189,12 @@ def test_normals_are_not_finer_than_the_training_images(source):
             steps.append(float(step.median()))
             return super().normals(points, step, ndc)
 
-    normals = Normals.learned_from(trained, source)
+    normals = Normals.for_training_scene(trained, source)
     views = [render_view(Noted(), scene, 0, device=CPU, normals=normals) for scene in (trained, large)]
     if source == "density":
         assert steps[0] == pytest.approx(steps[-1], rel=0.05)
     small, fine = views[0].normal, views[1].normal.reshape(24, 4, 32, 4, 3).mean((1, 3))
-    assert float(degrees(small, fine)[views[0].solid].median()) < 2
+    assert float(degrees(small, fine)[views[0].hit_mask].median()) < 2
 
 
 def test_a_view_without_normals_has_none():

@@ -19,7 +19,7 @@ from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import RenderContext, Rendered
-from lumifield.rendering.view import View, render_view
+from lumifield.rendering.view import RenderedView, render_view
 from lumifield.runtime.colormaps import quantile_range
 from lumifield.training import Train
 from lumifield.training.fit import StepReport, TrainingState
@@ -218,7 +218,7 @@ def test_methods_of_whole_images_are_asked_for_them_and_soon(run):
 
 @pytest.mark.parametrize("channel", server.CHANNELS)
 def test_every_channel_is_an_image(channel):
-    seen = View(torch.rand(6, 8, 3), torch.rand(6, 8) + 2, torch.ones(6, 8), 0.0, torch.rand(6, 8, 3))
+    seen = RenderedView(torch.rand(6, 8, 3), torch.rand(6, 8) + 2, torch.ones(6, 8), 0.0, torch.rand(6, 8, 3))
     shown = image(seen, channel)
     assert shown.shape == (6, 8, 3)
     assert shown.dtype == torch.uint8
@@ -230,7 +230,7 @@ def test_depth_along_the_axis_of_a_wall_is_even():
     camera = LOOK.camera(Frame.identity(), 30)
     x, y = torch.meshgrid(torch.arange(40) + 0.5, torch.arange(30) + 0.5, indexing="xy")
     towards = camera.directions(torch.zeros(30, 40, dtype=torch.int64), x, y)
-    seen = View(torch.zeros(30, 40, 3), 5 * towards.norm(dim=-1), torch.ones(30, 40), 0.0)
+    seen = RenderedView(torch.zeros(30, 40, 3), 5 * towards.norm(dim=-1), torch.ones(30, 40), 0.0)
     torch.testing.assert_close(axial(seen, LOOK.fov), torch.full((30, 40), 5.0))
 
 
@@ -241,7 +241,7 @@ def test_a_port_that_is_none_is_one_sentence(run, port):
 
 
 def test_serving_says_how_long_each_image_took():
-    images, said = iter([None, View(torch.zeros(30, 40, 3), torch.ones(30, 40), torch.ones(30, 40), 0.02)]), []
+    images, said = iter([None, RenderedView(torch.zeros(30, 40, 3), torch.ones(30, 40), torch.ones(30, 40), 0.02)]), []
     with pytest.raises(StopIteration):
         Viewer.serve(SimpleNamespace(work=lambda: next(images)), said.append)
     assert said == ["20 ms for 40x30"]

@@ -110,7 +110,7 @@ class Run:
 
     def cameras(self, split: str = "train") -> tuple[Camera, ...]:
         """Cameras of a split in world coordinates; raises `DataError` if the run has no such split."""
-        return world_cameras(render.split_scene(self.loaded, split))
+        return world_cameras(render.cameras_of_split(self.loaded, split))
 
     def render(
         self,
@@ -128,7 +128,7 @@ class Run:
         """
         run = self.loaded
         camera = camera if size is None else camera.resized(*size)
-        scene = render.path_scene(run, scene_cameras([camera], run.scenes["train"].frame))
+        scene = render.scene_of_cameras(run, scene_cameras([camera], run.scenes["train"].frame))
         if camera.bounds is not None:
             near, far = torch.tensor([camera.bounds]).unbind(-1)
             scene = replace(scene, near=near, far=far)
@@ -138,8 +138,8 @@ class Run:
             0,
             device=run.device,
             chunk=run.chunk,
-            normals=None if normals is None else Normals.learned_from(run.scenes["train"], normals),
-            appearance_embedding=None if appearance_of is None else appearance.named(run, appearance_of),
+            normals=None if normals is None else Normals.for_training_scene(run.scenes["train"], normals),
+            appearance_embedding=None if appearance_of is None else appearance.embedding_of(run, appearance_of),
             channels=tuple(channels),
         )
         return RenderedImage(
@@ -158,7 +158,7 @@ class Run:
         *,
         num_frames: int = 120,
         size: tuple[int, int] | None = None,
-        options: render.Look | None = None,
+        options: render.RenderOptions | None = None,
         fps: int = 30,
         depth_format: Literal["npy", "pfm", "bytes"] | None = None,
         progress: Progress | None = None,
@@ -167,14 +167,16 @@ class Run:
 
         `path` is spiral, orbit, spheric, interpolate, tour, test, a JSON file of cameras, or a sequence of cameras.
         """
-        run, options, out = self.loaded, options or render.Look(), Path(out)
+        run, options, out = self.loaded, options or render.RenderOptions(), Path(out)
         if isinstance(path, str | os.PathLike):
             through = options.appearance
-            cameras = render.path_cameras(run, os.fspath(path), num_frames, size, through=through)
+            cameras = render.make_path_cameras(run, os.fspath(path), num_frames, size, through=through)
         else:
             views = [camera if size is None else camera.resized(*size) for camera in path]
             cameras = scene_cameras(views, run.scenes["train"].frame)
-        render.render_path(run, cameras, out, look=options, fps=fps, depth_format=depth_format, progress=progress)
+        render.render_camera_path(
+            run, cameras, out, options=options, fps=fps, depth_format=depth_format, progress=progress
+        )
         return out
 
     def adapted_to(self, images: Sequence[str]) -> Run:
@@ -220,16 +222,19 @@ class Run:
         appearance: str | None = None,
         right_half: bool = False,
         save_images: bool = True,
+        lpips: bool = False,
         adapt: Adapt | None = None,
         progress: Progress | None = None,
     ) -> Metrics:
         """Renders a split, scores it and writes metrics.json, metrics.csv, images, error maps and report.html.
 
         `data` is where the images are now; `downscale` and `masks` replace those of the training; `appearance` is
-        fitted, affine, mean, nearest or the name of a training image. A meta-learned initialization is adapted to each
+        fitted, affine, mean, nearest or the name of a training image. LPIPS is scored if its weights are on the machine;
+        `lpips` downloads them. A meta-learned initialization is adapted to each
         scene of the split first, as `adapt` says. Raises `DataError` if the images are not found.
         """
         from lumifield.evaluation import evaluate
+        from lumifield.evaluation.protocol import Scoring
         from lumifield.meta import Adapt
         from lumifield.meta import scores as meta_scores
 
@@ -238,7 +243,7 @@ class Run:
         if run.source is not None:
             changes = {name: value for name, value in changes.items() if value is not None}
             run = replace(run, source=replace(run.source, **changes))
-        scoring = evaluate.Scoring.of(run, appearance, right_half=right_half)
+        scoring = Scoring.of(run, appearance, right_half=right_half)
         if "meta" in run.config:
             meta_scores.refuse_appearance(run, scoring)
             adapt = adapt or Adapt()
@@ -246,9 +251,11 @@ class Run:
         else:
             if adapt is not None:
                 meta_scores.refuse_adaptation(run)
-            scores = evaluate.evaluate(run, split, scoring=scoring, save_images=save_images, progress=progress)
-        lines = tuple(evaluate.told(scores, scoring))
-        return to_metrics(scores, lines, evaluate.folder_of(run, split, scoring))
+            scores = evaluate.evaluate(
+                run, split, scoring=scoring, save_images=save_images, download_lpips=lpips, progress=progress
+            )
+        lines = tuple(evaluate.format_scores(scores, scoring))
+        return to_metrics(scores, lines, evaluate.evaluation_folder(run, split, scoring))
 
     def export_mesh(self, out: PathLike, settings: MeshExport | None = None, **options: Any) -> Path:
         """Writes the surface as .glb, .ply, .obj, .dae or .stl; `options` are fields of `MeshExport`."""

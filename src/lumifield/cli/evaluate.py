@@ -36,6 +36,8 @@ class EvalCommand:
     """Score only the right half of each image, for any appearance."""
     masks: Path | None = None
     """Folder of masks named like the images; black pixels are not scored."""
+    lpips: bool = False
+    """Download the weights of LPIPS if they are not on this machine (244 MB from download.pytorch.org)."""
     chunk: int | None = None
     """Rays rendered at once (default: chosen by the device); halved if memory runs out."""
     adapt: Annotated[Adapt, arg(name="")] = field(default_factory=Adapt)
@@ -56,6 +58,7 @@ class EvalCommand:
                 appearance=self.appearance,
                 right_half=self.right_half,
                 save_images=self.save_images,
+                lpips=self.lpips,
                 adapt=None if self.adapt == Adapt() else self.adapt,
                 progress=report_progress,
             )

@@ -12,7 +12,7 @@ from lumifield.cli import progress
 from lumifield.errors import DataError
 
 if TYPE_CHECKING:
-    from lumifield.rendering.render import Still
+    from lumifield.rendering.render import ViewFiles
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,15 @@ class RenderCommand:
         run = open_run(self.folder, chunk=self.chunk)
         if self.appearance:
             run = run.adapted_to(self.appearance)
-        options = render.Look(render.named_channels(self.channels), self.normals, self.appearance)
+        options = render.RenderOptions(render.parse_channels(self.channels), self.normals, self.appearance)
         if self.view_index is not None:
             if is_first:
                 loaded = run.loaded
                 print(
                     describe_view(
-                        render.view(loaded, self.split, self.view_index, self.out, size=self.size, look=options)
+                        render.render_split_view(
+                            loaded, self.split, self.view_index, self.out, size=self.size, options=options
+                        )
                     )
                 )
             return
@@ -86,7 +88,7 @@ class RenderCommand:
             print(self.out)
 
 
-def describe_view(still: Still) -> str:
+def describe_view(still: ViewFiles) -> str:
     """Rendering time, PSNR and files of one view."""
     psnr = "no ground truth image" if still.psnr is None else f"psnr {still.psnr:.2f} dB"
     return f"{still.seconds:.2f} s, {psnr}: {', '.join(map(str, still.files))}"

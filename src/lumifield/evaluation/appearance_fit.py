@@ -1,10 +1,12 @@
-"""Appearance of a scored image: the mean of the training images, the nearest, or fitted to its left half.
+"""Appearance of an evaluated view: mean embedding, nearest training view, or fitted to its left half.
 
-NeRF in the Wild, section 4: the embedding of a test image is learned from its left half, and its right half is scored.
+NeRF in the Wild, section 4: the embedding of a test image is fitted to its left half, and its right half is scored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,8 @@ from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.rendering.appearance import named, table
-from lumifield.rendering.view import View, render_view
+from lumifield.rendering.appearance import embedding_of, embedding_table
+from lumifield.rendering.view import RenderedView, render_view
 from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Budget, TrainingState, fit
 
@@ -28,115 +30,129 @@ if TYPE_CHECKING:
 FIT_STEPS, FIT_RAYS = 100, 512
 FIT = Optimizer(kind="adam", lr=0.02)
 FIT_SCHEDULE = Schedule(kind="cosine", floor=0.05)
-LEARNED = ("fitted", "affine")
-"""Appearances that are learned from left halves, which therefore do not count."""
+FITTED_APPEARANCES = ("fitted", "affine")
+"""Appearances fitted to the left half of an image, which is therefore not scored."""
 
 
-def usual(method: Method) -> str:
-    """How a split is scored where nobody says: fitted, where images have embeddings of their appearance."""
+def default_appearance(method: Method) -> str:
+    """Default appearance of evaluations: fitted for methods with appearance embeddings, else mean."""
     return "fitted" if method.appearance else "mean"
 
 
-def told(method: Method, wish: str) -> str:
-    """What is done about the embedding of an image, in words."""
-    match wish:
+def describe_appearance(method: Method, appearance: str) -> str:
+    """How the embedding of a test image is chosen, in words."""
+    match appearance:
         case "fitted":
             return (
-                f"to the left half of each image (columns below W // 2), from the mean of the images', "
-                f"{FIT_STEPS} steps of {FIT_RAYS} rays with all else held"
+                f"to the left half of each image (columns below W // 2), initialized with the mean embedding, "
+                f"{FIT_STEPS} steps of {FIT_RAYS} rays, all other parameters frozen"
             )
         case "affine":
-            embedding = "none" if not method.appearance else "none, the mean of the images'"
+            embedding = "none" if not method.num_appearance_dims else "none, mean of the training images"
             return f"{embedding}; colors A c + b are fitted to the left half of each image by least squares"
-        case "mean" if not method.appearance:
-            return "none, the method has no embedding of an image"
+        case "mean" if not method.num_appearance_dims:
+            return "none, the method has no embeddings"
         case "mean":
-            return "none, the mean of the images'"
+            return "none, mean of the training images"
         case "nearest":
-            return "none, that of the image whose camera is nearest"
-    return f"none, that of image {wish}"
+            return "none, that of the nearest training view"
+    return f"none, that of training image {appearance}"
 
 
-def worn(run: LoadedRun, scene: Scene, row: int, wish: str) -> View:
-    """One view of a scene in an appearance: mean, nearest, fitted, affine, or that of an image of the training.
+def render_with_appearance(run: LoadedRun, scene: Scene, row: int, appearance: str) -> RenderedView:
+    """Renders a view with an appearance: mean, nearest, fitted, affine, or that of a training image.
 
-    It has the method's own channels, unless images have embeddings. Raises `DataError` for an image that is
-    none of the training, and where the method has no embeddings.
+    Includes the channels of the method, unless it has embeddings. Raises `DataError` for an unknown image, or if the
+    method has no embeddings.
     """
-    if wish == "affine":
+    if appearance == "affine":
         view = render_view(run.method, scene, row, device=run.device, chunk=run.chunk)
-        return replace(view, rgb=affine(view.rgb, scene, row))
-    embedding = None if wish == "mean" else worn_embedding(run, scene, row, wish)
+        return replace(view, rgb=fit_affine_colors(view.rgb, scene, row))
+    embedding = None if appearance == "mean" else embedding_for(run, scene, row, appearance)
     channels = run.method.channels if run.method.appearance_embeddings is None else ()
     return render_view(
         run.method, scene, row, device=run.device, chunk=run.chunk, appearance_embedding=embedding, channels=channels
     )
 
 
-def worn_embedding(run: LoadedRun, scene: Scene, row: int, wish: str) -> Float[Tensor, " e"]:
-    """The embedding that one view wears."""
-    if wish == "fitted":
-        return fitted(run, scene, row)
-    if wish == "nearest":
+def embedding_for(run: LoadedRun, scene: Scene, row: int, appearance: str) -> Float[Tensor, " e"]:
+    """Embedding of a view for an appearance."""
+    if appearance == "fitted":
+        return fit_appearance(run, scene, row)
+    if appearance == "nearest":
         train = run.scenes["train"].cameras.positions
-        return table(run)[int((train - scene.cameras.positions[row].to(train.device)).norm(dim=-1).argmin())]
-    return named(run, wish)
+        return embedding_table(run)[int((train - scene.cameras.positions[row].to(train.device)).norm(dim=-1).argmin())]
+    return embedding_of(run, appearance)
 
 
-def fitted(run: LoadedRun, scene: Scene, row: int) -> Float[Tensor, " e"]:
-    """The embedding that shows the left half of an image best, from the mean on; all else is held."""
-    table(run)
-    learner = Wearer(run.method)
-    half = left_half(scene.select([row])).to(run.device)
-    state = TrainingState(
-        learner,
-        build_optimizer(FIT, learner.param_groups()),
-        Rng(torch.Generator(run.device).manual_seed(0)),
-    )
-    fit(state, lambda rays, rng: sample_batch(half, rays, rng), Budget(FIT_STEPS), FIT_SCHEDULE)
-    run.method.eval()
+def fit_appearance(
+    run: LoadedRun, scene: Scene, row: int, *, steps: int = FIT_STEPS, rays: int = FIT_RAYS
+) -> Float[Tensor, " e"]:
+    """Appearance embedding that best renders the left half of an image, fitted from the mean embedding.
+
+    The method is left as it was: parameters, `requires_grad` flags, gradients and training mode. Raises `DataError` if
+    it has no embeddings.
+    """
+    embedding_table(run)
+    half = mask_right_half(scene.select([row])).to(run.device)
+    with frozen_parameters(run.method):
+        learner = EmbeddingFit(run.method, rays)
+        rng = Rng(torch.Generator(run.device).manual_seed(0))
+        state = TrainingState(learner, build_optimizer(FIT, learner.param_groups()), rng)
+        fit(state, lambda count, rng: sample_batch(half, count, rng), Budget(steps), FIT_SCHEDULE)
     return learner.appearance_embedding.detach()
 
 
-def affine(rgb: Float[Tensor, "h w 3"], scene: Scene, row: int) -> Float[Tensor, "h w 3"]:
-    """An image in the colors A c + b that come nearest to the left half of its image (least squares)."""
+@contextmanager
+def frozen_parameters(method: Method) -> Iterator[None]:
+    """Inside, the parameters of a method need no gradient; afterwards flags and training mode are restored."""
+    flags, was_training = [parameter.requires_grad for parameter in method.parameters()], method.training
+    method.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, flag in zip(method.parameters(), flags, strict=True):
+            parameter.requires_grad_(flag)
+        method.train(was_training)
+
+
+def fit_affine_colors(rgb: Float[Tensor, "h w 3"], scene: Scene, row: int) -> Float[Tensor, "h w 3"]:
+    """The rendering with the affine color transform A c + b that best fits the left half of the image (least squares)."""
     colors = torch.cat([rgb, torch.ones_like(rgb[..., :1])], -1).double()
-    counts = left_half(scene.select([row])).valid_mask(0).cpu()
-    solution = torch.linalg.lstsq(
-        colors[counts], scene.ground_truth(row).cpu()[counts].double(), driver="gelsd"
-    ).solution
+    valid = mask_right_half(scene.select([row])).valid_mask(0).cpu()
+    solution = torch.linalg.lstsq(colors[valid], scene.ground_truth(row).cpu()[valid].double(), driver="gelsd").solution
     return (colors @ solution).float().clamp(0, 1)
 
 
-def left_half(scene: Scene) -> Scene:
-    """An image of which the pixels left of its middle count alone, if they counted before."""
+def mask_right_half(scene: Scene) -> Scene:
+    """A one-image scene in which only valid pixels of the left half remain valid."""
     assert scene.images is not None
     valid = scene.valid_mask(0).clone()
     valid[:, scene.size(0)[0] // 2 :] = False
     return replace(scene, images=Images(scene.images.pixels, scene.images.offsets, valid.reshape(-1)))
 
 
-class Wearer(Method):
-    """A method whose parameters are held: what is learned is the embedding of one image, from their mean on."""
+class EmbeddingFit(Method):
+    """A frozen method with a trainable appearance embedding, initialized with the mean of its embeddings."""
 
-    def __init__(self, held: Method) -> None:
+    def __init__(self, frozen: Method, rays: int) -> None:
         super().__init__()
-        assert held.appearance_embeddings is not None
-        self.held = held.requires_grad_(False)
-        self.appearance_embedding = nn.Parameter(held.appearance_embeddings.detach().mean(0))
+        assert frozen.appearance_embeddings is not None
+        self.frozen, self._rays = frozen, rays
+        self.appearance_embedding = nn.Parameter(frozen.appearance_embeddings.detach().mean(0))
 
     def forward(self, rays: Rays, context: RenderContext) -> Rendered:
-        """The held method, wearing the embedding."""
-        return self.held(rays, replace(context, appearance_embedding=self.appearance_embedding))
+        """Renders with the trainable embedding."""
+        return self.frozen(rays, replace(context, appearance_embedding=self.appearance_embedding))
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
-        """Those of the held method, which knows nothing of what passed by."""
-        return self.held.losses(rendered, batch)
+        """Losses of the frozen method, without transients."""
+        return self.frozen.losses(rendered, batch)
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The embedding alone."""
+        """The embedding only."""
         return [{"params": [self.appearance_embedding]}]
 
     def rays_per_step(self) -> int:
-        """Enough to tell a color."""
-        return FIT_RAYS
+        """Fixed number of rays."""
+        return self._rays

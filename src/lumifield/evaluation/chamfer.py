@@ -1,4 +1,4 @@
-"""How far the surface of a run lies from the true one, where that is known."""
+"""Chamfer distance between the surface of a run and the ground truth mesh."""
 
 from __future__ import annotations
 
@@ -12,61 +12,64 @@ from scipy.spatial import KDTree
 from lumifield.errors import DataError
 from lumifield.export import MeshExport
 from lumifield.export.cameras import to_world_cameras
-from lumifield.export.mesh import visible_part, extract_run_surface
 from lumifield.export.marching_cubes import Surface
+from lumifield.export.mesh import extract_run_surface, visible_part
 
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
 
-FILE = "truth/mesh.ply"
+FILE = "ground_truth/mesh.ply"
 SETTINGS = MeshExport(resolution=128, components="all", keep_unseen=False)
-SAMPLES, DENSE = 20_000, 200_000
-"""Points whose distances are taken, and those that stand for the surface that they are taken from."""
+NUM_QUERY_POINTS, NUM_REFERENCE_POINTS = 20_000, 200_000
+"""Points whose distances are measured, and points that represent the other surface."""
 
 
-def chamfer(run: LoadedRun) -> float | None:
-    """The chamfer distance of a run's surface from `truth/mesh.ply` among its data, as a share of that mesh's diagonal.
+def chamfer_distance(run: LoadedRun) -> float | None:
+    """Chamfer distance to `ground_truth/mesh.ply` in the data of a run, relative to the diagonal of that mesh.
 
-    `(mean_x min_y |x - y| + mean_y min_x |x - y|) / 2` over points x and y spread evenly over the parts of both that
-    the cameras of the training see. None where no truth is known, the method has densities alone, or the run no
-    surface. Raises `DataError` where the true mesh cannot be read.
+    `(mean_x min_y |x - y| + mean_y min_x |x - y|) / 2` over points x and y sampled uniformly on the parts that training
+    cameras see. None if there is no ground truth mesh, the method has no surface, or the surface is empty. Raises
+    `DataError` if the mesh is unreadable.
     """
     path = None if run.source is None else run.source.data / FILE
     if path is None or not path.is_file() or run.method.surface_level is None:
         return None
-    whole = read(path)
+    whole = read_mesh(path)
     try:
         surface = extract_run_surface(SETTINGS, run)
-    except DataError:  # nothing is inside, or nothing of it is seen
+    except DataError:  # no surface, or none that is seen
         return None
     truth = visible_part(whole, to_world_cameras(run.scenes["train"]))
     if len(truth.faces) == 0:
         return None
-    return apart(surface, truth) / float(np.linalg.norm(np.ptp(whole.vertices, axis=0)))
+    return surface_distance(surface, truth) / float(np.linalg.norm(np.ptp(whole.vertices, axis=0)))
 
 
-def read(path: Path) -> Surface:
-    """The triangles of a PLY file; raises `DataError` for another content."""
+def read_mesh(path: Path) -> Surface:
+    """Triangles of a PLY file; raises `DataError` for other content."""
     import trimesh  # half a second to import
 
     try:
         mesh = trimesh.load(path, process=False, force="mesh")
     except (ValueError, KeyError, IndexError) as error:
-        raise DataError(path, "mesh", str(error), "a PLY file with faces", "write it again, or remove it") from None
+        raise DataError(path, "mesh", str(error), "a PLY file with faces", "write it again or remove it") from None
     if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
-        raise DataError(path, "mesh", "no face", "a PLY file with faces", "write it again, or remove it")
+        raise DataError(path, "mesh", "no face", "a PLY file with faces", "write it again or remove it")
     return Surface(np.asarray(mesh.vertices, float), np.asarray(mesh.faces, np.int64))
 
 
-def apart(one: Surface, other: Surface) -> float:
-    """The mean of both mean distances between two surfaces [world units]."""
-    few, many = ([spread(each, count, seed) for seed, each in enumerate((one, other))] for count in (SAMPLES, DENSE))
+def surface_distance(one: Surface, other: Surface) -> float:
+    """Mean of both mean distances between two surfaces [world units]."""
+    few, many = (
+        [sample_surface(each, count, seed) for seed, each in enumerate((one, other))]
+        for count in (NUM_QUERY_POINTS, NUM_REFERENCE_POINTS)
+    )
     there, back = (KDTree(to).query(at)[0].mean() for at, to in zip(few, reversed(many), strict=True))
     return float(there + back) / 2
 
 
-def spread(surface: Surface, count: int, seed: int) -> Float[np.ndarray, "{count} 3"]:
-    """Points spread evenly over a surface, the same for the same seed."""
+def sample_surface(surface: Surface, count: int, seed: int) -> Float[np.ndarray, "{count} 3"]:
+    """Points sampled uniformly on a surface, deterministic for a seed."""
     random = np.random.default_rng(seed)
     corners = surface.vertices[surface.faces]
     along, beside = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]

@@ -1,4 +1,4 @@
-"""report.html: one self-contained page that shows how good a run is, and where it is worst."""
+"""report.html: one self-contained page with scores, images, error maps and plots."""
 
 from __future__ import annotations
 
@@ -77,27 +77,29 @@ TERMS = {
 
 
 @dataclass(frozen=True)
-class Sight:
-    """One view in the report: its scores, and its images as data addresses by caption."""
+class ReportView:
+    """One view in the report: name, scores, and images as data URLs by caption."""
 
     name: str
     scores: dict[str, float | None]
     images: dict[str, str]
 
     @staticmethod
-    def of(name: str, scores: dict[str, float | None], images: dict[str, UInt8[Tensor, "h w 3"]]) -> Sight:
-        """The sight of 8-bit images, shrunk to thumbnails."""
-        return Sight(name, scores, {caption: thumbnail(pixels) for caption, pixels in images.items()})
+    def of(name: str, scores: dict[str, float | None], images: dict[str, UInt8[Tensor, "h w 3"]]) -> ReportView:
+        """View with 8-bit images shrunk to thumbnails."""
+        return ReportView(name, scores, {caption: encode_thumbnail(pixels) for caption, pixels in images.items()})
 
 
-def write(path: Path, metrics: dict[str, Any], sights: Sequence[Sight], history: Sequence[dict[str, Any]]) -> None:
-    """Writes the page; raises `DataError` where `path` cannot be written."""
+def write_report(
+    path: Path, metrics: dict[str, Any], views: Sequence[ReportView], history: Sequence[dict[str, Any]]
+) -> None:
+    """Writes the page; raises `DataError` if `path` is not writable."""
     with replacing(path) as temporary:
-        temporary.write_text(page(metrics, sights, history), encoding="utf-8")
+        temporary.write_text(report_page(metrics, views, history), encoding="utf-8")
 
 
-def page(metrics: dict[str, Any], sights: Sequence[Sight], history: Sequence[dict[str, Any]]) -> str:
-    """The page; it refers to nothing outside itself."""
+def report_page(metrics: dict[str, Any], views: Sequence[ReportView], history: Sequence[dict[str, Any]]) -> str:
+    """The page, without external references."""
     name = Path(metrics["data"]).name if metrics["data"] else "a scene"
     title = f"{metrics['method']} on {name}"
     points = [(row["seconds"] / 60, row["psnr"]) for row in history if row.get("psnr") is not None]
@@ -106,17 +108,17 @@ def page(metrics: dict[str, Any], sights: Sequence[Sight], history: Sequence[dic
         f"<p>{metrics['n_images']} {html.escape(metrics['split'])} views that a run of {metrics['n_train_images']} "
         f"training images is scored on. {html.escape(str(metrics['data'] or ''))}</p>",
         tiles(metrics),
-        "<h2>PSNR of each view</h2>",
-        f"<p>Against the mean of all views, {number(metrics['psnr'], 2)} dB.</p>",
-        f'<div class="plot">{bars([(s.name, s.scores["psnr"]) for s in sights], metrics["psnr"])}</div>',
-        *(training(points) if len(points) > 1 else ()),
-        *(starts(metrics["starts"]) if "starts" in metrics else ()),
-        "<h2>How it was measured</h2>",
-        protocol(metrics),
-        "<h2>Views, the worst first</h2>",
-        "<p>Truth, prediction, their absolute difference on one scale for all views, and depth (near is blue, far is "
-        "red, on a scale of each view's own).</p>",
-        *(view(sight) for sight in sorted(sights, key=lambda s: _worth(s.scores["psnr"]))),
+        "<h2>PSNR per view</h2>",
+        f"<p>Relative to the mean of all views, {format_number(metrics['psnr'], 2)} dB.</p>",
+        f'<div class="plot">{bars([(s.name, s.scores["psnr"]) for s in views], metrics["psnr"])}</div>',
+        *(training_curve(points) if len(points) > 1 else ()),
+        *(initialization_curves(metrics["initializations"]) if "initializations" in metrics else ()),
+        "<h2>Protocol</h2>",
+        protocol_list(metrics),
+        "<h2>Views, worst first</h2>",
+        "<p>Ground truth, rendering, absolute error on one scale for all views, and depth (near is blue, far is red, "
+        "scaled for each view).</p>",
+        *(view_article(view) for view in sorted(views, key=lambda view: _sort_key(view.scores["psnr"]))),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -128,21 +130,21 @@ def page(metrics: dict[str, Any], sights: Sequence[Sight], history: Sequence[dic
 
 
 def tiles(metrics: dict[str, Any]) -> str:
-    """The headline numbers."""
+    """Headline numbers."""
     shown = [
-        (f"{number(metrics['psnr'], 2)} dB", "PSNR"),
-        (number(metrics["ssim"], 4), "SSIM"),
-        (number(metrics["lpips"], 4), "LPIPS"),
-        (duration(metrics["train_seconds"]), "training"),
-        (f"{magnitude(metrics['train_rays_per_second'])}/s", "rays in training"),
-        (f"{magnitude(metrics['render_rays_per_second'])}/s", "rays in rendering"),
+        (f"{format_number(metrics['psnr'], 2)} dB", "PSNR"),
+        (format_number(metrics["ssim"], 4), "SSIM"),
+        (format_number(metrics["lpips"], 4), "LPIPS"),
+        (format_duration(metrics["train_seconds"]), "training"),
+        (f"{format_magnitude(metrics['train_rays_per_second'])}/s", "rays in training"),
+        (f"{format_magnitude(metrics['render_rays_per_second'])}/s", "rays in rendering"),
     ]
     cells = "".join(f'<div class="tile"><b>{value}</b><span>{label}</span></div>' for value, label in shown)
     return f'<div class="tiles">{cells}</div>'
 
 
-def training(points: Sequence[tuple[float, float]]) -> tuple[str, str, str]:
-    """The curve of validation PSNR over minutes, with its heading."""
+def training_curve(points: Sequence[tuple[float, float]]) -> tuple[str, str, str]:
+    """Plot of validation PSNR over training time, with heading."""
     return (
         "<h2>Training</h2>",
         "<p>PSNR of validation views [dB] over minutes of training.</p>",
@@ -150,51 +152,56 @@ def training(points: Sequence[tuple[float, float]]) -> tuple[str, str, str]:
     )
 
 
-def starts(rows: dict[str, dict[str, Any]]) -> tuple[str, str, str]:
-    """How fast each start learns, with its heading."""
+def initialization_curves(rows: dict[str, dict[str, Any]]) -> tuple[str, str, str]:
+    """Plot of adaptation curves of each initialization, with heading."""
     lines = {name: row["curve"] for name, row in rows.items()}
-    told = ", ".join(f"{name} {number(row['psnr'], 2)} dB" for name, row in rows.items())
+    told = ", ".join(f"{name} {format_number(row['psnr'], 2)} dB" for name, row in rows.items())
     return (
         "<h2>Starts</h2>",
-        f"<p>Mean PSNR of held-out views [dB] over the steps of adaptation, from each start. At the end: {told}.</p>",
+        f"<p>Mean PSNR of held-out views [dB] over adaptation steps, for each initialization. Final: {told}.</p>",
         f'<div class="plot">{steps_curves(lines)}</div>',
     )
 
 
-def protocol(metrics: dict[str, Any]) -> str:
-    """Every choice behind the numbers, as a list of terms."""
+def protocol_list(metrics: dict[str, Any]) -> str:
+    """Protocol as a definition list."""
     rows = [(TERMS[key], value) for key, value in metrics["protocol"].items()]
     if metrics["lpips"] is None:
-        rows.append(("LPIPS is absent", metrics["lpips_reason"]))
+        rows.append(("No LPIPS", metrics["lpips_reason"]))
     if metrics.get("mask_iou") is not None:
-        rows.append(("Silhouettes", f"intersection over union {number(metrics['mask_iou'], 4)}"))
+        rows.append(("Silhouettes", f"intersection over union {format_number(metrics['mask_iou'], 4)}"))
     if metrics.get("chamfer") is not None:
         rows.append(
-            ("Surface", f"chamfer distance {metrics['chamfer']:.2%} of the true mesh's diagonal, of what is seen")
+            (
+                "Surface",
+                f"chamfer distance {metrics['chamfer']:.2%} of the diagonal of the ground truth mesh, visible parts",
+            )
         )
     if metrics["psnr_masked_image"] is not None:
-        rows.append(("PSNR of masked images", f"{number(metrics['psnr_masked_image'], 2)} dB, black outside masks"))
+        rows.append(
+            ("PSNR of masked images", f"{format_number(metrics['psnr_masked_image'], 2)} dB, black outside masks")
+        )
     return "<dl>" + "".join(f"<dt>{term}</dt><dd>{html.escape(str(value))}</dd>" for term, value in rows) + "</dl>"
 
 
-def view(sight: Sight) -> str:
-    """One view: its scores and its images side by side."""
-    scores = f"{number(sight.scores['psnr'], 2)} dB &ensp; SSIM {number(sight.scores['ssim'], 4)}"
+def view_article(view_article: ReportView) -> str:
+    """One view: scores and images side by side."""
+    scores = f"{format_number(view_article.scores['psnr'], 2)} dB &ensp; SSIM {format_number(view_article.scores['ssim'], 4)}"
     images = "".join(
-        f'<figure><img loading="lazy" alt="{caption} of {html.escape(sight.name)}" src="{address}">'
+        f'<figure><img loading="lazy" alt="{caption} of {html.escape(view_article.name)}" src="{address}">'
         f"<figcaption>{caption}</figcaption></figure>"
-        for caption, address in sight.images.items()
+        for caption, address in view_article.images.items()
     )
     return (
-        f'<article class="view"><header><b>{html.escape(sight.name)}</b><span class="scores">{scores}</span></header>'
+        f'<article class="view"><header><b>{html.escape(view_article.name)}</b><span class="scores">{scores}</span></header>'
         f'<div class="images">{images}</div></article>'
     )
 
 
 def bars(values: Sequence[tuple[str, float | None]], mean: float | None) -> str:
-    """One bar a view, from the mean up or down to the view's value; a plot without bars where there is no value."""
+    """Bar chart of one value per view relative to the mean; empty if there are no values."""
     there = [value for _, value in values if value is not None]
-    scale = Scale.around(there or [0.0])
+    scale = PlotAxis.around(there or [0.0])
     slot = (WIDTH - LEFT) / max(len(values), 1)
     middle = scale.y(mean if mean is not None else scale.low)
     drawn = []
@@ -213,8 +220,8 @@ def bars(values: Sequence[tuple[str, float | None]], mean: float | None) -> str:
 
 
 def curve(points: Sequence[tuple[float, float]]) -> str:
-    """A line through the points, which are in the order of x."""
-    scale = Scale.around([y for _, y in points])
+    """Line plot of points ordered by x."""
+    scale = PlotAxis.around([y for _, y in points])
     last = max(points[-1][0], 1e-9)
     path = " ".join(f"{LEFT + x / last * (WIDTH - LEFT):.1f},{scale.y(y):.1f}" for x, y in points)
     labels = "".join(
@@ -226,8 +233,8 @@ def curve(points: Sequence[tuple[float, float]]) -> str:
 
 
 def steps_curves(lines: dict[str, dict[int, float]]) -> str:
-    """A line for each name through its values over steps, whose axis is logarithmic from 1 on and begins with 0."""
-    scale = Scale.around([value for line in lines.values() for value in line.values()])
+    """Line plot of named curves over steps on a logarithmic axis that begins with 0."""
+    scale = PlotAxis.around([value for line in lines.values() for value in line.values()])
     last = math.log1p(max(step for line in lines.values() for step in line))
 
     def x(step: int) -> float:
@@ -247,7 +254,7 @@ def steps_curves(lines: dict[str, dict[int, float]]) -> str:
 
 
 def write_curves(path: Path, lines: dict[str, dict[int, float]]) -> None:
-    """Writes `steps_curves` as an image of its own; raises `DataError` where `path` cannot be written."""
+    """Writes `steps_curves` as an SVG file; raises `DataError` if `path` is not writable."""
     plot = steps_curves(lines).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     style = "text { font: 11px sans-serif; } .grid { stroke: #e4e2dd; } .curve { fill: none; stroke-width: 2; }"
     with replacing(path) as temporary:
@@ -255,24 +262,24 @@ def write_curves(path: Path, lines: dict[str, dict[int, float]]) -> None:
 
 
 @dataclass(frozen=True)
-class Scale:
-    """The vertical axis of a plot, from `low` at its foot to `high` at its top."""
+class PlotAxis:
+    """Vertical axis of a plot from `low` to `high`."""
 
     low: float
     high: float
 
     @staticmethod
-    def around(values: Sequence[float]) -> Scale:
-        """An axis on which all values fit, with a margin."""
+    def around(values: Sequence[float]) -> PlotAxis:
+        """Axis that fits all values with a margin."""
         margin = max((max(values) - min(values)) * 0.08, 0.05)
-        return Scale(min(values) - margin, max(values) + margin)
+        return PlotAxis(min(values) - margin, max(values) + margin)
 
     def y(self, value: float) -> float:
-        """Where a value stands, in the plot's units from its top."""
+        """Position of a value from the top of the plot."""
         return TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - BOTTOM - TOP)
 
     def grid(self) -> str:
-        """Lines and labels at round values."""
+        """Grid lines with labels at round values."""
         return "".join(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH}" y1="{self.y(v):.1f}" y2="{self.y(v):.1f}"/>'
             f'<text x="{LEFT - 8}" y="{self.y(v) + 4:.1f}" text-anchor="end">{v:g}</text>'
@@ -289,8 +296,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(i * step, 10) for i in range(first, last + 1)]
 
 
-def thumbnail(pixels: UInt8[Tensor, "h w 3"]) -> str:
-    """An 8-bit image, at most `THUMBNAIL` pixels a side, as a data address."""
+def encode_thumbnail(pixels: UInt8[Tensor, "h w 3"]) -> str:
+    """An 8-bit image, at most `THUMBNAIL` pixels wide and high, as a data URL."""
     image = Image.fromarray(pixels.numpy())
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -298,21 +305,21 @@ def thumbnail(pixels: UInt8[Tensor, "h w 3"]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def number(value: float | None, digits: int) -> str:
-    """A number of so many decimals, or a dash."""
+def format_number(value: float | None, digits: int) -> str:
+    """A number with fixed decimals, or a dash."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+def format_duration(seconds: float) -> str:
+    """A duration in readable units."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d}"
 
 
-def magnitude(value: float | None) -> str:
-    """A large number with two or three digits that count."""
+def format_magnitude(value: float | None) -> str:
+    """A large number with three significant digits and a unit prefix."""
     if value is None:
         return "–"
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
@@ -325,5 +332,5 @@ def _svg(content: str) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{content}</svg>'
 
 
-def _worth(psnr: float | None) -> float:
+def _sort_key(psnr: float | None) -> float:
     return math.inf if psnr is None else psnr

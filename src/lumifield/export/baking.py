@@ -25,7 +25,7 @@ from lumifield.export.voxel_grid import VoxelLattice, Voxels, cell_corners, cell
 from lumifield.geometry.contraction import SceneBox
 from lumifield.geometry.rays import Rays, camera_rays, warp_rays_to_ndc
 from lumifield.methods.base import Method, RenderContext, render_in_chunks
-from lumifield.rendering.view import usual_chunk
+from lumifield.rendering.view import default_chunk
 from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.rng import Rng
 
@@ -107,7 +107,7 @@ def render_supervision(run: LoadedRun, rays: int, rng: Rng, note: Callable[[], N
     parts = []
     for piece in ray_chunks(rays):
         parts.append(
-            render_in_chunks(run.method, sampled[piece].to(run.device), black, run.chunk or usual_chunk(run.device))
+            render_in_chunks(run.method, sampled[piece].to(run.device), black, run.chunk or default_chunk(run.device))
         )
         note()
     rgb, depth, opacity = (

@@ -15,7 +15,7 @@ from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.export import PointsExport, Progress
 from lumifield.geometry.rays import image_rays
-from lumifield.rendering.view import Normals, View, render_view
+from lumifield.rendering.view import Normals, RenderedView, render_view
 from lumifield.runtime.files import check_output, replacing
 from lumifield.runtime.image_io import to_uint8
 
@@ -32,7 +32,7 @@ def write_points(settings: PointsExport, run: LoadedRun, out: Path, progress: Pr
     """Renders the training views and writes the surface points of their pixels."""
     check_output(out, (".ply",), ".ply")
     scene = run.scenes["train"].without_images()
-    normals = Normals.learned_from(scene, settings.normals)
+    normals = Normals.for_training_scene(scene, settings.normals)
     share = ceil(settings.num_points / max(len(scene), 1))
     parts = []
     for index in range(len(scene)):
@@ -47,7 +47,7 @@ def write_points(settings: PointsExport, run: LoadedRun, out: Path, progress: Pr
     write_ply(points, out)
 
 
-def points_of_view(view: View, scene: Scene, index: int, most: int) -> np.ndarray:
+def points_of_view(view: RenderedView, scene: Scene, index: int, most: int) -> np.ndarray:
     """Surface points of one view in world coordinates, at most `most`, evenly spaced over the pixels."""
     assert view.normal is not None
     rays = image_rays(scene.cameras, index, scene.near, scene.far).to("cpu")

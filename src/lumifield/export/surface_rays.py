@@ -14,7 +14,7 @@ from lumifield.data.scene import Scene, median_pixel_width
 from lumifield.export.image_colors import SurfaceSamples
 from lumifield.geometry.rays import Rays, warp_rays_to_ndc
 from lumifield.methods.base import RenderContext, render_in_chunks
-from lumifield.rendering.view import usual_chunk
+from lumifield.rendering.view import default_chunk
 
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
@@ -67,7 +67,7 @@ def render_surface_rays(
     ahead = torch.from_numpy(directions).float() @ scene.frame.rotation
     rays = surface_rays(scene, place, ahead, cell / scene.frame.scale)
     context = RenderContext(torch.zeros(3, device=run.device))
-    seen = render_in_chunks(run.method, rays.to(run.device), context, run.chunk or usual_chunk(run.device))
+    seen = render_in_chunks(run.method, rays.to(run.device), context, run.chunk or default_chunk(run.device))
     opacity = torch.where(rays.far > rays.near, seen.opacity.float().cpu(), 0.0)
     rgb = seen.rgb.float().cpu() / opacity.clamp_min(MET)[:, None]
     return rgb.clamp(0, 1).double().numpy(), opacity.double().numpy()

@@ -21,7 +21,7 @@ from lumifield.export import Progress, WebExport
 from lumifield.export.baking import BRICK, Baked, bake_voxels
 from lumifield.export.voxel_grid import Voxels, cells_with_corners
 from lumifield.geometry.poses import estimate_up
-from lumifield.rendering.camera_paths import overview, subject
+from lumifield.rendering.camera_paths import overview_camera, scene_focus
 from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.config import to_plain
 from lumifield.runtime.files import check_output, replacing
@@ -63,8 +63,8 @@ def read_page_part(name: str) -> str:
 
 def page_metadata(baked: Baked, scene: Scene, bricks: int) -> dict[str, Any]:
     """Metadata of the voxels and the initial camera in world coordinates."""
-    lattice, frame, first = baked.voxels.lattice, scene.frame, overview(scene)
-    distance = (subject(scene) - first.positions[0]).norm()
+    lattice, frame, first = baked.voxels.lattice, scene.frame, overview_camera(scene)
+    distance = (scene_focus(scene) - first.positions[0]).norm()
     ndc = None if scene.ndc is None else to_plain(scene.ndc)
     return {
         "side": lattice.side,

@@ -21,15 +21,15 @@ from torch import Tensor
 from lumifield.data.image_files import decode, survey
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
-from lumifield.evaluation.evaluate import photographs
+from lumifield.evaluation.evaluate import load_ground_truth
 from lumifield.geometry.cameras import Cameras, pinhole_cameras
 from lumifield.geometry.poses import normalize, pose_error, se3_retract
 from lumifield.geometry.rays import image_rays
 from lumifield.localization import Pose, Progress
 from lumifield.localization.alignment import Level, Matter, aligned, alike
-from lumifield.rendering.camera_paths import from_json, to_json
-from lumifield.rendering.render import path_scene, split_scene
-from lumifield.rendering.view import View, render_view
+from lumifield.rendering.camera_paths import read_camera_path, format_camera_path
+from lumifield.rendering.render import scene_of_cameras, cameras_of_split
+from lumifield.rendering.view import RenderedView, render_view
 from lumifield.runs.run_folder import LoadedRun, write_json
 from lumifield.runtime import colormaps, distributed, image_io
 from lumifield.runtime.files import check_writable
@@ -91,11 +91,11 @@ def find(settings: Pose, run: LoadedRun, progress: Progress) -> str:
 
 def of_split(run: LoadedRun, split: str, view: int | None = None) -> list[Query]:
     """The images of a split (or one of them) of the run's data; raises `DataError` where there are none."""
-    lenses = split_scene(run, split).cameras
+    lenses = cameras_of_split(run, split).cameras
     if view is not None and not 0 <= view < len(lenses):
         raise DataError(run.folder, "view", str(view), f"0 to {len(lenses) - 1}", f"choose a view of {split!r}")
     rows = list(range(len(lenses)))[slice(None) if view is None else slice(view, view + 1)]
-    scene = photographs(run, split, slice(rows[0], rows[-1] + 1))
+    scene = load_ground_truth(run, split, slice(rows[0], rows[-1] + 1))
     return [Query(scene.names[place], lenses[[row]], scene.ground_truth(place), row) for place, row in enumerate(rows)]
 
 
@@ -113,13 +113,15 @@ def of_file(run: LoadedRun, image: Path, focal: float | None = None) -> Query:
 
 def from_file(run: LoadedRun, path: Path, count: int) -> list[Float[Tensor, "1 3 4"]]:
     """A start for each of `count` images, from a camera path; raises `DataError` for another number of cameras."""
-    poses = from_json(path, run.scenes["train"]).c2w
+    poses = read_camera_path(path, run.scenes["train"]).c2w
     if len(poses) != count:
         raise DataError(path, "number of cameras", str(len(poses)), str(count), "give one for each image")
     return list(poses.split(1))
 
 
-def off_the_truth(run: LoadedRun, asked: Query, degrees: float, hundredths: float, seed: int = 0) -> Float[Tensor, "1 3 4"]:
+def off_the_truth(
+    run: LoadedRun, asked: Query, degrees: float, hundredths: float, seed: int = 0
+) -> Float[Tensor, "1 3 4"]:
     """The true pose turned by `degrees` and shifted by hundredths of the world's unit, in random directions.
 
     An image has its own directions, whichever others are asked for.
@@ -140,7 +142,11 @@ def lookalikes(run: LoadedRun, asked: Query) -> Float[Tensor, "g 3 4"]:
 
 
 def localize(
-    run: LoadedRun, asked: list[Query], starts: list[Float[Tensor, "g 3 4"]], out: Path, progress: Progress | None = None
+    run: LoadedRun,
+    asked: list[Query],
+    starts: list[Float[Tensor, "g 3 4"]],
+    out: Path,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Refines the pose of each image, from the best of its starts, and writes what it finds to the folder `out`.
 
@@ -189,16 +195,16 @@ def settled(run: LoadedRun, level: Level, c2w: Float[Tensor, "3 4"]) -> tuple[Fl
     return c2w, likeness
 
 
-def look(run: LoadedRun, camera: Cameras, c2w: Float[Tensor, "3 4"]) -> tuple[Scene, View]:
+def look(run: LoadedRun, camera: Cameras, c2w: Float[Tensor, "3 4"]) -> tuple[Scene, RenderedView]:
     """What the field looks like through a camera at another pose, and the scene of that camera alone."""
-    scene = path_scene(run, replace(camera, c2w=c2w[None]))
+    scene = scene_of_cameras(run, replace(camera, c2w=c2w[None]))
     return scene, render_view(run.method, scene, 0, device=run.device, chunk=run.chunk)
 
 
-def met(scene: Scene, view: View) -> Matter:
+def met(scene: Scene, view: RenderedView) -> Matter:
     """The matter that is seen in a view."""
     rays = image_rays(scene.cameras, 0, scene.near, scene.far)
-    seen = view.solid.flatten() & view.depth.flatten().isfinite()
+    seen = view.hit_mask.flatten() & view.depth.flatten().isfinite()
     distance = view.depth.flatten() / scene.frame.scale
     points = rays.origins + distance[:, None] * rays.directions
     return Matter(points[seen], view.rgb.view(-1, 3)[seen])
@@ -222,7 +228,7 @@ def panels(run: LoadedRun, asked: Query, found: Found) -> UInt8[Tensor, "h w 3"]
 def told(run: LoadedRun, asked: Query, found: Found) -> dict[str, Any]:
     """An image's camera in the world, as a camera path holds it, and how it was found."""
     frame = run.scenes["train"].frame
-    camera = json.loads(to_json(replace(asked.lens, c2w=found.c2w[None]), frame))[0]
+    camera = json.loads(format_camera_path(replace(asked.lens, c2w=found.c2w[None]), frame))[0]
     entry = {"name": asked.name} | camera | {"likeness": found.likeness, "seconds": found.seconds}
     if asked.known:
         for name, c2w in (("start_error", found.start), ("error", found.c2w)):

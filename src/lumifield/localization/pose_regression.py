@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from lumifield import data
 from lumifield.data import Source
 from lumifield.data.scene import Scene
-from lumifield.evaluation.evaluate import photographs
+from lumifield.evaluation.evaluate import load_ground_truth
 from lumifield.geometry.poses import normalize, pose_error
 from lumifield.localization import Baseline, Progress, Regressor
-from lumifield.rendering.camera_paths import to_json
+from lumifield.rendering.camera_paths import format_camera_path
 from lumifield.runs.run_folder import LoadedRun, write_json
 from lumifield.runtime import distributed
 from lumifield.runtime.config import to_plain
@@ -144,7 +144,7 @@ def errors(network: Network, examples: Examples) -> Float[Tensor, "2 n"]:
 
 def measure(settings: Baseline, run: LoadedRun, progress: Progress) -> str:
     """Compares learning without and with synthetic views, and says the errors."""
-    training, judged = photographs(run, "train"), photographs(run, settings.split)
+    training, judged = load_ground_truth(run, "train"), load_ground_truth(run, settings.split)
     synthetic = None if settings.synthetic is None else sequence(settings.synthetic)
     out = settings.out or run.folder / "localize" / "baseline"
     result = compare(settings, training, judged, synthetic, out, progress)
@@ -215,7 +215,7 @@ def write_poses(path: Path, network: Network, asked: Examples, scene: Scene) -> 
     """A camera path of where the network takes the images of a scene to have been taken from."""
     cameras = replace(scene.cameras, c2w=scene.frame.poses_to_scene(network(asked.images)))
     with replacing(path) as temporary:
-        temporary.write_text(to_json(cameras, scene.frame), encoding="utf-8")
+        temporary.write_text(format_camera_path(cameras, scene.frame), encoding="utf-8")
 
 
 def small(scene: Scene, side: int) -> tuple[int, int]:

@@ -43,7 +43,9 @@ class Between(Method):
 
     def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """What the mean by the embedding sees, without one the mean of all."""
-        weights = self.appearance_embeddings.mean(0) if context.appearance_embedding is None else context.appearance_embedding
+        weights = (
+            self.appearance_embeddings.mean(0) if context.appearance_embedding is None else context.appearance_embedding
+        )
         return functional_call(self._start[0], self.mean(weights), (rays, replace(context, appearance_embedding=None)))
 
     def mean(self, weights: Float[Tensor, " n"]) -> Parameters:

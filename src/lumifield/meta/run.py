@@ -192,7 +192,11 @@ def learn_start(state: TrainingState, job: MetaJob, inner: Inner, watch: Watch |
     """Outer steps until the time is over or the run is stopped."""
     meta, world = job.meta, state.rng.world
     budget = training_budget(meta, len(inner.tasks))
-    while (fraction := broadcast_fraction(1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world)) < 1:
+    while (
+        fraction := broadcast_fraction(
+            1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world
+        )
+    ) < 1:
         state.optimizer.set_rate(learning_rate_factor(meta.outer_schedule, fraction, state.step))
         outer_step(state, meta, inner)
         state.step += 1

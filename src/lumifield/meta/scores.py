@@ -11,7 +11,8 @@ from lumifield.data.collection import Task, tasks
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.evaluation import evaluate as scoring
-from lumifield.evaluation import report
+from lumifield.evaluation import metrics as metrics_module
+from lumifield.evaluation import protocol, report
 from lumifield.export import WeightsExport
 from lumifield.export.weights import write_portable_files
 from lumifield.meta import Adapt, FewShot, MetaTrain, Start
@@ -24,7 +25,7 @@ from lumifield.runtime.config import from_plain
 
 LOOKS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
 """Steps of the adaptation that the curves are looked at after, beside its last one."""
-SCORING = scoring.Scoring(appearance="mean", right_half=False)
+SCORING = protocol.Scoring(appearance="mean", right_half=False)
 RULES = {
     "photograph": "the left half of each image is learned from, its right half is scored",
     "object": "the first frames of each object are learned from, frames {first} to {last} are scored",
@@ -53,7 +54,7 @@ class Bench:
     adapt: Adapt
     out: Path
     save_images: bool
-    perceptual: scoring.Perceptual | None
+    perceptual: metrics_module.Perceptual | None
 
     def trial(self, kind: Start, start: Method, task: Task) -> tuple[Trial, Scene]:
         """Adapts a copy of a start to a task and scores it; of the learned one each view is looked at."""
@@ -68,7 +69,7 @@ class Bench:
             if self.adapt.keep:
                 self._keep(run, task, held_out)
             found = [self._look(run, task, held_out, row) for row in range(len(held_out))]
-            psnr = scoring.means(found)["psnr"]
+            psnr = metrics_module.mean_scores(found)["psnr"]
             assert psnr is not None
         else:
             psnr = mean_psnr(copy, held_out)
@@ -77,7 +78,7 @@ class Bench:
     def _look(self, run: LoadedRun, task: Task, scene: Scene, row: int) -> dict[str, Any]:
         name = Path(task.name).name
         file = self.out / name / f"{row:03d}.png" if self.save_images else None
-        seen = scoring.look(run, scene, row, SCORING, self.perceptual, file)
+        seen = scoring.score_view(run, scene, row, SCORING, self.perceptual, file)
         return seen | {"name": f"{name}: {seen['name']}"}
 
     def _keep(self, run: LoadedRun, task: Task, held_out: Scene) -> None:
@@ -118,8 +119,8 @@ def evaluate(
     if "meta" not in adapt.starts:
         raise DataError("--starts", "starts", ", ".join(adapt.starts) or "none", "meta among them", "add it")
     few_shot = adapt.of(from_plain(MetaTrain, run.config["meta"], run.folder / CONFIG).few_shot)
-    out = scoring.folder_of(run, split)
-    perceptual, reason = scoring.perceptual_metric(run.device)
+    out = scoring.evaluation_folder(run, split)
+    perceptual, reason = metrics_module.load_lpips(run.device)
     bench = Bench(run, few_shot, adapt, out, save_images, perceptual)
     every = tasks(run.source, split)
     own, scene = [], None
@@ -135,7 +136,7 @@ def evaluate(
         _, scene = divided(every[0], few_shot)
     metrics = summary(bench, split, every[0], scene, trials, reason)
     if rank == 0:
-        write(out, metrics, trials, scoring.history(run.folder))
+        write(out, metrics, trials, scoring.read_history(run.folder))
     return metrics
 
 
@@ -145,9 +146,9 @@ def refuse_adaptation(run: LoadedRun) -> NoReturn:
     raise DataError(run.folder, "run", "of one scene", "a meta-trained one, which adapts", fix)
 
 
-def refuse_appearance(run: LoadedRun, asked: scoring.Scoring) -> None:
+def refuse_appearance(run: LoadedRun, asked: protocol.Scoring) -> None:
     """Raises `DataError` where a meta-trained run is to be scored otherwise than by its adaptation."""
-    if asked != scoring.Scoring.of(run):
+    if asked != protocol.Scoring.of(run):
         fix = "leave out --appearance and --right-half"
         raise DataError(run.folder, "run", "meta-trained, it adapts to each task", "one of one scene", fix)
 
@@ -157,13 +158,15 @@ def summary(
 ) -> dict[str, Any]:
     """All of metrics.json; `task` and `scene` are one of the split's, and what is held out of one."""
     looks = [look for trial in trials if trial.start == "meta" for look in trial.looks]
-    metrics = scoring.summary(bench.run, split, looks, reason)
-    metrics["protocol"] = scoring.protocol(bench.run, split, scene, looks, SCORING) | {
+    metrics = scoring.summarize(bench.run, split, looks, reason)
+    metrics["protocol"] = protocol.describe_protocol(bench.run, split, scene, scoring.image_sizes(looks), SCORING) | {
         "split_rule": rule(task, bench.few_shot),
         "adaptation": told(bench.few_shot),
         "starts": f"matched ones come within {MATCHED_PSNR:g} dB of what the learned one shows",
     }
-    metrics["starts"] = {kind: row([trial for trial in trials if trial.start == kind]) for kind in bench.adapt.starts}
+    metrics["initializations"] = {
+        kind: row([trial for trial in trials if trial.start == kind]) for kind in bench.adapt.starts
+    }
     return metrics
 
 
@@ -200,9 +203,9 @@ def told(few_shot: FewShot) -> str:
 def write(out: Path, metrics: dict[str, Any], trials: list[Trial], history: list[dict[str, Any]]) -> None:
     """metrics.json and .csv, curves.json, curves.svg and report.html."""
     looks = [look for trial in trials for look in trial.looks]
-    sights = [report.Sight(each["name"], each["scores"], each["images"]) for each in looks]
-    lines = {kind: row["curve"] for kind, row in metrics["starts"].items()}
-    report.write(out / "report.html", metrics, sights, history)
+    sights = [report.ReportView(each["name"], each["scores"], each["images"]) for each in looks]
+    lines = {kind: row["curve"] for kind, row in metrics["initializations"].items()}
+    report.write_report(out / "report.html", metrics, sights, history)
     report.write_curves(out / "curves.svg", lines)
-    write_json(out / "curves.json", metrics["starts"])
+    write_json(out / "curves.json", metrics["initializations"])
     scoring.write_scores(out, metrics)

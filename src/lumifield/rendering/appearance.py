@@ -16,37 +16,37 @@ if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
 
 
-def table(run: LoadedRun) -> Float[Tensor, "n e"]:
-    """The embedding of each image of the training; raises `DataError` where the method has none."""
+def embedding_table(run: LoadedRun) -> Float[Tensor, "n e"]:
+    """Appearance embedding of each training image; raises `DataError` if the method has none."""
     found = run.method.appearance_embeddings
     if found is None:
-        fix = "choose mean or affine, or train nerf-w"
-        raise DataError(run.folder, "method", "without embeddings of images", "one that learns them", fix)
+        fix = "use mean or affine, or train nerf-w"
+        raise DataError(run.folder, "method", "no appearance embeddings", "a method that learns them", fix)
     return found.detach()
 
 
-def named(run: LoadedRun, name: str) -> Float[Tensor, " e"]:
-    """The embedding of an image of the training, by its name with or without folder and ending, or their mean."""
-    rows = table(run)
-    return rows.mean(0) if name == "mean" else rows[photograph(run, name)]
+def embedding_of(run: LoadedRun, name: str) -> Float[Tensor, " e"]:
+    """Embedding of a training image, by name with or without folder and extension, or their mean."""
+    rows = embedding_table(run)
+    return rows.mean(0) if name == "mean" else rows[image_index(run, name)]
 
 
-def photograph(run: LoadedRun, name: str) -> int:
-    """The place of an image in the training, by its name with or without folder and ending."""
+def image_index(run: LoadedRun, name: str) -> int:
+    """Index of a training image by name, with or without folder and extension."""
     names = run.scenes["train"].names
     found = [row for row, own in enumerate(names) if name in (own, Path(own).name, Path(own).stem)]
     if len(found) != 1:
-        told = "the name of several images" if found else "no image of the training"
+        problem = "the name of several images" if found else "no training image"
         expected = f"mean, nearest, or a name such as {Path(names[0]).name}"
-        raise DataError(run.folder, f"appearance {name!r}", told, expected, "name one")
+        raise DataError(run.folder, f"appearance {name!r}", problem, expected, "name a training image")
     return found[0]
 
 
-def along(run: LoadedRun, names: Sequence[str], frames: int) -> Float[Tensor, "{frames} e"] | None:
-    """Embeddings of a path that leads evenly from one image's to the next; None without names: the mean."""
+def interpolate_embeddings(run: LoadedRun, names: Sequence[str], frames: int) -> Float[Tensor, "{frames} e"] | None:
+    """Embeddings along a path, interpolated linearly between those of named images; None without names (mean)."""
     if not names:
         return None
-    rows = torch.stack([named(run, name) for name in names])
+    rows = torch.stack([embedding_of(run, name) for name in names])
     place = torch.linspace(0, len(rows) - 1, frames, device=rows.device)
     low = place.long().clamp(max=max(len(rows) - 2, 0))
     high = (low + 1).clamp(max=len(rows) - 1)

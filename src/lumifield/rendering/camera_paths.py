@@ -1,4 +1,4 @@
-"""Camera paths: the cameras of a video, in scene coordinates, pure functions of a scene."""
+"""Camera paths in scene coordinates, as pure functions of a scene."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ SPIRAL_SHARE = 0.1
 NEAREST_NDC_DEPTH = 4 / 3
 SPHERIC_ELEVATION = math.radians(36)
 WIDE_GAP = math.radians(150)
-"""Beyond this angle between neighboring cameras nothing is known of what lies between them."""
+"""Gap between neighboring cameras beyond which the scene between them is unobserved."""
 
 
-def spiral(scene: Scene, frames: int) -> Cameras:
-    """Two turns of a closed spiral that look at one point ahead, about the average camera of a forward-facing scene.
+def spiral_path(scene: Scene, frames: int) -> Cameras:
+    """Two turns of a closed spiral around the average camera of a forward-facing scene, looking at one point.
 
-    Offsets are `(cos a, sin a, sin a / 2) r` for a from 0 to 4 pi, r the 90th percentile of the cameras' offsets. In
-    any other scene the spiral runs about the first camera, with r a tenth of its distance to the focus point.
+    Offsets are `(cos a, sin a, sin a / 2) r` for a from 0 to 4 pi, r the 90th percentile of the camera offsets. In
+    other scenes the spiral runs around the first camera with r a tenth of its distance to the focus point.
     """
-    c2w, target = scene.cameras.c2w, subject(scene)
+    c2w, target = scene.cameras.c2w, scene_focus(scene)
     if scene.ndc is not None:
         base = average_pose(c2w)
         offsets = (c2w[:, :, 3] - base[:, 3]) @ base[:, :3]
@@ -59,50 +59,50 @@ def spiral(scene: Scene, frames: int) -> Cameras:
     return _like_first(scene, look_at(positions, target - positions, -base[:, 1]))
 
 
-def orbit(scene: Scene, frames: int) -> Cameras:
-    """A closed circle round the focus point, at the cameras' mean distance and elevation.
+def orbit_path(scene: Scene, frames: int) -> Cameras:
+    """A closed circle around the focus point at the mean distance and elevation of the cameras.
 
-    Where the cameras stand on one side of it, to and fro along the arc that they take up. In a forward-facing scene it
-    runs before it, in the plane of the cameras, half of which are within it.
+    If the cameras are on one side of it, back and forth along their arc. For a forward-facing scene it is a circle in
+    the plane of the cameras that contains half of them.
     """
     if scene.ndc is not None:
         return _circle_before(scene, frames, 0.5)
     up = estimate_up(scene.cameras.c2w)
-    offsets = scene.cameras.positions - subject(scene)
+    offsets = scene.cameras.positions - scene_focus(scene)
     height = offsets @ up
     level = (offsets - height[:, None] * up).norm(dim=-1)
     return _circle(scene, frames, math.atan2(float(height.mean()), float(level.mean())))
 
 
-def spheric(scene: Scene, frames: int) -> Cameras:
-    """A closed circle or arc, as of `orbit`, at the cameras' mean distance and 36 degrees above the focus point.
+def spheric_path(scene: Scene, frames: int) -> Cameras:
+    """A closed circle or arc as in `orbit_path`, 36 degrees above the focus point.
 
-    In a forward-facing scene it runs before it, in the plane of the cameras, as far out as the outermost.
+    For a forward-facing scene a circle in the plane of the cameras that contains all of them.
     """
     if scene.ndc is not None:
         return _circle_before(scene, frames, 1.0)
     return _circle(scene, frames, SPHERIC_ELEVATION)
 
 
-def overview(scene: Scene) -> Cameras:
-    """One camera that shows the scene: the first of its orbit, in a forward-facing scene the average camera."""
+def overview_camera(scene: Scene) -> Cameras:
+    """One camera that shows the scene: the first of its orbit; the average camera of a forward-facing scene."""
     if scene.ndc is not None:
         return _like_first(scene, average_pose(scene.cameras.c2w)[None])
-    return orbit(scene, 1)
+    return orbit_path(scene, 1)
 
 
-def interpolate(cameras: Cameras, frames: int) -> Cameras:
-    """A smooth way through the given cameras, from the first to the last, at equal numbers of frames between them.
+def interpolate_cameras(cameras: Cameras, frames: int) -> Cameras:
+    """A smooth path through the given cameras with equal numbers of frames between them.
 
-    What is looked at, the distance from it, centers and the logarithm of the focal length follow cubic splines,
-    rotations a spline of continuous angular acceleration, so that what all cameras look at stays in sight between them.
-    All frames have the size of the first camera; the angle of view is that of each.
+    Focus point, distance, principal point and log focal length follow cubic splines, rotations a spline with continuous
+    angular acceleration, so that the common subject stays in view. All frames have the size of the first camera, and
+    the field of view of each.
     """
     if len(cameras) == 1:
         return cameras[[0] * frames]
     scale = cameras.size[:1].double() / cameras.size.double()
     focal, center = cameras.focal.double() * scale, cameras.center.double() * scale
-    distance = distances_to_the_subject(cameras)[:, None]
+    distance = focus_distances(cameras)[:, None]
     target = cameras.positions.double() + distance * cameras.forward.double()
     smooth = torch.cat([target, distance, focal.log(), center, cameras.distortion.double()], -1)
     keys, at = np.arange(len(cameras)), np.linspace(0, len(cameras) - 1, frames)
@@ -120,10 +120,10 @@ def interpolate(cameras: Cameras, frames: int) -> Cameras:
     )
 
 
-def distances_to_the_subject(cameras: Cameras) -> Float[Tensor, " n"]:
-    """How far along each optical axis the point nearest to all axes lies; zero where they do not all look at one point.
+def focus_distances(cameras: Cameras) -> Float[Tensor, " n"]:
+    """Distance along each optical axis to the point nearest to all axes; zero if they do not meet.
 
-    That is where it lies behind a camera, or more than 45 degrees off an axis.
+    That is, if the point is behind a camera or more than 45 degrees off an axis.
     """
     towards = focus_point(cameras.c2w).double() - cameras.positions.double()
     along = (towards * cameras.forward.double()).sum(-1)
@@ -131,9 +131,9 @@ def distances_to_the_subject(cameras: Cameras) -> Float[Tensor, " n"]:
     return along if bool(seen.all()) else torch.zeros_like(along)
 
 
-def tour(cameras: Cameras, frames: int) -> Cameras:
-    """The way of `interpolate`, on which the size of the frames goes evenly from each camera's to the next one's."""
-    path = interpolate(cameras, frames)
+def tour_path(cameras: Cameras, frames: int) -> Cameras:
+    """The path of `interpolate_cameras` with image sizes interpolated between those of the cameras."""
+    path = interpolate_cameras(cameras, frames)
     place = torch.linspace(0, len(cameras) - 1, frames)
     low = place.long().clamp(max=max(len(cameras) - 2, 0))
     high = (low + 1).clamp(max=len(cameras) - 1)
@@ -143,29 +143,31 @@ def tour(cameras: Cameras, frames: int) -> Cameras:
     return replace(path, focal=path.focal * ratio, center=path.center * ratio, size=size.long())
 
 
-def shares_of_neighbors(places: Float[Tensor, "n 3"], known: Float[Tensor, "k 3"]) -> Float[Tensor, "n k"]:
-    """Weights w ~ |x - x_k|^-4 that sum to one, for means of what is known at k places (Shepard 1968)."""
+def inverse_distance_weights(places: Float[Tensor, "n 3"], known: Float[Tensor, "k 3"]) -> Float[Tensor, "n k"]:
+    """Weights w ~ |x - x_k|^-4 that sum to one (Shepard 1968)."""
     distance = (places[:, None] - known).norm(dim=-1).clamp_min(torch.finfo(places.dtype).tiny)
     weight = (distance.amin(-1, keepdim=True) / distance) ** 4
     return weight / weight.sum(-1, keepdim=True)
 
 
-def from_json(path: Path, scene: Scene) -> Cameras:
-    """Reads a camera path: a JSON list with one object a frame, in the world frame of the scene.
+def read_camera_path(path: Path, scene: Scene) -> Cameras:
+    """Reads a camera path: a JSON list with one object per frame, in world coordinates.
 
     Each object has `c2w` (4x4 or 3x4 rows, OpenCV axes), `width`, `height` [pixels] and either `focal` (a number or
-    [fx, fy], pixels) or `fov` (horizontal angle, degrees); it may have `center` ([cx, cy], pixels, else the middle)
-    and `distortion` ([k1, k2, p1, p2]). Raises `DataError` for anything else.
+    [fx, fy], pixels) or `fov` (horizontal, degrees); optionally `center` ([cx, cy], pixels, default image center) and
+    `distortion` ([k1, k2, p1, p2]). Raises `DataError` for anything else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(path, "file", f"not readable ({error.strerror})", "a camera path", "check the name") from None
+        raise DataError(path, "file", f"an error ({error.strerror})", "a readable file", "check the path") from None
     except ValueError as error:
-        raise DataError(path, "content", f"no JSON ({error})", "a list of cameras", "write the file again") from None
+        raise DataError(path, "content", f"invalid JSON ({error})", "a list of cameras", "correct the file") from None
     if not isinstance(content, list) or not content or not all(isinstance(camera, dict) for camera in content):
-        raise DataError(path, "content", "no list of objects", "at least one camera", "write the file again")
-    c2w = torch.stack([validate_pose(camera.get("c2w"), path, f"c2w of camera {i}") for i, camera in enumerate(content)])
+        raise DataError(path, "content", "no list of objects", "at least one camera", "correct the file")
+    c2w = torch.stack(
+        [validate_pose(camera.get("c2w"), path, f"c2w of camera {i}") for i, camera in enumerate(content)]
+    )
     numbers = [_lens(camera, path, index) for index, camera in enumerate(content)]
     focal, center, size, distortion = torch.tensor(numbers).split([2, 2, 2, 4], -1)
     return Cameras(
@@ -177,8 +179,8 @@ def from_json(path: Path, scene: Scene) -> Cameras:
     )
 
 
-def to_json(cameras: Cameras, frame: Frame) -> str:
-    """The text of a camera path that `from_json` reads, in the world that `frame` leads to."""
+def format_camera_path(cameras: Cameras, frame: Frame) -> str:
+    """JSON text of a camera path in world coordinates, for `read_camera_path`."""
     poses = _double(frame).poses_to_world(cameras.c2w.double())
     return json.dumps(
         [
@@ -225,9 +227,9 @@ def _lens(camera: dict[str, Any], path: Path, index: int) -> list[float]:
 
 
 def _circle(scene: Scene, frames: int, elevation: float) -> Cameras:
-    """A closed circle round the focus point that begins above or below the first camera."""
+    """A closed circle around the focus point that begins above or below the first camera."""
     c2w = scene.cameras.c2w
-    focus, up = subject(scene), estimate_up(c2w)
+    focus, up = scene_focus(scene), estimate_up(c2w)
     offsets = c2w[:, :, 3] - focus
     distance = offsets.norm(dim=-1).mean()
     first = offsets[0] - (offsets[0] @ up) * up
@@ -240,7 +242,7 @@ def _circle(scene: Scene, frames: int, elevation: float) -> Cameras:
 
 
 def _round(bearings: Float[Tensor, " n"], frames: int) -> Float[Tensor, " {frames}"]:
-    """Angles of one turn; where the bearings of the cameras leave a wide gap, to and fro on its other side."""
+    """Angles of one turn; back and forth on the other side of a wide gap between camera bearings."""
     ordered = bearings.sort().values
     gaps = torch.cat([ordered[1:], ordered[:1] + 2 * math.pi]) - ordered
     widest = int(gaps.argmax())
@@ -251,8 +253,8 @@ def _round(bearings: Float[Tensor, " n"], frames: int) -> Float[Tensor, " {frame
 
 
 def _circle_before(scene: Scene, frames: int, share: float) -> Cameras:
-    """A closed circle round the average camera, in its plane, with this share of the cameras within."""
-    c2w, focus = scene.cameras.c2w, subject(scene)
+    """A closed circle around the average camera in its plane that contains a fraction `share` of the cameras."""
+    c2w, focus = scene.cameras.c2w, scene_focus(scene)
     base = average_pose(c2w)
     radius = torch.quantile(((c2w[:, :, 3] - base[:, 3]) @ base[:, :2]).norm(dim=-1), share)
     angle = _turn(frames)
@@ -261,15 +263,15 @@ def _circle_before(scene: Scene, frames: int, share: float) -> Cameras:
 
 
 def _turn(frames: int) -> Float[Tensor, " frames"]:
-    """Angles of one turn; the frame after the last would be the first again."""
+    """Angles of one turn, without repeating the first."""
     return torch.arange(frames) * (2 * math.pi / frames)
 
 
-def subject(scene: Scene) -> Float[Tensor, "3"]:
-    """The point nearest to all optical axes; where none is ahead of the cameras, one ahead of the average camera.
+def scene_focus(scene: Scene) -> Float[Tensor, "3"]:
+    """Point nearest to all optical axes; a point in front of the average camera if it is behind the cameras.
 
-    In a forward-facing scene always the latter, at the depth `1 / (0.25 / (0.9 nearest) + 0.75 / (5 farthest))` with
-    the farthest at infinity.
+    For a forward-facing scene always the latter, at depth `1 / (0.25 / (0.9 nearest) + 0.75 / (5 farthest))` with the
+    farthest at infinity.
     """
     c2w = scene.cameras.c2w
     average = average_pose(c2w)
@@ -282,7 +284,7 @@ def subject(scene: Scene) -> Float[Tensor, "3"]:
 
 
 def _like_first(scene: Scene, c2w: Float[Tensor, "n 3 4"]) -> Cameras:
-    """Cameras without distortion that have the first image's focal length and size."""
+    """Undistorted cameras with the focal length and size of the first image."""
     fx, fy = scene.cameras.focal[0].tolist()
     return pinhole_cameras(c2w, (fx, fy), scene.size(0))
 

@@ -1,4 +1,4 @@
-"""Frames to films: MP4, GIF, or folders of PNG files."""
+"""Encoding of frames to MP4, GIF, or folders of PNG files."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ CODECS = {
 
 
 def write_frames(out: Path, frames: Iterable[UInt8[Tensor, "h w 3"]], fps: int) -> None:
-    """Frames of one size to a video, or to a folder of PNG files where `out` has no ending."""
+    """Frames of one size to a video, or to a folder of PNG files if `out` has no extension."""
     if out.suffix:
         encode(out, iter(frames), fps)
         return
     count = 0
     for count, frame in enumerate(frames, 1):
         image_io.write_png(out / f"{count - 1:04d}.png", frame)
-    drop_beyond(out, count, ".png")
+    remove_frames_beyond(out, count, ".png")
 
 
 def encode(out: Path, frames: Iterator[UInt8[Tensor, "h w 3"]], fps: int) -> None:
-    """Frames to H.264 in an MP4 file (BT.709, sides made even by repeating the last line), or to a GIF."""
+    """Encodes frames to H.264 in MP4 (BT.709, odd sides padded by repetition) or to GIF."""
     with replacing(out) as temporary:
-        frames = map(even, frames) if out.suffix == ".mp4" else frames
+        frames = map(pad_to_even, frames) if out.suffix == ".mp4" else frames
         first = next(frames)
         size = first.shape[1], first.shape[0]
         video = imageio_ffmpeg.write_frames(
@@ -53,28 +53,28 @@ def encode(out: Path, frames: Iterator[UInt8[Tensor, "h w 3"]], fps: int) -> Non
             for frame in chain([first], frames):
                 video.send(np.ascontiguousarray(frame.numpy()))
                 sent += 1
-        # The encoder ends without a word when the disk fills up under its last frames.
-        if stored(temporary) != sent:
+        # The encoder exits without an error if the disk fills up during its last frames.
+        if count_video_frames(temporary) != sent:
             raise OSError("the encoder could not finish")
 
 
-def stored(video: Path) -> int:
-    """How many frames a video file holds; 0 where it is missing or damaged."""
+def count_video_frames(video: Path) -> int:
+    """Number of frames in a video file; 0 if it is missing or damaged."""
     try:
         return (imageio_ffmpeg.count_frames_and_secs(video)[0] if video.exists() else None) or 0
     except RuntimeError:
         return 0
 
 
-def even(frame: UInt8[Tensor, "h w 3"]) -> UInt8[Tensor, "h2 w2 3"]:
-    """The frame with its last row and column repeated where its sides are odd, as H.264 asks."""
+def pad_to_even(frame: UInt8[Tensor, "h w 3"]) -> UInt8[Tensor, "h2 w2 3"]:
+    """The frame with last row and column repeated if its sides are odd, as H.264 requires."""
     if frame.shape[0] % 2:
         frame = torch.cat([frame, frame[-1:]])
     return torch.cat([frame, frame[:, -1:]], 1) if frame.shape[1] % 2 else frame
 
 
-def drop_beyond(folder: Path, count: int, ending: str) -> None:
-    """Removes the numbered files that a longer film of before left in the folder."""
+def remove_frames_beyond(folder: Path, count: int, ending: str) -> None:
+    """Removes numbered files left in the folder by an earlier, longer video."""
     for file in folder.glob(f"[0-9][0-9][0-9][0-9]{ending}"):
         if int(file.stem) >= count:
             file.unlink()

@@ -1,4 +1,4 @@
-"""One view of a scene as a method sees it."""
+"""Rendering of one view of a scene."""
 
 from __future__ import annotations
 
@@ -21,36 +21,35 @@ from lumifield.runtime.image_metrics import mean_squared_error, psnr
 
 NormalSource = Literal["density", "depth"]
 
-SOLID = 0.5
+MIN_HIT_OPACITY = 0.5
 BAND = 1.1
-LEAST_SEEN = 0.5 / 255
-LIFT, STEP_OF_DENSITY, STEP_OF_DEPTH = 1.0, 2.5, 2.0
-"""How far before the depth density is looked at, how far about there, and how far apart depths are compared [pixels].
+MIN_VISIBLE_OPACITY = 0.5 / 255
+NORMAL_LIFT, STEP_OF_DENSITY, STEP_OF_DEPTH = 1.0, 2.5, 2.0
+"""Offset in front of the depth, step of density differences, and distance of depth differences [pixels].
 
-They are those that come nearest to the truth of the still life.
+Chosen as most accurate on the ground truth of the still life.
 """
 
 
 @dataclass(frozen=True)
 class Normals:
-    """What normals are read from, and the angle of a pixel of the training [radians], below which nothing is known."""
+    """Source of normals, and the angle of a training pixel [radians], below which the scene is not resolved."""
 
     source: NormalSource
     pixel: float
 
     @staticmethod
-    def learned_from(scene: Scene, source: NormalSource = "density") -> Normals:
-        """Normals of a method that was trained on a scene."""
+    def for_training_scene(scene: Scene, source: NormalSource = "density") -> Normals:
+        """Normals of a method trained on a scene."""
         return Normals(source, 1 / float(scene.cameras.focal.mean(-1).median()))
 
 
 @dataclass(frozen=True)
-class View:
-    """A rendered view, on the CPU, and the seconds that it took.
+class RenderedView:
+    """A rendered view on the CPU, with its rendering time.
 
-    `depth` is the distance from the camera along the ray [world units], `normal` the unit normal of what it meets
-    (world axes; None where not asked for). Both mean little where `opacity` is low. `channels` are those of the method
-    that are asked for, colors or numbers.
+    `depth` is the distance along the ray [world units], `normal` the unit surface normal (world axes; None if not
+    requested); both are unreliable where `opacity` is low. `channels` holds the requested outputs of the method.
     """
 
     rgb: Float[Tensor, "h w 3"]
@@ -61,31 +60,31 @@ class View:
     channels: dict[str, Float[Tensor, "h w c"]] = field(default_factory=dict)
 
     @property
-    def solid(self) -> Bool[Tensor, "h w"]:
-        """Where matter stops more than half of the light, so that there is a distance to speak of."""
-        return self.opacity > SOLID
+    def hit_mask(self) -> Bool[Tensor, "h w"]:
+        """Pixels with more than half opacity, where depth is defined."""
+        return self.opacity > MIN_HIT_OPACITY
 
     @property
     def measured_depth(self) -> Float[Tensor, "h w"]:
-        """Depth where the view is solid and 0, the depth cameras' "no measurement", elsewhere."""
-        return torch.where(self.solid, self.depth, 0.0).nan_to_num(0.0, 0.0, 0.0)
+        """Depth where the view hits a surface, and 0 elsewhere, the "no measurement" of depth cameras."""
+        return torch.where(self.hit_mask, self.depth, 0.0).nan_to_num(0.0, 0.0, 0.0)
 
     def depth_image(self, low: float, high: float) -> UInt8[Tensor, "h w 3"]:
-        """Depth in colors between `low` and `high` [world units], fading to black with the opacity."""
+        """Depth colored between `low` and `high` [world units], fading to black with opacity."""
         return to_uint8(apply_colormap(self.depth, low, high) * self.opacity[..., None])
 
     def bands_image(self) -> UInt8[Tensor, "h w 3"]:
-        """Colors that come round whenever the depth has grown by a tenth, fading to black with the opacity."""
+        """Cyclic colors that repeat for each 10% increase of depth, fading to black with opacity."""
         return to_uint8(sinebow(self.depth.clamp_min(0).log() / math.log(BAND)) * self.opacity[..., None])
 
     def normal_image(self) -> UInt8[Tensor, "h w 3"]:
-        """Normals n as the colors 0.5 + 0.5 n, fading to black with the opacity."""
+        """Normals n as colors 0.5 + 0.5 n, fading to black with opacity."""
         assert self.normal is not None
         return to_uint8((0.5 + 0.5 * self.normal) * self.opacity[..., None])
 
 
-def usual_chunk(device: torch.device) -> int:
-    """Rays at once that keep the processor busy and the memory of a wide network small."""
+def default_chunk(device: torch.device) -> int:
+    """Rays per chunk that keep the processor busy within the memory of a wide network."""
     return 4096 if device.type == "cpu" else 32768
 
 
@@ -100,11 +99,11 @@ def render_view(
     appearance_embedding: Float[Tensor, " e"] | None = None,
     channels: tuple[str, ...] = (),
     fast_preview: bool = False,
-) -> View:
-    """One view of `scene` (images are not needed), without jitter or noise, over the scene's backdrop.
+) -> RenderedView:
+    """Renders one view of `scene` (images are not needed) without jitter or noise, over the background of the scene.
 
-    It looks as `embedding` says (the mean of the images), and has the method's `channels` that are named. `quick`
-    views come soon rather than exactly, where the method knows how.
+    Uses the given appearance embedding (default: mean of the images) and renders the named channels. `fast_preview`
+    views are approximate but fast, if the method supports it.
     """
     start = time.perf_counter()
     width, height = scene.size(index)
@@ -112,24 +111,28 @@ def render_view(
     patch = (height, width) if method.patch_size else None
     camera = scene.cameras[[index]].to(device) if fast_preview and method.patch_size else None
     background = background_color(scene.background).to(device)
-    context = RenderContext(background, appearance_embedding=embedding, channels=channels, patch_size=patch, fast_preview=camera)
-    chunk = chunk or usual_chunk(device)
+    context = RenderContext(
+        background, appearance_embedding=embedding, channels=channels, patch_size=patch, fast_preview=camera
+    )
+    chunk = chunk or default_chunk(device)
     seen = render_in_chunks(method, scene.rays(index).to(device), context, chunk)
     rays = image_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
     rgb, depth, opacity = seen.rgb.float().cpu(), seen.depth.float().cpu(), seen.opacity.float().cpu()
     distance = distance_from_t(depth, rays, scene.ndc)
-    view = View(
+    view = RenderedView(
         rgb=rgb.reshape(height, width, 3),
         depth=distance.reshape(height, width) * scene.frame.scale,
         opacity=opacity.reshape(height, width),
         seconds=time.perf_counter() - start,
         channels={name: values.float().cpu().view(height, width, -1) for name, values in seen.channels.items()},
     )
-    return view if normals is None else with_normals(view, method, scene.select([index]), normals, device, chunk)
+    return view if normals is None else add_normals(view, method, scene.select([index]), normals, device, chunk)
 
 
-def with_normals(view: View, method: Method, scene: Scene, normals: Normals, device: torch.device, chunk: int) -> View:
-    """The view with the normals of the points at its depths; the scene has its camera alone."""
+def add_normals(
+    view: RenderedView, method: Method, scene: Scene, normals: Normals, device: torch.device, chunk: int
+) -> RenderedView:
+    """The view with normals at its surface points; the scene has only its camera."""
     rays = image_rays(scene.cameras, 0, scene.near, scene.far).to("cpu")
     distance = view.depth.reshape(-1) / scene.frame.scale
     if normals.source == "depth":
@@ -138,14 +141,16 @@ def with_normals(view: View, method: Method, scene: Scene, normals: Normals, dev
         found = normals_from_points(points, rays.origins[0], round(STEP_OF_DEPTH * pixels))
     else:
         pixel = distance * rays.radius.clamp_min(normals.pixel)
-        points = rays.origins + (distance - LIFT * pixel)[:, None] * rays.directions
-        seen = view.opacity.reshape(-1) > LEAST_SEEN
-        found = density_normals(method, points, STEP_OF_DENSITY * pixel, seen, scene.ndc, device=device, chunk=chunk)
+        points = rays.origins + (distance - NORMAL_LIFT * pixel)[:, None] * rays.directions
+        seen = view.opacity.reshape(-1) > MIN_VISIBLE_OPACITY
+        found = view_normals_from_density(
+            method, points, STEP_OF_DENSITY * pixel, seen, scene.ndc, device=device, chunk=chunk
+        )
     return replace(view, normal=(found.view(-1, 3) @ scene.frame.rotation.T.to("cpu")).view(view.rgb.shape))
 
 
 @torch.no_grad()
-def density_normals(
+def view_normals_from_density(
     method: Method,
     points: Float[Tensor, "p 3"],
     step: Float[Tensor, " p"],
@@ -155,15 +160,15 @@ def density_normals(
     device: torch.device,
     chunk: int,
 ) -> Float[Tensor, "p 3"]:
-    """Normals of the density about the points that are seen, `chunk` at once; zero elsewhere."""
+    """Normals from the density at visible points, in chunks; zero elsewhere."""
     normal = torch.zeros_like(points)
     for rows in seen.nonzero()[:, 0].split(chunk):
         normal[rows] = method.normals(points[rows].to(device), step[rows].to(device), ndc).float().cpu()
     return normal
 
 
-def view_psnr(view: View, scene: Scene, index: int) -> float | None:
-    """PSNR of a view against the image [dB], both rounded to 8 bit; None where no pixel counts."""
+def view_psnr(view: RenderedView, scene: Scene, index: int) -> float | None:
+    """PSNR of a view against ground truth [dB], both rounded to 8 bits; None if no pixel is valid."""
     valid = scene.valid_mask(index).cpu()
     if not bool(valid.any()):
         return None

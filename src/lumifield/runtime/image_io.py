@@ -68,7 +68,9 @@ def _pfm_parts(path: Path) -> tuple[bytes, bytes, bytes, bytes]:
     except FileNotFoundError as error:
         raise DataError(path, "file", "nothing", "a portable float map", "correct the path") from error
     except ValueError as error:
-        raise DataError(path, "header", "an incomplete header", "three lines before the data", "write the file again") from error
+        raise DataError(
+            path, "header", "an incomplete header", "three lines before the data", "write the file again"
+        ) from error
     return kind.strip(), size, scale, body
 
 

@@ -19,7 +19,9 @@ def read_flow(path: Path) -> Float[np.ndarray, "h w 2"]:
     content = path.read_bytes()
     head = np.frombuffer(content[: HEAD.itemsize].ljust(HEAD.itemsize, b"\0"), HEAD)
     if head["magic"][0] != np.float32(MAGIC):
-        raise DataError(path, "content", "another format", f"a .flo file, which begins with {MAGIC}", "copy the file again")
+        raise DataError(
+            path, "content", "another format", f"a .flo file, which begins with {MAGIC}", "copy the file again"
+        )
     width, height = head["size"][0].tolist()
     if min(width, height) < 1 or len(content) != HEAD.itemsize + 8 * width * height:
         found, expected = f"{width}x{height} in {len(content)} bytes", "8 bytes per pixel after the first 12"

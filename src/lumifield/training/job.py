@@ -98,7 +98,9 @@ def train_once(
         saver = CheckpointSaver(job.out, validator, settings.save_every, len(scene))
 
         def next_batch(rays: int, rng: Rng) -> Batch:
-            return sample_batch(scene, rays, rng, single_image=settings.single_image_batches, patch_size=state.method.patch_size)
+            return sample_batch(
+                scene, rays, rng, single_image=settings.single_image_batches, patch_size=state.method.patch_size
+            )
 
         try:
             fit(

@@ -142,7 +142,7 @@ class Validator:
             view, ground_truth = render_view(method, scene, index, device=device), scene.ground_truth(index)
             errors.append(mean_squared_error(view.rgb.clamp(0, 1), ground_truth, scene.valid_mask(index)))
             if index == 0:
-                depth = view.depth_image(*quantile_range(view.depth[view.solid])).float() / 255
+                depth = view.depth_image(*quantile_range(view.depth[view.hit_mask])).float() / 255
                 triptych = torch.cat([ground_truth, view.rgb.clamp(0, 1), depth], 1)
                 self._writer.add_image("val/ground_truth_rendering_depth", triptych, state.step, dataformats="HWC")
         method.train()

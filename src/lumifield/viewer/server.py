@@ -24,8 +24,8 @@ from lumifield.geometry.poses import estimate_up
 from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.rendering import camera_paths
-from lumifield.rendering.render import Channel, panels, path_scene
-from lumifield.rendering.view import Normals, NormalSource, View, render_view, usual_chunk
+from lumifield.rendering.render import Channel, compose_panels, scene_of_cameras
+from lumifield.rendering.view import Normals, NormalSource, RenderedView, render_view, default_chunk
 from lumifield.runs.run_folder import CAMERAS, LoadedRun, read_cameras
 from lumifield.runtime.colormaps import quantile_range
 from lumifield.training.fit import StepReport, TrainingState
@@ -164,29 +164,29 @@ class Dropping(Method):
         return self.method.normals(points, step, ndc)
 
 
-def rendered(run: LoadedRun, order: Order, desk: Desk) -> View:
+def rendered(run: LoadedRun, order: Order, desk: Desk) -> RenderedView:
     """The view that was ordered; raises `Dropped` as soon as nobody waits for it any more."""
     train = run.scenes["train"]
-    scene = path_scene(run, order.look.camera(train.frame, order.height))
-    normals = Normals.learned_from(train, order.look.normals) if order.look.channel == "normal" else None
-    chunk = min(run.chunk or usual_chunk(run.device), max(round(desk.speed * FIRST_SECONDS), 64))
+    scene = scene_of_cameras(run, order.look.camera(train.frame, order.height))
+    normals = Normals.for_training_scene(train, order.look.normals) if order.look.channel == "normal" else None
+    chunk = min(run.chunk or default_chunk(run.device), max(round(desk.speed * FIRST_SECONDS), 64))
     method = Dropping(run.method, lambda: desk.dropped(order))
     return render_view(method, scene, 0, device=run.device, chunk=chunk, normals=normals, fast_preview=True)
 
 
-def timing(seen: View) -> str:
+def timing(seen: RenderedView) -> str:
     """How long an image took, and its size."""
     height, width = seen.depth.shape
     return f"{1000 * seen.seconds:.0f} ms for {width}x{height}"
 
 
-def image(seen: View, channel: Channel) -> UInt8[Tensor, "h w 3"]:
+def image(seen: RenderedView, channel: Channel) -> UInt8[Tensor, "h w 3"]:
     """One channel of a view; depth in the range of colors of this view."""
     height, width = seen.depth.shape
-    return panels(seen, (channel,), (width, height), quantile_range(seen.depth[seen.solid]))
+    return compose_panels(seen, (channel,), (width, height), quantile_range(seen.depth[seen.hit_mask]))
 
 
-def axial(seen: View, fov: float) -> Float[Tensor, "h w"]:
+def axial(seen: RenderedView, fov: float) -> Float[Tensor, "h w"]:
     """The depth of a view along the optical axis [world units]."""
     height, width = seen.depth.shape
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
@@ -211,7 +211,7 @@ class Viewer:
         self.server.on_client_connect(self._welcome)
         self.server.on_client_disconnect(lambda client: self.desk.leave(client.client_id))
 
-    def work(self, patience: float = 0.5) -> View | None:
+    def work(self, patience: float = 0.5) -> RenderedView | None:
         """Renders the next image and shows it; None after `patience` seconds where nobody waits for one."""
         order = self.desk.order(patience)
         if order is None:
@@ -243,7 +243,7 @@ class Viewer:
     def _point_camera(self) -> None:
         """Visitors begin a step behind the camera that shows the whole scene, and turn about what it looks at."""
         train = self.run.scenes["train"]
-        first, frame, target = camera_paths.overview(train), train.frame, camera_paths.subject(train)
+        first, frame, target = camera_paths.overview_camera(train), train.frame, camera_paths.scene_focus(train)
         behind = first.positions[0] + STEP_BACK * (first.positions[0] - target)
         self.server.scene.set_up_direction(tuple((frame.rotation @ estimate_up(train.cameras.c2w)).tolist()))
         camera = self.server.initial_camera
@@ -255,7 +255,7 @@ class Viewer:
         """The cameras of the training as frusta, at most `MOST_FRUSTA` of them."""
         train = self.run.scenes["train"]
         poses = train.frame.poses_to_world(train.cameras.c2w)
-        distance = (train.cameras.positions - camera_paths.subject(train)).norm(dim=-1).mean() * train.frame.scale
+        distance = (train.cameras.positions - camera_paths.scene_focus(train)).norm(dim=-1).mean() * train.frame.scale
         for row in np.unique(np.linspace(0, len(train) - 1, MOST_FRUSTA).round().astype(int)):
             width, height = train.size(int(row))
             x, y, z, w = Rotation.from_matrix(poses[row, :, :3].numpy()).as_quat()

@@ -128,10 +128,10 @@ def test_applied_transform_and_scale_are_undone(tmp_path):
             frame["transform_matrix"] = [*torch.cat([turn @ pose[:3, :3], position[:, None]], 1).tolist(), [0, 0, 0, 1]]
 
     made.edit(tmp_path / "stored/transforms.json", store)
-    plain, stored = (data.cameras(everything(tmp_path / name), "train") for name in ("plain", "stored"))
-    worlds = [scene.frame.poses_to_world(scene.cameras.c2w) for scene in (plain, stored)]
+    plain, count_video_frames = (data.cameras(everything(tmp_path / name), "train") for name in ("plain", "stored"))
+    worlds = [scene.frame.poses_to_world(scene.cameras.c2w) for scene in (plain, count_video_frames)]
     torch.testing.assert_close(*worlds, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(plain.cameras.c2w, stored.cameras.c2w, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(plain.cameras.c2w, count_video_frames.cameras.c2w, atol=1e-5, rtol=1e-5)
 
 
 def test_masks(tmp_path):

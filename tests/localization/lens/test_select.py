@@ -17,7 +17,7 @@ from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.localization import Select
 from lumifield.localization.lens import density, select
 from lumifield.localization.lens.density import Grid
-from lumifield.rendering.camera_paths import from_json
+from lumifield.rendering.camera_paths import read_camera_path
 from lumifield.runtime.rng import Rng
 
 FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)
@@ -48,7 +48,7 @@ def views(run, **options):
     settings = Select(**({"count": 40, "clearance": 0.7, "reach": 2.5} | options))
     said = settings.apply(run, silent)
     scene = run.scenes["train"]
-    cameras = to_world_cameras(scene_of(from_json(select.views_file(run), scene), frame=scene.frame))
+    cameras = to_world_cameras(scene_of(read_camera_path(select.views_file(run), scene), frame=scene.frame))
     assert said.startswith(f"{len(cameras)} views: ")
     return cameras
 

@@ -22,7 +22,7 @@ from lumifield.errors import DataError
 from lumifield.localization import Synthesize
 from lumifield.localization.lens import select, sequence_files, synthesize
 from lumifield.localization.lens.sequence_files import SevenScenes
-from lumifield.rendering.camera_paths import to_json
+from lumifield.rendering.camera_paths import format_camera_path
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import load_run
 from lumifield.runtime import distributed
@@ -141,7 +141,7 @@ def ball_run(folder, count: int = 6, method: Ball | None = None):
     run = run_of(folder / "run", method or Ball(), {"train": scene_of(around(4), frame=FRAME)})
     file = select.views_file(run)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(to_json(around(count, distance=3.5), FRAME))
+    file.write_text(format_camera_path(around(count, distance=3.5), FRAME))
     return run
 
 
@@ -175,7 +175,7 @@ def test_rays_reach_as_much_farther_as_the_view_is_off(tmp_path):
     assert row.tolist() == [0, 1, 2, 3]
     assert scene.near.tolist() == pytest.approx([1.5] * 4)
     assert scene.far.tolist() == pytest.approx([6.5] * 4)
-    select.views_file(run).write_text(to_json(around(1, distance=1.0), FRAME))
+    select.views_file(run).write_text(format_camera_path(around(1, distance=1.0), FRAME))
     assert synthesize.new_scene(Synthesize(), run, SevenScenes())[0].near.item() == pytest.approx(0.2)
 
 
@@ -296,7 +296,7 @@ def test_photographs_in_the_wild_lend_their_looks(name, tmp_path):
     scene = ball(4)
     run = run_of(tmp_path / "run", SMALL[name].build(scene).eval(), {"train": scene.without_images()})
     select.views_file(run).parent.mkdir(parents=True)
-    select.views_file(run).write_text(to_json(scene.cameras[[1]], scene.frame))
+    select.views_file(run).write_text(format_camera_path(scene.cameras[[1]], scene.frame))
     images = []
     for appearance in ("nearest", scene.names[1], scene.names[2], "mixed"):
         out = tmp_path / str(len(images))

@@ -73,7 +73,9 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
 
 def load(folder: Path) -> Reconstruction:
     """The model in a scene's folder with its images; raises `DataError` where there is none that can be used."""
-    places = [(folder / model, folder / images) for model, images in SAMPLE_BLOCKS if colmap_model.is_model(folder / model)]
+    places = [
+        (folder / model, folder / images) for model, images in SAMPLE_BLOCKS if colmap_model.is_model(folder / model)
+    ]
     if not places:
         raise DataError(folder, "sparse model", "missing", "sparse/0/cameras.bin or .txt", "reconstruct the scene")
     model, images = colmap_model.load(places[0][0]), places[0][1]

@@ -19,7 +19,7 @@ from lumifield.export.cameras import to_world_cameras, write_frusta
 from lumifield.geometry.cameras import Cameras
 from lumifield.localization import Progress, Select
 from lumifield.localization.lens.density import CLEARANCE, Grid, default_file, read_grid, spread
-from lumifield.rendering.camera_paths import to_json
+from lumifield.rendering.camera_paths import format_camera_path
 from lumifield.runtime import distributed
 from lumifield.runtime.files import check_output, replacing
 from lumifield.runtime.rng import Rng
@@ -79,7 +79,7 @@ def write(settings: Select, run: LoadedRun, progress: Progress) -> str:
     places = on_grid(settings, room) if settings.places == "grid" else round_cameras(settings, room, progress)
     views = views_at(places, train, settings.angle, room.rng)
     with replacing(out) as temporary:
-        temporary.write_text(to_json(views, Frame.identity()) + "\n", encoding="utf-8")
+        temporary.write_text(format_camera_path(views, Frame.identity()) + "\n", encoding="utf-8")
     photographs = {split: to_world_cameras(scene) for split, scene in run.scenes.items() if len(scene) > 0}
     frusta = out.with_suffix(".ply")
     write_frusta(frusta, photographs | {"novel": views})

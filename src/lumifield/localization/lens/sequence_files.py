@@ -18,8 +18,8 @@ from lumifield.data.readers import seven_scenes
 from lumifield.data.scene import Scene
 from lumifield.export.cameras import colmap_camera, colmap_pose, to_world_cameras
 from lumifield.geometry.cameras import Cameras
-from lumifield.rendering.render import framed
-from lumifield.rendering.view import View
+from lumifield.rendering.render import with_image_size
+from lumifield.rendering.view import RenderedView
 from lumifield.runtime.files import replacing
 from lumifield.runtime.image_io import to_uint8, write_png
 
@@ -46,7 +46,7 @@ class Layout(Protocol):
         """The cameras with lenses that the layout can state."""
         ...
 
-    def save(self, out: Path, scene: Scene, index: int, seen: View) -> None:
+    def save(self, out: Path, scene: Scene, index: int, seen: RenderedView) -> None:
         """Writes what belongs to one view, the image last."""
         ...
 
@@ -74,7 +74,7 @@ class Cambridge:
         """As they are: VisualSFM's cameras have a focal length each."""
         return cameras
 
-    def save(self, out: Path, scene: Scene, index: int, seen: View) -> None:
+    def save(self, out: Path, scene: Scene, index: int, seen: RenderedView) -> None:
         """Writes the image."""
         write_png(out / self.name(index), to_uint8(seen.rgb))
 
@@ -107,10 +107,10 @@ class SevenScenes:
     def lenses(self, cameras: Cameras) -> Cameras:
         """One lens and size for all: the median."""
         width, height = cameras.size.median(0).values.tolist()
-        alike = framed(cameras, (width, height))
+        alike = with_image_size(cameras, (width, height))
         return replace(alike, focal=alike.focal.median().expand_as(alike.focal))
 
-    def save(self, out: Path, scene: Scene, index: int, seen: View) -> None:
+    def save(self, out: Path, scene: Scene, index: int, seen: RenderedView) -> None:
         """Writes pose, depth [mm along the axis] and image."""
         image = out / self.name(index)
         stem = image.name.removesuffix(".color.png")

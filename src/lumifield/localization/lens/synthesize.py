@@ -17,8 +17,8 @@ from lumifield.errors import DataError
 from lumifield.localization import Progress, Synthesize
 from lumifield.localization.lens.select import nearest, views_file
 from lumifield.localization.lens.sequence_files import Cambridge, Layout, SevenScenes, write_hloc
-from lumifield.rendering.camera_paths import from_json
-from lumifield.rendering.render import framed, path_scene
+from lumifield.rendering.camera_paths import read_camera_path
+from lumifield.rendering.render import with_image_size, scene_of_cameras
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime import distributed
@@ -82,9 +82,9 @@ def new_scene(settings: Synthesize, run: LoadedRun, layout: Layout) -> tuple[Sce
     Where the image is `d` away, rays run from `d` before its near to `d` behind its far.
     """
     train = run.scenes["train"]
-    cameras = from_json(views_file(run) if settings.views is None else settings.views, train)
-    cameras = layout.lenses(cameras if settings.size is None else framed(cameras, settings.size))
-    scene = path_scene(run, cameras)
+    cameras = read_camera_path(views_file(run) if settings.views is None else settings.views, train)
+    cameras = layout.lenses(cameras if settings.size is None else with_image_size(cameras, settings.size))
+    scene = scene_of_cameras(run, cameras)
     away, row = map(torch.from_numpy, nearest(cameras.positions.numpy(), train.cameras.positions.numpy()))
     scene = replace(scene, names=tuple(layout.name(index) for index in range(len(scene))))
     if scene.ndc is None:

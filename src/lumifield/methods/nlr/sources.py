@@ -16,7 +16,7 @@ from lumifield.geometry.rays import Rays, camera_rays
 from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.rng import Rng
 
-SOLID = 128
+MIN_HIT_OPACITY = 128
 REACH = 2
 """Pixels from one that a place lies in to the farthest that it is interpolated from."""
 
@@ -94,13 +94,13 @@ class Sources(nn.Module):
         camera, pixel = unravel_pixels(index, self.offsets, self.size[:, 0])
         rays = camera_rays(self.cameras, camera, pixel, self.near, self.far)
         found = self.pixels[index]
-        return rays, found[:, :3].float() / 255, found[:, 3] >= SOLID
+        return rays, found[:, :3].float() / 255, found[:, 3] >= MIN_HIT_OPACITY
 
     def covers(self, rays: Rays) -> Bool[Tensor, " r"]:
         """Whether rays of these images lie in their silhouettes."""
         size = self.size[rays.image]
         column, row = torch.minimum((rays.place * size).long(), size - 1).unbind(-1)
-        return self.pixels[self.offsets[rays.image] + row * size[:, 0] + column, 3] >= SOLID
+        return self.pixels[self.offsets[rays.image] + row * size[:, 0] + column, 3] >= MIN_HIT_OPACITY
 
     def look(self, index: int, points: Float[Tensor, "p 3"], directions: Float[Tensor, "p 3"]) -> Sight:
         """Scene points in one image: those before its camera that lie in its silhouette, hidden or not.
@@ -111,7 +111,7 @@ class Sources(nn.Module):
         xy, depth = (found[0] for found in camera.project(points))
         with torch.no_grad():
             seen = is_in_image(xy, depth, size)
-            seen &= sample_nearest(self.pixels[:, 3], self.starts[index], xy, size) >= SOLID
+            seen &= sample_nearest(self.pixels[:, 3], self.starts[index], xy, size) >= MIN_HIT_OPACITY
         rgb = sample_bicubic(self.unpacked(self.within, index), xy)
         return Sight(xy, seen, rgb, cosine_similarity(points, camera.positions[0], directions))
 
@@ -122,7 +122,7 @@ def _with_silhouettes(scene: Scene, count: int) -> Tensor:
         return torch.zeros(count, 4, dtype=torch.uint8)
     solid = torch.ones(count, dtype=torch.bool, device=images.pixels.device)
     if images.pixels.shape[-1] == 4:
-        solid = images.pixels[:, 3] >= SOLID
+        solid = images.pixels[:, 3] >= MIN_HIT_OPACITY
     if images.mask is not None:
         solid = solid & images.mask
     return torch.cat([images.pixels[:, :3], 255 * solid[:, None].to(torch.uint8)], -1)
