@@ -118,7 +118,7 @@ class Port:
         solid = (looked_up(image[3:], place.detach(), "nearest") >= 0.5)[:, 0]
         open_way = (looked_up(self.maps[other], place.detach()) - points.detach()).square().sum(-1) < HIDES
         cosine = (F.normalize(scene - self.scene.cameras.positions[other], dim=-1) * direction).sum(-1)
-        rgb = sample_bicubic(self.method.sources.unpacked(self.method.sources.within, other), xy)
+        rgb = sample_bicubic(self.method.sources.unpack_image(self.method.sources.within, other), xy)
         return rgb, looked_up(features, place), inside & solid & open_way, cosine
 
     def losses(self, index: int, rgb: Tensor, hit: Tensor, chords: tuple[Tensor, ...]) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ def score(scene: Path, settings: Settings, out: Path, options: argparse.Namespac
     """PSNR of the test views of one training [dB], its steps and seconds."""
     source = Source(scene, downscale=options.downscale)
     run = trained(TrainingJob(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
-    own = run.method.appearance_embeddings is not None and run.method.appearance > 0
+    own = run.method.appearance_embeddings is not None and run.method.num_appearance_dims > 0
     look = Path(run.scenes["train"].names[0]).name if own else "mean"
     metrics = evaluate(run, scoring=Scoring(look, right_half=False), save_images=False)
     return {"psnr": metrics["psnr"], "steps": metrics["train_steps"], "seconds": metrics["train_seconds"]}

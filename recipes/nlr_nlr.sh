@@ -3,5 +3,5 @@
 # Usage: recipes/nlr_nlr.sh DATA OUT [further flags of `lumifield train nlr`, which win]
 # Published, of the photographs that it learns from: 28.22 dB after 30 minutes, 35.54 dB in the end (three captures).
 set -euo pipefail
-exec "$(dirname "$0")/nlr_dtu.sh" "$1" "$2" --downscale 5 --steps 66000 --sdf-width 256 --sources 5 --patch-size 1000 \
-  --shape-first 100 --shape-every 3 "${@:3}"
+exec "$(dirname "$0")/nlr_dtu.sh" "$1" "$2" --downscale 5 --steps 66000 --sdf-hidden-dim 256 --num-source-views 5 --patch-size 1000 \
+  --num-joint-steps 100 --shape-update-interval 3 "${@:3}"

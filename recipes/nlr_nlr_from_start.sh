@@ -4,4 +4,4 @@
 # START is the folder that recipes/meta_nlr_nlr.sh leaves. Published, of the photographs that it learns from: 31.12 dB
 # after 30 minutes, 37.55 dB in the end.
 set -euo pipefail
-exec "$(dirname "$0")/nlr_nlr.sh" "$1" "$2" --init "$3" --slack-period 2000 "${@:4}"
+exec "$(dirname "$0")/nlr_nlr.sh" "$1" "$2" --init "$3" --visibility-tolerance-interval 2000 "${@:4}"

@@ -61,18 +61,18 @@ MIP_NERF = MipNerf(num_samples=8, hidden_dim=16, num_layers=3, position_degrees=
 SIMPLE_NERF = SimpleNerf(num_samples=12, hidden_dim=16, num_layers=2, num_frequencies=6, num_octaves=4.0, batch_size=32, bf16="off")
 
 NLR = Nlr(
-    sdf_width=16,
-    sdf_depth=1,
-    channels=4,
-    encoder_stages=2,
+    sdf_hidden_dim=16,
+    sdf_num_layers=1,
+    feature_dim=4,
+    num_encoder_stages=2,
     encoder_width=4,
-    decoder_depth=1,
+    num_decoder_levels=1,
     decoder_width=4,
     patch_size=6,
-    mask_rays=32,
-    mask_samples=8,
-    eikonal_points=32,
-    carve=0,
+    num_mask_rays=32,
+    num_mask_samples=8,
+    num_eikonal_points=32,
+    num_mask_only_steps=0,
     bf16="off",
 )
 
@@ -89,7 +89,7 @@ SMALL = {
     "nerf-w, mlp": NERF_W_MLP,
     "nlr": NLR,
     "nlr, grid and colors alone": replace(
-        NLR, backbone="grid", grid_levels=2, grid_log2_entries=8, grid_finest=16, features="rgb", blending="lumigraph"
+        NLR, backbone="grid", grid_num_levels=2, grid_log2_hashmap_size=8, grid_max_resolution=16, features="rgb", blending="lumigraph"
     ),
     "simple-nerf": SIMPLE_NERF,
     "simple-nerf, official": replace(SIMPLE_NERF, sampling="official", density_activation="relu", weight_init="normal"),

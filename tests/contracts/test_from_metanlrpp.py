@@ -65,7 +65,7 @@ def test_the_same_options_leave_the_same(places, tmp_path):
 
 @pytest.mark.parametrize("flag", ["", *PRETRAINING])
 def test_an_option_of_pretrain_features_changes_the_weights(flag, places, usual, tmp_path):
-    plain = "pretrain-features --data {pairs} --batch-size 1 --crop 16", NETWORKS
+    plain = "pretrain-features --data {pairs} --batch-size 1 --crop-size 16", NETWORKS
     after = left(tmp_path / "after", *plain, PRETRAINING.get(flag, ""), **places)
     assert same(usual(*plain), after) == (flag == "")
 

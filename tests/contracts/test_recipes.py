@@ -26,8 +26,8 @@ TINY = {
     "nerf": "--steps 3 --batch-size 16 --hidden-dim 8 --num-samples 4 --num-fine-samples 4 --downscale 1 --bf16 off --device cpu",
     "mip-nerf": "--steps 3 --batch-size 16 --hidden-dim 8 --num-samples 4 --downscale 1 --bf16 off --device cpu",
     "instant": "--steps 3 --samples-per-step 512 --occupancy-resolution 16 --downscale 1 --bf16 off --device cpu",
-    "nlr": "--sdf-width 8 --sdf-depth 1 --channels 4 --encoder-stages 2 --encoder-width 4 --decoder-depth 1 "
-    "--decoder-width 4 --patch-size 6 --mask-rays 16 --mask-samples 4 --eikonal-points 16 --downscale 1 --bf16 off "
+    "nlr": "--sdf-hidden-dim 8 --sdf-num-layers 1 --feature-dim 4 --num-encoder-stages 2 --encoder-width 4 --num-decoder-levels 1 "
+    "--decoder-width 4 --patch-size 6 --num-mask-rays 16 --num-mask-samples 4 --num-eikonal-points 16 --downscale 1 --bf16 off "
     "--device cpu",
 }
 MIP = {"samples": 128, "levels": 2, "width": 256, "depth": 8, "batch": 4096, "steps": 1_000_000, "coarse_weight": 0.1}
@@ -207,7 +207,7 @@ def test_a_recipe_from_a_start_is_the_same_but_for_that(recipe, tmp_path):
         arguments(ROOT / "recipes" / name, tmp_path, "data", "run", *more)
         for name, more in ((recipe, ["start"]), (STARTED[recipe], []))
     )
-    assert found == [*plain, "--init", "start", "--slack-period", "2000"]
+    assert found == [*plain, "--init", "start", "--visibility-tolerance-interval", "2000"]
 
 
 def flat(meta):

@@ -3,7 +3,7 @@ from math import e
 import pytest
 import torch
 
-from lumifield.methods.nlr.blending import MAX_FIELD, LearnedWeights, by_angle, shares
+from lumifield.methods.nlr.blending import INITIAL_COSINE_SHARPNESS, LearnedWeights, angle_weights, normalize_weights
 
 COSINE = torch.tensor([[1.0, 0.9, 0.5], [0.8, 0.9, -0.5], [0.6, 0.2, 0.7]])
 SEEN = torch.tensor([[True, True, False], [True, False, True], [True, True, False]])
@@ -12,35 +12,35 @@ KINDS = ("mean", "lumigraph", "epipolar")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_are_of_sources_that_see_and_not_negative(kind):
-    weights = by_angle(kind, COSINE, SEEN)
+    weights = angle_weights(kind, COSINE, SEEN)
     assert (weights >= 0).all()
     assert (weights[~SEEN] == 0).all()
     assert weights.isfinite().all()
 
 
 def test_weights_by_example():
-    assert torch.equal(by_angle("mean", COSINE, SEEN), SEEN.float())
-    assert by_angle("lumigraph", COSINE, SEEN)[:, 0].tolist() == pytest.approx([1.0, 0.8, 0.6])
+    assert torch.equal(angle_weights("mean", COSINE, SEEN), SEEN.float())
+    assert angle_weights("lumigraph", COSINE, SEEN)[:, 0].tolist() == pytest.approx([1.0, 0.8, 0.6])
     angle, widest = torch.acos(torch.tensor([0.9, 0.2]))
     expected = float((1 / angle) * (1 - angle / widest))
-    assert by_angle("epipolar", COSINE, SEEN)[0, 1].item() == pytest.approx(expected, rel=1e-4)
-    assert by_angle("epipolar", COSINE, SEEN)[2, 1].item() == 0
+    assert angle_weights("epipolar", COSINE, SEEN)[0, 1].item() == pytest.approx(expected, rel=1e-4)
+    assert angle_weights("epipolar", COSINE, SEEN)[2, 1].item() == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_ray_of_a_source_itself_and_a_single_source_count_in_full(kind):
-    same = by_angle(kind, torch.tensor([[1.0], [0.3]]), torch.ones(2, 1, dtype=torch.bool))
+    same = angle_weights(kind, torch.tensor([[1.0], [0.3]]), torch.ones(2, 1, dtype=torch.bool))
     if kind == "epipolar":
-        assert float(shares(same)[0]) > 0.99
-    alone = by_angle(kind, torch.tensor([[0.4]]), torch.ones(1, 1, dtype=torch.bool))
-    assert float(shares(alone)) == 1
+        assert float(normalize_weights(same)[0]) > 0.99
+    alone = angle_weights(kind, torch.tensor([[0.4]]), torch.ones(1, 1, dtype=torch.bool))
+    assert float(normalize_weights(alone)) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_gradients_are_numbers_along_a_source_s_own_ray_and_where_nothing_is_seen(kind):
     cosine = torch.tensor([[1.0, 0.5, 1.0, -1.0], [1.0, 0.2, 0.4, 1.0]], requires_grad=True)
     seen = torch.tensor([[True, False, False, True], [True, False, True, True]])
-    weights = shares(by_angle(kind, cosine, seen))
+    weights = normalize_weights(angle_weights(kind, cosine, seen))
     (gradient,) = torch.autograd.grad(weights.square().sum(), cosine)
     assert weights.isfinite().all()
     assert gradient.isfinite().all()
@@ -49,7 +49,7 @@ def test_gradients_are_numbers_along_a_source_s_own_ray_and_where_nothing_is_see
 def test_shares_sum_to_one_or_are_all_zero(generator):
     weights = torch.rand(4, 6, generator=generator)
     weights[:, 2] = 0
-    total = shares(weights).sum(0)
+    total = normalize_weights(weights).sum(0)
     assert float(total[2]) == 0
     torch.testing.assert_close(total[[0, 1, 3, 4, 5]], torch.ones(5))
 
@@ -71,16 +71,16 @@ def test_fresh_weights_are_those_of_the_angles(generator):
     torch.manual_seed(0)
     features = torch.rand(2, 5, generator=generator)
     directions = torch.nn.functional.normalize(torch.randn(2, 3, generator=generator), dim=-1)
-    near, far = LearnedWeights(5)(features, directions, torch.tensor([0.9, 0.9 - 1 / MAX_FIELD]))
+    near, far = LearnedWeights(5)(features, directions, torch.tensor([0.9, 0.9 - 1 / INITIAL_COSINE_SHARPNESS]))
     assert float(near / far) == pytest.approx(e, rel=0.3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_points_and_no_sources(kind):
     empty = torch.empty(2, 0)
-    assert shares(by_angle(kind, empty, empty.bool())).shape == (2, 0)
+    assert normalize_weights(angle_weights(kind, empty, empty.bool())).shape == (2, 0)
     none = torch.empty(0, 3)
-    assert shares(by_angle(kind, none, none.bool())).sum(0).tolist() == [0, 0, 0]
+    assert normalize_weights(angle_weights(kind, none, none.bool())).sum(0).tolist() == [0, 0, 0]
 
 
 def test_at_first_features_and_directions_hardly_count(generator):

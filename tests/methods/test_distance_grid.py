@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumifield.methods.nlr.distance_grid import DistanceGrid, on_grid
-from lumifield.methods.nlr.sphere_tracing import Segments, march
+from lumifield.methods.nlr.distance_grid import DistanceGrid, sample_on_grid
+from lumifield.methods.nlr.sphere_tracing import RaySegments, march
 
 CPU = torch.device("cpu")
 
@@ -18,11 +18,11 @@ def sphere(points: Tensor) -> Tensor:
     return points.norm(dim=-1) - 0.5
 
 
-def rays_across(generator: torch.Generator, n: int = 500) -> Segments:
+def rays_across(generator: torch.Generator, n: int = 500) -> RaySegments:
     origins = torch.randn(n, 3, generator=generator)
     aims = torch.rand(n, 3, generator=generator) * 1.6 - 0.8
     directions = torch.nn.functional.normalize(aims - origins, dim=-1)
-    return Segments(origins, directions, torch.zeros(n), torch.full((n,), 5.0)).within_ball(torch.zeros(3), 1.0)
+    return RaySegments(origins, directions, torch.zeros(n), torch.full((n,), 5.0)).within_ball(torch.zeros(3), 1.0)
 
 
 def test_values_lie_linearly_between_points(generator):
@@ -39,7 +39,7 @@ def test_values_lie_linearly_between_points(generator):
 @pytest.mark.parametrize("steps", [1, 3, 40])
 @pytest.mark.parametrize("threshold", [5e-5, 0.02])
 def test_the_compiled_march_is_the_plain_one(steps, threshold, generator):
-    grid, rays = DistanceGrid(on_grid(sphere, 24, CPU)), rays_across(generator)
+    grid, rays = DistanceGrid(sample_on_grid(sphere, 24, CPU)), rays_across(generator)
     outside, front, met = march(grid, rays, steps, threshold)
     expected = march(lambda points: grid(points), rays, steps, threshold)
     clear = (grid(rays.at(front)) - threshold).abs() > 1e-6  # beside it rounding may decide
@@ -52,9 +52,9 @@ def test_the_compiled_march_is_the_plain_one(steps, threshold, generator):
 
 
 def test_rays_without_a_point_stay_where_they_are():
-    grid = DistanceGrid(on_grid(sphere, 8, CPU))
+    grid = DistanceGrid(sample_on_grid(sphere, 8, CPU))
     axis = torch.tensor([[0.0, 0.0, 1.0]]).expand(2, 3)
-    rays = Segments(2 * axis, axis, torch.tensor([1.0, 3.0]), torch.tensor([-1.0, 2.0]))
+    rays = RaySegments(2 * axis, axis, torch.tensor([1.0, 3.0]), torch.tensor([-1.0, 2.0]))
     outside, front, met = march(grid, rays, 10, 1e-3)
     assert torch.equal(outside, rays.near)
     assert torch.equal(front, rays.near)
@@ -65,5 +65,5 @@ def test_rays_without_a_point_stay_where_they_are():
 
 def test_numbers_without_a_meaning_end_the_march():
     grid = DistanceGrid(torch.full((4, 4, 4), float("nan")))
-    ray = Segments(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 0.0]]), torch.zeros(1), torch.ones(1))
+    ray = RaySegments(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 0.0]]), torch.zeros(1), torch.ones(1))
     assert not march(grid, ray, 5, 1e-3)[2].any()

@@ -214,7 +214,7 @@ def test_an_image_wears_the_embedding_that_is_given_and_else_the_mean(backbone):
     each = method(rays, RenderContext(WHITE, appearance_embedding=own)).rgb
     torch.testing.assert_close(each, torch.where((torch.arange(len(rays)) % 2 == 0)[:, None], first, second))
     # What passed before an image is no part of the lasting scene.
-    other = torch.cat([table[0, : method.appearance], table[1, method.appearance :]])
+    other = torch.cat([table[0, : method.num_appearance_dims], table[1, method.num_appearance_dims :]])
     assert torch.equal(method(rays, RenderContext(WHITE, appearance_embedding=other)).rgb, first)
 
 

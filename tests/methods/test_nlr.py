@@ -11,7 +11,7 @@ from lumifield.errors import DataError
 from lumifield.geometry.rays import offset_rays
 from lumifield.methods import Nlr
 from lumifield.methods.base import RenderContext
-from lumifield.methods.nlr.distance_grid import on_grid
+from lumifield.methods.nlr.distance_grid import sample_on_grid
 from lumifield.methods.nlr.method import NlrMethod
 from lumifield.rendering.view import render_view
 from lumifield.runtime.rng import Rng
@@ -60,7 +60,7 @@ def unequal() -> Scene:
 def test_views_between_the_photographs_are_learned_with_their_silhouettes():
     whole = ball(16, 24)
     scene, held_out = whole.select(list(range(0, 16, 2))), whole.select([5])
-    settings = replace(NLR, sdf_width=32, sdf_depth=2, patch_size=24, mask_rays=256, eikonal_points=256, shape_rate=2.0)
+    settings = replace(NLR, sdf_hidden_dim=32, sdf_num_layers=2, patch_size=24, num_mask_rays=256, num_eikonal_points=256, shape_learning_rate_factor=2.0)
     method = trained(settings, scene, 80)
     view = render_view(method, held_out, 0, device=CPU)
     truth = photograph(held_out, 0).float() / 255
@@ -80,7 +80,7 @@ def test_views_between_the_photographs_are_learned_with_their_silhouettes():
 @pytest.mark.parametrize(("sources", "choice"), [(-1, "random"), (2, "random"), (2, "nearest")])
 def test_every_way_to_blend_trains(features, blending, sources, choice):
     scene = ball(32, 12).select(list(range(6)))  # near enough to each other to see the same
-    settings = replace(NLR, features=features, blending=blending, sources=sources, source_choice=choice, shape_first=1)
+    settings = replace(NLR, features=features, blending=blending, num_source_views=sources, source_selection=choice, num_joint_steps=1)
     method, source = built(settings, scene), rng()
     learned = {"encoder": features != "rgb", "weights": blending == "learned", "decoder": features != "rgb"}
     nothing_else = features == "rgb" and blending != "learned"
@@ -101,7 +101,7 @@ def test_every_way_to_blend_trains(features, blending, sources, choice):
 
 
 def test_steps_of_appearance_leave_the_shape_alone_and_steps_of_shape_move_it():
-    scene, settings = ball(4, 12), replace(NLR, shape_first=2, shape_every=4)
+    scene, settings = ball(4, 12), replace(NLR, num_joint_steps=2, shape_update_interval=4)
     method, source = built(settings, scene), rng()
     for step, shape in enumerate([True, True, False, False, True, False]):
         method.zero_grad()
@@ -112,7 +112,7 @@ def test_steps_of_appearance_leave_the_shape_alone_and_steps_of_shape_move_it():
 
 
 def test_the_first_steps_carve_by_silhouettes_alone():
-    scene, settings = ball(4, 12), replace(NLR, carve=2, shape_first=1, shape_every=9)
+    scene, settings = ball(4, 12), replace(NLR, num_mask_only_steps=2, num_joint_steps=1, shape_update_interval=9)
     method, source = built(settings, scene), rng()
     for step, (shape, colors) in enumerate([(True, False), (True, False), (True, True), (False, True)]):
         method.zero_grad()
@@ -122,7 +122,7 @@ def test_the_first_steps_carve_by_silhouettes_alone():
         assert all((p.grad is not None) == shape for p in method.sdf.parameters())
         offset_rays = [p for p in method.appearance_net.parameters() if p.grad is not None and bool(p.grad.any())]
         assert bool(offset_rays) == colors
-    assert not built(replace(settings, frozen=("shape",)), scene).is_mask_only_step(0)
+    assert not built(replace(settings, frozen_parts=("shape",)), scene).is_mask_only_step(0)
 
 
 def test_colors_alone_move_the_shape():
@@ -159,7 +159,7 @@ def test_while_learning_no_ray_sees_its_own_photograph():
 def test_with_the_true_surface_blended_colors_are_those_of_the_photographs(blending, most):
     whole = ball(16, 64)
     scene, held_out = whole.select(list(range(0, 16, 2))), whole.select([1, 5])
-    method = built(replace(NLR, features="rgb", blending=blending, rays_a_side=1), scene).eval()
+    method = built(replace(NLR, features="rgb", blending=blending, supersampling=1), scene).eval()
     method.sdf = TrueBall(method)
     for index in range(2):
         view, truth = render_view(method, held_out, index, device=CPU), photograph(held_out, index).float() / 255
@@ -175,7 +175,7 @@ def test_a_pixel_is_the_mean_of_the_rays_through_its_parts():
     scene, coarse, fine = ball(8, 32), ball(16, 32).select([1]), ball(16, 64).select([1])
     views = []
     for side, held_out in ((2, coarse), (1, fine)):
-        method = built(replace(NLR, features="rgb", blending="epipolar", rays_a_side=side), scene).eval()
+        method = built(replace(NLR, features="rgb", blending="epipolar", supersampling=side), scene).eval()
         method.sdf = TrueBall(method)
         views.append(render_view(method, held_out, 0, device=CPU))
     pixel, parts = views[0], views[1]
@@ -228,7 +228,7 @@ def test_an_image_is_the_same_wherever_in_a_batch_it_stands():
 def test_pieces_of_a_source_have_the_features_of_the_whole():
     """The encoder of two stages reaches no further than the margin: what is looked up does not depend on the window."""
     scene = ball(3, 96)
-    settings = replace(NLR, encoder_stages=1, decoder_depth=0)
+    settings = replace(NLR, num_encoder_stages=1, num_decoder_levels=0)
     method, source = built(settings, scene), rng()
     method.before_step(0, source)
     rays = scene.rays(1)[torch.arange(96 * 40 + 40, 96 * 40 + 56)]
@@ -237,7 +237,7 @@ def test_pieces_of_a_source_have_the_features_of_the_whole():
     net, sources = method.appearance_net, method.sources
     maps = net.maps(sources)
     for index in (0, 2):
-        sight = sources.look(index, points, rays.directions)
+        sight = sources.project_samples(index, points, rays.directions)
         assert sight.seen.any()
         whole, piece = (net.features(index, sight, sources, m) for m in (maps, None))
         torch.testing.assert_close(piece, whole, rtol=1e-3, atol=1e-4)
@@ -253,7 +253,7 @@ def test_sources_show_what_lies_before_them_in_their_silhouette():
     behind = camera.positions[0] - camera.forward[0]
     points = torch.stack([ahead, beside, behind, ahead + 0.5 * camera.forward[0]])
     directions = camera.forward[0].expand(4, 3)
-    sight = sources.look(0, points, directions)
+    sight = sources.project_samples(0, points, directions)
     assert sight.seen.tolist() == [True, False, False, True]
     assert float(sight.cosine[0]) == pytest.approx(1, abs=1e-5)
 
@@ -268,7 +268,7 @@ def test_what_lies_about_a_silhouette_does_not_reach_the_colors_within():
         around = torch.where(pixels[:, 3:] >= 128, pixels, torch.tensor([shade, shade, shade, 0]).byte())
         one = replace(scene, images=replace(scene.images, pixels=around))
         rays = offset_rays(one.rays(0), (24, 24), (0.4, -0.3))  # between the pixels' middles
-        sights.append(built(NLR, one).sources.look(0, rays.origins + 4 * rays.directions, rays.directions))
+        sights.append(built(NLR, one).sources.project_samples(0, rays.origins + 4 * rays.directions, rays.directions))
     dark, bright = sights
     assert torch.equal(dark.seen, solid)
     assert torch.equal(dark.rgb[solid], bright.rgb[solid])
@@ -282,10 +282,10 @@ def test_a_source_does_not_see_what_the_surface_hides_from_it():
     camera = scene.cameras
     away = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     points, whole = RADIUS * away, torch.ones(200, dtype=torch.bool)
-    sights = {index: method.sources.look(index, points, -away) for index in (0, 2)}
+    sights = {index: method.sources.project_samples(index, points, -away) for index in (0, 2)}
     sights = {index: replace(sight, seen=whole) for index, sight in sights.items()}
     for slack in (0.01, 0.1):
-        found = method.unhidden(sights, (points - method.center) / method.radius, method.sdf, slack)
+        found = method.remove_occluded(sights, (points - method.center) / method.radius, method.sdf, slack)
         for index, sight in found.items():
             towards = torch.nn.functional.normalize(camera.positions[index] - points, dim=-1)
             slope = (towards * away).sum(-1)
@@ -296,7 +296,7 @@ def test_a_source_does_not_see_what_the_surface_hides_from_it():
 
 def test_photographs_of_unequal_sizes_train_and_are_rendered():
     scene = unequal()
-    method = trained(replace(NLR, shape_first=1, shape_every=2), scene, 4)
+    method = trained(replace(NLR, num_joint_steps=1, shape_update_interval=2), scene, 4)
     for index in range(4):
         view = render_view(method, scene, index, device=CPU)
         width, height = scene.size(index)
@@ -321,18 +321,18 @@ def test_channels_show_what_is_blended_and_of_which_sources():
 
 
 def test_silhouettes_sharpen_and_hidden_points_are_told_more_finely():
-    settings = replace(NLR, mask_sharpness=50.0, mask_period=10, mask_doublings=3, slack=0.04, slack_least=0.01)
-    method = built(replace(settings, slack_period=10))
+    settings = replace(NLR, mask_sharpness=50.0, mask_sharpness_interval=10, num_mask_sharpness_doublings=3, visibility_tolerance=0.04, min_visibility_tolerance=0.01)
+    method = built(replace(settings, visibility_tolerance_interval=10))
     assert [method.sharpness(step) for step in (0, 9, 10, 25, 35, 1000)] == [50, 50, 100, 200, 400, 400]
     assert [method.slack(step) for step in (0, 10, 20, 30, 500)] == [0.04, 0.02, 0.01, 0.01, 0.01]
 
 
 @pytest.mark.parametrize(("share", "grows"), [(0.98, True), (1.02, False)])
 def test_silhouettes_lead_to_the_true_radius_from_both_sides(share, grows):
-    method = built(replace(NLR, mask_rays=16384, mask_sharpness=50.0), ball(8, 48))
+    method = built(replace(NLR, num_mask_rays=16384, mask_sharpness=50.0), ball(8, 48))
     radius = torch.nn.Parameter(torch.tensor(share * RADIUS))
     method.sdf = Around(method, radius)
-    method.distances.copy_(on_grid(method.sdf, len(method.distances), CPU))
+    method.distances.copy_(sample_on_grid(method.sdf, len(method.distances), CPU))
     method.penalties(RenderContext(WHITE), rng())["silhouette"].backward()
     assert radius.grad is not None
     assert bool(radius.grad < 0) == grows
@@ -340,7 +340,7 @@ def test_silhouettes_lead_to_the_true_radius_from_both_sides(share, grows):
 
 def test_frozen_parts_stay_and_only_started_parts_are_carried_over():
     scene = ball(32, 12).select(list(range(6)))
-    settings = replace(NLR, frozen=("encoder", "shape"), started=("decoder", "blending"), shape_first=1)
+    settings = replace(NLR, frozen_parts=("encoder", "shape"), started=("decoder", "blending"), shape_first=1)
     method = trained(settings, scene, 3)
     fresh = built(settings, scene)
     for name, parameter in method.named_parameters():

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from known_surfaces import Around, built
 from lumifield.data.scene import Scene
-from lumifield.methods.nlr.sphere_tracing import Care, Segments, trace
+from lumifield.methods.nlr.sphere_tracing import TracingSettings, RaySegments, sphere_trace
 from scenes import NLR, RADIUS, ball
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "nlr_original_order.py"
@@ -67,10 +67,10 @@ def test_both_tracers_find_the_same_points(benchmark):
     source = torch.Generator().manual_seed(0)
     origin = torch.tensor([0.0, 0.0, -2.0]).expand(600, 3)
     direction = normalize(torch.randn(600, 3, generator=source) * 0.2 + torch.tensor([0, 0, 1.0]), dim=-1)
-    rays = Segments(origin, direction, torch.zeros(600), torch.full((600,), 4.0)).within_ball(torch.zeros(3), 1.0)
+    rays = RaySegments(origin, direction, torch.zeros(600), torch.full((600,), 4.0)).within_ball(torch.zeros(3), 1.0)
     met = rays.near < rays.far
     near, far = torch.where(met, rays.near, 1.0), torch.where(met, rays.far, -1.0)
-    (t, hit), (own, own_hit) = benchmark.traced(knots, origin, direction, near, far), trace(knots, rays, Care())
+    (t, hit), (own, own_hit) = benchmark.traced(knots, origin, direction, near, far), sphere_trace(knots, rays, TracingSettings())
     assert float((hit != own_hit).float().mean()) < 0.01
     both = hit & own_hit
     assert both.sum() > 100

@@ -61,7 +61,7 @@ def test_activations_by_example():
 
 @pytest.mark.parametrize("activation", ["relu", "softplus"])
 def test_the_geometric_start_is_nearly_a_sphere(activation, generator):
-    sdf = made(width=256, activation=activation, geometric_resolutions=True)
+    sdf = made(width=256, activation=activation, geometric=True)
     assert not periodic(activation)
     inner, outer = shells(generator, 0.0, 0.25)[0], shells(generator, 0.8, 1.0)[0]
     with torch.no_grad():

@@ -11,9 +11,9 @@ from rich.console import Console
 from commands import refusal
 from lumifield.data.flying_chairs import Pair, pairs
 from lumifield.errors import DataError
-from lumifield.methods.nlr.appearance import Appearance
+from lumifield.methods.nlr.image_based_appearance import ImageBasedAppearance
 from lumifield.pretraining import NETWORKS, Pretrain
-from lumifield.pretraining.pretrain import grid, image, loss, pretrain, scored, shown, tone
+from lumifield.pretraining.train_features import grid, image, loss, pretrain_features, scored, shown, tone
 from lumifield.runs import run_folder
 from lumifield.runtime.optical_flow import write_flow
 from lumifield.runtime.rng import Rng
@@ -49,9 +49,9 @@ def write_pairs(folder, count: int = 2) -> None:
         write_flow(folder / f"{number:05d}_flow.flo", one.flow.numpy())
 
 
-def net(**options) -> Appearance:
+def net(**options) -> ImageBasedAppearance:
     torch.manual_seed(0)
-    return Appearance(replace(NLR, **options))
+    return ImageBasedAppearance(replace(NLR, **options))
 
 
 @torch.no_grad()
@@ -134,13 +134,13 @@ def test_autoencoding_can_be_left_out():
 def test_a_method_starts_strictly_from_the_pretrained_parts(tmp_path):
     write_pairs(tmp_path / "pairs")
     settings = Pretrain(data=tmp_path / "pairs", held_out=tmp_path / "pairs", steps=3, batch=1, crop=16, **SMALL)
-    scores = pretrain(settings, tmp_path / "pre", QUIET)
+    scores = pretrain_features(settings, tmp_path / "pre", QUIET)
     assert scores["psnr_autoencoded"] > 20
     assert set(scores) == {"psnr_warped", "psnr_autoencoded"}
     assert json.loads((tmp_path / "pre" / run_folder.CONFIG).read_text())["scores"] == scores
     weights, _ = run_folder.read_tensors(tmp_path / "pre" / run_folder.WEIGHTS)
     torch.manual_seed(5)
-    method = replace(NLR, started=("encoder", "decoder")).build(ball(4, 10))
+    method = replace(NLR, init_parts=("encoder", "decoder")).build(ball(4, 10))
     before = {name: value.clone() for name, value in method.named_parameters()}
     initialize_from(method, tmp_path / "pre")
     for name, value in method.named_parameters():
@@ -152,7 +152,7 @@ def test_a_method_starts_strictly_from_the_pretrained_parts(tmp_path):
         run_folder.method_settings(run_folder.read_config(tmp_path / "pre"), tmp_path)
         == Pretrain(**SMALL, data=tmp_path).method
     )
-    settings, scene = replace(NLR, started=("encoder", "decoder")), written(tmp_path / "ball")
+    settings, scene = replace(NLR, init_parts=("encoder", "decoder")), written(tmp_path / "ball")
     run_training(TrainingJob(settings, scene, Train(steps=1, init=tmp_path / "pre"), tmp_path / "run"))
     assert (tmp_path / "run" / run_folder.WEIGHTS).is_file()
 
@@ -161,7 +161,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     write_pairs(tmp_path / "pairs")
     found = []
     for name in ("a", "b"):
-        pretrain(Pretrain(data=tmp_path / "pairs", steps=2, crop=16, **SMALL), tmp_path / name, QUIET)
+        pretrain_features(Pretrain(data=tmp_path / "pairs", steps=2, crop=16, **SMALL), tmp_path / name, QUIET)
         found.append(run_folder.read_tensors(tmp_path / name / run_folder.WEIGHTS)[0])
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
@@ -173,7 +173,7 @@ def test_no_pairs_are_scored_where_none_are_held_out():
 def test_what_cannot_be_pretrained_is_said(tmp_path, capsys):
     write_pairs(tmp_path / "pairs")
     command = ["pretrain-features", "--data", str(tmp_path / "pairs"), "--out", str(tmp_path / "pre")]
-    said = refusal(capsys, *command, "--encoder-stages", "6")
+    said = refusal(capsys, *command, "--num-encoder-stages", "6")
     assert "encoder_stages is 6, expected at most 5" in said
     said = refusal(capsys, "pretrain-features", "--data", str(tmp_path), "--out", str(tmp_path / "pre"))
     assert "pairs is missing" in said
@@ -182,7 +182,7 @@ def test_what_cannot_be_pretrained_is_said(tmp_path, capsys):
 def test_parameters_of_16_bits_are_those_that_are_scored(tmp_path):
     write_pairs(tmp_path / "pairs")
     settings = Pretrain(data=tmp_path / "pairs", held_out=tmp_path / "pairs", steps=2, half=True, crop=16, **SMALL)
-    scores = pretrain(settings, tmp_path / "pre", QUIET)
+    scores = pretrain_features(settings, tmp_path / "pre", QUIET)
     weights, _ = run_folder.read_tensors(tmp_path / "pre" / run_folder.WEIGHTS)
     assert {value.dtype for value in weights.values()} == {torch.float16}
     method = settings.method.build(ball(4, 10))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lumifield.errors import DataError
-from lumifield.methods.nlr import sources
+from lumifield.methods.nlr import source_views
 from lumifield.runtime import colormaps, image_io, image_metrics
 from lumifield.runtime.files import replacing
 
@@ -37,7 +37,7 @@ def test_an_image_goes_on_beyond_its_solid_pixels(height, width, by, seed):
     source = torch.Generator().manual_seed(seed)
     image = torch.rand(2, height, width, generator=source)
     solid = torch.rand(height, width, generator=source) < 0.2
-    found, values, known = sources.extend_beyond_mask(image, solid, by), image.clone(), solid.clone()
+    found, values, known = source_views.extend_beyond_mask(image, solid, by), image.clone(), solid.clone()
     for _ in range(by):
         before, reached = values.clone(), known.clone()
         for row in range(height):

@@ -167,7 +167,7 @@ def test_both_faults_are_faults_of_training():
 def test_steps_that_carve_may_show_one_color(monkeypatch):
     monkeypatch.setattr(guard, "FLAT_STEPS", 2)
     scene = ball(4, 12)
-    state = state_of(replace(NLR, carve=3, shape_first=1).build(scene))
+    state = state_of(replace(NLR, num_mask_only_steps=3, num_joint_steps=1).build(scene))
     fit(
         state,
         lambda rays, rng: sample_batch(scene, rays, rng, patch_size=state.method.patch_size),

@@ -181,7 +181,7 @@ def test_where_photographs_have_appearances_the_last_weights_are_kept(tmp_path):
     look, kept, _, _ = looking(tmp_path)
     for step, value in ((10, 0.5), (20, 0.0)):
         method = Gray(value)
-        method.appearance = 3
+        method.num_appearance_dims = 3
         look(state_at(step, 1.0, method), report_of(0.1))
     assert gray_psnr(0.0) < gray_psnr(0.5)
     assert kept == [10, 20]

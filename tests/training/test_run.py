@@ -33,7 +33,7 @@ METHODS = {
     "nerf": NERF,
     "ranger": replace(NERF, optimizer=Optimizer(kind="ranger", lr=1e-2)),
     "occupied": replace(NERF, occupancy=True, occupancy_resolution=8, num_occupancy_samples=32),
-    "nlr": replace(NLR, shape_first=2, shape_every=3),
+    "nlr": replace(NLR, num_joint_steps=2, shape_update_interval=3),
 }
 
 

@@ -15,7 +15,7 @@ from lumifield.pretraining import Pretrain
 class PretrainFeaturesCommand:
     """Pre-train the image features of nlr on image pairs with known optical flow, for train nlr --init."""
 
-    pretrain: Annotated[Pretrain, arg(name="")]
+    pretrain_features: Annotated[Pretrain, arg(name="")]
     out: Path
     """Folder to write the run to."""
 
@@ -23,7 +23,7 @@ class PretrainFeaturesCommand:
         """Pre-trains."""
         from rich.console import Console
 
-        from lumifield.pretraining.pretrain import pretrain
+        from lumifield.pretraining.train_features import pretrain_features
 
-        scores = pretrain(self.pretrain, self.out, Console())
+        scores = pretrain_features(self.pretrain_features, self.out, Console())
         print(*(f"{name} {value:.2f} dB" for name, value in scores.items()), self.out, sep="\n")

@@ -36,7 +36,7 @@ FITTED_APPEARANCES = ("fitted", "affine")
 
 def default_appearance(method: Method) -> str:
     """Default appearance of evaluations: fitted for methods with appearance embeddings, else mean."""
-    return "fitted" if method.appearance else "mean"
+    return "fitted" if method.num_appearance_dims else "mean"
 
 
 def describe_appearance(method: Method, appearance: str) -> str:

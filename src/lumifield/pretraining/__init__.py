@@ -1,4 +1,4 @@
-"""Pre-training of `nlr`'s encoder and decoder on pairs of images: the settings (free of torch); `run.py` does it."""
+"""Settings of feature pre-training for `nlr` on image pairs with optical flow, free of torch."""
 
 from __future__ import annotations
 
@@ -10,61 +10,69 @@ from lumifield.methods.nlr import Nlr
 from lumifield.optim import Optimizer, Schedule
 from lumifield.runtime.config import at_least
 
-NETWORKS = ("features", "channels", "encoder_stages", "encoder_width", "decoder_depth", "decoder_width", "imagenet")
-"""What the networks of `nlr` depend on."""
+NETWORKS = (
+    "features",
+    "feature_dim",
+    "num_encoder_stages",
+    "encoder_width",
+    "num_decoder_levels",
+    "decoder_width",
+    "imagenet_weights",
+)
+"""Settings of `nlr` that determine its networks."""
 
 
 @dataclass(frozen=True)
 class Pretrain:
-    """What features are learned from, and for how long."""
+    """Data, duration and networks of feature pre-training."""
 
     data: Path
-    """Folder of pairs of images with the true flow between them, as FlyingChairs and FlyingChairs2 have them."""
+    """Folder of image pairs with ground truth flow, in the layout of FlyingChairs or FlyingChairs2."""
     held_out: Path | None = None
-    """Folder of other pairs, which are scored at the end and never learned from."""
+    """Folder of held-out pairs to score at the end."""
     steps: int | None = None
-    """Length of the run in steps."""
+    """Number of training steps."""
     minutes: float | None = None
-    """Length of the run in minutes of wall clock; 15 where neither is given."""
+    """Training time in minutes of wall clock (15 if neither steps nor minutes is set)."""
     seed: int = 0
-    """Seed of every random number of the run."""
-    batch: int = 2
-    """Pairs of a step."""
-    crop: int = 128
-    """Side of the squares of the second image that a step learns to show [pixels]."""
+    """Seed of all random numbers of the run."""
+    batch_size: int = 2
+    """Pairs per step."""
+    crop_size: int = 128
+    """Size of the square crops of the target image [pixels]."""
     autoencode: bool = True
-    """Learn to show the first image from its own features, too."""
-    tones: bool = True
-    """Show each pair in tones of its own, dark to bright, so that images lit otherwise than these are known, too."""
+    """Also reconstruct the first image from its own features."""
+    random_tones: bool = True
+    """Randomize the gamma and tint of each pair, for robustness to lighting."""
     features: Literal["both", "learned"] = "both"
-    """What the decoder makes an image of: features of the encoder, or these and the colors that it adds to."""
-    channels: int = Nlr.channels
-    """Features of the encoder."""
-    encoder_stages: int = Nlr.encoder_stages
-    """Stages of the encoder's ResNet (1 to 5)."""
+    """Decoder input: encoder features, or features and the colors that it corrects."""
+    feature_dim: int = Nlr.feature_dim
+    """Encoder feature dimension."""
+    num_encoder_stages: int = Nlr.num_encoder_stages
+    """Number of ResNet stages of the encoder (1 to 5)."""
     encoder_width: int = Nlr.encoder_width
-    """Width of the encoder's first stage."""
-    decoder_depth: int = Nlr.decoder_depth
-    """Halvings of the decoder."""
+    """Width of the first encoder stage."""
+    num_decoder_levels: int = Nlr.num_decoder_levels
+    """Number of downsampling levels of the decoder."""
     decoder_width: int = Nlr.decoder_width
     """Width of the decoder at full resolution."""
-    imagenet: Path | None = None
-    """A state dict of torchvision's ResNet-18 that the encoder starts from."""
+    imagenet_weights: Path | None = None
+    """State dict of torchvision's ResNet-18 to initialize the encoder with."""
     half: bool = False
-    """Leave parameters of 16 bits: half as large, and rounded."""
+    """Store parameters in fp16."""
     device: str = "auto"
-    """Where to compute: cpu, cuda, mps (auto: cuda where there is one, else cpu)."""
+    """Device to train on: cpu, cuda or mps (auto: cuda if available, else cpu)."""
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=1e-3))
-    """How parameters move."""
+    """Optimizer."""
     schedule: Schedule = field(default_factory=lambda: Schedule(kind="cosine", floor=0.05))
-    """How the learning rate falls."""
+    """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
         at_least(0, self, "steps", "minutes")
-        at_least(1, self, "batch")
-        at_least(8, self, "crop")
+        at_least(1, self, "batch_size")
+        at_least(8, self, "crop_size")
 
     @property
     def method(self) -> Nlr:
-        """The method whose networks these are, which starts from them alone."""
-        return Nlr(**{name: getattr(self, name) for name in NETWORKS}, started=("encoder", "decoder"))
+        """`nlr` settings with these networks, initialized from them only."""
+        return Nlr(**{name: getattr(self, name) for name in NETWORKS}, init_parts=("encoder", "decoder"))

@@ -119,7 +119,7 @@ class Validator:
         self._last_step = state.step
         value, loss = self._score_views(state)
         # Without the embedding of a validation image its PSNR does not rank weights: the latest are saved.
-        if value > self.best or state.method.appearance:
+        if value > self.best or state.method.num_appearance_dims:
             self._save_weights(state)
         entry = {"step": state.step, "seconds": state.clock.seconds, "rays": state.rays, "psnr": value}
         self.history.append(entry)

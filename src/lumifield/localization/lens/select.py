@@ -32,7 +32,7 @@ REACH = 0.25
 MOST_NODES = 4_000_000
 ROUNDS = 100
 # Each grid has about twice as many nodes as the one before.
-FINER = 2 ** (-1 / 3)
+PROXY_SUBDIVISION = 2 ** (-1 / 3)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def on_grid(settings: Select, room: Room) -> Float[np.ndarray, "v 3"]:
         free = moved[room.free(moved)]
         if settings.spacing is not None or len(free) >= settings.count:
             break
-        spacing *= FINER
+        spacing *= PROXY_SUBDIVISION
     wanted = settings.count if settings.spacing is None else 1
     return chosen(free, wanted, settings, room)
 

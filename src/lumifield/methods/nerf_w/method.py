@@ -31,7 +31,7 @@ class NerfWMethod(Method):
         if settings.disparity and not bool((scene.near > 0).all()):
             found, fix = "rays that start at t = 0", "drop it (NDC rays are linear in disparity already)"
             raise DataError("nerf-w", "disparity", found, "near bounds above 0", fix)
-        self.settings, self.appearance = settings, settings.appearance_dim
+        self.settings, self.num_appearance_dims = settings, settings.appearance_dim
         self.channels = transient.CHANNELS if settings.transient_dim else ()
         self.codes = transient.Embeddings(settings, len(scene))
         self.coarse = nn.ModuleList([static_mlp(settings) for _ in range(settings.num_fine_passes)])

@@ -1,4 +1,4 @@
-"""Distances at the points of a grid over the cube of the unit ball: asked for often, they cost little."""
+"""Distances on a regular grid over the unit ball, for fast approximate queries."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ Distance = Callable[[Float[Tensor, "p 3"]], Float[Tensor, " p"]]
 
 @dataclass(frozen=True)
 class DistanceGrid:
-    """Distances at the points of a grid from -1 to 1 on each axis, x the last one, and linearly between them."""
+    """Trilinear interpolation of distances on a grid from -1 to 1 on each axis, x last."""
 
     values: Float[Tensor, "d d d"]
 
     def __call__(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """The distances of points of the cube; outside of it the values of the grid count as zero."""
+        """Distances at points; grid values outside the cube are zero."""
         return F.grid_sample(self.values[None, None], points.view(1, 1, 1, -1, 3), align_corners=True).view(-1)
 
     def __add__(self, length: float) -> DistanceGrid:
-        """The distances from a surface that lies as much deeper."""
+        """Distances to a surface offset inwards by this length."""
         return DistanceGrid(self.values + length)
 
     @property
     def cell(self) -> float:
-        """Edge of a cell."""
+        """Cell size."""
         return 2 / (len(self.values) - 1)
 
-    def marched(
+    def sphere_trace(
         self,
         rays: tuple[Float[Tensor, "r 3"], Float[Tensor, "r 3"], Float[Tensor, " r"], Float[Tensor, " r"]],
         steps: int,
         threshold: float,
     ) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"], Bool[Tensor, " r"]]:
-        """What `surface.march` returns for rays (origins, directions, near, far), in one compiled loop."""
+        """`sphere_tracing.sphere_trace_forward` for rays (origins, directions, near, far), in one compiled loop."""
         near = rays[2]
-        outside, front, met = near.clone(), near.clone(), torch.zeros_like(near, dtype=torch.bool)
+        outside, front, is_hit = near.clone(), near.clone(), torch.zeros_like(near, dtype=torch.bool)
         given = (tensor.detach().contiguous().numpy() for tensor in (self.values, *rays))
-        march(*given, steps, threshold, outside.numpy(), front.numpy(), met.numpy())
-        return outside, front, met
+        sphere_trace_forward(*given, steps, threshold, outside.numpy(), front.numpy(), is_hit.numpy())
+        return outside, front, is_hit
 
 
 @torch.no_grad()
-def on_grid(distance: Distance, side: int, device: torch.device) -> Float[Tensor, "{side} {side} {side}"]:
-    """Distances at the points of a grid over the cube of the unit ball, x the last axis; 1 away from the ball."""
+def sample_on_grid(distance: Distance, side: int, device: torch.device) -> Float[Tensor, "{side} {side} {side}"]:
+    """Distances on a grid over the cube of the unit ball, x the last axis; 1 away from the ball."""
     line = torch.linspace(-1, 1, side, device=device)
     points = torch.stack(torch.meshgrid(line, line, line, indexing="ij")[::-1], -1).view(-1, 3)
     rows = (points.norm(dim=-1) <= 1 + 4 / side).nonzero()[:, 0]
@@ -62,10 +62,10 @@ def on_grid(distance: Distance, side: int, device: torch.device) -> Float[Tensor
 
 
 @torch.no_grad()
-def refined(distance: Distance, values: Float[Tensor, "d d d"], times: int) -> Float[Tensor, "e e e"]:
-    """What `on_grid` returned, for a grid with cells of a `times`-th of the edge, cut off where the ball ends.
+def refine_grid(distance: Distance, values: Float[Tensor, "d d d"], times: int) -> Float[Tensor, "e e e"]:
+    """Refinement of `sample_on_grid` to cells `times` smaller, clipped at the ball.
 
-    Distances are asked for as far from the surface as a coarse cell reaches, and lie between the coarse ones elsewhere.
+    Distances are evaluated within a coarse cell of the surface and interpolated elsewhere.
     """
     cells = len(values) - 1
     side = cells * times + 1
@@ -81,8 +81,8 @@ def refined(distance: Distance, values: Float[Tensor, "d d d"], times: int) -> F
 
 @inner
 @no_type_check
-def between(values, x, y, z):
-    """The value at a place, linearly between the points of a grid from -1 to 1; points beyond it are zero."""
+def interpolate(values, x, y, z):
+    """Trilinear interpolation on a grid from -1 to 1; outside points are zero."""
     side = values.shape[0]
     u, v, w = 0.5 * (x + 1) * (side - 1), 0.5 * (y + 1) * (side - 1), 0.5 * (z + 1) * (side - 1)
     i, j, k = floor(u), floor(v), floor(w)
@@ -96,19 +96,19 @@ def between(values, x, y, z):
 
 @loop
 @no_type_check
-def march(values, origins, directions, near, far, steps, threshold, outside, front, met):
-    """Sphere tracing of each ray through a grid; see `surface.march`."""
+def sphere_trace_forward(values, origins, directions, near, far, steps, threshold, outside, front, is_hit):
+    """Sphere tracing of each ray through a grid; see `sphere_tracing.sphere_trace_forward`."""
     for ray in prange(near.shape[0]):
         t = near[ray]
         for _ in range(steps):
-            if not t <= far[ray]:  # beyond, or no number
+            if not t <= far[ray]:  # beyond far, or NaN
                 break
             x = origins[ray, 0] + t * directions[ray, 0]
             y = origins[ray, 1] + t * directions[ray, 1]
             z = origins[ray, 2] + t * directions[ray, 2]
-            gap = between(values, x, y, z)
+            gap = interpolate(values, x, y, z)
             if gap <= threshold:
-                met[ray] = True
+                is_hit[ray] = True
                 break
             outside[ray] = t
             t += gap

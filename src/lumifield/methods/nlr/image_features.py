@@ -1,6 +1,6 @@
-"""Features of images at every pixel, and images of blended features (NLR++, after Stable View Synthesis).
+"""Per-pixel image features and decoding of blended features (NLR++, after Stable View Synthesis).
 
-Nothing is normalized by what a batch or an image holds: a crop has the features of the whole, but near its border.
+No normalization depends on a batch or an image: except near its border, a crop has the features of the whole image.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from lumifield.errors import DataError
 from lumifield.fields.mlp import read_tensors
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the images that ImageNet's networks were trained on."""
 EPSILON = 1e-5
 
 
-class Scaling(nn.Module):
-    """A factor and a summand for each channel: a batch normalization whose statistics are frozen into it."""
+class ChannelScaling(nn.Module):
+    """Scale and offset per channel: a batch normalization with frozen statistics."""
 
     def __init__(self, channels: int, factor: float = 1.0) -> None:
         super().__init__()
@@ -30,31 +29,31 @@ class Scaling(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """The scaled channels."""
+        """Scaled channels."""
         return x * self.weight[:, None, None] + self.bias[:, None, None]
 
 
-class Block(nn.Module):
-    """The basic block of a residual network (He et al. 2016), which starts as what it passes by."""
+class ResidualBlock(nn.Module):
+    """Basic residual block (He et al. 2016), initialized as the identity."""
 
     def __init__(self, entry: int, width: int, stride: int = 1) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(entry, width, 3, stride, padding=1, bias=False)
-        self.scale1 = Scaling(width)
+        self.scale1 = ChannelScaling(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.scale2 = Scaling(width, 0.0)
+        self.scale2 = ChannelScaling(width, 0.0)
         self.beside = nn.Identity()
         if stride > 1 or entry != width:
-            self.beside = nn.Sequential(nn.Conv2d(entry, width, 1, stride, bias=False), Scaling(width))
+            self.beside = nn.Sequential(nn.Conv2d(entry, width, 1, stride, bias=False), ChannelScaling(width))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d k l"]:
-        """The block's output, of half the sides where it has a stride of 2."""
+        """Output of the block, of half the size with a stride of 2."""
         inner = F.relu(self.scale1(self.conv1(x)))
         return F.relu(self.beside(x) + self.scale2(self.conv2(inner)))
 
 
 class Encoder(nn.Module):
-    """Features of images at full resolution: the first `stages` of a ResNet-18, and a path back up.
+    """Image features at full resolution: the first `stages` of a ResNet-18 and an upsampling path.
 
     `width` is that of the first stage, 64 in the paper.
     """
@@ -63,11 +62,11 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [width, width, 2 * width, 4 * width, 8 * width][:stages]
         self.full = convolutions(3, width)
-        first = nn.Sequential(nn.Conv2d(3, width, 7, 2, padding=3, bias=False), Scaling(width), nn.ReLU())
+        first = nn.Sequential(nn.Conv2d(3, width, 7, 2, padding=3, bias=False), ChannelScaling(width), nn.ReLU())
         self.stages = nn.ModuleList([first])
         for number, (entry, channels) in enumerate(pairwise(widths)):
             down = nn.MaxPool2d(3, 2, padding=1) if number == 0 else nn.Identity()
-            blocks = Block(entry, channels, 1 if number == 0 else 2), Block(channels, channels)
+            blocks = ResidualBlock(entry, channels, 1 if number == 0 else 2), ResidualBlock(channels, channels)
             self.stages.append(nn.Sequential(down, *blocks))
         self.skips = nn.ModuleList([nn.Conv2d(channels, channels, 1) for channels in widths])
         outs = [features, *widths[:-1]]
@@ -75,25 +74,25 @@ class Encoder(nn.Module):
         rows = zip(widths, beside, outs, strict=True)
         self.ups = nn.ModuleList([nn.Conv2d(below + skip, out, 3, padding=1) for below, skip, out in rows])
         self.multiple = 2**stages
-        started(self)
+        initialize_weights(self)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n features h w"]:
-        """Features, none below zero, of images in [0, 1]."""
+        """Non-negative features of images in [0, 1]."""
         mean, deviation = (torch.tensor(v, device=images.device)[:, None, None] for v in (MEAN, DEVIATION))
-        x, size = padded((images - mean) / deviation, self.multiple)
+        x, size = pad_to_multiple((images - mean) / deviation, self.multiple)
         beside, inner = [self.full(x)], x
         for stage, skip in zip(self.stages, self.skips, strict=True):
             inner = stage(inner)
             beside.append(F.relu(skip(inner)))
         found = beside.pop()
         for up in reversed(self.ups):
-            found = F.relu(up(torch.cat([doubled(found), beside.pop()], 1)))
+            found = F.relu(up(torch.cat([upsample_twice(found), beside.pop()], 1)))
         return found[..., : size[0], : size[1]]
 
     def load_imagenet(self, path: Path) -> None:
-        """Takes over the convolutions of torchvision's ResNet-18 (a state dict), normalizations frozen into them.
+        """Loads the convolutions of torchvision's ResNet-18 (a state dict), with normalizations folded in.
 
-        Raises `DataError` where the file does not hold them in this encoder's sizes.
+        Raises `DataError` if their sizes do not match this encoder.
         """
         state = _plain_tensors(path)
         own = self.state_dict()
@@ -101,17 +100,17 @@ class Encoder(nn.Module):
             value = _published(state, name)
             if value is None or value.shape != own[name].shape:
                 found = "missing" if value is None else str(list(value.shape))
-                fix = "give torchvision's resnet18, and the encoder a width of 64"
-                raise DataError(path, f"what belongs to {name}", found, str(list(own[name].shape)), fix)
+                fix = "use the weights of torchvision's resnet18 with --encoder-width 64"
+                raise DataError(path, f"weights of {name}", found, str(list(own[name].shape)), fix)
             own[name] = value
         self.load_state_dict(own)
 
 
 class Decoder(nn.Module):
-    """What is added to a blended image, from its blended features: a U-Net of `depth` halvings.
+    """Residual image from blended features: a U-Net with `depth` downsampling levels.
 
-    At first it adds nothing, or, where not `blank`, what it makes of features by chance: where there is nothing else
-    to see, an output that has yet to leave zero keeps all other layers from learning.
+    Initially zero, or random unless `blank`: if the output is all there is to see, a zero initialization keeps all
+    other layers from learning.
     """
 
     def __init__(self, entry: int, *, depth: int = 2, width: int = 64, blank: bool = True) -> None:
@@ -122,44 +121,44 @@ class Decoder(nn.Module):
         self.ups = nn.ModuleList([convolutions(below + above, above) for above, below in pairwise(widths)])
         self.out = nn.Conv2d(width, 3, 1)
         self.multiple = 2**depth
-        started(self)
+        initialize_weights(self)
         nn.init.normal_(self.out.weight, 0.0, 0.0 if blank else width**0.5 / 2)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
-        """Colors to be added."""
-        x, size = padded(features, self.multiple)
+        """Residual colors."""
+        x, size = pad_to_multiple(features, self.multiple)
         levels = []
         for number, (down, skip) in enumerate(zip(self.downs, self.skips, strict=True)):
             x = down(x if number == 0 else F.avg_pool2d(x, 2))
             levels.append(skip(x))
         found = levels.pop()
         for up in reversed(self.ups):
-            found = up(torch.cat([doubled(found), levels.pop()], 1))
-        # A mean over the channels: a step of the optimizer then moves colors by about its rate, whatever the width.
+            found = up(torch.cat([upsample_twice(found), levels.pop()], 1))
+        # The mean over channels makes the effect of an optimizer step on colors independent of the width.
         return self.out(found / self.out.in_channels)[..., : size[0], : size[1]]
 
 
 def convolutions(entry: int, width: int) -> nn.Sequential:
-    """Two convolutions of 3 x 3 with rectifiers."""
+    """Two 3 x 3 convolutions with ReLU."""
     first, second = nn.Conv2d(entry, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
     return nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
 
 
-def doubled(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
-    """Twice the sides, bilinearly, pixel areas upon pixel areas: no shift between crops and wholes."""
+def upsample_twice(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    """Bilinear upsampling by 2 aligned to pixel areas, so that crops are not shifted."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def padded(x: Float[Tensor, "n c h w"], multiple: int) -> tuple[Float[Tensor, "n c h2 w2"], tuple[int, int]]:
-    """Images with sides that are multiples, their last row and column repeated, and the size that they had."""
+def pad_to_multiple(x: Float[Tensor, "n c h w"], multiple: int) -> tuple[Float[Tensor, "n c h2 w2"], tuple[int, int]]:
+    """Images padded to multiples by replication, and their original size."""
     height, width = x.shape[-2:]
     down, right = -height % multiple, -width % multiple
     x = F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
     return x.contiguous(memory_format=torch.channels_last), (height, width)
 
 
-def started(network: nn.Module) -> None:
-    """Weights of deviations that keep the size of what passes through rectifiers (He et al. 2015), biases of zero."""
+def initialize_weights(network: nn.Module) -> None:
+    """He initialization (He et al. 2015) with zero biases."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -168,7 +167,7 @@ def started(network: nn.Module) -> None:
 
 
 def _published(state: dict[str, Tensor], name: str) -> Tensor | None:
-    """A parameter of the stages from a ResNet-18 of torchvision."""
+    """Parameter of the stages from a torchvision ResNet-18."""
     _, stage, rest = name.split(".", 2)
     if stage == "0":
         layer = {"0": "conv1", "1": "bn1"}[rest.split(".")[0]]

@@ -1,7 +1,7 @@
-"""Signed distance fields: negative inside a surface, growing by one per unit of length, meant for the unit ball.
+"""Signed distance fields over the unit ball: negative inside, unit gradient.
 
-They are a sphere of radius `RADIUS` about the origin plus what is learned, at first nothing: every width, depth and
-activation starts as the same exact distance, at once and without a fit.
+They are a sphere of radius `RADIUS` plus a network that is initially zero: every architecture starts as the same exact
+distance without a fit.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from lumifield.fields.mlp import pieces
 RADIUS = 0.5
 OMEGA = 30.0
 """Frequency of periodic activations (SIREN, section 3.2)."""
-MAX_FIELD = 100.0
-"""Sharpness of the softplus of distances (IDR, section 4)."""
-FAINT = 1e-5
-"""Deviation of the first weights of features beside the coordinates: they are learned from nearly nothing."""
+SOFTPLUS_SHARPNESS = 100.0
+"""Sharpness of the softplus activation (IDR, section 4)."""
+INITIAL_STD = 1e-5
+"""Initial standard deviation of the weights of encoded features, nearly zero."""
 ROUND = 1e-3
-"""Radius about the origin in which the cone of a distance is rounded off."""
+"""Radius around the origin in which the distance is smoothed."""
 COARSEST, HIDDEN = 16, 64
 
 
-def activated(x: Float[Tensor, "*p c"], activation: Activation) -> Float[Tensor, "*p c"]:
+def activate(x: Float[Tensor, "*p c"], activation: Activation) -> Float[Tensor, "*p c"]:
     """An activation function; w is `OMEGA`."""
     match activation:
         case "sine":
@@ -54,15 +54,15 @@ def activated(x: Float[Tensor, "*p c"], activation: Activation) -> Float[Tensor,
         case "swish":
             return F.silu(x)
         case "softplus":
-            return F.softplus(x, beta=MAX_FIELD)
+            return F.softplus(x, beta=SOFTPLUS_SHARPNESS)
         case "elu":
             return F.elu(x)
         case "relu" | "selu" | "tanh" | "sigmoid":
             return getattr(torch, activation)(x)
 
 
-class Frequencies(nn.Module):
-    """`[x, sin(x B), cos(x B)]` for the columns of a matrix B of frequencies."""
+class FrequencyEncoding(nn.Module):
+    """`[x, sin(x B), cos(x B)]` for the columns of a frequency matrix B."""
 
     matrix: Tensor
 
@@ -72,34 +72,34 @@ class Frequencies(nn.Module):
 
     @property
     def width(self) -> int:
-        """The number of features."""
+        """Number of features."""
         return 3 + 2 * self.matrix.shape[1]
 
     def forward(self, x: Float[Tensor, "p 3"]) -> Float[Tensor, "p features"]:
-        """The features."""
+        """Features."""
         phase = x @ self.matrix
         return torch.cat([x, phase.sin(), phase.cos()], -1)
 
 
-def frequencies(kind: Literal["nerf", "idr", "fourier"], bands: int, *, sigma: float = 1.0) -> Frequencies:
-    """nerf: 2^k pi on each axis; idr: 2 (k + 1) pi; fourier: normally distributed, of deviation 2 pi `sigma`."""
+def make_frequencies(kind: Literal["nerf", "idr", "fourier"], bands: int, *, sigma: float = 1.0) -> FrequencyEncoding:
+    """nerf: 2^k pi on each axis; idr: 2 (k + 1) pi; fourier: normally distributed with deviation 2 pi `sigma`."""
     if kind == "fourier":
-        return Frequencies(2 * pi * sigma * torch.randn(3, bands))
+        return FrequencyEncoding(2 * pi * sigma * torch.randn(3, bands))
     k = torch.arange(bands)
     rising = pi * 2.0**k if kind == "nerf" else 2 * pi * (k + 1)
-    return Frequencies(torch.cat([f * torch.eye(3) for f in rising], -1) if bands else torch.empty(3, 0))
+    return FrequencyEncoding(torch.cat([f * torch.eye(3) for f in rising], -1) if bands else torch.empty(3, 0))
 
 
-def sphere(points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-    """The distance from the sphere about the origin, rounded off at its center."""
+def sphere_distance(points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    """Distance to the sphere around the origin, smoothed at its center."""
     return (points.square().sum(-1) + ROUND**2).sqrt() - RADIUS
 
 
 class Sdf(nn.Module):
-    """The sphere plus a network of `depth` + 1 hidden layers; those in `skips`, from 0, see the position again.
+    """Sphere plus a network of `depth` + 1 hidden layers; those in `skips` (from 0) see the position again.
 
-    Layers of periodic activations start as SIREN says (section 3.2), the last one at zero. A `geometric` network stands
-    alone: its weights make it roughly the sphere (SAL, theorem 1), for activations without a period.
+    Periodic layers are initialized as in SIREN (section 3.2), the last one with zero. A `geometric` network stands
+    alone: its weights approximate the sphere (SAL, theorem 1), for non-periodic activations.
     """
 
     def __init__(
@@ -108,13 +108,13 @@ class Sdf(nn.Module):
         width: int = 128,
         depth: int = 3,
         activation: Activation = "sine",
-        encoding: Frequencies | None = None,
+        encoding: FrequencyEncoding | None = None,
         skips: tuple[int, ...] = (),
-        geometric_resolutions: bool = False,
+        geometric: bool = False,
     ) -> None:
         super().__init__()
         self.activation: Activation = activation
-        self.encoding, self.skips, self.geometric_resolutions = encoding, skips, geometric_resolutions
+        self.encoding, self.skips, self.geometric = encoding, skips, geometric
         entry = 3 if encoding is None else encoding.width
         inputs = [entry] + [width + (entry if layer in skips else 0) for layer in range(1, depth + 1)]
         self.hidden = nn.ModuleList([nn.Linear(channels, width) for channels in inputs])
@@ -123,26 +123,26 @@ class Sdf(nn.Module):
             self._start_as_siren()
         else:
             self._start_as_sphere()
-        if not geometric_resolutions:
+        if not geometric:
             nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)
 
     def forward(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Distances from the surface, negative inside."""
+        """Signed distances."""
         found = torch.cat([self.out(self.features(piece))[:, 0] for piece in pieces(points)])
-        return found if self.geometric_resolutions else sphere(points) + found
+        return found if self.geometric else sphere_distance(points) + found
 
     def features(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p width"]:
-        """The last hidden layer."""
+        """Last hidden layer."""
         position = points if self.encoding is None else self.encoding(points)
         h = position
         for layer, linear in enumerate(self.hidden):
             h = torch.cat([h, position], -1) if layer in self.skips else h
-            h = activated(linear(h), self.activation)
+            h = activate(linear(h), self.activation)
         return h
 
     def gradient(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """Slopes of the distance, which carry a gradient to the parameters."""
+        """Gradient of the distance, differentiable with respect to the parameters."""
         learns = torch.is_grad_enabled()
         with torch.enable_grad():
             points = points.detach().requires_grad_()
@@ -166,15 +166,15 @@ class Sdf(nn.Module):
             linear.bias.zero_()
             if layer == 0 or layer in self.skips:
                 beside = linear.weight[:, linear.in_features - entry + 3 :]
-                beside.normal_(0, FAINT)
+                beside.normal_(0, INITIAL_STD)
         self.out.weight.normal_(sqrt(pi / self.out.in_features), 1e-6)
         self.out.bias.fill_(-RADIUS)
 
 
 class GridSdf(nn.Module):
-    """The sphere plus a small network of the features of a grid over the unit ball.
+    """Sphere plus a small network of hash grid features over the unit ball.
 
-    Its slopes are differences over cells of the finest level, as the features have no second derivatives.
+    Gradients are differences over cells of the finest level, because the features have no second derivatives.
     """
 
     def __init__(self, *, levels: int = 8, features: int = 2, log2_entries: int = 15, finest: int = 128) -> None:
@@ -187,12 +187,12 @@ class GridSdf(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Distances from the surface, negative inside."""
+        """Signed distances."""
         added = [self._added(piece) for piece in pieces(points)]
-        return sphere(points) + torch.cat(added)
+        return sphere_distance(points) + torch.cat(added)
 
     def gradient(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """Slopes of the distance, which carry a gradient to the parameters."""
+        """Gradient of the distance, differentiable with respect to the parameters."""
         steps = self.step * torch.eye(3, device=points.device)
         ends = torch.cat([points + sign * step for sign in (1, -1) for step in steps])
         ahead, behind = self(ends).view(2, 3, len(points)).unbind()
@@ -200,7 +200,7 @@ class GridSdf(nn.Module):
 
     def _added(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         features = self.grid((0.5 * points + 0.5).clamp(0, 1))
-        return self.out(F.softplus(self.hidden(torch.cat([points, features], -1)), beta=MAX_FIELD))[:, 0]
+        return self.out(F.softplus(self.hidden(torch.cat([points, features], -1)), beta=SOFTPLUS_SHARPNESS))[:, 0]
 
 
 def periodic(activation: Activation) -> bool:

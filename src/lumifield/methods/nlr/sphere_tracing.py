@@ -1,6 +1,6 @@
-"""Where rays meet the surface of a signed distance field: negative inside, growing by at most one per unit of length.
+"""Sphere tracing of signed distance fields: negative inside, Lipschitz constant at most one.
 
-Rays have unit directions. Only rays that are not yet decided are asked for their distances.
+Rays have unit directions. Distances are evaluated only for rays that are not yet decided.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from torch import Tensor
 from lumifield.methods.nlr.distance_grid import Distance, DistanceGrid
 from lumifield.runtime.config import at_least
 
-SLOPE_STEP = 1e-3
-LEAST_SLOPE = 1e-2
+GRADIENT_STEP = 1e-3
+MIN_GRADIENT = 1e-2
 TINY = 1e-12
 GUIDED_STEPS, GUIDED_SECTIONS = 64, 16
 REACH = 3.0
-"""Longest way between outside and inside that a guide is followed on [cells]."""
+"""Maximum extent of a crossing found by a guide that is searched directly [cells]."""
 
 
 @dataclass(frozen=True)
-class Care:
-    """How carefully rays are traced."""
+class TracingSettings:
+    """Accuracy of sphere tracing."""
 
     steps: int = 24
-    """Steps of the front that moves from where a ray begins towards where it ends."""
+    """Steps forwards from near."""
     back_steps: int = 8
-    """Steps of the front that comes to meet it, on rays that the first has not decided."""
+    """Steps backwards from far, on rays that are still undecided."""
     sections: int = 64
-    """Samples between two fronts that have not met."""
+    """Samples between both fronts if they have not met."""
     secants: int = 8
-    """Steps of the false position method between a sample outside and one inside."""
+    """Iterations of the false position method between an outside and an inside sample."""
     threshold: float = 5e-5
-    """Distance at which a point counts as on the surface [scene units]."""
+    """Distance below which a point is on the surface [scene units]."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "steps", "secants")
@@ -44,8 +44,8 @@ class Care:
 
 
 @dataclass(frozen=True)
-class Segments:
-    """Pieces `origins + t * directions`, near <= t <= far, of rays; those with near >= far hold no point."""
+class RaySegments:
+    """Segments `origins + t * directions`, near <= t <= far; empty if near >= far."""
 
     origins: Float[Tensor, "r 3"]
     directions: Float[Tensor, "r 3"]
@@ -55,114 +55,126 @@ class Segments:
     def __len__(self) -> int:
         return len(self.near)
 
-    def __getitem__(self, rows: slice | Tensor) -> Segments:
-        return Segments(self.origins[rows], self.directions[rows], self.near[rows], self.far[rows])
+    def __getitem__(self, rows: slice | Tensor) -> RaySegments:
+        return RaySegments(self.origins[rows], self.directions[rows], self.near[rows], self.far[rows])
 
     def at(self, t: Float[Tensor, " r"]) -> Float[Tensor, "r 3"]:
-        """The points at `t`."""
+        """Points at `t`."""
         return torch.addcmul(self.origins, self.directions, t[:, None])
 
-    def within_ball(self, center: Float[Tensor, "3"], radius: float | Float[Tensor, ""]) -> Segments:
-        """What of the segments lies in a ball; those that miss it end before they begin."""
+    def within_ball(self, center: Float[Tensor, "3"], radius: float | Float[Tensor, ""]) -> RaySegments:
+        """Parts of the segments inside a ball; empty for those that miss it."""
         middle = ((center - self.origins) * self.directions).sum(-1)
-        closest = (center - self.at(middle)).norm(dim=-1)
-        half = (radius**2 - closest**2).clamp_min(0).sqrt()
-        met = closest < radius
+        closest_approach = (center - self.at(middle)).norm(dim=-1)
+        half = (radius**2 - closest_approach**2).clamp_min(0).sqrt()
+        met = closest_approach < radius
         near = torch.where(met, torch.maximum(self.near, middle - half), self.far)
         far = torch.where(met, torch.minimum(self.far, middle + half), self.near)
-        return Segments(self.origins, self.directions, near, far)
+        return RaySegments(self.origins, self.directions, near, far)
 
 
 @torch.no_grad()
-def trace(distance: Distance, rays: Segments, care: Care) -> tuple[Float[Tensor, " r"], Bool[Tensor, " r"]]:
-    """The first t at which each ray is on the surface or inside, and which rays have one (t is `far` for the others).
+def sphere_trace(
+    distance: Distance, rays: RaySegments, settings: TracingSettings
+) -> tuple[Float[Tensor, " r"], Bool[Tensor, " r"]]:
+    """First t at which each ray is on or inside the surface (`far` if none), and which rays hit.
 
-    Sphere tracing from both ends; between fronts that have not met, evenly spaced samples; where one lies inside, the
-    false position method.
+    Sphere tracing from both ends; uniform samples between fronts that have not met; the false position method where a
+    sample is inside.
     """
     t, hit = rays.far.clone(), torch.zeros_like(rays.near, dtype=torch.bool)
     open_rows = (rays.near < rays.far).nonzero()[:, 0]
-    outside, front, met = march(distance, rays[open_rows], care.steps, care.threshold)
+    outside, front, met = sphere_trace_forward(distance, rays[open_rows], settings.steps, settings.threshold)
     rows = open_rows[met]
-    t[rows] = _between(distance, rays[rows], outside[met], front[met], care)
+    t[rows] = _refine_crossing(distance, rays[rows], outside[met], front[met], settings)
     hit[rows] = True
     left = ~met & (front < rays.far[open_rows])
     rest = open_rows[left]
-    first, second, found = _sectioned(distance, rays[rest], front[left], care)
+    first, second, found = _bracket_crossing(distance, rays[rest], front[left], settings)
     rows = rest[found]
-    t[rows] = _between(distance, rays[rows], first[found], second[found], care)
+    t[rows] = _refine_crossing(distance, rays[rows], first[found], second[found], settings)
     hit[rows] = True
     return t, hit
 
 
 @torch.no_grad()
-def trace_guided(
-    distance: Distance, guide: DistanceGrid, rays: Segments, care: Care
+def sphere_trace_guided(
+    distance: Distance, guide: DistanceGrid, rays: RaySegments, settings: TracingSettings
 ) -> tuple[Float[Tensor, " r"], Bool[Tensor, " r"]]:
-    """What `trace` returns, with fewer distances: a guide, which differs from them by less than half of one of its
-    cells, leads each ray to where it may meet the surface first.
+    """`sphere_trace` with fewer evaluations: a guide, whose error is below half of its cell size, finds where each ray
+    may hit first.
 
-    What it leads past the surface is not looked at; what it soon leads from outside to inside, between these two places
-    alone; of others there are samples.
+    Rays that the guide leads past the surface are not evaluated; those with a short crossing are refined directly; the
+    others are sampled.
     """
     t, hit = rays.far.clone(), torch.zeros_like(rays.near, dtype=torch.bool)
     margin = guide.cell / 2
-    before, low, _ = march(guide, rays, GUIDED_STEPS, margin)
-    ahead = Segments(rays.origins, rays.directions, low, rays.far)
-    _, high, inside = march(guide + margin, ahead, GUIDED_STEPS, margin / 10)
+    before, low, _ = sphere_trace_forward(guide, rays, GUIDED_STEPS, margin)
+    ahead = RaySegments(rays.origins, rays.directions, low, rays.far)
+    _, high, inside = sphere_trace_forward(guide + margin, ahead, GUIDED_STEPS, margin / 10)
     short = (inside & (high - low < REACH * guide.cell)).nonzero()[:, 0]
-    t[short], hit[short] = _crossed(distance, rays[short], low[short], high[short], care)
+    t[short], hit[short] = _find_crossing(distance, rays[short], low[short], high[short], settings)
     rest = (~hit & (low < rays.far)).nonzero()[:, 0]
     first = torch.maximum(low[rest] - 2 * guide.cell, before[rest])
     last = torch.where(inside[rest], high[rest] + guide.cell, _last(guide, ahead[rest], margin))
-    t[rest], hit[rest] = _searched(distance, rays[rest], first, last, care)
+    t[rest], hit[rest] = _search_crossing(distance, rays[rest], first, last, settings)
     return torch.where(hit, t, rays.far), hit
 
 
-def _crossed(
-    distance: Distance, rays: Segments, low: Float[Tensor, " r"], high: Float[Tensor, " r"], care: Care
+def _find_crossing(
+    distance: Distance,
+    rays: RaySegments,
+    low: Float[Tensor, " r"],
+    high: Float[Tensor, " r"],
+    settings: TracingSettings,
 ) -> tuple[Float[Tensor, " r"], Bool[Tensor, " r"]]:
-    """Where rays enter that are outside at `low` and inside at `high`, and which do."""
+    """Entry t of rays that are outside at `low` and inside at `high`, and which have one."""
     above, below = distance(torch.cat([rays.at(low), rays.at(high)])).chunk(2)
     t, found = high.clone(), (above > 0) & (below <= 0)
     rows = found.nonzero()[:, 0]
     ends = (low[rows], above[rows]), (high[rows], below[rows])
-    t[rows], found[rows] = _false_position(distance, rays[rows], *ends, care)
+    t[rows], found[rows] = _false_position(distance, rays[rows], *ends, settings)
     return t, found
 
 
-def _searched(
-    distance: Distance, rays: Segments, first: Float[Tensor, " r"], last: Float[Tensor, " r"], care: Care
+def _search_crossing(
+    distance: Distance,
+    rays: RaySegments,
+    first: Float[Tensor, " r"],
+    last: Float[Tensor, " r"],
+    settings: TracingSettings,
 ) -> tuple[Float[Tensor, " r"], Bool[Tensor, " r"]]:
-    """Where rays enter between `first` and `last`, as far as samples tell, and which do.
+    """Entry t between `first` and `last` by sampling, and which rays have one.
 
-    They are evenly spaced, and as many are about the least of a ray that has none inside.
+    Uniform samples, and as many around the minimum of rays without an inside sample.
     """
     t, hit = last.clone(), torch.zeros_like(last, dtype=torch.bool)
     left = torch.arange(len(t), device=t.device)
     for _ in range(2):
-        low, high, found, least = _entered(distance, rays[left], first, last, GUIDED_SECTIONS, care.threshold)
+        low, high, found, least = _first_inside_sample(
+            distance, rays[left], first, last, GUIDED_SECTIONS, settings.threshold
+        )
         rows = left[found]
-        t[rows] = _between(distance, rays[rows], low[found], high[found], care)
+        t[rows] = _refine_crossing(distance, rays[rows], low[found], high[found], settings)
         hit[rows] = True
         around = (last - first)[~found] / (GUIDED_SECTIONS - 1)
         left, first, last = left[~found], least[~found] - around, least[~found] + around
     return t, hit
 
 
-def _last(distance: Distance, rays: Segments, threshold: float) -> Float[Tensor, " r"]:
-    """The last t at which rays are so near to the surface, or a later one."""
+def _last(distance: Distance, rays: RaySegments, threshold: float) -> Float[Tensor, " r"]:
+    """Last t at which rays are close to the surface, or a later one."""
     length = rays.far - rays.near
-    backwards = Segments(rays.at(rays.far), -rays.directions, torch.zeros_like(length), length)
-    return rays.far - march(distance, backwards, GUIDED_STEPS, threshold)[1]
+    backwards = RaySegments(rays.at(rays.far), -rays.directions, torch.zeros_like(length), length)
+    return rays.far - sphere_trace_forward(distance, backwards, GUIDED_STEPS, threshold)[1]
 
 
-def march(
-    distance: Distance, rays: Segments, steps: int, threshold: float
+def sphere_trace_forward(
+    distance: Distance, rays: RaySegments, steps: int, threshold: float
 ) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"], Bool[Tensor, " r"]]:
-    """Sphere tracing from near: the last t outside, where the front stands, and whether that is at a surface."""
+    """Sphere tracing from near: last outside t, the current t, and whether it is at the surface."""
     if isinstance(distance, DistanceGrid) and rays.near.device.type == "cpu":
-        return distance.marched((rays.origins, rays.directions, rays.near, rays.far), steps, threshold)
+        return distance.sphere_trace((rays.origins, rays.directions, rays.near, rays.far), steps, threshold)
     outside, front = rays.near.clone(), rays.near.clone()
     met = torch.zeros_like(front, dtype=torch.bool)
     active = (front <= rays.far).nonzero()[:, 0]
@@ -179,33 +191,34 @@ def march(
     return outside, front, met
 
 
-def _sectioned(
-    distance: Distance, rays: Segments, front: Float[Tensor, " r"], care: Care
+def _bracket_crossing(
+    distance: Distance, rays: RaySegments, front: Float[Tensor, " r"], settings: TracingSettings
 ) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"], Bool[Tensor, " r"]]:
-    """Two t of each ray, between which it enters the surface, and whether there are such."""
-    ahead = Segments(rays.origins, rays.directions, front, rays.far)
-    backwards = Segments(ahead.at(ahead.far), -ahead.directions, torch.zeros_like(front), ahead.far - ahead.near)
-    _, back, met = march(distance, backwards, care.back_steps, care.threshold)
+    """Two t that bracket the entry of each ray, and whether they exist."""
+    ahead = RaySegments(rays.origins, rays.directions, front, rays.far)
+    backwards = RaySegments(ahead.at(ahead.far), -ahead.directions, torch.zeros_like(front), ahead.far - ahead.near)
+    _, back, met = sphere_trace_forward(distance, backwards, settings.back_steps, settings.threshold)
     end = ahead.far - back
-    first, second, found, _ = _entered(distance, rays, front, torch.maximum(end, front), care.sections, care.threshold)
-    # Where the front from behind has met a surface, its place counts as inside whatever rounding says.
+    first, second, found, _ = _first_inside_sample(
+        distance, rays, front, torch.maximum(end, front), settings.sections, settings.threshold
+    )
+    # Where the backward front has hit a surface, its t counts as inside despite rounding.
     rounded = met & ~found
-    gap = (end - front) / (care.sections - 1)
+    gap = (end - front) / (settings.sections - 1)
     first, second = torch.where(rounded, end - gap, first), torch.where(rounded, end, second)
     return first, second, (found | met) & (end > front)
 
 
-def _entered(
+def _first_inside_sample(
     distance: Distance,
-    rays: Segments,
+    rays: RaySegments,
     first: Float[Tensor, " r"],
     last: Float[Tensor, " r"],
     sections: int,
     threshold: float,
 ) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"], Bool[Tensor, " r"], Float[Tensor, " r"]]:
-    """Of evenly spaced samples of each ray the last before it is on the surface or inside and the first that is there,
-    whether there are such, and the sample of the least distance [all t].
-    """
+    """Among uniform samples of each ray, the last before it is on or inside the surface and the first inside, whether
+    they exist, and the sample of minimum distance [all t]."""
     t = first[:, None] + torch.linspace(0, 1, sections, device=first.device) * (last - first)[:, None]
     points = rays.origins[:, None] + t[..., None] * rays.directions[:, None]
     values = distance(points.reshape(-1, 3)).view_as(t)
@@ -217,36 +230,39 @@ def _entered(
     return low, high, inside.any(-1), least
 
 
-def _between(
-    distance: Distance, rays: Segments, low: Float[Tensor, " r"], high: Float[Tensor, " r"], care: Care
+def _refine_crossing(
+    distance: Distance,
+    rays: RaySegments,
+    low: Float[Tensor, " r"],
+    high: Float[Tensor, " r"],
+    settings: TracingSettings,
 ) -> Float[Tensor, " r"]:
-    """Where the distance is zero between `low` (outside) and `high` (on the surface or inside).
+    """Zero crossing between `low` (outside) and `high` (on or inside the surface).
 
-    Rays that begin inside stay where they begin, and those whose `high` is on the surface there.
+    Rays that begin inside, or whose `high` is on the surface, stay there.
     """
     below = distance(rays.at(high))
     above = distance(rays.at(low))
-    t, rows = high.clone(), ((below < -care.threshold) & (above > 0)).nonzero()[:, 0]
-    t[rows], _ = _false_position(distance, rays[rows], (low[rows], above[rows]), (high[rows], below[rows]), care)
+    t, rows = high.clone(), ((below < -settings.threshold) & (above > 0)).nonzero()[:, 0]
+    t[rows], _ = _false_position(distance, rays[rows], (low[rows], above[rows]), (high[rows], below[rows]), settings)
     return t
 
 
 def _false_position(
     distance: Distance,
-    rays: Segments,
+    rays: RaySegments,
     outside: tuple[Float[Tensor, " r"], Float[Tensor, " r"]],
     inside: tuple[Float[Tensor, " r"], Float[Tensor, " r"]],
-    care: Care,
+    settings: TracingSettings,
 ) -> tuple[Float[Tensor, " r"], Bool[Tensor, " r"]]:
-    """Where the distance is zero between a t outside and one inside, both with the distances there, and for which rays
-    that was found.
+    """Zero crossing between an outside and an inside t with their distances, and for which rays it was found.
 
-    False position with the Illinois rule: the value at an end that stays twice is halved.
+    False position with the Illinois rule: the value at an end that is kept twice is halved.
     """
     (low, above), (high, below) = (tuple(v.clone() for v in end) for end in (outside, inside))
     t, active = high.clone(), torch.arange(len(high), device=high.device)
     kept = torch.zeros_like(low, dtype=torch.int8)
-    for _ in range(care.secants):
+    for _ in range(settings.secants):
         if len(active) == 0:
             break
         a, b, fa, fb = low[active], high[active], above[active], below[active]
@@ -260,27 +276,32 @@ def _false_position(
         above[active[within & (stayed == 1)]] *= 0.5
         below[active[~within & (stayed == -1)]] *= 0.5
         kept[active] = torch.where(within, 1, -1).to(torch.int8)
-        active = active[value.abs() > care.threshold]
+        active = active[value.abs() > settings.threshold]
     return t, torch.ones_like(t, dtype=torch.bool).index_fill(0, active, False)
 
 
 @torch.no_grad()
-def unhidden(
-    distance: Distance, points: Float[Tensor, "p 3"], eyes: Float[Tensor, "p 3"], slack: float, care: Care
+def is_unoccluded(
+    distance: Distance,
+    points: Float[Tensor, "p 3"],
+    camera_centers: Float[Tensor, "p 3"],
+    tolerance: float,
+    settings: TracingSettings,
 ) -> Bool[Tensor, " p"]:
-    """Whether nothing in the unit ball lies between points on a surface and eyes, from `slack` before them on."""
-    way = eyes - points
+    """Whether no surface in the unit ball lies between surface points and camera centers, beyond `tolerance`."""
+    way = camera_centers - points
     far = way.norm(dim=-1)
-    rays = Segments(points, way / far.clamp_min(TINY)[:, None], torch.full_like(far, slack), far)
-    _, _, met = march(distance, rays.within_ball(points.new_zeros(3), 1.0), care.steps, care.threshold)
+    rays = RaySegments(points, way / far.clamp_min(TINY)[:, None], torch.full_like(far, tolerance), far)
+    _, _, met = sphere_trace_forward(
+        distance, rays.within_ball(points.new_zeros(3), 1.0), settings.steps, settings.threshold
+    )
     return ~met
 
 
 @torch.no_grad()
-def closest(distance: Distance, rays: Segments, samples: int) -> Float[Tensor, " r"]:
-    """The t at which each ray comes closest to the surface or lies deepest inside: the least of evenly spaced samples,
-    then of as many about it; `near` for segments without a point.
-    """
+def closest_approach(distance: Distance, rays: RaySegments, samples: int) -> Float[Tensor, " r"]:
+    """t at which each ray is closest to the surface or deepest inside: the minimum of uniform samples, then of as many
+    around it; `near` for empty segments."""
     t, reach = 0.5 * (rays.near + rays.far), 0.5 * (rays.far - rays.near).clamp_min(0)
     share = (torch.arange(samples, device=t.device) + 0.5) * (2 / samples) - 1
     for _ in range(2):
@@ -291,14 +312,14 @@ def closest(distance: Distance, rays: Segments, samples: int) -> Float[Tensor, "
     return torch.where(rays.near < rays.far, t, rays.near)
 
 
-def hit_points(distance: Distance, rays: Segments, t: Float[Tensor, " r"]) -> Float[Tensor, "r 3"]:
-    """The points at `t` on the surface, which move with the field and the rays to first order (IDR, equation 3).
+def hit_points(distance: Distance, rays: RaySegments, t: Float[Tensor, " r"]) -> Float[Tensor, "r 3"]:
+    """Surface points at `t`, differentiable to first order in field and rays (IDR, equation 3).
 
-    `x = o + d (t - f(o + t d) / s)` with the slope s of f along the ray, which carries no gradient.
+    `x = o + d (t - f(o + t d) / s)` with the derivative s of f along the ray, which carries no gradient.
     """
     start = rays.at(t.detach())
     with torch.no_grad():
-        step = SLOPE_STEP * rays.directions
-        slope = (distance(start + step) - distance(start - step)) / (2 * SLOPE_STEP)
-        slope = torch.where(slope < 0, slope.clamp(max=-LEAST_SLOPE), slope.clamp(min=LEAST_SLOPE))
+        step = GRADIENT_STEP * rays.directions
+        slope = (distance(start + step) - distance(start - step)) / (2 * GRADIENT_STEP)
+        slope = torch.where(slope < 0, slope.clamp(max=-MIN_GRADIENT), slope.clamp(min=MIN_GRADIENT))
     return start - rays.directions * (distance(start) / slope)[:, None]

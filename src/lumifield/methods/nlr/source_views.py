@@ -1,4 +1,4 @@
-"""The images that colors are looked up in."""
+"""Source views that colors are sampled from."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lumifield.runtime.rng import Rng
 
 MIN_HIT_OPACITY = 128
 REACH = 2
-"""Pixels from one that a place lies in to the farthest that it is interpolated from."""
+"""Maximum distance from the pixel of a position to a pixel used in its interpolation [pixels]."""
 
 
 @dataclass(frozen=True)
-class Sight:
-    """Scene points in one source: where, whether it shows them, their colors, and the cosine between the rays."""
+class ProjectedSample:
+    """Scene points projected into one source view: position, visibility, color, and cosine between the rays."""
 
     xy: Float[Tensor, "p 2"]
     seen: Bool[Tensor, " p"]
@@ -31,10 +31,10 @@ class Sight:
     cosine: Float[Tensor, " p"]
 
 
-class Sources(nn.Module):
-    """Images of any sizes with their silhouettes, all in one buffer, and their cameras.
+class SourceViews(nn.Module):
+    """Images of any size with silhouettes, packed in one buffer, and their cameras.
 
-    `pixels` are rgb and 255 within the silhouette, else 0; `within` are colors that go on from within it a little way.
+    `pixels` are RGB with 255 inside the silhouette, else 0; `within` are colors extended slightly beyond it.
     """
 
     pixels: Tensor
@@ -68,52 +68,54 @@ class Sources(nn.Module):
 
     @property
     def cameras(self) -> Cameras:
-        """Their cameras."""
+        """Cameras of the views."""
         return Cameras(self.c2w, self.focal, self.center, self.size, self.distortion)
 
     def image(self, index: int) -> Float[Tensor, "4 h w"]:
-        """One image, rgb and silhouette in [0, 1]."""
-        return self.unpacked(self.pixels, index)
+        """One image, RGB and silhouette in [0, 1]."""
+        return self.unpack_image(self.pixels, index)
 
-    def unpacked(self, packed: UInt8[Tensor, "n c"], index: int) -> Float[Tensor, "c h w"]:
-        """One image of a buffer of all, in [0, 1]."""
+    def unpack_image(self, packed: UInt8[Tensor, "n c"], index: int) -> Float[Tensor, "c h w"]:
+        """One image of a packed buffer, in [0, 1]."""
         width, height = self.sizes[index]
         rows = packed[self.starts[index] : self.starts[index + 1]]
         return rows.view(height, width, -1).permute(2, 0, 1).float() / 255
 
     def extend(self) -> None:
-        """Finds `within` for the `pixels`."""
+        """Computes `within` from `pixels`."""
         for index in range(len(self)):
             rgb, (solid,) = self.image(index).split([3, 1])
             rows = to_uint8(extend_beyond_mask(rgb, solid >= 0.5, REACH)).flatten(1).T
             self.within[self.starts[index] : self.starts[index + 1]] = rows
 
-    def drawn(self, count: int, rng: Rng) -> tuple[Rays, Float[Tensor, "r 3"], Bool[Tensor, " r"]]:
-        """Rays through as many pixels of all images, their colors, and whether these are in the silhouettes."""
+    def sample_pixels(self, count: int, rng: Rng) -> tuple[Rays, Float[Tensor, "r 3"], Bool[Tensor, " r"]]:
+        """Rays through random pixels of all images, their colors, and whether they are in the silhouettes."""
         index = rng.integers(count, self.starts[-1])
         camera, pixel = unravel_pixels(index, self.offsets, self.size[:, 0])
         rays = camera_rays(self.cameras, camera, pixel, self.near, self.far)
         found = self.pixels[index]
         return rays, found[:, :3].float() / 255, found[:, 3] >= MIN_HIT_OPACITY
 
-    def covers(self, rays: Rays) -> Bool[Tensor, " r"]:
-        """Whether rays of these images lie in their silhouettes."""
+    def is_in_silhouette(self, rays: Rays) -> Bool[Tensor, " r"]:
+        """Whether rays of these images are in their silhouettes."""
         size = self.size[rays.image]
         column, row = torch.minimum((rays.place * size).long(), size - 1).unbind(-1)
         return self.pixels[self.offsets[rays.image] + row * size[:, 0] + column, 3] >= MIN_HIT_OPACITY
 
-    def look(self, index: int, points: Float[Tensor, "p 3"], directions: Float[Tensor, "p 3"]) -> Sight:
-        """Scene points in one image: those before its camera that lie in its silhouette, hidden or not.
+    def project_samples(
+        self, index: int, points: Float[Tensor, "p 3"], directions: Float[Tensor, "p 3"]
+    ) -> ProjectedSample:
+        """Scene points in one image: those in front of its camera and in its silhouette, occluded or not.
 
-        Colors come from within the silhouette alone; only they and places carry a gradient.
+        Colors come from inside the silhouette only; only colors and positions carry gradients.
         """
         size, camera = self.sizes[index], self.cameras[[index]]
         xy, depth = (found[0] for found in camera.project(points))
         with torch.no_grad():
             seen = is_in_image(xy, depth, size)
             seen &= sample_nearest(self.pixels[:, 3], self.starts[index], xy, size) >= MIN_HIT_OPACITY
-        rgb = sample_bicubic(self.unpacked(self.within, index), xy)
-        return Sight(xy, seen, rgb, cosine_similarity(points, camera.positions[0], directions))
+        rgb = sample_bicubic(self.unpack_image(self.within, index), xy)
+        return ProjectedSample(xy, seen, rgb, cosine_similarity(points, camera.positions[0], directions))
 
 
 def _with_silhouettes(scene: Scene, count: int) -> Tensor:

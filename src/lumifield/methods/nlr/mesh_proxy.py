@@ -1,4 +1,4 @@
-"""The surface as triangles: images of it need no tracing (MetaNLR++, "real-time rendering")."""
+"""Mesh proxy of the surface, rasterized instead of traced (MetaNLR++, "real-time rendering")."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lumifield.geometry.rasterize import rasterize
 
 
 @dataclass(frozen=True)
-class Skin:
-    """Triangles in scene coordinates, and whether each source sees their corners."""
+class MeshProxy:
+    """Triangles in scene coordinates, and whether each source view sees their vertices."""
 
     vertices: Float[Tensor, "v 3"]
     faces: Int[Tensor, "f 3"]
     seen: Bool[Tensor, "n v"]
 
-    def drawn(self, camera: Cameras) -> Met:
-        """What each pixel of a camera's image meets of the triangles."""
+    def rasterize_view(self, camera: Cameras) -> ProxyHits:
+        """Surface hits of the pixels of a camera."""
         device = self.vertices.device
         (image,), (depth,) = camera.project(self.vertices)
         width, height = camera.size[0].tolist()
@@ -34,20 +34,20 @@ class Skin:
         weights = torch.from_numpy(shown.weights.reshape(-1, 3)[row]).float().to(device)
         points = (weights[..., None] * self.vertices[corners]).sum(1)
         nearest = corners.gather(1, weights.argmax(-1, keepdim=True))[:, 0]
-        return Met(torch.from_numpy(row).to(device), points, self.seen[:, nearest])
+        return ProxyHits(torch.from_numpy(row).to(device), points, self.seen[:, nearest])
 
 
 @dataclass(frozen=True)
-class Met:
-    """Pixels that meet the surface (their rows among all, row by row), the scene points, and which source sees them."""
+class ProxyHits:
+    """Pixels that hit the surface (rows among all), scene points, and which source view sees them."""
 
     rows: Int[Tensor, " p"]
     points: Float[Tensor, "p 3"]
     seen: Bool[Tensor, "n p"]
 
 
-def triangles(values: Float[Tensor, "d d d"]) -> tuple[Float[Tensor, "v 3"], Int[Tensor, "f 3"]]:
-    """Corners and faces of where values on a grid over the cube of the unit ball, x the last axis, are zero."""
+def extract_triangles(values: Float[Tensor, "d d d"]) -> tuple[Float[Tensor, "v 3"], Int[Tensor, "f 3"]]:
+    """Vertices and faces of the zero set of values on a grid over the cube of the unit ball, x last."""
     low, high = values.aminmax()
     if not low < 0 < high:
         return values.new_empty(0, 3), torch.empty(0, 3, dtype=torch.int64, device=values.device)

@@ -8,9 +8,9 @@ from torch.nn.functional import max_pool2d, normalize
 
 from analytic import CPU
 from known_surfaces import TrueBall, built
-from lumifield.methods.nlr.distance_grid import on_grid, refined
+from lumifield.methods.nlr.distance_grid import sample_on_grid, refine_grid
 from lumifield.methods.nlr.method import NlrMethod
-from lumifield.methods.nlr.skin import triangles
+from lumifield.methods.nlr.mesh_proxy import triangles
 from lumifield.rendering.view import render_view
 from scenes import NLR, RADIUS, ball, unbounded
 
@@ -63,16 +63,16 @@ def test_views_after_the_first_ask_for_no_distance_until_the_training_goes_on(mo
 @torch.no_grad()
 def test_a_source_colors_what_it_sees_alone():
     method = ready(24)
-    skin = method.skin()
-    away = normalize(skin.vertices, dim=-1)
+    mesh_proxy = method.mesh_proxy()
+    away = normalize(mesh_proxy.vertices, dim=-1)
     for index, eye in enumerate(method.sources.cameras.positions):
-        slope = (normalize(eye - skin.vertices, dim=-1) * away).sum(-1)
-        assert skin.seen[index][slope > 0.1].all()
-        assert not skin.seen[index][slope < -0.1].any()
+        slope = (normalize(eye - mesh_proxy.vertices, dim=-1) * away).sum(-1)
+        assert mesh_proxy.seen[index][slope > 0.1].all()
+        assert not mesh_proxy.seen[index][slope < -0.1].any()
 
 
 def test_triangles_lie_on_the_surface():
-    values = on_grid(sphere, 24, CPU)
+    values = sample_on_grid(sphere, 24, CPU)
     vertices, faces = triangles(values)
     assert faces.max() == len(vertices) - 1
     assert float((vertices.norm(dim=-1) - 0.6).abs().max()) < 2e-3
@@ -90,16 +90,16 @@ def test_a_finer_grid_asks_near_the_surface_and_is_cut_off_where_the_ball_ends()
         asked.append(len(points))
         return points.norm(dim=-1) - 0.6 + 0.02 * torch.sin(20 * points[:, 0])
 
-    coarse = on_grid(wavy, 16, CPU)
+    coarse = sample_on_grid(wavy, 16, CPU)
     asked.clear()
-    fine = refined(wavy, coarse, 3)
+    fine = refine_grid(wavy, coarse, 3)
     assert fine.shape == (46, 46, 46)
     assert sum(asked) < fine.numel() / 3
-    exact = on_grid(wavy, 46, CPU)
+    exact = sample_on_grid(wavy, 46, CPU)
     near = exact.abs() < 0.05
     torch.testing.assert_close(fine[near], exact[near], atol=1e-6, rtol=0)
     assert torch.equal(fine > 0, exact > 0)
-    wide = refined(lambda points: points[:, 2], on_grid(lambda points: points[:, 2], 16, CPU), 3)
+    wide = refine_grid(lambda points: points[:, 2], sample_on_grid(lambda points: points[:, 2], 16, CPU), 3)
     vertices, _ = triangles(wide)
     assert float(vertices.norm(dim=-1).max()) < 1.02
 
