@@ -1,6 +1,6 @@
 """Tasks a second of the inner loop of `simple-nerf`, beside a plain port of nerf-meta's, in one run on the same rays.
 
-Run `python benchmarks/inner_loop.py --data SCENE --out benchmarks/results`; with `--group 8` several tasks learn side
+Run `python benchmarks/inner_loop.py --data SCENE --out benchmarks/results`; with `--vmap-batch-size 8` several tasks learn side
 by side. Each task is 32 steps of plain gradient descent, on 128 rays of 128 samples. The port is float32 and shares no
 code with the package: a copy of the network a task, the encoding, uniform samples and products of transmittances as
 published.
@@ -24,7 +24,7 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source, read
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.meta import InnerLoop
-from lumifield.meta.inner import adapted
+from lumifield.meta.inner_loop import adapt_clones
 from lumifield.methods import SimpleNerf
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.precision import bf16_is_faster
@@ -78,8 +78,8 @@ def plain_tasks(scene: Scene, count: int, steps: int) -> None:
 def our_tasks(scene: Scene, count: int, steps: int, bf16: str) -> None:
     """Ours on some tasks, side by side where there are several."""
     method = SimpleNerf(num_samples=SAMPLES, bf16=bf16).build(scene)
-    loop = InnerLoop(steps=steps, batch=RAYS)
-    adapted(method, [scene] * count, loop, Rng(torch.Generator().manual_seed(0)), lambda _: None)
+    loop = InnerLoop(steps=steps, batch_size=RAYS)
+    adapt_clones(method, [scene] * count, loop, Rng(torch.Generator().manual_seed(0)), lambda _: None)
 
 
 def measured(scene: Scene, group: int, steps: int, rounds: int) -> dict[str, float]:
@@ -101,7 +101,7 @@ def measured(scene: Scene, group: int, steps: int, rounds: int) -> dict[str, flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--group", type=int, default=1)
+    parser.add_argument("--vmap-batch-size", type=int, default=1)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)

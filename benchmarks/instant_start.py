@@ -16,9 +16,9 @@ import torch
 
 from lumifield.data.collection import Task, tasks
 from lumifield.data.scene import Scene, sample_batch
-from lumifield.meta.baselines import standard
+from lumifield.meta.reference_initializations import random_initialization
 from lumifield.meta.few_shot import mean_psnr, spread
-from lumifield.meta.inner import copy_for
+from lumifield.meta.inner_loop import clone_for_scene
 from lumifield.methods.base import Method
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runs.run_folder import LoadedRun, load_run, write_json
@@ -67,8 +67,8 @@ def trial(run: LoadedRun, task: Task, steps: int, views: int, seed: int) -> dict
     }
     found = {}
     for kind, (learned, count) in kinds.items():
-        start = run.method if learned else standard(run.method, scene, seed)
-        found[kind] = curve(copy_for(start, scene), scene, held_out, count, seed)
+        start = run.method if learned else random_initialization(run.method, scene, seed)
+        found[kind] = curve(clone_for_scene(start, scene), scene, held_out, count, seed)
     return found
 
 

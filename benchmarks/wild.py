@@ -25,7 +25,7 @@ from lumifield.runtime.files import replacing
 from lumifield.training import Train
 from lumifield.training.job import TrainingJob
 
-LOOKS = {"nerf-w": ("fitted",), "instant": ("mean", "affine")}
+CURVE_STEPS = {"nerf-w": ("fitted",), "instant": ("mean", "affine")}
 TITLES = {"fitted": "fitted appearance", "mean": "as it is", "affine": "fitted affine colors"}
 
 
@@ -81,7 +81,7 @@ def main() -> None:
     methods: dict[str, Settings] = {"nerf-w": NerfW(beta_min=options.beta_min), "instant": Instant()}
     for name, settings in methods.items():
         out = options.runs / name
-        measure = partial(score, settings, out, LOOKS[name], options)
+        measure = partial(score, settings, out, CURVE_STEPS[name], options)
         result["rows"][name] = once(out / "score.json", measure)
     write_json(options.out / f"wild_{options.data.name}.json", result)
     with replacing(options.out / f"wild_{options.data.name}.md") as temporary:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lumifield.data.collection import tasks
-from lumifield.meta.interpolate import adapted_to
+from lumifield.meta.adapted_mixture import mix_adapted_clones
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import load_run
 from lumifield.runtime.image_io import to_uint8, write_png
@@ -22,7 +22,7 @@ def main(run: Path, out: Path = Path("runs/looks.png"), photographs: tuple[str, 
     """Leaves a grid of images of at most `side` pixels; without names of images the first five are taken."""
     start = load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
     own = {task.name: task for task in tasks(start.source, "train")}
-    there = adapted_to(start, photographs or list(own)[:5])
+    there = mix_adapted_clones(start, photographs or list(own)[:5])
     scene = there.scenes["train"]
     sizes = [side / max(scene.size(row)) for row in range(len(scene))]
     rows = []

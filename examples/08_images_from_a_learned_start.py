@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lumifield.meta.outer import Parameters, descended, maml, reptile
+from lumifield.meta.outer_loop import Parameters, gradient_descent, maml, reptile
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.image_metrics import psnr
@@ -65,7 +65,7 @@ def main(
         return (functional_call(network, parameters, (places,)) - image).square().mean()
 
     def learned(parameters: Parameters, image: Tensor, count: int = STEPS, *, second_order: bool = False) -> Parameters:
-        return descended(loss, parameters, [image] * count, RATE, second_order=second_order)
+        return gradient_descent(loss, parameters, [image] * count, RATE, second_order=second_order)
 
     for _ in range(steps):
         tasks = list(shown[torch.randint(len(shown) - 1, (IMAGES,), generator=generator)])

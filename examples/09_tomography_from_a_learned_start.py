@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from lumifield.meta.outer import Parameters, descended, reptile
+from lumifield.meta.outer_loop import Parameters, gradient_descent, reptile
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.image_metrics import psnr
@@ -53,7 +53,7 @@ def main(steps: int = 1000, size: int = 64, width: int = 256, views: int = 6, se
         return (projected(functional_call(network, parameters, (places,)), angles) - sums).square().mean()
 
     def learned(parameters: Parameters, seen: tuple[Tensor, Tensor], count: int) -> Parameters:
-        return descended(loss, parameters, [seen] * count, RATE, second_order=False)
+        return gradient_descent(loss, parameters, [seen] * count, RATE, second_order=False)
 
     for _ in range(steps):
         angles, truth = math.pi * torch.rand(DIRECTIONS, generator=generator), body(places, generator)

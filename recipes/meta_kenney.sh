@@ -8,8 +8,8 @@
 set -euo pipefail
 exec lumifield meta-train simple-nerf --data "$1" --out "$2" \
   --downscale 2 --near 3 --far 5 --num-samples 32 --hidden-dim 128 --weight-init normal --steps 250 \
-  --views 25 --inner.steps 64 --inner.batch 128 \
+  --num-views 25 --inner.steps 64 --inner.batch-size 128 \
   --inner.optimizer.kind adam --inner.optimizer.lr 1e-3 --outer.kind sgd --outer.lr 0.5 \
-  --outer-schedule.kind cosine --outer-schedule.floor 0.1 --few-shot.loop.steps 300 --few-shot.loop.batch 64 \
+  --outer-schedule.kind cosine --outer-schedule.floor 0.1 --few-shot.loop.steps 300 --few-shot.loop.batch-size 64 \
   --few-shot.loop.optimizer.kind adam --few-shot.loop.optimizer.lr 1e-3 --validate-every 100 --save-every 100 \
   "${@:3}"

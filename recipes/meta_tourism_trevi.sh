@@ -5,7 +5,7 @@
 # paper for the right halves: 19.35 dB.
 set -euo pipefail
 exec lumifield meta-train simple-nerf --data "$1" --out "$2" \
-  --epochs 45 --views 1 --sampling official --inner.steps 64 --inner.batch 64 --inner.optimizer.lr 1 \
-  --outer.lr 5e-4 --few-shot.loop.steps 256 --few-shot.loop.batch 64 --few-shot.loop.optimizer.lr 1 \
+  --epochs 45 --num-views 1 --sampling official --inner.steps 64 --inner.batch-size 64 --inner.optimizer.lr 1 \
+  --outer.lr 5e-4 --few-shot.loop.steps 256 --few-shot.loop.batch-size 64 --few-shot.loop.optimizer.lr 1 \
   --validation-steps 64 \
   "${@:3}"

@@ -213,24 +213,24 @@ SIMPLE_TRAINING = {
 META_TRAINING = {
     "--data": ("", "--data {tinted}"),
     "--config": ("", "--config {start}/config.json"),
-    "--views": ("", "--views 2"),
+    "--num-views": ("", "--num-views 2"),
     "--epochs": ("", "--epochs 0.5"),
     "--outer.lr": ("", "--outer.lr 1e-3"),
     "--inner.optimizer.lr": ("", "--inner.optimizer.lr 0.1"),
     "--inner.steps": ("", "--inner.steps 1"),
-    "--inner.batch": ("", "--inner.batch 9"),
-    "--replacement": ("--steps 3", "--replacement"),
-    "--tasks": ("", "--tasks 1"),
-    "--group": ("", "--group 2"),
+    "--inner.batch-size": ("", "--inner.batch-size 9"),
+    "--sample-with-replacement": ("--steps 3", "--sample-with-replacement"),
+    "--meta-batch-size": ("", "--meta-batch-size 1"),
+    "--vmap-batch-size": ("", "--vmap-batch-size 2"),
     "--algorithm": ("", "--algorithm maml"),
 }
 ADAPTING = {
-    "--support": "--support 2",
-    "--adapt-rate": "--adapt-rate 0.1",
-    "--adapt-batch": "--adapt-batch 9",
+    "--num-support-images": "--num-support-images 2",
+    "--adapt-learning-rate": "--adapt-learning-rate 0.1",
+    "--adapt-batch-size": "--adapt-batch-size 9",
     "--adapt-steps": "--adapt-steps 1",
-    "--held-out": "--held-out 3 5",
-    "--starts": "--starts meta standard",
+    "--held-out-frames": "--held-out-frames 3 5",
+    "--initializations": "--initializations meta random",
     "--save-adapted": "--save-adapted",
 }
 # Each of these has a test of its own below.
@@ -262,8 +262,8 @@ OWN = {
     "simple-nerf": "--num-frequencies 3 --num-octaves 2",
 }
 META = (
-    "--steps 2 --tasks 2 --views 3 --inner.steps 2 --inner.batch 16 --few-shot.held-out 3 6 --few-shot.loop.steps 2 "
-    "--validation-tasks 0 --seed 5 --batch-size 16 --hidden-dim 8 --num-layers 4 --num-samples 4 --num-frequencies 3 --num-octaves 2 --bf16 off "
+    "--steps 2 --meta-batch-size 2 --num-views 3 --inner.steps 2 --inner.batch-size 16 --few-shot.held-out-frames 3 6 --few-shot.loop.steps 2 "
+    "--num-validation-tasks 0 --seed 5 --batch-size 16 --hidden-dim 8 --num-layers 4 --num-samples 4 --num-frequencies 3 --num-octaves 2 --bf16 off "
     "--device cpu"
 )
 
@@ -364,7 +364,7 @@ def test_every_option_of_the_table_is_tried_here():
     tried |= {("train simple-nerf", flag) for flag in SIMPLE_TRAINING}
     # These in test_from_metanlrpp.py.
     tried |= {("train nlr", flag) for flag in SURFACES} | {("pretrain-features", flag) for flag in FEATURES}
-    tried |= {("meta-train", "--by-part")}
+    tried |= {("meta-train", "--use-method-rates")}
     tried |= {("meta-train", flag) for flag in META_TRAINING} | {("eval", flag) for flag in ADAPTING}
     assert set().union(*(named(here) for _, here, _ in rows())) == tried
 

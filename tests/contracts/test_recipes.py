@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import lumifield.meta.run
+import lumifield.meta.meta_training
 import lumifield.training.job
 from lumifield.cli import main
 from lumifield.meta import MetaTrain
@@ -144,7 +144,7 @@ def job_of(tmp_path, monkeypatch):
     """What a recipe as it stands would train."""
     jobs = []
     monkeypatch.setattr(lumifield.training.job, "run_training", lambda job, **_: jobs.append(job))
-    monkeypatch.setattr(lumifield.meta.run, "meta_train", lambda job, **_: jobs.append(job))
+    monkeypatch.setattr(lumifield.meta.meta_training, "meta_train", lambda job, **_: jobs.append(job))
 
     def job(recipe):
         main.main(arguments(ROOT / "recipes" / recipe, tmp_path, "data", "run"))
@@ -162,7 +162,7 @@ def test_a_recipe_of_surfaces_trains(recipe, scenes, tmp_path):
     layout, run = "dtu" if "dtu" in recipe.name else "nlr", tmp_path / "run"
     small = TINY["nlr"].split()
     if recipe.name.startswith("meta"):
-        small += ["--steps", "20", "--inner.steps", "2", "--validation-tasks", "0", "--hold-out", "none"]
+        small += ["--steps", "20", "--inner.steps", "2", "--num-validation-tasks", "0", "--hold-out", "none"]
         main.main(arguments(recipe, tmp_path, str(scenes[f"{layout}s"]), str(run), *small))
     elif "from_start" in recipe.name:
         start, first = tmp_path / "start", recipe.with_stem(recipe.stem.removesuffix("_from_start"))
@@ -177,7 +177,7 @@ def test_a_recipe_of_surfaces_trains(recipe, scenes, tmp_path):
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if "nlr" not in recipe.name], ids=lambda one: one.name)
 def test_a_recipe_trains(recipe, scenes, tmp_path):
     if recipe.name.startswith("meta"):
-        sized_down = "--steps 2 --inner.steps 2 --validation-tasks 0 --downscale 1 --bf16 off "
+        sized_down = "--steps 2 --inner.steps 2 --num-validation-tasks 0 --downscale 1 --bf16 off "
         instant = "instant" in recipe.name
         sized_down += "--samples-per-step 512 --occupancy-resolution 16" if instant else "--hidden-dim 8 --num-samples 4"
         photographs = {"tourism", "photographs"} & set(recipe.stem.split("_"))
@@ -238,7 +238,7 @@ def test_examples(tmp_path, capsys):
     example(5)(out=tmp_path / "portable.gif", frames=2, size=16)
     main.main([*f"train nerf-w --data {tmp_path}/still-life --out {tmp_path}/wild".split(), *TINY["nerf-w"].split()])
     example(6)(run=tmp_path / "wild", out=tmp_path / "figure.png")
-    small = "--inner.steps 2 --few-shot.loop.steps 2 --validation-tasks 0 --hidden-dim 8 --num-samples 4 --bf16 off --device cpu"
+    small = "--inner.steps 2 --few-shot.loop.steps 2 --num-validation-tasks 0 --hidden-dim 8 --num-samples 4 --bf16 off --device cpu"
     main.main(f"meta-train --data {tmp_path}/still-life --out {tmp_path}/start --steps 1 {small}".split())
     example(7)(run=tmp_path / "start", out=tmp_path / "looks.png", side=16)
     capsys.readouterr()

@@ -183,9 +183,9 @@ class Run:
         """A meta-learned initialization adapted to training images by name; other runs are returned as they are."""
         if "meta" not in self.loaded.config:
             return self
-        from lumifield.meta import interpolate
+        from lumifield.meta import adapted_mixture
 
-        adapted = interpolate.adapted_to(self.loaded, tuple(images))
+        adapted = adapted_mixture.mix_adapted_clones(self.loaded, tuple(images))
         return Run(lambda: adapted)
 
     @overload
@@ -235,8 +235,7 @@ class Run:
         """
         from lumifield.evaluation import evaluate
         from lumifield.evaluation.protocol import Scoring
-        from lumifield.meta import Adapt
-        from lumifield.meta import scores as meta_scores
+        from lumifield.meta import Adapt, few_shot_evaluation
 
         changes = {"data": as_path(data), "downscale": downscale, "masks": as_path(masks)}
         run = self.loaded
@@ -245,12 +244,12 @@ class Run:
             run = replace(run, source=replace(run.source, **changes))
         scoring = Scoring.of(run, appearance, right_half=right_half)
         if "meta" in run.config:
-            meta_scores.refuse_appearance(run, scoring)
+            few_shot_evaluation.forbid_appearance(run, scoring)
             adapt = adapt or Adapt()
-            scores = meta_scores.evaluate(run, split, adapt, save_images=save_images, progress=progress)
+            scores = few_shot_evaluation.evaluate_few_shot(run, split, adapt, save_images=save_images, progress=progress)
         else:
             if adapt is not None:
-                meta_scores.refuse_adaptation(run)
+                few_shot_evaluation.forbid_adaptation(run)
             scores = evaluate.evaluate(
                 run, split, scoring=scoring, save_images=save_images, download_lpips=lpips, progress=progress
             )

@@ -70,11 +70,11 @@ def meta_train(
     Returns the run folder `out`, which `Train.init` takes. Raises `DataError` for unusable data or settings.
     """
     from lumifield.meta import MetaTrain
-    from lumifield.meta.run import MetaJob, meta_train
+    from lumifield.meta.meta_training import MetaJob, run_meta_training
 
     method = SimpleNerf() if method is None else method
     job = MetaJob(method, resolve_source(data), settings or MetaTrain(), Path(out))
-    return meta_train(job, resume=resume, console=progress_console(quiet))
+    return run_meta_training(job, resume=resume, console=progress_console(quiet))
 
 
 def progress_console(quiet: bool | None) -> Console:

@@ -27,8 +27,8 @@ from lumifield.geometry.poses import normalize, pose_error, se3_retract
 from lumifield.geometry.rays import image_rays
 from lumifield.localization import Pose, Progress
 from lumifield.localization.alignment import Level, Matter, aligned, alike
-from lumifield.rendering.camera_paths import read_camera_path, format_camera_path
-from lumifield.rendering.render import scene_of_cameras, cameras_of_split
+from lumifield.rendering.camera_paths import format_camera_path, read_camera_path
+from lumifield.rendering.render import cameras_of_split, scene_of_cameras
 from lumifield.rendering.view import RenderedView, render_view
 from lumifield.runs.run_folder import LoadedRun, write_json
 from lumifield.runtime import colormaps, distributed, image_io

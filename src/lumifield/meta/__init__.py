@@ -1,4 +1,4 @@
-"""Learned starts: the settings of a meta-training. `outer.py` holds Reptile and MAML, `run.py` what surrounds them."""
+"""Settings of meta-learning and of few-shot evaluation, free of torch."""
 
 from __future__ import annotations
 
@@ -10,128 +10,148 @@ from lumifield.errors import DataError
 from lumifield.optim import Optimizer, Schedule
 from lumifield.runtime.config import at_least
 
-Start = Literal["meta", "standard", "matched", "shuffled"]
+Initialization = Literal["meta", "random", "matched", "shuffled"]
 
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """How a copy of the start learns one task."""
+    """Adaptation of a clone of the initialization to one task."""
 
     steps: int = 32
-    """Steps."""
-    batch: int | None = None
-    """Rays of a step (as many as the method takes)."""
+    """Number of inner steps."""
+    batch_size: int | None = None
+    """Rays per inner step (default: that of the method)."""
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="sgd", lr=0.5, momentum=0.0))
-    """How the copy's parameters move; MAML takes the rate alone."""
+    """Inner optimizer; MAML uses only its learning rate."""
 
     def __post_init__(self) -> None:
         at_least(0, self, "steps")
-        at_least(1, self, "batch")
+        at_least(1, self, "batch_size")
 
 
 @dataclass(frozen=True)
 class FewShot:
-    """How a start is judged: what it may learn from an unknown object, and for how long."""
+    """Few-shot protocol: images to adapt to, frames to score, and the adaptation."""
 
-    support: int = 1
-    """Images of an object to learn from, its first ones."""
-    held_out: tuple[int, int] = (25, 50)
-    """Frames of an object to score, from the first up to before the second (learnit; nerf-meta: 1 26)."""
-    loop: InnerLoop = field(default_factory=lambda: InnerLoop(steps=1000, batch=64))
-    """How it learns them."""
+    num_support_images: int = 1
+    """Images of an object to adapt to, the first ones."""
+    held_out_frames: tuple[int, int] = (25, 50)
+    """Range of frames of an object to score, first and last + 1 (learnit; nerf-meta: 1 26)."""
+    loop: InnerLoop = field(default_factory=lambda: InnerLoop(steps=1000, batch_size=64))
+    """Adaptation to the support images."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "support")
-        at_least(0, self, "held_out")
-        if self.held_out[0] >= self.held_out[1]:
-            raise DataError("few-shot", "held_out", f"{self.held_out}", "a first frame before the last", "correct it")
+        at_least(1, self, "num_support_images")
+        at_least(0, self, "held_out_frames")
+        if self.held_out_frames[0] >= self.held_out_frames[1]:
+            raise DataError(
+                "few-shot",
+                "held_out_frames",
+                f"{self.held_out_frames}",
+                "a first frame before the last",
+                "correct the frames",
+            )
 
 
 @dataclass(frozen=True)
 class Adapt:
-    """Of a meta-trained run: how it adapts before it is scored (what is not given is as in its training)."""
+    """Adaptation of a meta-learned initialization before it is scored (defaults: as in its training)."""
 
-    starts: tuple[Start, ...] = ("meta",)
-    """Which starts adapt: the learned one, a fresh one (standard), a fresh one trained to show the same (matched), and
-    the learned one with its numbers in disorder (shuffled)."""
-    support: int | None = None
-    """Images of an object to learn from, its first ones."""
-    held_out: tuple[int, int] | None = None
-    """Frames of an object to score, from the first up to before the second."""
+    initializations: tuple[Initialization, ...] = ("meta",)
+    """Initializations to compare: meta (learned), random, matched (random, trained to reproduce renderings of the
+    learned one), shuffled (learned, with the values of each parameter permuted)."""
+    num_support_images: int | None = None
+    """Images of an object to adapt to, the first ones."""
+    held_out_frames: tuple[int, int] | None = None
+    """Range of frames of an object to score, first and last + 1."""
     adapt_steps: int | None = None
-    """Steps of the adaptation."""
-    adapt_batch: int | None = None
-    """Rays of a step."""
-    adapt_rate: float | None = None
-    """Its learning rate."""
-    curve_views: int = 5
-    """How many held-out views of each task the curves are of, evenly spread."""
-    keep: bool = False
-    """Leave what the learned start became on each task beside its images: a scene to render, view and export."""
+    """Number of adaptation steps."""
+    adapt_batch_size: int | None = None
+    """Rays per adaptation step."""
+    adapt_learning_rate: float | None = None
+    """Learning rate of the adaptation."""
+    num_curve_views: int = 5
+    """Held-out views per task for the adaptation curves, evenly spaced."""
+    save_adapted: bool = False
+    """Save the adapted clone of each task next to its images, as a scene to render, view and export."""
     seed: int = 0
     """Seed of the random numbers."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "support", "adapt_batch", "curve_views")
-        at_least(0, self, "adapt_steps", "adapt_rate")
+        at_least(1, self, "num_support_images", "adapt_batch_size", "num_curve_views")
+        at_least(0, self, "adapt_steps", "adapt_learning_rate")
 
     def of(self, trained: FewShot) -> FewShot:
-        """The protocol that the training had, with what is asked for."""
+        """Few-shot protocol of the training with these changes."""
         loop = trained.loop
-        optimizer = loop.optimizer if self.adapt_rate is None else replace(loop.optimizer, lr=self.adapt_rate)
+        optimizer = (
+            loop.optimizer if self.adapt_learning_rate is None else replace(loop.optimizer, lr=self.adapt_learning_rate)
+        )
         steps = loop.steps if self.adapt_steps is None else self.adapt_steps
-        loop = InnerLoop(steps, self.adapt_batch or loop.batch, optimizer)
-        return FewShot(self.support or trained.support, self.held_out or trained.held_out, loop)
+        loop = InnerLoop(steps, self.adapt_batch_size or loop.batch_size, optimizer)
+        return FewShot(
+            self.num_support_images or trained.num_support_images, self.held_out_frames or trained.held_out_frames, loop
+        )
 
 
 @dataclass(frozen=True)
 class MetaTrain:
-    """How to learn a start for many scenes of a kind."""
+    """Meta-learning of an initialization over many scenes of a category."""
 
     steps: int | None = None
-    """Length of the run in outer steps."""
+    """Number of outer steps."""
     epochs: float | None = None
-    """Length of the run in visits to every task."""
+    """Number of passes over all tasks."""
     minutes: float | None = None
-    """Length of the run in minutes of wall clock; 60 where no length is given."""
+    """Training time in minutes of wall clock (60 if no length is set)."""
     seed: int = 0
-    """Seed of every random number of the run."""
+    """Seed of all random numbers of the run."""
     algorithm: Literal["reptile", "maml", "first-order-maml"] = "reptile"
-    """reptile: towards what copies have learned; maml: along the gradient of their loss, through their steps or not."""
-    tasks: int = 1
-    """Tasks of an outer step, over all processes."""
-    group: int = 0
-    """Tasks whose inner loops run as one, where the method can (0: all on a GPU, one on a CPU)."""
-    replacement: bool = False
-    """Draw tasks anew each time, as learnit does, instead of each once before any comes again."""
-    views: int = 25
-    """Images of a task to learn from, its first ones (0: all)."""
+    """Meta-learning algorithm: reptile, maml, or first-order-maml."""
+    meta_batch_size: int = 1
+    """Tasks per outer step, over all processes."""
+    vmap_batch_size: int = 0
+    """Tasks whose inner loops run vmapped, if the method supports it (0: all on a GPU, one on a CPU)."""
+    sample_with_replacement: bool = False
+    """Sample tasks with replacement, as learnit does, instead of by epochs."""
+    num_views: int = 25
+    """Training images per task, the first ones (0: all)."""
     inner: InnerLoop = field(default_factory=InnerLoop)
-    """How a copy learns a task."""
+    """Inner loop."""
     outer: Optimizer = field(default_factory=lambda: Optimizer(kind="adam", lr=5e-4, momentum=0.0))
-    """How the start moves; sgd is Reptile's plain step, lr the share of the way."""
-    by_part: bool = False
-    """The outer rates of a method's parts are to each other as its inner ones (nlr: that of the shape)."""
+    """Outer optimizer; sgd is the plain step of Reptile, with lr as its step size."""
+    use_method_rates: bool = False
+    """Scale outer learning rates like the parameter groups of the method (nlr: that of the shape)."""
     outer_schedule: Schedule = field(default_factory=Schedule)
-    """How the outer rate falls."""
+    """Schedule of the outer learning rate."""
     few_shot: FewShot = field(default_factory=FewShot)
-    """How the start is judged: the steps of an evaluation; a validation takes `validation_steps`."""
+    """Few-shot protocol of evaluations; validation uses `validation_steps`."""
     validate_every: int = 500
-    """Outer steps between two validations (0: only at the end)."""
-    validation_tasks: int = 2
-    """How many tasks of the val split are looked at, the first ones (0: none)."""
+    """Outer steps between validations (0: only at the end)."""
+    num_validation_tasks: int = 2
+    """Number of tasks of the val split to validate on, the first ones (0: none)."""
     num_validation_views: int = 4
-    """How many held-out views of each, evenly spread."""
+    """Held-out views per validation task, evenly spaced."""
     validation_steps: int = 100
-    """Steps of each before it is looked at."""
+    """Adaptation steps before a validation view is scored."""
     save_every: int = 500
-    """Outer steps between two checkpoints."""
+    """Outer steps between checkpoints."""
     device: str = "auto"
-    """Where to compute: cpu, cuda, mps (auto: cuda where there is one, else cpu)."""
+    """Device to train on: cpu, cuda or mps (auto: cuda if available, else cpu)."""
     init: Path | None = None
-    """A run whose parameters the start begins with."""
+    """Run to initialize the initialization from."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "tasks", "validation_views")
-        at_least(0, self, "steps", "epochs", "minutes", "group", "views", "validate_every", "validation_tasks")
+        at_least(1, self, "meta_batch_size", "num_validation_views")
+        at_least(
+            0,
+            self,
+            "steps",
+            "epochs",
+            "minutes",
+            "vmap_batch_size",
+            "num_views",
+            "validate_every",
+            "num_validation_tasks",
+        )
         at_least(0, self, "validation_steps", "save_every")

@@ -25,7 +25,7 @@ from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.rendering import camera_paths
 from lumifield.rendering.render import Channel, compose_panels, scene_of_cameras
-from lumifield.rendering.view import Normals, NormalSource, RenderedView, render_view, default_chunk
+from lumifield.rendering.view import Normals, NormalSource, RenderedView, default_chunk, render_view
 from lumifield.runs.run_folder import CAMERAS, LoadedRun, read_cameras
 from lumifield.runtime.colormaps import quantile_range
 from lumifield.training.fit import StepReport, TrainingState

@@ -18,7 +18,7 @@ from lumifield.localization import Progress, Synthesize
 from lumifield.localization.lens.select import nearest, views_file
 from lumifield.localization.lens.sequence_files import Cambridge, Layout, SevenScenes, write_hloc
 from lumifield.rendering.camera_paths import read_camera_path
-from lumifield.rendering.render import with_image_size, scene_of_cameras
+from lumifield.rendering.render import scene_of_cameras, with_image_size
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime import distributed

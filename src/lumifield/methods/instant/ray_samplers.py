@@ -117,7 +117,7 @@ class ProposalSampler(nn.Module):
         self.counts = (*settings.num_proposal_samples, settings.num_samples)
         self.first = first
         self.grid = FeatureGrid(PROPOSAL_RESOLUTIONS, 1, PROPOSAL_LOG2_ENTRIES)
-        self.register_buffer("located", triangulated_cells(scene, space))
+        self.register_buffer("triangulated_cells", triangulated_cells(scene, space))
 
     def forward(self, rays: Rays, space: SceneBox, density: AntiAliasedDensity, rng: Rng | None) -> RaySamples:
         """Intervals of each ray where the proposals have the most weight."""

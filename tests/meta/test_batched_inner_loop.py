@@ -7,8 +7,8 @@ import torch
 
 from lumifield.data.scene import sample_batch
 from lumifield.meta import InnerLoop
-from lumifield.meta.inner import adapted, copy_for
-from lumifield.meta.stacked import Stacked, joined
+from lumifield.meta.inner_loop import adapt_clones, clone_for_scene
+from lumifield.meta.batched_inner_loop import BatchedMethod, merge_batches
 from lumifield.methods.base import RenderContext
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
@@ -49,9 +49,9 @@ def batches():
 def test_copies_side_by_side_equal_copies_by_themselves(kind):
     optimizer = Optimizer(kind=kind, lr=0.02, momentum=0.0)
     method, parts = start(), batches()
-    together = Stacked(method, COPIES)
+    together = BatchedMethod(method, COPIES)
     inner, source = build_optimizer(optimizer, together.param_groups()), Rng(generator())
-    whole = joined(parts)
+    whole = merge_batches(parts)
     for _ in range(6):
         seen = together(whole.rays, RenderContext(whole.background, rng=source))
         inner.zero_grad()
@@ -59,7 +59,7 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
         inner.step()
     assert seen.samples == COPIES * RAYS * SIMPLE_NERF.samples
     for number, (batch, found) in enumerate(zip(parts, together.copies(), strict=True)):
-        alone = copy_for(method, bounded())
+        alone = clone_for_scene(method, bounded())
         inner, source = build_optimizer(optimizer, alone.param_groups()), Block(generator(), copy=number)
         for _ in range(6):
             loss = alone.losses(alone(batch.rays, RenderContext(batch.background, rng=source)), batch)["rgb"]
@@ -72,12 +72,12 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
 
 
 def test_copies_learn_their_own_task():
-    loop = InnerLoop(steps=150, batch=32, optimizer=Optimizer(kind="adam", lr=1e-2))
+    loop = InnerLoop(steps=150, batch_size=32, optimizer=Optimizer(kind="adam", lr=1e-2))
     scenes = [tinted(0), tinted(2)]
     torch.manual_seed(0)
     common, errors = TINY.build(bounded()), []
-    for parameters in adapted(common, scenes, loop, Rng(generator()), lambda _: None):
-        copy = copy_for(common, bounded())
+    for parameters in adapt_clones(common, scenes, loop, Rng(generator()), lambda _: None):
+        copy = clone_for_scene(common, bounded())
         copy.load_state_dict(parameters)
         views = [render_view(copy, scene, 0, device=torch.device("cpu")).rgb for scene in scenes]
         errors.append(
@@ -90,17 +90,17 @@ def test_copies_learn_their_own_task():
 def test_the_start_stays_as_it_is():
     method = start()
     before = {name: value.detach().clone() for name, value in method.named_parameters()}
-    adapted(method, [tinted(0), tinted(1)], InnerLoop(steps=2, batch=8), Rng(generator()), lambda _: None)
+    adapt_clones(method, [tinted(0), tinted(1)], InnerLoop(steps=2, batch_size=8), Rng(generator()), lambda _: None)
     assert all(torch.equal(value, before[name]) for name, value in method.named_parameters())
     assert all(value.grad is None for value in method.parameters())
 
 
 def test_bfloat16_changes_little():
     exact, short = (
-        adapted(
-            copy_for(start(), bounded()) if bf16 == "off" else with_bf16(),
+        adapt_clones(
+            clone_for_scene(start(), bounded()) if bf16 == "off" else with_bf16(),
             [tinted(0), tinted(1)],
-            InnerLoop(steps=3, batch=16),
+            InnerLoop(steps=3, batch_size=16),
             Rng(generator()),
             lambda _: None,
         )
@@ -118,7 +118,7 @@ def with_bf16():
 
 
 def test_no_rays():
-    together = Stacked(start(), 2)
+    together = BatchedMethod(start(), 2)
     rays = bounded().rays(0)[slice(0, 0)]
     seen = together(rays, RenderContext(torch.ones(3)))
     assert (seen.rgb.shape, seen.depth.shape, seen.samples) == ((0, 3), (0,), 0)

@@ -1,4 +1,4 @@
-"""Inner loops: copies of a start learn their tasks, by the one training loop or as functions of the start."""
+"""Inner loops: clones of an initialization adapt to their tasks, by `fit` or as functions of the initialization."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.func import functional_call
 from lumifield import kernels
 from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.meta import InnerLoop
-from lumifield.meta.outer import Parameters, descended
-from lumifield.meta.stacked import Stacked, joined
+from lumifield.meta.batched_inner_loop import BatchedMethod, merge_batches
+from lumifield.meta.outer_loop import Parameters, gradient_descent
 from lumifield.methods.base import Method, RenderContext
 from lumifield.optim import Schedule
 from lumifield.optim.optimizers import build_optimizer
@@ -21,58 +21,58 @@ from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Budget, Callback, StepReport, TrainingState, fit
 
 
-def carried(start: Method) -> Parameters:
-    """The parameters that a learned start is made of, by name."""
+def initial_parameters(start: Method) -> Parameters:
+    """Parameters of the initialization by name."""
     names = set(start.adaptable_parameters())
     return {name: value for name, value in start.named_parameters() if name in names}
 
 
-def rooted(start: Method, scene: Scene) -> Method:
-    """A method for a scene that shares the start's parameters, as far as they are carried over.
+def method_for_scene(start: Method, scene: Scene) -> Method:
+    """A method for a scene that shares the adaptable parameters of the initialization.
 
-    What it knows of the scene may have taken long to find. Its deep copies are copies of the start as it then is.
+    Scene-dependent state may be expensive to compute; deep copies are clones of the current initialization.
     """
     method = start.settings.build(scene).to(next(start.parameters()).device)
-    for name, value in carried(start).items():
+    for name, value in initial_parameters(start).items():
         owner, _, own = name.rpartition(".")
         setattr(method.get_submodule(owner), own, value)
     return method
 
 
-def copy_for(start: Method, scene: Scene) -> Method:
-    """A method for a scene whose parameters, as far as they are carried over, are those of the start."""
-    return deepcopy(rooted(start, scene))
+def clone_for_scene(start: Method, scene: Scene) -> Method:
+    """A method for a scene with the adaptable parameters of the initialization."""
+    return deepcopy(method_for_scene(start, scene))
 
 
-def learn(
+def run_inner_loop(
     method: Method, scenes: Sequence[Scene], loop: InnerLoop, rng: Rng, callbacks: Sequence[Callback] = ()
 ) -> None:
-    """Trains a method on a scene, or copies side by side on a scene each."""
+    """Trains a method on a scene, or batched clones on one scene each."""
     state = TrainingState(method, build_optimizer(loop.optimizer, method.param_groups()), rng)
-    if isinstance(method, Stacked):
-        rays = loop.batch or method.rays_per_step() // len(scenes)
-        prepared = side_by_side(scenes, loop.steps, rays, rng)
+    if isinstance(method, BatchedMethod):
+        rays = loop.batch_size or method.rays_per_step() // len(scenes)
+        prepared = batches_per_scene(scenes, loop.steps, rays, rng)
         fit(state, lambda *_: next(prepared), Budget(loop.steps), Schedule(), callbacks=callbacks)
     else:
         (scene,) = scenes
         fit(
             state,
-            lambda rays, rng: sample_batch(scene, loop.batch or rays, rng, patch_size=method.patch_size),
+            lambda rays, rng: sample_batch(scene, loop.batch_size or rays, rng, patch_size=method.patch_size),
             Budget(loop.steps),
             Schedule(),
             callbacks=callbacks,
         )
 
 
-def side_by_side(scenes: Sequence[Scene], steps: int, rays: int, rng: Rng) -> Iterator[Batch]:
-    """Batches of `rays` pixels of each scene, all drawn at once."""
+def batches_per_scene(scenes: Sequence[Scene], steps: int, rays: int, rng: Rng) -> Iterator[Batch]:
+    """Batches of `rays` pixels of each scene, all sampled at once."""
     drawn = [sample_batch(scene, steps * rays, rng) for scene in scenes]
     for step in range(steps):
         own = slice(step * rays, (step + 1) * rays)
-        yield joined([Batch(batch.rays[own], batch.rgb[own], batch.background[own]) for batch in drawn])
+        yield merge_batches([Batch(batch.rays[own], batch.rgb[own], batch.background[own]) for batch in drawn])
 
 
-def adapted(
+def adapt_clones(
     start: Method,
     scenes: Sequence[Scene],
     loop: InnerLoop,
@@ -81,9 +81,9 @@ def adapted(
     *,
     root: Callable[[int], Method] | None = None,
 ) -> list[Parameters]:
-    """What copies of the start become on their scenes; `note` hears of the last step.
+    """Adapted parameters of clones on their scenes; `note` receives the last step.
 
-    `root` gives what `rooted` made for a scene by its place, where that is kept.
+    `root` returns the cached `method_for_scene` of a scene by its index.
     """
 
     def last(state: TrainingState, report: StepReport) -> None:
@@ -91,38 +91,38 @@ def adapted(
             note(report)
 
     if start.supports_vmap and len(scenes) > 1:
-        together = Stacked(start, len(scenes))
-        learn(together, scenes, loop, rng, [last])
+        together = BatchedMethod(start, len(scenes))
+        run_inner_loop(together, scenes, loop, rng, [last])
         return together.copies()
     found = []
     for place, scene in enumerate(scenes):
-        copy = copy_for(start, scene) if root is None else deepcopy(root(place))
-        learn(copy, [scene], loop, rng, [last])
-        found.append({name: copy.get_parameter(name).detach() for name in carried(start)})
+        copy = clone_for_scene(start, scene) if root is None else deepcopy(root(place))
+        run_inner_loop(copy, [scene], loop, rng, [last])
+        found.append({name: copy.get_parameter(name).detach() for name in initial_parameters(start)})
     return found
 
 
-class Objective(nn.Module):
-    """A method's whole objective on a batch, so that one call with other parameters gives it."""
+class MethodObjective(nn.Module):
+    """Objective of a method on a batch as one call, for functional evaluation with other parameters."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
 
     def forward(self, batch: Batch, rng: Rng | None) -> Tensor:
-        """The sum of the losses."""
+        """Sum of the losses."""
         rendered = self.method(batch.rays, RenderContext(batch.background, rng=rng, patch_size=batch.patch_size))
         return torch.stack(list(self.method.losses(rendered, batch).values())).sum()
 
 
-def objective(
+def adaptation_objective(
     start: Method, scene: Scene, loop: InnerLoop, rng: Rng, *, second_order: bool, root: Method | None = None
 ) -> Tensor:
-    """The loss, on new rays, of a copy after gradient steps on the scene, as a function of the start's parameters.
+    """Loss on new rays of a clone after gradient steps, as a function of the parameters of the initialization.
 
-    `root` is what `rooted` made for the scene, where that is kept.
+    `root` is the cached `method_for_scene`.
     """
-    copy, rays = Objective(root or rooted(start, scene)), loop.batch or start.rays_per_step()
+    copy, rays = MethodObjective(root or method_for_scene(start, scene)), loop.batch_size or start.rays_per_step()
 
     def loss(parameters: Parameters, batch: Batch) -> Tensor:
         return functional_call(copy, {f"method.{name}": value for name, value in parameters.items()}, (batch, rng))
@@ -130,5 +130,5 @@ def objective(
     batches = (sample_batch(scene, rays, rng, patch_size=start.patch_size) for _ in range(loop.steps))
     # Compiled kernels have no second derivative.
     with kernels.backend("reference"):
-        moved = descended(loss, carried(start), batches, loop.optimizer.lr, second_order=second_order)
+        moved = gradient_descent(loss, initial_parameters(start), batches, loop.optimizer.lr, second_order=second_order)
         return loss(moved, sample_batch(scene, rays, rng, patch_size=start.patch_size))

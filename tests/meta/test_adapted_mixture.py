@@ -9,25 +9,25 @@ from commands import refusal
 from lumifield.cli import main
 from lumifield.data.collection import tasks
 from lumifield.meta import FewShot, InnerLoop, MetaTrain
-from lumifield.meta.few_shot import taught
-from lumifield.meta.inner import carried
-from lumifield.meta.interpolate import adapted_to
-from lumifield.meta.run import MetaJob, meta_train
+from lumifield.meta.few_shot import adapt_to_task
+from lumifield.meta.inner_loop import initial_parameters
+from lumifield.meta.adapted_mixture import mix_adapted_clones
+from lumifield.meta.meta_training import MetaJob, run_meta_training
 from lumifield.optim import Optimizer
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import load_run
 from made_collections import TINY, balls
 from scenes import written
 
-LOOP = InnerLoop(steps=5, batch=32, optimizer=Optimizer(kind="adam", lr=1e-2))
-META = MetaTrain(steps=2, inner=LOOP, few_shot=FewShot(loop=LOOP), validation_tasks=0, device="cpu")
+LOOP = InnerLoop(steps=5, batch_size=32, optimizer=Optimizer(kind="adam", lr=1e-2))
+META = MetaTrain(steps=2, inner=LOOP, few_shot=FewShot(loop=LOOP), num_validation_tasks=0, device="cpu")
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photographs")
-    return meta_train(MetaJob(TINY, written(folder / "data", views=4, size=8), META, folder / "run"))
+    return run_meta_training(MetaJob(TINY, written(folder / "data", views=4, size=8), META, folder / "run"))
 
 
 def names(run):
@@ -36,11 +36,11 @@ def names(run):
 
 def test_the_ends_are_the_adapted_renderings(run):
     start, (first, second, *_) = load_run(run), names(run)
-    there = adapted_to(start, (first, second, first))
+    there = mix_adapted_clones(start, (first, second, first))
     assert there.scenes["train"].names == (first, second)
     assert there.scenes["test"].names == (first, second, first)
     photograph = tasks(start.source, "train")[1].photographs()
-    copy, _ = taught(start.method, photograph, photograph, LOOP, seed=0)
+    copy, _ = adapt_to_task(start.method, photograph, photograph, LOOP, seed=0)
     expected = render_view(copy, photograph, 0, device=CPU).rgb
     found = render_view(there.method, there.scenes["train"], 1, device=CPU, appearance_embedding=there.method.appearance_embeddings[1]).rgb
     assert torch.equal(found, expected)
@@ -48,12 +48,12 @@ def test_the_ends_are_the_adapted_renderings(run):
 
 
 def test_between_them_are_means_of_their_parameters(run):
-    there = adapted_to(load_run(run), names(run)[:2])
+    there = mix_adapted_clones(load_run(run), names(run)[:2])
     mixed = there.method.mean(torch.tensor([0.25, 0.75]))
     ends = [there.method.mean(row) for row in there.method.appearance_embeddings]
     for name, value in mixed.items():
         torch.testing.assert_close(value, 0.25 * ends[0][name] + 0.75 * ends[1][name])
-    assert set(mixed) == set(carried(load_run(run).method))
+    assert set(mixed) == set(initial_parameters(load_run(run).method))
 
 
 def test_a_film_leads_through_photographs(run, tmp_path):
@@ -68,7 +68,7 @@ def test_a_film_leads_through_photographs(run, tmp_path):
 def test_what_cannot_be_toured_is_told(run, tmp_path, capsys):
     said = refusal(capsys, "render", run, "--appearance", "nowhere", "--out", tmp_path / "tour.gif")
     assert "image 'nowhere' is no image of the collection, expected a name such as" in said
-    meta = replace(META, few_shot=FewShot(held_out=(3, 6), loop=LOOP))
-    objects = meta_train(MetaJob(TINY, balls(tmp_path / "objects"), meta, tmp_path / "objects" / "run"))
+    meta = replace(META, few_shot=FewShot(held_out_frames=(3, 6), loop=LOOP))
+    objects = run_meta_training(MetaJob(TINY, balls(tmp_path / "objects"), meta, tmp_path / "objects" / "run"))
     said = refusal(capsys, "render", objects, "--appearance", "a", "--out", tmp_path / "tour.gif")
     assert "run is a start for scenes, expected a start for images of one place" in said

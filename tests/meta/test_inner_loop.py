@@ -7,15 +7,15 @@ import torch
 
 from lumifield.data.collection import tasks
 from lumifield.meta import InnerLoop, MetaTrain
-from lumifield.meta.inner import adapted, carried, copy_for, rooted
-from lumifield.meta.run import Inner, visits
-from lumifield.meta.watch import MetaJob
+from lumifield.meta.inner_loop import adapt_clones, initial_parameters, clone_for_scene, method_for_scene
+from lumifield.meta.meta_training import InnerLoops, sample_episodes
+from lumifield.meta.monitoring import MetaJob
 from lumifield.optim import Optimizer
 from lumifield.runtime.rng import Rng
 from made_collections import balls, tinted
 from scenes import INSTANT, SMALL, bounded
 
-LOOP = InnerLoop(steps=3, batch=16, optimizer=Optimizer(kind="adam", lr=1e-2))
+LOOP = InnerLoop(steps=3, batch_size=16, optimizer=Optimizer(kind="adam", lr=1e-2))
 
 
 def built(settings):
@@ -25,18 +25,18 @@ def built(settings):
 
 def shifted(start):
     with torch.no_grad():
-        for value in carried(start).values():
+        for value in initial_parameters(start).values():
             value += 0.01
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_copies_of_what_is_kept_are_copies_of_the_start_as_it_is_then(name):
     start = built(SMALL[name])
-    kept = rooted(start, bounded())
+    kept = method_for_scene(start, bounded())
     shifted(start)
-    copy, anew = (dict(method.named_parameters()) for method in (copy_for(start, bounded()), rooted(start, bounded())))
+    copy, anew = (dict(method.named_parameters()) for method in (clone_for_scene(start, bounded()), method_for_scene(start, bounded())))
     from_kept = dict(kept.named_parameters())
-    for key, value in carried(start).items():
+    for key, value in initial_parameters(start).items():
         assert anew[key] is value is from_kept[key]
         assert copy[key].data_ptr() != value.data_ptr()
         assert torch.equal(copy[key], value)
@@ -44,10 +44,10 @@ def test_copies_of_what_is_kept_are_copies_of_the_start_as_it_is_then(name):
 
 def test_from_what_is_kept_copies_learn_what_they_learn_when_made_anew():
     start, scenes = built(INSTANT), [tinted(0), tinted(1)]
-    root = cache(lambda place: rooted(start, scenes[place]))
+    root = cache(lambda place: method_for_scene(start, scenes[place]))
     for seed in range(2):
         found, expected = (
-            adapted(start, scenes, LOOP, Rng(torch.Generator().manual_seed(seed)), lambda _: None, root=given)
+            adapt_clones(start, scenes, LOOP, Rng(torch.Generator().manual_seed(seed)), lambda _: None, root=given)
             for given in (root, None)
         )
         for one, other in zip(found, expected, strict=True):
@@ -60,9 +60,9 @@ def test_a_task_is_prepared_once(tmp_path, monkeypatch):
     build = type(INSTANT).build
     monkeypatch.setattr(type(INSTANT), "build", lambda settings, scene: made.append(scene) or build(settings, scene))
     meta = MetaTrain(inner=LOOP, device="cpu")
-    inner = Inner(MetaJob(INSTANT, source, meta, tmp_path / "run"), tasks(source, "train"), torch.device("cpu"))
+    inner = InnerLoops(MetaJob(INSTANT, source, meta, tmp_path / "run"), tasks(source, "train"), torch.device("cpu"))
     start = built(INSTANT)
     made.clear()
     for step in range(6):
-        inner.adapted(start, visits(3, step, meta))
+        inner.adapt_clones(start, sample_episodes(3, step, meta))
     assert len(made) == 3

@@ -9,8 +9,8 @@ from torch.func import functional_call
 from lumifield.data.scene import Batch, sample_batch
 from lumifield.geometry.rays import Rays
 from lumifield.meta import InnerLoop
-from lumifield.meta.inner import Objective, adapted, carried, copy_for, objective
-from lumifield.meta.outer import descended, maml, move, reptile
+from lumifield.meta.inner_loop import Objective, adapt_clones, initial_parameters, clone_for_scene, adaptation_objective
+from lumifield.meta.outer_loop import gradient_descent, maml, move, reptile
 from lumifield.methods import method_name
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
@@ -18,7 +18,7 @@ from lumifield.runtime.rng import Rng
 from scenes import NERF, SIMPLE_NERF, SMALL, bounded
 
 PLAIN = Optimizer(kind="sgd", lr=1.0, momentum=0.0)
-ONE_STEP = InnerLoop(steps=1, batch=16, optimizer=Optimizer(kind="sgd", lr=0.1, momentum=0.0))
+ONE_STEP = InnerLoop(steps=1, batch_size=16, optimizer=Optimizer(kind="sgd", lr=0.1, momentum=0.0))
 
 
 def rng(seed=0):
@@ -54,7 +54,7 @@ def test_the_first_step_of_adam_is_its_rate_in_the_direction_of_the_copies():
 @pytest.mark.parametrize("name", SMALL)
 def test_one_plain_outer_step_of_one_inner_step_is_that_step(name):
     start = built(SMALL[name])
-    copy, source = copy_for(start, bounded()), rng(3)
+    copy, source = clone_for_scene(start, bounded()), rng(3)
     copy.train()
     copy.before_step(0, source)
     batch = sample_batch(bounded(), ONE_STEP.batch, source, patch_size=copy.patch_size)
@@ -62,13 +62,13 @@ def test_one_plain_outer_step_of_one_inner_step_is_that_step(name):
     groups = {id(p): group.get("lr_factor", 1.0) for group in copy.param_groups() for p in group["params"]}
     expected = {
         key: value.detach() - 0.1 * groups[id(value)] * (0 if value.grad is None else value.grad)
-        for key, value in carried(copy).items()
+        for key, value in initial_parameters(copy).items()
     }
-    parameters = carried(start)
+    parameters = initial_parameters(start)
     reptile(
         parameters,
         [bounded()],
-        lambda scene: adapted(start, [scene], ONE_STEP, rng(3), lambda _: None),
+        lambda scene: adapt_clones(start, [scene], ONE_STEP, rng(3), lambda _: None),
         outer(parameters),
         tasks=1,
     )
@@ -79,12 +79,12 @@ def test_one_plain_outer_step_of_one_inner_step_is_that_step(name):
 
 def test_no_inner_steps_leave_the_start():
     start = built(SIMPLE_NERF)
-    parameters = carried(start)
+    parameters = initial_parameters(start)
     none = replace(ONE_STEP, steps=0)
     reptile(
         parameters,
         [bounded()],
-        lambda scene: adapted(start, [scene], none, rng(), lambda _: None),
+        lambda scene: adapt_clones(start, [scene], none, rng(), lambda _: None),
         outer(parameters),
         tasks=1,
     )
@@ -105,7 +105,7 @@ def finite_difference(function, at, step=1e-6):
 
 
 def after(parameters, second_order):
-    moved = descended(wave, parameters, [0.1, 0.7, 1.3], 0.2, second_order=second_order)
+    moved = gradient_descent(wave, parameters, [0.1, 0.7, 1.3], 0.2, second_order=second_order)
     return wave(moved, 2.0)
 
 
@@ -121,7 +121,7 @@ def test_second_order_gradients_equal_finite_differences():
 def test_first_order_gradients_are_those_at_the_adapted_parameters():
     start = leaf(0.3, -0.8, 1.7)
     (found,) = torch.autograd.grad(after(start, False), start.values())
-    moved = descended(wave, start, [0.1, 0.7, 1.3], 0.2, second_order=False)["a"].detach().requires_grad_()
+    moved = gradient_descent(wave, start, [0.1, 0.7, 1.3], 0.2, second_order=False)["a"].detach().requires_grad_()
     (expected,) = torch.autograd.grad(wave({"a": moved}, 2.0), moved)
     torch.testing.assert_close(found, expected)
     (second,) = torch.autograd.grad(after(start, True), start.values())
@@ -139,14 +139,14 @@ def test_maml_steps_along_the_mean_gradient_over_its_tasks():
 @pytest.mark.parametrize("settings", [SIMPLE_NERF, replace(NERF, num_fine_samples=0)], ids=method_name)
 def test_second_order_gradients_of_a_method_equal_finite_differences(settings):
     scene, method = bounded(), built(replace(settings, density="softplus")).double()
-    parameters, copy = carried(method), Objective(method)
+    parameters, copy = initial_parameters(method), Objective(method)
     batches = [doubled(sample_batch(scene, 12, rng(seed))) for seed in range(3)]
 
     def loss(given, batch):
         return functional_call(copy, {f"method.{name}": value for name, value in given.items()}, (batch, None))
 
     def objective_of(given, second_order):
-        return loss(descended(loss, given, batches[:2], 0.05, second_order=second_order), batches[2])
+        return loss(gradient_descent(loss, given, batches[:2], 0.05, second_order=second_order), batches[2])
 
     found = torch.autograd.grad(objective_of(parameters, True), list(parameters.values()), materialize_grads=True)
     generator = torch.Generator().manual_seed(0)
@@ -174,8 +174,8 @@ def doubled(batch):
 def test_every_method_has_a_maml_gradient(name, second_order):
     start = built(SMALL[name])
     loop = replace(ONE_STEP, steps=2)
-    value = objective(start, bounded(), loop, rng(), second_order=second_order)
-    gradients = torch.autograd.grad(value, list(carried(start).values()), materialize_grads=True)
+    value = adaptation_objective(start, bounded(), loop, rng(), second_order=second_order)
+    gradients = torch.autograd.grad(value, list(initial_parameters(start).values()), materialize_grads=True)
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
     assert any(float(gradient.abs().max()) > 0 for gradient in gradients)
 

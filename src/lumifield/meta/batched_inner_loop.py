@@ -1,4 +1,4 @@
-"""Several copies of a method that learn side by side: one pass, one matrix product a layer for all of them."""
+"""Batched inner loops: several clones of a method as one, with one batched matrix product per layer (vmap)."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.runtime.precision import bf16_is_faster
 
 
-class Stacked(Method):
-    """Copies of a stackable method as one: the rows of a batch are those of the first copy, then of the second, …
+class BatchedMethod(Method):
+    """Clones of a method as one: the rows of a batch are those of the first clone, then of the second, etc.
 
-    Its objective is the sum of theirs, so that each copy gets the gradient that it would get alone.
+    Its objective is the sum of theirs, so that each clone gets its own gradient.
     """
 
     def __init__(self, start: Method, copies: int) -> None:
         super().__init__()
         self.settings = start.settings
-        self._start = (start,)  # a tuple, so that the start does not become a part of its copies
+        self._start = (start,)  # a tuple, so that the method is not registered as a submodule
         self._names = [name for name, _ in start.named_parameters()]
         self._count = copies
-        self.stacks = nn.ParameterList(p.detach().expand(copies, *p.shape).clone() for p in start.parameters())
-        bf16_is_faster(self.stacks[0].device)  # its trial cannot run within vmap
+        self.stacked_parameters = nn.ParameterList(
+            p.detach().expand(copies, *p.shape).clone() for p in start.parameters()
+        )
+        bf16_is_faster(self.stacked_parameters[0].device)  # its benchmark cannot run within vmap
 
     def copies(self) -> list[dict[str, Tensor]]:
-        """The parameters of each copy, by the names that they have in the method."""
+        """Parameters of each clone by their name in the method."""
         return [
-            {name: stack.detach()[row] for name, stack in zip(self._names, self.stacks, strict=True)}
+            {name: stack.detach()[row] for name, stack in zip(self._names, self.stacked_parameters, strict=True)}
             for row in range(self._count)
         ]
 
     def forward(self, rays: Rays, context: RenderContext) -> Rendered:
-        """What each copy sees along its own rays."""
+        """Renders the rays of each clone."""
         (start,), samples = self._start, 0
 
         def one(parameters: dict[str, Tensor], own: dict[str, Tensor], background: Tensor) -> tuple[Tensor, ...]:
@@ -48,16 +50,16 @@ class Stacked(Method):
             samples = self._count * seen.samples
             return seen.rgb, seen.depth, seen.opacity
 
-        parameters = dict(zip(self._names, self.stacks, strict=True))
-        own = {f.name: self.apart(getattr(rays, f.name)) for f in fields(rays)}
-        background = self.apart(context.background.expand(len(rays), 3))
+        parameters = dict(zip(self._names, self.stacked_parameters, strict=True))
+        own = {f.name: self.split_copies(getattr(rays, f.name)) for f in fields(rays)}
+        background = self.split_copies(context.background.expand(len(rays), 3))
         rgb, depth, opacity = vmap(one, randomness="different")(parameters, own, background)
         return Rendered(rgb.flatten(0, 1), depth.flatten(), opacity.flatten(), samples=samples)
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
-        """The copies' losses, added up."""
+        """Sum of the losses of the clones."""
         ((start,), total) = self._start, {}
-        seen = [self.apart(value) for value in (rendered.rgb, rendered.depth, rendered.opacity)]
+        seen = [self.split_copies(value) for value in (rendered.rgb, rendered.depth, rendered.opacity)]
         rows = len(batch.rgb) // self._count
         for copy, (rgb, depth, opacity) in enumerate(zip(*seen, strict=True)):
             own = slice(copy * rows, (copy + 1) * rows)
@@ -67,22 +69,22 @@ class Stacked(Method):
         return total
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The method's own groups, of the copies' parameters."""
+        """Parameter groups of the method, with the parameters of the clones."""
         (start,) = self._start
-        stack_of = {id(p): stack for p, stack in zip(start.parameters(), self.stacks, strict=True)}
+        stack_of = {id(p): stack for p, stack in zip(start.parameters(), self.stacked_parameters, strict=True)}
         return [group | {"params": [stack_of[id(p)] for p in group["params"]]} for group in start.param_groups()]
 
     def rays_per_step(self) -> int:
-        """Those of all copies."""
+        """Rays of all clones."""
         return self._count * self._start[0].rays_per_step()
 
-    def apart(self, rows: Shaped[Tensor, " all *c"]) -> Shaped[Tensor, "copies own *c"]:
-        """Rows with the copies along a first dimension of their own."""
+    def split_copies(self, rows: Shaped[Tensor, " all *c"]) -> Shaped[Tensor, "copies own *c"]:
+        """Rows with the clones along a new first dimension."""
         return rows.unflatten(0, (self._count, -1))
 
 
-def joined(batches: list[Batch]) -> Batch:
-    """One batch of the rows of several, the first one's first."""
+def merge_batches(batches: list[Batch]) -> Batch:
+    """One batch with the rows of several in order."""
     rays = {f.name: torch.cat([getattr(batch.rays, f.name) for batch in batches]) for f in fields(Rays)}
     rgb, background = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("rgb", "background"))
     return Batch(Rays(**rays), rgb, background)

@@ -14,8 +14,8 @@ from lumifield.cli import main
 from lumifield.data.collection import tasks
 from lumifield.errors import DataError
 from lumifield.meta import FewShot, InnerLoop, MetaTrain
-from lumifield.meta import run as meta_run
-from lumifield.meta.run import MetaJob, meta_train, visits
+from lumifield.meta import meta_training as meta_run
+from lumifield.meta.meta_training import MetaJob, run_meta_training, sample_episodes
 from lumifield.methods import method_name
 from lumifield.optim import Optimizer
 from lumifield.runs import run_folder
@@ -23,20 +23,20 @@ from lumifield.runs.run_folder import load_run
 from made_collections import TINY, balls
 from scenes import INSTANT
 
-LOOP = InnerLoop(steps=3, batch=16, optimizer=Optimizer(kind="sgd", lr=0.1, momentum=0.0))
+LOOP = InnerLoop(steps=3, batch_size=16, optimizer=Optimizer(kind="sgd", lr=0.1, momentum=0.0))
 QUICK = MetaTrain(
     steps=4,
-    tasks=2,
-    views=3,
+    meta_batch_size=2,
+    num_views=3,
     inner=LOOP,
-    few_shot=FewShot(support=1, held_out=(3, 6), loop=LOOP),
+    few_shot=FewShot(num_support_images=1, held_out_frames=(3, 6), loop=LOOP),
     validation_steps=2,
     num_validation_views=1,
     device="cpu",
 )
 OPTIONS = (
-    "--steps 4 --tasks 2 --views 3 --inner.steps 3 --inner.batch 16 --inner.optimizer.lr 0.1 --few-shot.held-out 3 6 "
-    "--validation-tasks 0 --device cpu --num-samples 8 --hidden-dim 12 --num-layers 2 --num-frequencies 5 --num-octaves 3 --batch-size 24 "
+    "--steps 4 --meta-batch-size 2 --num-views 3 --inner.steps 3 --inner.batch-size 16 --inner.optimizer.lr 0.1 --few-shot.held-out-frames 3 6 "
+    "--num-validation-tasks 0 --device cpu --num-samples 8 --hidden-dim 12 --num-layers 2 --num-frequencies 5 --num-octaves 3 --batch-size 24 "
     "--bf16 off"
 )
 
@@ -47,7 +47,7 @@ def source(tmp_path_factory):
 
 
 def learned(source, out, meta=QUICK, method=TINY, **options):
-    return meta_train(MetaJob(method, source, meta, out), **options)
+    return run_meta_training(MetaJob(method, source, meta, out), **options)
 
 
 def saved(out):
@@ -96,17 +96,17 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(source, tmp_path, grou
 
 def test_tasks_come_once_before_any_comes_again():
     meta = replace(QUICK, tasks=2)
-    seen = [visit.task for step in range(6) for visit in visits(3, step, meta)]
+    seen = [visit.task for step in range(6) for visit in sample_episodes(3, step, meta)]
     assert all(sorted(seen[at : at + 3]) == [0, 1, 2] for at in range(0, 12, 3))
-    again = [visit.task for step in range(40) for visit in visits(3, step, replace(meta, replacement=True))]
+    again = [visit.task for step in range(40) for visit in sample_episodes(3, step, replace(meta, replacement=True))]
     assert any(sorted(again[at : at + 3]) != [0, 1, 2] for at in range(0, 78, 3))
-    seeds = [visit.seed for step in range(6) for visit in visits(3, step, meta)]
+    seeds = [visit.seed for step in range(6) for visit in sample_episodes(3, step, meta)]
     assert len(set(seeds)) == 12
-    assert visits(3, 4, meta) == visits(3, 4, meta) != visits(3, 4, replace(meta, seed=1))
+    assert sample_episodes(3, 4, meta) == sample_episodes(3, 4, meta) != sample_episodes(3, 4, replace(meta, seed=1))
 
 
 def test_meta_training_helps_an_unknown_object(source, tmp_path):
-    loop = InnerLoop(steps=10, batch=48, optimizer=Optimizer(kind="adam", lr=2e-3))
+    loop = InnerLoop(steps=10, batch_size=48, optimizer=Optimizer(kind="adam", lr=2e-3))
     meta = replace(QUICK, steps=25, views=6, inner=loop, outer=Optimizer(kind="sgd", lr=0.5, momentum=0.0))
     meta = replace(meta, validate_every=1, validation_steps=10, few_shot=replace(QUICK.few_shot, loop=loop))
     out = learned(source, tmp_path / "run", meta)
@@ -210,10 +210,10 @@ def test_training_starts_from_a_learned_start(source, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda: FewShot(support=0), "support is 0, expected at least 1"),
-        (lambda: FewShot(held_out=(5, 5)), "held_out is"),
-        (lambda: MetaTrain(tasks=0), "tasks is 0, expected at least 1"),
-        (lambda: InnerLoop(batch=0), "batch is 0, expected at least 1"),
+        (lambda: FewShot(num_support_images=0), "support is 0, expected at least 1"),
+        (lambda: FewShot(held_out_frames=(5, 5)), "held_out is"),
+        (lambda: MetaTrain(meta_batch_size=0), "tasks is 0, expected at least 1"),
+        (lambda: InnerLoop(batch_size=0), "batch is 0, expected at least 1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(change, message):

@@ -11,11 +11,12 @@ from lumifield.cli import main
 from lumifield.data import Source
 from lumifield.data.collection import tasks
 from lumifield.errors import DataError
-from lumifield.meta import FewShot, InnerLoop, MetaTrain, baselines
-from lumifield.meta.baselines import likeness, matched, pictured, shuffled, standard
-from lumifield.meta.few_shot import divided, half, mean_psnr, spread, taught
-from lumifield.meta.inner import carried, learn
-from lumifield.meta.run import MetaJob, meta_train
+from lumifield.meta import FewShot, InnerLoop, MetaTrain
+from lumifield.meta import reference_initializations
+from lumifield.meta.reference_initializations import rendering_psnr, matched_initialization, with_rendered_images, shuffled_initialization, random_initialization
+from lumifield.meta.few_shot import split_task, mask_half, mean_psnr, evenly_spaced_views, adapt_to_task
+from lumifield.meta.inner_loop import initial_parameters, run_inner_loop
+from lumifield.meta.meta_training import MetaJob, run_meta_training
 from lumifield.methods import SimpleNerf
 from lumifield.optim import Optimizer
 from lumifield.runs.run_folder import load_run
@@ -23,8 +24,8 @@ from lumifield.runtime.rng import Rng
 from made_collections import TINY, balls
 from scenes import bounded, written
 
-LOOP = InnerLoop(steps=12, batch=32, optimizer=Optimizer(kind="adam", lr=5e-3))
-FEW = FewShot(support=2, held_out=(3, 6), loop=LOOP)
+LOOP = InnerLoop(steps=12, batch_size=32, optimizer=Optimizer(kind="adam", lr=5e-3))
+FEW = FewShot(num_support_images=2, held_out_frames=(3, 6), loop=LOOP)
 
 
 @pytest.fixture(scope="module")
@@ -36,29 +37,29 @@ def source(tmp_path_factory):
 def run(source, tmp_path_factory):
     inner = replace(LOOP, steps=15)
     outer = Optimizer(kind="sgd", lr=0.5, momentum=0.0)
-    meta = MetaTrain(steps=40, inner=inner, outer=outer, few_shot=FEW, validation_tasks=0, device="cpu")
-    return meta_train(MetaJob(TINY, source, meta, tmp_path_factory.mktemp("run") / "run"))
+    meta = MetaTrain(steps=40, inner=inner, outer=outer, few_shot=FEW, num_validation_tasks=0, device="cpu")
+    return run_meta_training(MetaJob(TINY, source, meta, tmp_path_factory.mktemp("run") / "run"))
 
 
 def test_the_frames_of_an_object_are_divided_as_asked(source):
     (task,) = tasks(source, "test")
-    support, held_out = divided(task, FEW)
+    support, held_out = split_task(task, FEW)
     assert (support.names, held_out.names) == (("000", "001"), ("003", "004", "005"))
     with pytest.raises(DataError, match=r"held-out frames is 25 to 50, expected some of 0 to 5; name frames"):
-        divided(task, FewShot())
+        split_task(task, FewShot())
 
 
 def test_a_scene_has_its_own_held_out_photographs(tmp_path):
     for name in "ab":
         written(tmp_path / name, views=4, size=8)
-    support, held_out = divided(tasks(Source(tmp_path), "train")[0], FEW)
+    support, held_out = split_task(tasks(Source(tmp_path), "train")[0], FEW)
     assert len(support) == 2
     assert held_out.names == ("test/r_1", "test/r_3")
 
 
 def test_a_photograph_is_divided_in_halves(tmp_path):
     task = tasks(written(tmp_path, views=2, size=8), "train")[1]
-    left, right = divided(task, FEW)
+    left, right = split_task(task, FEW)
     assert left.names == right.names == (task.name,)
     assert left.valid_mask(0)[:, :4].all()
     assert torch.equal(left.valid_mask(0), ~right.valid_mask(0))
@@ -75,21 +76,21 @@ def test_the_right_half_has_the_middle_column_and_masks_stay():
         cameras=cameras,
         images=replace(scene.images, pixels=narrow, offsets=offsets, mask=mask),
     )
-    left, right = (half(odd, left=side).valid_mask(0) for side in (True, False))
+    left, right = (mask_half(odd, left=side).valid_mask(0) for side in (True, False))
     assert (int(left.sum()), int(right.sum())) == (4 * 10 - 1, 5 * 10 - 1)
     assert not bool((left & right).any())
 
 
 def test_views_are_evenly_spread():
-    assert spread(bounded(), 2).names == ("./view_0", "./view_2")
-    assert len(spread(bounded(), 9)) == 4
+    assert evenly_spaced_views(bounded(), 2).names == ("./view_0", "./view_2")
+    assert len(evenly_spaced_views(bounded(), 9)) == 4
 
 
 def test_adaptation_learns_and_leaves_the_start(source, run):
     start, (task,) = load_run(run).method, tasks(source, "test")
     before = {name: value.clone() for name, value in start.state_dict().items()}
-    support, held_out = divided(task, FEW)
-    copy, looks = taught(start, support, held_out, LOOP, seed=0, looks=(0, 5, 12))
+    support, held_out = split_task(task, FEW)
+    copy, looks = adapt_to_task(start, support, held_out, LOOP, seed=0, eval_steps=(0, 5, 12))
     assert sorted(looks) == [0, 5, 12]
     assert looks[0] == pytest.approx(mean_psnr(start, held_out))
     assert looks[12] == pytest.approx(mean_psnr(copy, held_out))
@@ -99,23 +100,23 @@ def test_adaptation_learns_and_leaves_the_start(source, run):
 
 def test_shuffled_starts_hold_the_same_numbers_in_disorder(run):
     start, scene = load_run(run).method, load_run(run).scenes["train"]
-    other = shuffled(start, scene, 0)
-    for name, value in carried(start).items():
+    other = shuffled_initialization(start, scene, 0)
+    for name, value in initial_parameters(start).items():
         mixed = other.get_parameter(name)
         assert torch.equal(value.reshape(-1).sort().values, mixed.reshape(-1).sort().values)
         assert value.numel() < 4 or not torch.equal(value, mixed)
 
 
 def test_matched_starts_show_the_same_with_other_weights(run, monkeypatch):
-    monkeypatch.setattr(baselines, "MATCHED_PSNR", 30.0)
-    monkeypatch.setattr(baselines, "MATCHING", InnerLoop(50, 128, Optimizer(kind="adam", lr=1e-2)))
+    monkeypatch.setattr(reference_initializations, "MATCHED_PSNR", 30.0)
+    monkeypatch.setattr(reference_initializations, "MATCHING", InnerLoop(50, 128, Optimizer(kind="adam", lr=1e-2)))
     start, scene = load_run(run).method, load_run(run).scenes["train"]
-    shown = pictured(start, scene)
-    fresh = standard(start, scene, 1)
-    assert likeness(fresh, shown) < 25
-    method = matched(start, scene, 1)
-    assert likeness(method, shown) >= 30
-    apart = [(value - method.get_parameter(name)).detach().abs().max() for name, value in carried(start).items()]
+    shown = with_rendered_images(start, scene)
+    fresh = random_initialization(start, scene, 1)
+    assert rendering_psnr(fresh, shown) < 25
+    method = matched_initialization(start, scene, 1)
+    assert rendering_psnr(method, shown) >= 30
+    apart = [(value - method.get_parameter(name)).detach().abs().max() for name, value in initial_parameters(start).items()]
     assert float(max(apart)) > 0.1
 
 
@@ -127,12 +128,12 @@ def test_matching_images_that_are_mostly_white_does_not_empty_the_network():
     shown = replace(scene, images=replace(scene.images, pixels=pixels.reshape(-1, 3)))
     torch.manual_seed(1)
     method = SimpleNerf(num_samples=16, hidden_dim=128, weight_init="normal").build(scene)
-    learn(method, [shown], baselines.MATCHING, Rng(torch.Generator().manual_seed(1)))
-    assert likeness(method, shown) > 30
+    run_inner_loop(method, [shown], reference_initializations.MATCHING, Rng(torch.Generator().manual_seed(1)))
+    assert rendering_psnr(method, shown) > 30
 
 
 def test_a_learned_start_is_scored_beside_the_others(run, capsys):
-    main.main(["eval", str(run), "--starts", "meta", "standard", "shuffled", "--curve-views", "1"])
+    main.main(["eval", str(run), "--initializations", "meta", "standard", "shuffled", "--num-curve-views", "1"])
     out = run / "eval" / "test"
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["n_images"] == 3
@@ -158,7 +159,7 @@ def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):
     start = load_run(run).method
     assert len(kept.scenes["train"]) == 6
     assert kept.scenes["test"].names == ("003", "004", "005")
-    assert any(not torch.equal(kept.method.get_parameter(name), value) for name, value in carried(start).items())
+    assert any(not torch.equal(kept.method.get_parameter(name), value) for name, value in initial_parameters(start).items())
     main.main(["render", str(kept.folder), "--num-frames", "2", "--out", str(tmp_path / "orbit.gif")])
     assert (tmp_path / "orbit.gif").is_file()
 
@@ -166,9 +167,9 @@ def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--support", "0"], "support is 0, expected at least 1"),
-        (["--held-out", "6", "9"], "held-out frames is 6 to 9, expected some of 0 to 5"),
-        (["--starts", "standard"], "starts is standard, expected meta among them"),
+        (["--num-support-images", "0"], "support is 0, expected at least 1"),
+        (["--held-out-frames", "6", "9"], "held-out frames is 6 to 9, expected some of 0 to 5"),
+        (["--initializations", "standard"], "starts is standard, expected meta among them"),
         (["--right-half"], "run is meta-trained, it adapts to each task, expected one of one scene; leave out"),
     ],
 )
@@ -179,5 +180,5 @@ def test_a_protocol_that_cannot_be_applied_is_refused(run, capsys, options, sent
 def test_a_run_of_one_scene_does_not_adapt(source, tmp_path, capsys):
     given = f"train simple-nerf --data {source.data / 'e'} --out {tmp_path / 'run'} --steps 1 --device cpu --bf16 off"
     main.main([*given.split(), "--hidden-dim", "8", "--num-samples", "4"])
-    said = refusal(capsys, "eval", tmp_path / "run", "--support", "2")
+    said = refusal(capsys, "eval", tmp_path / "run", "--num-support-images", "2")
     assert "run is of one scene, expected a meta-trained one, which adapts" in said

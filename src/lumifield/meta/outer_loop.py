@@ -1,4 +1,4 @@
-"""Outer steps: how a start moves by what its copies have learned. They know tensors alone, no scenes."""
+"""Outer loop: Reptile and MAML steps on parameters, independent of scenes."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def reptile(
     *,
     tasks: int,
 ) -> None:
-    """Moves the start as if `start - mean(adapted)` were its gradient (Nichol et al. 2018, algorithm 2).
+    """Outer step with `start - mean(adapted)` as gradient (Nichol et al. 2018, algorithm 2).
 
-    `adapt` gives what copies of the start have become on the tasks of a group. Of several processes each has its own
-    `groups`; `tasks` counts those of all.
+    `adapt` returns adapted clones for the tasks of a group. Each process has its own `groups`; `tasks` counts those of
+    all processes.
     """
     towards = {name: torch.zeros_like(value) for name, value in start.items()}
     for group in groups:
         for learned in adapt(group):
             for name, value in towards.items():
                 value += start[name].detach() - learned[name].detach()
-    move(start, towards, optimizer, tasks=tasks)
+    apply_outer_gradient(start, towards, optimizer, tasks=tasks)
 
 
 def maml(
@@ -45,19 +45,19 @@ def maml(
     *,
     tasks: int,
 ) -> None:
-    """Moves the start along the gradient of what its adapted copies still do wrong (Finn et al. 2017, algorithm 1).
+    """Outer step along the gradient of the loss after adaptation (Finn et al. 2017, algorithm 1).
 
-    `objective` is the sum of the copies' losses over the tasks of a group, after steps such as those of `descended`.
+    `objective` is the sum of the losses over the tasks of a group, after steps such as `gradient_descent`.
     """
     total = {name: torch.zeros_like(value) for name, value in start.items()}
     for group in groups:
         gradients = torch.autograd.grad(objective(start, group), list(start.values()), materialize_grads=True)
         for value, gradient in zip(total.values(), gradients, strict=True):
             value += gradient
-    move(start, total, optimizer, tasks=tasks)
+    apply_outer_gradient(start, total, optimizer, tasks=tasks)
 
 
-def descended(
+def gradient_descent(
     loss: Callable[[Parameters, Batch], Tensor],
     start: Parameters,
     batches: Iterable[Batch],
@@ -65,9 +65,9 @@ def descended(
     *,
     second_order: bool,
 ) -> Parameters:
-    """The parameters after a plain gradient step on each batch, as a function of the start.
+    """Parameters after one plain gradient step per batch, as a function of the initial ones.
 
-    With `second_order` gradients flow through the steps' own gradients, else these count as constants.
+    With `second_order` gradients flow through the gradients of the steps.
     """
     parameters = start
     for batch in batches:
@@ -79,8 +79,8 @@ def descended(
     return parameters
 
 
-def move(start: Parameters, gradients: Parameters, optimizer: TrainOptimizer, *, tasks: int) -> None:
-    """One step of the optimizer along the sum of the gradients of all processes over the number of tasks."""
+def apply_outer_gradient(start: Parameters, gradients: Parameters, optimizer: TrainOptimizer, *, tasks: int) -> None:
+    """Optimizer step along the gradients summed over all processes and divided by the number of tasks."""
     flat = torch.cat([value.reshape(-1) for value in gradients.values()])
     if dist.is_initialized():
         dist.all_reduce(flat)

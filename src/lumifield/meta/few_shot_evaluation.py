@@ -1,0 +1,227 @@
+"""Few-shot evaluation: clones of an initialization adapt to each task of a split and are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lumifield.data.collection import Task, tasks
+from lumifield.data.scene import Scene
+from lumifield.errors import DataError
+from lumifield.evaluation import evaluate as scoring
+from lumifield.evaluation import metrics as metrics_module
+from lumifield.evaluation import protocol, report
+from lumifield.export import WeightsExport
+from lumifield.export.weights import write_portable_files
+from lumifield.meta import Adapt, FewShot, Initialization, MetaTrain
+from lumifield.meta.few_shot import adapt_to_task, evenly_spaced_views, mean_psnr, split_task
+from lumifield.meta.reference_initializations import (
+    MATCHED_PSNR,
+    matched_initialization,
+    random_initialization,
+    shuffled_initialization,
+)
+from lumifield.methods.base import Method
+from lumifield.runs.run_folder import CONFIG, LoadedRun, write_json
+from lumifield.runtime import distributed
+from lumifield.runtime.config import from_plain
+
+CURVE_STEPS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
+"""Adaptation steps at which curves are evaluated, besides the last one."""
+SCORING = protocol.Scoring(appearance="mean", right_half=False)
+RULES = {
+    "photograph": "adapts to the left half of each image, scores its right half",
+    "object": "adapts to the first frames of each object, scores frames {first} to {last}",
+    "scene": "adapts to the first images of each scene, scores its held-out images",
+}
+
+
+@dataclass(frozen=True)
+class AdaptationResult:
+    """Result of adapting to a task: PSNR over all held-out views, curve over some of them, and scored views."""
+
+    start: Initialization
+    task: str
+    before: float
+    psnr: float
+    curve: dict[str, float]
+    views: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class FewShotEvaluation:
+    """State shared by all adaptations of an evaluation."""
+
+    run: LoadedRun
+    few_shot: FewShot
+    adapt: Adapt
+    out: Path
+    save_images: bool
+    perceptual: metrics_module.Perceptual | None
+
+    def adapt_and_score(self, kind: Initialization, start: Method, task: Task) -> tuple[AdaptationResult, Scene]:
+        """Adapts a clone to a task and scores it; views are saved for the meta-learned initialization only."""
+        support, held_out = split_task(task, self.few_shot)
+        loop, views = self.few_shot.loop, evenly_spaced_views(held_out, self.adapt.num_curve_views)
+        eval_steps = [step for step in CURVE_STEPS if step < loop.steps] + [loop.steps]
+        copy, curve = adapt_to_task(start, support, views, loop, seed=self.adapt.seed, eval_steps=eval_steps)
+        before = mean_psnr(start, held_out)
+        found: list[dict[str, Any]] = []
+        if kind == "meta":
+            run = replace(self.run, method=copy)
+            if self.adapt.save_adapted:
+                self._save_adapted(run, task, held_out)
+            found = [self._score_view(run, task, held_out, row) for row in range(len(held_out))]
+            psnr = metrics_module.mean_scores(found)["psnr"]
+            assert psnr is not None
+        else:
+            psnr = mean_psnr(copy, held_out)
+        return AdaptationResult(kind, task.name, before, psnr, {str(k): v for k, v in curve.items()}, found), held_out
+
+    def _score_view(self, run: LoadedRun, task: Task, scene: Scene, row: int) -> dict[str, Any]:
+        name = Path(task.name).name
+        file = self.out / name / f"{row:03d}.png" if self.save_images else None
+        seen = scoring.score_view(run, scene, row, SCORING, self.perceptual, file)
+        return seen | {"name": f"{name}: {seen['name']}"}
+
+    def _save_adapted(self, run: LoadedRun, task: Task, held_out: Scene) -> None:
+        run = replace(run, scenes={"train": task.cameras(), "test": held_out})
+        write_portable_files(WeightsExport(half=False), run, self.out / Path(task.name).name / "scene")
+
+    def start(self, kind: Initialization) -> Method:
+        """Initialization of a kind."""
+        method, scene, seed = self.run.method, self.run.scenes["train"], self.adapt.seed
+        match kind:
+            case "meta":
+                return method
+            case "random":
+                return random_initialization(method, scene, seed)
+            case "matched":
+                return matched_initialization(method, scene, seed)
+            case "shuffled":
+                return shuffled_initialization(method, scene, seed)
+
+
+def evaluate_few_shot(
+    run: LoadedRun,
+    split: str,
+    adapt: Adapt,
+    *,
+    save_images: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Adapts clones to every task of a split, scores them and writes the evaluation folder.
+
+    Returns the content of metrics.json: scores of the adapted meta-learned initialization, and under `initializations`
+    the PSNR of each before and after adaptation, per task and over steps, as in curves.json and curves.svg. Several
+    processes share the tasks. Raises `DataError` if the run has no collection.
+    """
+    rank, world = distributed.join()
+    if run.source is None:
+        raise DataError(run.folder, "data", "none", "a collection", "evaluate a meta-trained run")
+    if "meta" not in adapt.initializations:
+        raise DataError(
+            "--initializations",
+            "initializations",
+            ", ".join(adapt.initializations) or "none",
+            "meta among them",
+            "add it",
+        )
+    few_shot = adapt.of(from_plain(MetaTrain, run.config["meta"], run.folder / CONFIG).few_shot)
+    out = scoring.evaluation_folder(run, split)
+    perceptual, reason = metrics_module.load_lpips(run.device)
+    bench = FewShotEvaluation(run, few_shot, adapt, out, save_images, perceptual)
+    every = tasks(run.source, split)
+    own, scene = [], None
+    for kind in adapt.initializations:
+        start = bench.start(kind)
+        for task in every[rank::world]:
+            result, scene = bench.adapt_and_score(kind, start, task)
+            own.append(result)
+            if progress is not None:
+                progress(len(own), len(adapt.initializations) * len(every[rank::world]))
+    results = [
+        AdaptationResult(**each) for share in distributed.gather([asdict(result) for result in own]) for each in share
+    ]
+    if scene is None:  # more processes than tasks
+        _, scene = split_task(every[0], few_shot)
+    metrics = summarize_results(bench, split, every[0], scene, results, reason)
+    if rank == 0:
+        write_few_shot_results(out, metrics, results, scoring.read_history(run.folder))
+    return metrics
+
+
+def forbid_adaptation(run: LoadedRun) -> NoReturn:
+    """Raises `DataError` for adaptation options of a run that is not meta-learned."""
+    fix = "drop the adaptation options"
+    raise DataError(run.folder, "run", "a run of one scene", "a meta-trained run", fix)
+
+
+def forbid_appearance(run: LoadedRun, asked: protocol.Scoring) -> None:
+    """Raises `DataError` for appearance options of a meta-learned run."""
+    if asked != protocol.Scoring.of(run):
+        fix = "drop --appearance and --right-half"
+        raise DataError(run.folder, "run", "a meta-trained run", "a run of one scene", fix)
+
+
+def summarize_results(
+    bench: FewShotEvaluation, split: str, task: Task, scene: Scene, results: list[AdaptationResult], reason: str | None
+) -> dict[str, Any]:
+    """Content of metrics.json; `task` and `scene` are a task of the split and its held-out part."""
+    views = [view for result in results if result.start == "meta" for view in result.views]
+    metrics = scoring.summarize(bench.run, split, views, reason)
+    metrics["protocol"] = protocol.describe_protocol(bench.run, split, scene, scoring.image_sizes(views), SCORING) | {
+        "split_rule": describe_split(task, bench.few_shot),
+        "adaptation": describe_adaptation(bench.few_shot),
+        "initializations": f"matched ones reproduce renderings of the meta-learned one to {MATCHED_PSNR:g} dB",
+    }
+    metrics["initializations"] = {
+        kind: mean_results([result for result in results if result.start == kind])
+        for kind in bench.adapt.initializations
+    }
+    return metrics
+
+
+def mean_results(results: list[AdaptationResult]) -> dict[str, Any]:
+    """Means over tasks, and the results of each task."""
+    curve = {int(step): sum(result.curve[step] for result in results) / len(results) for step in results[0].curve}
+    return {
+        "before": sum(result.before for result in results) / len(results),
+        "psnr": sum(result.psnr for result in results) / len(results),
+        "curve": dict(sorted(curve.items())),
+        "tasks": {result.task: {"before": result.before, "psnr": result.psnr} for result in results},
+    }
+
+
+def describe_split(task: Task, few_shot: FewShot) -> str:
+    """Support and held-out images in words."""
+    if len(task.cameras()) == 1:
+        return RULES["photograph"]
+    first, end = few_shot.held_out_frames
+    kind = "object" if task.held_out() is None else "scene"
+    return RULES[kind].format(first=first, last=end - 1)
+
+
+def describe_adaptation(few_shot: FewShot) -> str:
+    """Adaptation in words."""
+    loop = few_shot.loop
+    rays = "the method's" if loop.batch_size is None else str(loop.batch_size)
+    return (
+        f"{loop.steps} steps of {loop.optimizer.kind}, rate {loop.optimizer.lr:g}, {rays} rays, on the first "
+        f"{few_shot.num_support_images} image{'s' if few_shot.num_support_images > 1 else ''} of a task"
+    )
+
+
+def write_few_shot_results(
+    out: Path, metrics: dict[str, Any], results: list[AdaptationResult], history: list[dict[str, Any]]
+) -> None:
+    """Writes metrics.json, metrics.csv, curves.json, curves.svg and report.html."""
+    views = [view for result in results for view in result.views]
+    sights = [report.ReportView(each["name"], each["scores"], each["images"]) for each in views]
+    lines = {kind: mean_results["curve"] for kind, mean_results in metrics["initializations"].items()}
+    report.write_report(out / "report.html", metrics, sights, history)
+    report.write_curves(out / "curves.svg", lines)
+    write_json(out / "curves.json", metrics["initializations"])
+    scoring.write_scores(out, metrics)

@@ -1,0 +1,245 @@
+"""Meta-training from a collection of scenes to a run folder; the outer steps are in `outer_loop`."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from lumifield.data.collection import Task, tasks
+from lumifield.data.scene import Scene
+from lumifield.errors import DataError
+from lumifield.meta import MetaTrain
+from lumifield.meta.inner_loop import adapt_clones, adaptation_objective, initial_parameters, method_for_scene
+from lumifield.meta.monitoring import MetaJob, MetaMonitor
+from lumifield.meta.outer_loop import maml, reptile
+from lumifield.methods.base import Method
+from lumifield.optim.optimizers import build_optimizer, learning_rate_factor
+from lumifield.runs import run_folder
+from lumifield.runs.driver import open_summary_writer, select_device, stop_on_interrupt, validate_run_folder
+from lumifield.runtime import distributed
+from lumifield.runtime.image_metrics import psnr
+from lumifield.runtime.rng import Rng
+from lumifield.training.checkpoint import initialize_from, restore_state
+from lumifield.training.fit import (
+    Budget,
+    StepReport,
+    TrainingClock,
+    TrainingState,
+    broadcast_fraction,
+    sum_over_processes,
+)
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MINUTES = 60.0
+MAX_CACHED_SCENES = 256
+MAX_CACHED_METHODS = 64
+
+
+@dataclass
+class InnerLoops:
+    """Inner loops of a run: cached tasks and scene-dependent methods, and random numbers of their own per episode."""
+
+    job: MetaJob
+    tasks: Sequence[Task]
+    device: torch.device
+    errors: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scene = lru_cache(MAX_CACHED_SCENES)(self._scene)
+        self.root = lru_cache(MAX_CACHED_METHODS)(self._root)
+
+    def _scene(self, number: int) -> Scene:
+        rows = slice(self.job.meta.num_views or None)
+        return self.tasks[number].photographs(rows).to(self.device)
+
+    def _root(self, start: Method, number: int) -> Method:
+        # Parameters outside the initialization are the same whichever episode comes first, also after resuming.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.job.meta.seed)
+            return method_for_scene(start, self.scene(number))
+
+    def adapt_clones(self, start: Method, sample_episodes: Sequence[TaskEpisode]) -> list[dict[str, torch.Tensor]]:
+        """Adapted clones of the episodes; one with non-finite parameters stays at the initialization."""
+        scenes, rng = [self.scene(episode.task) for episode in sample_episodes], sample_episodes[0].rng(self.device)
+
+        def root(place: int) -> Method:
+            return self.root(start, sample_episodes[place].task)
+
+        found = adapt_clones(start, scenes, self.job.meta.inner, rng, self._note, root=root)
+        before = {name: value.detach() for name, value in initial_parameters(start).items()}
+        whole = [all(bool(value.isfinite().all()) for value in copy.values()) for copy in found]
+        for episode, fine in zip(sample_episodes, whole, strict=True):
+            if not fine:
+                log.warning("the inner loop on %s diverges: lower its learning rate", self.tasks[episode.task].name)
+        return [copy if fine else before for copy, fine in zip(found, whole, strict=True)]
+
+    def adaptation_objective(self, start: Method, sample_episodes: Sequence[TaskEpisode]) -> torch.Tensor:
+        """Sum over the episodes of the loss after adaptation."""
+        second_order, device = self.job.meta.algorithm == "maml", self.device
+        losses = [
+            adaptation_objective(
+                start,
+                self.scene(episode.task),
+                self.job.meta.inner,
+                episode.rng(device),
+                second_order=second_order,
+                root=self.root(start, episode.task),
+            )
+            for episode in sample_episodes
+        ]
+        self.errors += [float(loss.detach()) for loss in losses]
+        return torch.stack(losses).sum()
+
+    def _note(self, report: StepReport) -> None:
+        self.errors.append(float(((report.predicted - report.ground_truth) ** 2).mean()))
+
+    def mean_inner_psnr(self) -> float:
+        """PSNR of the rays at the end of the inner loops since the last call [dB]."""
+        error = sum(self.errors) / len(self.errors) if self.errors else float("nan")
+        self.errors.clear()
+        return psnr(error)
+
+
+@dataclass(frozen=True)
+class TaskEpisode:
+    """One task in one outer step; its random numbers depend only on seed, step and index."""
+
+    task: int
+    seed: int
+
+    def rng(self, device: torch.device) -> Rng:
+        """Random numbers of the episode."""
+        return Rng(torch.Generator(device).manual_seed(self.seed))
+
+
+def sample_episodes(count: int, step: int, meta: MetaTrain) -> list[TaskEpisode]:
+    """Episodes of an outer step over `count` tasks: by epochs, or with replacement."""
+    found = []
+    for place in range(step * meta.meta_batch_size, (step + 1) * meta.meta_batch_size):
+        if meta.sample_with_replacement:
+            task = int(np.random.default_rng([meta.seed, 1, place]).integers(count))
+        else:
+            order = np.random.default_rng([meta.seed, 2, place // count]).permutation(count)
+            task = int(order[place % count])
+        found.append(TaskEpisode(task, int(np.random.SeedSequence([meta.seed, 3, place]).generate_state(1)[0])))
+    return found
+
+
+def run_meta_training(job: MetaJob, *, resume: bool = False, console: Console | None = None) -> Path:
+    """Meta-learns an initialization over the train split of a collection and writes a run folder; returns it.
+
+    Ctrl-C stops after the current outer step with everything saved. Raises `DataError` for unusable data or settings.
+    """
+    rank, world = distributed.join()
+    console = console if console is not None and rank == 0 else Console(quiet=True)
+    if rank == 0:  # later processes may find what the first one has already begun to write
+        validate_run_folder(job.out, job.method, job.source, resume=resume)
+    resume = resume and (job.out / run_folder.STATE).is_file()
+    device = select_device(job.meta.device)
+    inner = InnerLoops(job, tasks(job.source, "train"), device)
+    state = initialize_meta_state(job, inner.scene(0), Rng(torch.Generator(device), rank, world), resumed=resume)
+    history = restore_state(job.out, state) if resume else []
+    first = rank == 0
+    if first and not resume:
+        cameras = {"train": inner.scene(0).without_images().to("cpu")}
+        run_folder.create_run(job.out, state.method, job.method, job.source, {"meta": job.meta}, cameras)
+    with open_summary_writer(job.out if first else None) as writer, stop_on_interrupt(state.stop):
+        monitor = (
+            MetaMonitor(job, validation_tasks(job, console) if first else [], history, writer, console)
+            if first
+            else None
+        )
+        train_initialization(state, job, inner, monitor)
+        if monitor is not None:
+            monitor.save(state)
+    console.print(f"{state.step} outer steps, {state.clock.seconds:.0f} s, saved in {job.out}", highlight=False)
+    return job.out
+
+
+def initialize_meta_state(job: MetaJob, scene: Scene, rng: Rng, *, resumed: bool) -> TrainingState:
+    """Initialization with random parameters, or those of another run, and the outer optimizer at step 0."""
+    torch.manual_seed(job.meta.seed)
+    method = job.method.build(scene).to(scene.cameras.c2w.device)
+    if job.meta.init is not None and not resumed:
+        initialize_from(method, job.meta.init)
+    return TrainingState(method, build_optimizer(job.meta.outer, outer_groups(method, job.meta)), rng, TrainingClock())
+
+
+def outer_groups(method: Method, meta: MetaTrain) -> list[dict[str, Any]]:
+    """Parameters for the outer optimizer, in one group or in those of the method."""
+    start = list(initial_parameters(method).values())
+    if not meta.use_method_rates:
+        return [{"params": start}]
+    among = {id(parameter) for parameter in start}
+    groups = [
+        {**group, "params": [parameter for parameter in group["params"] if id(parameter) in among]}
+        for group in method.param_groups()
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def train_initialization(state: TrainingState, job: MetaJob, inner: InnerLoops, monitor: MetaMonitor | None) -> None:
+    """Outer steps until the budget is spent or the run is stopped."""
+    meta, world = job.meta, state.rng.world
+    budget = meta_training_budget(meta, len(inner.tasks))
+    while (
+        fraction := broadcast_fraction(
+            1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world
+        )
+    ) < 1:
+        state.optimizer.set_rate(learning_rate_factor(meta.outer_schedule, fraction, state.step))
+        outer_step(state, meta, inner)
+        state.step += 1
+        if monitor is not None:
+            monitor(state, inner.mean_inner_psnr(), fraction)
+
+
+def meta_training_budget(meta: MetaTrain, count: int) -> Budget:
+    """Shortest requested length of a run over `count` tasks; an hour if none is set."""
+    steps = [] if meta.steps is None else [meta.steps]
+    steps += [] if meta.epochs is None else [math.ceil(meta.epochs * count / meta.meta_batch_size)]
+    if not steps and meta.minutes is None:
+        return Budget(seconds=DEFAULT_MINUTES * 60)
+    return Budget(min(steps, default=None), None if meta.minutes is None else meta.minutes * 60)
+
+
+def outer_step(state: TrainingState, meta: MetaTrain, inner: InnerLoops) -> None:
+    """Inner loops of the tasks of this process, then one outer step over all processes."""
+    every = sample_episodes(len(inner.tasks), state.step, meta)
+    size = meta.vmap_batch_size or (len(every) if inner.device.type == "cuda" else 1)
+    groups = [every[at : at + size] for at in range(0, len(every), size)]
+    own = groups[state.rng.rank :: state.rng.world]
+    start = initial_parameters(state.method)
+    if meta.algorithm == "reptile":
+        reptile(start, own, lambda group: inner.adapt_clones(state.method, group), state.optimizer, tasks=len(every))
+    else:
+        maml(
+            start,
+            own,
+            lambda _, group: inner.adaptation_objective(state.method, group),
+            state.optimizer,
+            tasks=len(every),
+        )
+    rays = sum(map(len, own)) * meta.inner.steps * (meta.inner.batch_size or state.method.rays_per_step())
+    state.rays += sum_over_processes(rays, state.rng.world)
+
+
+def validation_tasks(job: MetaJob, console: Console) -> Sequence[Task]:
+    """First tasks of the val split; none, with a note on the console, if there are none."""
+    if job.meta.num_validation_tasks == 0:
+        return []
+    try:
+        return tasks(job.source, "val")[: job.meta.num_validation_tasks]
+    except DataError as missing:
+        console.print(f"no validation: {missing}", highlight=False)
+        return []
