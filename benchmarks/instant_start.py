@@ -16,9 +16,9 @@ import torch
 
 from lumifield.data.collection import Task, tasks
 from lumifield.data.scene import Scene, sample_batch
-from lumifield.meta.reference_initializations import random_initialization
 from lumifield.meta.few_shot import mean_psnr, spread
 from lumifield.meta.inner_loop import clone_for_scene
+from lumifield.meta.reference_initializations import random_initialization
 from lumifield.methods.base import Method
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runs.run_folder import LoadedRun, load_run, write_json

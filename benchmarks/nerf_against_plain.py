@@ -22,7 +22,7 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source, read
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import RenderContext, Method, render_in_chunks
+from lumifield.methods.base import Method, RenderContext, render_in_chunks
 from lumifield.methods.nerf import Nerf
 from lumifield.optim.optimizers import build_optimizer, learning_rate_factor
 from lumifield.runs.run_folder import write_json

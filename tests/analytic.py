@@ -14,7 +14,7 @@ from lumifield.data import Source
 from lumifield.data.scene import Frame, Scene
 from lumifield.geometry.cameras import Cameras, pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
-from lumifield.methods.base import RenderContext, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.image_io import to_uint8

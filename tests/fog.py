@@ -12,7 +12,7 @@ from analytic import around, run_of, scene_of
 from lumifield.data.scene import Scene
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
-from lumifield.methods.base import RenderContext, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime.rng import Rng
 from lumifield.volume.compositing import expected_depth, weights_from_density

@@ -14,9 +14,17 @@ from commands import tree
 from lumifield.cli import commands
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
-from lumifield.export import CamerasExport, MeshExport, PointsExport, VolumeExport, WebExport, WeightsExport, points
-from lumifield.export import baking
-from lumifield.export import density_field
+from lumifield.export import (
+    CamerasExport,
+    MeshExport,
+    PointsExport,
+    VolumeExport,
+    WebExport,
+    WeightsExport,
+    baking,
+    density_field,
+    points,
+)
 from lumifield.methods import METHODS, method_name
 from lumifield.runs.run_folder import LoadedRun, load_run
 from lumifield.runtime.config import to_plain

@@ -8,7 +8,7 @@ import torch
 
 from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.methods import METHODS, SimpleNerf, method_name
-from lumifield.methods.base import RenderContext, Method, render_in_chunks
+from lumifield.methods.base import Method, RenderContext, render_in_chunks
 from lumifield.runtime.config import from_plain, to_plain
 from lumifield.runtime.rng import Rng
 from scenes import SCENES, SMALL, pairs

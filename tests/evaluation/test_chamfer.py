@@ -11,7 +11,7 @@ from analytic import run_of
 from known_surfaces import Around, built
 from lumifield.data import Source
 from lumifield.errors import DataError
-from lumifield.evaluation.chamfer import surface_distance, chamfer_distance, sample_surface
+from lumifield.evaluation.chamfer import chamfer_distance, sample_surface, surface_distance
 from lumifield.export.marching_cubes import Surface
 from scenes import ball
 

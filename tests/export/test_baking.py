@@ -10,7 +10,18 @@ from scipy import sparse
 import fog
 from lumifield.errors import DataError
 from lumifield.export import WebExport
-from lumifield.export.baking import REGULARIZATION, Baked, ConjugateGradients, RaySupervision, bake_voxels, fit_colors, near, color_matrix, space_of, render_supervision
+from lumifield.export.baking import (
+    REGULARIZATION,
+    Baked,
+    ConjugateGradients,
+    RaySupervision,
+    bake_voxels,
+    color_matrix,
+    fit_colors,
+    near,
+    render_supervision,
+    space_of,
+)
 from lumifield.export.voxel_grid import VoxelLattice
 from lumifield.methods.base import RenderContext
 

@@ -155,8 +155,8 @@ def test_a_lower_level_lies_further_out(run, tmp_path):
 def test_pieces_are_kept_by_size(tmp_path, keep, bodies):
     run = run_of(tmp_path, TwoBalls(), {"train": scene_of(all_around())})
     where = density_field(run, 100.0)
+    from lumifield.export.marching_cubes import SamplingGrid, connected_components, extract_surface
     from lumifield.export.mesh import selected
-    from lumifield.export.marching_cubes import SamplingGrid, extract_surface, connected_components
 
     surface = extract_surface(where.field, SamplingGrid.over(where.bounds(None), 40))
     assert connected_components(selected(surface, MeshExport(keep=keep), run)).max() + 1 == bodies

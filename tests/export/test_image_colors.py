@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from lumifield.data.scene import Images
-from lumifield.export.image_colors import PosedImage, SurfaceSamples, fill_unknown_colors, fuse_colors, find_visible_samples, sample_premultiplied, posed_images_of
+from lumifield.export.image_colors import (
+    PosedImage,
+    SurfaceSamples,
+    fill_unknown_colors,
+    find_visible_samples,
+    fuse_colors,
+    posed_images_of,
+    sample_premultiplied,
+)
 from lumifield.export.marching_cubes import Surface
 from lumifield.geometry.cameras import pinhole_cameras
 from scenes import ball

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumifield.export import marching_cubes as module
-from lumifield.export.marching_cubes import SamplingGrid, Surface, extract_surface, select_faces, connected_components
+from lumifield.export.marching_cubes import SamplingGrid, Surface, connected_components, extract_surface, select_faces
 
 BOX = np.array([[-1.0, -1.2, -1.1], [1.3, 1.0, 1.2]])
 

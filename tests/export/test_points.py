@@ -14,7 +14,7 @@ from lumifield.errors import DataError
 from lumifield.export import PointsExport
 from lumifield.export.points import LAYOUT
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import RenderContext, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 
 
 class Air(Method):

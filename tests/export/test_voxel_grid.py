@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fog import bounded, rng
-from lumifield.export.voxel_grid import MAX_ALPHA, VoxelLattice, Voxels, cells_with_corners, cell_corners, interpolate_rows
+from lumifield.export.voxel_grid import (
+    MAX_ALPHA,
+    VoxelLattice,
+    Voxels,
+    cell_corners,
+    cells_with_corners,
+    interpolate_rows,
+)
 from lumifield.geometry.contraction import SceneBox
 
 BOX = torch.tensor([[-1.0, -2.0, 0.0], [1.0, 1.0, 4.0]])

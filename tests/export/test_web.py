@@ -16,7 +16,7 @@ from lumifield.errors import DataError
 from lumifield.export import WebExport
 from lumifield.export.baking import BRICK, Baked
 from lumifield.export.voxel_grid import VoxelLattice, Voxels
-from lumifield.export.web import brick_rows, brick_distances, occupied_bricks, build_page, quantize_voxels
+from lumifield.export.web import brick_distances, brick_rows, build_page, occupied_bricks, quantize_voxels
 from lumifield.geometry.contraction import SceneBox
 from lumifield.rendering.camera_paths import overview_camera
 from scenes import written

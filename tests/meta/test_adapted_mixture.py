@@ -9,9 +9,9 @@ from commands import refusal
 from lumifield.cli import main
 from lumifield.data.collection import tasks
 from lumifield.meta import FewShot, InnerLoop, MetaTrain
+from lumifield.meta.adapted_mixture import mix_adapted_clones
 from lumifield.meta.few_shot import adapt_to_task
 from lumifield.meta.inner_loop import initial_parameters
-from lumifield.meta.adapted_mixture import mix_adapted_clones
 from lumifield.meta.meta_training import MetaJob, run_meta_training
 from lumifield.optim import Optimizer
 from lumifield.rendering.view import render_view

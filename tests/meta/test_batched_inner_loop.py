@@ -7,8 +7,8 @@ import torch
 
 from lumifield.data.scene import sample_batch
 from lumifield.meta import InnerLoop
-from lumifield.meta.inner_loop import adapt_clones, clone_for_scene
 from lumifield.meta.batched_inner_loop import BatchedMethod, merge_batches
+from lumifield.meta.inner_loop import adapt_clones, clone_for_scene
 from lumifield.methods.base import RenderContext
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer

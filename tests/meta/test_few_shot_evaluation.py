@@ -11,12 +11,17 @@ from lumifield.cli import main
 from lumifield.data import Source
 from lumifield.data.collection import tasks
 from lumifield.errors import DataError
-from lumifield.meta import FewShot, InnerLoop, MetaTrain
-from lumifield.meta import reference_initializations
-from lumifield.meta.reference_initializations import rendering_psnr, matched_initialization, with_rendered_images, shuffled_initialization, random_initialization
-from lumifield.meta.few_shot import split_task, mask_half, mean_psnr, evenly_spaced_views, adapt_to_task
+from lumifield.meta import FewShot, InnerLoop, MetaTrain, reference_initializations
+from lumifield.meta.few_shot import adapt_to_task, evenly_spaced_views, mask_half, mean_psnr, split_task
 from lumifield.meta.inner_loop import initial_parameters, run_inner_loop
 from lumifield.meta.meta_training import MetaJob, run_meta_training
+from lumifield.meta.reference_initializations import (
+    matched_initialization,
+    random_initialization,
+    rendering_psnr,
+    shuffled_initialization,
+    with_rendered_images,
+)
 from lumifield.methods import SimpleNerf
 from lumifield.optim import Optimizer
 from lumifield.runs.run_folder import load_run

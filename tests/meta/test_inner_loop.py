@@ -7,7 +7,7 @@ import torch
 
 from lumifield.data.collection import tasks
 from lumifield.meta import InnerLoop, MetaTrain
-from lumifield.meta.inner_loop import adapt_clones, initial_parameters, clone_for_scene, method_for_scene
+from lumifield.meta.inner_loop import adapt_clones, clone_for_scene, initial_parameters, method_for_scene
 from lumifield.meta.meta_training import InnerLoops, sample_episodes
 from lumifield.meta.monitoring import MetaJob
 from lumifield.optim import Optimizer

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from lumifield.data.scene import Batch, sample_batch
 from lumifield.geometry.rays import Rays
 from lumifield.meta import InnerLoop
-from lumifield.meta.inner_loop import Objective, adapt_clones, initial_parameters, clone_for_scene, adaptation_objective
+from lumifield.meta.inner_loop import Objective, adapt_clones, adaptation_objective, clone_for_scene, initial_parameters
 from lumifield.meta.outer_loop import gradient_descent, maml, move, reptile
 from lumifield.methods import method_name
 from lumifield.optim import Optimizer

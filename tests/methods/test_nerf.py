@@ -10,7 +10,7 @@ from lumifield.data.scene import Background, Frame, Images, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
-from lumifield.methods.base import RenderContext, Method
+from lumifield.methods.base import Method, RenderContext
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
 from lumifield.methods.nerf.occupancy_nerf import OccupancyNerf

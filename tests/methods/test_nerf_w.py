@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.methods import NerfW
-from lumifield.methods.base import RenderContext, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.methods.nerf_w import transient
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng

@@ -8,9 +8,9 @@ from torch.nn.functional import max_pool2d, normalize
 
 from analytic import CPU
 from known_surfaces import TrueBall, built
-from lumifield.methods.nlr.distance_grid import sample_on_grid, refine_grid
-from lumifield.methods.nlr.method import NlrMethod
+from lumifield.methods.nlr.distance_grid import refine_grid, sample_on_grid
 from lumifield.methods.nlr.mesh_proxy import triangles
+from lumifield.methods.nlr.method import NlrMethod
 from lumifield.rendering.view import render_view
 from scenes import NLR, RADIUS, ball, unbounded
 

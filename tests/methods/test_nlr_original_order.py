@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from known_surfaces import Around, built
 from lumifield.data.scene import Scene
-from lumifield.methods.nlr.sphere_tracing import TracingSettings, RaySegments, sphere_trace
+from lumifield.methods.nlr.sphere_tracing import RaySegments, TracingSettings, sphere_trace
 from scenes import NLR, RADIUS, ball
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "nlr_original_order.py"

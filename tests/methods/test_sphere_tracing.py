@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from lumifield.methods.nlr.distance_grid import DistanceGrid, sample_on_grid
-from lumifield.methods.nlr.sphere_tracing import TracingSettings, RaySegments, closest_approach, hit_points, sphere_trace, sphere_trace_guided
+from lumifield.methods.nlr.sphere_tracing import (
+    RaySegments,
+    TracingSettings,
+    closest_approach,
+    hit_points,
+    sphere_trace,
+    sphere_trace_guided,
+)
 
 TRACING = TracingSettings()
 

@@ -15,7 +15,7 @@ from lumifield.data.scene import Images, Scene
 from lumifield.errors import DataError
 from lumifield.evaluation import appearance_fit, evaluate
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import RenderContext, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.rendering import appearance
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import LoadedRun

@@ -14,7 +14,7 @@ from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras, pinhole_cameras
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import RenderContext, Method, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.rendering import camera_paths, render
 from lumifield.rendering.view import render_view
 from lumifield.runtime.image_io import read_pfm, to_uint8

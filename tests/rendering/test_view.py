@@ -8,7 +8,7 @@ from analytic import CPU, Ball, Wall, around, scene_of
 from lumifield.data.scene import Frame, Images
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, image_rays
-from lumifield.rendering.view import Normals, RenderedView, render_view, default_chunk, view_psnr
+from lumifield.rendering.view import Normals, RenderedView, default_chunk, render_view, view_psnr
 from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.image_metrics import PSNR_LIMIT
 

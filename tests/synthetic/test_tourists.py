@@ -47,7 +47,7 @@ def test_readers_find_the_cameras_that_took_the_photographs(scenes, form):
 def test_poses_in_the_files_are_exact_to_a_millionth(scenes):
     taken = tourists.photographs(replace(SMALL, format="cambridge"))
     expected = torch.from_numpy(np.stack([one.view.c2w for one in taken]))
-    torch.testing.assert_close(cambridge.load(scenes / "cambridge").c2w, expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(cambridge.load_cambridge(scenes / "cambridge").c2w, expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -66,7 +66,7 @@ def test_landmarks_are_seen_where_they_were_measured(scenes):
     settings = replace(SMALL, format="cambridge")
     taken = tourists.photographs(settings)
     marks = tourists.landmarks(tourists.stages()[0], taken, settings)
-    world = cambridge.load(scenes / "cambridge").trusted()
+    world = cambridge.load_cambridge(scenes / "cambridge").trusted()
     scene = data.cameras(data.Source(scenes / "cambridge"), "train")
     assert len(world.points) > 50
     for row in range(len(scene)):

@@ -6,12 +6,13 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal
 
 from lumifield.errors import DataError
 
 if TYPE_CHECKING:
     from lumifield.data.image_files import Files
+    from lumifield.data.reader import Reader
     from lumifield.data.scene import Scene
 
 Format = Literal[
@@ -82,13 +83,6 @@ class Source:
     """Deviation by which the positions of the training cameras are moved, to see what that does [scene units]."""
     cache: bool = True
     """Keep on the disk what takes long to decode."""
-
-
-@runtime_checkable
-class _Reader(Protocol):
-    def splits(self, source: Source) -> tuple[str, ...]: ...
-
-    def cameras(self, source: Source, split: str) -> tuple[Scene, Files]: ...
 
 
 def detect(path: Path) -> Format:
@@ -222,7 +216,7 @@ def _bounded(source: Source, scene: Scene) -> Scene:
     return replace(scene, near=near, far=far, bounds_are_z_depth=source.bounds == "depth")
 
 
-def _reader(source: Source) -> _Reader:
+def _reader(source: Source) -> Reader:
     check_folder(source.data)
     if source.downscale < 1:
         raise DataError(source.data, "downscale", str(source.downscale), "1 or more", "raise it")
@@ -232,31 +226,31 @@ def _reader(source: Source) -> _Reader:
     _check_options(source, layout)
     match layout:
         case "blender":
-            from lumifield.data.readers import blender as reader
+            from lumifield.data.readers.blender import READER as reader
         case "cambridge":
-            from lumifield.data.readers import cambridge as reader
+            from lumifield.data.readers.cambridge import READER as reader
         case "colmap":
-            from lumifield.data.readers import colmap as reader
+            from lumifield.data.readers.colmap import READER as reader
         case "dtu":
-            from lumifield.data.readers import dtu as reader
+            from lumifield.data.readers.dtu import READER as reader
         case "learnit":
-            from lumifield.data.readers import learnit as reader
+            from lumifield.data.readers.learnit import READER as reader
         case "llff":
-            from lumifield.data.readers import llff as reader
+            from lumifield.data.readers.llff import READER as reader
         case "metanlr":
-            from lumifield.data.readers import metanlr as reader
+            from lumifield.data.readers.metanlr import READER as reader
         case "multicam":
-            from lumifield.data.readers import multicam as reader
+            from lumifield.data.readers.multicam import READER as reader
         case "nlr":
-            from lumifield.data.readers import nlr as reader
+            from lumifield.data.readers.nlr import READER as reader
         case "phototourism":
-            from lumifield.data.readers import phototourism as reader
+            from lumifield.data.readers.phototourism import READER as reader
         case "seven_scenes":
-            from lumifield.data.readers import seven_scenes as reader
+            from lumifield.data.readers.seven_scenes import READER as reader
         case "shapenet":
-            from lumifield.data.readers import shapenet as reader
+            from lumifield.data.readers.shapenet import READER as reader
         case "transforms":
-            from lumifield.data.readers import transforms as reader
+            from lumifield.data.readers.transforms import READER as reader
     return reader
 
 

@@ -30,7 +30,7 @@ def test_lists_say_the_splits_and_the_model_the_poses(tmp_path):
         world = scene.frame.poses_to_world(scene.cameras.c2w)
         torch.testing.assert_close(world, poses[rows].float(), atol=1e-5, rtol=1e-5)
         assert np.array_equal(scene.images.image(1, sfm.SIZE).numpy(), made.image(rows[1], sfm.SIZE, 3))
-    torch.testing.assert_close(cambridge.load(tmp_path).c2w, poses, atol=1e-12, rtol=0)
+    torch.testing.assert_close(cambridge.load_cambridge(tmp_path).c2w, poses, atol=1e-12, rtol=0)
 
 
 def test_focal_lengths_follow_the_size_that_is_read(tmp_path):

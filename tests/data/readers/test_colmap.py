@@ -38,13 +38,13 @@ def test_poses_are_those_of_the_model(tmp_path, text, place):
 
 def test_poses_are_kept_to_a_millionth(tmp_path):
     poses = made.ring(9, target=(3, 1, -2))
-    taken = colmap.load(sfm.colmap(tmp_path, poses))
+    taken = colmap.load_colmap(sfm.colmap(tmp_path, poses))
     torch.testing.assert_close(taken.c2w, poses, atol=1e-12, rtol=0)
 
 
 def test_binary_and_text_are_the_same(tmp_path):
     one, two = (sfm.colmap(tmp_path / str(text), made.ring(4), text=text, tracks=3) for text in (False, True))
-    binary, text = colmap.load(one), colmap.load(two)
+    binary, text = colmap.load_colmap(one), colmap.load_colmap(two)
     assert binary.names == text.names
     assert all(np.array_equal(a, b) for a, b in zip(binary.seen, text.seen, strict=True))
     assert np.allclose(binary.points, text.points, atol=1e-12)
@@ -57,7 +57,7 @@ def test_points_appear_where_colmap_projects_them_whatever_the_lens(tmp_path, mo
     truth = pycolmap.Reconstruction(tmp_path / "sparse/0")
     points = sfm.cloud()[:20] * 0.7
     ours, _ = scene.cameras.project(scene.frame.to_scene(torch.from_numpy(points).float()))
-    optics = colmap.load(tmp_path).calibrations[0].optics(tmp_path, sfm.SIZE)
+    optics = colmap.load_colmap(tmp_path).calibrations[0].optics(tmp_path, sfm.SIZE)
     assert (optics.straight is None) == (model in EXACT)
     for row in (0, 4):
         image = truth.find_image_with_name(f"{row:03d}.png")
@@ -78,7 +78,7 @@ def test_resampled_images_show_every_place_where_it_belongs(tmp_path, model):
     for file in (tmp_path / "images").iterdir():
         made.save(file, np.rint(place.clip(0, 255)).astype(np.uint8))
     scene = data.read(Source(tmp_path), "train")
-    straight = colmap.load(tmp_path).calibrations[0].optics(tmp_path, sfm.SIZE).straight
+    straight = colmap.load_colmap(tmp_path).calibrations[0].optics(tmp_path, sfm.SIZE).straight
     shown = scene.images.image(0, scene.size(0)).numpy().astype(float)
     assert scene.size(0) == straight.size
     v, u = np.mgrid[: straight.size[1], : straight.size[0]] + 0.5
@@ -220,7 +220,7 @@ def test_points_that_one_photograph_sees_are_not_counted(tmp_path):
     expected = r"longest track of a point is of length 1, expected points that two or more .*; triangulate"
     with pytest.raises(DataError, match=expected):
         cameras(tmp_path / "single")
-    whole = colmap.load(sfm.colmap(tmp_path / "double", made.ring(9), tracks=2))
+    whole = colmap.load_colmap(sfm.colmap(tmp_path / "double", made.ring(9), tracks=2))
     assert len(whole.trusted().points) == len(whole.points)
     assert all(np.array_equal(a, b) for a, b in zip(whole.trusted().seen, whole.seen, strict=True))
 

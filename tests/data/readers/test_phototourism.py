@@ -56,7 +56,7 @@ def test_bounds_are_percentiles_of_the_distances_of_the_points_that_are_seen(tmp
 
 def test_photographs_that_see_next_to_nothing_have_the_widest_bounds(tmp_path):
     sfm.colmap(tmp_path, made.ring(9), points=sfm.cloud(45), tracks=3)
-    whole = colmap.load(tmp_path)
+    whole = colmap.load_colmap(tmp_path)
     space = core(replace(whole, seen=(whole.seen[0][:3], *whole.seen[1:])))
     assert space.near[0] == space.near[1:].min()
     assert space.far[0] == space.far[1:].max()

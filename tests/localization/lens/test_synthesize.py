@@ -59,7 +59,7 @@ def wanted(run):
 def stated(name, sequence):
     """The poses in the files of the sequence, in double precision."""
     if name == "cambridge":
-        model = cambridge.load(sequence)
+        model = cambridge.load_cambridge(sequence)
         rows = [row for row, shot in enumerate(model.names) if shot.startswith("seq_synthesis/")]
         return model.c2w[rows].numpy()
     return np.stack([np.loadtxt(file)[:3] for file in sorted(sequence.glob("seq-99/*.pose.txt"))])

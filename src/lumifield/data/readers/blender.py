@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lumifield.data import Source, frames, image_files
+from lumifield.data.reader import Reader
 from lumifield.data.scene import Frame, Scene
 from lumifield.geometry.cameras import Cameras
 
@@ -16,19 +17,19 @@ Listing = dict[str, Any]
 Kept = list[tuple[Listing, Path]]
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def blender_splits(source: Source) -> tuple[str, ...]:
     """The splits that have a file."""
     return frames.split_files(source)
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def blender_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them; the scene frame is the world frame."""
     path = source.data / f"transforms_{split}.json"
     content = frames.load(path)
-    return scene(source, path, content, frames.present(path, content["frames"]))
+    return scene_of_listing(source, path, content, frames.present(path, content["frames"]))
 
 
-def scene(source: Source, path: Path, content: Listing, kept: Kept) -> tuple[Scene, image_files.Files]:
+def scene_of_listing(source: Source, path: Path, content: Listing, kept: Kept) -> tuple[Scene, image_files.Files]:
     """Frames of the file `path` with their images, through lenses of its one angle of view."""
     files = image_files.survey([image for _, image in kept])
     size = torch.tensor(files.sizes)
@@ -50,3 +51,6 @@ def scene(source: Source, path: Path, content: Listing, kept: Kept) -> tuple[Sce
         background=image_files.background(files, source.background),
     )
     return found, files
+
+
+READER = Reader(splits=blender_splits, cameras=blender_cameras)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lumifield.data import Source, frames, holdout, image_files, nvm, reconstructions
+from lumifield.data.reader import Reader
 from lumifield.data.reconstructions import Optics, Reconstruction
 from lumifield.data.scene import Scene
 from lumifield.data.undistort import Radial
@@ -41,7 +42,7 @@ class Measured:
         return Optics.resampled(lens.straightened(size))
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def cambridge_splits(source: Source) -> tuple[str, ...]:
     """Those that have a list."""
     found = tuple(split for split in SPLITS if _list(source, split).is_file())
     if not found:
@@ -50,15 +51,15 @@ def splits(source: Source) -> tuple[str, ...]:
     return found
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def cambridge_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them, in the order of its list.
 
     Poses, focal lengths and distortion are those of the model; the list says which frames belong to the split. Listed
     frames that the model has not are skipped, and their number is logged.
     """
     path = _list(source, split)
-    listed = names(path)
-    taken = load(source.data)
+    listed = read_image_names(path)
+    taken = load_cambridge(source.data)
     row_of = {_plain(name): row for row, name in enumerate(taken.names)}
     rows = [row_of[_plain(name)] for name in listed if _plain(name) in row_of]
     if not rows:
@@ -69,7 +70,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     return reconstructions.scene(source, taken, rows, reconstructions.core(taken))
 
 
-def names(path: Path) -> list[str]:
+def read_image_names(path: Path) -> list[str]:
     """The frames of a list; raises `DataError` for a line that is neither heading nor frame."""
     found = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -83,7 +84,7 @@ def names(path: Path) -> list[str]:
     return found
 
 
-def load(folder: Path) -> Reconstruction:
+def load_cambridge(folder: Path) -> Reconstruction:
     """The model of a scene with the frames that it names, whatever their ending is by now."""
     model = nvm.load(folder / "reconstruction.nvm")
     plain = [_plain(shot.name) for shot in model.shots]
@@ -112,3 +113,6 @@ def _is_number(word: str) -> bool:
         return bool(np.isfinite(float(word)))
     except ValueError:
         return False
+
+
+READER = Reader(splits=cambridge_splits, cameras=cambridge_cameras)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 
 from lumifield.data import Source, colmap_model, holdout, image_files, reconstructions
+from lumifield.data.reader import Reader
 from lumifield.data.reconstructions import Optics, Reconstruction
 from lumifield.data.scene import Scene
 from lumifield.data.undistort import Straightening
@@ -59,19 +60,19 @@ class Camera:
         return Straightening(self, *_pinhole(plain), (plain.width, plain.height))
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def colmap_splits(source: Source) -> tuple[str, ...]:
     """Those of the hold-out."""
     return holdout.splits(source)
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def colmap_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them; every eighth image by name is held out."""
-    taken = load(source.data)
+    taken = load_colmap(source.data)
     rows = holdout.rows(source, split, taken.c2w[:, :, 3])
     return reconstructions.scene(source, taken, rows, reconstructions.surrounded(taken))
 
 
-def load(folder: Path) -> Reconstruction:
+def load_colmap(folder: Path) -> Reconstruction:
     """The model in a scene's folder with its images; raises `DataError` where there is none that can be used."""
     places = [
         (folder / model, folder / images) for model, images in SAMPLE_BLOCKS if colmap_model.is_model(folder / model)
@@ -105,3 +106,6 @@ def _rows(model: colmap_model.Model, shot: colmap_model.Shot, order: np.ndarray)
 def _pinhole(camera: pycolmap.Camera) -> tuple[tuple[float, float], tuple[float, float]]:
     """Focal lengths and center."""
     return (camera.focal_length_x, camera.focal_length_y), (camera.principal_point_x, camera.principal_point_y)
+
+
+READER = Reader(splits=colmap_splits, cameras=colmap_cameras)

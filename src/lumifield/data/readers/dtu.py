@@ -12,6 +12,7 @@ from scipy.linalg import rq
 from torch import Tensor
 
 from lumifield.data import Source, image_files, objects
+from lumifield.data.reader import Reader
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 
@@ -23,19 +24,19 @@ TRAIN, TEST, VIEWS = (1, 9, 17, 25, 33, 41, 47), (12, 32, 40), 49
 TOLERANCE = 1e-3
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def dtu_splits(source: Source) -> tuple[str, ...]:
     """Those of `splits.json`, else the published ones of 49 views, else those of the hold-out."""
-    taken = load(source)
-    return objects.splits(source, taken, published(len(taken.images)))
+    taken = load_dtu(source)
+    return objects.splits(source, taken, dtu_published_split(len(taken.images)))
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def dtu_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them."""
-    taken = load(source)
-    return objects.cameras(source, split, taken, published(len(taken.images)))
+    taken = load_dtu(source)
+    return objects.cameras(source, split, taken, dtu_published_split(len(taken.images)))
 
 
-def published(count: int) -> objects.Rows:
+def dtu_published_split(count: int) -> objects.Rows:
     """The rows of each split; val has those that are neither for training nor for the test. Later ones do not count."""
     if count < VIEWS:
         return {}
@@ -43,7 +44,7 @@ def published(count: int) -> objects.Rows:
     return {"train": list(TRAIN), "val": rest, "test": list(TEST)}
 
 
-def load(source: Source) -> objects.Capture:
+def load_dtu(source: Source) -> objects.Capture:
     """The images, masks and cameras of a folder; raises `DataError` where they do not fit together."""
     images = _listed(source.data / "image", "images")
     masks = _listed(source.data / "mask", "masks") if (source.data / "mask").is_dir() else [None] * len(images)
@@ -127,3 +128,6 @@ def _sphere(path: Path, matrices: dict[str, np.ndarray], images: list[Path]) -> 
             fix = "give all images the same matrix"
             raise DataError(path, f"scale_mat_{row}", "another than scale_mat_0", "the sphere of the object", fix)
     return objects.similarity(path, "scale_mat_0", first)
+
+
+READER = Reader(splits=dtu_splits, cameras=dtu_cameras)

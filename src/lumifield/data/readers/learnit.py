@@ -14,6 +14,7 @@ from torch import Tensor
 from lumifield.data import Source, frames, holdout, image_files
 from lumifield.data.arrays import checked_bounds, loaded
 from lumifield.data.poses import single
+from lumifield.data.reader import Reader
 from lumifield.data.readers import phototourism
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
@@ -45,19 +46,19 @@ class Capture:
     bounds: Float[Tensor, "n 2"]
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def learnit_splits(source: Source) -> tuple[str, ...]:
     """Those of a .tsv file; without one learnit's own by position, or as `hold_out` asks."""
-    if phototourism.listing(source.data) is not None:
-        return phototourism.splits(source)
+    if phototourism.find_split_listing(source.data) is not None:
+        return phototourism.phototourism_splits(source)
     return SPLITS if source.hold_out == "auto" else holdout.splits(source)
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def learnit_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them; scene axes are those of the world.
 
     The bounds follow from the stated depths whether rays take them as depths, as learnit's do, or as distances.
     """
-    taken = load(source.data)
+    taken = load_learnit(source.data)
     box = _core(taken)
     unit = _unit(box)
     frame = Frame(torch.eye(3), torch.zeros(3), 1 / unit)
@@ -84,7 +85,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     return scene, files
 
 
-def load(folder: Path) -> Capture:
+def load_learnit(folder: Path) -> Capture:
     """The arrays of a folder; raises `DataError` for one that is missing, broken or of another length."""
     paths = image_files.listed_images(folder / "images") if (folder / "images").is_dir() else []
     if not paths:
@@ -116,9 +117,9 @@ def _array(path: Path, count: int, shapes: tuple[tuple[int, ...], ...]) -> Float
 
 
 def _rows(source: Source, split: str, taken: Capture) -> list[int]:
-    listing = phototourism.listing(source.data)
+    listing = phototourism.find_split_listing(source.data)
     if listing is not None:
-        named = phototourism.listed(listing)
+        named = phototourism.read_split_listing(listing)
         there = {path.name for path in taken.paths}
         for name in named:
             if name not in there:
@@ -162,3 +163,6 @@ def _core(taken: Capture) -> Float[Tensor, "2 3"]:
     middle = flat.median(0).values
     reach = torch.quantile((flat - middle).abs().amax(-1), CORE_PERCENTILE / 100)
     return torch.stack([middle - reach, middle + reach]).float()
+
+
+READER = Reader(splits=learnit_splits, cameras=learnit_cameras)

@@ -16,6 +16,7 @@ from torch import Tensor
 from lumifield.data import Source, holdout, image_files
 from lumifield.data.arrays import checked_bounds, loaded
 from lumifield.data.poses import forward_frame, inward_frame, inward_near, single
+from lumifield.data.reader import Reader
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
@@ -51,14 +52,14 @@ class Folder:
     asked: int
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def llff_splits(source: Source) -> tuple[str, ...]:
     """Those of the hold-out."""
     return holdout.splits(source)
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def llff_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them; the scene frame follows from all poses."""
-    capture = load(source.data / "poses_bounds.npy")
+    capture = load_llff(source.data / "poses_bounds.npy")
     folder = _folder(source, len(capture.cameras))
     rows = holdout.rows(source, split, capture.cameras.positions)
     files = image_files.survey([folder.paths[row] for row in rows])
@@ -73,7 +74,7 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     return replace(scene, names=names, background=background), files
 
 
-def load(path: Path) -> Capture:
+def load_llff(path: Path) -> Capture:
     """Reads `poses_bounds.npy`: per image a row-major 3x5 block and the nearest and farthest depth.
 
     The columns of the block are down, right, back, position and (H, W, f). Raises `DataError` for another shape, and
@@ -234,3 +235,6 @@ def _ndc_box(full: Cameras, ndc: Ndc) -> Float[Tensor, "2 3"]:
     lower, upper = ends.amin(0), ends.amax(0)
     margin = BOX_MARGIN * (upper - lower)
     return torch.stack([lower - margin, upper + margin])
+
+
+READER = Reader(splits=llff_splits, cameras=llff_cameras)

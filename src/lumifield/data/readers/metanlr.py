@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.data import Source, image_files, objects, safe_pickle
+from lumifield.data.reader import Reader
 from lumifield.data.readers import dtu, nlr
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
@@ -19,24 +20,24 @@ from lumifield.geometry.poses import opengl_to_opencv, validate_pose
 META, MASK, SPHERE = "_meta.npy", "_mask.png", "model_matrix.npy"
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def metanlr_splits(source: Source) -> tuple[str, ...]:
     """Those of `splits.json`, else the published ones of 22 or 49 images, else those of the hold-out."""
-    taken = load(source)
-    return objects.splits(source, taken, published(len(taken.images)))
+    taken = load_metanlr(source)
+    return objects.splits(source, taken, metanlr_published_split(len(taken.images)))
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def metanlr_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them."""
-    taken = load(source)
-    return objects.cameras(source, split, taken, published(len(taken.images)))
+    taken = load_metanlr(source)
+    return objects.cameras(source, split, taken, metanlr_published_split(len(taken.images)))
 
 
-def published(count: int) -> objects.Rows:
+def metanlr_published_split(count: int) -> objects.Rows:
     """The rows of each split: NLR's for 22 images, DTU's for 49 and more."""
-    return nlr.published(count) or dtu.published(count)
+    return nlr.nlr_published_split(count) or dtu.dtu_published_split(count)
 
 
-def load(source: Source) -> objects.Capture:
+def load_metanlr(source: Source) -> objects.Capture:
     """The images that have a meta file, with silhouettes and cameras; raises `DataError` for files that say none.
 
     The world is the one that `model_matrix.npy` leads to; without the file the sphere is computed.
@@ -99,3 +100,6 @@ def _matrix(
         expected = f"{'x'.join(map(str, shape))} finite numbers"
         raise DataError(path, name, "missing or of another form", expected, "write the file again")
     return matrix
+
+
+READER = Reader(splits=metanlr_splits, cameras=metanlr_cameras)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lumifield.data import Source, frames, holdout, image_files
+from lumifield.data.reader import Reader
 from lumifield.data.readers.blender import HALF_SIDE
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
@@ -18,14 +19,14 @@ COLUMNS = ("file_path", "cam2world", "pix2cam", "width", "height", "near", "far"
 Row = dict[str, Any]
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def multicam_splits(source: Source) -> tuple[str, ...]:
     """The splits that the file has columns for."""
     path, content = _metadata(source)
     holdout.refuse(source, path)
     return tuple(split for split in frames.SPLITS if split in content)
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def multicam_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them; the scene frame is the world frame."""
     path, content = _metadata(source)
     kept = frames.present(path, _rows(path, split, content[split]))
@@ -98,3 +99,6 @@ def _numbers(path: Path, rows: list[Row], column: str) -> torch.Tensor:
     return torch.tensor(
         [validate_number(row[column], path, f"{column} of {row['file_path']}", positive=True) for row in rows]
     )
+
+
+READER = Reader(splits=multicam_splits, cameras=multicam_cameras)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.data import Source, image_files, objects
+from lumifield.data.reader import Reader
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.geometry.poses import validate_pose
@@ -23,24 +24,24 @@ TRAIN, VIEWS = range(16, 22), 22
 Calibration = dict[str, Any]
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def nlr_splits(source: Source) -> tuple[str, ...]:
     """Those of `splits.json`, else the published ones of 22 images, else those of the hold-out."""
-    taken = load(source)
-    return objects.splits(source, taken, published(len(taken.images)))
+    taken = load_nlr(source)
+    return objects.splits(source, taken, nlr_published_split(len(taken.images)))
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def nlr_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them."""
-    taken = load(source)
-    return objects.cameras(source, split, taken, published(len(taken.images)))
+    taken = load_nlr(source)
+    return objects.cameras(source, split, taken, nlr_published_split(len(taken.images)))
 
 
-def published(count: int) -> objects.Rows:
+def nlr_published_split(count: int) -> objects.Rows:
     """The rows of each split."""
     return {"train": list(TRAIN), "test": list(range(TRAIN.start))} if count == VIEWS else {}
 
 
-def load(source: Source) -> objects.Capture:
+def load_nlr(source: Source) -> objects.Capture:
     """The images, mattes and cameras of a folder; raises `DataError` where they do not fit together."""
     folder, path = source.data / "rgb", source.data / FILE
     images = image_files.listed_images(folder) if folder.is_dir() else []
@@ -104,3 +105,6 @@ def _pose(path: Path, name: str, camera: Calibration) -> Float[Tensor, "3 4"]:
     inverse = validate_pose(camera.get("extrinsics"), path, f"extrinsics of {name}")
     turn = inverse[:, :3].T
     return torch.cat([turn, -turn @ inverse[:, 3:]], 1)
+
+
+READER = Reader(splits=nlr_splits, cameras=nlr_cameras)

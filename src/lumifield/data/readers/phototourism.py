@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from lumifield.data import Source, holdout, image_files, reconstructions
+from lumifield.data.reader import Reader
 from lumifield.data.readers import colmap
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
@@ -13,29 +14,29 @@ from lumifield.errors import DataError
 SPLITS = ("train", "val", "test")
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def phototourism_splits(source: Source) -> tuple[str, ...]:
     """The splits that the list names; without a list those of the hold-out."""
-    path = listing(source.data)
+    path = find_split_listing(source.data)
     if path is None:
         return holdout.splits(source)
     holdout.refuse(source, path)
-    named = set(listed(path).values())
+    named = set(read_split_listing(path).values())
     return tuple(split for split in SPLITS if split in named)
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def phototourism_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them, in the order of their names."""
-    path, taken = listing(source.data), colmap.load(source.data)
+    path, taken = find_split_listing(source.data), colmap.load_colmap(source.data)
     if path is None:
         rows = holdout.rows(source, split, taken.c2w[:, :, 3])
     else:
-        named = listed(path)
+        named = read_split_listing(path)
         _check_files(path, named, taken)
         rows = [row for row, name in enumerate(taken.names) if named.get(name) == split]
     return reconstructions.scene(source, taken, rows, reconstructions.core(taken))
 
 
-def listing(folder: Path) -> Path | None:
+def find_split_listing(folder: Path) -> Path | None:
     """The .tsv file of a scene's folder; None where there is none; raises `DataError` for more than one."""
     found = sorted(folder.glob("*.tsv"))
     if len(found) > 1:
@@ -44,7 +45,7 @@ def listing(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def listed(path: Path) -> dict[str, str]:
+def read_split_listing(path: Path) -> dict[str, str]:
     """The split of each image that has a number and a split; raises `DataError` for a list that is none."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
@@ -70,3 +71,6 @@ def _check_files(path: Path, listed: dict[str, str], taken: reconstructions.Reco
         if not where[name].is_file():
             fix = "restore it or empty its split"
             raise DataError(path, f"image {name}", "missing", f"an image in {where[name].parent}", fix)
+
+
+READER = Reader(splits=phototourism_splits, cameras=phototourism_cameras)

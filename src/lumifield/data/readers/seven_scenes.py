@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lumifield.data import Source, frames, holdout, image_files
 from lumifield.data.poses import single
+from lumifield.data.reader import Reader
 from lumifield.data.reconstructions import BOUND_PERCENTILES, NEAR_MARGIN, core_frame
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
@@ -39,7 +40,7 @@ class Shot:
     depth: Path | None
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def seven_scenes_splits(source: Source) -> tuple[str, ...]:
     """Those that have a list; in a single folder those of the hold-out. `synthesis` are views that nobody took."""
     listed = tuple(split for split in ("train", "test") if _list(source, split).is_file())
     synthesis = ("synthesis",) if _list(source, "synthesis").is_file() else ()
@@ -51,12 +52,12 @@ def splits(source: Source) -> tuple[str, ...]:
     return (("train", "val", "test") if _judged_by_depth(source) else holdout.splits(source)) + synthesis
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def seven_scenes_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them.
 
     Scene frame, region and bounds follow from poses and depth of the training frames alone, where there are any.
     """
-    ruling = "train" if "train" in splits(source) else split
+    ruling = "train" if "train" in seven_scenes_splits(source) else split
     training = _shots(source, ruling)
     shots = training if split == ruling else _shots(source, split)
     files = image_files.survey([shot.image for shot in shots])
@@ -218,3 +219,6 @@ def _seen(source: Source, shot: Shot) -> Float[Tensor, "p 3"]:
 
 def _list(source: Source, split: str) -> Path:
     return source.data / f"{split.capitalize()}Split.txt"
+
+
+READER = Reader(splits=seven_scenes_splits, cameras=seven_scenes_cameras)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from lumifield.data import Source, frames, holdout, image_files
+from lumifield.data.reader import Reader
 from lumifield.data.readers import blender
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def shapenet_splits(source: Source) -> tuple[str, ...]:
     """Train and test, or train alone where nothing is held out."""
     return holdout.splits(source)
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def shapenet_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them; the scene frame is the world frame.
 
     The first half of the frames is learned from, the second is held out, as in learnit.
@@ -27,9 +28,12 @@ def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     if source.hold_out != "auto":
         kept = frames.present(path, listed)
         positions = frames.poses(path, [frame for frame, _ in kept])[:, :, 3]
-        return blender.scene(source, path, content, [kept[row] for row in holdout.rows(source, split, positions)])
+        return blender.scene_of_listing(source, path, content, [kept[row] for row in holdout.rows(source, split, positions)])
     half = (len(listed) + 1) // 2
     chosen = listed[half:] if split == "test" else listed[:half]
     if not chosen:
         raise DataError(path, f"{split} split", "empty", "two frames or more", "set hold_out to none")
-    return blender.scene(source, path, content, frames.present(path, chosen))
+    return blender.scene_of_listing(source, path, content, frames.present(path, chosen))
+
+
+READER = Reader(splits=shapenet_splits, cameras=shapenet_cameras)

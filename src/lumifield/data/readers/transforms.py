@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lumifield.data import Source, frames, holdout, image_files
 from lumifield.data.poses import inward_frame, single
+from lumifield.data.reader import Reader
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
@@ -28,7 +29,7 @@ Kept = list[tuple[Listing, Path]]
 log = logging.getLogger(__name__)
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def transforms_splits(source: Source) -> tuple[str, ...]:
     """The splits that have a file or a list of file names; else those of the hold-out."""
     if not (source.data / "transforms.json").is_file():
         return frames.split_files(source)
@@ -40,7 +41,7 @@ def splits(source: Source) -> tuple[str, ...]:
     return named
 
 
-def cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def transforms_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
     """One split without its pixels, and the files that hold them.
 
     The scene frame has its origin where the cameras look, +z as their common up and the farthest camera at distance 1.
@@ -158,3 +159,6 @@ def _check_lens(path: Path, values: Listing, where: str) -> None:
 
 def _mask(path: Path, frame: Listing) -> Path | None:
     return path.parent / frame["mask_path"] if frame.get("mask_path") else None
+
+
+READER = Reader(splits=transforms_splits, cameras=transforms_cameras)
