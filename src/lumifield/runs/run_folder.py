@@ -171,10 +171,10 @@ def _extract_portable(path: Path) -> Iterator[Path]:
         try:
             with ZipFile(path) as archive:
                 parts = [archive.getinfo(name) for name in (CONFIG, CAMERAS, WEIGHTS)]
-                if sum(tensors_with_prefix.file_size for tensors_with_prefix in parts) > MAX_PORTABLE_BYTES:
+                if sum(part.file_size for part in parts) > MAX_PORTABLE_BYTES:
                     raise DataError(path, "content", f"more than {MAX_PORTABLE_BYTES:,} bytes", "a portable scene", fix)
-                for tensors_with_prefix in parts:
-                    archive.extract(tensors_with_prefix, folder)
+                for part in parts:
+                    archive.extract(part, folder)
             yield Path(folder)
         except KeyError as error:
             raise DataError(path, "content", f"no {error.args[0]}", "a portable scene", fix) from None
@@ -215,7 +215,7 @@ def flatten_optimizer_state(state: dict[str, Any]) -> tuple[dict[str, Tensor], d
 
 
 def unflatten_optimizer_state(tensors: dict[str, Tensor], about: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `flat_optimizer`."""
+    """The inverse of `flatten_optimizer_state`."""
     state: dict[int, dict[str, Any]] = {}
     for name, value in (tensors | about["values"]).items():
         index, key = name.split(".", 1)
