@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lumifield.bench.machine import current_commit, describe_machine
-from lumifield.data import Source, read
+from lumifield.data import Source, read_scene
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.meta import InnerLoop
 from lumifield.meta.inner_loop import adapt_clones
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    scene = read(Source(given.data), "train", at_most=8)
+    scene = read_scene(Source(given.data), "train", at_most=8)
     rates = measured(scene, given.group, given.steps, given.rounds)
     found = {"tasks_per_second": rates, "times_plain": {name: rate / rates["plain"] for name, rate in rates.items()}}
     found |= {"group": given.group, "machine": describe_machine(torch.device("cpu")), "commit": current_commit()}

@@ -21,7 +21,7 @@ from lumifield.bench.benchmark import (
     train_uniformly,
 )
 from lumifield.bench.machine import current_commit, describe_machine
-from lumifield.data import Source, read
+from lumifield.data import Source, read_scene
 from lumifield.data.scene import Scene
 from lumifield.methods import Instant
 from lumifield.runs.run_folder import write_json
@@ -88,7 +88,7 @@ def main(
 ) -> None:
     """Trains every choice and prints the table."""
     source = Source(scene, downscale=downscale)
-    train, views = read(source, "train"), read(source, "val", at_most=VALIDATION_VIEWS)
+    train, views = read_scene(source, "train"), read_scene(source, "val", at_most=VALIDATION_VIEWS)
     result: dict[str, Any] = {
         "machine": describe_machine(torch.device("cpu")),
         "commit": current_commit(),

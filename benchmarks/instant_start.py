@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from lumifield.data.collection import Task, tasks
 from lumifield.data.scene import Scene, sample_batch
+from lumifield.data.scene_collection import Task, list_tasks
 from lumifield.meta.few_shot import mean_psnr, spread
 from lumifield.meta.inner_loop import clone_for_scene
 from lumifield.meta.reference_initializations import random_initialization
@@ -104,7 +104,7 @@ def main() -> None:
     run = load_run(given.start)
     assert run.source is not None
     every = {}
-    for task in tasks(run.source, given.split):
+    for task in list_tasks(run.source, given.split):
         for seed in given.seeds:
             name = f"{task.name}, seed {seed}"
             every[name] = trial(run, task, given.steps, given.views, seed)

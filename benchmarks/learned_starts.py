@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lumifield.data.collection import tasks
 from lumifield.data.scene import Scene
+from lumifield.data.scene_collection import list_tasks
 from lumifield.runs.run_folder import LoadedRun, load_run, write_json
 from lumifield.runtime.config import read_json
 from lumifield.runtime.image_io import to_uint8
@@ -71,9 +71,9 @@ def rows(seeds: list[dict], paper: dict[str, float], white: float, mean: float) 
 def images(run: LoadedRun) -> tuple[float, float]:
     """PSNR of white and of the mean image near the pose, over the held-out views of the test objects [dB]."""
     assert run.source is not None
-    known = [task.photographs() for task in tasks(run.source, "train")]
+    known = [task.photographs() for task in list_tasks(run.source, "train")]
     white, mean = [], []
-    for task in tasks(run.source, "test"):
+    for task in list_tasks(run.source, "test"):
         scene = task.photographs(HELD_OUT)
         for row in range(len(scene)):
             truth = to_uint8(scene.ground_truth(row)).float() / 255

@@ -19,7 +19,7 @@ from rasterizer import image, load, project, rasterize
 from scipy.spatial import KDTree
 
 from lumifield.bench.machine import current_commit, describe_machine
-from lumifield.data import read
+from lumifield.data import read_scene
 from lumifield.data.scene import Scene
 from lumifield.export import MeshExport
 from lumifield.runs.run_folder import LoadedRun, write_json
@@ -89,7 +89,7 @@ def still_life(run: LoadedRun, folder: Path) -> dict[str, Any]:
     MeshExport().write(run, folder / "whole.ply")
     mesh, whole = load(folder / "seen.ply"), load(folder / "whole.ply")
     truth = trimesh.load(data / "truth" / "mesh.ply", process=False)
-    test = read(run.source, "test", at_most=VIEWS)
+    test = read_scene(run.source, "test", at_most=VIEWS)
     depths = [np.load(data / "truth" / f"{name.removeprefix('./')}_depth.npy") for name in test.names]
     result = distances(mesh, visible_part(truth, run.scenes["train"])) | gray_levels(mesh, test, depths)
     return result | {"watertight": bool(whole.is_watertight), "faces": len(mesh.faces), "seconds": seconds}
@@ -100,7 +100,7 @@ def textured(run: LoadedRun, folder: Path, faces: int, texture: int) -> dict[str
     start = time.perf_counter()
     MeshExport(keep_unseen=False, faces=faces, texture=texture).write(run, folder / "scene.glb")
     seconds, mesh = time.perf_counter() - start, load(folder / "scene.glb")
-    test = read(run.source, "test", at_most=VIEWS)
+    test = read_scene(run.source, "test", at_most=VIEWS)
     psnrs, overlaps = [], []
     for index in range(len(test)):
         rgba = image(mesh, *lens(test, index), test.size(index))

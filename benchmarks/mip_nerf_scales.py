@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from lumifield.bench.machine import current_commit, describe_machine
-from lumifield.data import Source, read
+from lumifield.data import Source, read_scene
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.methods import MipNerf, Nerf, Settings
 from lumifield.optim import Schedule
@@ -47,7 +47,9 @@ def contestants(width: int, rays: int) -> dict[str, Settings]:
         WITHOUT_AREA_LOSS: mip,
         "mip-nerf without viewing directions": replace(mip, viewdirs=False),
         "mip-nerf, feature grid": replace(mip, backbone="grid"),
-        "nerf": Nerf(num_samples=SAMPLES - half // 2, num_fine_samples=half, hidden_dim=width, batch_size=rays, schedule=schedule),
+        "nerf": Nerf(
+            num_samples=SAMPLES - half // 2, num_fine_samples=half, hidden_dim=width, batch_size=rays, schedule=schedule
+        ),
     }
 
 
@@ -119,7 +121,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Source(Path(folder) / "still_life", background="white")
         write(StillLife(size=SIZE, test=TEST_VIEWS, truth=False, format="multicam"), source.data)
-        train, test = read(source, "train"), read(source, "test")
+        train, test = read_scene(source, "train"), read_scene(source, "test")
     asked = {"machine": describe_machine(CPU), "commit": current_commit(), "steps": options.steps}
     result = begun(asked | {"rays": options.rays, "width": options.width}, options.out)
     done = {(row["method"], row["seed"]) for row in result["rows"]}

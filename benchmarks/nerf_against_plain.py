@@ -19,7 +19,7 @@ import torch
 
 from lumifield.bench import plain_nerf
 from lumifield.bench.machine import current_commit, describe_machine
-from lumifield.data import Source, read
+from lumifield.data import Source, read_scene
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Method, RenderContext, render_in_chunks
@@ -141,7 +141,7 @@ def still_life(folder: Path) -> tuple[Scene, Scene]:
     """The views to learn from and those to judge by."""
     source = Source(folder / "still_life", background="white")
     write(StillLife(size=SIZE, test=TEST_VIEWS, truth=False), source.data)
-    return read(source, "train"), read(source, "test")
+    return read_scene(source, "train"), read_scene(source, "test")
 
 
 def save(result: dict[str, Any], out: Path) -> None:
@@ -160,7 +160,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()
     settings = Nerf(
-        num_samples=plain_nerf.COARSE_SAMPLES, num_fine_samples=plain_nerf.FINE_SAMPLES, batch_size=options.rays, hidden_dim=options.width
+        num_samples=plain_nerf.COARSE_SAMPLES,
+        num_fine_samples=plain_nerf.FINE_SAMPLES,
+        batch_size=options.rays,
+        hidden_dim=options.width,
     )
     with tempfile.TemporaryDirectory() as folder:
         train, test = still_life(Path(folder))

@@ -46,7 +46,11 @@ def measured(run: LoadedRun) -> dict[str, Any]:
     begun = time.perf_counter()
     shown(run, 0, fast_preview=True)
     first = time.perf_counter() - begun
-    pairs = [[shown(run, index, fast_preview=fast_preview) for fast_preview in (False, True)] for _ in range(ROUNDS) for index in views]
+    pairs = [
+        [shown(run, index, fast_preview=fast_preview) for fast_preview in (False, True)]
+        for _ in range(ROUNDS)
+        for index in views
+    ]
     errors = [inner_error(*pair) for pair in pairs]
     edges = [float((traced.opacity != fast_preview.opacity).float().mean()) for traced, fast_preview in pairs]
     traced, fast_preview = (float(np.median([1000 * pair[way].seconds for pair in pairs])) for way in (0, 1))

@@ -55,7 +55,7 @@ def focals(options: argparse.Namespace) -> dict[str, Any]:
 def held_out(run: LoadedRun) -> dict[str, Any]:
     """PSNR of the test frames [dB], and the median error of their depth [m]."""
     assert run.source is not None
-    test = data.read(run.source, "test")
+    test = data.read_scene(run.source, "test")
     off = [depth_errors(run, test, index) for index in range(len(test))]
     metrics = evaluate(run)
     return {
@@ -105,7 +105,7 @@ def regressor(run: LoadedRun) -> dict[str, Any]:
     assert run.source is not None
     Synthesize(size=SYNTHETIC_SIZE).apply(run, quietly)
     local = run.folder / "localize"
-    training, test = (data.read(run.source, split) for split in ("train", "test"))
+    training, test = (data.read_scene(run.source, split) for split in ("train", "test"))
     return compare(Baseline(), training, test, sequence(local / "sequence"), local / "baseline")
 
 

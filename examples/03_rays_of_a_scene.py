@@ -9,7 +9,7 @@ import torch
 import tyro
 from PIL import Image, ImageDraw
 
-from lumifield.data import Source, read
+from lumifield.data import Source, read_scene
 from lumifield.data.scene import sample_batch
 from lumifield.runtime.rng import Rng
 
@@ -20,7 +20,7 @@ def main(
     data: Path = Path("runs/example/still-life"), rays: int = 200, out: Path = Path("runs/example/rays.png")
 ) -> None:
     """Leaves a map of the rays in OUT; its sides span 10 scene units."""
-    scene = read(Source(data), "train")
+    scene = read_scene(Source(data), "train")
     batch = sample_batch(scene, rays, Rng(torch.Generator().manual_seed(0)))
     print(f"{len(batch.rays)} rays of {len(scene)} images, colors {tuple(batch.rgb.shape)}")
 

@@ -20,7 +20,7 @@ from lumifield.runtime.image_io import to_uint8, write_png
 def main(run: Path = Path("runs/wild"), index: int = 0, out: Path = Path("runs/wild/figure.png")) -> None:
     """Leaves five images side by side of an image of the training of a `nerf-w` run in OUT."""
     trained = load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
-    scene = data.read(trained.source, "train", rows=slice(index, index + 1))
+    scene = data.read_scene(trained.source, "train", rows=slice(index, index + 1))
     view = render_view(
         trained.method,
         scene,

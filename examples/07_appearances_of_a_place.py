@@ -11,7 +11,7 @@ import tyro
 from torch import Tensor
 from torch.nn import functional as F
 
-from lumifield.data.collection import tasks
+from lumifield.data.scene_collection import list_tasks
 from lumifield.meta.adapted_mixture import mix_adapted_clones
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import load_run
@@ -21,7 +21,7 @@ from lumifield.runtime.image_io import to_uint8, write_png
 def main(run: Path, out: Path = Path("runs/looks.png"), photographs: tuple[str, ...] = (), side: int = 128) -> None:
     """Leaves a grid of images of at most `side` pixels; without names of images the first five are taken."""
     start = load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
-    own = {task.name: task for task in tasks(start.source, "train")}
+    own = {task.name: task for task in list_tasks(start.source, "train")}
     there = mix_adapted_clones(start, photographs or list(own)[:5])
     scene = there.scenes["train"]
     sizes = [side / max(scene.size(row)) for row in range(len(scene))]

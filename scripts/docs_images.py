@@ -23,7 +23,7 @@ import torch
 import tyro
 from PIL import Image
 
-from lumifield.data.collection import tasks
+from lumifield.data.scene_collection import list_tasks
 from lumifield.evaluation.evaluate import comparison_images, load_ground_truth
 from lumifield.meta import FewShot
 from lumifield.rendering.render import RenderOptions, make_path_cameras, render_camera_path
@@ -111,7 +111,7 @@ def of_objects(start: Path, file: Path) -> tuple[Path, ...]:
     """The test objects of an evaluated start, a row each."""
     source, rows = opened(start).source, []
     assert source is not None
-    for task in tasks(source, "test"):
+    for task in list_tasks(source, "test"):
         seen, others = task.photographs(slice(1)), task.photographs(slice(*FewShot().held_out))
         row = [to_uint8(seen.ground_truth(0))]
         for index in np.linspace(0, len(others) - 1, SHOWN).astype(int):

@@ -27,7 +27,9 @@ MOST_BYTES = 2_000_000
 def main(data: Path = Path("demo/still-life"), out: Path = Path("examples/still_life.zip"), steps: int = 2000) -> None:
     """Learns DATA in so many steps and leaves OUT."""
     with tempfile.TemporaryDirectory() as folder:
-        run = run_training(TrainingJob(SMALL, Source(data), Train(steps=steps), Path(folder) / "run"), console=Console())
+        run = run_training(
+            TrainingJob(SMALL, Source(data), Train(steps=steps), Path(folder) / "run"), console=Console()
+        )
         WeightsExport(half=True).write(load_run(run), out)
         psnr = evaluate(load_run(run), "test", save_images=False)["psnr"]
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB, {psnr:.2f} dB on the test views")

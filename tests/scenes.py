@@ -28,9 +28,25 @@ RADIUS = 0.8
 FOCAL_OF_WIDTH = 1.5
 
 INSTANT = Instant(
-    num_levels=4, log2_hashmap_size=12, hidden_dim=16, base_resolution=4, max_resolution=32, occupancy_resolution=16, samples_per_step=1024, bf16="off"
+    num_levels=4,
+    log2_hashmap_size=12,
+    hidden_dim=16,
+    base_resolution=4,
+    max_resolution=32,
+    occupancy_resolution=16,
+    samples_per_step=1024,
+    bf16="off",
 )
-NERF = Nerf(num_samples=8, num_fine_samples=8, hidden_dim=16, num_layers=3, num_position_frequencies=4, num_direction_frequencies=2, batch_size=64, bf16="off")
+NERF = Nerf(
+    num_samples=8,
+    num_fine_samples=8,
+    hidden_dim=16,
+    num_layers=3,
+    num_position_frequencies=4,
+    num_direction_frequencies=2,
+    batch_size=64,
+    bf16="off",
+)
 
 NERF_W = NerfW(
     grid_num_levels=4,
@@ -56,9 +72,19 @@ NERF_W_MLP = NerfW(
     transient_dim=3,
     bf16="off",
 )
-MIP_NERF = MipNerf(num_samples=8, hidden_dim=16, num_layers=3, position_degrees=(0, 6), direction_degrees=(0, 2), batch_size=64, bf16="off")
+MIP_NERF = MipNerf(
+    num_samples=8,
+    hidden_dim=16,
+    num_layers=3,
+    position_degrees=(0, 6),
+    direction_degrees=(0, 2),
+    batch_size=64,
+    bf16="off",
+)
 
-SIMPLE_NERF = SimpleNerf(num_samples=12, hidden_dim=16, num_layers=2, num_frequencies=6, num_octaves=4.0, batch_size=32, bf16="off")
+SIMPLE_NERF = SimpleNerf(
+    num_samples=12, hidden_dim=16, num_layers=2, num_frequencies=6, num_octaves=4.0, batch_size=32, bf16="off"
+)
 
 NLR = Nlr(
     sdf_hidden_dim=16,
@@ -81,7 +107,13 @@ SMALL = {
     "mip-nerf": MIP_NERF,
     "mip-nerf, three passes": replace(MIP_NERF, num_passes=3, viewdirs=False, integrated_encoding=False),
     "mip-nerf, grid": replace(
-        MIP_NERF, backbone="grid", grid_num_levels=3, grid_log2_hashmap_size=10, grid_base_resolution=4, grid_max_resolution=16, grid_hidden_dim=8
+        MIP_NERF,
+        backbone="grid",
+        grid_num_levels=3,
+        grid_log2_hashmap_size=10,
+        grid_base_resolution=4,
+        grid_max_resolution=16,
+        grid_hidden_dim=8,
     ),
     "nerf": NERF,
     "nerf, one pass": replace(NERF, num_fine_samples=0),
@@ -89,7 +121,13 @@ SMALL = {
     "nerf-w, mlp": NERF_W_MLP,
     "nlr": NLR,
     "nlr, grid and colors alone": replace(
-        NLR, backbone="grid", grid_num_levels=2, grid_log2_hashmap_size=8, grid_max_resolution=16, features="rgb", blending="lumigraph"
+        NLR,
+        backbone="grid",
+        grid_num_levels=2,
+        grid_log2_hashmap_size=8,
+        grid_max_resolution=16,
+        features="rgb",
+        blending="lumigraph",
     ),
     "simple-nerf": SIMPLE_NERF,
     "simple-nerf, official": replace(SIMPLE_NERF, sampling="official", density_activation="relu", weight_init="normal"),

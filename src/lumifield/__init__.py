@@ -16,6 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from lumifield.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from lumifield.api.capture import Camera, LoadedScene, load_scene
     from lumifield.api.run import Metrics, RenderedImage, Run, load_run
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from lumifield.methods import Instant, MipNerf, Nerf, NerfW, Nlr, SimpleNerf
     from lumifield.optim import Optimizer, Schedule
     from lumifield.training import Train, TrainingError
-
-__version__ = "0.1.0"
 
 _MODULES = {
     "lumifield.api.capture": ("Camera", "LoadedScene", "load_scene"),

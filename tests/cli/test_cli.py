@@ -241,7 +241,10 @@ def test_render_one_view(loaded, monkeypatch, capsys):
         lumifield.rendering.render, "view", lambda run, *words, **options: asked.append((*words, options)) or still
     )
     called("render", "run", "--view-index", "3", "--split", "val", "--size", "8", "6", "--chunk", "9")
-    assert (asked, loaded.chunk) == ([("val", 3, None, {"size": (8, 6), "look": lumifield.rendering.render.RenderOptions()})], 9)
+    assert (asked, loaded.chunk) == (
+        [("val", 3, None, {"size": (8, 6), "look": lumifield.rendering.render.RenderOptions()})],
+        9,
+    )
     assert capsys.readouterr().out == "1.23 s, psnr 30.50 dB: a.png, b.png\n"
 
 

@@ -74,5 +74,7 @@ def test_parts_of_a_start_move_at_rates_of_their_own(places, tmp_path):
     plain = "meta-train nlr --data {captures} --hold-out none --num-validation-tasks 0 --inner.steps 2 --outer.kind sgd"
     method = SURFACE.replace("--validate-every 0 --num-validation-views 0", "")
     rates = "--inner.optimizer.kind adam --inner.optimizer.lr 1e-3 --outer.lr 0.5"
-    one, own = (left(tmp_path / str(len(more)), plain, method, rates, more, **places) for more in ("", "--use-method-rates"))
+    one, own = (
+        left(tmp_path / str(len(more)), plain, method, rates, more, **places) for more in ("", "--use-method-rates")
+    )
     assert any(not torch.equal(one[name], own[name]) for name in one if name.startswith("sdf."))

@@ -41,8 +41,8 @@ TRAINING = {
     "--far": ("", "--far 8"),
     "--bounds": ("", "--bounds depth"),
     "--cameras": ("--data {capture}", "--cameras cameras_large.npz"),
-    "--camera-noise": ("", "--camera-noise 0.1"),
-    "--no-silhouettes": ("--data {capture}", "--no-silhouettes"),
+    "--pose-noise": ("", "--pose-noise 0.1"),
+    "--no-object-masks": ("--data {capture}", "--no-object-masks"),
     "--focal": ("--data {frames}", "--focal 30"),
     "--layout": ("--data {llff}", "--layout inward"),
     "--hold-out": ("--data {llff}", "--hold-out center"),
@@ -487,7 +487,9 @@ def test_an_option_of_render_changes_the_files(flag, places, tmp_path):
 def meshed(out, places, *parts):
     """The files of a mesh at the median density of the box, or None where there is none."""
     out.mkdir()
-    density = load_run(places["run"]).method.inside(2 * torch.rand(999, 3, generator=torch.Generator().manual_seed(0)) - 1)
+    density = load_run(places["run"]).method.inside(
+        2 * torch.rand(999, 3, generator=torch.Generator().manual_seed(0)) - 1
+    )
     common = f"--out {out}/mesh.ply --resolution 8 --bounds -1 -1 -1 1 1 1 --components all --density-threshold {float(density.median())}"
     try:
         lumifield("export mesh {run}".format(**places), common, *parts, out=out / "mesh", **places)
@@ -526,7 +528,11 @@ def located(places):
     """A run of images with looks of their own, and what the steps of localization leave in it."""
     run = places["run"].with_name("wild")
     lumifield("train nerf-w", f"--data {places['blender']} --out {run}", WILD)
-    steps = ("density {run} --cells 300 --density-threshold 1e9 --margin 2", "select {run} --num-views 3", "synthesize {run}")
+    steps = (
+        "density {run} --cells 300 --density-threshold 1e9 --margin 2",
+        "select {run} --num-views 3",
+        "synthesize {run}",
+    )
     for step in steps:
         lumifield(f"localize {step}".format(run=run))
     return run
@@ -537,7 +543,9 @@ def localized(out, run, step, *parts):
     shutil.copytree(run, out / "run")
     if step == "synthesize":
         shutil.rmtree(out / "run/localize/sequence")
-    common = {"density": "--cells 300 --density-threshold 1e9 --margin 2", "select": "--num-views 3", "synthesize": ""}[step]
+    common = {"density": "--cells 300 --density-threshold 1e9 --margin 2", "select": "--num-views 3", "synthesize": ""}[
+        step
+    ]
     lumifield(f"localize {step} {out / 'run'} {common}", *parts, out=out)
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
@@ -636,7 +644,15 @@ def pixels(file):
 
 
 def test_a_published_checkpoint_becomes_a_run_that_can_be_scored_and_rendered(places, tmp_path):
-    method = Nerf(num_samples=4, num_fine_samples=4, hidden_dim=8, num_layers=4, num_position_frequencies=2, num_direction_frequencies=2, density_activation="relu")
+    method = Nerf(
+        num_samples=4,
+        num_fine_samples=4,
+        hidden_dim=8,
+        num_layers=4,
+        num_position_frequencies=2,
+        num_direction_frequencies=2,
+        density_activation="relu",
+    )
     network = replace(method, early_skip=True).build(ball())
     torch.save({"state_dict": published(network), "epoch": 15}, tmp_path / "epoch.ckpt")
     run = tmp_path / "run"

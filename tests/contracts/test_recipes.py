@@ -73,7 +73,8 @@ STATED = {
     "nerf_llff.sh": {"fine_samples": 64, "noise": 1.0, "steps": 106_000, "downscale": 8, "hold_out": "center"},
     "nerf_llff_paper.sh": {"fine_samples": 128, "noise": 1.0, "downscale": 4, "hold_out": "every-8th"},
     **{
-        f"meta_shapenet_{name}.sh": SHAPENET | {"epochs": epochs, "outer": replace(OUTER, lr=learning_rate_factor), "tto": steps}
+        f"meta_shapenet_{name}.sh": SHAPENET
+        | {"epochs": epochs, "outer": replace(OUTER, lr=learning_rate_factor), "tto": steps}
         for name, epochs, learning_rate_factor, steps in (
             ("chairs", 15, 5e-4, 1000),
             ("cars", 30, 5e-5, 2000),
@@ -179,7 +180,9 @@ def test_a_recipe_trains(recipe, scenes, tmp_path):
     if recipe.name.startswith("meta"):
         sized_down = "--steps 2 --inner.steps 2 --num-validation-tasks 0 --downscale 1 --bf16 off "
         instant = "instant" in recipe.name
-        sized_down += "--samples-per-step 512 --occupancy-resolution 16" if instant else "--hidden-dim 8 --num-samples 4"
+        sized_down += (
+            "--samples-per-step 512 --occupancy-resolution 16" if instant else "--hidden-dim 8 --num-samples 4"
+        )
         photographs = {"tourism", "photographs"} & set(recipe.stem.split("_"))
         source = scenes["blender"] if photographs else balls(tmp_path / "class").data
         main.main(arguments(recipe, tmp_path, str(source), str(tmp_path / "run"), *sized_down.split()))
@@ -222,7 +225,9 @@ def flat(meta):
 def test_the_rate_falls_as_published(recipe, job_of):
     job = job_of(recipe)
     for over, expected in RATES[recipe].items():
-        found = job.method.optimizer.lr * learning_rate_factor(job.method.schedule, over, round(over * job.settings.steps))
+        found = job.method.optimizer.lr * learning_rate_factor(
+            job.method.schedule, over, round(over * job.settings.steps)
+        )
         assert found == pytest.approx(expected, rel=1e-5), over
 
 

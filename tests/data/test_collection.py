@@ -7,7 +7,7 @@ import torch
 import made_reconstructions as sfm
 import made_scenes as made
 from lumifield.data import Source
-from lumifield.data.collection import tasks
+from lumifield.data.scene_collection import list_tasks
 from lumifield.errors import DataError
 
 SPLIT = {"train": ["b", "a"], "val": ["c"], "test": ["d"]}
@@ -24,7 +24,7 @@ def objects(root: Path, *, synset: str = "", listing: str | None = "things_split
 
 
 def names(source: Source, split: str) -> list[str]:
-    return [task.name for task in tasks(source, split)]
+    return [task.name for task in list_tasks(source, split)]
 
 
 @pytest.mark.parametrize("synset", ["", "03001627"])
@@ -39,7 +39,7 @@ def test_objects_with_their_list(tmp_path, synset, listing):
 
 
 def test_a_task_has_all_frames_of_its_object(tmp_path):
-    task = tasks(Source(objects(tmp_path)), "train")[1]
+    task = list_tasks(Source(objects(tmp_path)), "train")[1]
     scene = task.photographs()
     assert (task.name, scene.names) == ("b", ("000", "001", "002", "003", "004"))
     assert torch.equal(scene.images.image(4, (8, 8)), torch.from_numpy(made.image(14, (8, 8), 4)))
@@ -49,7 +49,7 @@ def test_a_task_has_all_frames_of_its_object(tmp_path):
 
 
 def test_some_rows_decode_no_other_image(tmp_path):
-    task = tasks(Source(objects(tmp_path)), "train")[0]
+    task = list_tasks(Source(objects(tmp_path)), "train")[0]
     (tmp_path / "things/a/004.png").write_bytes((tmp_path / "things/a/004.png").read_bytes()[:60])
     assert task.photographs(slice(1, 3)).names == ("001", "002")
     with pytest.raises(DataError, match=r"004\.png: image is damaged"):
@@ -57,7 +57,7 @@ def test_some_rows_decode_no_other_image(tmp_path):
 
 
 def test_settings_reach_every_task(tmp_path):
-    scene = tasks(Source(objects(tmp_path), downscale=2, far=5.0, background="black"), "val")[0].photographs()
+    scene = list_tasks(Source(objects(tmp_path), downscale=2, far=5.0, background="black"), "val")[0].photographs()
     assert (scene.size(0), scene.far.tolist(), scene.background) == ((4, 4), [5.0] * 5, "black")
 
 
@@ -68,7 +68,7 @@ def test_without_a_list_every_eighth_scene_is_held_out(tmp_path):
     assert names(Source(tmp_path), "train") == list("1234567")
     assert names(Source(tmp_path, hold_out="none"), "train") == list("012345678")
     with pytest.raises(DataError, match=r"val split is empty, expected one scene or more; list a scene for this split"):
-        tasks(Source(tmp_path), "val")
+        list_tasks(Source(tmp_path), "val")
 
 
 def test_a_folder_of_any_scenes(tmp_path):
@@ -77,11 +77,11 @@ def test_a_folder_of_any_scenes(tmp_path):
     (tmp_path / "notes").mkdir()
     made.transforms(tmp_path / "c")
     (tmp_path / "readme.txt").touch()
-    first, second = tasks(Source(tmp_path), "train")
+    first, second = list_tasks(Source(tmp_path), "train")
     assert (first.name, second.name) == ("b", "c")
     assert first.photographs().names[0] == "images/001.png"
     assert first.held_out().names == ("images/000.png", "images/008.png")
-    (blender,) = tasks(Source(tmp_path), "test")
+    (blender,) = list_tasks(Source(tmp_path), "test")
     assert (len(blender.photographs()), len(blender.held_out())) == (3, 2)
 
 
@@ -91,14 +91,14 @@ def test_the_val_split_judges_where_there_is_no_test(tmp_path):
     for split in ("val", "test"):
         (tmp_path / f"b/transforms_{split}.json").unlink()
     made.write(tmp_path / "splits.json", {"train": ["a", "b"]})
-    first, second = tasks(Source(tmp_path), "train")
+    first, second = list_tasks(Source(tmp_path), "train")
     assert first.held_out().names == ("val/r_0", "val/r_1")
     assert second.held_out() is None
 
 
 def test_every_photograph_of_a_scene_is_a_task(tmp_path):
     sfm.colmap(tmp_path, made.ring(9), place="dense/sparse")
-    found = tasks(Source(tmp_path), "train")
+    found = list_tasks(Source(tmp_path), "train")
     assert [task.name for task in found] == [f"{n:03d}.png" for n in range(1, 8)]
     scene = found[2].photographs()
     assert scene.names == ("003.png",)
@@ -135,7 +135,7 @@ def test_lists_that_cannot_be(tmp_path, break_, message):
     folder = objects(tmp_path)
     break_(tmp_path)
     with pytest.raises(DataError, match=message):
-        tasks(Source(folder), "train")
+        list_tasks(Source(folder), "train")
 
 
 def test_folders_that_hold_no_scenes(tmp_path):
@@ -143,9 +143,9 @@ def test_folders_that_hold_no_scenes(tmp_path):
     with pytest.raises(
         DataError, match=r"folder is without scenes, expected a folder for each scene; point at the fol"
     ):
-        tasks(Source(tmp_path), "train")
+        list_tasks(Source(tmp_path), "train")
     with pytest.raises(DataError, match=r"gone: folder is missing, expected a scene folder"):
-        tasks(Source(tmp_path / "gone"), "train")
+        list_tasks(Source(tmp_path / "gone"), "train")
 
 
 def test_several_collections_are_not_mixed(tmp_path):
@@ -153,24 +153,24 @@ def test_several_collections_are_not_mixed(tmp_path):
         made.shapenet(tmp_path / name / "a")
     expected = r"folder is of 2 collections \(cars, chairs\), expected a folder for each scene; point at one of them"
     with pytest.raises(DataError, match=expected):
-        tasks(Source(tmp_path), "train")
+        list_tasks(Source(tmp_path), "train")
 
 
 def test_questions_that_make_no_sense(tmp_path):
     folder = objects(tmp_path, listing=None)
     with pytest.raises(DataError, match=r"split is 'valid', expected one of train, val, test"):
-        tasks(Source(folder), "valid")
+        list_tasks(Source(folder), "valid")
     with pytest.raises(DataError, match=r"hold_out is 'center', expected every-8th or none for a folder of scenes"):
-        tasks(Source(folder, hold_out="center"), "train")
+        list_tasks(Source(folder, hold_out="center"), "train")
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")
 def test_real_collections():
     root = Path(os.environ["LUMIFIELD_DATA"])
     cars = Source(root / "kenney_views/cars", downscale=2)
-    assert [len(tasks(cars, split)) for split in SPLIT] == [14, 2, 4]
+    assert [len(list_tasks(cars, split)) for split in SPLIT] == [14, 2, 4]
     assert names(cars, "test") == ["suv", "tractor-police", "truck", "truck-flat"]
-    assert len(tasks(cars, "test")[0].photographs()) == 50
-    liberty = tasks(Source(root / "statue_of_liberty"), "train")
+    assert len(list_tasks(cars, "test")[0].photographs()) == 50
+    liberty = list_tasks(Source(root / "statue_of_liberty"), "train")
     assert len(liberty) == 99
     assert liberty[5].photographs().size(0) == (400, 600)

@@ -28,9 +28,9 @@ def in_world(scene, row: int) -> Rays:
 
 def assert_same_rays(first: Source, second: Source, *, bounds: bool = True) -> None:
     """Splits, order, rays and images are the same."""
-    assert sorted(data.splits(first)) == sorted(data.splits(second))
-    for split in data.splits(first):
-        a, b = data.cameras(first, split), data.cameras(second, split)
+    assert sorted(data.list_splits(first)) == sorted(data.list_splits(second))
+    for split in data.list_splits(first):
+        a, b = data.read_cameras(first, split), data.read_cameras(second, split)
         assert len(a) == len(b)
         for row in range(len(a)):
             one, other = in_world(a, row), in_world(b, row)
@@ -45,11 +45,11 @@ def test_to_learnit_and_back(tmp_path):
     )
     called("synthesize-data", "converted", "--from", tmp_path / "a", "--out", tmp_path / "b")
     called("synthesize-data", "converted", "--format", "colmap", "--from", tmp_path / "b", "--out", tmp_path / "c")
-    assert [data.detect(tmp_path / name) for name in "abc"] == ["phototourism", "learnit", "phototourism"]
+    assert [data.detect_format(tmp_path / name) for name in "abc"] == ["phototourism", "learnit", "phototourism"]
     assert_same_rays(Source(tmp_path / "a"), Source(tmp_path / "b"))
     assert_same_rays(Source(tmp_path / "a"), Source(tmp_path / "c"), bounds=False)
     assert np.load(tmp_path / "b/res_mats.npy").tolist() == [[24, 32]] * 9
-    assert data.cameras(Source(tmp_path / "b"), "test").names == ("00000_003.jpg", "00001_005.jpg")
+    assert data.read_cameras(Source(tmp_path / "b"), "test").names == ("00000_003.jpg", "00001_005.jpg")
 
 
 def test_photographs_that_stay_are_copied(tmp_path):
@@ -73,15 +73,20 @@ def test_distorted_photographs_are_straightened(tmp_path):
         ramp = np.broadcast_to(np.linspace(0, 250, sfm.SIZE[0])[None, :, None], (*sfm.SIZE[::-1], 3))
         made.save(path, ramp.astype(np.uint8))
     called("synthesize-data", "converted", "--from", tmp_path / "a", "--out", tmp_path / "b")
-    bent, straight = data.read(Source(tmp_path / "a"), "train"), data.read(Source(tmp_path / "b"), "train")
-    assert not straight.cameras.distortion.any()
-    width, height = straight.size(0)
+    bent, undistortion = (
+        data.read_scene(Source(tmp_path / "a"), "train"),
+        data.read_scene(Source(tmp_path / "b"), "train"),
+    )
+    assert not undistortion.cameras.distortion.any()
+    width, height = undistortion.size(0)
     x, y = torch.meshgrid(torch.arange(4, width - 4) + 0.5, torch.arange(4, height - 4) + 0.5, indexing="xy")
     row = torch.zeros(x.shape, dtype=torch.int64)
     # The same direction has the same color, which in the bent image says how far right it is.
-    ahead = straight.frame.to_world(straight.cameras.positions[row] + straight.cameras.directions(row, x, y))
+    ahead = undistortion.frame.to_world(
+        undistortion.cameras.positions[row] + undistortion.cameras.directions(row, x, y)
+    )
     place, _ = bent.cameras.project(bent.frame.to_scene(ahead).reshape(-1, 3))
-    seen = straight.images.image(0, (width, height))[4:-4, 4:-4, 0].reshape(-1).float()
+    seen = undistortion.images.image(0, (width, height))[4:-4, 4:-4, 0].reshape(-1).float()
     torch.testing.assert_close(seen, (place[0, :, 0] - 0.5) / (sfm.SIZE[0] - 1) * 250, atol=4, rtol=0)
 
 
@@ -104,8 +109,8 @@ def test_real_landmarks(tmp_path, scene):
 
 def same_images(first: Source, second: Source) -> bool:
     return all(
-        torch.equal(data.read(first, split).images.pixels, data.read(second, split).images.pixels)
-        for split in data.splits(first)
+        torch.equal(data.read_scene(first, split).images.pixels, data.read_scene(second, split).images.pixels)
+        for split in data.list_splits(first)
     )
 
 
@@ -113,10 +118,10 @@ def test_an_object_of_metanlr_in_the_layout_of_dtu(tmp_path):
     (tmp_path / "a").mkdir()
     first, second = Source(objects.metanlr(tmp_path / "a")), Source(tmp_path / "b")
     called("synthesize-data", "converted", "--format", "dtu", "--from", tmp_path / "a", "--out", tmp_path / "b")
-    assert data.detect(tmp_path / "b") == "dtu"
+    assert data.detect_format(tmp_path / "b") == "dtu"
     assert_same_rays(first, second)
     assert same_images(first, second)
-    a, b = data.cameras(first, "train").frame, data.cameras(second, "train").frame
+    a, b = data.read_cameras(first, "train").frame, data.read_cameras(second, "train").frame
     assert a.scale == pytest.approx(b.scale)
     torch.testing.assert_close(a.translation, b.translation)
 
@@ -134,4 +139,4 @@ def test_a_blender_scene_in_the_layout_of_dtu(tmp_path):
     assert_same_rays(Source(tmp_path / "a"), Source(tmp_path / "b"), bounds=False)
     assert same_images(Source(tmp_path / "a"), Source(tmp_path / "b"))
     # No sphere is known: it is that of the silhouettes.
-    assert 1.0 < data.cameras(Source(tmp_path / "b"), "train").frame.scale < 1.8
+    assert 1.0 < data.read_cameras(Source(tmp_path / "b"), "train").frame.scale < 1.8

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lumifield.data.flying_chairs import Pair, pairs
+from lumifield.data.flow_pairs import ImagePair, list_pairs
 from lumifield.errors import DataError
 from lumifield.runtime.optical_flow import write_flow
 from lumifield.synthetic import FlowPairs, write
@@ -38,7 +38,7 @@ def two(folder: Path) -> Path:
 
 
 def test_flow_forwards_finds_the_first_image_in_the_second(tmp_path):
-    (found,) = pairs(one(tmp_path))
+    (found,) = list_pairs(one(tmp_path))
     pair = found.read()
     assert (int(pair.target[0, 0, 0]), int(pair.source[0, 0, 0])) == (1, 2)
     assert pair.flow[0, 0].tolist() == [1, 0]
@@ -47,7 +47,7 @@ def test_flow_forwards_finds_the_first_image_in_the_second(tmp_path):
 
 
 def test_flow_back_finds_the_second_image_in_the_first(tmp_path):
-    (found,) = pairs(two(tmp_path))
+    (found,) = list_pairs(two(tmp_path))
     pair = found.read()
     assert (int(pair.target[0, 0, 0]), int(pair.source[0, 0, 0])) == (2, 1)
     expected = (torch.arange(4)[:, None] >= 2) & (torch.arange(6) > 0)
@@ -60,27 +60,27 @@ def test_unknown_flow_is_not_visible(tmp_path):
     flow = np.zeros((4, 6, 2), np.float32)
     flow[2, 3] = 1.7e9
     write_flow(tmp_path / "00001_flow.flo", flow)
-    pair = pairs(tmp_path)[0].read()
+    pair = list_pairs(tmp_path)[0].read()
     assert (~pair.visible).nonzero().tolist() == [[2, 3]]
 
 
 def test_files_that_do_not_belong_together(tmp_path):
     with pytest.raises(DataError, match=r"pairs is missing, expected NAME-flow_10\.flo \(FlyingChairs2\), .*; point"):
-        pairs(tmp_path)
+        list_pairs(tmp_path)
     two(tmp_path)
     save(tmp_path / "0000007-img_0.png", 1, (6, 5))
     with pytest.raises(DataError, match=r"img_0\.png: size is 6x5, expected 6x4, as the flow is; restore the files"):
-        pairs(tmp_path)[0].read()
+        list_pairs(tmp_path)[0].read()
     (tmp_path / "0000007-occ_10.png").unlink()
     with pytest.raises(
         DataError, match=r"occ_10\.png: file is missing, expected that of 0000007-flow_10\.flo; restore"
     ):
-        pairs(tmp_path)
+        list_pairs(tmp_path)
     with pytest.raises(DataError, match="folder is missing, expected a scene folder; check the path"):
-        pairs(tmp_path / "nowhere")
+        list_pairs(tmp_path / "nowhere")
 
 
-def off(pair: Pair) -> float:
+def off(pair: ImagePair) -> float:
     """The median difference of the target and the source that the flow brings to it [levels]."""
     height, width = pair.visible.shape
     x = torch.arange(width) + pair.flow[..., 0]
@@ -94,10 +94,10 @@ def off(pair: Pair) -> float:
 @pytest.mark.parametrize("layout", ["flying_chairs_2", "flying_chairs"])
 def test_synthetic_pairs(tmp_path, layout):
     write(FlowPairs(pairs=3, size=128, format=layout), tmp_path / "pairs")
-    found = [files.read() for files in pairs(tmp_path / "pairs")]
+    found = [files.read() for files in list_pairs(tmp_path / "pairs")]
     assert len(found) == 3
     for pair in found:
-        still = Pair(pair.source, pair.target, torch.zeros_like(pair.flow), pair.visible)
+        still = ImagePair(pair.source, pair.target, torch.zeros_like(pair.flow), pair.visible)
         assert off(pair) < 2
         assert off(still) > 2 * off(pair)
         assert 0.5 < float(pair.visible.float().mean()) < 1
@@ -105,6 +105,6 @@ def test_synthetic_pairs(tmp_path, layout):
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real images")
 def test_real_pairs():
-    found = [files.read() for files in pairs(Path(os.environ["LUMIFIELD_DATA"]) / "flying_chairs")]
+    found = [files.read() for files in list_pairs(Path(os.environ["LUMIFIELD_DATA"]) / "flying_chairs")]
     assert [pair.flow.shape for pair in found] == [(384, 512, 2)] * 2
     assert max(off(pair) for pair in found) <= 1

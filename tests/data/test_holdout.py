@@ -42,12 +42,12 @@ def named(folder):
 )
 def test_the_rule_is_that_of_the_layout(tmp_path, make, rule):
     source = Source(make(tmp_path / "scene"))
-    assert data.split_rule(source, "test") == rule
+    assert data.describe_split(source, "test") == rule
     if rule == "every-8th held out":
         for asked in ("center", "none"):
-            assert data.split_rule(replace(source, hold_out=asked), "test") == f"{asked} held out"
+            assert data.describe_split(replace(source, hold_out=asked), "test") == f"{asked} held out"
 
 
 def test_a_folder_that_is_no_scene_has_no_known_rule(tmp_path):
-    assert data.split_rule(Source(tmp_path), "test") == "unknown"
-    assert data.split_rule(Source(tmp_path / "gone"), "test") == "unknown"
+    assert data.describe_split(Source(tmp_path), "test") == "unknown"
+    assert data.describe_split(Source(tmp_path / "gone"), "test") == "unknown"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lumifield.data import image_cache
-from lumifield.data.image_cache import cached
+from lumifield.data.image_cache import cached_array
 
 
 @pytest.fixture(autouse=True)
@@ -32,22 +32,22 @@ class Maker:
 
 def test_an_array_is_made_once(place):
     first, second = Maker(7), Maker(8)
-    assert (cached(("a", 1), (5, 3), first) == 7).all()
-    assert (cached(("a", 1), (5, 3), second) == 7).all()
+    assert (cached_array(("a", 1), (5, 3), first) == 7).all()
+    assert (cached_array(("a", 1), (5, 3), second) == 7).all()
     assert (first.asked, second.asked) == (1, 0)
-    assert isinstance(cached(("a", 1), (5, 3), second), np.memmap)
+    assert isinstance(cached_array(("a", 1), (5, 3), second), np.memmap)
     assert [path.suffix for path in place.iterdir()] == [".npy"]
 
 
 @pytest.mark.parametrize("other", [("a", 2), ("a", "1"), ("a", 1.5), ("a", 1, None), ("b", 1)])
 def test_other_keys_are_other_arrays(other):
-    assert (cached(("a", 1), (5, 3), Maker(7)) == 7).all()
-    assert (cached(other, (5, 3), Maker(8)) == 8).all()
+    assert (cached_array(("a", 1), (5, 3), Maker(7)) == 7).all()
+    assert (cached_array(other, (5, 3), Maker(8)) == 8).all()
 
 
 def test_what_is_written_to_it_stays_in_the_process():
-    cached(("a",), (5, 3), Maker(7))[:] = 0
-    assert (cached(("a",), (5, 3), Maker(8)) == 7).all()
+    cached_array(("a",), (5, 3), Maker(7))[:] = 0
+    assert (cached_array(("a",), (5, 3), Maker(8)) == 7).all()
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_what_is_written_to_it_stays_in_the_process():
     ],
 )
 def test_files_that_are_no_such_array_are_made_again(place, damage):
-    cached(("a",), (5, 3), Maker(7))
+    cached_array(("a",), (5, 3), Maker(7))
     damage(next(place.iterdir()))
-    assert (cached(("a",), (5, 3), Maker(8)) == 8).all()
-    assert (cached(("a",), (5, 3), Maker(9)) == 8).all()
+    assert (cached_array(("a",), (5, 3), Maker(8)) == 8).all()
+    assert (cached_array(("a",), (5, 3), Maker(9)) == 8).all()
 
 
 def test_nothing_stays_of_a_broken_attempt(place):
@@ -74,28 +74,28 @@ def test_nothing_stays_of_a_broken_attempt(place):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cached(("a",), (5, 3), broken)
+        cached_array(("a",), (5, 3), broken)
     assert list(place.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_no_mistake(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").touch()
     monkeypatch.setenv("LUMIFIELD_CACHE", str(tmp_path / "file" / "below"))
-    array = cached(("a",), (5, 3), Maker(7))
+    array = cached_array(("a",), (5, 3), Maker(7))
     assert (array == 7).all()
     assert "below: decoded images are not kept (Not a directory)." in caplog.text
 
 
 def test_the_least_recently_used_go_first(place, monkeypatch):
-    monkeypatch.setattr(image_cache, "LARGEST", 600)
+    monkeypatch.setattr(image_cache, "MAX_CACHE_BYTES", 600)
     for number in range(3):
-        cached((number,), (5, 3), Maker(number))
+        cached_array((number,), (5, 3), Maker(number))
         newest = max(place.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         os.utime(newest, (number + 1, number + 1))
     assert len(list(place.iterdir())) == 3
-    cached((0,), (5, 3), Maker(9))
-    cached((3,), (100, 3), Maker(3, 100))
-    kept = [bool((cached((number,), (5, 3), Maker(9)) != 9).all()) for number in (0, 2, 1)]
+    cached_array((0,), (5, 3), Maker(9))
+    cached_array((3,), (100, 3), Maker(3, 100))
+    kept = [bool((cached_array((number,), (5, 3), Maker(9)) != 9).all()) for number in (0, 2, 1)]
     assert kept == [True, True, False]
 
 

@@ -10,22 +10,22 @@ from PIL import Image
 import made_scenes as made
 from lumifield import data
 from lumifield.data import Source, image_files
-from lumifield.data.image_files import decode, listed_images, shrink, survey
+from lumifield.data.image_files import decode_images, downscale_image, listed_images, read_headers
 from lumifield.data.undistort import Radial
 from lumifield.errors import DataError
 
 
 def decoded(*paths, size=None, masks=None):
-    files = survey(paths, masks)
+    files = read_headers(paths, masks)
     sizes = torch.tensor(files.sizes if size is None else [size] * len(paths))
-    return decode(files, sizes)
+    return decode_images(files, sizes)
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4))
 def test_blocks_shrink_to_their_rounded_mean(factor, width, height, channels):
     pixels = made.image(3, (width * factor, height * factor), channels)
-    got = shrink(pixels, (width, height))
+    got = downscale_image(pixels, (width, height))
     for y in range(height):
         for x in range(width):
             block = pixels[y * factor : (y + 1) * factor, x * factor : (x + 1) * factor].reshape(-1, channels)
@@ -34,7 +34,7 @@ def test_blocks_shrink_to_their_rounded_mean(factor, width, height, channels):
 
 def test_uneven_sizes_keep_a_ramp_in_place():
     ramp = np.broadcast_to((np.arange(60) * 4 + 2).astype(np.uint8)[None, :, None], (7, 60, 3))
-    got = shrink(np.ascontiguousarray(ramp), (25, 3))
+    got = downscale_image(np.ascontiguousarray(ramp), (25, 3))
     # The value at x (pixel edges at whole numbers) is 4 x; windows at the border are cut off.
     expected = 4 * (np.arange(25) + 0.5) * 60 / 25
     assert np.abs(got[1, 2:-2, 0] - expected[2:-2]).max() <= 1
@@ -43,13 +43,13 @@ def test_uneven_sizes_keep_a_ramp_in_place():
 @pytest.mark.parametrize("size", [(4, 3), (5, 4)])
 def test_colors_of_transparent_pixels_count_as_they_stand(size):
     pixels = made.image(0, (8, 6), 4)
-    assert shrink(pixels, size)[..., :3].tolist() == shrink(pixels[..., :3], size).tolist()
+    assert downscale_image(pixels, size)[..., :3].tolist() == downscale_image(pixels[..., :3], size).tolist()
 
 
 def test_white_stays_white():
     white = np.full((100, 100, 3), 255, dtype=np.uint8)
-    assert bool((shrink(white, (1, 1)) == 255).all())
-    assert bool((shrink(white, (33, 7)) == 255).all())
+    assert bool((downscale_image(white, (1, 1)) == 255).all())
+    assert bool((downscale_image(white, (33, 7)) == 255).all())
 
 
 def test_kinds_of_images(tmp_path):
@@ -67,7 +67,7 @@ def test_kinds_of_images(tmp_path):
 def test_headers_tell_the_size_without_the_pixels(tmp_path):
     made.save(tmp_path / "a.png", made.image(0, (9, 7), 3))
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
-    assert survey([tmp_path / "a.png"]).sizes == ((9, 7),)
+    assert read_headers([tmp_path / "a.png"]).sizes == ((9, 7),)
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])
@@ -94,9 +94,9 @@ def test_png_files_with_a_flipped_byte(tmp_path, position):
 def test_files_that_are_no_images(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(DataError, match="image is damaged or cut off"):
-        survey([tmp_path / "a.png"])
+        read_headers([tmp_path / "a.png"])
     with pytest.raises(DataError, match=r"b\.png: image is missing, expected a PNG or JPEG file; restore the file"):
-        survey([tmp_path / "b.png"])
+        read_headers([tmp_path / "b.png"])
 
 
 def test_masks_exclude_blocks_that_do_not_wholly_count(tmp_path):
@@ -141,44 +141,46 @@ def kept(tmp_path, monkeypatch):
 
 def test_what_is_kept_equals_what_is_decoded(tmp_path, kept):
     source = Source(made.blender(tmp_path / "scene"), downscale=2)
-    plain = data.read(replace(source, cache=False), "train").images
+    plain = data.read_scene(replace(source, cache=False), "train").images
     assert kept() == 0
     for _ in range(2):
-        again = data.read(source, "train").images
+        again = data.read_scene(source, "train").images
         assert torch.equal(again.pixels, plain.pixels)
         assert kept() == 1
-    data.read(source, "val")
-    data.read(source, "train", rows=slice(1, 2))
-    data.read(replace(source, downscale=1), "train")
+    data.read_scene(source, "val")
+    data.read_scene(source, "train", rows=slice(1, 2))
+    data.read_scene(replace(source, downscale=1), "train")
     assert kept() == 4
 
 
 def test_a_changed_image_is_decoded_again(tmp_path, kept):
     source = Source(made.blender(tmp_path / "scene"))
-    data.read(source, "train")
+    data.read_scene(source, "train")
     made.save(tmp_path / "scene/train/r_1.png", made.image(77, (8, 6), 4))
-    again = data.read(source, "train").images.image(1, (8, 6))
+    again = data.read_scene(source, "train").images.image(1, (8, 6))
     assert np.array_equal(again.numpy(), made.image(77, (8, 6), 4))
     assert kept() == 2
 
 
 def test_another_decoder_decodes_again(tmp_path, kept, monkeypatch):
     source = Source(made.blender(tmp_path / "scene"))
-    data.read(source, "train")
+    data.read_scene(source, "train")
     monkeypatch.setattr(image_files, "DECODER", 2)
-    data.read(source, "train")
+    data.read_scene(source, "train")
     assert kept() == 2
 
 
 def test_another_lens_is_another_image(tmp_path, kept):
     made.save(tmp_path / "a.png", made.image(0, (32, 24), 3))
     for radial in (0.06, 0.06, 0.0600001):
-        files = survey([tmp_path / "a.png"]).straightened([Radial(30.0, (16.0, 12.0), radial).straightened((32, 24))])
-        decode(files, torch.tensor(files.sizes))
+        files = read_headers([tmp_path / "a.png"]).with_undistortion(
+            [Radial(30.0, (16.0, 12.0), radial).with_undistortion((32, 24))]
+        )
+        decode_images(files, torch.tensor(files.sizes))
     assert kept() == 2
 
 
 def test_few_pixels_are_not_worth_a_file(tmp_path, kept, monkeypatch):
     monkeypatch.setattr(image_files, "SLOW", 3 * 48 + 1)
-    data.read(Source(made.blender(tmp_path / "scene")), "train")
+    data.read_scene(Source(made.blender(tmp_path / "scene")), "train")
     assert kept() == 0

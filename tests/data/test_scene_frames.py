@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import made_scenes as made
-from lumifield.data.poses import forward_frame, inward_frame, inward_near
+from lumifield.data.pose_normalization import forward_frame, inward_frame, inward_near
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e5])

@@ -22,20 +22,20 @@ def test_settings_need_no_torch():
 
 
 def test_formats_are_told_apart(tmp_path):
-    assert data.detect(made.blender(tmp_path / "a")) == "blender"
-    assert data.detect(made.transforms(tmp_path / "b")) == "transforms"
-    assert data.detect(made.llff(tmp_path / "c", made.row(3))) == "llff"
-    assert data.detect(made.multicam(tmp_path / "e")) == "multicam"
+    assert data.detect_format(made.blender(tmp_path / "a")) == "blender"
+    assert data.detect_format(made.transforms(tmp_path / "b")) == "transforms"
+    assert data.detect_format(made.llff(tmp_path / "c", made.row(3))) == "llff"
+    assert data.detect_format(made.multicam(tmp_path / "e")) == "multicam"
     split_files = made.blender(tmp_path / "d")
     made.edit(split_files / "transforms_train.json", lambda content: content.update(fl_x=9.0))
-    assert data.detect(split_files) == "transforms"
+    assert data.detect_format(split_files) == "transforms"
 
 
 def test_a_forced_format_overrides_detection(tmp_path):
     made.llff(tmp_path, made.row(9))
     made.transforms(tmp_path, n=9, size=(16, 12))
-    assert data.cameras(Source(tmp_path), "train").ndc is not None
-    assert data.cameras(Source(tmp_path, format="transforms"), "train").unbounded
+    assert data.read_cameras(Source(tmp_path), "train").ndc is not None
+    assert data.read_cameras(Source(tmp_path, format="transforms"), "train").unbounded
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_unusable_folders(tmp_path, arrange, message):
     folder.mkdir()
     arrange(folder)
     with pytest.raises(DataError, match=message) as error:
-        data.detect(folder)
+        data.detect_format(folder)
     assert str(error.value).startswith(str(folder))
     assert str(error.value).count("\n") == 0
 
@@ -64,8 +64,8 @@ def test_unusable_folders(tmp_path, arrange, message):
         (made.blender, {"layout": "inward"}, "layout is 'inward', expected auto, as only LLFF data has layouts"),
         (made.transforms, {"layout": "forward"}, "layout is 'forward', expected auto, as only LLFF data has layouts"),
         (made.blender, {"hold_out": "every-8th"}, "hold_out is 'every-8th', expected auto, as this file names"),
-        (made.blender, {"least_sharpness": 0.5}, "least_sharpness is 0.5, expected 0 to below 1, and for transforms"),
-        (made.transforms, {"least_sharpness": 1.0}, "least_sharpness is 1, expected 0 to below 1, and for transforms"),
+        (made.blender, {"min_sharpness": 0.5}, "min_sharpness is 0.5, expected 0 to below 1, and for transforms"),
+        (made.transforms, {"min_sharpness": 1.0}, "min_sharpness is 1, expected 0 to below 1, and for transforms"),
         (made.transforms, {"background": "random"}, "alpha channel is absent, expected one for a random background"),
         (made.blender, {"downscale": 0}, "downscale is 0, expected 1 or more"),
         (made.blender, {"downscale": 60}, "downscale is 60, expected at most 6 for these images; lower it"),
@@ -73,55 +73,55 @@ def test_unusable_folders(tmp_path, arrange, message):
 )
 def test_options_that_cannot_apply_are_refused(tmp_path, make, options, message):
     with pytest.raises(DataError, match=message):
-        data.cameras(Source(make(tmp_path), **options), "train")
+        data.read_cameras(Source(make(tmp_path), **options), "train")
 
 
 def test_bounds_that_are_asked_for(tmp_path):
     source = Source(made.blender(tmp_path), near=1.5, far=7.0)
-    scene = data.cameras(source, "val")
+    scene = data.read_cameras(source, "val")
     assert (scene.near.tolist(), scene.far.tolist()) == ([1.5] * 2, [7.0] * 2)
-    assert data.cameras(Source(tmp_path, far=9.0), "val").near.tolist() == [2.0] * 2
+    assert data.read_cameras(Source(tmp_path, far=9.0), "val").near.tolist() == [2.0] * 2
     for bounds, found in (({"near": 6.0}, "6 to 6"), ({"near": -1.0}, "-1 to 6"), ({"far": 1.0}, "2 to 1")):
         with pytest.raises(DataError, match=f"near and far is {found} for val/r_0, expected 0 <= near < far; correct"):
-            data.cameras(Source(tmp_path, **bounds), "val")
+            data.read_cameras(Source(tmp_path, **bounds), "val")
 
 
 def test_an_unknown_split_names_those_there_are(tmp_path):
     with pytest.raises(DataError, match="split is 'val', expected one of train, test; choose one of these"):
-        data.cameras(Source(made.transforms(tmp_path)), "val")
+        data.read_cameras(Source(made.transforms(tmp_path)), "val")
 
 
 def test_some_images_evenly_spread(tmp_path):
     source = Source(made.transforms(tmp_path, n=9), hold_out="none")
-    whole, some = data.read(source, "train"), data.read(source, "train", at_most=3)
+    whole, some = data.read_scene(source, "train"), data.read_scene(source, "train", at_most=3)
     assert some.names == (whole.names[0], whole.names[3], whole.names[6])
     assert torch.equal(some.ground_truth(1), whole.ground_truth(3))
-    assert data.read(source, "train", at_most=20).names == whole.names
+    assert data.read_scene(source, "train", at_most=20).names == whole.names
 
 
 def test_some_rows_alone(tmp_path):
     source = Source(made.transforms(tmp_path, n=5), hold_out="none")
-    whole = data.read(source, "train")
+    whole = data.read_scene(source, "train")
     for row in (0, 2, 4):
         cut_off(tmp_path / whole.names[row])
-    some = data.read(source, "train", rows=slice(1, None, 2))
+    some = data.read_scene(source, "train", rows=slice(1, None, 2))
     assert some.names == (whole.names[1], whole.names[3])
     assert torch.equal(some.ground_truth(1), whole.ground_truth(3))
-    assert len(data.read(source, "train", rows=slice(7, None))) == 0
+    assert len(data.read_scene(source, "train", rows=slice(7, None))) == 0
 
 
 def test_rows_without_a_mask_still_know_that_the_split_has_masks(tmp_path):
     source = Source(made.transforms(tmp_path, n=3), hold_out="none")
     made.save(tmp_path / "masks/1.png", np.zeros((6, 8), dtype=np.uint8))
     made.edit(tmp_path / "transforms.json", lambda content: content["frames"][1].update(mask_path="masks/1.png"))
-    assert data.read(source, "train", rows=slice(1)).images.mask.all()
-    assert not data.read(source, "train", rows=slice(1, 2)).images.mask.any()
+    assert data.read_scene(source, "train", rows=slice(1)).images.mask.all()
+    assert not data.read_scene(source, "train", rows=slice(1, 2)).images.mask.any()
 
 
 def test_cameras_are_those_that_read_gives(tmp_path):
     for make in (made.blender, made.transforms, lambda p: made.llff(p, made.row(9))):
         source = Source(make(tmp_path / make.__name__), downscale=2)
-        outline, whole = data.cameras(source, "train"), data.read(source, "train")
+        outline, whole = data.read_cameras(source, "train"), data.read_scene(source, "train")
         assert outline.images is None
         assert torch.equal(outline.cameras.size, whole.cameras.size)
         assert len(whole.images.pixels) == int(whole.cameras.size.prod(-1).sum())
@@ -137,24 +137,24 @@ def damage(root: Path, keep: set[str]) -> None:
 @pytest.mark.parametrize("make", [made.transforms, lambda p: made.llff(p, made.ring(10))], ids=["transforms", "llff"])
 def test_training_opens_no_test_image(tmp_path, make):
     source = Source(make(tmp_path))
-    before = data.read(source, "train")
+    before = data.read_scene(source, "train")
     damage(tmp_path, set(before.names))
-    after = data.read(source, "train")
+    after = data.read_scene(source, "train")
     assert torch.equal(before.images.pixels, after.images.pixels)
     assert torch.equal(before.box, after.box)
     with pytest.raises(DataError, match="image is damaged or cut off"):
-        data.read(source, "test")
+        data.read_scene(source, "test")
 
 
 def test_training_needs_no_file_of_another_split(tmp_path):
     made.blender(tmp_path)
-    before = data.read(Source(tmp_path), "train")
+    before = data.read_scene(Source(tmp_path), "train")
     for split in ("val", "test"):
         shutil.rmtree(tmp_path / split)
         (tmp_path / f"transforms_{split}.json").unlink()
-    after = data.read(Source(tmp_path), "train")
+    after = data.read_scene(Source(tmp_path), "train")
     assert torch.equal(before.images.pixels, after.images.pixels)
-    assert data.splits(Source(tmp_path)) == ("train",)
+    assert data.list_splits(Source(tmp_path)) == ("train",)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3", '{"frames": 5}', '{"frames": [1]}'])
@@ -162,23 +162,23 @@ def test_training_needs_no_file_of_another_split(tmp_path):
 def test_broken_lists_of_frames(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=r"(content is no JSON|frames is missing or no list).*write the file again\."):
-        data.cameras(Source(tmp_path), "train")
+        data.read_cameras(Source(tmp_path), "train")
 
 
 def test_lists_without_frames_or_names(tmp_path):
     path = tmp_path / "transforms.json"
     made.write(path, {"frames": []})
     with pytest.raises(DataError, match="frames is empty, expected at least one frame"):
-        data.cameras(Source(tmp_path), "train")
+        data.read_cameras(Source(tmp_path), "train")
     made.write(path, {"frames": [{"transform_matrix": []}]})
     with pytest.raises(DataError, match=r"frames\[0\]\.file_path is missing, expected a file name"):
-        data.cameras(Source(tmp_path), "train")
+        data.read_cameras(Source(tmp_path), "train")
 
 
 def test_no_image_at_all(tmp_path):
     shutil.rmtree(made.blender(tmp_path) / "train")
     with pytest.raises(DataError, match=r"every image is missing \(3 listed, first \./train/r_0\)"):
-        data.read(Source(tmp_path), "train")
+        data.read_scene(Source(tmp_path), "train")
 
 
 def test_absent_images_are_skipped_and_counted_in_one_line(tmp_path, caplog):
@@ -186,7 +186,7 @@ def test_absent_images_are_skipped_and_counted_in_one_line(tmp_path, caplog):
     for index in (3, 4):
         (tmp_path / "images" / f"{index:03d}.png").unlink()
     with caplog.at_level(logging.WARNING):
-        scene = data.cameras(Source(tmp_path, hold_out="none"), "train")
+        scene = data.read_cameras(Source(tmp_path, hold_out="none"), "train")
     assert len(scene) == 8
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path / 'transforms.json'}: 2 of 10 listed images do not exist and are skipped."
@@ -228,7 +228,7 @@ def test_poses_that_cannot_be(tmp_path, make, name, spoil, found):
     make(tmp_path)
     made.edit(tmp_path / f"{name}.json", lambda content: spoil(content["frames"][1]))
     with pytest.raises(DataError, match=rf"{name}\.json: transform_matrix of .* is {found}.*; correct or remove"):
-        data.cameras(Source(tmp_path), "train")
+        data.read_cameras(Source(tmp_path), "train")
 
 
 def test_nan_is_the_word_in_the_file(tmp_path):
@@ -272,22 +272,22 @@ def test_memory_grows_by_less_than_eight_bytes_a_pixel(tmp_path):
 
 def test_bounds_may_be_depths(tmp_path):
     source = Source(made.blender(tmp_path / "a"), bounds="depth")
-    assert data.read(source, "train").bounds_are_z_depth
-    assert not data.read(Source(tmp_path / "a"), "train").bounds_are_z_depth
+    assert data.read_scene(source, "train").bounds_are_z_depth
+    assert not data.read_scene(Source(tmp_path / "a"), "train").bounds_are_z_depth
     capture = Source(made.llff(tmp_path / "b", made.row(3)), bounds="depth")
     with pytest.raises(DataError, match="bounds is depth for normalized device coordinates, expected distance"):
-        data.cameras(capture, "train")
+        data.read_cameras(capture, "train")
 
 
 def test_noise_moves_the_training_cameras_alone_and_always_alike(tmp_path):
     made.blender(tmp_path, counts=(200, 2, 2))
-    still, moved = (data.cameras(Source(tmp_path, camera_noise=noise), "train") for noise in (0.0, 0.2))
+    still, moved = (data.read_cameras(Source(tmp_path, pose_noise=noise), "train") for noise in (0.0, 0.2))
     away = moved.cameras.positions - still.cameras.positions
     assert float(away.std()) == pytest.approx(0.2, rel=0.1)
     assert torch.equal(moved.cameras.c2w[..., :3], still.cameras.c2w[..., :3])
-    again = data.cameras(Source(tmp_path, camera_noise=0.2), "train")
+    again = data.read_cameras(Source(tmp_path, pose_noise=0.2), "train")
     assert torch.equal(again.cameras.c2w, moved.cameras.c2w)
-    tests = (data.cameras(Source(tmp_path, camera_noise=noise), "test") for noise in (0.0, 0.2))
+    tests = (data.read_cameras(Source(tmp_path, pose_noise=noise), "test") for noise in (0.0, 0.2))
     assert torch.equal(*(scene.cameras.c2w for scene in tests))
-    with pytest.raises(DataError, match="camera_noise is -1, expected 0 or more; raise it"):
-        data.cameras(Source(tmp_path, camera_noise=-1.0), "train")
+    with pytest.raises(DataError, match="pose_noise is -1, expected 0 or more; raise it"):
+        data.read_cameras(Source(tmp_path, pose_noise=-1.0), "train")

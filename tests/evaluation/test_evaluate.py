@@ -102,14 +102,14 @@ def test_metrics_json_has_every_key_and_is_what_is_returned(run):
     assert metrics["render_rays_per_second"] * metrics["render_seconds"] == pytest.approx(3 * 32 * 24)
     assert metrics["lpips"] is None
     assert metrics["lpips_reason"] == "offline"
-    names = data.read(run.source, "test").names
+    names = data.read_scene(run.source, "test").names
     assert tuple(image["name"] for image in metrics["per_image"]) == names
 
 
 def test_scores_are_also_given_for_each_size(run, tmp_path):
     folder = made.multicam(tmp_path / "scene", size=(32, 24), counts=(2, 1, 2))
     source = data.Source(folder)
-    run = replace(run, source=source, scenes={split: data.cameras(source, split) for split in ("train", "test")})
+    run = replace(run, source=source, scenes={split: data.read_cameras(source, split) for split in ("train", "test")})
     metrics = evaluate.evaluate(run, save_images=False)
     assert list(metrics["per_scale"]) == ["32x24", "16x12", "8x6", "4x3"]
     for level, scores in enumerate(metrics["per_scale"].values()):
@@ -144,7 +144,7 @@ def test_images_and_error_maps_are_written(run):
     folder = run.folder / "eval" / "test"
     names = {"000.png", "000_error.png", "001.png", "001_error.png", "002.png", "002_error.png"}
     assert {path.name for path in folder.iterdir()} == names | {"metrics.json", "metrics.csv", "report.html"}
-    expected = to_uint8(render_view(Ball(), data.read(run.source, "test"), 2, device=CPU).rgb)
+    expected = to_uint8(render_view(Ball(), data.read_scene(run.source, "test"), 2, device=CPU).rgb)
     assert np.array_equal(np.asarray(Image.open(folder / "002.png")), expected.numpy())
     assert shown == [(1, 3), (2, 3), (3, 3)]
 
@@ -183,7 +183,7 @@ def test_the_report_shows_every_view_and_the_history_of_the_training(run):
 
 def test_psnr_is_the_mean_over_images_of_the_rounded_ones(run, monkeypatch):
     scene = run.scenes["test"]
-    monkeypatch.setattr(data, "read", lambda source, split, rows: pictured(scene, 10))
+    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10))
     metrics = evaluate.evaluate(run)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
     assert metrics["psnr_masked_image"] is None
@@ -196,7 +196,7 @@ def test_with_silhouettes_scores_are_of_the_object_alone(run, monkeypatch):
     pixels = torch.cat([scene.images.pixels, 255 * opaque[:, None].to(torch.uint8)], -1)
     # What is transparent shows the white background: far from the view, if it counted.
     scene = replace(scene, images=replace(scene.images, pixels=pixels), has_object_mask=True)
-    monkeypatch.setattr(data, "read", lambda source, split, rows: scene)
+    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: scene)
     metrics = evaluate.evaluate(run)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
     assert metrics["psnr_masked_image"] == pytest.approx(metrics["psnr"] + 10 * math.log10(4), abs=1e-4)
@@ -216,7 +216,7 @@ def test_two_empty_silhouettes_agree():
 def test_with_masks_psnr_counts_the_mask_and_the_masked_image_all_pixels(run, monkeypatch):
     scene = run.scenes["test"]
     mask = (torch.arange(3 * 32 * 24) % 32) < 8
-    monkeypatch.setattr(data, "read", lambda source, split, rows: pictured(scene, 10, mask))
+    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10, mask))
     metrics = evaluate.evaluate(run)
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
     assert metrics["psnr_masked_image"] == pytest.approx(metrics["psnr"] + 10 * math.log10(4), abs=1e-4)
@@ -228,7 +228,7 @@ def test_with_masks_psnr_counts_the_mask_and_the_masked_image_all_pixels(run, mo
 def test_an_image_without_a_counting_pixel_has_no_psnr(run, monkeypatch):
     scene = run.scenes["test"]
     mask = torch.arange(3 * 32 * 24) >= 32 * 24
-    monkeypatch.setattr(data, "read", lambda source, split, rows: pictured(scene, 10, mask))
+    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10, mask))
     metrics = evaluate.evaluate(run)
     assert metrics["per_image"][0]["psnr"] is None
     assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
@@ -263,7 +263,7 @@ def test_lpips_is_the_mean_of_what_the_network_says(tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluate, "perceptual_metric", lambda device: (perceptual, None))
     scene = scene_of(around(2, (40, 36)))
-    monkeypatch.setattr(data, "read", lambda source, split, rows: pictured(scene, 10))
+    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10))
     run = run_of(tmp_path, Ball(), {"test": scene}, data.Source(tmp_path, format="llff"))
     metrics = evaluate.evaluate(run)
     assert metrics["lpips"] == 0.25

@@ -77,7 +77,11 @@ def test_the_light_holds_the_slopes_of_colors(tmp_path):
 def test_the_same_seed_bakes_the_same(tmp_path):
     run = fog.run(tmp_path, fog.ball, fog.bounded(4, (20, 16)))
     small = WebExport(side=16, rays=2000)
-    one, two, other = bake_voxels(small, run), bake_voxels(small, run), bake_voxels(WebExport(side=16, rays=2000, seed=1), run)
+    one, two, other = (
+        bake_voxels(small, run),
+        bake_voxels(small, run),
+        bake_voxels(WebExport(side=16, rays=2000, seed=1), run),
+    )
     assert torch.equal(one.light, two.light)
     assert torch.equal(one.voxels.alpha, two.voxels.alpha)
     assert one.light.shape != other.light.shape or not torch.equal(one.light, other.light)
@@ -85,7 +89,9 @@ def test_the_same_seed_bakes_the_same(tmp_path):
 
 def test_progress_reaches_its_end(tmp_path):
     told = []
-    bake_voxels(WebExport(side=16, rays=1000), fog.run(tmp_path, fog.ball, fog.bounded(4)), lambda *args: told.append(args))
+    bake_voxels(
+        WebExport(side=16, rays=1000), fog.run(tmp_path, fog.ball, fog.bounded(4)), lambda *args: told.append(args)
+    )
     assert [done for done, _ in told] == list(range(1, len(told) + 1))
     assert {total for _, total in told} == {len(told)}
 

@@ -33,12 +33,14 @@ LAYOUTS = {
 def run_on(folder: Path, root: Path, **changes):
     """A run whose scenes are those of a folder of images."""
     source = Source(root, **changes)
-    return run_of(folder, Ball(), {split: data.cameras(source, split) for split in data.splits(source)}, source)
+    return run_of(
+        folder, Ball(), {split: data.read_cameras(source, split) for split in data.list_splits(source)}, source
+    )
 
 
 def listed(source: Source, split: str) -> dict[Path, Cameras]:
     """The camera of each image, in the world frame."""
-    scene, files = data.located(source, split)
+    scene, files = data.locate_images(source, split)
     cameras = to_world_cameras(scene)
     return {path.resolve(): cameras[[row]] for row, path in enumerate(files.paths)}
 
@@ -53,8 +55,8 @@ def test_our_reader_finds_the_same_cameras_in_the_same_splits(layout, tmp_path):
     run = run_on(tmp_path / "run", LAYOUTS[layout](tmp_path / "data"), downscale=2)
     CamerasExport().write(run, tmp_path / "elsewhere" / "transforms.json")
     again = Source(tmp_path / "elsewhere")
-    assert data.splits(again) == data.splits(run.source)
-    for split in data.splits(again):
+    assert data.list_splits(again) == data.list_splits(run.source)
+    for split in data.list_splits(again):
         before, after = listed(replace(run.source, downscale=1), split), listed(again, split)
         assert before.keys() == after.keys()
         for path in before:
@@ -142,7 +144,9 @@ def colmap(folder: Path):
 def test_colmap_projects_world_points_as_we_do(tmp_path, transforms_intrinsics):
     run = posed_run(tmp_path)
     distorted = {
-        split: replace(scene, cameras=replace(scene.cameras, distortion=torch.tensor([transforms_intrinsics] * len(scene))))
+        split: replace(
+            scene, cameras=replace(scene.cameras, distortion=torch.tensor([transforms_intrinsics] * len(scene)))
+        )
         for split, scene in run.scenes.items()
     }
     CamerasExport().write(replace(run, scenes=distorted), tmp_path / "model")

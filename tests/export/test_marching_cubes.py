@@ -83,7 +83,9 @@ def test_points_are_asked_for_some_at_a_time_and_slabs_once(monkeypatch):
     lattice = SamplingGrid.over(BOX, 9)
     monkeypatch.setattr(module, "SLAB_NODES", 2 * lattice.nodes[0] * lattice.nodes[1])
     seen = []
-    extract_surface(lambda points: counts.append(len(points)) or -np.ones(len(points)), lattice, lambda *at: seen.append(at))
+    extract_surface(
+        lambda points: counts.append(len(points)) or -np.ones(len(points)), lattice, lambda *at: seen.append(at)
+    )
     assert max(counts) <= 100
     assert sum(counts) == np.prod(lattice.nodes)
     assert seen[-1] == (lattice.nodes[2] - 1, lattice.nodes[2] - 1)

@@ -81,7 +81,9 @@ def assert_truncated(found: np.ndarray, wanted: np.ndarray) -> None:
     assert np.abs(found - wanted).max() < 1.02
 
 
-@pytest.mark.parametrize("settings", [VolumeExport(resolution=9), VolumeExport(resolution=7, center=(5.0, -5.0, 7.0), side=4.0)])
+@pytest.mark.parametrize(
+    "settings", [VolumeExport(resolution=9), VolumeExport(resolution=7, center=(5.0, -5.0, 7.0), side=4.0)]
+)
 @pytest.mark.parametrize(("ending", "reader"), [("vol", read_vol), ("raw", read_raw)])
 def test_the_cells_are_those_of_the_density(tmp_path, settings, ending, reader, monkeypatch):
     monkeypatch.setattr(volume, "POINTS", 200)  # several slabs
@@ -156,7 +158,9 @@ def test_memory_follows_from_a_layer_of_cells(tmp_path, monkeypatch):
 
 def test_progress_counts_layers(tmp_path):
     counts = []
-    VolumeExport(resolution=70, side=5.0).write(run_in(tmp_path), tmp_path / "fog.raw", lambda *count: counts.append(count))
+    VolumeExport(resolution=70, side=5.0).write(
+        run_in(tmp_path), tmp_path / "fog.raw", lambda *count: counts.append(count)
+    )
     assert counts[-1] == (70, 70)
     assert counts == sorted(counts)
 
@@ -215,7 +219,11 @@ def test_a_wide_lens_still_has_a_cube():
     [
         (VolumeExport(), "fog.vdb", r"ending is '\.vdb', expected \.vol, \.raw or \.npz; change it"),
         (VolumeExport(resolution=0), "fog.vol", "volume: resolution is 0, expected at least 1; raise it"),
-        (VolumeExport(resolution=1626), "fog.vol", r"volume: resolution is 1626, expected at most 1625 for \.vol; lower it"),
+        (
+            VolumeExport(resolution=1626),
+            "fog.vol",
+            r"volume: resolution is 1626, expected at most 1625 for \.vol; lower it",
+        ),
         (VolumeExport(side=0.0), "fog.vol", "volume: side is 0, expected above 0; raise it"),
         (VolumeExport(side=float("nan")), "fog.vol", "volume: side is nan, expected above 0; raise it"),
         (
@@ -223,8 +231,16 @@ def test_a_wide_lens_still_has_a_cube():
             "fog.vol",
             r"volume: cube is outside the scene, expected one that ",
         ),
-        (VolumeExport(center=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.vol", "density is empty in the cube, expected "),
-        (VolumeExport(center=(8.5, -9.5, 3.5), side=1.0, resolution=8), "fog.npz", "density is empty in the cube, expected "),
+        (
+            VolumeExport(center=(8.5, -9.5, 3.5), side=1.0, resolution=8),
+            "fog.vol",
+            "density is empty in the cube, expected ",
+        ),
+        (
+            VolumeExport(center=(8.5, -9.5, 3.5), side=1.0, resolution=8),
+            "fog.npz",
+            "density is empty in the cube, expected ",
+        ),
         (VolumeExport(resolution=8), "taken.vol", "output is a folder, expected a file; choose another name"),
     ],
 )

@@ -37,7 +37,9 @@ def lump(points):
 def test_normals_of_a_density_by_the_formula():
     points = 0.3 * DIRECTIONS[:20]
     expected = [slow_outward(lump, point.tolist(), 0.2) for point in points]
-    torch.testing.assert_close(density_normals(lump, points, torch.full((20,), 0.2)), torch.tensor(expected), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        density_normals(lump, points, torch.full((20,), 0.2)), torch.tensor(expected), atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("step", [0.02, 0.1, 0.3])
@@ -54,7 +56,9 @@ def test_an_exponential_slope_is_exact():
 
 def test_normals_do_not_depend_on_the_unit_of_length():
     for scale in (1e-6, 1e6):
-        found = density_normals(lambda p, k=scale: lump(p / k) / k, 0.3 * DIRECTIONS * scale, torch.full((200,), 0.1 * scale))
+        found = density_normals(
+            lambda p, k=scale: lump(p / k) / k, 0.3 * DIRECTIONS * scale, torch.full((200,), 0.1 * scale)
+        )
         expected = density_normals(lump, 0.3 * DIRECTIONS, torch.full((200,), 0.1))
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
@@ -93,7 +97,9 @@ def test_normals_of_a_plane_from_its_points(a, b, reach, distance):
 def test_normals_from_points_face_the_eye():
     normal = torch.tensor([0.0, 0.6, -0.8])
     points = plane(normal)
-    torch.testing.assert_close(normals_from_points(points, torch.zeros(3), 1), normal.expand(9, 9, 3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        normals_from_points(points, torch.zeros(3), 1), normal.expand(9, 9, 3), atol=1e-4, rtol=0
+    )
     behind = normals_from_points(points, torch.tensor([0.0, 0.0, 100.0]), 1)
     torch.testing.assert_close(behind, -normal.expand(9, 9, 3), atol=1e-4, rtol=0)
 

@@ -123,7 +123,9 @@ def test_radius_in_ndc_grows_with_the_pixels_that_are_rendered():
     ndc, near, far = Ndc((50.0, 50.0), (6, 4)), torch.zeros(1), torch.ones(1)
     c2w = torch.eye(3, 4)[None].clone()
     c2w[0, :, 3] = torch.tensor([0.2, -0.1, -0.3])
-    fine, coarse = (image_rays(pinhole_cameras(c2w, f, s), 0, near, far, ndc) for f, s in ((50.0, (6, 4)), (25.0, (3, 2))))
+    fine, coarse = (
+        image_rays(pinhole_cameras(c2w, f, s), 0, near, far, ndc) for f, s in ((50.0, (6, 4)), (25.0, (3, 2)))
+    )
     for rays, width in ((fine, 6), (coarse, 3)):
         apart = [float((rays.origins[at] - rays.origins[0]).norm()) for at in (1, width)]
         assert float(rays.radius[0]) == pytest.approx(0.5 * sum(apart), rel=1e-4)

@@ -183,4 +183,6 @@ def test_contraction_fills_the_cube_and_is_continuous(generator: torch.Generator
     far = reference.contract_points(bearing * 10 ** (10 * torch.rand(200, 1, generator=generator)))
     assert far.abs().max() <= 2
     assert reference.contract_points(bearing * 1e10).abs().amax(-1).sub(2).abs().max() < 1e-9
-    assert (reference.to_unit_cube(bearing * 3, torch.tensor([[-1.0] * 3, [1.0] * 3]).double(), True) - 0.5).abs().max() < 0.5
+    assert (
+        reference.to_unit_cube(bearing * 3, torch.tensor([[-1.0] * 3, [1.0] * 3]).double(), True) - 0.5
+    ).abs().max() < 0.5

@@ -119,7 +119,9 @@ def test_alignment_looks_past_what_the_rendering_does_not_have():
     before = level.rgb.clone()
     before[:, 10:20, 5:15] = torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1)
     down, across = torch.gradient(before, dim=(1, 2))
-    found = aligned(matter, replace(level, rgb=before, slopes=torch.cat([across, down])), se3_retract(truth, 0.5 * TWIST))
+    found = aligned(
+        matter, replace(level, rgb=before, slopes=torch.cat([across, down])), se3_retract(truth, 0.5 * TWIST)
+    )
     distance, degrees = pose_error(found.c2w, truth)
     assert float(distance) < 0.02
     assert float(degrees) < 0.5

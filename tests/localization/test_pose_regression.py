@@ -31,7 +31,7 @@ def source(tmp_path):
 
 
 def test_examples_do_not_depend_on_the_light(source):
-    scene = data.read(source, "train")
+    scene = data.read_scene(source, "train")
     plain = Examples.of(scene, (8, 6))
     pixels = (scene.images.pixels.float() * 0.5 + 60).round().to(torch.uint8)
     dim = Examples.of(replace(scene, images=replace(scene.images, pixels=pixels)), (8, 6))
@@ -42,14 +42,14 @@ def test_examples_do_not_depend_on_the_light(source):
 
 
 def test_examples_are_in_the_world(source):
-    scene = data.read(source, "train")
+    scene = data.read_scene(source, "train")
     frame = Frame(torch.eye(3), torch.tensor([1.0, 2.0, 3.0]), 2.0)
     moved = Examples.of(replace(scene, frame=frame), (8, 6)).c2w
     torch.testing.assert_close(moved, frame.poses_to_world(scene.cameras.c2w))
 
 
 def test_an_image_of_one_color_is_no_fault(source):
-    scene = data.read(source, "train")
+    scene = data.read_scene(source, "train")
     plain = replace(scene.images, pixels=torch.full_like(scene.images.pixels, 7))
     images = Examples.of(replace(scene, images=plain), (8, 6)).images
     torch.testing.assert_close(images, torch.zeros_like(images), atol=1e-3, rtol=0)
@@ -66,7 +66,7 @@ def test_two_axes_make_a_rotation(values):
 
 
 def test_the_loss_is_that_of_the_expected_errors(source):
-    examples = Examples.of(data.read(source, "train"), (8, 6))
+    examples = Examples.of(data.read_scene(source, "train"), (8, 6))
     network = Network(SMALL, examples)
     found = examples.c2w.clone()
     found[:, 0, 3] += 0.3
@@ -78,7 +78,7 @@ def test_the_loss_is_that_of_the_expected_errors(source):
 
 
 def test_half_of_a_batch_is_synthetic(source):
-    real = Examples.of(data.read(source, "train"), (8, 6))
+    real = Examples.of(data.read_scene(source, "train"), (8, 6))
     synthetic = replace(real, c2w=real.c2w + 10)
     rng = Rng(torch.Generator().manual_seed(0))
     images, c2w = batch(replace(SMALL, batch=7, noise=0.0), real, synthetic, rng)
@@ -90,7 +90,7 @@ def test_half_of_a_batch_is_synthetic(source):
 
 
 def test_it_learns_the_photographs_and_is_the_same_again(source):
-    examples = Examples.of(data.read(source, "train"), (16, 12))
+    examples = Examples.of(data.read_scene(source, "train"), (16, 12))
     network = learned(SMALL, examples, None, 0)
     distance, degrees = errors(network, examples)
     assert float(distance.median()) < 10
@@ -101,10 +101,10 @@ def test_it_learns_the_photographs_and_is_the_same_again(source):
 
 
 def test_more_views_are_compared_with_fewer(source, tmp_path):
-    training, judged = data.read(source, "train"), data.read(source, "test")
+    training, judged = data.read_scene(source, "train"), data.read_scene(source, "test")
     (tmp_path / "between").mkdir()
     photograph(tmp_path / "between", scene_of(around(12, (16, 12), 0.5)), "train", Room())
-    synthetic = data.read(Source(tmp_path / "between"), "train")
+    synthetic = data.read_scene(Source(tmp_path / "between"), "train")
     settings = Baseline(network=SMALL, seeds=(0, 1))
     result = pose_regression.compare(settings, training, judged, synthetic, tmp_path / "out")
     assert result == json.loads((tmp_path / "out" / "baseline.json").read_text())
@@ -116,7 +116,7 @@ def test_more_views_are_compared_with_fewer(source, tmp_path):
 
 
 def test_without_synthetic_views_there_is_nothing_to_drop(source, tmp_path):
-    scene = data.read(source, "train")
+    scene = data.read_scene(source, "train")
     settings = Baseline(network=replace(SMALL, steps=2), seeds=(0,))
     result = pose_regression.compare(settings, scene, scene, None, tmp_path / "out")
     assert "drop" not in result

@@ -7,7 +7,7 @@ import torch
 
 from commands import refusal
 from lumifield.cli import main
-from lumifield.data.collection import tasks
+from lumifield.data.scene_collection import list_tasks
 from lumifield.meta import FewShot, InnerLoop, MetaTrain
 from lumifield.meta.adapted_mixture import mix_adapted_clones
 from lumifield.meta.few_shot import adapt_to_task
@@ -31,7 +31,7 @@ def run(tmp_path_factory):
 
 
 def names(run):
-    return [task.name for task in tasks(load_run(run).source, "train")]
+    return [task.name for task in list_tasks(load_run(run).source, "train")]
 
 
 def test_the_ends_are_the_adapted_renderings(run):
@@ -39,10 +39,12 @@ def test_the_ends_are_the_adapted_renderings(run):
     there = mix_adapted_clones(start, (first, second, first))
     assert there.scenes["train"].names == (first, second)
     assert there.scenes["test"].names == (first, second, first)
-    photograph = tasks(start.source, "train")[1].photographs()
+    photograph = list_tasks(start.source, "train")[1].photographs()
     copy, _ = adapt_to_task(start.method, photograph, photograph, LOOP, seed=0)
     expected = render_view(copy, photograph, 0, device=CPU).rgb
-    found = render_view(there.method, there.scenes["train"], 1, device=CPU, appearance_embedding=there.method.appearance_embeddings[1]).rgb
+    found = render_view(
+        there.method, there.scenes["train"], 1, device=CPU, appearance_embedding=there.method.appearance_embeddings[1]
+    ).rgb
     assert torch.equal(found, expected)
     assert not torch.equal(render_view(start.method, photograph, 0, device=CPU).rgb, expected)
 

@@ -9,7 +9,7 @@ import torch
 from commands import refusal
 from lumifield.cli import main
 from lumifield.data import Source
-from lumifield.data.collection import tasks
+from lumifield.data.scene_collection import list_tasks
 from lumifield.errors import DataError
 from lumifield.meta import FewShot, InnerLoop, MetaTrain, reference_initializations
 from lumifield.meta.few_shot import adapt_to_task, evenly_spaced_views, mask_half, mean_psnr, split_task
@@ -47,7 +47,7 @@ def run(source, tmp_path_factory):
 
 
 def test_the_frames_of_an_object_are_divided_as_asked(source):
-    (task,) = tasks(source, "test")
+    (task,) = list_tasks(source, "test")
     support, held_out = split_task(task, FEW)
     assert (support.names, held_out.names) == (("000", "001"), ("003", "004", "005"))
     with pytest.raises(DataError, match=r"held-out frames is 25 to 50, expected some of 0 to 5; name frames"):
@@ -57,13 +57,13 @@ def test_the_frames_of_an_object_are_divided_as_asked(source):
 def test_a_scene_has_its_own_held_out_photographs(tmp_path):
     for name in "ab":
         written(tmp_path / name, views=4, size=8)
-    support, held_out = split_task(tasks(Source(tmp_path), "train")[0], FEW)
+    support, held_out = split_task(list_tasks(Source(tmp_path), "train")[0], FEW)
     assert len(support) == 2
     assert held_out.names == ("test/r_1", "test/r_3")
 
 
 def test_a_photograph_is_divided_in_halves(tmp_path):
-    task = tasks(written(tmp_path, views=2, size=8), "train")[1]
+    task = list_tasks(written(tmp_path, views=2, size=8), "train")[1]
     left, right = split_task(task, FEW)
     assert left.names == right.names == (task.name,)
     assert left.valid_mask(0)[:, :4].all()
@@ -92,7 +92,7 @@ def test_views_are_evenly_spread():
 
 
 def test_adaptation_learns_and_leaves_the_start(source, run):
-    start, (task,) = load_run(run).method, tasks(source, "test")
+    start, (task,) = load_run(run).method, list_tasks(source, "test")
     before = {name: value.clone() for name, value in start.state_dict().items()}
     support, held_out = split_task(task, FEW)
     copy, looks = adapt_to_task(start, support, held_out, LOOP, seed=0, eval_steps=(0, 5, 12))
@@ -121,7 +121,9 @@ def test_matched_starts_show_the_same_with_other_weights(run, monkeypatch):
     assert rendering_psnr(fresh, shown) < 25
     method = matched_initialization(start, scene, 1)
     assert rendering_psnr(method, shown) >= 30
-    apart = [(value - method.get_parameter(name)).detach().abs().max() for name, value in initial_parameters(start).items()]
+    apart = [
+        (value - method.get_parameter(name)).detach().abs().max() for name, value in initial_parameters(start).items()
+    ]
     assert float(max(apart)) > 0.1
 
 
@@ -164,7 +166,9 @@ def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):
     start = load_run(run).method
     assert len(kept.scenes["train"]) == 6
     assert kept.scenes["test"].names == ("003", "004", "005")
-    assert any(not torch.equal(kept.method.get_parameter(name), value) for name, value in initial_parameters(start).items())
+    assert any(
+        not torch.equal(kept.method.get_parameter(name), value) for name, value in initial_parameters(start).items()
+    )
     main.main(["render", str(kept.folder), "--num-frames", "2", "--out", str(tmp_path / "orbit.gif")])
     assert (tmp_path / "orbit.gif").is_file()
 

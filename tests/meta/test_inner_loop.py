@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 
-from lumifield.data.collection import tasks
+from lumifield.data.scene_collection import list_tasks
 from lumifield.meta import InnerLoop, MetaTrain
 from lumifield.meta.inner_loop import adapt_clones, clone_for_scene, initial_parameters, method_for_scene
 from lumifield.meta.meta_training import InnerLoops, sample_episodes
@@ -34,7 +34,10 @@ def test_copies_of_what_is_kept_are_copies_of_the_start_as_it_is_then(name):
     start = built(SMALL[name])
     kept = method_for_scene(start, bounded())
     shifted(start)
-    copy, anew = (dict(method.named_parameters()) for method in (clone_for_scene(start, bounded()), method_for_scene(start, bounded())))
+    copy, anew = (
+        dict(method.named_parameters())
+        for method in (clone_for_scene(start, bounded()), method_for_scene(start, bounded()))
+    )
     from_kept = dict(kept.named_parameters())
     for key, value in initial_parameters(start).items():
         assert anew[key] is value is from_kept[key]
@@ -60,7 +63,9 @@ def test_a_task_is_prepared_once(tmp_path, monkeypatch):
     build = type(INSTANT).build
     monkeypatch.setattr(type(INSTANT), "build", lambda settings, scene: made.append(scene) or build(settings, scene))
     meta = MetaTrain(inner=LOOP, device="cpu")
-    inner = InnerLoops(MetaJob(INSTANT, source, meta, tmp_path / "run"), tasks(source, "train"), torch.device("cpu"))
+    inner = InnerLoops(
+        MetaJob(INSTANT, source, meta, tmp_path / "run"), list_tasks(source, "train"), torch.device("cpu")
+    )
     start = built(INSTANT)
     made.clear()
     for step in range(6):

@@ -11,7 +11,7 @@ import torch
 
 from commands import refusal
 from lumifield.cli import main
-from lumifield.data.collection import tasks
+from lumifield.data.scene_collection import list_tasks
 from lumifield.errors import DataError
 from lumifield.meta import FewShot, InnerLoop, MetaTrain
 from lumifield.meta import meta_training as meta_run
@@ -65,7 +65,7 @@ def test_every_algorithm_leaves_a_run_that_renders(source, tmp_path, algorithm, 
     assert scene.names == ("000", "001", "002")
     history = json.loads((out / "log" / "history.json").read_text())
     assert [entry["step"] for entry in history] == [2]
-    fresh = method.build(tasks(source, "train")[0].photographs())
+    fresh = method.build(list_tasks(source, "train")[0].photographs())
     assert any(not torch.equal(value, fresh.state_dict()[name]) for name, value in saved_weights(out).items())
 
 
@@ -120,7 +120,7 @@ def test_a_broken_inner_loop_leaves_the_start(source, tmp_path, caplog):
     out = learned(source, tmp_path / "run", replace(QUICK, steps=1, inner=loop, validation_tasks=0))
     assert caplog.text.count("breaks: lower its rate") == 2
     torch.manual_seed(QUICK.seed)
-    fresh = TINY.build(tasks(source, "train")[0].photographs())
+    fresh = TINY.build(list_tasks(source, "train")[0].photographs())
     assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in saved_weights(out).items())
 
 

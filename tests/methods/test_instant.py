@@ -88,7 +88,9 @@ def test_it_learns_the_ball():
 @pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10)), forward()], ids=["bounded", "open", "ndc"])
 def test_gradients_reach_every_parameter(scene):
     method, source = built(scene), rng()
-    if isinstance(method.sampler, ProposalSampler):  # a proposal that covers everything, as at first, has nothing to learn
+    if isinstance(
+        method.sampler, ProposalSampler
+    ):  # a proposal that covers everything, as at first, has nothing to learn
         method.sampler.grid.table.data.sub_(3)
     batch = sample_batch(scene, 200, source)
     objective(method.losses(method(batch.rays, RenderContext(batch.background, 0, source)), batch)).backward()
@@ -155,7 +157,9 @@ def test_rays_of_open_space_end_where_the_sky_is_whatever_their_bounds(sampling)
     near_by, rays = replace(scene, far=torch.full((3,), 5.0)), scene.rays(1)
     method = built(near_by, replace(INSTANT, sampling=sampling))
     for source in (None, rng()):
-        found, expected = (method.sample_rays(each, RenderContext(WHITE, 0, source)).packed for each in (near_by.rays(1), rays))
+        found, expected = (
+            method.sample_rays(each, RenderContext(WHITE, 0, source)).packed for each in (near_by.rays(1), rays)
+        )
         if source is None:
             assert torch.equal(found.t1, expected.t1)
         assert float(found.t1.max()) > 50

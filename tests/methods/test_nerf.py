@@ -276,7 +276,9 @@ def test_each_setting_of_training_changes_the_training_pass(change: dict[str, fl
 
 def test_view_directions_of_ndc_rays_are_the_scenes_unless_asked():
     scene = replace(ball(), near=torch.zeros(3), far=torch.ones(3), ndc=Ndc((18.0, 18.0), (SIDE, SIDE)))
-    scene = replace(scene, cameras=pinhole_cameras(torch.eye(3, 4).expand(3, 3, 4), 18.0, (SIDE, SIDE)), background="none")
+    scene = replace(
+        scene, cameras=pinhole_cameras(torch.eye(3, 4).expand(3, 3, 4), 18.0, (SIDE, SIDE)), background="none"
+    )
     images = []
     for settings in (SMALL, replace(SMALL, ndc_viewdirs=True)):
         images.append(built(settings, scene)(scene.rays(0), RenderContext(torch.zeros(3))).rgb.detach())
@@ -295,7 +297,9 @@ def test_settings_that_cannot_work_are_refused():
 def test_occupancy_looks_at_fewer_samples_once_it_is_warm(warm: tuple[Method, list[float]]):
     scene = ball()
     with torch.no_grad():
-        before, after = (m(scene.rays(0), RenderContext(torch.ones(3))).samples for m in (built(OCCUPIED, scene), warm[0]))
+        before, after = (
+            m(scene.rays(0), RenderContext(torch.ones(3))).samples for m in (built(OCCUPIED, scene), warm[0])
+        )
     assert after < 0.8 * before
 
 

@@ -72,7 +72,9 @@ def test_all_learn_from_the_same_rays(benchmark: ModuleType, monkeypatch: pytest
     monkeypatch.setattr(benchmark.plain_nerf, "FINE_SAMPLES", 16)
     monkeypatch.setattr(benchmark.plain_nerf, "LEARNING_RATE", 4e-3)
     scene = ball(6)
-    settings = Nerf(num_samples=16, num_fine_samples=16, hidden_dim=32, batch_size=96, bf16="off", optimizer=Optimizer(lr=4e-3))
+    settings = Nerf(
+        num_samples=16, num_fine_samples=16, hidden_dim=32, batch_size=96, bf16="off", optimizer=Optimizer(lr=4e-3)
+    )
     settings = replace(settings, schedule=replace(settings.schedule, warmup_steps=10))
     settings = replace(settings, occupancy_side=16, occupancy_samples=128)
     task = benchmark.Task(scene, scene.select([0, 3]), 80, settings)

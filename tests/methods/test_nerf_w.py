@@ -144,7 +144,9 @@ def test_the_price_falls_by_half_the_squared_error_over_that_of_the_uncertainty(
 def test_gradients_of_the_weights_are_those_of_differences():
     static, passed = (torch.rand(5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     offsets = torch.tensor([0, 2, 2, 5])
-    torch.autograd.gradcheck(lambda a, b: transient.static_and_transient_weights.__wrapped__(a, b, offsets), (static, passed))
+    torch.autograd.gradcheck(
+        lambda a, b: transient.static_and_transient_weights.__wrapped__(a, b, offsets), (static, passed)
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, 1e-12, 1e-3, 1e3, 1e12])
@@ -224,7 +226,12 @@ def test_channels_are_those_asked_for_and_show_what_training_saw(backbone):
     scene = ball(3, 10)
     method = built(BACKBONES[backbone], scene)
     rays = scene.rays(1)
-    seen = method(rays, RenderContext(WHITE, appearance_embedding=method.appearance_embeddings[1], channels=("combined", "uncertainty")))
+    seen = method(
+        rays,
+        RenderContext(
+            WHITE, appearance_embedding=method.appearance_embeddings[1], channels=("combined", "uncertainty")
+        ),
+    )
     assert set(seen.channels) == {"combined", "uncertainty"}
     assert not torch.equal(seen.channels["combined"], seen.rgb)
     assert bool((seen.channels["uncertainty"] >= BACKBONES[backbone].beta_min).all())

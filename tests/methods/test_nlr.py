@@ -60,7 +60,15 @@ def unequal() -> Scene:
 def test_views_between_the_photographs_are_learned_with_their_silhouettes():
     whole = ball(16, 24)
     scene, held_out = whole.select(list(range(0, 16, 2))), whole.select([5])
-    settings = replace(NLR, sdf_hidden_dim=32, sdf_num_layers=2, patch_size=24, num_mask_rays=256, num_eikonal_points=256, shape_learning_rate_factor=2.0)
+    settings = replace(
+        NLR,
+        sdf_hidden_dim=32,
+        sdf_num_layers=2,
+        patch_size=24,
+        num_mask_rays=256,
+        num_eikonal_points=256,
+        shape_learning_rate_factor=2.0,
+    )
     method = trained(settings, scene, 80)
     view = render_view(method, held_out, 0, device=CPU)
     truth = photograph(held_out, 0).float() / 255
@@ -80,7 +88,9 @@ def test_views_between_the_photographs_are_learned_with_their_silhouettes():
 @pytest.mark.parametrize(("sources", "choice"), [(-1, "random"), (2, "random"), (2, "nearest")])
 def test_every_way_to_blend_trains(features, blending, sources, choice):
     scene = ball(32, 12).select(list(range(6)))  # near enough to each other to see the same
-    settings = replace(NLR, features=features, blending=blending, num_source_views=sources, source_selection=choice, num_joint_steps=1)
+    settings = replace(
+        NLR, features=features, blending=blending, num_source_views=sources, source_selection=choice, num_joint_steps=1
+    )
     method, source = built(settings, scene), rng()
     learned = {"encoder": features != "rgb", "weights": blending == "learned", "decoder": features != "rgb"}
     nothing_else = features == "rgb" and blending != "learned"
@@ -321,7 +331,14 @@ def test_channels_show_what_is_blended_and_of_which_sources():
 
 
 def test_silhouettes_sharpen_and_hidden_points_are_told_more_finely():
-    settings = replace(NLR, mask_sharpness=50.0, mask_sharpness_interval=10, num_mask_sharpness_doublings=3, visibility_tolerance=0.04, min_visibility_tolerance=0.01)
+    settings = replace(
+        NLR,
+        mask_sharpness=50.0,
+        mask_sharpness_interval=10,
+        num_mask_sharpness_doublings=3,
+        visibility_tolerance=0.04,
+        min_visibility_tolerance=0.01,
+    )
     method = built(replace(settings, visibility_tolerance_interval=10))
     assert [method.sharpness(step) for step in (0, 9, 10, 25, 35, 1000)] == [50, 50, 100, 200, 400, 400]
     assert [method.slack(step) for step in (0, 10, 20, 30, 500)] == [0.04, 0.02, 0.01, 0.01, 0.01]

@@ -32,7 +32,9 @@ def sphere(points):
 def test_quick_views_equal_traced_ones():
     method, between = ready(), ball(16, 48).select([1, 6])
     for index in range(2):
-        traced, fast_preview = (render_view(method, between, index, device=CPU, fast_preview=fast_preview) for fast_preview in (False, True))
+        traced, fast_preview = (
+            render_view(method, between, index, device=CPU, fast_preview=fast_preview) for fast_preview in (False, True)
+        )
         edge = traced.opacity != fast_preview.opacity
         assert float(edge.float().mean()) < 0.01
         both = traced.hit_mask & fast_preview.hit_mask
@@ -43,7 +45,10 @@ def test_quick_views_equal_traced_ones():
         # Only where the last source that sees a place begins to be hidden a pixel may go with its neighbor.
         assert float((differs > 0.01).float().mean()) < 0.02
         assert float(differs.median()) < 1e-3
-        assert torch.equal(traced.rgb[~traced.hit_mask & ~fast_preview.hit_mask], fast_preview.rgb[~traced.hit_mask & ~fast_preview.hit_mask])
+        assert torch.equal(
+            traced.rgb[~traced.hit_mask & ~fast_preview.hit_mask],
+            fast_preview.rgb[~traced.hit_mask & ~fast_preview.hit_mask],
+        )
 
 
 @torch.no_grad()
@@ -109,7 +114,9 @@ def test_a_finer_grid_asks_near_the_surface_and_is_cut_off_where_the_ball_ends()
 def test_a_view_without_surface_is_the_backdrop(scene):
     method = built(NLR, scene).eval()
     method.sdf = replace_distance(method)
-    traced, fast_preview = (render_view(method, scene, 0, device=CPU, fast_preview=fast_preview) for fast_preview in (False, True))
+    traced, fast_preview = (
+        render_view(method, scene, 0, device=CPU, fast_preview=fast_preview) for fast_preview in (False, True)
+    )
     assert torch.equal(traced.rgb, fast_preview.rgb)
 
 
@@ -124,6 +131,8 @@ def test_colors_alone_are_drawn_too():
     scene = ball(8, 24)
     method = built(replace(NLR, features="rgb", blending="lumigraph"), scene).eval()
     method.sdf = TrueBall(method)
-    traced, fast_preview = (render_view(method, scene, 2, device=CPU, fast_preview=fast_preview) for fast_preview in (False, True))
+    traced, fast_preview = (
+        render_view(method, scene, 2, device=CPU, fast_preview=fast_preview) for fast_preview in (False, True)
+    )
     both = traced.hit_mask & fast_preview.hit_mask
     assert float((traced.rgb - fast_preview.rgb)[both].abs().median()) < 1e-3

@@ -70,7 +70,10 @@ def test_both_tracers_find_the_same_points(benchmark):
     rays = RaySegments(origin, direction, torch.zeros(600), torch.full((600,), 4.0)).within_ball(torch.zeros(3), 1.0)
     met = rays.near < rays.far
     near, far = torch.where(met, rays.near, 1.0), torch.where(met, rays.far, -1.0)
-    (t, hit), (own, own_hit) = benchmark.traced(knots, origin, direction, near, far), sphere_trace(knots, rays, TracingSettings())
+    (t, hit), (own, own_hit) = (
+        benchmark.traced(knots, origin, direction, near, far),
+        sphere_trace(knots, rays, TracingSettings()),
+    )
     assert float((hit != own_hit).float().mean()) < 0.01
     both = hit & own_hit
     assert both.sum() > 100

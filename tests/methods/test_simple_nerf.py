@@ -96,7 +96,9 @@ def test_an_opaque_first_sample_shows_its_own_color():
 
 
 def test_starts():
-    uniform, normal = (built(replace(SIMPLE_NERF, weight_init=start, hidden_dim=256)).network for start in ("uniform", "normal"))
+    uniform, normal = (
+        built(replace(SIMPLE_NERF, weight_init=start, hidden_dim=256)).network for start in ("uniform", "normal")
+    )
     inner = uniform.trunk[1]
     assert float(inner.weight.detach().abs().max()) == pytest.approx(1 / 16, rel=1e-3)
     assert float(inner.bias.detach().abs().max()) == pytest.approx(1 / 16, rel=0.05)

@@ -40,7 +40,9 @@ def test_a_veil_is_bilinear_between_the_middles_of_its_cells(side, x, y, seed):
     seen = transient_map.sample_transient_map(veils, own, place)
     for ray, (across, down) in enumerate(((x, y), (y, x))):
         raw = by_loops(veils[own[ray]].view(side, side, 5), across, down)
-        assert float(seen.density[ray]) == pytest.approx(math.log1p(math.exp(float(raw[0]) + transient_map.THIN)), abs=1e-5)
+        assert float(seen.density[ray]) == pytest.approx(
+            math.log1p(math.exp(float(raw[0]) + transient_map.THIN)), abs=1e-5
+        )
         torch.testing.assert_close(seen.rgb[ray], torch.sigmoid(raw[1:4]).float(), atol=1e-5, rtol=1e-5)
         assert float(seen.uncertainty[ray]) == pytest.approx(math.log1p(math.exp(float(raw[4]))), abs=1e-5)
 
@@ -67,7 +69,12 @@ def test_no_rays_see_no_veil():
 def test_veils_of_any_magnitude_are_finite(raw):
     cells = torch.full((1, 5), raw, requires_grad=True)
     rendered = Rendered(torch.full((1, 3), 0.5), torch.ones(1), torch.ones(1))
-    seen = transient_map.composite_transient_map(rendered, transient_map.sample_transient_map(cells, torch.tensor([0]), torch.full((1, 2), 0.5)), NERF_W, learning())
+    seen = transient_map.composite_transient_map(
+        rendered,
+        transient_map.sample_transient_map(cells, torch.tensor([0]), torch.full((1, 2), 0.5)),
+        NERF_W,
+        learning(),
+    )
     assert bool(torch.isfinite(seen.rgb).all())
     (seen.rgb.sum() + seen.channels["uncertainty"].clamp(max=1e20).sum()).backward()
     assert bool(torch.isfinite(cells.grad).all())
@@ -76,7 +83,9 @@ def test_veils_of_any_magnitude_are_finite(raw):
 def test_what_is_seen_through_a_veil():
     optical_depth, rgb, beta = torch.tensor([0.0, 0.5, 40.0]), torch.rand(3, 3), torch.tensor([1.0, 2.0, 3.0])
     rendered = Rendered(torch.rand(3, 3), torch.ones(3), torch.ones(3), penalties={"other": torch.ones(())})
-    seen = transient_map.composite_transient_map(rendered, TransientSamples(optical_depth, rgb, beta), NERF_W, learning())
+    seen = transient_map.composite_transient_map(
+        rendered, TransientSamples(optical_depth, rgb, beta), NERF_W, learning()
+    )
     opacity = torch.tensor([0.0, 1 - math.exp(-0.5), 1.0])
     for ray in range(3):
         a = float(opacity[ray])
@@ -88,14 +97,18 @@ def test_what_is_seen_through_a_veil():
     mean = 40.5 / 3
     assert float(seen.penalties["transient"]) == pytest.approx(NERF_W.lambda_u * mean / (2 * NERF_W.beta_min**2))
     assert float(seen.penalties["other"]) == 1
-    plain = transient_map.composite_transient_map(rendered, TransientSamples(optical_depth, rgb, beta), replace(NERF_W, uncertainty=False), learning())
+    plain = transient_map.composite_transient_map(
+        rendered, TransientSamples(optical_depth, rgb, beta), replace(NERF_W, uncertainty=False), learning()
+    )
     assert float(plain.penalties["transient"]) == pytest.approx(NERF_W.lambda_u * mean)
 
 
 def test_views_have_the_channels_that_are_asked_for_and_no_veil_in_their_colors():
     rendered = Rendered(torch.rand(1, 3), torch.ones(1), torch.ones(1))
     passed = TransientSamples(torch.ones(1), torch.zeros(1, 3), torch.ones(1))
-    seen = transient_map.composite_transient_map(rendered, passed, NERF_W, RenderContext(WHITE, channels=("transient",)))
+    seen = transient_map.composite_transient_map(
+        rendered, passed, NERF_W, RenderContext(WHITE, channels=("transient",))
+    )
     assert torch.equal(seen.rgb, rendered.rgb)
     assert (set(seen.channels), seen.penalties) == ({"transient"}, {})
 

@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from commands import refusal
-from lumifield.data.flying_chairs import Pair, pairs
+from lumifield.data.flow_pairs import ImagePair, list_pairs
 from lumifield.errors import DataError
 from lumifield.methods.nlr.image_based_appearance import ImageBasedAppearance
 from lumifield.pretraining import NETWORKS, Pretrain
@@ -27,7 +27,7 @@ SHIFT = 3
 SMALL = {name: getattr(NLR, name) for name in NETWORKS}
 
 
-def pair(size: tuple[int, int] = (24, 32)) -> Pair:
+def pair(size: tuple[int, int] = (24, 32)) -> ImagePair:
     """A pattern, and the same moved to the left by `SHIFT` pixels; what comes in at the right is not visible."""
     height, width = size
     wide = np.random.default_rng(0).integers(0, 256, (height // 4 + 1, width // 4 + 3, 3), np.uint8)
@@ -36,7 +36,7 @@ def pair(size: tuple[int, int] = (24, 32)) -> Pair:
     flow[..., 0] = SHIFT
     visible = torch.arange(width).expand(height, width) < width - SHIFT
     source, target = (torch.from_numpy(np.ascontiguousarray(one)) for one in (wide[:, :width], wide[:, SHIFT:]))
-    return Pair(source, target, flow, visible)
+    return ImagePair(source, target, flow, visible)
 
 
 def write_pairs(folder, count: int = 2) -> None:
@@ -187,4 +187,4 @@ def test_parameters_of_16_bits_are_those_that_are_scored(tmp_path):
     assert {value.dtype for value in weights.values()} == {torch.float16}
     method = settings.method.build(ball(4, 10))
     initialize_from(method, tmp_path / "pre")
-    assert scored(method.appearance_net, pairs(tmp_path / "pairs"), torch.device("cpu")) == pytest.approx(scores)
+    assert scored(method.appearance_net, list_pairs(tmp_path / "pairs"), torch.device("cpu")) == pytest.approx(scores)

@@ -86,7 +86,7 @@ def run(tmp_path) -> LoadedRun:
 def photographed(run, monkeypatch):
     """The run's test images are those of a light."""
     scene = tinted(run.scenes["test"], TRUE)
-    monkeypatch.setattr(data, "read", lambda source, split, rows: scene)
+    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: scene)
     return scene
 
 
@@ -156,7 +156,7 @@ def test_right_halves_of_fitted_views_are_scored(run, photographed):
 def test_only_the_right_half_moves_the_score(run, monkeypatch):
     for right, least, most in ((TRUE, 35, 100), (TRUE - 0.3, 0, 20)):
         scene = tinted(run.scenes["test"], TRUE, right=right)
-        monkeypatch.setattr(data, "read", lambda source, split, rows, scene=scene: scene)
+        monkeypatch.setattr(data, "read_scene", lambda source, split, rows, scene=scene: scene)
         assert least < evaluate.evaluate(run, save_images=False)["psnr"] < most
 
 
@@ -196,7 +196,7 @@ def test_masks_of_a_folder_say_what_is_scored(tmp_path):
         mask[:, : 3 * (index + 1)] = 255
         Image.fromarray(mask).save(tmp_path / "masks" / f"test_view_{index}.png")
     run = run_of(tmp_path / "run", Ball(), {"train": scene}, replace(source, masks=tmp_path / "masks"))
-    read = data.read(run.source, "test")
+    read = data.read_scene(run.source, "test")
     assert [int(read.valid_mask(row).sum()) for row in range(2)] == [24, 48]
     metrics = evaluate.evaluate(run)
     assert metrics["psnr_masked_image"] is not None
@@ -204,11 +204,13 @@ def test_masks_of_a_folder_say_what_is_scored(tmp_path):
     assert (run.folder / "eval" / "test_masks" / "metrics.json").is_file()
     (tmp_path / "masks" / "test_view_1.png").unlink()
     with pytest.raises(DataError, match=r"test_view_1\.png: mask is missing, expected a PNG image"):
-        data.read(run.source, "test")
+        data.read_scene(run.source, "test")
 
 
 def test_frames_wear_an_appearance_and_show_the_methods_channels(run, tmp_path):
-    look = lumifield.rendering.render.RenderOptions(("rgb", "transient", "uncertainty"), appearance=("view_0", "view_1"))
+    look = lumifield.rendering.render.RenderOptions(
+        ("rgb", "transient", "uncertainty"), appearance=("view_0", "view_1")
+    )
     lumifield.rendering.render.render_camera_path(run, around(3, (20, 14)), tmp_path / "film", options=look)
     frames = [np.asarray(Image.open(tmp_path / "film" / f"000{i}.png")).astype(int) for i in range(3)]
     tint = [frame[7, 30].tolist() for frame in frames]
@@ -239,7 +241,10 @@ def test_channels_of_other_methods_are_one_sentence(run, tmp_path):
         )
     with pytest.raises(DataError, match="method is without embeddings"):
         lumifield.rendering.render.render_camera_path(
-            plain, around(1), tmp_path / "film", options=lumifield.rendering.render.RenderOptions(appearance=("view_0",))
+            plain,
+            around(1),
+            tmp_path / "film",
+            options=lumifield.rendering.render.RenderOptions(appearance=("view_0",)),
         )
 
 
@@ -252,7 +257,7 @@ def test_nerf_w_is_fitted_with_its_networks_held(tmp_path, monkeypatch):
     monkeypatch.setattr(appearance_fit, "FIT_STEPS", 5)
     monkeypatch.setattr(appearance_fit, "FIT_RAYS", 32)
     run = run_of(tmp_path / "run", method, {"train": scene}, source)
-    found = appearance_fit.fit_appearance(run, data.read(source, "test"), 0)
+    found = appearance_fit.fit_appearance(run, data.read_scene(source, "test"), 0)
     assert not torch.equal(found[:4], method.appearance_embeddings[:, :4].mean(0))
     # What passed by has no say.
     torch.testing.assert_close(found[4:], method.appearance_embeddings[:, 4:].mean(0))

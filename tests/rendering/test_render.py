@@ -82,10 +82,12 @@ def test_a_way_leads_through_the_photographs_that_are_named(run):
         way = render.make_path_cameras(run, path, 5, through=(train.names[4], "mean", train.names[1], train.names[4]))
         torch.testing.assert_close(way.c2w[::2], train.cameras.c2w[[4, 1, 4]])
         assert torch.equal(
-            render.make_path_cameras(run, path, 5, through=train.names[:1]).c2w, render.make_path_cameras(run, path, 5).c2w
+            render.make_path_cameras(run, path, 5, through=train.names[:1]).c2w,
+            render.make_path_cameras(run, path, 5).c2w,
         )
     assert torch.equal(
-        render.make_path_cameras(run, "spiral", 5, through=train.names[:2]).c2w, render.make_path_cameras(run, "spiral", 5).c2w
+        render.make_path_cameras(run, "spiral", 5, through=train.names[:2]).c2w,
+        render.make_path_cameras(run, "spiral", 5).c2w,
     )
 
 
@@ -176,7 +178,9 @@ def test_a_gif_has_every_frame_and_repeats(run, tmp_path):
 
 def test_a_name_without_ending_becomes_a_folder_of_images(run, tmp_path):
     shown = []
-    render.render_camera_path(run, around(3), tmp_path / "film", progress=lambda done, total: shown.append((done, total)))
+    render.render_camera_path(
+        run, around(3), tmp_path / "film", progress=lambda done, total: shown.append((done, total))
+    )
     assert sorted(path.name for path in (tmp_path / "film").iterdir()) == ["0000.png", "0001.png", "0002.png"]
     expected = to_uint8(render_view(Ball(), render.scene_of_cameras(run, around(3)), 1, device=CPU).rgb)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "film" / "0001.png")), expected.numpy())
@@ -190,7 +194,9 @@ def test_a_shorter_film_leaves_nothing_of_a_longer_one(run, tmp_path):
 
 
 def test_channels_stand_side_by_side(run, tmp_path):
-    render.render_camera_path(run, around(2), tmp_path / "film", options=render.RenderOptions(("rgb", "depth", "opacity")))
+    render.render_camera_path(
+        run, around(2), tmp_path / "film", options=render.RenderOptions(("rgb", "depth", "opacity"))
+    )
     frame = np.asarray(Image.open(tmp_path / "film" / "0000.png"))
     assert frame.shape == (24, 96, 3)
     opacity = frame[:, 64:]
@@ -201,7 +207,9 @@ def test_channels_stand_side_by_side(run, tmp_path):
 
 def test_normals_of_a_ball_are_shown_as_colors(run, tmp_path):
     """The ball is colored by its normals already, over white; normals are shown over black."""
-    render.render_camera_path(run, around(2, (64, 48)), tmp_path / "film", options=render.RenderOptions(("rgb", "normal")))
+    render.render_camera_path(
+        run, around(2, (64, 48)), tmp_path / "film", options=render.RenderOptions(("rgb", "normal"))
+    )
     frame = np.asarray(Image.open(tmp_path / "film" / "0001.png")).astype(int)
     color, normal = frame[:, :64], frame[:, 64:]
     met = (normal > 0).any(-1)
@@ -212,8 +220,12 @@ def test_normals_of_a_ball_are_shown_as_colors(run, tmp_path):
 
 def test_normals_can_be_read_from_the_depth(run, tmp_path):
     for source in ("density", "depth"):
-        render.render_camera_path(run, around(1, (64, 48)), tmp_path / source, options=render.RenderOptions(("normal",), source))
-        render.render_split_view(run, "test", 0, tmp_path / f"{source}_view", options=render.RenderOptions(normals=source))
+        render.render_camera_path(
+            run, around(1, (64, 48)), tmp_path / source, options=render.RenderOptions(("normal",), source)
+        )
+        render.render_split_view(
+            run, "test", 0, tmp_path / f"{source}_view", options=render.RenderOptions(normals=source)
+        )
     for names in (("density/0000.png", "depth/0000.png"), ("density_view/000_normal.png", "depth_view/000_normal.png")):
         a, b = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in names)
         assert (a != b).any()

@@ -23,7 +23,7 @@ def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     settings = StillLife(size=16, train=12, val=1, test=2, samples=1, truth=False, format=request.param)
     write(settings, folder / "data")
-    train = data.read(Source(folder / "data"), "train")
+    train = data.read_scene(Source(folder / "data"), "train")
     torch.manual_seed(0)
     method = INSTANT.build(train).eval()
     return run_of(folder / "run", method, {"train": train.without_images()})
@@ -54,7 +54,9 @@ def test_the_last_frame_joins_the_first(run, path):
 def test_every_channel_of_every_path_is_shown(run, path, tmp_path):
     channels = ("rgb", "depth", "bands", "normal", "opacity")
     cameras = render.framed(frames(run, path, 2), (12, 9))
-    render.render_camera_path(run, cameras, tmp_path / "film", options=render.RenderOptions(channels), depth_format="npy")
+    render.render_camera_path(
+        run, cameras, tmp_path / "film", options=render.RenderOptions(channels), depth_format="npy"
+    )
     compose_panels = np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "film").iterdir())])
     assert compose_panels.shape == (2, 9, 60, 3)
     depth, opacity = compose_panels[:, :, 12:24].astype(int), compose_panels[:, :, 48:]

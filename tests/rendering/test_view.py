@@ -87,7 +87,9 @@ def test_the_depth_image_fades_with_the_opacity():
 def test_bands_come_round_when_the_depth_has_grown_by_a_tenth():
     depth = torch.tensor([[2.0, 2.2, 2.1, 0.0, 2.0]])
     opacity = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]])
-    first, again, between, here, nothing = RenderedView(torch.zeros(1, 5, 3), depth, opacity, 0.0).bands_image()[0].int()
+    first, again, between, here, nothing = (
+        RenderedView(torch.zeros(1, 5, 3), depth, opacity, 0.0).bands_image()[0].int()
+    )
     assert int((first - again).abs().max()) <= 1
     assert int((first - between).abs().max()) > 60
     assert not nothing.any()

@@ -93,7 +93,9 @@ def test_a_file_of_the_run_is_gone(refused, run):
     assert "cameras.json: file is missing, expected a JSON file; check the path" in refused("eval", run)
 
 
-@pytest.mark.parametrize(("name", "options"), [("weights.safetensors", ()), ("state/last.safetensors", ("--checkpoint", "last"))])
+@pytest.mark.parametrize(
+    ("name", "options"), [("weights.safetensors", ()), ("state/last.safetensors", ("--checkpoint", "last"))]
+)
 def test_weights_that_are_cut_off_or_gone(refused, run, name, options):
     cut_off(run / name)
     said = refused("eval", run, *options)

@@ -66,7 +66,9 @@ def test_mean_squared_error_counts_only_the_mask():
 
 @pytest.mark.parametrize("anchors", [colormaps.SPECTRUM, colormaps.HEAT])
 def test_color_maps_start_and_end_at_their_anchors(anchors):
-    colors = colormaps.apply_colormap(torch.tensor([-9.0, 2.0, 4.0, 99.0, math.nan, math.inf, -math.inf]), 2.0, 4.0, anchors)
+    colors = colormaps.apply_colormap(
+        torch.tensor([-9.0, 2.0, 4.0, 99.0, math.nan, math.inf, -math.inf]), 2.0, 4.0, anchors
+    )
     first, last = torch.tensor(anchors[0]), torch.tensor(anchors[-1])
     for row, expected in zip(colors, [first, first, last, last, first], strict=False):
         torch.testing.assert_close(row, expected)
@@ -83,7 +85,9 @@ def test_the_spectrum_runs_from_blue_to_red_and_heat_from_dark_to_bright():
     cold, warm = colormaps.apply_colormap(torch.tensor([0.2, 0.8]), 0.0, 1.0)
     assert cold[2] > cold[0]
     assert warm[0] > warm[2]
-    luminance = colormaps.apply_colormap(torch.linspace(0, 1, 100), 0.0, 1.0, colormaps.HEAT) @ torch.tensor([0.21, 0.72, 0.07])
+    luminance = colormaps.apply_colormap(torch.linspace(0, 1, 100), 0.0, 1.0, colormaps.HEAT) @ torch.tensor(
+        [0.21, 0.72, 0.07]
+    )
     assert (luminance.diff() > 0).all()
 
 

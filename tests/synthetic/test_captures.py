@@ -12,7 +12,7 @@ import trimesh
 
 from lumifield import data
 from lumifield.data import Source
-from lumifield.data.collection import tasks
+from lumifield.data.scene_collection import list_tasks
 from lumifield.errors import DataError
 from lumifield.runtime.image_metrics import psnr
 from lumifield.synthetic import Captures, write
@@ -36,10 +36,10 @@ def test_the_reader_finds_cameras_and_silhouettes(captured):
     one = subject(settings, 0)
     shots = views(settings, 0, one)
     source = Source(folder)
-    assert data.splits(source) == ("train", "val", "test")
+    assert data.list_splits(source) == ("train", "val", "test")
     first = 0
     for split, count in (("train", 5), ("val", 2), ("test", 3)):
-        scene = data.read(source, split)
+        scene = data.read_scene(source, split)
         assert (len(scene), scene.has_object_mask) == (count, True)
         for index, view in enumerate(shots[first : first + count]):
             torch.testing.assert_close(
@@ -54,7 +54,7 @@ def test_the_reader_finds_cameras_and_silhouettes(captured):
 
 def test_the_object_lies_within_the_unit_sphere(captured):
     _, folder = captured
-    frame = data.cameras(Source(folder), "train").frame
+    frame = data.read_cameras(Source(folder), "train").frame
     mesh = trimesh.load(folder / "truth/mesh.ply")
     distance = frame.to_scene(torch.from_numpy(np.array(mesh.vertices)).float()).norm(dim=-1)
     assert 0.5 < float(distance.max()) < 1.05
@@ -78,7 +78,7 @@ def test_images_of_nlr_differ_in_size():
 
 def test_several_objects_are_a_collection(tmp_path):
     write(replace(SMALL, objects=3, size=16, samples=1), tmp_path / "many")
-    assert [task.name for task in tasks(Source(tmp_path / "many"), "train")] == ["0001", "0002"]
+    assert [task.name for task in list_tasks(Source(tmp_path / "many"), "train")] == ["0001", "0002"]
     assert subject(SMALL, 2).stage == subject(replace(SMALL, objects=3), 2).stage
     assert subject(SMALL, 2).stage != subject(SMALL, 1).stage
 

@@ -12,7 +12,7 @@ import torch
 
 from commands import called, tree
 from lumifield.data import Source
-from lumifield.data.collection import tasks
+from lumifield.data.scene_collection import list_tasks
 from lumifield.synthetic import Family, families
 from lumifield.synthetic.families import member, views
 from lumifield.synthetic.stage import pack
@@ -65,10 +65,10 @@ def test_its_reader_takes_it(tmp_path):
     out = tmp_path / "lamps"
     options = ["--size", "16", "--train", "2", "--val", "1", "--test", "1", "--views", "3", "--samples", "1"]
     called("synthesize-data", "family", "--kind", "lamps", "--out", out, *options)
-    names = {split: [task.name for task in tasks(Source(out), split)] for split in ("train", "val", "test")}
+    names = {split: [task.name for task in list_tasks(Source(out), split)] for split in ("train", "val", "test")}
     assert names == {"train": ["0000", "0001"], "val": ["0002"], "test": ["0003"]}
     assert names == json.loads((out / "splits.json").read_text())
-    scene = tasks(Source(out), "test")[0].photographs()
+    scene = list_tasks(Source(out), "test")[0].photographs()
     made = views(replace(SMALL, kind="lamps"), 3)
     torch.testing.assert_close(scene.cameras.c2w, torch.tensor(np.stack([view.c2w for view in made])).float())
     assert scene.cameras.focal[0].tolist() == pytest.approx([made[0].focal] * 2)

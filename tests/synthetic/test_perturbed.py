@@ -31,7 +31,7 @@ def test_all_but_the_first_training_image_change(scene, tmp_path, kind):
     changed = {p.relative_to(scene).as_posix() for p in scene.rglob("*.png")}
     changed = {name for name in changed if (scene / name).read_bytes() != (tmp_path / "out" / name).read_bytes()}
     assert changed == {"train/r_1.png", "train/r_2.png"}
-    assert len(data.read(data.Source(tmp_path / "out"), "test")) == 2
+    assert len(data.read_scene(data.Source(tmp_path / "out"), "test")) == 2
 
 
 def test_the_file_says_what_was_done(scene, tmp_path):

@@ -29,11 +29,11 @@ def scenes(tmp_path_factory):
 @pytest.mark.parametrize("form", FORMATS)
 def test_readers_find_the_cameras_that_took_the_photographs(scenes, form):
     source = data.Source(scenes / form)
-    assert data.detect(source.data) == form
-    assert data.splits(source) == ("train", "test")
+    assert data.detect_format(source.data) == form
+    assert data.list_splits(source) == ("train", "test")
     taken = tourists.photographs(replace(SMALL, format=form))
     for split in ("train", "test"):
-        scene = data.read(source, split)
+        scene = data.read_scene(source, split)
         expected = [one for one in taken if one.split == split]
         assert len(scene) == len(expected)
         truth_c2w = torch.from_numpy(np.stack([one.view.c2w for one in expected])).float()
@@ -52,7 +52,7 @@ def test_poses_in_the_files_are_exact_to_a_millionth(scenes):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_a_photograph_shows_lies_between_near_and_far(scenes, form):
-    scene = data.read(data.Source(scenes / form), "train")
+    scene = data.read_scene(data.Source(scenes / form), "train")
     taken = tourists.photographs(replace(SMALL, format=form))
     day, _ = tourists.stages()
     for row in range(len(scene)):
@@ -67,7 +67,7 @@ def test_landmarks_are_seen_where_they_were_measured(scenes):
     taken = tourists.photographs(settings)
     marks = tourists.landmarks(tourists.stages()[0], taken, settings)
     world = cambridge.load_cambridge(scenes / "cambridge").trusted()
-    scene = data.cameras(data.Source(scenes / "cambridge"), "train")
+    scene = data.read_cameras(data.Source(scenes / "cambridge"), "train")
     assert len(world.points) > 50
     for row in range(len(scene)):
         assert np.array_equal(world.seen[row], marks.seen[row])
@@ -82,7 +82,7 @@ def test_undistorted_photographs_lie_on_those_of_a_pinhole(tmp_path):
     """To within a tenth of a pixel in each quarter of the image; as they were taken, they do not."""
     settings = replace(SMALL, size=160, train=2, test=1, samples=8, format="cambridge")
     write(settings, tmp_path / "scene")
-    scene = data.read(data.Source(tmp_path / "scene"), "test")
+    scene = data.read_scene(data.Source(tmp_path / "scene"), "test")
     one = tourists.photographs(settings)[2]
     width, height = scene.size(0)
     plain = replace(one.view, width=width, height=height)
@@ -115,7 +115,7 @@ def test_test_photographs_are_clean_and_train_photographs_are_not(scenes):
     settings = replace(SMALL, format="seven_scenes")
     day, _ = tourists.stages()
     for split in ("train", "test"):
-        scene = data.read(data.Source(scenes / "seven_scenes"), split)
+        scene = data.read_scene(data.Source(scenes / "seven_scenes"), split)
         taken = [one for one in tourists.photographs(settings) if one.split == split]
         for row, one in enumerate(taken):
             clean = tourists.through_lens(day, one, settings)
@@ -132,7 +132,7 @@ def test_tourists_differ():
 
 
 def test_depth_is_that_of_the_room(scenes):
-    scene = data.cameras(data.Source(scenes / "seven_scenes"), "train")
+    scene = data.read_cameras(data.Source(scenes / "seven_scenes"), "train")
     day, _ = tourists.stages()
     one = tourists.photographs(replace(SMALL, format="seven_scenes"))[0]
     z = truth(day, one.view).depth * (one.view.rays() @ one.view.c2w[:, 2])

@@ -94,7 +94,7 @@ def held_out(files: list[Path]) -> set[str]:
 
 
 def test_the_files_that_are_opened_are_seen(source, opened):
-    data.read(source, "val")
+    data.read_scene(source, "val")
     assert held_out(opened) == {"val"}
 
 

@@ -146,7 +146,7 @@ def test_the_best_weights_are_kept_beside_the_last(source, tmp_path):
     history = json.loads((tmp_path / "run/log/history.json").read_text())
     best = max(history, key=lambda entry: entry["psnr"])
     assert best["step"] < 9
-    views = data.read(source, "val")
+    views = data.read_scene(source, "val")
     method = run_folder.load_run(tmp_path / "run").method
     assert mean_psnr(method, views) == pytest.approx(best["psnr"], abs=1e-9)
     assert mean_psnr(run_folder.load_run(tmp_path / "run", "last").method, views) == pytest.approx(history[-1]["psnr"])
@@ -172,7 +172,10 @@ def test_init_carries_the_parameters_over(source, tmp_path):
     ("method", "message"),
     [
         (INSTANT, "method is nerf, expected instant as asked; start from a run of the same method"),
-        (replace(NERF, hidden_dim=8), "parameter 'coarse.trunk.0.weight' is [16, 27], expected [8, 27] as in the method"),
+        (
+            replace(NERF, hidden_dim=8),
+            "parameter 'coarse.trunk.0.weight' is [16, 27], expected [8, 27] as in the method",
+        ),
     ],
 )
 def test_init_from_a_run_of_another_method_or_size_is_refused(method, message, source, tmp_path):
@@ -371,6 +374,6 @@ def test_a_killed_run_has_whole_files_and_goes_on_from_its_last_checkpoint(sourc
 
 
 def test_scene_and_files_agree(source):
-    there, meant = data.read(source, "train"), ball(16)
+    there, meant = data.read_scene(source, "train"), ball(16)
     assert torch.equal(there.cameras.c2w, meant.cameras.c2w[::2])
     assert torch.equal(there.ground_truth(3), meant.ground_truth(6))

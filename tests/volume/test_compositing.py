@@ -26,7 +26,9 @@ def slow_visible(density: list[float], width: list[float]) -> list[float]:
 
 def test_numbers_worked_out_by_hand():
     z = torch.tensor([[2.0, 2.5, 3.0, 3.5]])
-    weights = weights_from_density(torch.tensor([[0.0, 1.0, 5.0, 2.0]]), interval_lengths(z, torch.tensor([[0.0, 0.0, 1.0]])))
+    weights = weights_from_density(
+        torch.tensor([[0.0, 1.0, 5.0, 2.0]]), interval_lengths(z, torch.tensor([[0.0, 0.0, 1.0]]))
+    )
     torch.testing.assert_close(weights, torch.tensor([[0.0, 0.393469, 0.556744, 0.049787]]), rtol=0, atol=1e-6)
     depth, opacity = expected_depth(weights, z, torch.tensor([6.0]))
     assert float(depth * opacity) == pytest.approx(2.828159, abs=1e-5)

@@ -48,7 +48,9 @@ def test_moments_of_known_cones(given_values, expected):
 @given(st.floats(0, 10), st.floats(0.05, 10), st.floats(1e-3, 1))
 def test_moments_equal_the_closed_form(t0, length, radius):
     expected = slow_cone(t0, t0 + length, radius)
-    assert [float(v) for v in conical_frustum_moments(*numbers(t0, t0 + length, radius))] == pytest.approx(expected, rel=1e-4, abs=1e-9)
+    assert [float(v) for v in conical_frustum_moments(*numbers(t0, t0 + length, radius))] == pytest.approx(
+        expected, rel=1e-4, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize(("shape", "power"), [(conical_frustum_moments, 2), (cylinder_moments, 0)])
@@ -105,7 +107,9 @@ def test_a_known_gaussian_in_space():
 @pytest.mark.parametrize("cylinders", [False, True])
 def test_gaussians_have_the_moments_of_places_drawn_in_the_volume(cylinders):
     origin, direction, radius, t0, t1 = [0.3, -1.0, 2.0], [0.6, 0.0, 0.8], 0.3, 1.0, 2.0
-    found = interval_gaussians(rays(origin, direction, radius / PIXEL_RADIUS), torch.tensor([[t0, t1]]), cylinders=cylinders)
+    found = interval_gaussians(
+        rays(origin, direction, radius / PIXEL_RADIUS), torch.tensor([[t0, t1]]), cylinders=cylinders
+    )
     n, generator = 400_000, torch.Generator().manual_seed(0)
     u, turn, out = torch.rand(3, n, generator=generator, dtype=torch.float64)
     t = t0 + (t1 - t0) * u if cylinders else (t0**3 + u * (t1**3 - t0**3)) ** (1 / 3)

@@ -147,7 +147,9 @@ def test_the_carved_box_holds_the_ball_and_what_is_left():
     assert bool((lower <= -RADIUS).all())
     assert bool((upper >= RADIUS).all())
     scene = close(ball(8, 32))
-    left = centers(SceneBox(scene.box, False), 64)[visible_cells(scene, SceneBox(scene.box, False), 64, use_silhouettes=True)]
+    left = centers(SceneBox(scene.box, False), 64)[
+        visible_cells(scene, SceneBox(scene.box, False), 64, use_silhouettes=True)
+    ]
     cell = 2.2 / 64
     torch.testing.assert_close(lower, (left.amin(0) - 1.5 * cell).clamp(min=-1.1))
     torch.testing.assert_close(upper, (left.amax(0) + 1.5 * cell).clamp(max=1.1))
@@ -237,6 +239,8 @@ def test_the_density_is_asked_for_in_occupied_cells_alone():
     asked = []
     space = SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]), False)
     points = torch.tensor([[0.5, -0.5, -0.5], [-0.5, -0.5, -0.5], [0.5, -0.5, -3.0], [0.9, -0.1, -0.9]])
-    found = OccupancyGrid(2, 1.0, cells).inside(lambda some: asked.append(some) or 7 * some[:, 0].bfloat16(), space, points)
+    found = OccupancyGrid(2, 1.0, cells).inside(
+        lambda some: asked.append(some) or 7 * some[:, 0].bfloat16(), space, points
+    )
     assert torch.allclose(found, torch.tensor([3.5, 0.0, 0.0, 6.3]), atol=0.05)
     assert torch.equal(torch.cat(asked), points[[0, 3]])

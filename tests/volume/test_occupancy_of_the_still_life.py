@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lumifield.data import Source, read
+from lumifield.data import Source, read_scene
 from lumifield.geometry.contraction import SceneBox
 from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, write
@@ -51,7 +51,7 @@ def at(points: Tensor, space: SceneBox, cells: Tensor) -> Tensor:
 
 def test_silhouettes_carve_away_no_surface_of_the_still_life(tmp_path: Path):
     write(StillLife(size=24, train=12, val=0, test=0, samples=1, truth=False), tmp_path / "scene")
-    scene = read(Source(tmp_path / "scene", background="white"), "train")
+    scene = read_scene(Source(tmp_path / "scene", background="white"), "train")
     surface = torch.from_numpy(mesh(table()).vertices).float()
     box = crop_to_silhouettes(scene, SIDE)
     assert bool((surface > box[0]).all())

@@ -221,7 +221,9 @@ def test_half_of_the_weight_lies_before_the_median(counts, seed):
 
 
 def test_the_median_of_a_wall_behind_fog_is_at_the_wall():
-    packed = PackedSamples(torch.tensor([1.0, 4.0]), torch.tensor([3.0, 4.1]), torch.tensor([0, 0]), torch.tensor([0, 2]))
+    packed = PackedSamples(
+        torch.tensor([1.0, 4.0]), torch.tensor([3.0, 4.1]), torch.tensor([0, 0]), torch.tensor([0, 2])
+    )
     assert 4 <= float(packed.median(torch.tensor([0.4, 0.6]), torch.tensor([9.0]))) <= 4.1
     assert packed.median(torch.tensor([1e-9, 0.0]), torch.tensor([9.0])).tolist() == [9]
 

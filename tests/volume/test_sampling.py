@@ -143,7 +143,9 @@ def test_middles():
 
 
 def test_blurred_weights_that_are_known():
-    assert blur_weights(torch.tensor([[0.0, 0.2, 0.8, 0.0]]), 0.01)[0].tolist() == pytest.approx([0.11, 0.51, 0.81, 0.41])
+    assert blur_weights(torch.tensor([[0.0, 0.2, 0.8, 0.0]]), 0.01)[0].tolist() == pytest.approx(
+        [0.11, 0.51, 0.81, 0.41]
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])

@@ -92,7 +92,7 @@ def load_scene(
 
     `downscale` divides width and height. Further options are fields of `Source`. Raises `DataError` for unusable data.
     """
-    return LoadedScene(data.read(resolve_source(path, downscale=downscale, format=format), split))
+    return LoadedScene(data.read_scene(resolve_source(path, downscale=downscale, format=format), split))
 
 
 def resolve_source(path: str | os.PathLike[str] | Source, **options: object) -> Source:

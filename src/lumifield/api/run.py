@@ -246,7 +246,9 @@ class Run:
         if "meta" in run.config:
             few_shot_evaluation.forbid_appearance(run, scoring)
             adapt = adapt or Adapt()
-            scores = few_shot_evaluation.evaluate_few_shot(run, split, adapt, save_images=save_images, progress=progress)
+            scores = few_shot_evaluation.evaluate_few_shot(
+                run, split, adapt, save_images=save_images, progress=progress
+            )
         else:
             if adapt is not None:
                 few_shot_evaluation.forbid_adaptation(run)

@@ -1,4 +1,4 @@
-"""Readers: posed images on disk become a `Scene`, one split at a time."""
+"""Scene readers: load the posed images of one split as a `Scene`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from lumifield.errors import DataError
 
 if TYPE_CHECKING:
-    from lumifield.data.image_files import Files
+    from lumifield.data.image_files import ImageFiles
     from lumifield.data.reader import Reader
     from lumifield.data.scene import Scene
 
@@ -38,65 +38,65 @@ LAYOUTS = (
     "frame-*.pose.txt or TrainSplit.txt (7-Scenes)"
 )
 
-# Layouts of captures of one object with its silhouettes.
-OBJECTS = ("dtu", "metanlr", "nlr")
-# A name that has an ending, in a list of frames.
-ENDED = re.compile(rb'"file_path"\s*:\s*"[^"]*\.\w+"')
+# Formats of captures of one object with object masks.
+OBJECT_FORMATS = ("dtu", "metanlr", "nlr")
+# An image name with a file extension, in a list of frames.
+NAME_WITH_EXTENSION = re.compile(rb'"file_path"\s*:\s*"[^"]*\.\w+"')
 
 
 @dataclass(frozen=True)
 class Source:
-    """Which images to read, and how."""
+    """Where the images are and how to read them."""
 
     data: Path
     """Folder of the scene."""
     format: Literal["auto", Format] = "auto"
-    """Layout of the folder; auto: told by its files."""
+    """Dataset format (auto: detected from the files)."""
     downscale: int = 1
-    """Read images at 1/K of their width and height."""
+    """Downscale factor of the images."""
     background: Literal["auto", "white", "black", "random"] = "auto"
-    """What stands behind transparent pixels; auto: white; random: another color for each training ray."""
+    """Background behind transparent pixels (auto: white; random: a new color for each training ray)."""
     hold_out: Literal["auto", "every-8th", "center", "none"] = "auto"
-    """Test images where the data names none: indices 0, 8, 16, …, or the camera nearest to the middle; auto: the
-    former, but of objects of ShapeNet the second half, of learnit's images the first 20, of DTU's and NLR's views
-    those that MetaNLR++ holds out."""
+    """Test images if the dataset defines no split: every 8th image, or the image whose camera is nearest to the mean
+    camera position (auto: every 8th; second half of the frames for ShapeNet, images 0 to 19 for learnit, the published
+    views of MetaNLR++ for DTU and NLR)."""
     layout: Literal["auto", "forward", "inward"] = "auto"
-    """LLFF only: cameras look forward from one side (normalized device coordinates), or inward from all round."""
+    """LLFF only: forward-facing cameras (normalized device coordinates) or an inward-facing ring of cameras."""
     focal: float | None = None
-    """7-Scenes only: focal length [pixels of the files] (525 for a width of 640)."""
+    """7-Scenes only: focal length [pixels of the image files] (525 for images 640 pixels wide)."""
     cameras: str | None = None
-    """DTU only: name of the file with the cameras (cameras_sphere.npz, or else cameras.npz)."""
-    silhouettes: bool = True
-    """Objects that come with silhouettes (DTU, NLR) are cut out by them; without, images are taken as they are."""
+    """DTU only: camera file (cameras_sphere.npz, or else cameras.npz)."""
+    object_masks: bool = True
+    """DTU, NLR and MetaNLR++ only: use the object masks as alpha."""
     masks: Path | None = None
-    """Folder of masks that are named as the images: what is black in them does not count."""
-    least_sharpness: float = 0.0
-    """transforms only: leave out training images whose stated `sharpness` is below this share of the mean about
-    them in the list (0: none)."""
+    """Folder of masks named like the images; black pixels are ignored."""
+    min_sharpness: float = 0.0
+    """transforms only: minimum `sharpness` of a training image, relative to the mean of its neighbors in the list (0:
+    use all)."""
     near: float | None = None
-    """Where rays begin, in the units of the scene frame (as the layout says)."""
+    """Near bound of the rays [scene units]."""
     far: float | None = None
-    """Where rays end (as the layout says)."""
+    """Far bound of the rays [scene units]."""
     bounds: Literal["distance", "depth"] = "distance"
-    """What near and far are: distances from the camera, or depths along its axis, as in learnit."""
-    camera_noise: float = 0.0
-    """Deviation by which the positions of the training cameras are moved, to see what that does [scene units]."""
+    """Meaning of near and far: distance from the camera, or z-depth as in learnit."""
+    pose_noise: float = 0.0
+    """Standard deviation of Gaussian noise added to the training camera positions [scene units]."""
     cache: bool = True
-    """Keep on the disk what takes long to decode."""
+    """Cache decoded images on disk."""
 
 
-def detect(path: Path) -> Format:
-    """The format of a scene folder; raises `DataError` where there is none that is known."""
+def detect_format(path: Path) -> Format:
+    """Format of a scene folder; raises `DataError` if it is not recognized."""
     check_folder(path)
-    layout = known(path)
+    layout = find_format(path)
     if layout is not None:
         return layout
-    found = "empty" if not any(path.iterdir()) else "of no known layout"
-    raise DataError(path, "folder", found, LAYOUTS, "point at the folder that holds one of them")
+    found = "empty" if not any(path.iterdir()) else "an unknown format"
+    raise DataError(path, "folder", found, LAYOUTS, "give a folder that contains one of them")
 
 
-def known(path: Path) -> Format | None:
-    """The format of a scene folder; None where there is none."""
+def find_format(path: Path) -> Format | None:
+    """Format of a scene folder (None: not recognized)."""
     if (path / "poses_bounds.npy").is_file():
         return "llff"
     if (path / "c2w_mats.npy").is_file():
@@ -125,84 +125,84 @@ def known(path: Path) -> Format | None:
     return None
 
 
-def splits(source: Source) -> tuple[str, ...]:
-    """The splits that the data has, of "train", "val" and "test"."""
+def list_splits(source: Source) -> tuple[str, ...]:
+    """Available splits among "train", "val" and "test"."""
     return _reader(source).splits(source)
 
 
-def read(source: Source, split: str, *, at_most: int | None = None, rows: slice = slice(None)) -> Scene:
-    """One split with its images, or those of some `rows`, or `at_most` so many of them, evenly spread.
+def read_scene(source: Source, split: str, *, at_most: int | None = None, rows: slice = slice(None)) -> Scene:
+    """One split with its images: all of them, those of `rows`, or `at_most` evenly spaced ones.
 
-    No other image is decoded, and no file of another split is opened.
+    Only these images are decoded, and no image of another split is opened.
     """
-    scene, files = located(source, split)
+    scene, files = locate_images(source, split)
     kept = list(range(len(scene)))[rows]
     if at_most is not None and at_most < len(kept):
         kept = [kept[index * len(kept) // at_most] for index in range(at_most)]
-    return pictured(scene, files, kept)
+    return attach_images(scene, files, kept)
 
 
-def split_rule(source: Source, split: str) -> str:
-    """How the images of a split were chosen, in words; unknown where the folder is no scene, as of a collection."""
-    from lumifield.data import holdout
+def describe_split(source: Source, split: str) -> str:
+    """Describes how the images of a split were selected; "unknown" if the folder is not a scene."""
+    from lumifield.data import held_out_views
 
-    layout = known(source.data) if source.format == "auto" else source.format
-    return "unknown" if layout is None else holdout.told(source, layout, split)
+    layout = find_format(source.data) if source.format == "auto" else source.format
+    return "unknown" if layout is None else held_out_views.describe_split(source, layout, split)
 
 
-def pictured(scene: Scene, files: Files, rows: list[int]) -> Scene:
+def attach_images(scene: Scene, files: ImageFiles, rows: list[int]) -> Scene:
     """These rows of what `located` returns, with their images."""
-    from lumifield.data.image_files import decode
+    from lumifield.data.image_files import decode_images
 
     if len(rows) < len(scene):
         scene, files = scene.select(rows), files.select(rows)
-    return replace(scene, images=decode(files, scene.cameras.size))
+    return replace(scene, images=decode_images(files, scene.cameras.size))
 
 
-def cameras(source: Source, split: str) -> Scene:
-    """One split without its images, of which only the headers are read."""
-    return located(source, split)[0]
+def read_cameras(source: Source, split: str) -> Scene:
+    """Cameras of one split; only the headers of its images are read."""
+    return locate_images(source, split)[0]
 
 
-def located(source: Source, split: str) -> tuple[Scene, Files]:
-    """One split without its images, and the files that hold them, of which only the headers are read."""
+def locate_images(source: Source, split: str) -> tuple[Scene, ImageFiles]:
+    """Cameras and image files of one split; only the headers of the images are read."""
     reader = _reader(source)
-    known = reader.splits(source)
-    if split not in known:
-        raise DataError(source.data, "split", repr(split), f"one of {', '.join(known)}", "choose one of these")
+    available = reader.splits(source)
+    if split not in available:
+        raise DataError(source.data, "split", repr(split), f"one of {', '.join(available)}", "choose one of these")
     scene, files = reader.cameras(source, split)
     if bool((scene.cameras.size < 1).any()):
         smallest = min(min(size) for size in files.sizes)
         raise DataError(
             source.data, "downscale", str(source.downscale), f"at most {smallest} for these images", "lower it"
         )
-    if split == "train" and source.camera_noise:
-        scene = _shaken(source, scene)
+    if split == "train" and source.pose_noise:
+        scene = _perturb_positions(source, scene)
     files = replace(files, cached=source.cache)
-    return _bounded(source, scene), files if source.masks is None else _masked(source.masks, files)
+    return _apply_bounds(source, scene), files if source.masks is None else _add_masks(source.masks, files)
 
 
-def _masked(folder: Path, files: Files) -> Files:
-    """The files with the masks of a folder; raises `DataError` where it has none for an image."""
+def _add_masks(folder: Path, files: ImageFiles) -> ImageFiles:
+    """Adds the masks of a folder; raises `DataError` if an image has none."""
     masks = tuple(folder / f"{path.stem}.png" for path in files.paths)
     for mask in masks:
         if not mask.is_file():
-            expected = "a PNG image for each image, named as it"
-            raise DataError(mask, "mask", "missing", expected, "add it, or name another folder")
+            expected = "a PNG file for each image, with the same name"
+            raise DataError(mask, "mask", "missing", expected, "add it or give another folder")
     return replace(files, masks=masks, masked=True)
 
 
-def _shaken(source: Source, scene: Scene) -> Scene:
-    """The scene with cameras moved at random, always the same."""
+def _perturb_positions(source: Source, scene: Scene) -> Scene:
+    """Adds reproducible Gaussian noise to the camera positions."""
     import torch
 
     c2w = scene.cameras.c2w.clone()
-    c2w[:, :, 3] += source.camera_noise * torch.randn(len(scene), 3, generator=torch.Generator().manual_seed(0))
+    c2w[:, :, 3] += source.pose_noise * torch.randn(len(scene), 3, generator=torch.Generator().manual_seed(0))
     return replace(scene, cameras=replace(scene.cameras, c2w=c2w))
 
 
-def _bounded(source: Source, scene: Scene) -> Scene:
-    """The scene with the bounds that are asked for."""
+def _apply_bounds(source: Source, scene: Scene) -> Scene:
+    """Overrides near and far."""
     near = scene.near if source.near is None else scene.near * 0 + source.near
     far = scene.far if source.far is None else scene.far * 0 + source.far
     wrong = ((near < 0) | (near >= far)).nonzero()
@@ -211,8 +211,8 @@ def _bounded(source: Source, scene: Scene) -> Scene:
         found = f"{float(near[row]):g} to {float(far[row]):g} for {scene.names[row]}"
         raise DataError(source.data, "near and far", found, "0 <= near < far", "correct them")
     if source.bounds == "depth" and scene.ndc is not None:
-        found, fix = "depth for normalized device coordinates", "drop it"
-        raise DataError(source.data, "bounds", found, "distance, as their rays run from 0 to 1", fix)
+        found, fix = "depth with normalized device coordinates", "remove it"
+        raise DataError(source.data, "bounds", found, "distance, because NDC rays run from 0 to 1", fix)
     return replace(scene, near=near, far=far, bounds_are_z_depth=source.bounds == "depth")
 
 
@@ -220,8 +220,8 @@ def _reader(source: Source) -> Reader:
     check_folder(source.data)
     if source.downscale < 1:
         raise DataError(source.data, "downscale", str(source.downscale), "1 or more", "raise it")
-    if not 0 <= source.camera_noise < math.inf:
-        raise DataError(source.data, "camera_noise", f"{source.camera_noise:g}", "0 or more", "raise it")
+    if not 0 <= source.pose_noise < math.inf:
+        raise DataError(source.data, "pose_noise", f"{source.pose_noise:g}", "0 or more", "raise it")
     layout = _layout(source)
     _check_options(source, layout)
     match layout:
@@ -255,31 +255,37 @@ def _reader(source: Source) -> Reader:
 
 
 def _layout(source: Source) -> Format:
-    return detect(source.data) if source.format == "auto" else source.format
+    return detect_format(source.data) if source.format == "auto" else source.format
 
 
 def _check_options(source: Source, layout: Format) -> None:
-    """Raises `DataError` for an option that the layout has no use for."""
+    """Raises `DataError` for an option that does not apply to the format."""
     if layout != "llff" and source.layout != "auto":
-        raise DataError(source.data, "layout", repr(source.layout), "auto, as only LLFF data has layouts", "drop it")
+        raise DataError(source.data, "layout", repr(source.layout), "auto, because only LLFF has layouts", "remove it")
     if source.focal is not None and (layout != "seven_scenes" or not 0 < source.focal < math.inf):
-        raise DataError(source.data, "focal", f"{source.focal:g}", "above zero, and for 7-Scenes only", "drop it")
+        raise DataError(source.data, "focal", f"{source.focal:g}", "a positive number, for 7-Scenes only", "remove it")
     if source.cameras is not None and layout != "dtu":
-        raise DataError(source.data, "cameras", repr(source.cameras), "unset, as only DTU's have a name", "drop it")
-    if source.least_sharpness and (layout != "transforms" or not 0 < source.least_sharpness < 1):
-        expected = "0 to below 1, and for transforms only"
-        raise DataError(source.data, "least_sharpness", f"{source.least_sharpness:g}", expected, "drop it")
-    if not source.silhouettes and layout not in OBJECTS:
-        expected = f"kept, as only {', '.join(OBJECTS)} have them"
-        raise DataError(source.data, "silhouettes", "left out", expected, "drop the option")
+        raise DataError(
+            source.data,
+            "cameras",
+            repr(source.cameras),
+            "unset, because only DTU has camera files to choose from",
+            "remove it",
+        )
+    if source.min_sharpness and (layout != "transforms" or not 0 < source.min_sharpness < 1):
+        expected = "0 to below 1, for transforms only"
+        raise DataError(source.data, "min_sharpness", f"{source.min_sharpness:g}", expected, "remove it")
+    if not source.object_masks and layout not in OBJECT_FORMATS:
+        expected = f"on, because only {', '.join(OBJECT_FORMATS)} have object masks"
+        raise DataError(source.data, "object_masks", "off", expected, "remove the option")
 
 
 def check_folder(path: Path) -> None:
-    """Raises `DataError` where there is no such folder."""
+    """Raises `DataError` if the folder does not exist."""
     if not path.exists():
         raise DataError(path, "folder", "missing", "a scene folder", "check the path")
     if not path.is_dir():
-        raise DataError(path, "path", "no folder", "a scene folder", "point at the folder that holds the file")
+        raise DataError(path, "path", "a file", "a scene folder", "give the folder that contains it")
 
 
 def _has(path: Path, split: str) -> bool:
@@ -287,11 +293,11 @@ def _has(path: Path, split: str) -> bool:
 
 
 def _names_focal_length(path: Path) -> bool:
-    """Whether a transforms file gives `fl_x`, as instant-ngp's do and Blender's do not."""
+    """Whether a transforms file gives `fl_x`: instant-ngp and nerfstudio, not Blender."""
     return b'"fl_x"' in path.read_bytes()
 
 
 def _lists_an_object(path: Path) -> bool:
-    """Whether a transforms file is of learnit's kind: an angle of view, and names without an ending."""
+    """Whether a transforms file is from learnit: a field of view, and image names without extension."""
     content = path.read_bytes()
-    return b'"camera_angle_x"' in content and b'"fl_x"' not in content and not ENDED.search(content)
+    return b'"camera_angle_x"' in content and b'"fl_x"' not in content and not NAME_WITH_EXTENSION.search(content)

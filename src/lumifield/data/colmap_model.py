@@ -19,7 +19,7 @@ NO_POINT = -1
 
 
 @dataclass(frozen=True)
-class Shot:
+class ColmapImage:
     """A registered image: world to camera as quaternion (w first) and translation, and the points it sees."""
 
     name: str
@@ -39,12 +39,12 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Model:
+class ColmapModel:
     """A sparse model: cameras by their number, images in the order of their names, points by their number."""
 
     images: Path
     cameras: dict[int, pycolmap.Camera]
-    shots: tuple[Shot, ...]
+    shots: tuple[ColmapImage, ...]
     point_ids: Int[np.ndarray, " p"]
     points: Float[np.ndarray, "p 3"]
 
@@ -54,7 +54,7 @@ def is_model(folder: Path) -> bool:
     return any((folder / f"cameras{ending}").is_file() for ending in (".bin", ".txt"))
 
 
-def load(folder: Path) -> Model:
+def load_colmap_model(folder: Path) -> ColmapModel:
     """The model in a folder, the binary one where there are both; raises `DataError` for a file that cannot be read."""
     binary = (folder / "cameras.bin").is_file()
     cameras, images, points = (folder / f"{n}{'.bin' if binary else '.txt'}" for n in ("cameras", "images", "points3D"))
@@ -67,7 +67,7 @@ def load(folder: Path) -> Model:
         if shot.camera not in known:
             found, expected = f"{shot.camera}, which {cameras.name} has not", f"a camera of {cameras.name}"
             raise DataError(images, f"camera of {shot.name}", found, expected, "write both files again")
-    return Model(images, known, tuple(sorted(shots, key=lambda shot: shot.name)), ids, xyz)
+    return ColmapModel(images, known, tuple(sorted(shots, key=lambda shot: shot.name)), ids, xyz)
 
 
 class _Cursor:
@@ -105,14 +105,14 @@ def _binary_cameras(cursor: _Cursor) -> dict[int, pycolmap.Camera]:
     return cameras
 
 
-def _binary_shots(cursor: _Cursor) -> list[Shot]:
+def _binary_shots(cursor: _Cursor) -> list[ColmapImage]:
     shots = []
     for _ in range(cursor.take("Q")[0]):
         _, *pose, camera = cursor.take("I7dI")
         name = cursor.word()
         count = cursor.take("Q")[0]
         seen = np.frombuffer(cursor.bytes(24 * count), np.dtype([("xy", "<f8", 2), ("point", "<i8")]))["point"]
-        shots.append(Shot(name, camera, tuple(pose[:4]), tuple(pose[4:]), seen[seen != NO_POINT]))
+        shots.append(ColmapImage(name, camera, tuple(pose[:4]), tuple(pose[4:]), seen[seen != NO_POINT]))
     return shots
 
 
@@ -136,7 +136,7 @@ def _text_cameras(path: Path) -> dict[int, pycolmap.Camera]:
     return cameras
 
 
-def _text_shots(path: Path) -> list[Shot]:
+def _text_shots(path: Path) -> list[ColmapImage]:
     shots = []
     lines = _lines(path, blank=True)
     for number, line in lines:
@@ -148,7 +148,7 @@ def _text_shots(path: Path) -> list[Shot]:
             pose = tuple(float(word) for word in words[1:8])
             points = np.array([int(word) for word in seen.split()[2::3]], np.int64)
             name = words[9].strip()
-            shots.append(Shot(name, int(words[8]), pose[:4], pose[4:], points[points != NO_POINT]))
+            shots.append(ColmapImage(name, int(words[8]), pose[:4], pose[4:], points[points != NO_POINT]))
     return shots
 
 

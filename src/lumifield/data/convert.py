@@ -18,10 +18,10 @@ from torch import Tensor
 
 from lumifield import data
 from lumifield.data import Source
-from lumifield.data.image_files import Files
+from lumifield.data.image_files import ImageFiles
 from lumifield.data.readers import colmap, learnit
 from lumifield.data.scene import Frame, Scene
-from lumifield.data.undistort import Straightening
+from lumifield.data.undistort import Undistortion
 from lumifield.errors import DataError
 from lumifield.geometry.poses import opengl_to_opencv
 from lumifield.runtime.folders import fresh_folder
@@ -37,14 +37,14 @@ QUALITY = 95
 
 
 @dataclass(frozen=True)
-class Shot:
+class ConvertedImage:
     """An image of a scene, and the pinhole camera that it is written for, in the world of the scene.
 
     `bounds` are the distances [world units] between which it sees something.
     """
 
     scene: Scene
-    files: Files
+    files: ImageFiles
     row: int
     split: str
     c2w: Float[Tensor, "3 4"]
@@ -52,26 +52,26 @@ class Shot:
     center: tuple[float, float]
     size: tuple[int, int]
     bounds: tuple[float, float]
-    straight: Straightening | None
+    undistortion: Undistortion | None
 
     def write(self, path: Path) -> None:
         """The image as JPEG: the very file where it is one and stays as it is."""
         path.parent.mkdir(parents=True, exist_ok=True)
         original = self.files.paths[self.row]
-        if self.straight is None and self.files.straight[self.row] is None and original.suffix in JPEG:
+        if self.undistortion is None and self.files.undistortion[self.row] is None and original.suffix in JPEG:
             shutil.copyfile(original, path)
             return
-        shown = to_uint8(data.pictured(self.scene, self.files, [self.row]).ground_truth(0)).numpy()
+        shown = to_uint8(data.attach_images(self.scene, self.files, [self.row]).ground_truth(0)).numpy()
         Image.fromarray(self._resampled(shown)).save(path, quality=QUALITY, subsampling=0)
 
     def pixels(self) -> UInt8[np.ndarray, "h w c"]:
         """The image as it is read, with alpha where it has some."""
-        taken = data.pictured(self.scene, self.files, [self.row])
+        taken = data.attach_images(self.scene, self.files, [self.row])
         assert taken.images is not None
         return self._resampled(taken.images.image(0, taken.size(0)).numpy())
 
     def _resampled(self, pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
-        return pixels if self.straight is None else self.straight.apply(pixels)
+        return pixels if self.undistortion is None else self.undistortion.apply(pixels)
 
 
 def convert(source: Source, out: Path, layout: Literal["learnit", "colmap", "dtu"], progress: Progress) -> None:
@@ -93,7 +93,7 @@ def convert(source: Source, out: Path, layout: Literal["learnit", "colmap", "dtu
             _write_model(shots, names, folder / "dense/sparse")
 
 
-def _write_arrays(shots: list[Shot], folder: Path) -> None:
+def _write_arrays(shots: list[ConvertedImage], folder: Path) -> None:
     np.save(folder / "c2w_mats.npy", np.stack([_opengl(shot) for shot in shots]))
     np.save(folder / "kinv_mats.npy", np.stack([_inverse(shot) for shot in shots]))
     # Readers widen these.
@@ -101,7 +101,7 @@ def _write_arrays(shots: list[Shot], folder: Path) -> None:
     np.save(folder / "res_mats.npy", np.array([shot.size[::-1] for shot in shots]))
 
 
-def _write_model(shots: list[Shot], names: list[str], folder: Path) -> None:
+def _write_model(shots: list[ConvertedImage], names: list[str], folder: Path) -> None:
     """COLMAP's binary files, without points."""
     model = pycolmap.Reconstruction()
     for number, (shot, name) in enumerate(zip(shots, names, strict=True), 1):
@@ -115,7 +115,7 @@ def _write_model(shots: list[Shot], names: list[str], folder: Path) -> None:
     model.write_binary(folder)
 
 
-def _write_object(shots: list[Shot], folder: Path, progress: Progress) -> None:
+def _write_object(shots: list[ConvertedImage], folder: Path, progress: Progress) -> None:
     """DTU's layout: images and silhouettes as PNG, matrices of the cameras and of the sphere, and `splits.json`."""
     matrices, listed = {}, {split: [] for split in ORDER}
     for number, shot in enumerate(shots):
@@ -133,12 +133,12 @@ def _write_object(shots: list[Shot], folder: Path, progress: Progress) -> None:
     (folder / "splits.json").write_text(json.dumps(listed, indent=1), encoding="utf-8")
 
 
-def _shots(source: Source) -> list[Shot]:
-    known = data.splits(source)
+def _shots(source: Source) -> list[ConvertedImage]:
+    known = data.list_splits(source)
     found = []
     for split in ORDER:
         if split in known:
-            scene, files = data.located(source, split)
+            scene, files = data.locate_images(source, split)
             if scene.ndc is not None:
                 expected = "images with bounds in the world"
                 raise DataError(source.data, "layout", "forward (normalized device)", expected, "choose another scene")
@@ -146,16 +146,16 @@ def _shots(source: Source) -> list[Shot]:
     return found
 
 
-def _shot(scene: Scene, files: Files, row: int, split: str) -> Shot:
+def _shot(scene: Scene, files: ImageFiles, row: int, split: str) -> ConvertedImage:
     cameras, frame = scene.cameras, scene.frame
     focal, center, size = (tuple(values[row].tolist()) for values in (cameras.focal, cameras.center, cameras.size))
-    straight = None
+    undistortion = None
     if bool(cameras.distortion[row].any()):
         bend = [*focal, *center, *cameras.distortion[row].tolist()]
         lens = pycolmap.Camera(model="OPENCV", width=size[0], height=size[1], params=bend)
-        straight = colmap.Camera(lens).straightened()
-        focal, center, size = straight.focal, straight.center, straight.size
-    return Shot(
+        undistortion = colmap.Camera(lens).with_undistortion()
+        focal, center, size = undistortion.focal, undistortion.center, undistortion.size
+    return ConvertedImage(
         scene,
         files,
         row,
@@ -165,11 +165,11 @@ def _shot(scene: Scene, files: Files, row: int, split: str) -> Shot:
         center,
         size,
         (float(scene.near[row]) * frame.scale, float(scene.far[row]) * frame.scale),
-        straight,
+        undistortion,
     )
 
 
-def _write_images(shots: list[Shot], images: Path, listing: Path, progress: Progress) -> list[str]:
+def _write_images(shots: list[ConvertedImage], images: Path, listing: Path, progress: Progress) -> list[str]:
     """The images, numbered so that their names keep the order, and a list of their splits; returns the names."""
     names = []
     for number, shot in enumerate(shots):
@@ -183,17 +183,17 @@ def _write_images(shots: list[Shot], images: Path, listing: Path, progress: Prog
     return names
 
 
-def _opengl(shot: Shot) -> Float[np.ndarray, "4 4"]:
+def _opengl(shot: ConvertedImage) -> Float[np.ndarray, "4 4"]:
     return np.concatenate([opengl_to_opencv(shot.c2w).numpy(), [[0.0, 0.0, 0.0, 1.0]]])
 
 
-def _inverse(shot: Shot) -> Float[np.ndarray, "3 3"]:
+def _inverse(shot: ConvertedImage) -> Float[np.ndarray, "3 3"]:
     """From (x, y, 1) [pixels] to a direction with OpenGL axes."""
     (fx, fy), (cx, cy) = shot.focal, shot.center
     return np.array([[1 / fx, 0, -cx / fx], [0, -1 / fy, cy / fy], [0, 0, -1]])
 
 
-def _projection(shot: Shot) -> Float[np.ndarray, "4 4"]:
+def _projection(shot: ConvertedImage) -> Float[np.ndarray, "4 4"]:
     """From the world to pixels whose centers are whole numbers."""
     (fx, fy), (cx, cy), turned = shot.focal, shot.center, shot.c2w[:, :3].T.numpy()
     lens = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])

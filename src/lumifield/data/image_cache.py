@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 # What the folder may hold [bytes] before those arrays go that were not used for longest.
-LARGEST = 16 * 2**30
+MAX_CACHE_BYTES = 16 * 2**30
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lumifield"
 
 
-def cached(key: tuple[object, ...], shape: tuple[int, int], make: Parts) -> UInt8[np.ndarray, "n c"]:
+def cached_array(key: tuple[object, ...], shape: tuple[int, int], make: Parts) -> UInt8[np.ndarray, "n c"]:
     """The array of a key, which `make` gives in parts, row after row, where none is kept yet.
 
     The key is all that the array depends on, in values whose `repr` tells them apart. What is written to the array
@@ -44,10 +44,10 @@ def cached(key: tuple[object, ...], shape: tuple[int, int], make: Parts) -> UInt
             found = _kept(path, shape)
         except OSError as error:
             log.warning("%s: decoded images are not kept (%s).", path.parent, error.strerror or error)
-    return gathered(shape, make) if found is None else found
+    return assemble_array(shape, make) if found is None else found
 
 
-def gathered(shape: tuple[int, int], make: Parts) -> UInt8[np.ndarray, "n c"]:
+def assemble_array(shape: tuple[int, int], make: Parts) -> UInt8[np.ndarray, "n c"]:
     """The array in memory."""
     array, row = np.empty(shape, np.uint8), 0
     for part in make():
@@ -89,7 +89,7 @@ def _make_room(place: Path, size: int) -> None:
     kept = sorted((file.stat().st_mtime_ns, file.stat().st_size, file) for file in place.glob("*.npy"))
     total = size + sum(length for _, length, _ in kept)
     for _, length, file in kept:
-        if total <= LARGEST:
+        if total <= MAX_CACHE_BYTES:
             return
         file.unlink(missing_ok=True)
         total -= length

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from lumifield.data.image_cache import cached, gathered
+from lumifield.data.image_cache import assemble_array, cached_array
 from lumifield.data.scene import Background, Images
-from lumifield.data.undistort import Straightening
+from lumifield.data.undistort import Undistortion
 from lumifield.errors import DataError
 
 # To be raised when the same files are decoded to other pixels.
@@ -27,7 +27,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 
 @dataclass(frozen=True)
-class Files:
+class ImageFiles:
     """The image files of a split: their sizes (width, height) and whether any has alpha, from the headers alone.
 
     `masks` are files whose pixels of value 0 do not count (None: no mask for that image); `masked` says whether any
@@ -41,27 +41,27 @@ class Files:
     alpha: bool
     masks: tuple[Path | None, ...]
     masked: bool
-    straight: tuple[Straightening | None, ...]
+    undistortion: tuple[Undistortion | None, ...]
     silhouettes: tuple[Path | None, ...]
     cached: bool = True
 
-    def select(self, rows: list[int]) -> Files:
+    def select(self, rows: list[int]) -> ImageFiles:
         """The files of these rows."""
         return replace(
             self,
             paths=tuple(self.paths[row] for row in rows),
             sizes=tuple(self.sizes[row] for row in rows),
             masks=tuple(self.masks[row] for row in rows),
-            straight=tuple(self.straight[row] for row in rows),
+            undistortion=tuple(self.undistortion[row] for row in rows),
             silhouettes=tuple(self.silhouettes[row] for row in rows),
         )
 
-    def straightened(self, straight: Sequence[Straightening | None]) -> Files:
+    def with_undistortion(self, undistortion: Sequence[Undistortion | None]) -> ImageFiles:
         """The files of images that are resampled when they are decoded (None: that one is not)."""
-        sizes = (size if one is None else one.size for one, size in zip(straight, self.sizes, strict=True))
-        return replace(self, sizes=tuple(sizes), straight=tuple(straight))
+        sizes = (size if one is None else one.size for one, size in zip(undistortion, self.sizes, strict=True))
+        return replace(self, sizes=tuple(sizes), undistortion=tuple(undistortion))
 
-    def cut_out(self, silhouettes: Sequence[Path | None]) -> Files:
+    def with_object_masks(self, silhouettes: Sequence[Path | None]) -> ImageFiles:
         """The files of images that these silhouettes cut out; raises `DataError` for one of another size."""
         for path, size in zip(silhouettes, self.sizes, strict=True):
             if path is not None:
@@ -70,7 +70,7 @@ class Files:
         return replace(self, silhouettes=tuple(silhouettes), alpha=self.alpha or any(silhouettes))
 
 
-def survey(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) -> Files:
+def read_headers(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) -> ImageFiles:
     """The headers of the files; raises `DataError` for one that is missing or no image."""
     sizes, alpha = [], False
     for path in paths:
@@ -79,10 +79,10 @@ def survey(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) ->
             alpha = alpha or _has_alpha(image)
     masks = tuple(masks) if masks else (None,) * len(paths)
     none = (None,) * len(paths)
-    return Files(tuple(paths), tuple(sizes), alpha, masks, any(masks), straight=none, silhouettes=none)
+    return ImageFiles(tuple(paths), tuple(sizes), alpha, masks, any(masks), undistortion=none, silhouettes=none)
 
 
-def background(files: Files, asked: Literal["auto", "white", "black", "random"]) -> Background:
+def resolve_background(files: ImageFiles, asked: Literal["auto", "white", "black", "random"]) -> Background:
     """What stands behind the images: as asked; for "auto" white where they have alpha."""
     if asked == "random" and not files.alpha:
         raise DataError(
@@ -93,7 +93,7 @@ def background(files: Files, asked: Literal["auto", "white", "black", "random"])
     return asked
 
 
-def decode(files: Files, sizes: Int[Tensor, "n 2"]) -> Images:
+def decode_images(files: ImageFiles, sizes: Int[Tensor, "n 2"]) -> Images:
     """All images, shrunk to `sizes` (width, height), in one buffer, which is in memory or mapped from the cache.
 
     Shrinking takes the mean of the straight RGBA values of each block, the convention of the published half-size
@@ -108,19 +108,23 @@ def decode(files: Files, sizes: Int[Tensor, "n 2"]) -> Images:
             yield _image(files, index, size).reshape(-1, channels)
 
     slow = files.cached and sum(width * height for width, height in files.sizes) >= SLOW
-    array = cached(_key(files, wanted), (total, channels), decoded) if slow else gathered((total, channels), decoded)
+    array = (
+        cached_array(_key(files, wanted), (total, channels), decoded)
+        if slow
+        else assemble_array((total, channels), decoded)
+    )
     return Images(torch.from_numpy(array), offsets, _mask(files, wanted))
 
 
-def _image(files: Files, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w c"]:
+def _image(files: ImageFiles, index: int, size: tuple[int, int]) -> UInt8[np.ndarray, "h w c"]:
     whole = _pixels(files.paths[index], "RGBA" if files.alpha else "RGB")
     if (silhouette := files.silhouettes[index]) is not None:
-        whole = np.concatenate([whole[..., :3], gray(silhouette)[..., None]], -1)
-    straight = files.straight[index]
-    return shrink(whole if straight is None else straight.apply(whole), size)
+        whole = np.concatenate([whole[..., :3], read_gray(silhouette)[..., None]], -1)
+    undistortion = files.undistortion[index]
+    return downscale_image(whole if undistortion is None else undistortion.apply(whole), size)
 
 
-def _mask(files: Files, wanted: list[tuple[int, int]]) -> Bool[Tensor, " p"] | None:
+def _mask(files: ImageFiles, wanted: list[tuple[int, int]]) -> Bool[Tensor, " p"] | None:
     """Which pixels of all images count; None where all do."""
     if not files.masked:
         return None
@@ -131,16 +135,16 @@ def _mask(files: Files, wanted: list[tuple[int, int]]) -> Bool[Tensor, " p"] | N
     return torch.from_numpy(np.concatenate(masks))
 
 
-def _key(files: Files, wanted: list[tuple[int, int]]) -> tuple[object, ...]:
+def _key(files: ImageFiles, wanted: list[tuple[int, int]]) -> tuple[object, ...]:
     """All that the decoded images depend on."""
     read = [path for path in (*files.paths, *files.silhouettes) if path is not None]
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
     cut = [path is not None for path in files.silhouettes]
-    bent = [None if one is None else one.key() for one in files.straight]
+    bent = [None if one is None else one.key() for one in files.undistortion]
     return (DECODER, files.alpha, stats, cut, wanted, bent)
 
 
-def shrink(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt8[np.ndarray, "rows columns c"]:
+def downscale_image(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt8[np.ndarray, "rows columns c"]:
     """An image at `size` (width, height): means of blocks, or of Hamming windows where whole blocks do not fit."""
     height, width, channels = pixels.shape
     if (width, height) == size:
@@ -162,17 +166,17 @@ def listed_images(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix in ENDINGS and not p.name.startswith("."))
 
 
-def rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     """An image in color, without alpha."""
     return _pixels(path, "RGB").copy()
 
 
-def gray(path: Path) -> UInt8[np.ndarray, "h w"]:
+def read_gray(path: Path) -> UInt8[np.ndarray, "h w"]:
     """An image in shades of gray."""
     return _pixels(path, "L")[..., 0]
 
 
-def raw(path: Path) -> Float[np.ndarray, "h w"]:
+def read_single_channel(path: Path) -> Float[np.ndarray, "h w"]:
     """The numbers of an image with one channel of whatever type; raises `DataError` for a damaged one."""
     with _opened(path) as image:
         values = np.asarray(image, dtype=np.float64)
@@ -183,10 +187,10 @@ def raw(path: Path) -> Float[np.ndarray, "h w"]:
 
 def _counting(path: Path, expected: tuple[int, int], size: tuple[int, int]) -> Bool[np.ndarray, " p"]:
     """Which pixels of a shrunk image count: those whose whole block does."""
-    mask = gray(path)
+    mask = read_gray(path)
     _check_size(path, (mask.shape[1], mask.shape[0]), expected)
     counts = np.where(mask > 0, 255, 0).astype(np.uint8)
-    return shrink(counts[..., None], size).reshape(-1) == 255
+    return downscale_image(counts[..., None], size).reshape(-1) == 255
 
 
 def _check_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lumifield.data import Source
-    from lumifield.data.image_files import Files
+    from lumifield.data.image_files import ImageFiles
     from lumifield.data.scene import Scene
 
 
@@ -17,4 +17,4 @@ class Reader:
     """`splits` lists the splits of a capture; `cameras` reads one without decoding its images."""
 
     splits: Callable[[Source], tuple[str, ...]]
-    cameras: Callable[[Source, str], tuple[Scene, Files]]
+    cameras: Callable[[Source, str], tuple[Scene, ImageFiles]]

@@ -44,18 +44,18 @@ class Radial:
         reach = (np.hypot(*size) / 2 / self.focal) ** 2
         return bool(1 + 3 * self.radial * reach > STEEPEST)
 
-    def straightened(self, size: tuple[int, int]) -> Straightening:
+    def with_undistortion(self, size: tuple[int, int]) -> Undistortion:
         """The largest pinhole image of the same focal length whose every pixel an image of `size` shows."""
         half = np.array(size) / 2 / self.focal
         # Light from the middle of each side comes from the least far out where the lens widens, else from the corners.
         reach = half**2 if self.radial >= 0 else (half**2).sum()
         width, height = np.floor(2 * self.focal * half * (1 + self.radial * reach) + 1e-6).astype(int).tolist()
         focal = (self.focal, self.focal)
-        return Straightening(self, focal, (width / 2, height / 2), (width, height))
+        return Undistortion(self, focal, (width / 2, height / 2), (width, height))
 
 
 @dataclass(frozen=True)
-class Straightening:
+class Undistortion:
     """How an image taken through `lens` becomes that of a pinhole camera, all in pixels."""
 
     lens: Lens

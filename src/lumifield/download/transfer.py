@@ -15,10 +15,10 @@ from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from lumifield import __version__
 from lumifield.errors import DataError
 from lumifield.runtime.config import from_plain, mapping, read_json, to_plain
 from lumifield.runtime.files import replacing, writing
+from lumifield.version import VERSION
 
 Progress = Callable[[int, int | None], None]
 
@@ -110,7 +110,7 @@ def _attempt(url: str, part: Path, by_hand: str, timeout: float, progress: Progr
 
 def _request(url: str, start: int, note: Note | None) -> Request:
     """Asks for the file from byte `start` on, but from the beginning if it is no longer the one noted."""
-    headers = {"User-Agent": f"lumifield/{__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"lumifield/{VERSION}", "Accept-Encoding": "identity"}
     if start and note:
         headers["Range"] = f"bytes={start}-"
         if note.validator:

@@ -134,7 +134,7 @@ def load_ground_truth(run: LoadedRun, split: str, rows: slice = slice(None)) -> 
         raise DataError(run.folder, "data", "none (a portable scene)", "a run with images", "evaluate a run folder")
     if not run.source.data.exists():
         raise DataError(run.source.data, "folder", "nothing", "the images of the run", "give their folder with --data")
-    return data.read(run.source, split, rows=rows)
+    return data.read_scene(run.source, split, rows=rows)
 
 
 def comparison_images(view: RenderedView, scene: Scene, index: int) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ def describe_protocol(
         "background": BACKGROUNDS[scene.background],
         "resolution": describe_resolution(run, sizes),
         "pixel_centers": "at half-integers",
-        "split_rule": data.split_rule(run.source, split) if run.source else "unknown",
+        "split_rule": data.describe_split(run.source, split) if run.source else "unknown",
         "clipping": "to [0, 1] before rounding",
         "rounding_8bit": "rendering and ground truth are rounded to 256 levels before scoring",
         "psnr": f"mean over images of the PSNR of each image, sRGB values; {limit} for equal images",

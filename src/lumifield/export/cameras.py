@@ -72,7 +72,7 @@ def world_cameras_of(run: LoadedRun, split: str) -> WorldCameras:
         raise DataError(run.folder, "split", repr(split), f"one of {known}", "choose one of these")
     if run.source is not None:
         try:
-            scene, files = data.located(replace(run.source, downscale=1), split)
+            scene, files = data.locate_images(replace(run.source, downscale=1), split)
             return WorldCameras(to_world_cameras(scene), files.paths, files.masks)
         except DataError:
             pass

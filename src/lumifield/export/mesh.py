@@ -88,7 +88,7 @@ def color_source(settings: MeshExport, run: LoadedRun) -> ColorSource:
     if run.source is None:
         fix = "use --color-source radiance or field"
         raise DataError(run.folder, "images", "none (a portable scene)", "the training images", fix)
-    scene = data.read(run.source if settings.data is None else replace(run.source, data=settings.data), "train")
+    scene = data.read_scene(run.source if settings.data is None else replace(run.source, data=settings.data), "train")
     return lambda surface, samples, reach: fuse_colors(samples, surface, lambda: posed_images_of(scene))
 
 

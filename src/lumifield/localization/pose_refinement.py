@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lumifield.data.image_files import decode, survey
+from lumifield.data.image_files import decode_images, read_headers
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.evaluation.evaluate import load_ground_truth
@@ -101,9 +101,9 @@ def of_split(run: LoadedRun, split: str, view: int | None = None) -> list[Query]
 
 def of_file(run: LoadedRun, image: Path, focal: float | None = None) -> Query:
     """An image from a file, by a pinhole of `focal` [pixels]; without it, as wide as most training images."""
-    files = survey([image])
+    files = read_headers([image])
     width, height = files.sizes[0]
-    pixels = decode(files, torch.tensor([[width, height]])).pixels[:, :3].float() / 255
+    pixels = decode_images(files, torch.tensor([[width, height]])).pixels[:, :3].float() / 255
     if focal is None:
         training = run.scenes["train"].cameras
         focal = width * float((training.focal[:, 0] / training.size[:, 0]).median())

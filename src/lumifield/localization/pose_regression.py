@@ -157,7 +157,7 @@ def measure(settings: Baseline, run: LoadedRun, progress: Progress) -> str:
 def sequence(folder: Path) -> Scene:
     """The images of a synthetic sequence, or those of the train split of any other scene."""
     source = Source(folder)
-    return data.read(source, "synthesis" if "synthesis" in data.splits(source) else "train")
+    return data.read_scene(source, "synthesis" if "synthesis" in data.list_splits(source) else "train")
 
 
 def compare(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lumifield import data
-from lumifield.data.collection import Task, tasks
 from lumifield.data.scene import Scene
+from lumifield.data.scene_collection import Task, list_tasks
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.rays import Rays
@@ -59,11 +59,11 @@ def mix_adapted_clones(run: LoadedRun, names: Sequence[str]) -> LoadedRun:
     The images are its train scene and, in the given order, its test scene, which paths pass through. Raises `DataError`
     for an unknown name, and for a collection of scenes.
     """
-    if run.source is None or data.known(run.source.data) is None:
+    if run.source is None or data.find_format(run.source.data) is None:
         found, fix = "an initialization for scenes", "adapt it to a scene with `eval --save-adapted` and render that"
         raise DataError(run.folder, "run", found, "an initialization for images of one place", fix)
     loop = from_plain(MetaTrain, run.config["meta"], run.folder / CONFIG).few_shot.loop
-    every = {task.name: task for split in data.splits(run.source) for task in tasks(run.source, split)}
+    every = {task.name: task for split in data.list_splits(run.source) for task in list_tasks(run.source, split)}
     order = [find_image(every, name, run) for name in names]
     once = list({task.name: task for task in order}.values())
     copies = [

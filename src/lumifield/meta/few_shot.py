@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lumifield.data.collection import Task
 from lumifield.data.scene import Images, Scene
+from lumifield.data.scene_collection import Task
 from lumifield.errors import DataError
 from lumifield.meta import FewShot, InnerLoop
 from lumifield.meta.inner_loop import clone_for_scene, run_inner_loop

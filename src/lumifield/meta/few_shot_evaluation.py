@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lumifield.data.collection import Task, tasks
 from lumifield.data.scene import Scene
+from lumifield.data.scene_collection import Task, list_tasks
 from lumifield.errors import DataError
 from lumifield.evaluation import evaluate as scoring
 from lumifield.evaluation import metrics as metrics_module
@@ -133,7 +133,7 @@ def evaluate_few_shot(
     out = scoring.evaluation_folder(run, split)
     perceptual, reason = metrics_module.load_lpips(run.device)
     bench = FewShotEvaluation(run, few_shot, adapt, out, save_images, perceptual)
-    every = tasks(run.source, split)
+    every = list_tasks(run.source, split)
     own, scene = [], None
     for kind in adapt.initializations:
         start = bench.start(kind)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from lumifield.data.collection import Task, tasks
 from lumifield.data.scene import Scene
+from lumifield.data.scene_collection import Task, list_tasks
 from lumifield.errors import DataError
 from lumifield.meta import MetaTrain
 from lumifield.meta.inner_loop import adapt_clones, adaptation_objective, initial_parameters, method_for_scene
@@ -146,7 +146,7 @@ def run_meta_training(job: MetaJob, *, resume: bool = False, console: Console | 
         validate_run_folder(job.out, job.method, job.source, resume=resume)
     resume = resume and (job.out / run_folder.STATE).is_file()
     device = select_device(job.meta.device)
-    inner = InnerLoops(job, tasks(job.source, "train"), device)
+    inner = InnerLoops(job, list_tasks(job.source, "train"), device)
     state = initialize_meta_state(job, inner.scene(0), Rng(torch.Generator(device), rank, world), resumed=resume)
     history = restore_state(job.out, state) if resume else []
     first = rank == 0
@@ -239,7 +239,7 @@ def validation_tasks(job: MetaJob, console: Console) -> Sequence[Task]:
     if job.meta.num_validation_tasks == 0:
         return []
     try:
-        return tasks(job.source, "val")[: job.meta.num_validation_tasks]
+        return list_tasks(job.source, "val")[: job.meta.num_validation_tasks]
     except DataError as missing:
         console.print(f"no validation: {missing}", highlight=False)
         return []

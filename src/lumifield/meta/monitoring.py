@@ -12,7 +12,7 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from lumifield.data import Source
-from lumifield.data.collection import Task
+from lumifield.data.scene_collection import Task
 from lumifield.meta import MetaTrain
 from lumifield.meta.few_shot import adapt_to_task, evenly_spaced_views, split_task
 from lumifield.methods import Settings

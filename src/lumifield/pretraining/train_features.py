@@ -16,8 +16,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-import lumifield
-from lumifield.data.flying_chairs import Pair, PairFiles, pairs
+from lumifield.data.flow_pairs import ImagePair, PairFiles, list_pairs
 from lumifield.errors import DataError
 from lumifield.geometry.image_sampling import sample_bilinear
 from lumifield.methods.nlr.image_based_appearance import GRAY, ImageBasedAppearance
@@ -29,6 +28,7 @@ from lumifield.runtime.config import to_plain
 from lumifield.runtime.image_metrics import psnr
 from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Budget, TrainingClock
+from lumifield.version import VERSION
 
 DEFAULT_MINUTES = 15.0
 PRINT_EVERY = 100
@@ -43,7 +43,7 @@ def pretrain_features(settings: Pretrain, out: Path, console: Console) -> dict[s
     if (out / run_folder.CONFIG).is_file():
         raise DataError(out, "run folder", "an existing run", "a new folder", "choose another --out")
     method = settings.method
-    known, unknown = pairs(settings.data), () if settings.held_out is None else pairs(settings.held_out)
+    known, unknown = list_pairs(settings.data), () if settings.held_out is None else list_pairs(settings.held_out)
     device = select_device(settings.device)
     torch.manual_seed(settings.seed)
     rng = Rng(torch.Generator().manual_seed(settings.seed))
@@ -57,7 +57,7 @@ def pretrain_features(settings: Pretrain, out: Path, console: Console) -> dict[s
     scores = score_pairs(net, unknown, device)
     config = {
         "format": run_folder.FORMAT,
-        "lumifield": lumifield.__version__,
+        "lumifield": VERSION,
         "method": {"kind": "nlr"} | to_plain(method),
         "pretrain": to_plain(settings),
         "scores": scores,
@@ -93,7 +93,7 @@ def train_networks(
             console.print(f"step {step}: loss {float(objective.detach()):.4f}, {clock.seconds:.0f} s", highlight=False)
 
 
-def pair_loss(net: ImageBasedAppearance, pair: Pair, settings: Pretrain, rng: Rng) -> Tensor:
+def pair_loss(net: ImageBasedAppearance, pair: ImagePair, settings: Pretrain, rng: Rng) -> Tensor:
     """Squared error of a crop of the target, and of the same crop of the source from its own features."""
     device = next(net.parameters()).device
     height, width = pair.flow.shape[:2]

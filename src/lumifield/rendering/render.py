@@ -367,7 +367,7 @@ def _psnr(run: LoadedRun, seen: RenderedView, split: str, index: int) -> float |
     if run.source is None:
         return None
     try:
-        scene = data.read(run.source, split, rows=slice(index, index + 1))
+        scene = data.read_scene(run.source, split, rows=slice(index, index + 1))
     except DataError:
         return None
     return view_psnr(seen, scene, 0) if scene.size(0) == seen.rgb.shape[1::-1] else None

@@ -22,7 +22,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-import lumifield
 from lumifield.data import Source
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
@@ -33,6 +32,7 @@ from lumifield.methods.base import Method
 from lumifield.runs import bundled
 from lumifield.runtime.config import from_plain, mapping, read_json, to_plain
 from lumifield.runtime.files import replacing
+from lumifield.version import VERSION
 
 FORMAT = 1
 MAX_PORTABLE_BYTES = 2**32
@@ -96,7 +96,7 @@ def create_run(
     """Writes configuration and cameras of a new run; `training` maps its kind (train, meta) to its settings."""
     config = {
         "format": FORMAT,
-        "lumifield": lumifield.__version__,
+        "lumifield": VERSION,
         "method": {"kind": method_name(settings)} | to_plain(method.settings),
         "source": to_plain(source) | {"data": str(source.data.resolve())},
     }

@@ -57,7 +57,7 @@ def run_training(
         validate_run_folder(job.out, job.method, job.source, resume=resume)
     resume = resume and (job.out / run_folder.STATE).is_file()
     device = select_device(job.settings.device)
-    scene = data.read(job.source, "train").to(device)
+    scene = data.read_scene(job.source, "train").to(device)
     if not job.settings.loss_multipliers:
         scene = replace(scene, loss_weight=None)
     clock = TrainingClock()
@@ -152,9 +152,9 @@ def load_validation_views(job: TrainingJob, console: Console) -> Scene | None:
     if job.settings.num_validation_views == 0:
         return None
     try:
-        if "val" not in data.splits(job.source):
+        if "val" not in data.list_splits(job.source):
             return None
-        return data.read(job.source, "val", at_most=job.settings.num_validation_views)
+        return data.read_scene(job.source, "val", at_most=job.settings.num_validation_views)
     except DataError as missing:
         console.print(f"no validation: {missing}", highlight=False)
         return None
@@ -163,10 +163,10 @@ def load_validation_views(job: TrainingJob, console: Console) -> Scene | None:
 def read_all_cameras(source: Source, scene: Scene) -> dict[str, Scene]:
     """Every split without its images; a split whose cameras cannot be read is left out with a warning."""
     scenes = {"train": scene.without_images().to("cpu")}
-    for split in data.splits(source):
+    for split in data.list_splits(source):
         if split != "train":
             try:
-                scenes[split] = data.cameras(source, split)
+                scenes[split] = data.read_cameras(source, split)
             except DataError as missing:
                 log.warning("the %s split is left out of the run: %s", split, missing)
     return scenes

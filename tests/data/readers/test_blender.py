@@ -13,8 +13,8 @@ from lumifield.errors import DataError
 
 
 def test_a_scene_as_it_is_on_disk(tmp_path):
-    scene = data.read(Source(made.blender(tmp_path)), "train")
-    assert data.splits(Source(tmp_path)) == ("train", "val", "test")
+    scene = data.read_scene(Source(made.blender(tmp_path)), "train")
+    assert data.list_splits(Source(tmp_path)) == ("train", "val", "test")
     assert scene.names == ("train/r_0", "train/r_1", "train/r_2")
     assert np.array_equal(scene.images.image(1, (8, 6)).numpy(), made.image(1, (8, 6), 4))
     torch.testing.assert_close(scene.cameras.c2w, made.ring(3).float())
@@ -28,14 +28,14 @@ def test_a_scene_as_it_is_on_disk(tmp_path):
 
 
 def test_the_origin_lies_in_the_middle_of_every_view(tmp_path):
-    scene = data.cameras(Source(made.blender(tmp_path)), "test")
+    scene = data.read_cameras(Source(made.blender(tmp_path)), "test")
     seen, depth = scene.cameras.project(torch.zeros(1, 3))
     torch.testing.assert_close(seen[:, 0], torch.tensor([[4.0, 3.0]] * 2), atol=1e-4, rtol=0)
     assert bool((depth > 4).all())
 
 
 def test_half_size_is_the_rounded_mean_of_straight_rgba(tmp_path):
-    scene = data.read(Source(made.blender(tmp_path), downscale=2), "train")
+    scene = data.read_scene(Source(made.blender(tmp_path), downscale=2), "train")
     whole = made.image(2, (8, 6), 4).astype(float)
     blocks = np.stack([whole[0::2, 0::2], whole[1::2, 0::2], whole[0::2, 1::2], whole[1::2, 1::2]])
     expected = np.floor(blocks.mean(0) + 0.5)
@@ -44,7 +44,7 @@ def test_half_size_is_the_rounded_mean_of_straight_rgba(tmp_path):
 
 
 def test_sizes_that_the_factor_does_not_divide(tmp_path):
-    scene = data.read(Source(made.blender(tmp_path), downscale=3), "train")
+    scene = data.read_scene(Source(made.blender(tmp_path), downscale=3), "train")
     assert scene.size(0) == (3, 2)
     # The angles of view stay as they are, in both directions.
     assert float(scene.cameras.focal[0, 0]) == pytest.approx(3 / 8 * 4 / math.tan(0.4))
@@ -53,21 +53,21 @@ def test_sizes_that_the_factor_does_not_divide(tmp_path):
 
 @pytest.mark.parametrize(("asked", "got"), [("auto", "white"), ("black", "black"), ("random", "random")])
 def test_backgrounds(tmp_path, asked, got):
-    scene = data.cameras(Source(made.blender(tmp_path), background=asked), "train")
+    scene = data.read_cameras(Source(made.blender(tmp_path), background=asked), "train")
     assert scene.background == got
 
 
 def test_opaque_images(tmp_path):
-    scene = data.read(Source(made.blender(tmp_path, channels=3)), "train")
+    scene = data.read_scene(Source(made.blender(tmp_path, channels=3)), "train")
     assert scene.images.pixels.shape == (3 * 48, 3)
     assert scene.background == "none"
-    assert data.cameras(Source(tmp_path, background="white"), "train").background == "white"
+    assert data.read_cameras(Source(tmp_path, background="white"), "train").background == "white"
 
 
 def test_images_of_unequal_size(tmp_path):
     made.blender(tmp_path)
     made.save(tmp_path / "train/r_1.png", made.image(7, (12, 4), 4))
-    scene = data.read(Source(tmp_path, downscale=2), "train")
+    scene = data.read_scene(Source(tmp_path, downscale=2), "train")
     assert scene.cameras.size.tolist() == [[4, 3], [6, 2], [4, 3]]
     assert scene.images.offsets.tolist() == [0, 12, 24, 36]
     assert scene.ground_truth(1).shape == (2, 6, 3)
@@ -78,7 +78,7 @@ def test_images_of_unequal_size(tmp_path):
 def test_one_opaque_image_among_those_with_alpha_is_opaque(tmp_path):
     made.blender(tmp_path)
     made.save(tmp_path / "train/r_1.png", made.image(1, (8, 6), 3))
-    scene = data.read(Source(tmp_path), "train")
+    scene = data.read_scene(Source(tmp_path), "train")
     assert bool((scene.images.image(1, (8, 6))[..., 3] == 255).all())
 
 
@@ -86,7 +86,7 @@ def test_file_names_with_endings(tmp_path):
     made.blender(tmp_path)
     path = tmp_path / "transforms_train.json"
     made.edit(path, lambda content: [f.update(file_path=f["file_path"] + ".png") for f in content["frames"]])
-    assert data.read(Source(tmp_path), "train").names[0] == "train/r_0.png"
+    assert data.read_scene(Source(tmp_path), "train").names[0] == "train/r_0.png"
 
 
 @pytest.mark.parametrize(
@@ -102,20 +102,20 @@ def test_angles_that_cannot_be(tmp_path, angle, message):
     made.blender(tmp_path)
     made.edit(tmp_path / "transforms_train.json", lambda content: content.update(camera_angle_x=angle))
     with pytest.raises(DataError, match=rf"transforms_train\.json: {message}"):
-        data.cameras(Source(tmp_path), "train")
+        data.read_cameras(Source(tmp_path), "train")
 
 
 def test_the_forced_format_misses_its_files(tmp_path):
     made.llff(tmp_path, made.row(3))
     with pytest.raises(DataError, match=r"transforms_train\.json is missing, expected the list of training frames"):
-        data.cameras(Source(tmp_path, format="blender"), "train")
+        data.read_cameras(Source(tmp_path, format="blender"), "train")
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")
 def test_lego():
     source = Source(Path(os.environ["LUMIFIELD_DATA"]) / "nerf_synthetic/lego", downscale=4)
-    scene = data.read(source, "train", at_most=8)
-    assert [len(data.cameras(source, split)) for split in data.splits(source)] == [100, 100, 200]
+    scene = data.read_scene(source, "train", at_most=8)
+    assert [len(data.read_cameras(source, split)) for split in data.list_splits(source)] == [100, 100, 200]
     assert scene.cameras.focal[0].tolist() == pytest.approx([555.5555 / 4] * 2, rel=1e-5)
     # The model fills the middle of every view and leaves the corners empty.
     for index in range(len(scene)):

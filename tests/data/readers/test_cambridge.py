@@ -16,16 +16,16 @@ from lumifield.errors import DataError
 
 
 def cameras(root, split="train", **options):
-    return data.cameras(Source(root, **options), split)
+    return data.read_cameras(Source(root, **options), split)
 
 
 def test_lists_say_the_splits_and_the_model_the_poses(tmp_path):
     poses = made.ring(9, target=(3, 1, -2))
     source = Source(sfm.cambridge(tmp_path, poses))
-    assert data.detect(tmp_path) == "cambridge"
-    assert data.splits(source) == ("train", "test")
+    assert data.detect_format(tmp_path) == "cambridge"
+    assert data.list_splits(source) == ("train", "test")
     for split, rows in (("train", [0, 1, 3, 4, 6, 7, 8]), ("test", [2, 5])):
-        scene = data.read(source, split)
+        scene = data.read_scene(source, split)
         assert scene.names == tuple(f"seq1/frame{row:05d}.jpg" for row in rows)
         world = scene.frame.poses_to_world(scene.cameras.c2w)
         torch.testing.assert_close(world, poses[rows].float(), atol=1e-5, rtol=1e-5)
@@ -64,9 +64,9 @@ def test_no_points_at_all_pass_the_lens():
 def test_resampled_images_show_no_place_that_was_not_photographed(radial):
     """And a pixel more on any side would."""
     lens = Radial(300.0, (160.0, 120.0), radial)
-    straight = lens.straightened((320, 240))
+    undistortion = lens.with_undistortion((320, 240))
     for grow, inside in ((0, True), (2, False)):
-        width, height = (side + grow for side in straight.size)
+        width, height = (side + grow for side in undistortion.size)
         edge = np.array([[x, y] for x in np.linspace(0, width, 50) for y in np.linspace(0, height, 50)])
         seen = lens.pixels((edge - np.array([width, height]) / 2) / lens.focal)
         assert bool(((seen > -1e-6) & (seen < np.array([320, 240]) + 1e-6)).all()) == inside
@@ -79,7 +79,7 @@ def test_marks_stand_where_their_directions_point(tmp_path, radial):
     x, y = np.meshgrid(np.arange(32) + 0.5, np.arange(24) + 0.5)
     for file in (tmp_path / "seq1").iterdir():
         made.save(file, np.rint(np.stack([8 * x - 4, 8 * y - 4, 0 * x], -1)).astype(np.uint8))
-    scene = data.read(Source(tmp_path), "train")
+    scene = data.read_scene(Source(tmp_path), "train")
     lens = Radial(30.0, (16.0, 12.0), radial)
     width, height = scene.size(0)
     place = (scene.images.image(0, (width, height)).numpy()[..., :2].astype(float) + 4) / 8

@@ -18,7 +18,7 @@ EXACT = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 
 
 def cameras(root: Path, split: str = "train", **options):
-    return data.cameras(Source(root, **options), split)
+    return data.read_cameras(Source(root, **options), split)
 
 
 @pytest.mark.parametrize("text", [False, True])
@@ -26,10 +26,10 @@ def cameras(root: Path, split: str = "train", **options):
 def test_poses_are_those_of_the_model(tmp_path, text, place):
     poses = made.ring(9, target=(3, 1, -2))
     sfm.colmap(tmp_path, poses, text=text, place=place)
-    assert data.detect(tmp_path) == "colmap"
-    assert data.splits(Source(tmp_path)) == ("train", "test")
+    assert data.detect_format(tmp_path) == "colmap"
+    assert data.list_splits(Source(tmp_path)) == ("train", "test")
     for split, rows in (("train", range(1, 8)), ("test", (0, 8))):
-        scene = data.read(Source(tmp_path), split)
+        scene = data.read_scene(Source(tmp_path), split)
         assert scene.names == tuple(f"{row:03d}.png" for row in rows)
         world = scene.frame.poses_to_world(scene.cameras.c2w)
         torch.testing.assert_close(world, poses[list(rows)].float(), atol=1e-5, rtol=1e-5)
@@ -58,13 +58,13 @@ def test_points_appear_where_colmap_projects_them_whatever_the_lens(tmp_path, mo
     points = sfm.cloud()[:20] * 0.7
     ours, _ = scene.cameras.project(scene.frame.to_scene(torch.from_numpy(points).float()))
     optics = colmap.load_colmap(tmp_path).calibrations[0].optics(tmp_path, sfm.SIZE)
-    assert (optics.straight is None) == (model in EXACT)
+    assert (optics.undistortion is None) == (model in EXACT)
     for row in (0, 4):
         image = truth.find_image_with_name(f"{row:03d}.png")
         theirs = np.array([image.project_point(point) for point in points])
         found = ours[row].numpy()
-        if optics.straight is not None:
-            found = optics.straight.lens.pixels((found - optics.straight.center) / optics.straight.focal)
+        if optics.undistortion is not None:
+            found = optics.undistortion.lens.pixels((found - optics.undistortion.center) / optics.undistortion.focal)
         assert np.abs(found - theirs).max() < 2e-4
 
 
@@ -77,13 +77,15 @@ def test_resampled_images_show_every_place_where_it_belongs(tmp_path, model):
     place = np.stack([8 * x - 4, 8 * y - 4, 0 * x], -1)
     for file in (tmp_path / "images").iterdir():
         made.save(file, np.rint(place.clip(0, 255)).astype(np.uint8))
-    scene = data.read(Source(tmp_path), "train")
-    straight = colmap.load_colmap(tmp_path).calibrations[0].optics(tmp_path, sfm.SIZE).straight
+    scene = data.read_scene(Source(tmp_path), "train")
+    undistortion = colmap.load_colmap(tmp_path).calibrations[0].optics(tmp_path, sfm.SIZE).undistortion
     shown = scene.images.image(0, scene.size(0)).numpy().astype(float)
-    assert scene.size(0) == straight.size
-    v, u = np.mgrid[: straight.size[1], : straight.size[0]] + 0.5
-    points = np.stack([(u - straight.center[0]) / straight.focal[0], (v - straight.center[1]) / straight.focal[1]], -1)
-    source = straight.lens.pixels(points.reshape(-1, 2)).reshape(*v.shape, 2)
+    assert scene.size(0) == undistortion.size
+    v, u = np.mgrid[: undistortion.size[1], : undistortion.size[0]] + 0.5
+    points = np.stack(
+        [(u - undistortion.center[0]) / undistortion.focal[0], (v - undistortion.center[1]) / undistortion.focal[1]], -1
+    )
+    source = undistortion.lens.pixels(points.reshape(-1, 2)).reshape(*v.shape, 2)
     inside = ((source > 1) & (source < np.array(sfm.SIZE) - 1)).all(-1)
     assert inside.mean() > 0.8
     assert np.abs(shown[..., :2] - (8 * source - 4))[inside].max() < 0.8
@@ -111,7 +113,7 @@ def test_the_cube_holds_the_cameras_and_its_middle_is_where_they_look(tmp_path):
 
 
 def test_downscale_and_sizes(tmp_path):
-    scene = data.read(Source(sfm.colmap(tmp_path, made.ring(9)), downscale=2), "train")
+    scene = data.read_scene(Source(sfm.colmap(tmp_path, made.ring(9)), downscale=2), "train")
     assert scene.size(0) == (16, 12)
     assert scene.cameras.focal[0].tolist() == pytest.approx([15.0, 15.25])
     assert scene.cameras.center[0].tolist() == pytest.approx([8.1, 5.95])
@@ -267,7 +269,7 @@ def test_a_photograph_without_points(tmp_path):
     lines = path.read_text().splitlines()
     row = next(i for i, line in enumerate(lines) if line.endswith("000.png"))
     path.write_text("\n".join([*lines[: row + 1], "", *lines[row + 2 :]]) + "\n")
-    shots = colmap_model.load(tmp_path / "sparse/0").shots
+    shots = colmap_model.load_colmap_model(tmp_path / "sparse/0").shots
     assert [len(shot.points) for shot in shots] == [0, 60, 60]
 
 
@@ -280,8 +282,8 @@ class TestReal:
     )
     def test_points_fall_where_they_were_measured(self, folder, train, test):
         source = Source(self.root / folder, format="colmap")
-        assert (len(data.cameras(source, "train")), len(data.cameras(source, "test"))) == (train, test)
-        scene = data.cameras(source, "test")
+        assert (len(data.read_cameras(source, "train")), len(data.read_cameras(source, "test"))) == (train, test)
+        scene = data.read_cameras(source, "test")
         truth = pycolmap.Reconstruction(self.root / folder / "dense/sparse")
         image = truth.find_image_with_name(scene.names[0])
         seen = [point for point in image.points2D if point.has_point3D()][:200]
@@ -291,9 +293,9 @@ class TestReal:
         assert np.median(errors) < 0.6
 
     def test_bird(self):
-        scene = data.cameras(Source(self.root / "bird", format="colmap"), "train")
+        scene = data.read_cameras(Source(self.root / "bird", format="colmap"), "train")
         assert len(scene) == 161
         assert scene.cameras.positions.norm(dim=-1).max().item() == pytest.approx(1, abs=1e-5)
-        listed = data.cameras(Source(self.root / "bird", format="llff"), "train")
+        listed = data.read_cameras(Source(self.root / "bird", format="llff"), "train")
         torch.testing.assert_close(scene.cameras.positions, listed.cameras.positions, atol=0.02, rtol=0)
         torch.testing.assert_close(scene.near, listed.near, atol=0.02, rtol=0.05)

@@ -13,11 +13,11 @@ from lumifield.errors import DataError
 
 
 def read(root: Path, **options):
-    return data.read(Source(root, **options), "train")
+    return data.read_scene(Source(root, **options), "train")
 
 
 def test_cameras_stand_about_the_unit_sphere(tmp_path):
-    scene = data.cameras(Source(objects.dtu(tmp_path)), "train")
+    scene = data.read_cameras(Source(objects.dtu(tmp_path)), "train")
     world = objects.around(10)
     rows = [row for row in range(10) if row % 8]
     torch.testing.assert_close(scene.frame.poses_to_world(scene.cameras.c2w), world.c2w[rows].float())
@@ -45,11 +45,11 @@ def test_masks_are_the_alpha_and_scores_count_within(tmp_path):
 
 
 def test_a_projection_may_have_any_scale_and_sign(tmp_path):
-    whole = data.cameras(Source(objects.dtu(tmp_path)), "train").cameras
+    whole = data.read_cameras(Source(objects.dtu(tmp_path)), "train").cameras
     matrix = objects.projection(objects.around(10), 1)
     matrix[:3] *= -2.5
     objects.edited(tmp_path / "cameras_sphere.npz", world_mat_1=matrix)
-    again = data.cameras(Source(tmp_path), "train").cameras
+    again = data.read_cameras(Source(tmp_path), "train").cameras
     torch.testing.assert_close(again.c2w, whole.c2w)
     torch.testing.assert_close(again.center, whole.center)
 
@@ -61,43 +61,44 @@ def test_another_file_of_cameras(tmp_path):
     objects.edited(tmp_path / "cameras_large.npz", **large)
     with pytest.raises(DataError, match=r"cameras_sphere\.npz: file is missing, expected the cameras of the photo.*;"):
         read(tmp_path)
-    scene = data.cameras(Source(tmp_path, cameras="cameras_large.npz"), "train")
+    scene = data.read_cameras(Source(tmp_path, cameras="cameras_large.npz"), "train")
     assert scene.frame.scale == pytest.approx(2 * objects.RADIUS)
     with pytest.raises(DataError, match=r"cameras is 'a\.npz', expected unset, as only DTU's have a name; drop it"):
-        data.cameras(Source(made.blender(tmp_path / "blender"), cameras="a.npz"), "train")
+        data.read_cameras(Source(made.blender(tmp_path / "blender"), cameras="a.npz"), "train")
 
 
 def test_published_splits_of_49_views(tmp_path):
     source = Source(objects.dtu(tmp_path, n=50, size=(8, 6)))
     names = {
-        split: [int(Path(name).stem) for name in data.cameras(source, split).names] for split in data.splits(source)
+        split: [int(Path(name).stem) for name in data.read_cameras(source, split).names]
+        for split in data.list_splits(source)
     }
     assert names["train"] == [1, 9, 17, 25, 33, 41, 47]
     assert names["test"] == [12, 32, 40]
     assert sorted(names["train"] + names["val"] + names["test"]) == list(range(49))
     asked = Source(tmp_path, hold_out="every-8th")
-    assert len(data.cameras(asked, "test")) == 7
+    assert len(data.read_cameras(asked, "test")) == 7
 
 
 def test_splits_of_a_file_go_before_all_others(tmp_path):
     objects.dtu(tmp_path)
     made.write(tmp_path / "splits.json", {"train": ["000003", "000001"], "test": ["000000"]})
     source = Source(tmp_path)
-    assert data.splits(source) == ("train", "test")
-    assert data.cameras(source, "train").names == ("000003.png", "000001.png")
+    assert data.list_splits(source) == ("train", "test")
+    assert data.read_cameras(source, "train").names == ("000003.png", "000001.png")
     with pytest.raises(DataError, match="hold_out is 'center', expected auto, as this file names the splits"):
-        data.splits(Source(tmp_path, hold_out="center"))
+        data.list_splits(Source(tmp_path, hold_out="center"))
     made.write(tmp_path / "splits.json", {"train": ["000003"], "test": ["9"]})
     with pytest.raises(DataError, match=r"splits\.json: image 9 of test is missing, expected an image; restore it"):
-        data.splits(source)
+        data.list_splits(source)
     for content in ({"train": []}, [], {"train": ["000003"], "val": "000001"}):
         made.write(tmp_path / "splits.json", content)
         with pytest.raises(DataError, match="is no list of names, expected names of images without their ending"):
-            data.splits(source)
+            data.list_splits(source)
 
 
 def test_a_sphere_is_computed_where_none_is_named(tmp_path):
-    scene = data.cameras(Source(objects.dtu(tmp_path, size=(96, 72), spheres=False)), "train")
+    scene = data.read_cameras(Source(objects.dtu(tmp_path, size=(96, 72), spheres=False)), "train")
     middle = scene.frame.to_world(torch.zeros(3)) - torch.tensor(objects.CENTER)
     assert float(middle.norm()) < 0.1 * objects.RADIUS
     # The hull of seven views from above is somewhat larger than the ball.
@@ -107,21 +108,21 @@ def test_a_sphere_is_computed_where_none_is_named(tmp_path):
 
 @pytest.mark.parametrize("masks", [True, False])
 def test_without_silhouettes_the_photographs_stay_as_they_are(tmp_path, masks):
-    source = Source(objects.dtu(tmp_path, masks=masks), silhouettes=not masks)
-    scene = data.read(source, "train")
+    source = Source(objects.dtu(tmp_path, masks=masks), object_masks=not masks)
+    scene = data.read_scene(source, "train")
     assert scene.images.pixels.shape[-1] == 3
     assert (scene.background, scene.unbounded, scene.has_object_mask) == ("none", True, False)
     assert (scene.near.tolist(), scene.far.tolist()) == ([pytest.approx(0.05)] * 8, [100.0] * 8)
     assert bool(scene.valid_mask(0).all())
     spheres = {f"scale_mat_{row}": None for row in range(10)}
     objects.edited(tmp_path / "cameras_sphere.npz", **spheres)
-    again = data.cameras(source, "train")
+    again = data.read_cameras(source, "train")
     torch.testing.assert_close(again.cameras.positions.norm(dim=-1), torch.full((8,), 1 / 0.7))
 
 
 def test_silhouettes_are_for_objects(tmp_path):
     with pytest.raises(DataError, match=r"silhouettes is left out, expected kept, as only dtu.* have them; drop the"):
-        data.cameras(Source(made.blender(tmp_path), silhouettes=False), "train")
+        data.read_cameras(Source(made.blender(tmp_path), object_masks=False), "train")
 
 
 def test_a_missing_matrix(tmp_path):
@@ -232,13 +233,15 @@ def test_silhouettes_of_one_color_are_told(tmp_path, caplog):
     for row in range(10):
         made.save(tmp_path / f"mask/{row:03d}.png", np.full((18, 24), 255, np.uint8))
     read(tmp_path)
-    assert caplog.messages[0].startswith(f"{tmp_path}: all silhouettes are white and cut nothing out; --no-silhouettes")
+    assert caplog.messages[0].startswith(
+        f"{tmp_path}: all silhouettes are white and cut nothing out; --no-object-masks"
+    )
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real images")
 def test_scan_65(tmp_path):
     place = Path(os.environ["LUMIFIELD_DATA"]) / "dtu/dtu_scan65"
-    scenes = [data.cameras(Source(place), split) for split in ("train", "val", "test")]
+    scenes = [data.read_cameras(Source(place), split) for split in ("train", "val", "test")]
     assert [len(scene) for scene in scenes] == [7, 39, 3]
     assert scenes[0].cameras.focal[0].tolist() == pytest.approx([723.1, 720.8], abs=0.1)
     assert scenes[0].cameras.center[0].tolist() == pytest.approx([205.9, 154.9], abs=0.1)
@@ -248,6 +251,6 @@ def test_scan_65(tmp_path):
     with np.load(place / "cameras_sphere.npz") as file:
         named = {name: file[name] for name in file.files if name.startswith("world_mat") and "inv" not in name}
     np.savez(tmp_path / "cameras_sphere.npz", **named)
-    hull = data.cameras(Source(tmp_path), "train").frame
+    hull = data.read_cameras(Source(tmp_path), "train").frame
     apart = (hull.translation - scenes[0].frame.translation).norm() / scenes[0].frame.scale
     assert float(apart) < hull.scale / scenes[0].frame.scale < 2.5

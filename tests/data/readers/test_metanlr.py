@@ -13,7 +13,7 @@ from lumifield.errors import DataError
 
 
 def read(root):
-    return data.read(Source(root), "train")
+    return data.read_scene(Source(root), "train")
 
 
 def pickled(path, content):
@@ -127,4 +127,4 @@ def test_files_that_hold_no_table(tmp_path):
 def test_a_folder_without_photographs(tmp_path):
     made.write(tmp_path / "a.json", {})
     with pytest.raises(DataError, match=r"images is missing, expected NAME_rgb\.png with NAME_rgb_meta\.npy; rest"):
-        data.read(Source(tmp_path, format="metanlr"), "train")
+        data.read_scene(Source(tmp_path, format="metanlr"), "train")

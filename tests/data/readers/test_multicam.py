@@ -17,8 +17,8 @@ FOCAL = 12 / math.tan(0.4)
 
 
 def test_a_pyramid_as_it_is_on_disk(tmp_path):
-    scene = data.read(Source(made.multicam(tmp_path / "scene")), "train")
-    assert data.splits(Source(tmp_path / "scene")) == ("train", "val", "test")
+    scene = data.read_scene(Source(made.multicam(tmp_path / "scene")), "train")
+    assert data.list_splits(Source(tmp_path / "scene")) == ("train", "val", "test")
     assert scene.names == tuple(f"images_train/{i:03d}_d{level}.png" for i in range(3) for level in range(4))
     assert scene.cameras.size.tolist() == [[24, 16], [12, 8], [6, 4], [3, 2]] * 3
     assert np.array_equal(scene.images.image(4, (24, 16)).numpy(), made.image(1, (24, 16), 4))
@@ -35,7 +35,7 @@ def test_a_pyramid_as_it_is_on_disk(tmp_path):
 
 
 def test_one_point_is_seen_at_the_same_place_of_every_size(tmp_path):
-    scene = data.cameras(Source(made.multicam(tmp_path / "scene")), "test")
+    scene = data.read_cameras(Source(made.multicam(tmp_path / "scene")), "test")
     seen, depth = scene.cameras.project(torch.tensor([[0.3, -0.2, 0.4]]))
     share = seen[:, 0] / scene.cameras.size
     torch.testing.assert_close(share[:4], share[:1].expand(4, 2), atol=1e-5, rtol=0)
@@ -43,7 +43,7 @@ def test_one_point_is_seen_at_the_same_place_of_every_size(tmp_path):
 
 
 def test_pixels_twice_as_large_have_rays_twice_as_wide(tmp_path):
-    scene = data.cameras(Source(made.multicam(tmp_path / "scene")), "test")
+    scene = data.read_cameras(Source(made.multicam(tmp_path / "scene")), "test")
     middle = [scene.rays(level).radius.max() for level in range(4)]
     assert [float(middle[k] / middle[0]) for k in range(4)] == pytest.approx([1, 2, 4, 8], rel=0.05)
 
@@ -57,7 +57,7 @@ def test_columns_that_differ_between_images(tmp_path):
         train["pix2cam"][0] = [[0.1, 0, -0.9], [0, -0.125, 1.5], [0, 0, -1]]
 
     made.edit(folder / "metadata.json", change)
-    scene = data.cameras(Source(folder), "train")
+    scene = data.read_cameras(Source(folder), "train")
     assert scene.near[:3].tolist() == [2, 1.5, 2]
     assert scene.far[:3].tolist() == [6, 6, 7]
     assert scene.loss_weight[:4].tolist() == [1, 4, 16, 5]
@@ -68,7 +68,7 @@ def test_columns_that_differ_between_images(tmp_path):
 def test_rays_through_pixels_are_those_of_pix2cam(tmp_path):
     folder = made.multicam(tmp_path / "scene")
     columns = json.loads((folder / "metadata.json").read_text())["val"]
-    scene = data.cameras(Source(folder), "val")
+    scene = data.read_cameras(Source(folder), "val")
     for row in range(8):
         matrix, pose = np.array(columns["pix2cam"][row]), np.array(columns["cam2world"][row])
         expected = pose[:3, :3] @ matrix @ [1.5, 0.5, 1]
@@ -79,12 +79,12 @@ def test_rays_through_pixels_are_those_of_pix2cam(tmp_path):
 def test_weights_of_one_everywhere_are_none(tmp_path):
     folder = made.multicam(tmp_path / "scene")
     made.edit(folder / "metadata.json", lambda content: content["train"].update(lossmult=[1.0] * 12))
-    scene = data.read(Source(folder), "train")
+    scene = data.read_scene(Source(folder), "train")
     assert scene.loss_weight is None
 
 
 def test_pixels_are_drawn_as_often_as_their_photograph_counts(tmp_path):
-    scene = data.read(Source(made.multicam(tmp_path / "scene")), "train")
+    scene = data.read_scene(Source(made.multicam(tmp_path / "scene")), "train")
     batch = sample_batch(scene, 20_000, Rng(torch.Generator().manual_seed(0)))
     # Together the images of each size weigh the same, and so do all images of a size.
     assert torch.bincount(batch.rays.image % 4) / 20_000 == pytest.approx([0.25] * 4, rel=0.05)
@@ -96,28 +96,28 @@ def test_pixels_are_drawn_as_often_as_their_photograph_counts(tmp_path):
 
 def test_some_photographs_keep_their_weights(tmp_path):
     source = Source(made.multicam(tmp_path / "scene"))
-    assert data.read(source, "train", rows=slice(1, 4)).loss_weight.tolist() == [4, 16, 64]
-    scene = data.cameras(source, "train")
+    assert data.read_scene(source, "train", rows=slice(1, 4)).loss_weight.tolist() == [4, 16, 64]
+    scene = data.read_cameras(source, "train")
     assert scene.select([5, 0]).loss_weight.tolist() == [4, 1]
     assert scene.to("cpu").loss_weight.tolist() == scene.loss_weight.tolist()
 
 
 def test_half_size(tmp_path):
-    scene = data.read(Source(made.multicam(tmp_path / "scene"), downscale=2), "train")
+    scene = data.read_scene(Source(made.multicam(tmp_path / "scene"), downscale=2), "train")
     assert scene.cameras.size[:3].tolist() == [[12, 8], [6, 4], [3, 2]]
     assert scene.cameras.focal[:2, 0].tolist() == pytest.approx([FOCAL / 2, FOCAL / 4])
     assert scene.loss_weight[:3].tolist() == [1, 4, 16]
     with pytest.raises(DataError, match="downscale is 5, expected at most 2 for these images"):
-        data.cameras(Source(tmp_path / "scene", downscale=5), "train")
+        data.read_cameras(Source(tmp_path / "scene", downscale=5), "train")
 
 
 @pytest.mark.parametrize(("asked", "got"), [("auto", "white"), ("black", "black"), ("random", "random")])
 def test_backgrounds(tmp_path, asked, got):
-    assert data.cameras(Source(made.multicam(tmp_path / "scene"), background=asked), "train").background == got
+    assert data.read_cameras(Source(made.multicam(tmp_path / "scene"), background=asked), "train").background == got
 
 
 def test_opaque_images(tmp_path):
-    scene = data.read(Source(made.multicam(tmp_path / "scene", channels=3)), "train")
+    scene = data.read_scene(Source(made.multicam(tmp_path / "scene", channels=3)), "train")
     assert scene.images.pixels.shape[1] == 3
     assert scene.background == "none"
 
@@ -125,7 +125,7 @@ def test_opaque_images(tmp_path):
 def test_images_that_are_missing_are_skipped(tmp_path, caplog):
     folder = made.multicam(tmp_path / "scene")
     (folder / "images_train/001_d2.png").unlink()
-    scene = data.read(Source(folder), "train")
+    scene = data.read_scene(Source(folder), "train")
     assert len(scene) == 11
     assert scene.loss_weight.tolist() == [1, 4, 16, 64, 1, 4, 64, 1, 4, 16, 64]
     assert "1 of 12 listed images do not exist and are skipped" in caplog.text
@@ -170,10 +170,10 @@ def test_columns_that_cannot_be(tmp_path, change, message):
     folder = made.multicam(tmp_path / "scene")
     made.edit(folder / "metadata.json", change)
     with pytest.raises(DataError, match=rf"metadata\.json: {message}"):
-        data.cameras(Source(folder), "train")
+        data.read_cameras(Source(folder), "train")
 
 
 def test_a_hold_out_is_refused(tmp_path):
     source = Source(made.multicam(tmp_path / "scene"), hold_out="center")
     with pytest.raises(DataError, match="hold_out is 'center', expected auto, as this file names the splits"):
-        data.cameras(source, "train")
+        data.read_cameras(source, "train")

@@ -10,7 +10,7 @@ from lumifield.errors import DataError
 
 
 def read(root):
-    return data.read(Source(root), "train")
+    return data.read_scene(Source(root), "train")
 
 
 def test_images_of_unequal_size_in_the_sphere_of_their_hull(tmp_path):
@@ -31,16 +31,16 @@ def test_images_of_unequal_size_in_the_sphere_of_their_hull(tmp_path):
 
 def test_published_splits_of_22_photographs(tmp_path):
     source = Source(objects.nlr(tmp_path, n=22))
-    assert data.splits(source) == ("train", "test")
-    assert data.cameras(source, "train").names == tuple(f"{row:02d}_rgb.png" for row in range(16, 22))
-    assert len(data.cameras(source, "test")) == 16
+    assert data.list_splits(source) == ("train", "test")
+    assert data.read_cameras(source, "train").names == tuple(f"{row:02d}_rgb.png" for row in range(16, 22))
+    assert len(data.read_cameras(source, "test")) == 16
 
 
 def test_cameras_may_be_listed_by_the_name_of_the_file(tmp_path):
     objects.nlr(tmp_path)
-    first = data.cameras(Source(tmp_path), "train").cameras.c2w
+    first = data.read_cameras(Source(tmp_path), "train").cameras.c2w
     objects.recalibrated(tmp_path, lambda content: {f"{name}_rgb": camera for name, camera in content.items()})
-    assert torch.equal(data.cameras(Source(tmp_path), "train").cameras.c2w, first)
+    assert torch.equal(data.read_cameras(Source(tmp_path), "train").cameras.c2w, first)
 
 
 def test_without_mattes_nothing_is_cut_out(tmp_path):
@@ -67,7 +67,7 @@ def test_files_that_say_no_cameras(tmp_path):
         read(tmp_path)
     path.unlink()
     with pytest.raises(DataError, match=r"yaml: file is missing, expected the cameras of the images; restore it"):
-        data.read(Source(tmp_path, format="nlr"), "train")
+        data.read_scene(Source(tmp_path, format="nlr"), "train")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import made_scenes as made
 from lumifield import data
 from lumifield.data import Source
 from lumifield.data.readers import colmap
-from lumifield.data.reconstructions import core
+from lumifield.data.sparse_reconstruction import core_extent
 from lumifield.errors import DataError
 
 HEAD = "filename\tid\tsplit\tdataset\n"
@@ -25,15 +25,15 @@ def scene(root: Path, text: str = HEAD + ROWS) -> Path:
 
 
 def test_the_list_names_the_splits_by_file_name(tmp_path):
-    assert data.detect(scene(tmp_path)) == "phototourism"
-    assert data.splits(Source(tmp_path)) == ("train", "test")
-    assert data.cameras(Source(tmp_path), "train").names == ("000.png", "001.png")
-    assert data.cameras(Source(tmp_path), "test").names == ("002.png",)
+    assert data.detect_format(scene(tmp_path)) == "phototourism"
+    assert data.list_splits(Source(tmp_path)) == ("train", "test")
+    assert data.read_cameras(Source(tmp_path), "train").names == ("000.png", "001.png")
+    assert data.read_cameras(Source(tmp_path), "test").names == ("002.png",)
 
 
 def test_all_splits_share_the_frame(tmp_path):
     train, test = (
-        data.cameras(Source(scene(tmp_path)) if s == "train" else Source(tmp_path), s) for s in ("train", "test")
+        data.read_cameras(Source(scene(tmp_path)) if s == "train" else Source(tmp_path), s) for s in ("train", "test")
     )
     assert train.frame.scale == test.frame.scale
 
@@ -41,7 +41,7 @@ def test_all_splits_share_the_frame(tmp_path):
 def listless(root: Path, split: str = "train", views: int = 9, **kind):
     """A reconstruction without a list, all of it in one split, read as images from anywhere."""
     sfm.colmap(root, made.ring(views, target=(3, 1, -2)), place="dense/sparse", **kind)
-    return data.cameras(Source(root, format="phototourism", hold_out="none"), split)
+    return data.read_cameras(Source(root, format="phototourism", hold_out="none"), split)
 
 
 def test_bounds_are_percentiles_of_the_distances_of_the_points_that_are_seen(tmp_path):
@@ -57,7 +57,7 @@ def test_bounds_are_percentiles_of_the_distances_of_the_points_that_are_seen(tmp
 def test_photographs_that_see_next_to_nothing_have_the_widest_bounds(tmp_path):
     sfm.colmap(tmp_path, made.ring(9), points=sfm.cloud(45), tracks=3)
     whole = colmap.load_colmap(tmp_path)
-    space = core(replace(whole, seen=(whole.seen[0][:3], *whole.seen[1:])))
+    space = core_extent(replace(whole, seen=(whole.seen[0][:3], *whole.seen[1:])))
     assert space.near[0] == space.near[1:].min()
     assert space.far[0] == space.far[1:].max()
     assert len(set(space.near.tolist())) == 8
@@ -76,8 +76,8 @@ def test_the_cube_holds_nine_tenths_of_the_points(tmp_path):
 def test_without_a_list_every_eighth_is_held_out(tmp_path, form):
     (scene(tmp_path) / "place.tsv").unlink()
     source = Source(tmp_path, format=form)
-    assert data.cameras(source, "test").names == ("000.png",)
-    assert len(data.cameras(source, "train")) == 5
+    assert data.read_cameras(source, "test").names == ("000.png",)
+    assert len(data.read_cameras(source, "train")) == 5
 
 
 @pytest.mark.parametrize(
@@ -97,28 +97,28 @@ def test_without_a_list_every_eighth_is_held_out(tmp_path, form):
 )
 def test_lists_that_cannot_be(tmp_path, text, message):
     with pytest.raises(DataError, match=message):
-        data.cameras(Source(scene(tmp_path, text)), "train")
+        data.read_cameras(Source(scene(tmp_path, text)), "train")
 
 
 def test_a_listed_photograph_is_missing(tmp_path):
     (scene(tmp_path) / "dense/images/001.png").unlink()
     with pytest.raises(DataError, match=r"place\.tsv: image 001\.png is missing, expected an image in .*dense/im"):
-        data.cameras(Source(tmp_path), "train")
+        data.read_cameras(Source(tmp_path), "train")
 
 
 def test_two_lists(tmp_path):
     (scene(tmp_path) / "other.tsv").touch()
     with pytest.raises(DataError, match=r"list of splits is not one \(other\.tsv, place\.tsv\), expected a single"):
-        data.splits(Source(tmp_path))
+        data.list_splits(Source(tmp_path))
 
 
 def test_hold_outs_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"place\.tsv: hold_out is 'center', expected auto"):
-        data.splits(Source(scene(tmp_path), hold_out="center"))
+        data.list_splits(Source(scene(tmp_path), hold_out="center"))
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")
 def test_statue_of_liberty():
     source = Source(Path(os.environ["LUMIFIELD_DATA"]) / "statue_of_liberty")
-    assert data.detect(source.data) == "phototourism"
-    assert [len(data.cameras(source, split)) for split in data.splits(source)] == [99, 14]
+    assert data.detect_format(source.data) == "phototourism"
+    assert [len(data.read_cameras(source, split)) for split in data.list_splits(source)] == [99, 14]

@@ -68,9 +68,9 @@ def stated(name, sequence):
 def test_the_same_reader_reads_the_sequence_again(looped):
     name, _, folder = looped
     sequence, run = folder / "localize/sequence", load_run(folder)
-    assert data.detect(sequence) == name
-    assert data.splits(Source(sequence)) == ("synthesis",)
-    scene = data.read(Source(sequence), "synthesis")
+    assert data.detect_format(sequence) == name
+    assert data.list_splits(Source(sequence)) == ("synthesis",)
+    scene = data.read_scene(Source(sequence), "synthesis")
     assert np.abs(stated(name, sequence) - wanted(folder)).max() < 1e-6
     world = scene.frame.poses_to_world(scene.cameras.c2w)
     assert np.abs(world.numpy() - wanted(folder)).max() < 1e-5
@@ -85,19 +85,19 @@ def test_the_same_reader_reads_the_sequence_again(looped):
 
 def test_the_sequence_can_be_put_into_the_scene(looped, tmp_path):
     name, scene, folder = looped
-    before = {split: data.cameras(Source(scene), split) for split in ("train", "test")}
+    before = {split: data.read_cameras(Source(scene), split) for split in ("train", "test")}
     shutil.copytree(scene, tmp_path / "both")
     for _ in range(2):
         shutil.copytree(folder / "localize/sequence", tmp_path / "both", dirs_exist_ok=True)
     source = Source(tmp_path / "both")
-    assert data.splits(source) == ("train", "test", "synthesis")
+    assert data.list_splits(source) == ("train", "test", "synthesis")
     for split, old in before.items():
-        new = data.cameras(source, split)
+        new = data.read_cameras(source, split)
         assert new.names == old.names
         old_world, new_world = (one.frame.poses_to_world(one.cameras.c2w) for one in (old, new))
         torch.testing.assert_close(new_world, old_world, atol=1e-5, rtol=0)
         torch.testing.assert_close(new.near * new.frame.scale, old.near * old.frame.scale)
-    assert len(data.cameras(source, "synthesis")) == 5
+    assert len(data.read_cameras(source, "synthesis")) == 5
     again = load_run(folder)
     settings = Synthesize(data=tmp_path / "both", out=tmp_path / "again")
     Synthesize.apply(settings, again, silent)
@@ -190,7 +190,7 @@ def test_one_lens_for_a_sequence():
 
 def test_a_focal_length_of_its_own_is_told(tmp_path):
     assert Synthesize(out=tmp_path / "out").apply(ball_run(tmp_path), silent).endswith("read with --focal 32)")
-    assert data.read(Source(tmp_path / "out", focal=32.0), "synthesis").cameras.focal[0].tolist() == [32.0, 32.0]
+    assert data.read_scene(Source(tmp_path / "out", focal=32.0), "synthesis").cameras.focal[0].tolist() == [32.0, 32.0]
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_views_that_are_there_are_kept(tmp_path, rendered):
         (out / name).unlink()
     Synthesize(out=out).apply(run, silent)
     assert rendered[6:] == [3]
-    assert len(data.cameras(Source(out), "synthesis")) == 6
+    assert len(data.read_cameras(Source(out), "synthesis")) == 6
 
 
 def test_several_processes_share_what_is_absent(tmp_path, rendered, monkeypatch):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lumifield.data import Source, frames, image_files
+from lumifield.data import Source, image_files, transforms_file
 from lumifield.data.reader import Reader
 from lumifield.data.scene import Frame, Scene
 from lumifield.geometry.cameras import Cameras
@@ -19,25 +19,25 @@ Kept = list[tuple[Listing, Path]]
 
 def blender_splits(source: Source) -> tuple[str, ...]:
     """The splits that have a file."""
-    return frames.split_files(source)
+    return transforms_file.split_files(source)
 
 
-def blender_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def blender_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them; the scene frame is the world frame."""
     path = source.data / f"transforms_{split}.json"
-    content = frames.load(path)
-    return scene_of_listing(source, path, content, frames.present(path, content["frames"]))
+    content = transforms_file.load_listing(path)
+    return scene_of_listing(source, path, content, transforms_file.existing_frames(path, content["frames"]))
 
 
-def scene_of_listing(source: Source, path: Path, content: Listing, kept: Kept) -> tuple[Scene, image_files.Files]:
+def scene_of_listing(source: Source, path: Path, content: Listing, kept: Kept) -> tuple[Scene, image_files.ImageFiles]:
     """Frames of the file `path` with their images, through lenses of its one angle of view."""
-    files = image_files.survey([image for _, image in kept])
+    files = image_files.read_headers([image for _, image in kept])
     size = torch.tensor(files.sizes)
-    focal = torch.tensor([frames.focal_from_angle(path, content, width) for width, _ in files.sizes])
+    focal = torch.tensor([transforms_file.focal_from_angle(path, content, width) for width, _ in files.sizes])
     n = len(kept)
     found = Scene(
         cameras=Cameras(
-            c2w=frames.poses(path, [frame for frame, _ in kept]).float(),
+            c2w=transforms_file.frame_poses(path, [frame for frame, _ in kept]).float(),
             focal=focal[:, None].repeat(1, 2),
             center=size / 2,
             size=size,
@@ -48,7 +48,7 @@ def scene_of_listing(source: Source, path: Path, content: Listing, kept: Kept) -
         far=torch.full((n,), FAR),
         box=torch.tensor([[-HALF_SIDE] * 3, [HALF_SIDE] * 3]),
         frame=Frame.identity(),
-        background=image_files.background(files, source.background),
+        background=image_files.resolve_background(files, source.background),
     )
     return found, files
 

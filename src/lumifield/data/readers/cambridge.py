@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from lumifield.data import Source, frames, holdout, image_files, nvm, reconstructions
+from lumifield.data import Source, held_out_views, image_files, nvm_model, sparse_reconstruction, transforms_file
 from lumifield.data.reader import Reader
-from lumifield.data.reconstructions import Optics, Reconstruction
 from lumifield.data.scene import Scene
+from lumifield.data.sparse_reconstruction import PinholeImage, Reconstruction
 from lumifield.data.undistort import Radial
 from lumifield.errors import DataError
 
@@ -30,16 +30,16 @@ class Measured:
     focal: float
     radial: float
 
-    def optics(self, path: Path, size: tuple[int, int]) -> Optics:
+    def optics(self, path: Path, size: tuple[int, int]) -> PinholeImage:
         """A pinhole as it is; images with distortion are resampled."""
         center = (size[0] / 2, size[1] / 2)
         if self.radial == 0:
-            return Optics((self.focal, self.focal), center, size)
+            return PinholeImage((self.focal, self.focal), center, size)
         lens = Radial(self.focal, center, self.radial)
         if not lens.invertible(size):
             expected = "a distortion that folds nothing over"
             raise DataError(path, "radial distortion", f"{self.radial:g}", expected, "reconstruct the scene again")
-        return Optics.resampled(lens.straightened(size))
+        return PinholeImage.resampled(lens.with_undistortion(size))
 
 
 def cambridge_splits(source: Source) -> tuple[str, ...]:
@@ -47,11 +47,11 @@ def cambridge_splits(source: Source) -> tuple[str, ...]:
     found = tuple(split for split in SPLITS if _list(source, split).is_file())
     if not found:
         raise DataError(source.data, "dataset_train.txt", "missing", "the list of training frames", "restore it")
-    holdout.refuse(source, _list(source, found[0]))
+    held_out_views.reject_hold_out(source, _list(source, found[0]))
     return found
 
 
-def cambridge_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def cambridge_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them, in the order of its list.
 
     Poses, focal lengths and distortion are those of the model; the list says which frames belong to the split. Listed
@@ -67,7 +67,9 @@ def cambridge_cameras(source: Source, split: str) -> tuple[Scene, image_files.Fi
         raise DataError(path, "list", first, "frames of reconstruction.nvm", "give both files of the same scene")
     if len(rows) < len(listed):
         log.warning("%s: %d of %d frames have no pose and are skipped.", path, len(listed) - len(rows), len(listed))
-    return reconstructions.scene(source, taken, rows, reconstructions.core(taken))
+    return sparse_reconstruction.scene_from_reconstruction(
+        source, taken, rows, sparse_reconstruction.core_extent(taken)
+    )
 
 
 def read_image_names(path: Path) -> list[str]:
@@ -86,12 +88,12 @@ def read_image_names(path: Path) -> list[str]:
 
 def load_cambridge(folder: Path) -> Reconstruction:
     """The model of a scene with the frames that it names, whatever their ending is by now."""
-    model = nvm.load(folder / "reconstruction.nvm")
+    model = nvm_model.load_nvm(folder / "reconstruction.nvm")
     plain = [_plain(shot.name) for shot in model.shots]
     return Reconstruction(
         path=model.path,
         names=tuple(shot.name for shot in model.shots),
-        images=tuple(frames.image_file(folder, name) or folder / f"{name}.png" for name in plain),
+        images=tuple(transforms_file.find_image(folder, name) or folder / f"{name}.png" for name in plain),
         c2w=torch.from_numpy(np.stack([shot.c2w for shot in model.shots])),
         calibrations=tuple(Measured(shot.focal, shot.radial) for shot in model.shots),
         points=model.points,

@@ -10,11 +10,11 @@ import pycolmap
 import torch
 from jaxtyping import Float
 
-from lumifield.data import Source, colmap_model, holdout, image_files, reconstructions
+from lumifield.data import Source, colmap_model, held_out_views, image_files, sparse_reconstruction
 from lumifield.data.reader import Reader
-from lumifield.data.reconstructions import Optics, Reconstruction
 from lumifield.data.scene import Scene
-from lumifield.data.undistort import Straightening
+from lumifield.data.sparse_reconstruction import PinholeImage, Reconstruction
+from lumifield.data.undistort import Undistortion
 from lumifield.errors import DataError
 
 # Where a model may be, and where its images are, below the folder of a scene.
@@ -36,7 +36,7 @@ class Camera:
         """Where points of the plane at depth 1 appear."""
         return np.asarray(self.camera.img_from_cam(np.concatenate([points, np.ones_like(points[:, :1])], 1)))
 
-    def optics(self, path: Path, size: tuple[int, int]) -> Optics:
+    def optics(self, path: Path, size: tuple[int, int]) -> PinholeImage:
         """Pinholes and OpenCV's radial and tangential distortion as they are; all others are resampled."""
         camera, stated = self.camera, (self.camera.width, self.camera.height)
         if size != stated:
@@ -47,29 +47,31 @@ class Camera:
             case "SIMPLE_PINHOLE" | "PINHOLE" | "SIMPLE_RADIAL" | "RADIAL" | "OPENCV":
                 bend = [float(camera.params[index]) for index in camera.extra_params_idxs()]
                 k1, k2, p1, p2 = (*bend, 0.0, 0.0, 0.0, 0.0)[:4]
-                return Optics(*_pinhole(camera), size, (k1, k2, p1, p2))
+                return PinholeImage(*_pinhole(camera), size, (k1, k2, p1, p2))
             case "EQUIRECTANGULAR":
                 fix = "cut the panoramas into perspective images"
                 raise DataError(path, "camera model", "EQUIRECTANGULAR", "a camera that looks to one side", fix)
             case _:
-                return Optics.resampled(self.straightened())
+                return PinholeImage.resampled(self.with_undistortion())
 
-    def straightened(self) -> Straightening:
+    def with_undistortion(self) -> Undistortion:
         """The largest pinhole image whose every pixel this camera's image shows."""
         plain = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), self.camera)
-        return Straightening(self, *_pinhole(plain), (plain.width, plain.height))
+        return Undistortion(self, *_pinhole(plain), (plain.width, plain.height))
 
 
 def colmap_splits(source: Source) -> tuple[str, ...]:
     """Those of the hold-out."""
-    return holdout.splits(source)
+    return held_out_views.split_names(source)
 
 
-def colmap_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def colmap_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them; every eighth image by name is held out."""
     taken = load_colmap(source.data)
-    rows = holdout.rows(source, split, taken.c2w[:, :, 3])
-    return reconstructions.scene(source, taken, rows, reconstructions.surrounded(taken))
+    rows = held_out_views.split_rows(source, split, taken.c2w[:, :, 3])
+    return sparse_reconstruction.scene_from_reconstruction(
+        source, taken, rows, sparse_reconstruction.inward_extent(taken)
+    )
 
 
 def load_colmap(folder: Path) -> Reconstruction:
@@ -79,7 +81,7 @@ def load_colmap(folder: Path) -> Reconstruction:
     ]
     if not places:
         raise DataError(folder, "sparse model", "missing", "sparse/0/cameras.bin or .txt", "reconstruct the scene")
-    model, images = colmap_model.load(places[0][0]), places[0][1]
+    model, images = colmap_model.load_colmap_model(places[0][0]), places[0][1]
     lenses = {number: Camera(camera) for number, camera in model.cameras.items()}
     order = np.argsort(model.point_ids)
     return Reconstruction(
@@ -93,7 +95,7 @@ def load_colmap(folder: Path) -> Reconstruction:
     )
 
 
-def _rows(model: colmap_model.Model, shot: colmap_model.Shot, order: np.ndarray) -> np.ndarray:
+def _rows(model: colmap_model.ColmapModel, shot: colmap_model.ColmapImage, order: np.ndarray) -> np.ndarray:
     """The places of an image's points among the points by number."""
     known = model.point_ids[order]
     rows = np.searchsorted(known, shot.points).clip(max=max(len(known) - 1, 0))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.linalg import rq
 from torch import Tensor
 
-from lumifield.data import Source, image_files, objects
+from lumifield.data import Source, image_files, object_capture
 from lumifield.data.reader import Reader
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
@@ -27,16 +27,16 @@ TOLERANCE = 1e-3
 def dtu_splits(source: Source) -> tuple[str, ...]:
     """Those of `splits.json`, else the published ones of 49 views, else those of the hold-out."""
     taken = load_dtu(source)
-    return objects.splits(source, taken, dtu_published_split(len(taken.images)))
+    return object_capture.capture_splits(source, taken, dtu_published_split(len(taken.images)))
 
 
-def dtu_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def dtu_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them."""
     taken = load_dtu(source)
-    return objects.cameras(source, split, taken, dtu_published_split(len(taken.images)))
+    return object_capture.capture_cameras(source, split, taken, dtu_published_split(len(taken.images)))
 
 
-def dtu_published_split(count: int) -> objects.Rows:
+def dtu_published_split(count: int) -> object_capture.Rows:
     """The rows of each split; val has those that are neither for training nor for the test. Later ones do not count."""
     if count < VIEWS:
         return {}
@@ -44,7 +44,7 @@ def dtu_published_split(count: int) -> objects.Rows:
     return {"train": list(TRAIN), "val": rest, "test": list(TEST)}
 
 
-def load_dtu(source: Source) -> objects.Capture:
+def load_dtu(source: Source) -> object_capture.ObjectCapture:
     """The images, masks and cameras of a folder; raises `DataError` where they do not fit together."""
     images = _listed(source.data / "image", "images")
     masks = _listed(source.data / "mask", "masks") if (source.data / "mask").is_dir() else [None] * len(images)
@@ -59,7 +59,7 @@ def load_dtu(source: Source) -> objects.Capture:
         lenses.append(lens)
         poses.append(pose)
     sphere = _sphere(path, matrices, images)
-    return objects.Capture(path, images, masks, torch.stack(lenses), torch.stack(poses), sphere)
+    return object_capture.ObjectCapture(path, images, masks, torch.stack(lenses), torch.stack(poses), sphere)
 
 
 def _listed(folder: Path, what: str) -> list[Path]:
@@ -127,7 +127,7 @@ def _sphere(path: Path, matrices: dict[str, np.ndarray], images: list[Path]) -> 
         if not np.allclose(matrix, first, rtol=TOLERANCE):
             fix = "give all images the same matrix"
             raise DataError(path, f"scale_mat_{row}", "another than scale_mat_0", "the sphere of the object", fix)
-    return objects.similarity(path, "scale_mat_0", first)
+    return object_capture.similarity_frame(path, "scale_mat_0", first)
 
 
 READER = Reader(splits=dtu_splits, cameras=dtu_cameras)

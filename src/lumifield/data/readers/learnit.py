@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data import Source, frames, holdout, image_files
-from lumifield.data.arrays import checked_bounds, loaded
-from lumifield.data.poses import single
+from lumifield.data import Source, held_out_views, image_files, transforms_file
+from lumifield.data.npy_files import load_array, validate_bounds
+from lumifield.data.pose_normalization import frame_to_float32
 from lumifield.data.reader import Reader
 from lumifield.data.readers import phototourism
 from lumifield.data.scene import Frame, Scene
@@ -50,10 +50,10 @@ def learnit_splits(source: Source) -> tuple[str, ...]:
     """Those of a .tsv file; without one learnit's own by position, or as `hold_out` asks."""
     if phototourism.find_split_listing(source.data) is not None:
         return phototourism.phototourism_splits(source)
-    return SPLITS if source.hold_out == "auto" else holdout.splits(source)
+    return SPLITS if source.hold_out == "auto" else held_out_views.split_names(source)
 
 
-def learnit_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def learnit_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them; scene axes are those of the world.
 
     The bounds follow from the stated depths whether rays take them as depths, as learnit's do, or as distances.
@@ -63,7 +63,7 @@ def learnit_cameras(source: Source, split: str) -> tuple[Scene, image_files.File
     unit = _unit(box)
     frame = Frame(torch.eye(3), torch.zeros(3), 1 / unit)
     rows = _rows(source, split, taken)
-    files = image_files.survey([taken.paths[row] for row in rows])
+    files = image_files.read_headers([taken.paths[row] for row in rows])
     _warn_of_shifts(taken, rows, files)
     c2w, lenses, bounds = taken.c2w[rows], taken.lenses[rows].float(), taken.bounds[rows].float() * unit
     scene = Scene(
@@ -78,8 +78,8 @@ def learnit_cameras(source: Source, split: str) -> tuple[Scene, image_files.File
         near=bounds[:, 0],
         far=bounds[:, 1],
         box=box * unit,
-        frame=single(frame),
-        background=image_files.background(files, source.background),
+        frame=frame_to_float32(frame),
+        background=image_files.resolve_background(files, source.background),
         unbounded=True,
     )
     return scene, files
@@ -100,13 +100,18 @@ def load_learnit(folder: Path) -> Capture:
         opengl_to_opencv(
             torch.stack([validate_pose(poses[r], folder / "c2w_mats.npy", f"pose of {name}") for r, name in named])
         ),
-        torch.tensor([frames.pinhole(folder / "kinv_mats.npy", f"matrix of {name}", inverses[r]) for r, name in named]),
-        checked_bounds(bounds * (NEAR, FAR), folder / "bds.npy"),
+        torch.tensor(
+            [
+                transforms_file.pinhole_intrinsics(folder / "kinv_mats.npy", f"matrix of {name}", inverses[r])
+                for r, name in named
+            ]
+        ),
+        validate_bounds(bounds * (NEAR, FAR), folder / "bds.npy"),
     )
 
 
 def _array(path: Path, count: int, shapes: tuple[tuple[int, ...], ...]) -> Float[np.ndarray, "n ..."]:
-    array = loaded(path, "an array of learnit's images")
+    array = load_array(path, "an array of learnit's images")
     if array.ndim == 0 or array.shape[1:] not in shapes or not np.issubdtype(array.dtype, np.number):
         expected = " or ".join("x".join(map(str, ("N", *shape))) for shape in shapes)
         raise DataError(path, "array", f"of shape {array.shape}", f"{expected} numbers", "write the file again")
@@ -127,7 +132,7 @@ def _rows(source: Source, split: str, taken: Capture) -> list[int]:
                 raise DataError(listing, f"image {name}", "missing", "an image in images", fix)
         return [row for row, path in enumerate(taken.paths) if named.get(path.name) == split]
     if source.hold_out != "auto":
-        return holdout.rows(source, split, taken.c2w[:, :, 3])
+        return held_out_views.split_rows(source, split, taken.c2w[:, :, 3])
     n = len(taken.paths)
     if n <= TEST + VAL:
         expected = f"more than {TEST + VAL}, as the first {TEST} are the test and the next {VAL} val"
@@ -135,7 +140,7 @@ def _rows(source: Source, split: str, taken: Capture) -> list[int]:
     return list({"test": range(TEST), "val": range(TEST, TEST + VAL), "train": range(TEST + VAL, n)}[split])
 
 
-def _warn_of_shifts(taken: Capture, rows: list[int], files: image_files.Files) -> None:
+def _warn_of_shifts(taken: Capture, rows: list[int], files: image_files.ImageFiles) -> None:
     """Says so where rows and images, which only their order connects, seem not to belong together."""
     size = torch.tensor(files.sizes)
     off = ((taken.lenses[rows, 2:] - size / 2).abs() > SHIFT * size).any(-1)

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data import Source, holdout, image_files
-from lumifield.data.arrays import checked_bounds, loaded
-from lumifield.data.poses import forward_frame, inward_frame, inward_near, single
+from lumifield.data import Source, held_out_views, image_files
+from lumifield.data.npy_files import load_array, validate_bounds
+from lumifield.data.pose_normalization import forward_frame, frame_to_float32, inward_frame, inward_near
 from lumifield.data.reader import Reader
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
@@ -54,20 +54,20 @@ class Folder:
 
 def llff_splits(source: Source) -> tuple[str, ...]:
     """Those of the hold-out."""
-    return holdout.splits(source)
+    return held_out_views.split_names(source)
 
 
-def llff_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def llff_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them; the scene frame follows from all poses."""
     capture = load_llff(source.data / "poses_bounds.npy")
     folder = _folder(source, len(capture.cameras))
-    rows = holdout.rows(source, split, capture.cameras.positions)
-    files = image_files.survey([folder.paths[row] for row in rows])
+    rows = held_out_views.split_rows(source, split, capture.cameras.positions)
+    files = image_files.read_headers([folder.paths[row] for row in rows])
     sized = _sized(capture.cameras[rows], files, folder)
     names = tuple(path.name for path in files.paths)
-    background = image_files.background(files, source.background)
+    background = image_files.resolve_background(files, source.background)
     if _faces_forward(source, capture):
-        training = holdout.rows(source, "train", capture.cameras.positions)
+        training = held_out_views.split_rows(source, "train", capture.cameras.positions)
         scene = _forward_scene(capture, sized, folder.asked, training)
     else:
         scene = _inward_scene(capture, sized, rows)
@@ -95,11 +95,11 @@ def load_llff(path: Path) -> Capture:
         size=size.round().long(),
         distortion=torch.zeros(len(table), 4),
     )
-    return Capture(path, full, checked_bounds(table[:, 15:], path))
+    return Capture(path, full, validate_bounds(table[:, 15:], path))
 
 
 def _table(path: Path) -> Float[np.ndarray, "n 17"]:
-    table = loaded(path, "the poses of an LLFF scene")
+    table = load_array(path, "the poses of an LLFF scene")
     usable = table.ndim == 2 and table.shape[1] == COLUMNS and len(table) > 0
     if not usable or not np.issubdtype(table.dtype, np.number):
         raise DataError(
@@ -140,7 +140,7 @@ def _folder(source: Source, count: int) -> Folder:
     return Folder(paths, factor, asked)
 
 
-def _sized(full: Cameras, files: image_files.Files, folder: Folder) -> Cameras:
+def _sized(full: Cameras, files: image_files.ImageFiles, folder: Folder) -> Cameras:
     """The cameras for the images as they will be; raises `DataError` where images have another size than stated."""
     there = torch.tensor(files.sizes)
     off = ((there - full.size / folder.factor).abs() > 1).any(-1)
@@ -202,7 +202,7 @@ def _forward_scene(capture: Capture, sized: Cameras, factor: int, training: list
         near=torch.zeros(n),
         far=torch.ones(n),
         box=_ndc_box(_placed(capture.cameras[training], frame), ndc),
-        frame=single(frame),
+        frame=frame_to_float32(frame),
         ndc=ndc,
     )
 
@@ -216,7 +216,7 @@ def _inward_scene(capture: Capture, sized: Cameras, rows: list[int]) -> Scene:
         near=(inward_near(capture.cameras.c2w, capture.bounds[:, 0])[rows] / frame.scale).float(),
         far=torch.full((n,), INWARD_FAR),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
-        frame=single(frame),
+        frame=frame_to_float32(frame),
         unbounded=True,
     )
 

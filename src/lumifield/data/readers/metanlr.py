@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data import Source, image_files, objects, safe_pickle
+from lumifield.data import Source, image_files, object_capture, safe_pickle
 from lumifield.data.reader import Reader
 from lumifield.data.readers import dtu, nlr
 from lumifield.data.scene import Frame, Scene
@@ -23,21 +23,21 @@ META, MASK, SPHERE = "_meta.npy", "_mask.png", "model_matrix.npy"
 def metanlr_splits(source: Source) -> tuple[str, ...]:
     """Those of `splits.json`, else the published ones of 22 or 49 images, else those of the hold-out."""
     taken = load_metanlr(source)
-    return objects.splits(source, taken, metanlr_published_split(len(taken.images)))
+    return object_capture.capture_splits(source, taken, metanlr_published_split(len(taken.images)))
 
 
-def metanlr_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def metanlr_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them."""
     taken = load_metanlr(source)
-    return objects.cameras(source, split, taken, metanlr_published_split(len(taken.images)))
+    return object_capture.capture_cameras(source, split, taken, metanlr_published_split(len(taken.images)))
 
 
-def metanlr_published_split(count: int) -> objects.Rows:
+def metanlr_published_split(count: int) -> object_capture.Rows:
     """The rows of each split: NLR's for 22 images, DTU's for 49 and more."""
     return nlr.nlr_published_split(count) or dtu.dtu_published_split(count)
 
 
-def load_metanlr(source: Source) -> objects.Capture:
+def load_metanlr(source: Source) -> object_capture.ObjectCapture:
     """The images that have a meta file, with silhouettes and cameras; raises `DataError` for files that say none.
 
     The world is the one that `model_matrix.npy` leads to; without the file the sphere is computed.
@@ -51,7 +51,7 @@ def load_metanlr(source: Source) -> objects.Capture:
         raise DataError(source.data, "images", "missing", "NAME_rgb.png with NAME_rgb_meta.npy", "restore them")
     masks = [path.with_name(path.stem.removesuffix("_rgb") + MASK) for path in images]
     lenses, poses = zip(*(_camera(path) for path in images), strict=True)
-    return objects.Capture(
+    return object_capture.ObjectCapture(
         images[0].with_name(images[0].stem + META),
         images,
         [mask if mask.is_file() else None for mask in masks],
@@ -79,14 +79,14 @@ def _camera(image: Path) -> tuple[Float[Tensor, "4"], Float[Tensor, "3 4"]]:
 
 
 def _size(image: Path) -> tuple[int, int]:
-    return image_files.survey([image]).sizes[0]
+    return image_files.read_headers([image]).sizes[0]
 
 
 def _sphere(path: Path) -> Frame | None:
     """The frame of the unit sphere that the objects' coordinates are those of; None where no file says."""
     if not path.is_file():
         return None
-    return objects.similarity(path, "model_matrix", _matrix(path, safe_pickle.table(path), "model_matrix"))
+    return object_capture.similarity_frame(path, "model_matrix", _matrix(path, safe_pickle.table(path), "model_matrix"))
 
 
 def _matrix(

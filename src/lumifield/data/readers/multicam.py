@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lumifield.data import Source, frames, holdout, image_files
+from lumifield.data import Source, held_out_views, image_files, transforms_file
 from lumifield.data.reader import Reader
 from lumifield.data.readers.blender import HALF_SIDE
 from lumifield.data.scene import Frame, Scene
@@ -22,16 +22,16 @@ Row = dict[str, Any]
 def multicam_splits(source: Source) -> tuple[str, ...]:
     """The splits that the file has columns for."""
     path, content = _metadata(source)
-    holdout.refuse(source, path)
-    return tuple(split for split in frames.SPLITS if split in content)
+    held_out_views.reject_hold_out(source, path)
+    return tuple(split for split in transforms_file.SPLITS if split in content)
 
 
-def multicam_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def multicam_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them; the scene frame is the world frame."""
     path, content = _metadata(source)
-    kept = frames.present(path, _rows(path, split, content[split]))
+    kept = transforms_file.existing_frames(path, _rows(path, split, content[split]))
     rows = [row for row, _ in kept]
-    files = image_files.survey([image for _, image in kept])
+    files = image_files.read_headers([image for _, image in kept])
     poses = torch.stack([validate_pose(row["cam2world"], path, f"cam2world of {row['file_path']}") for row in rows])
     lenses = torch.tensor([_lens(path, row, size) for row, size in zip(rows, files.sizes, strict=True)])
     near, far, weight = (_numbers(path, rows, column) for column in ("near", "far", "lossmult"))
@@ -48,7 +48,7 @@ def multicam_cameras(source: Source, split: str) -> tuple[Scene, image_files.Fil
         far=far,
         box=torch.tensor([[-HALF_SIDE] * 3, [HALF_SIDE] * 3]),
         frame=Frame.identity(),
-        background=image_files.background(files, source.background),
+        background=image_files.resolve_background(files, source.background),
         loss_weight=None if bool((weight == 1).all()) else weight,
     )
     return scene, files
@@ -56,8 +56,8 @@ def multicam_cameras(source: Source, split: str) -> tuple[Scene, image_files.Fil
 
 def _metadata(source: Source) -> tuple[Path, dict[str, Any]]:
     path = source.data / "metadata.json"
-    content = frames.parsed(path)
-    if not isinstance(content, dict) or not any(split in content for split in frames.SPLITS):
+    content = transforms_file.load_json(path)
+    if not isinstance(content, dict) or not any(split in content for split in transforms_file.SPLITS):
         expected, fix = "columns for train, val or test", "write the file again"
         raise DataError(path, "every split", "missing", expected, fix)
     return path, content
@@ -92,7 +92,7 @@ def _lens(path: Path, row: Row, size: tuple[int, int]) -> list[float]:
         if round(stated) != found:
             fix = "give the size of the images"
             raise DataError(path, f"{column} of {where}", f"{stated:g}", f"the image's {found}", fix)
-    return frames.pinhole(path, f"pix2cam of {where}", row["pix2cam"])
+    return transforms_file.pinhole_intrinsics(path, f"pix2cam of {where}", row["pix2cam"])
 
 
 def _numbers(path: Path, rows: list[Row], column: str) -> torch.Tensor:

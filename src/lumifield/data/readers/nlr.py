@@ -11,7 +11,7 @@ import yaml
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data import Source, image_files, objects
+from lumifield.data import Source, image_files, object_capture
 from lumifield.data.reader import Reader
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
@@ -27,21 +27,21 @@ Calibration = dict[str, Any]
 def nlr_splits(source: Source) -> tuple[str, ...]:
     """Those of `splits.json`, else the published ones of 22 images, else those of the hold-out."""
     taken = load_nlr(source)
-    return objects.splits(source, taken, nlr_published_split(len(taken.images)))
+    return object_capture.capture_splits(source, taken, nlr_published_split(len(taken.images)))
 
 
-def nlr_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def nlr_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them."""
     taken = load_nlr(source)
-    return objects.cameras(source, split, taken, nlr_published_split(len(taken.images)))
+    return object_capture.capture_cameras(source, split, taken, nlr_published_split(len(taken.images)))
 
 
-def nlr_published_split(count: int) -> objects.Rows:
+def nlr_published_split(count: int) -> object_capture.Rows:
     """The rows of each split."""
     return {"train": list(TRAIN), "test": list(range(TRAIN.start))} if count == VIEWS else {}
 
 
-def load_nlr(source: Source) -> objects.Capture:
+def load_nlr(source: Source) -> object_capture.ObjectCapture:
     """The images, mattes and cameras of a folder; raises `DataError` where they do not fit together."""
     folder, path = source.data / "rgb", source.data / FILE
     images = image_files.listed_images(folder) if folder.is_dir() else []
@@ -52,7 +52,9 @@ def load_nlr(source: Source) -> objects.Capture:
     known = [_named(calibrations, name, path) for name in names]
     lenses = torch.stack([_lens(path, name, one) for name, one in zip(names, known, strict=True)])
     poses = torch.stack([_pose(path, name, one) for name, one in zip(names, known, strict=True)])
-    return objects.Capture(path, images, _mattes(source.data / "mattes", names), lenses, poses, sphere=None)
+    return object_capture.ObjectCapture(
+        path, images, _mattes(source.data / "mattes", names), lenses, poses, sphere=None
+    )
 
 
 def _mattes(folder: Path, names: list[str]) -> list[Path | None]:

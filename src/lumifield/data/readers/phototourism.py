@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from lumifield.data import Source, holdout, image_files, reconstructions
+from lumifield.data import Source, held_out_views, image_files, sparse_reconstruction
 from lumifield.data.reader import Reader
 from lumifield.data.readers import colmap
 from lumifield.data.scene import Scene
@@ -18,22 +18,24 @@ def phototourism_splits(source: Source) -> tuple[str, ...]:
     """The splits that the list names; without a list those of the hold-out."""
     path = find_split_listing(source.data)
     if path is None:
-        return holdout.splits(source)
-    holdout.refuse(source, path)
+        return held_out_views.split_names(source)
+    held_out_views.reject_hold_out(source, path)
     named = set(read_split_listing(path).values())
     return tuple(split for split in SPLITS if split in named)
 
 
-def phototourism_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def phototourism_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them, in the order of their names."""
     path, taken = find_split_listing(source.data), colmap.load_colmap(source.data)
     if path is None:
-        rows = holdout.rows(source, split, taken.c2w[:, :, 3])
+        rows = held_out_views.split_rows(source, split, taken.c2w[:, :, 3])
     else:
         named = read_split_listing(path)
         _check_files(path, named, taken)
         rows = [row for row, name in enumerate(taken.names) if named.get(name) == split]
-    return reconstructions.scene(source, taken, rows, reconstructions.core(taken))
+    return sparse_reconstruction.scene_from_reconstruction(
+        source, taken, rows, sparse_reconstruction.core_extent(taken)
+    )
 
 
 def find_split_listing(folder: Path) -> Path | None:
@@ -61,7 +63,7 @@ def read_split_listing(path: Path) -> dict[str, str]:
     return found
 
 
-def _check_files(path: Path, listed: dict[str, str], taken: reconstructions.Reconstruction) -> None:
+def _check_files(path: Path, listed: dict[str, str], taken: sparse_reconstruction.Reconstruction) -> None:
     """Raises `DataError` for a listed image that is not on the disk, or not in the model."""
     where = dict(zip(taken.names, taken.images, strict=True))
     for name in listed:

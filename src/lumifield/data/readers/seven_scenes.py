@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data import Source, frames, holdout, image_files
-from lumifield.data.poses import single
+from lumifield.data import Source, held_out_views, image_files, transforms_file
+from lumifield.data.pose_normalization import frame_to_float32
 from lumifield.data.reader import Reader
-from lumifield.data.reconstructions import BOUND_PERCENTILES, NEAR_MARGIN, core_frame
 from lumifield.data.scene import Scene
+from lumifield.data.sparse_reconstruction import BOUND_PERCENTILES, NEAR_MARGIN, core_frame
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import validate_pose
@@ -32,7 +32,7 @@ STRIDES = 40
 
 
 @dataclass(frozen=True)
-class Shot:
+class VideoFrame:
     """The files of a frame of a video."""
 
     image: Path
@@ -45,14 +45,14 @@ def seven_scenes_splits(source: Source) -> tuple[str, ...]:
     listed = tuple(split for split in ("train", "test") if _list(source, split).is_file())
     synthesis = ("synthesis",) if _list(source, "synthesis").is_file() else ()
     if listed:
-        holdout.refuse(source, _list(source, listed[0]))
+        held_out_views.reject_hold_out(source, _list(source, listed[0]))
         return listed + synthesis
     if synthesis and not any(source.data.glob("frame-*.pose.txt")):
         return synthesis
-    return (("train", "val", "test") if _judged_by_depth(source) else holdout.splits(source)) + synthesis
+    return (("train", "val", "test") if _judged_by_depth(source) else held_out_views.split_names(source)) + synthesis
 
 
-def seven_scenes_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def seven_scenes_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them.
 
     Scene frame, region and bounds follow from poses and depth of the training frames alone, where there are any.
@@ -60,7 +60,7 @@ def seven_scenes_cameras(source: Source, split: str) -> tuple[Scene, image_files
     ruling = "train" if "train" in seven_scenes_splits(source) else split
     training = _shots(source, ruling)
     shots = training if split == ruling else _shots(source, split)
-    files = image_files.survey([shot.image for shot in shots])
+    files = image_files.read_headers([shot.image for shot in shots])
     measured = _measured(source, training)
     frame = core_frame(_poses(training), measured.points)
     own = measured.bounds if split == ruling else torch.full((len(shots), 2), torch.nan)
@@ -71,14 +71,14 @@ def seven_scenes_cameras(source: Source, split: str) -> tuple[Scene, image_files
         near=(near / frame.scale).float(),
         far=(far / frame.scale).float(),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
-        frame=single(frame),
-        background=image_files.background(files, source.background),
+        frame=frame_to_float32(frame),
+        background=image_files.resolve_background(files, source.background),
         unbounded=True,
     )
     return scene, files
 
 
-def _shots(source: Source, split: str) -> list[Shot]:
+def _shots(source: Source, split: str) -> list[VideoFrame]:
     """The frames of a split, in the order of their numbers."""
     path = _list(source, split)
     if not path.is_file():
@@ -102,17 +102,17 @@ def _sequences(path: Path) -> list[str]:
     return folders
 
 
-def _frames(root: Path, folder: Path) -> list[Shot]:
+def _frames(root: Path, folder: Path) -> list[VideoFrame]:
     """The frames of a folder that have a pose and an image; depth of the mesh goes before that of the sensor."""
     listed = [
         {"file_path": path.name.removesuffix(".pose.txt") + ".color", "pose": path} for path in _pose_files(folder)
     ]
     shots = []
-    for frame, image in frames.present(folder / "frame-*.color.png", listed):
+    for frame, image in transforms_file.existing_frames(folder / "frame-*.color.png", listed):
         name = frame["file_path"].removesuffix(".color")
         sensor = folder / f"{name}.depth.png"
         depth = _rendered(root, folder.name, name) or (sensor if sensor.is_file() else None)
-        shots.append(Shot(image, frame["pose"], depth))
+        shots.append(VideoFrame(image, frame["pose"], depth))
     return shots
 
 
@@ -133,21 +133,21 @@ def _rendered(root: Path, sequence: str, name: str) -> Path | None:
     return None
 
 
-def _held(source: Source, shots: list[Shot], split: str) -> list[int]:
+def _held(source: Source, shots: list[VideoFrame], split: str) -> list[int]:
     """The rows of a split of a folder without lists.
 
     Where only some frames have depth these are the test, as their truth is known; every eighth other one is val.
     """
     if not _judged_by_depth(source):
-        return holdout.rows(source, split, _poses(shots)[:, :, 3])
+        return held_out_views.split_rows(source, split, _poses(shots)[:, :, 3])
     others = [row for row, shot in enumerate(shots) if shot.depth is None]
     match split:
         case "test":
             return [row for row, shot in enumerate(shots) if shot.depth is not None]
         case "val":
-            return others[:: holdout.EVERY]
+            return others[:: held_out_views.HOLD_OUT_EVERY]
         case _:
-            return [row for place, row in enumerate(others) if place % holdout.EVERY]
+            return [row for place, row in enumerate(others) if place % held_out_views.HOLD_OUT_EVERY]
 
 
 def _judged_by_depth(source: Source) -> bool:
@@ -155,7 +155,7 @@ def _judged_by_depth(source: Source) -> bool:
     return source.hold_out == "auto" and 0 < with_depth < len(_pose_files(source.data))
 
 
-def _poses(shots: list[Shot]) -> Float[Tensor, "n 3 4"]:
+def _poses(shots: list[VideoFrame]) -> Float[Tensor, "n 3 4"]:
     return torch.stack([validate_pose(_table(shot.pose), shot.pose, "pose") for shot in shots])
 
 
@@ -183,7 +183,7 @@ class _Measured:
     widest: Float[Tensor, "2"]
 
 
-def _measured(source: Source, shots: list[Shot]) -> _Measured:
+def _measured(source: Source, shots: list[VideoFrame]) -> _Measured:
     """Points and bounds by depth; where no frame has any, along the optical axes and by the range of the sensor."""
     poses = _poses(shots)
     bounds = torch.full((len(shots), 2), torch.nan, dtype=torch.float64)
@@ -203,10 +203,10 @@ def _measured(source: Source, shots: list[Shot]) -> _Measured:
     return _Measured(torch.cat(points), bounds, torch.stack([known[:, 0].min(), known[:, 1].max()]))
 
 
-def _seen(source: Source, shot: Shot) -> Float[Tensor, "p 3"]:
+def _seen(source: Source, shot: VideoFrame) -> Float[Tensor, "p 3"]:
     """Evenly chosen points that a frame's depth shows, in its own axes [m]."""
     assert shot.depth is not None
-    depth = image_files.raw(shot.depth)
+    depth = image_files.read_single_channel(shot.depth)
     rows, columns = (slice(side // STRIDES // 2, None, max(side // STRIDES, 1)) for side in depth.shape)
     v, u = np.mgrid[: depth.shape[0], : depth.shape[1]][:, rows, columns] + 0.5
     z = depth[rows, columns] * MILLIMETER

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data import Source, frames, holdout, image_files
-from lumifield.data.poses import inward_frame, single
+from lumifield.data import Source, held_out_views, image_files, transforms_file
+from lumifield.data.pose_normalization import frame_to_float32, inward_frame
 from lumifield.data.reader import Reader
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
@@ -32,26 +32,26 @@ log = logging.getLogger(__name__)
 def transforms_splits(source: Source) -> tuple[str, ...]:
     """The splits that have a file or a list of file names; else those of the hold-out."""
     if not (source.data / "transforms.json").is_file():
-        return frames.split_files(source)
-    content = frames.load(source.data / "transforms.json")
-    named = tuple(split for split in frames.SPLITS if f"{split}_filenames" in content)
+        return transforms_file.split_files(source)
+    content = transforms_file.load_listing(source.data / "transforms.json")
+    named = tuple(split for split in transforms_file.SPLITS if f"{split}_filenames" in content)
     if not named:
-        return holdout.splits(source)
-    holdout.refuse(source, source.data / "transforms.json")
+        return held_out_views.split_names(source)
+    held_out_views.reject_hold_out(source, source.data / "transforms.json")
     return named
 
 
-def transforms_cameras(source: Source, split: str) -> tuple[Scene, image_files.Files]:
+def transforms_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them.
 
     The scene frame has its origin where the cameras look, +z as their common up and the farthest camera at distance 1.
     It follows from all listed poses of the single file, or of the training file, whether their images exist or not.
     """
     path, content, kept = _listed(source, split)
-    if split == "train" and source.least_sharpness:
-        kept = _sharp(path, kept, source.least_sharpness)
+    if split == "train" and source.min_sharpness:
+        kept = _sharp(path, kept, source.min_sharpness)
     chosen = [frame for frame, _ in kept]
-    files = image_files.survey([image for _, image in kept], [_mask(path, frame) for frame in chosen])
+    files = image_files.read_headers([image for _, image in kept], [_mask(path, frame) for frame in chosen])
     frame = _scene_frame(source, path, content)
     lenses = [_intrinsics(path, content | one, size) for one, size in zip(chosen, files.sizes, strict=True)]
     focal, center, distortion = torch.tensor(lenses).split([2, 2, 4], -1)
@@ -67,8 +67,8 @@ def transforms_cameras(source: Source, split: str) -> tuple[Scene, image_files.F
         near=torch.full((len(kept),), NEAR),
         far=torch.full((len(kept),), FAR_BOUNDED if files.alpha else FAR_UNBOUNDED),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
-        frame=single(frame),
-        background=image_files.background(files, source.background),
+        frame=frame_to_float32(frame),
+        background=image_files.resolve_background(files, source.background),
         unbounded=not files.alpha,
     )
     return scene, files
@@ -79,19 +79,19 @@ def _listed(source: Source, split: str) -> tuple[Path, Listing, Kept]:
     path = source.data / "transforms.json"
     if not path.is_file():
         path = source.data / f"transforms_{split}.json"
-        content = frames.load(path)
-        return path, content, frames.present(path, content["frames"])
-    content = frames.load(path)
+        content = transforms_file.load_listing(path)
+        return path, content, transforms_file.existing_frames(path, content["frames"])
+    content = transforms_file.load_listing(path)
     listed = sorted(content["frames"], key=lambda frame: frame["file_path"])
     names = content.get(f"{split}_filenames")
     if names is not None:
         listed = [frame for frame in listed if frame["file_path"] in set(names)]
         if not listed:
             raise DataError(path, f"{split}_filenames", "empty", "file_path of at least one frame", "list them")
-        return path, content, frames.present(path, listed)
-    kept = frames.present(path, listed)
-    positions = frames.poses(path, [frame for frame, _ in kept])[:, :, 3]
-    return path, content, [kept[row] for row in holdout.rows(source, split, positions)]
+        return path, content, transforms_file.existing_frames(path, listed)
+    kept = transforms_file.existing_frames(path, listed)
+    positions = transforms_file.frame_poses(path, [frame for frame, _ in kept])[:, :, 3]
+    return path, content, [kept[row] for row in held_out_views.split_rows(source, split, positions)]
 
 
 def _sharp(path: Path, kept: Kept, least: float) -> Kept:
@@ -109,14 +109,14 @@ def _sharp(path: Path, kept: Kept, least: float) -> Kept:
 def _scene_frame(source: Source, path: Path, content: Listing) -> Frame:
     if path.name != "transforms.json":
         path = source.data / "transforms_train.json"
-        content = frames.load(path)
+        content = transforms_file.load_listing(path)
     return inward_frame(_world_poses(path, content, content["frames"]))
 
 
 def _world_poses(path: Path, content: Listing, listed: list[Listing]) -> Float[Tensor, "n 3 4"]:
     """The poses in the original world: nerfstudio's `file = applied_scale * applied_transform @ original` undone."""
     scale = validate_number(content.get("applied_scale", 1.0), path, "applied_scale", positive=True)
-    poses = frames.poses(path, listed)
+    poses = transforms_file.frame_poses(path, listed)
     applied = content.get("applied_transform")
     if applied is None:
         applied = torch.eye(3, 4, dtype=torch.float64).tolist()
@@ -140,7 +140,7 @@ def _intrinsics(path: Path, values: Listing, size: tuple[int, int]) -> list[floa
     _check_lens(path, values, where)
     if "fl_x" not in values and "camera_angle_x" not in values:
         raise DataError(path, f"fl_x {where}", "missing", "fl_x or camera_angle_x", "add the focal length")
-    fx = number("fl_x", positive=True) if "fl_x" in values else frames.focal_from_angle(path, values, size[0])
+    fx = number("fl_x", positive=True) if "fl_x" in values else transforms_file.focal_from_angle(path, values, size[0])
     fy = number("fl_y", positive=True) if "fl_y" in values else fx
     center = [number("cx", size[0] / 2), number("cy", size[1] / 2)]
     return [fx, fy, *center, *(number(key, 0.0) for key in ("k1", "k2", "p1", "p2"))]

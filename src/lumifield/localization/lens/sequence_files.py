@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from lumifield.data import nvm
+from lumifield.data import nvm_model
 from lumifield.data.readers import seven_scenes
 from lumifield.data.scene import Scene
 from lumifield.export.cameras import colmap_camera, colmap_pose, to_world_cameras
@@ -82,10 +82,10 @@ class Cambridge:
         """Writes the list and the model."""
         cameras = to_world_cameras(scene)
         shots = [
-            nvm.Shot(self.name(row), float(cameras.focal[row, 0]), cameras.c2w[row].numpy(), 0.0)
+            nvm_model.NvmImage(self.name(row), float(cameras.focal[row, 0]), cameras.c2w[row].numpy(), 0.0)
             for row in range(len(scene))
         ]
-        write_text(out / "reconstruction.nvm", nvm.extended(self.model, self.folder, shots))
+        write_text(out / "reconstruction.nvm", nvm_model.append_images(self.model, self.folder, shots))
         lines = [f"{shot.name} {_words(shot.c2w[:, 3])} {_words(_quaternion(shot.c2w))}" for shot in shots]
         write_text(out / "dataset_synthesis.txt", "\n".join([*HEADER, *lines]) + "\n")
 

@@ -68,7 +68,7 @@ def layout_of(settings: Synthesize, run: LoadedRun, out: Path) -> Layout:
     if run.source is None:
         return SevenScenes()
     folder = run.source.data if settings.data is None else settings.data
-    if (data.detect(folder) if run.source.format == "auto" else run.source.format) != "cambridge":
+    if (data.detect_format(folder) if run.source.format == "auto" else run.source.format) != "cambridge":
         return SevenScenes()
     if out.resolve() == folder.resolve():
         found, expected = "that of the images, whose model would be replaced", "a folder of its own"

@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lumifield.data import Source, image_files
-from lumifield.data.poses import inward_frame, inward_near, single
+from lumifield.data.pose_normalization import frame_to_float32, inward_frame, inward_near
 from lumifield.data.readers.transforms import FAR_UNBOUNDED, NEAR
 from lumifield.data.scene import Frame, Scene
-from lumifield.data.undistort import Straightening
+from lumifield.data.undistort import Undistortion
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import estimate_up, orthogonal_vector
@@ -30,7 +30,7 @@ CORE_PERCENTILE = 90.0
 
 
 @dataclass(frozen=True)
-class Optics:
+class PinholeImage:
     """Focal lengths, center, size [pixels] and distortion of the camera that an image is read with.
 
     Where the image is resampled for that, `straight` says how.
@@ -40,19 +40,19 @@ class Optics:
     center: tuple[float, float]
     size: tuple[int, int]
     distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    straight: Straightening | None = None
+    undistortion: Undistortion | None = None
 
     @staticmethod
-    def resampled(straight: Straightening) -> Optics:
+    def resampled(undistortion: Undistortion) -> PinholeImage:
         """The pinhole camera that an image is resampled for."""
-        return Optics(straight.focal, straight.center, straight.size, straight=straight)
+        return PinholeImage(undistortion.focal, undistortion.center, undistortion.size, undistortion=undistortion)
 
 
 @runtime_checkable
 class Calibration(Protocol):
     """What is known about the camera that took an image."""
 
-    def optics(self, path: Path, size: tuple[int, int]) -> Optics:
+    def optics(self, path: Path, size: tuple[int, int]) -> PinholeImage:
         """For the image file `path` of `size`; raises `DataError` where it cannot be from this camera."""
         ...
 
@@ -96,7 +96,7 @@ class Reconstruction:
 
 
 @dataclass(frozen=True)
-class Space:
+class SceneExtent:
     """A scene frame, and near and far of each image [world units]."""
 
     frame: Frame
@@ -104,7 +104,7 @@ class Space:
     far: Float[Tensor, " n"]
 
 
-def surrounded(taken: Reconstruction) -> Space:
+def inward_extent(taken: Reconstruction) -> SceneExtent:
     """The space of a capture about something: the cube holds the cameras, which look at its middle, and far is endless.
 
     Near follows from the nearest points that images see, as percentiles.
@@ -113,10 +113,10 @@ def surrounded(taken: Reconstruction) -> Space:
     if len(taken.points) == 0:
         return _pointless(taken, frame)
     near, far = _percentiles(taken.trusted())
-    return Space(frame, inward_near(taken.c2w, near), torch.full_like(far, FAR_UNBOUNDED * frame.scale))
+    return SceneExtent(frame, inward_near(taken.c2w, near), torch.full_like(far, FAR_UNBOUNDED * frame.scale))
 
 
-def core(taken: Reconstruction) -> Space:
+def core_extent(taken: Reconstruction) -> SceneExtent:
     """The space of images from anywhere: the cube holds 90 % of the points, and bounds are percentiles (NeRF-W).
 
     Its origin is the median of the points. Without points the space follows from the poses alone.
@@ -125,14 +125,16 @@ def core(taken: Reconstruction) -> Space:
         return _pointless(taken, inward_frame(taken.c2w))
     taken = taken.trusted()
     near, far = _percentiles(taken)
-    return Space(core_frame(taken.c2w, torch.from_numpy(taken.points)), NEAR_MARGIN * near, far)
+    return SceneExtent(core_frame(taken.c2w, torch.from_numpy(taken.points)), NEAR_MARGIN * near, far)
 
 
-def scene(source: Source, taken: Reconstruction, rows: list[int], space: Space) -> tuple[Scene, image_files.Files]:
+def scene_from_reconstruction(
+    source: Source, taken: Reconstruction, rows: list[int], space: SceneExtent
+) -> tuple[Scene, image_files.ImageFiles]:
     """The images of these rows without their pixels, and the files that hold them; beyond the cube of half side 1
     space is contracted. The space follows from all images.
     """
-    files = image_files.survey([taken.images[row] for row in rows])
+    files = image_files.read_headers([taken.images[row] for row in rows])
     shown = zip(rows, files.paths, files.sizes, strict=True)
     optics = [taken.calibrations[row].optics(path, size) for row, path, size in shown]
     frame = space.frame
@@ -148,16 +150,16 @@ def scene(source: Source, taken: Reconstruction, rows: list[int], space: Space) 
         near=(space.near[rows] / frame.scale).float(),
         far=(space.far[rows] / frame.scale).float(),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
-        frame=single(frame),
-        background=image_files.background(files, source.background),
+        frame=frame_to_float32(frame),
+        background=image_files.resolve_background(files, source.background),
         unbounded=True,
     )
-    return found, files.straightened([one.straight for one in optics])
+    return found, files.with_undistortion([one.undistortion for one in optics])
 
 
-def _pointless(taken: Reconstruction, frame: Frame) -> Space:
+def _pointless(taken: Reconstruction, frame: Frame) -> SceneExtent:
     one = torch.full((len(taken.names),), frame.scale, dtype=torch.float64)
-    return Space(frame, NEAR * one, FAR_UNBOUNDED * one)
+    return SceneExtent(frame, NEAR * one, FAR_UNBOUNDED * one)
 
 
 def core_frame(c2w: Float[Tensor, "n 3 4"], points: Float[Tensor, "p 3"]) -> Frame:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lumifield.data.image_files import Files, gray
+from lumifield.data.image_files import ImageFiles, read_gray
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
@@ -30,7 +30,7 @@ MARGIN = 1.1
 log = logging.getLogger(__name__)
 
 
-def check(cameras: Cameras, files: Files, path: Path) -> None:
+def check_object_masks(cameras: Cameras, files: ImageFiles, path: Path) -> None:
     """Raises `DataError` where a camera's rays miss the unit sphere, or most of a silhouette lies outside it.
 
     `path` names the cameras. Warns of silhouettes that cut nothing out, and of those that show nothing.
@@ -62,7 +62,7 @@ def sphere_of_poses(c2w: Float[Tensor, "n 3 4"], reach: float) -> Frame:
     return Frame(torch.eye(3, dtype=c2w.dtype), center, reach * nearest if nearest > 0 else 1.0)
 
 
-def sphere_of_hull(cameras: Cameras, files: Files, path: Path) -> Frame:
+def sphere_of_hull(cameras: Cameras, files: ImageFiles, path: Path) -> Frame:
     """The sphere about the visual hull of silhouettes, seen from cameras in the world.
 
     Raises `DataError` where the silhouettes have no point in common.
@@ -85,7 +85,7 @@ def _hull(
     cells = _cells(center, half)
     left = cells[_carved(cells, cameras, masks)]
     if not len(left):
-        fix = "correct the poses, or remove the masks and use --no-silhouettes"
+        fix = "correct the poses, or remove the masks and use --no-object-masks"
         raise DataError(path, "common volume of the silhouettes", "empty", "that of one object", fix)
     return left, 2 * half / CELLS
 
@@ -128,12 +128,14 @@ def _meets(cameras: Cameras, row: int, x: Float[Tensor, " p"], y: Float[Tensor, 
 
 
 def _inside(path: Path) -> Bool[Tensor, "h w"]:
-    return torch.from_numpy(gray(path) >= INSIDE)
+    return torch.from_numpy(read_gray(path) >= INSIDE)
 
 
 def _warn(path: Path, full: int, empty: list[str], count: int) -> None:
     if full == count:
-        text = "%s: all silhouettes are white and cut nothing out; --no-silhouettes takes the surroundings as they are."
+        text = (
+            "%s: all silhouettes are white and cut nothing out; --no-object-masks takes the surroundings as they are."
+        )
         log.warning(text, path.parent)
     if empty:
         log.warning("%s: %d of %d silhouettes are black (first: %s).", path.parent, len(empty), count, empty[0])

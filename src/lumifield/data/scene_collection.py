@@ -9,13 +9,13 @@ from pathlib import Path
 
 from lumifield import data
 from lumifield.data import Source
-from lumifield.data.frames import SPLITS, parsed
-from lumifield.data.holdout import EVERY
-from lumifield.data.image_files import Files
+from lumifield.data.held_out_views import HOLD_OUT_EVERY
+from lumifield.data.image_files import ImageFiles
 from lumifield.data.scene import Scene
+from lumifield.data.transforms_file import SPLITS, load_json
 from lumifield.errors import DataError
 
-Located = tuple[Scene, Files]
+SceneAndFiles = tuple[Scene, ImageFiles]
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Task:
     """
 
     name: str
-    find: Callable[[], Located]
-    find_held_out: Callable[[], Located | None]
+    find: Callable[[], SceneAndFiles]
+    find_held_out: Callable[[], SceneAndFiles | None]
 
     def cameras(self) -> Scene:
         """The images without their pixels, of which only the headers are read."""
@@ -37,15 +37,15 @@ class Task:
     def photographs(self, rows: slice = slice(None)) -> Scene:
         """The images, all of them or some `rows`; of an object all frames in the order of its list."""
         scene, files = self.find()
-        return data.pictured(scene, files, list(range(len(scene)))[rows])
+        return data.attach_images(scene, files, list(range(len(scene)))[rows])
 
     def held_out(self) -> Scene | None:
         """The images to judge by, where the data has some."""
         found = self.find_held_out()
-        return None if found is None else data.pictured(*found, list(range(len(found[0]))))
+        return None if found is None else data.attach_images(*found, list(range(len(found[0]))))
 
 
-def tasks(source: Source, split: str) -> tuple[Task, ...]:
+def list_tasks(source: Source, split: str) -> tuple[Task, ...]:
     """The tasks of a split: images of a scene, or the scenes in the folder `source.data`, in order of their names.
 
     Of scenes the splits are those of a `*splits.json` in the folder or of `FOLDER_splits.json` beside it, a list of
@@ -55,7 +55,7 @@ def tasks(source: Source, split: str) -> tuple[Task, ...]:
     data.check_folder(source.data)
     if split not in SPLITS:
         raise DataError(source.data, "split", repr(split), f"one of {', '.join(SPLITS)}", "choose one of these")
-    if data.known(source.data) is not None:
+    if data.find_format(source.data) is not None:
         return _photographs(source, split)
     place = _place(source.data)
     listing = _listing(source.data, place)
@@ -67,9 +67,9 @@ def tasks(source: Source, split: str) -> tuple[Task, ...]:
 
 
 def _photographs(source: Source, split: str) -> tuple[Task, ...]:
-    scene, files = data.located(source, split)
+    scene, files = data.locate_images(source, split)
 
-    def one(row: int) -> Located:
+    def one(row: int) -> SceneAndFiles:
         return scene.select([row]), files.select([row])
 
     return tuple(Task(name, partial(one, row), lambda: None) for row, name in enumerate(scene.names))
@@ -77,15 +77,15 @@ def _photographs(source: Source, split: str) -> tuple[Task, ...]:
 
 def _task(source: Source, folder: Path) -> Task:
     whole = replace(source, data=folder, hold_out="auto")
-    if "shapenet" in (source.format, data.known(folder)):
-        return Task(folder.name, partial(data.located, replace(whole, hold_out="none"), "train"), lambda: None)
-    return Task(folder.name, partial(data.located, whole, "train"), partial(_others, whole))
+    if "shapenet" in (source.format, data.find_format(folder)):
+        return Task(folder.name, partial(data.locate_images, replace(whole, hold_out="none"), "train"), lambda: None)
+    return Task(folder.name, partial(data.locate_images, whole, "train"), partial(_others, whole))
 
 
-def _others(source: Source) -> Located | None:
+def _others(source: Source) -> SceneAndFiles | None:
     """The first of a scene's splits that is not for learning."""
-    split = next((split for split in ("test", "val") if split in data.splits(source)), None)
-    return None if split is None else data.located(source, split)
+    split = next((split for split in ("test", "val") if split in data.list_splits(source)), None)
+    return None if split is None else data.locate_images(source, split)
 
 
 def _place(folder: Path) -> Path:
@@ -102,7 +102,7 @@ def _place(folder: Path) -> Path:
 
 
 def _holds_scenes(folder: Path) -> bool:
-    return any(data.known(scene) for scene in _folders(folder))
+    return any(data.find_format(scene) for scene in _folders(folder))
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -126,7 +126,7 @@ def _listing(folder: Path, place: Path) -> Path | None:
 
 def _listed(path: Path, place: Path, split: str) -> list[str]:
     """The scenes that a file names for a split; raises `DataError` for one that is not there."""
-    content = parsed(path)
+    content = load_json(path)
     names = content.get(split, []) if isinstance(content, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(path, split, "no list of names", "the folders of the scenes of this split", "correct the file")
@@ -143,6 +143,6 @@ def _held_out(source: Source, place: Path, split: str) -> list[str]:
         raise DataError(
             place, "hold_out", "'center'", "every-8th or none for a folder of scenes", "choose one of these"
         )
-    names = [folder.name for folder in _folders(place) if data.known(folder)]
-    test = [] if source.hold_out == "none" else names[::EVERY]
+    names = [folder.name for folder in _folders(place) if data.find_format(folder)]
+    test = [] if source.hold_out == "none" else names[::HOLD_OUT_EVERY]
     return {"train": [name for name in names if name not in test], "val": [], "test": test}[split]

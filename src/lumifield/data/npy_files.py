@@ -13,7 +13,7 @@ from torch import Tensor
 from lumifield.errors import DataError
 
 
-def loaded(path: Path, what: str) -> Shaped[np.ndarray, "..."]:
+def load_array(path: Path, what: str) -> Shaped[np.ndarray, "..."]:
     """The array of a `.npy` file; raises `DataError` where there is none, and for one of Python objects."""
     try:
         return np.load(path, allow_pickle=False)
@@ -23,7 +23,7 @@ def loaded(path: Path, what: str) -> Shaped[np.ndarray, "..."]:
         raise DataError(path, "content", f"no array ({error})", "a NumPy array", "write the file again") from None
 
 
-def checked_bounds(bounds: Float[np.ndarray, "n 2"], path: Path) -> Float[Tensor, "n 2"]:
+def validate_bounds(bounds: Float[np.ndarray, "n 2"], path: Path) -> Float[Tensor, "n 2"]:
     """Nearest and farthest depth of each image; raises `DataError` unless 0 < near < far."""
     for row, (near, far) in enumerate(bounds.tolist()):
         if not 0 < near < far < math.inf:

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data import Source, frames, holdout, image_files, silhouettes
-from lumifield.data.poses import single
+from lumifield.data import Source, held_out_views, image_files, transforms_file, visual_hull
+from lumifield.data.pose_normalization import frame_to_float32
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
@@ -29,7 +29,7 @@ Rows = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
-class Capture:
+class ObjectCapture:
     """All images of an object at full size, and the file that names their cameras.
 
     `lenses` are `fx fy cx cy`, poses are in the world of the file. `sphere` is the frame whose unit sphere holds the
@@ -44,41 +44,43 @@ class Capture:
     sphere: Frame | None
 
 
-def splits(source: Source, taken: Capture, published: Rows) -> tuple[str, ...]:
+def capture_splits(source: Source, taken: ObjectCapture, published: Rows) -> tuple[str, ...]:
     """The splits that have an image."""
-    named = chosen(source, taken, published)
+    named = select_rows(source, taken, published)
     return tuple(split for split in SPLITS if named.get(split))
 
 
-def chosen(source: Source, taken: Capture, published: Rows) -> Rows:
+def select_rows(source: Source, taken: ObjectCapture, published: Rows) -> Rows:
     """The rows of each split: those of `splits.json` in the folder, else the published ones, else every eighth is test.
 
     `splits.json` lists the names of the images, without their ending. Raises `DataError` for a name without image.
     """
     path = source.data / "splits.json"
     if path.is_file():
-        holdout.refuse(source, path)
+        held_out_views.reject_hold_out(source, path)
         return _listed(path, [image.stem for image in taken.images])
     if source.hold_out == "auto" and published:
         return published
     positions = taken.c2w[:, :, 3]
-    return {split: holdout.rows(source, split, positions) for split in holdout.splits(source)}
+    return {split: held_out_views.split_rows(source, split, positions) for split in held_out_views.split_names(source)}
 
 
-def cameras(source: Source, split: str, taken: Capture, published: Rows) -> tuple[Scene, image_files.Files]:
+def capture_cameras(
+    source: Source, split: str, taken: ObjectCapture, published: Rows
+) -> tuple[Scene, image_files.ImageFiles]:
     """One split without its pixels, and the files that hold them; the scene frame is that of the unit sphere.
 
     Where the data names no sphere it is that of the visual hull of the training silhouettes, or follows from the poses
     where there is none. Raises `DataError` where rays or silhouettes do not meet the sphere.
     """
-    named = chosen(source, taken, published)
+    named = select_rows(source, taken, published)
     frame = _frame(source, taken, named["train"])
     rows = named[split]
-    files = image_files.survey([taken.images[row] for row in rows])
-    if source.silhouettes:
-        files = files.cut_out([taken.silhouettes[row] for row in rows])
+    files = image_files.read_headers([taken.images[row] for row in rows])
+    if source.object_masks:
+        files = files.with_object_masks([taken.silhouettes[row] for row in rows])
     placed = _placed(taken, rows, files, frame)
-    silhouettes.check(placed, files, taken.path)
+    visual_hull.check_object_masks(placed, files, taken.path)
     distance = placed.positions.norm(dim=-1)
     scene = Scene(
         cameras=placed.resized(1 / source.downscale),
@@ -86,15 +88,15 @@ def cameras(source: Source, split: str, taken: Capture, published: Rows) -> tupl
         near=(distance - 1).clamp(min=NEAR) if files.alpha else torch.full_like(distance, NEAR),
         far=distance + 1 if files.alpha else torch.full_like(distance, FAR_UNBOUNDED),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
-        frame=single(frame),
-        background=image_files.background(files, source.background),
+        frame=frame_to_float32(frame),
+        background=image_files.resolve_background(files, source.background),
         unbounded=not files.alpha,
         has_object_mask=files.alpha,
     )
     return scene, files
 
 
-def similarity(path: Path, name: str, matrix: Float[np.ndarray, "4 4"]) -> Frame:
+def similarity_frame(path: Path, name: str, matrix: Float[np.ndarray, "4 4"]) -> Frame:
     """The frame that a matrix from the unit sphere to the world says; raises `DataError` for another transform."""
     scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
     turn = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
@@ -104,7 +106,7 @@ def similarity(path: Path, name: str, matrix: Float[np.ndarray, "4 4"]) -> Frame
 
 
 def _listed(path: Path, names: list[str]) -> Rows:
-    content = frames.parsed(path)
+    content = transforms_file.load_json(path)
     named = content if isinstance(content, dict) else {}
     found: Rows = {}
     for split in SPLITS:
@@ -118,19 +120,19 @@ def _listed(path: Path, names: list[str]) -> Rows:
     return found
 
 
-def _frame(source: Source, taken: Capture, train: list[int]) -> Frame:
+def _frame(source: Source, taken: ObjectCapture, train: list[int]) -> Frame:
     if taken.sphere is not None:
         return taken.sphere
     masks = [taken.silhouettes[row] for row in train]
-    if not source.silhouettes or None in masks:
-        return silhouettes.sphere_of_poses(taken.c2w, REACH)
-    files = image_files.survey([taken.images[row] for row in train]).cut_out(masks)
+    if not source.object_masks or None in masks:
+        return visual_hull.sphere_of_poses(taken.c2w, REACH)
+    files = image_files.read_headers([taken.images[row] for row in train]).with_object_masks(masks)
     identity = Frame(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), 1.0)
     world = _placed(taken, train, files, identity)
-    return silhouettes.sphere_of_hull(world, files, taken.path)
+    return visual_hull.sphere_of_hull(world, files, taken.path)
 
 
-def _placed(taken: Capture, rows: list[int], files: image_files.Files, frame: Frame) -> Cameras:
+def _placed(taken: ObjectCapture, rows: list[int], files: image_files.ImageFiles, frame: Frame) -> Cameras:
     lenses = taken.lenses[rows].float()
     return Cameras(
         c2w=frame.poses_to_scene(taken.c2w[rows]).float(),

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data import Source, holdout
+from lumifield.data import Source, held_out_views
 from lumifield.data.image_files import ENDINGS
 from lumifield.errors import DataError
 from lumifield.geometry.poses import opengl_to_opencv, validate_number, validate_pose
@@ -26,9 +26,9 @@ OF_NOTHING = ([0, 1, 2, 2], [1, 0, 0, 1])
 log = logging.getLogger(__name__)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load_listing(path: Path) -> dict[str, Any]:
     """A JSON file that lists frames; raises `DataError` where it is missing, broken, or lists none."""
-    content = parsed(path)
+    content = load_json(path)
     frames = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
         raise DataError(path, "frames", "missing or no list", "a list of frames", "write the file again")
@@ -40,7 +40,7 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def parsed(path: Path) -> Any:
+def load_json(path: Path) -> Any:
     """What a JSON file holds; raises `DataError` where it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -57,11 +57,11 @@ def split_files(source: Source) -> tuple[str, ...]:
     found = tuple(split for split in SPLITS if (source.data / f"transforms_{split}.json").is_file())
     if not found:
         raise DataError(source.data, "transforms_train.json", "missing", "the list of training frames", "restore it")
-    holdout.refuse(source, source.data / f"transforms_{found[0]}.json")
+    held_out_views.reject_hold_out(source, source.data / f"transforms_{found[0]}.json")
     return found
 
 
-def image_file(folder: Path, file_path: str) -> Path | None:
+def find_image(folder: Path, file_path: str) -> Path | None:
     """The file that a frame names, with its ending or without; None where there is none."""
     path = folder / file_path
     if path.suffix in ENDINGS and path.is_file():
@@ -70,12 +70,12 @@ def image_file(folder: Path, file_path: str) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def present(path: Path, frames: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Path]]:
+def existing_frames(path: Path, frames: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Path]]:
     """The frames whose image exists, with it; the others are skipped and their number is logged.
 
     Raises `DataError` where no image exists.
     """
-    found = [(frame, image_file(path.parent, frame["file_path"])) for frame in frames]
+    found = [(frame, find_image(path.parent, frame["file_path"])) for frame in frames]
     there = [(frame, image) for frame, image in found if image is not None]
     absent = len(frames) - len(there)
     if not there:
@@ -92,7 +92,7 @@ def present(path: Path, frames: list[dict[str, Any]]) -> list[tuple[dict[str, An
     return there
 
 
-def poses(path: Path, frames: list[dict[str, Any]]) -> Float[Tensor, "n 3 4"]:
+def frame_poses(path: Path, frames: list[dict[str, Any]]) -> Float[Tensor, "n 3 4"]:
     """The poses of the frames in the world of the file, with OpenCV axes; raises `DataError` for one that is none."""
     matrices = [
         validate_pose(frame.get("transform_matrix"), path, f"transform_matrix of {frame['file_path']}")
@@ -101,7 +101,7 @@ def poses(path: Path, frames: list[dict[str, Any]]) -> Float[Tensor, "n 3 4"]:
     return opengl_to_opencv(torch.stack(matrices))
 
 
-def pinhole(path: Path, field: str, pix2cam: Any) -> list[float]:
+def pinhole_intrinsics(path: Path, field: str, pix2cam: Any) -> list[float]:
     """`fx fy cx cy` of a map from (x, y, 1) [pixels] to directions with OpenGL axes; raises `DataError` for others."""
     try:
         matrix = np.asarray(pix2cam, dtype=np.float64)

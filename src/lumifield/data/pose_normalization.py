@@ -41,6 +41,6 @@ def forward_frame(c2w: Float[Tensor, "n 3 4"], unit: float) -> Frame:
     return Frame(average[:, :3], average[:, 3], unit)
 
 
-def single(frame: Frame) -> Frame:
+def frame_to_float32(frame: Frame) -> Frame:
     """The frame in single precision."""
     return Frame(frame.rotation.float(), frame.translation.float(), frame.scale)

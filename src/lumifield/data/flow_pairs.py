@@ -21,7 +21,7 @@ ONE = (("-gt.flo", "-img1.ppm", "-img0.ppm"), ("_flow.flo", "_img2.ppm", "_img1.
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImagePair:
     """Two images: the target shows at each pixel `p` what the source shows at `p + flow(p)`, where `visible`.
 
     The flow is in pixels, x first. It leads from the second image to the first in FlyingChairs2, whose occlusions are
@@ -43,17 +43,17 @@ class PairFiles:
     target: Path
     occlusion: Path | None
 
-    def read(self) -> Pair:
+    def read(self) -> ImagePair:
         """The pair; raises `DataError` for a file that is missing or damaged, or of another size than the flow."""
         flow = torch.from_numpy(read_flow(self.flow))
         source, target = (self._image(path, flow) for path in (self.source, self.target))
         visible = _within(flow) & (flow.abs() < UNKNOWN).all(-1)
         if self.occlusion is not None:
             visible &= self._image(self.occlusion, flow)[..., 0] < 128
-        return Pair(source, target, torch.where(visible[..., None], flow, 0.0), visible)
+        return ImagePair(source, target, torch.where(visible[..., None], flow, 0.0), visible)
 
     def _image(self, path: Path, flow: Float[Tensor, "h w 2"]) -> UInt8[Tensor, "h w 3"]:
-        pixels = image_files.rgb(path)
+        pixels = image_files.read_rgb(path)
         if pixels.shape[:2] != flow.shape[:2]:
             height, width = flow.shape[:2]
             found, expected = f"{pixels.shape[1]}x{pixels.shape[0]}", f"{width}x{height}, as the flow is"
@@ -61,7 +61,7 @@ class PairFiles:
         return torch.from_numpy(pixels)
 
 
-def pairs(folder: Path) -> tuple[PairFiles, ...]:
+def list_pairs(folder: Path) -> tuple[PairFiles, ...]:
     """The pairs of a folder in order of their names; raises `DataError` where there is none, or a file is missing."""
     check_folder(folder)
     flow, others = TWO

@@ -7,12 +7,12 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data import OBJECTS, Format, Source
+from lumifield.data import OBJECT_FORMATS, Format, Source
 from lumifield.errors import DataError
 
-EVERY = 8
+HOLD_OUT_EVERY = 8
 # Files that name the images of a split, by layout; {0} is the split, {1} with a capital.
-LISTS = {
+SPLIT_FILES = {
     "blender": "transforms_{0}.json",
     "transforms": "transforms_{0}.json",
     "multicam": "metadata.json",
@@ -20,23 +20,23 @@ LISTS = {
     "learnit": "*.tsv",
     "cambridge": "dataset_{0}.txt",
     "seven_scenes": "{1}Split.txt",
-    **dict.fromkeys(OBJECTS, "splits.json"),
+    **dict.fromkeys(OBJECT_FORMATS, "splits.json"),
 }
 # What hold_out auto means where it is not every eighth image.
-USUAL = {
+DEFAULT_RULES = {
     "shapenet": "the second half of the frames held out",
     "learnit": "images 0 to 19 are test, 20 to 24 val",
     "seven_scenes": "frames with depth are test where not all have it, else every 8th",
-    **dict.fromkeys(OBJECTS, "MetaNLR++'s views, with fewer images every 8th"),
+    **dict.fromkeys(OBJECT_FORMATS, "MetaNLR++'s views, with fewer images every 8th"),
 }
 
 
-def splits(source: Source) -> tuple[str, ...]:
+def split_names(source: Source) -> tuple[str, ...]:
     """Train and test, or train alone where nothing is held out."""
     return ("train",) if source.hold_out == "none" else ("train", "test")
 
 
-def rows(source: Source, split: str, positions: Float[Tensor, "n 3"]) -> list[int]:
+def split_rows(source: Source, split: str, positions: Float[Tensor, "n 3"]) -> list[int]:
     """The indices of the images of a split, for cameras at `positions` in the order of the images."""
     everything = range(len(positions))
     held = _held(source, positions)
@@ -48,20 +48,20 @@ def rows(source: Source, split: str, positions: Float[Tensor, "n 3"]) -> list[in
     return chosen
 
 
-def told(source: Source, layout: Format, split: str) -> str:
+def describe_split(source: Source, layout: Format, split: str) -> str:
     """How the images of a split were chosen, in words."""
-    pattern = LISTS.get(layout, "").format(split, split.title())
+    pattern = SPLIT_FILES.get(layout, "").format(split, split.title())
     if pattern and (named := sorted(source.data.glob(pattern))):
         return f"the data's own {named[0].name}"
     names, single = f"{split}_filenames", source.data / "transforms.json"
     if layout == "transforms" and single.is_file() and f'"{names}"' in single.read_text(encoding="utf-8"):
         return f"the data's own {names} in {single.name}"
     if source.hold_out == "auto":
-        return USUAL.get(layout, "every-8th held out")
+        return DEFAULT_RULES.get(layout, "every-8th held out")
     return f"{source.hold_out} held out"
 
 
-def refuse(source: Source, named_in: Path) -> None:
+def reject_hold_out(source: Source, named_in: Path) -> None:
     """Raises `DataError` where a hold-out is asked though the data names its splits."""
     if source.hold_out != "auto":
         raise DataError(
@@ -72,7 +72,7 @@ def refuse(source: Source, named_in: Path) -> None:
 def _held(source: Source, positions: Float[Tensor, "n 3"]) -> set[int]:
     match source.hold_out:
         case "auto" | "every-8th":
-            return set(range(0, len(positions), EVERY))
+            return set(range(0, len(positions), HOLD_OUT_EVERY))
         case "center":
             return {int((positions - positions.mean(0)).norm(dim=-1).argmin())}
         case "none":

@@ -18,7 +18,7 @@ NAMED = re.compile(r'(?:"([^"]*)"|(\S+))\s+(.*)')
 
 
 @dataclass(frozen=True)
-class Shot:
+class NvmImage:
     """An image: its name, focal length [pixels], pose, and radial distortion on the side of the measurement."""
 
     name: str
@@ -28,11 +28,11 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Model:
+class NvmModel:
     """Images, points, and the rows of the points that each image sees."""
 
     path: Path
-    shots: tuple[Shot, ...]
+    shots: tuple[NvmImage, ...]
     points: Float[np.ndarray, "p 3"]
     seen: tuple[Int[np.ndarray, " _"], ...]
 
@@ -69,7 +69,7 @@ class _Lines:
         return int(line)
 
 
-def load(path: Path) -> Model:
+def load_nvm(path: Path) -> NvmModel:
     """The first model of the file; raises `DataError` for one that cannot be read."""
     lines = _Lines(path)
     if not lines.next().startswith("NVM_V3"):
@@ -81,10 +81,12 @@ def load(path: Path) -> Model:
         points.append(point)
         for view in views:
             seen[view].append(row)
-    return Model(path, shots, np.array(points, float).reshape(-1, 3), tuple(np.array(rows, np.int64) for rows in seen))
+    return NvmModel(
+        path, shots, np.array(points, float).reshape(-1, 3), tuple(np.array(rows, np.int64) for rows in seen)
+    )
 
 
-def extended(path: Path, folder: str, shots: Sequence[Shot]) -> str:
+def append_images(path: Path, folder: str, shots: Sequence[NvmImage]) -> str:
     """The text of a model with images of `folder`, in the place of those that it had, after all others.
 
     They see no point, so that the measurements of the points keep their meaning.
@@ -102,20 +104,20 @@ def extended(path: Path, folder: str, shots: Sequence[Shot]) -> str:
     return "\n".join([*head, *kept, *map(_line, shots), *text[lines.number :]]) + "\n"
 
 
-def _line(shot: Shot) -> str:
+def _line(shot: NvmImage) -> str:
     turned = Rotation.from_matrix(shot.c2w[:, :3].T).as_quat(scalar_first=True)
     numbers = [shot.focal, *turned.tolist(), *shot.c2w[:, 3].tolist(), shot.radial]
     return f"{shot.name}\t{' '.join(map(repr, numbers))} 0"
 
 
-def _shot(lines: _Lines) -> Shot:
+def _shot(lines: _Lines) -> NvmImage:
     match = NAMED.fullmatch(lines.next().strip())
     numbers = _numbers(lines, match[3].split(), "name and 10 numbers") if match else np.zeros(0)
     if match is None or len(numbers) != 10 or numbers[0] <= 0 or np.linalg.norm(numbers[1:5]) < 1e-3:
         raise lines.wrong("a name, focal length, quaternion, center, radial distortion and 0")
     turned = Rotation.from_quat(numbers[1:5], scalar_first=True).as_matrix().T
     focal, radial = float(numbers[0]), float(numbers[8])
-    return Shot(match[1] or match[2], focal, np.column_stack([turned, numbers[5:8]]), radial)
+    return NvmImage(match[1] or match[2], focal, np.column_stack([turned, numbers[5:8]]), radial)
 
 
 def _point(lines: _Lines, shots: int) -> tuple[list[float], set[int]]:
