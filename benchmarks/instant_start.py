@@ -16,7 +16,7 @@ import torch
 
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.data.scene_collection import Task, list_tasks
-from lumifield.meta.few_shot import mean_psnr, spread
+from lumifield.meta.few_shot import max_channel_std, mean_psnr
 from lumifield.meta.inner_loop import clone_for_scene
 from lumifield.meta.reference_initializations import random_initialization
 from lumifield.methods.base import Method
@@ -59,7 +59,7 @@ def curve(method: Method, scene: Scene, held_out: Scene, steps: int, seed: int) 
 
 def trial(run: LoadedRun, task: Task, steps: int, views: int, seed: int) -> dict[str, list[Mark]]:
     """The marks of each kind of training on one object."""
-    scene, held_out = task.photographs(SUPPORT), spread(task.photographs(HELD_OUT), views)
+    scene, held_out = task.photographs(SUPPORT), max_channel_std(task.photographs(HELD_OUT), views)
     kinds = {
         "random": (False, steps),
         "random, a quarter": (False, steps // 4),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
-from rasterizer import image, load, project, rasterize
+from rasterizer import image, project, rasterize
 from scipy.spatial import KDTree
 
 from lumifield.bench.machine import current_commit, describe_machine
@@ -23,7 +23,7 @@ from lumifield.data import read_scene
 from lumifield.data.scene import Scene
 from lumifield.export import MeshExport
 from lumifield.runs.run_folder import LoadedRun, write_json
-from lumifield.runs.run_folder import load as load_run
+from lumifield.runs.run_folder import load_run as load_run
 from lumifield.runtime.files import replacing
 
 SAMPLES, NUM_REFERENCE_POINTS, CLOSE, VIEWS = 100_000, 1_000_000, 0.005, 8
@@ -87,7 +87,7 @@ def still_life(run: LoadedRun, folder: Path) -> dict[str, Any]:
     MeshExport(keep_unseen=False).write(run, folder / "seen.ply")
     seconds = time.perf_counter() - start
     MeshExport().write(run, folder / "whole.ply")
-    mesh, whole = load(folder / "seen.ply"), load(folder / "whole.ply")
+    mesh, whole = load_run(folder / "seen.ply"), load_run(folder / "whole.ply")
     truth = trimesh.load(data / "truth" / "mesh.ply", process=False)
     test = read_scene(run.source, "test", at_most=VIEWS)
     depths = [np.load(data / "truth" / f"{name.removeprefix('./')}_depth.npy") for name in test.names]
@@ -98,8 +98,8 @@ def still_life(run: LoadedRun, folder: Path) -> dict[str, Any]:
 def textured(run: LoadedRun, folder: Path, faces: int, texture: int) -> dict[str, Any]:
     """PSNR and overlap of silhouettes of a textured GLB in test views."""
     start = time.perf_counter()
-    MeshExport(keep_unseen=False, faces=faces, texture=texture).write(run, folder / "scene.glb")
-    seconds, mesh = time.perf_counter() - start, load(folder / "scene.glb")
+    MeshExport(keep_unseen=False, num_faces=faces, texture_size=texture).write(run, folder / "scene.glb")
+    seconds, mesh = time.perf_counter() - start, load_run(folder / "scene.glb")
     test = read_scene(run.source, "test", at_most=VIEWS)
     psnrs, overlaps = [], []
     for index in range(len(test)):

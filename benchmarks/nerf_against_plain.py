@@ -62,7 +62,7 @@ def learn_nerf(task: Task) -> Method:
     for step in range(task.steps):
         optimizer.set_rate(task.factor(step))
         method.before_step(step, rng)
-        batch = sample_batch(task.train, task.settings.batch, rng)
+        batch = sample_batch(task.train, task.settings.batch_size, rng)
         losses = method.losses(method(batch.rays, RenderContext(batch.background, step, rng)), batch)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
@@ -74,11 +74,11 @@ def train_plain(task: Task) -> plain_nerf.PlainNerf:
     """The plain networks, trained."""
     torch.manual_seed(task.seed)
     near, far = float(task.train.near[0]), float(task.train.far[0])
-    model, rng = plain_nerf.PlainNerf(near, far, width=task.settings.width), task.rng()
+    model, rng = plain_nerf.PlainNerf(near, far, width=task.settings.hidden_dim), task.rng()
     for step in range(task.steps):
         for group in model.optimizer.param_groups:
             group["lr"] = plain_nerf.LEARNING_RATE * task.factor(step)
-        batch = sample_batch(task.train, task.settings.batch, rng)
+        batch = sample_batch(task.train, task.settings.batch_size, rng)
         model.step(batch.rays.origins, batch.rays.directions, batch.rgb)
     return model
 

@@ -30,7 +30,7 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data.scene import Batch, Scene
 from lumifield.geometry.image_sampling import sample_bicubic
 from lumifield.methods.base import RenderContext
-from lumifield.methods.nlr.blending import shares
+from lumifield.methods.nlr.blending import normalize_weights
 from lumifield.methods.nlr.method import NlrMethod
 from lumifield.runs.run_folder import load_run, write_json
 from lumifield.runtime.files import replacing
@@ -103,7 +103,7 @@ class Port:
             weights.append(net.weights(joined, direction, cosine) * visible)
             found.append(joined)
             colors.append(rgb)
-        share = shares(torch.stack(weights))[..., None]
+        share = normalize_weights(torch.stack(weights))[..., None]
         features, rgb = ((share * torch.stack(values)).sum(0) for values in (found, colors))
         return features, rgb + 0.5 * (1 - share.sum(0))
 

@@ -62,7 +62,7 @@ def test_train_takes_settings_of_every_part(trained):
     )
     job, _ = trained[0]
     assert isinstance(job.method, Nerf)
-    assert (job.method.width, job.method.optimizer.kind) == (64, "radam")
+    assert (job.method.hidden_dim, job.method.optimizer.kind) == (64, "radam")
     assert (job.method.schedule.kind, job.method.schedule.milestones) == ("step", (0.5, 0.75))
     assert (job.source.downscale, job.settings.steps) == (4, 7)
 

@@ -11,7 +11,7 @@ import torch
 
 from analytic import run_of
 from commands import tree
-from lumifield.cli import commands
+from lumifield.cli.export import ExportChoice
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.export import (
@@ -34,11 +34,14 @@ TRIED = ("instant", "mip-nerf", "nerf", "nerf, occupied", "nerf-w", "simple-nerf
 FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)
 # Of each kind: small settings and every ending.
 EXPORTS = {
-    MeshExport: (MeshExport(resolution=6, level=1e-6, keep="all", colors="field"), ("ply", "obj", "glb", "dae", "stl")),
+    MeshExport: (
+        MeshExport(resolution=6, density_threshold=1e-6, components="all", color_source="field"),
+        ("ply", "obj", "glb", "dae", "stl"),
+    ),
     CamerasExport: (CamerasExport(), ("json", "ply", "")),
     PointsExport: (PointsExport(), ("ply",)),
-    VolumeExport: (VolumeExport(resolution=6, center=(5.0, -6.0, 7.0), side=9.0), ("vol", "raw", "npz")),
-    WebExport: (WebExport(side=16, rays=256), ("html",)),
+    VolumeExport: (VolumeExport(resolution=6, center=(5.0, -6.0, 7.0), cube_size=9.0), ("vol", "raw", "npz")),
+    WebExport: (WebExport(resolution=16, num_rays=256), ("html",)),
     WeightsExport: (WeightsExport(), ("zip", "")),
 }
 
@@ -65,7 +68,7 @@ def run(request, tmp_path) -> LoadedRun:
 
 
 def test_every_export_and_every_method_is_tried():
-    kinds = {get_args(kind)[0] for kind in get_args(get_args(commands.ExportChoice)[0])}
+    kinds = {get_args(kind)[0] for kind in get_args(get_args(ExportChoice)[0])}
     assert kinds == EXPORTS.keys()
     assert {method_name(SMALL[name]) for name in TRIED} == set(METHODS)
 

@@ -16,8 +16,9 @@ from lumifield import download
 from lumifield.cli import main
 from lumifield.data import image_files
 from lumifield.download.sets import Archive, DataSet
+from lumifield.evaluation import appearance_fit
 from lumifield.methods import Nerf
-from lumifield.rendering import appearance, view
+from lumifield.rendering import view
 from lumifield.runs.run_folder import load_run
 from lumifield.synthetic import StillLife, write
 from made_collections import balls
@@ -427,7 +428,7 @@ def test_an_option_of_a_nerf_w_training_changes_the_run(flag, places, tmp_path):
 
 
 def test_options_of_views_in_the_wild(places, tmp_path, monkeypatch):
-    monkeypatch.setattr(appearance, "FIT_STEPS", 2)
+    monkeypatch.setattr(appearance_fit, "FIT_STEPS", 2)
     run, masks = tmp_path / "run", tmp_path / "masks"
     trained(run, places, method="nerf-w")
     fitted, mean, half, given = (
@@ -565,7 +566,7 @@ def test_the_chunk_of_a_synthesis_changes_the_passes(located, tmp_path, monkeypa
         sizes.add(chunk)
         return whole(method, rays, context, chunk)
 
-    monkeypatch.setattr(view, "chunked", noted)
+    monkeypatch.setattr(view, "render_in_chunks", noted)
     localized(tmp_path, located, "synthesize", "--chunk 50")
     assert sizes == {50}
 
@@ -621,7 +622,7 @@ def test_the_chunk_changes_the_passes_and_not_the_result(places, tmp_path, monke
         sizes.add(chunk)
         return whole(method, rays, context, chunk)
 
-    monkeypatch.setattr(view, "chunked", noted)
+    monkeypatch.setattr(view, "render_in_chunks", noted)
     (tmp_path / "before").mkdir()
     (tmp_path / "after").mkdir()
     base, before = psnrs(places["run"]), rendered(tmp_path / "before", places, "--depth-format npy")

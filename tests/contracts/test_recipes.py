@@ -145,7 +145,7 @@ def job_of(tmp_path, monkeypatch):
     """What a recipe as it stands would train."""
     jobs = []
     monkeypatch.setattr(lumifield.training.job, "run_training", lambda job, **_: jobs.append(job))
-    monkeypatch.setattr(lumifield.meta.meta_training, "meta_train", lambda job, **_: jobs.append(job))
+    monkeypatch.setattr("lumifield.meta.meta_training.run_meta_training", lambda job, **_: jobs.append(job))
 
     def job(recipe):
         main.main(arguments(ROOT / "recipes" / recipe, tmp_path, "data", "run"))

@@ -16,7 +16,7 @@ from lumifield import data
 from lumifield.data import Source
 from lumifield.data.scene import Images
 from lumifield.errors import DataError
-from lumifield.evaluation import evaluate
+from lumifield.evaluation import evaluate, metrics
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import load_run
 from lumifield.runtime.image_io import to_uint8
@@ -61,7 +61,7 @@ PROTOCOL = {
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    monkeypatch.setattr(evaluate, "perceptual_metric", lambda device: (None, "offline"))
+    monkeypatch.setattr(evaluate, "load_lpips", lambda device, download: (None, "offline"))
 
 
 @pytest.fixture
@@ -247,11 +247,11 @@ def test_ssim_agrees_with_its_definition():
     vx, vy, vxy = smooth(x * x) - mx**2, smooth(y * y) - my**2, smooth(x * y) - mx * my
     c1, c2 = 0.01**2, 0.03**2
     expected = ((2 * mx * my + c1) * (2 * vxy + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean()
-    assert evaluate.ssim(a, b) == pytest.approx(float(expected), abs=1e-5)
+    assert metrics.ssim(a, b) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_ssim_of_an_image_smaller_than_the_window_is_absent():
-    assert evaluate.ssim(torch.zeros(10, 50, 3), torch.zeros(10, 50, 3)) is None
+    assert metrics.ssim(torch.zeros(10, 50, 3), torch.zeros(10, 50, 3)) is None
 
 
 def test_lpips_is_the_mean_of_what_the_network_says(tmp_path, monkeypatch):
@@ -261,7 +261,7 @@ def test_lpips_is_the_mean_of_what_the_network_says(tmp_path, monkeypatch):
         seen.append((tuple(a.shape), float(a.max())))
         return torch.tensor(0.25)
 
-    monkeypatch.setattr(evaluate, "perceptual_metric", lambda device: (perceptual, None))
+    monkeypatch.setattr(evaluate, "load_lpips", lambda device, download: (perceptual, None))
     scene = scene_of(around(2, (40, 36)))
     monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10))
     run = run_of(tmp_path, Ball(), {"test": scene}, data.Source(tmp_path, format="llff"))
@@ -274,7 +274,7 @@ def test_lpips_is_the_mean_of_what_the_network_says(tmp_path, monkeypatch):
 
 
 def test_lpips_of_small_images_is_absent_with_a_reason(run, monkeypatch):
-    monkeypatch.setattr(evaluate, "perceptual_metric", lambda device: (pytest.fail, None))
+    monkeypatch.setattr(evaluate, "load_lpips", lambda device, download: (pytest.fail, None))
     metrics = evaluate.evaluate(run)
     assert metrics["lpips"] is None
     assert metrics["lpips_reason"] == "no image has 32 pixels a side"
@@ -294,15 +294,15 @@ def test_evaluation_to_a_place_that_cannot_be_written_is_one_sentence(run, tmp_p
 
 
 def test_means_leave_out_what_is_absent():
-    assert evaluate.mean([1.0, None, 3.0]) == 2.0
-    assert evaluate.mean([None]) is None
+    assert metrics.mean([1.0, None, 3.0]) == 2.0
+    assert metrics.mean([None]) is None
 
 
 def test_the_average_error_is_a_geometric_mean():
-    assert evaluate.average_error(20.0, 0.96, 0.1) == pytest.approx((0.01 * 0.2 * 0.1) ** (1 / 3))
-    assert evaluate.average_error(100.0, 1.0, 0.0) == 0
+    assert metrics.average_error(20.0, 0.96, 0.1) == pytest.approx((0.01 * 0.2 * 0.1) ** (1 / 3))
+    assert metrics.average_error(100.0, 1.0, 0.0) == 0
     for scores in ((None, 0.9, 0.1), (20.0, None, 0.1), (20.0, 0.9, None)):
-        assert evaluate.average_error(*scores) is None
+        assert metrics.average_error(*scores) is None
 
 
 def test_scores_do_not_depend_on_the_chunk(run):

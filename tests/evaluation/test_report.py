@@ -90,12 +90,12 @@ def test_ticks_are_round(low, high, expected):
     ("seconds", "words"), [(59.6, "60 s"), (300.0, "5 min"), (3600.0, "60 min"), (7500.0, "2 h 05")]
 )
 def test_durations(seconds, words):
-    assert report.duration(seconds) == words
+    assert report.format_duration(seconds) == words
 
 
 @pytest.mark.parametrize(("value", "words"), [(None, "–"), (12.0, "12"), (4321.0, "4.32 k"), (2.5e6, "2.5 M")])
 def test_magnitudes(value, words):
-    assert report.magnitude(value) == words
+    assert report.format_magnitude(value) == words
 
 
 def test_thumbnails_keep_their_shape_and_are_small():

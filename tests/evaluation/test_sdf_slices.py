@@ -1,6 +1,6 @@
 import torch
 
-from lumifield.evaluation.sdf_slices import SIDE, WITHIN, WITHOUT, render_slices
+from lumifield.evaluation.sdf_slices import INSIDE, OUTSIDE, SIDE, render_slices
 from lumifield.methods.base import Method
 
 
@@ -30,7 +30,7 @@ def test_slices_are_the_middle_planes_of_the_box():
     assert inside(at(2, 0.75, 0.5))  # x = 1, y = 0
     assert not inside(at(2, 0.5, 0.75))
     assert float(at(1, 0.75, 0.875).amax()) < 0.02  # z = 1.5: the surface
-    shades = torch.tensor([WITHIN, WITHOUT]).amax()
+    shades = torch.tensor([INSIDE, OUTSIDE]).amax()
     assert float(image.amax()) <= float(shades)
 
 

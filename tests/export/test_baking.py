@@ -16,16 +16,16 @@ from lumifield.export.baking import (
     ConjugateGradients,
     RaySupervision,
     bake_voxels,
+    cells_near_surfaces,
     color_matrix,
     fit_colors,
-    near,
+    grid_box,
     render_supervision,
-    space_of,
 )
 from lumifield.export.voxel_grid import VoxelLattice
 from lumifield.methods.base import RenderContext
 
-SETTINGS = WebExport(side=48, rays=10000)
+SETTINGS = WebExport(resolution=48, num_rays=10000)
 
 
 def shown(baked: Baked, scene, index: int) -> torch.Tensor:
@@ -65,7 +65,7 @@ def test_what_is_never_seen_is_left_out(tmp_path):
 
 
 def test_the_light_holds_the_slopes_of_colors(tmp_path):
-    baked = bake_voxels(WebExport(side=16, rays=30000), fog.run(tmp_path, fog.ball, fog.bounded(16)))
+    baked = bake_voxels(WebExport(resolution=16, num_rays=30000), fog.run(tmp_path, fog.ball, fog.bounded(16)))
     points = baked.voxels.lattice.corners(baked.voxels.corners)
     surface = (points.norm(dim=-1) - fog.RADIUS).abs() < 0.5 * float(baked.voxels.lattice.lengths(points[:1]))
     slopes = baked.light[1:][surface][:, 1:]
@@ -76,11 +76,11 @@ def test_the_light_holds_the_slopes_of_colors(tmp_path):
 
 def test_the_same_seed_bakes_the_same(tmp_path):
     run = fog.run(tmp_path, fog.ball, fog.bounded(4, (20, 16)))
-    small = WebExport(side=16, rays=2000)
+    small = WebExport(resolution=16, num_rays=2000)
     one, two, other = (
         bake_voxels(small, run),
         bake_voxels(small, run),
-        bake_voxels(WebExport(side=16, rays=2000, seed=1), run),
+        bake_voxels(WebExport(resolution=16, num_rays=2000, seed=1), run),
     )
     assert torch.equal(one.light, two.light)
     assert torch.equal(one.voxels.alpha, two.voxels.alpha)
@@ -90,7 +90,9 @@ def test_the_same_seed_bakes_the_same(tmp_path):
 def test_progress_reaches_its_end(tmp_path):
     told = []
     bake_voxels(
-        WebExport(side=16, rays=1000), fog.run(tmp_path, fog.ball, fog.bounded(4)), lambda *args: told.append(args)
+        WebExport(resolution=16, num_rays=1000),
+        fog.run(tmp_path, fog.ball, fog.bounded(4)),
+        lambda *args: told.append(args),
     )
     assert [done for done, _ in told] == list(range(1, len(told) + 1))
     assert {total for _, total in told} == {len(told)}
@@ -99,7 +101,7 @@ def test_progress_reaches_its_end(tmp_path):
 @pytest.mark.parametrize("density", [fog.nothing, fog.haze])
 def test_an_empty_scene_is_refused(tmp_path, density):
     with pytest.raises(DataError, match=r"scene is empty \(no ray meets matter\), expected matter to show; train it"):
-        bake_voxels(WebExport(side=256, rays=500), fog.run(tmp_path, density, fog.bounded(4)))
+        bake_voxels(WebExport(resolution=256, num_rays=500), fog.run(tmp_path, density, fog.bounded(4)))
 
 
 @pytest.mark.parametrize(("option", "value"), [("side", 12), ("side", 520), ("side", 8), ("rays", 0)])
@@ -112,11 +114,11 @@ def test_rays_come_from_all_cameras_and_the_cube_holds_what_they_meet(tmp_path):
     run = fog.run(tmp_path, fog.ball, fog.bounded(5))
     supervision = render_supervision(run, 3000, fog.rng(), lambda: None)
     assert sorted(set(supervision.rays.image.tolist())) == [0, 1, 2, 3, 4]
-    space = space_of(run.scenes["train"], supervision)
+    space = grid_box(run.scenes["train"], supervision)
     sides = space.box[1] - space.box[0]
     assert torch.allclose(sides, sides[0])
     assert float(sides[0]) == pytest.approx(2 * fog.RADIUS, rel=0.2)
-    cells = near(VoxelLattice(space, 16), supervision)
+    cells = cells_near_surfaces(VoxelLattice(space, 16), supervision)
     assert 0 < float(cells.float().mean()) <= 1
 
 

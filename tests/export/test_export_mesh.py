@@ -155,11 +155,11 @@ def test_a_lower_level_lies_further_out(run, tmp_path):
 def test_pieces_are_kept_by_size(tmp_path, keep, bodies):
     run = run_of(tmp_path, TwoBalls(), {"train": scene_of(all_around())})
     where = density_field(run, 100.0)
-    from lumifield.export.marching_cubes import SamplingGrid, connected_components, extract_surface
-    from lumifield.export.mesh import selected
+    from lumifield.export.marching_cubes import SamplingGrid, extract_surface, label_components
+    from lumifield.export.mesh import select_surface
 
     surface = extract_surface(where.field, SamplingGrid.over(where.bounds(None), 40))
-    assert connected_components(selected(surface, MeshExport(keep=keep), run)).max() + 1 == bodies
+    assert label_components(select_surface(surface, MeshExport(components=keep), run)).max() + 1 == bodies
 
 
 def test_hidden_faces_go_where_asked(tmp_path):

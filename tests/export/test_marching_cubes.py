@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumifield.export import marching_cubes as module
-from lumifield.export.marching_cubes import SamplingGrid, Surface, connected_components, extract_surface, select_faces
+from lumifield.export.marching_cubes import SamplingGrid, Surface, extract_surface, label_components, select_faces
 
 BOX = np.array([[-1.0, -1.2, -1.1], [1.3, 1.0, 1.2]])
 
@@ -74,7 +74,7 @@ def test_a_surface_ends_at_the_border_of_its_lattice():
 def test_nothing_inside_is_an_empty_surface(value):
     made = extract_surface(lambda points: np.full(len(points), value), SamplingGrid.over(BOX, 5))
     assert made.vertices.shape == made.faces.shape == (0, 3)
-    assert connected_components(made).shape == (0,)
+    assert label_components(made).shape == (0,)
 
 
 def test_points_are_asked_for_some_at_a_time_and_slabs_once(monkeypatch):
@@ -104,7 +104,7 @@ def test_pieces_are_numbered_by_size():
         return 20 * np.maximum(0.5 - large, 0.2 - small)
 
     made = extract_surface(two, SamplingGrid.over(BOX, 30))
-    piece = connected_components(made)
+    piece = label_components(made)
     large, small = select_faces(made, piece == 0), select_faces(made, piece == 1)
     assert piece.max() == 1
     assert solid(large).volume == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.03)

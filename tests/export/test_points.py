@@ -59,7 +59,7 @@ def test_points_normals_and_colors_are_those_of_the_ball(run, tmp_path, normals,
 
 
 def test_the_count_bounds_the_points_and_every_view_has_its_share(run, tmp_path):
-    PointsExport(count=60).write(run, tmp_path / "few.ply")
+    PointsExport(num_points=60).write(run, tmp_path / "few.ply")
     points = read(tmp_path / "few.ply")
     assert len(points) == 60
     turns = np.arctan2(*(points["place"] - [10, -20, 30])[:, 1::-1].T)
@@ -72,5 +72,5 @@ def test_a_scene_without_matter_another_ending_and_no_points_are_refused(run, tm
     with pytest.raises(DataError, match=r"ending is '.obj', expected .ply"):
         PointsExport().write(run, tmp_path / "ball.obj")
     with pytest.raises(DataError, match="count is 0, expected at least 1"):
-        PointsExport(count=0)
+        PointsExport(num_points=0)
     assert list(tmp_path.iterdir()) == []

@@ -82,7 +82,7 @@ def assert_truncated(found: np.ndarray, wanted: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [VolumeExport(resolution=9), VolumeExport(resolution=7, center=(5.0, -5.0, 7.0), side=4.0)]
+    "settings", [VolumeExport(resolution=9), VolumeExport(resolution=7, center=(5.0, -5.0, 7.0), cube_size=4.0)]
 )
 @pytest.mark.parametrize(("ending", "reader"), [("vol", read_vol), ("raw", read_raw)])
 def test_the_cells_are_those_of_the_density(tmp_path, settings, ending, reader, monkeypatch):
@@ -152,13 +152,13 @@ def test_memory_follows_from_a_layer_of_cells(tmp_path, monkeypatch):
     run = run_in(tmp_path)
     for resolution, most in ((6, 216), (20, 800), (40, 1600)):
         run.method.most = 0
-        VolumeExport(resolution=resolution, side=3.0).write(run, tmp_path / "fog.vol")
+        VolumeExport(resolution=resolution, cube_size=3.0).write(run, tmp_path / "fog.vol")
         assert run.method.most == most
 
 
 def test_progress_counts_layers(tmp_path):
     counts = []
-    VolumeExport(resolution=70, side=5.0).write(
+    VolumeExport(resolution=70, cube_size=5.0).write(
         run_in(tmp_path), tmp_path / "fog.raw", lambda *count: counts.append(count)
     )
     assert counts[-1] == (70, 70)
@@ -210,7 +210,7 @@ def test_the_volume_of_an_ndc_scene_starts_at_its_near_plane(forward, tmp_path):
 
 
 def test_a_wide_lens_still_has_a_cube():
-    low, high = volume.frustum(Ndc((1.0, 1.0), (400, 300), 1.0))
+    low, high = volume.frustum_cube(Ndc((1.0, 1.0), (400, 300), 1.0))
     assert 0 < float((high - low).max()) < 100
 
 
@@ -224,20 +224,20 @@ def test_a_wide_lens_still_has_a_cube():
             "fog.vol",
             r"volume: resolution is 1626, expected at most 1625 for \.vol; lower it",
         ),
-        (VolumeExport(side=0.0), "fog.vol", "volume: side is 0, expected above 0; raise it"),
-        (VolumeExport(side=float("nan")), "fog.vol", "volume: side is nan, expected above 0; raise it"),
+        (VolumeExport(cube_size=0.0), "fog.vol", "volume: side is 0, expected above 0; raise it"),
+        (VolumeExport(cube_size=float("nan")), "fog.vol", "volume: side is nan, expected above 0; raise it"),
         (
-            VolumeExport(center=(50.0, 0.0, 0.0), side=1.0),
+            VolumeExport(center=(50.0, 0.0, 0.0), cube_size=1.0),
             "fog.vol",
             r"volume: cube is outside the scene, expected one that ",
         ),
         (
-            VolumeExport(center=(8.5, -9.5, 3.5), side=1.0, resolution=8),
+            VolumeExport(center=(8.5, -9.5, 3.5), cube_size=1.0, resolution=8),
             "fog.vol",
             "density is empty in the cube, expected ",
         ),
         (
-            VolumeExport(center=(8.5, -9.5, 3.5), side=1.0, resolution=8),
+            VolumeExport(center=(8.5, -9.5, 3.5), cube_size=1.0, resolution=8),
             "fog.npz",
             "density is empty in the cube, expected ",
         ),

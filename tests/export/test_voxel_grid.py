@@ -108,7 +108,7 @@ def test_light_is_stopped_as_much_as_matter_says():
     voxels = Voxels.of(lattice, torch.arange(17**3), torch.full((17**3,), 0.05))
     rays = scene.rays(0)
     packed, weights = voxels.march(rays, cells_with_corners(voxels.row > 0), torch.zeros(len(rays)), 1e-6)
-    lengths = torch.zeros(len(rays)).index_add(0, packed.ray.long(), packed.widths(rays))
+    lengths = torch.zeros(len(rays)).index_add(0, packed.ray.long(), packed.lengths(rays))
     stopped = torch.zeros(len(rays)).index_add(0, packed.ray.long(), weights)
     density = -math.log(0.95) * 16 / 2.4
     torch.testing.assert_close(stopped, -torch.expm1(-density * lengths), atol=2e-4, rtol=1e-3)

@@ -21,7 +21,7 @@ from lumifield.geometry.contraction import SceneBox
 from lumifield.rendering.camera_paths import overview_camera
 from scenes import written
 
-SMALL = WebExport(side=16, rays=500)
+SMALL = WebExport(resolution=16, num_rays=500)
 CORNERS = ((9, 3, 2), (8, 3, 2), (31, 31, 31), (16, 16, 16))
 
 

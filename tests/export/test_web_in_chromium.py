@@ -44,7 +44,7 @@ def tab(tmp_path_factory) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def ball(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ball")
-    page, _ = made(folder, "bounded", WebExport(side=32, rays=5000))
+    page, _ = made(folder, "bounded", WebExport(resolution=32, num_rays=5000))
     return page
 
 
@@ -100,7 +100,7 @@ def by_sums(baked: Baked, scene: Scene, index: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", SCENES)
 def test_the_page_shows_what_the_voxels_say(tab, tmp_path, kind):
-    page, baked = made(tmp_path, kind, WebExport(side=32, rays=5000))
+    page, baked = made(tmp_path, kind, WebExport(resolution=32, num_rays=5000))
     _, scene = SCENES[kind]
     shown(tab, page, link(scene, 0))
     for index in (0, 3):

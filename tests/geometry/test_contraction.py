@@ -33,9 +33,9 @@ def test_unit_is_the_formula(contracted, generator):
 def test_scene_is_the_inverse_of_unit(contracted, generator):
     space = SceneBox(BOX, contracted)
     cube = torch.rand(1000, 3, generator=generator) * 0.98 + 0.01
-    torch.testing.assert_close(space.to_unit_cube(space.scene(cube)), cube, rtol=0, atol=1e-5)
+    torch.testing.assert_close(space.to_unit_cube(space.from_unit_cube(cube)), cube, rtol=0, atol=1e-5)
     points = torch.randn(1000, 3, generator=generator) * 3
-    torch.testing.assert_close(space.scene(space.to_unit_cube(points)), points, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(space.from_unit_cube(space.to_unit_cube(points)), points, rtol=1e-4, atol=1e-4)
 
 
 def test_contraction_leaves_the_box_in_the_middle_half_and_takes_in_everything():
@@ -48,14 +48,14 @@ def test_contraction_leaves_the_box_in_the_middle_half_and_takes_in_everything()
 
 def test_the_inverse_stays_finite_at_the_border_of_the_cube():
     corners = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.5, 0.5]])
-    assert bool(SceneBox(BOX, True).scene(corners).isfinite().all())
+    assert bool(SceneBox(BOX, True).from_unit_cube(corners).isfinite().all())
 
 
 def test_no_points_are_no_points():
     for contracted in (False, True):
         space = SceneBox(BOX, contracted)
         assert space.to_unit_cube(torch.zeros(0, 3)).shape == (0, 3)
-        assert space.scene(torch.zeros(0, 3)).shape == (0, 3)
+        assert space.from_unit_cube(torch.zeros(0, 3)).shape == (0, 3)
 
 
 def test_the_diameter_is_what_the_unit_cube_spans_near_the_middle():

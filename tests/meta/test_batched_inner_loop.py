@@ -57,7 +57,7 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
         inner.zero_grad()
         together.losses(seen, whole)["rgb"].backward()
         inner.step()
-    assert seen.samples == COPIES * RAYS * SIMPLE_NERF.samples
+    assert seen.samples == COPIES * RAYS * SIMPLE_NERF.num_samples
     for number, (batch, found) in enumerate(zip(parts, together.copies(), strict=True)):
         alone = clone_for_scene(method, bounded())
         inner, source = build_optimizer(optimizer, alone.param_groups()), Block(generator(), copy=number)

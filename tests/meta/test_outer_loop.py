@@ -9,8 +9,14 @@ from torch.func import functional_call
 from lumifield.data.scene import Batch, sample_batch
 from lumifield.geometry.rays import Rays
 from lumifield.meta import InnerLoop
-from lumifield.meta.inner_loop import Objective, adapt_clones, adaptation_objective, clone_for_scene, initial_parameters
-from lumifield.meta.outer_loop import gradient_descent, maml, move, reptile
+from lumifield.meta.inner_loop import (
+    MethodObjective,
+    adapt_clones,
+    adaptation_objective,
+    clone_for_scene,
+    initial_parameters,
+)
+from lumifield.meta.outer_loop import apply_outer_gradient, gradient_descent, maml, reptile
 from lumifield.methods import method_name
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
@@ -57,8 +63,8 @@ def test_one_plain_outer_step_of_one_inner_step_is_that_step(name):
     copy, source = clone_for_scene(start, bounded()), rng(3)
     copy.train()
     copy.before_step(0, source)
-    batch = sample_batch(bounded(), ONE_STEP.batch, source, patch_size=copy.patch_size)
-    Objective(copy)(batch, source).backward()
+    batch = sample_batch(bounded(), ONE_STEP.batch_size, source, patch_size=copy.patch_size)
+    MethodObjective(copy)(batch, source).backward()
     groups = {id(p): group.get("lr_factor", 1.0) for group in copy.param_groups() for p in group["params"]}
     expected = {
         key: value.detach() - 0.1 * groups[id(value)] * (0 if value.grad is None else value.grad)
@@ -139,7 +145,7 @@ def test_maml_steps_along_the_mean_gradient_over_its_tasks():
 @pytest.mark.parametrize("settings", [SIMPLE_NERF, replace(NERF, num_fine_samples=0)], ids=method_name)
 def test_second_order_gradients_of_a_method_equal_finite_differences(settings):
     scene, method = bounded(), built(replace(settings, density="softplus")).double()
-    parameters, copy = initial_parameters(method), Objective(method)
+    parameters, copy = initial_parameters(method), MethodObjective(method)
     batches = [doubled(sample_batch(scene, 12, rng(seed))) for seed in range(3)]
 
     def loss(given, batch):
@@ -182,5 +188,5 @@ def test_every_method_has_a_maml_gradient(name, second_order):
 
 def test_a_step_of_a_share_of_the_tasks_divides_by_all_of_them():
     start = leaf(1.0, 2.0)
-    move(start, {"a": torch.tensor([3.0, 6.0]).double()}, outer(start), tasks=3)
+    apply_outer_gradient(start, {"a": torch.tensor([3.0, 6.0]).double()}, outer(start), tasks=3)
     assert start["a"].tolist() == [0.0, 0.0]

@@ -10,7 +10,7 @@ from lumifield.geometry.rays import Ndc
 from lumifield.kernels import packed_weights
 from lumifield.methods import Instant
 from lumifield.methods.base import RenderContext
-from lumifield.methods.instant.method import MAX_RAYS, ROUND, InstantMethod, padded, scale_gradients
+from lumifield.methods.instant.method import MAX_RAYS, ROUND, InstantMethod, pad_rows, scale_gradients
 from lumifield.methods.instant.ray_samplers import OccupancySampler, ProposalSampler, RaySamples, pack_intervals
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
@@ -131,7 +131,7 @@ def test_behind_opaque_photographs_proposals_find_the_ball():
     rays = scene.rays(3)[middle.view(-1)]
     assert float(((method(rays, RenderContext(WHITE)).rgb - scene.ground_truth(3)[middle]) ** 2).mean()) < 0.01
     packed = method.sampler(rays, method.space, method.density, None).packed
-    weights = packed_weights(method.density(packed.points(rays)) * packed.widths(rays), packed.offsets)
+    weights = packed_weights(method.density(packed.points(rays)) * packed.lengths(rays), packed.offsets)
     at_the_ball = (packed.middle - (4 - RADIUS) / 4).abs() < 0.05
     assert float(weights[at_the_ball].sum() / weights.sum()) > 0.5
     assert float(at_the_ball.float().mean()) > 0.5
@@ -202,7 +202,7 @@ def test_a_trace_of_matter_at_the_far_end_hardly_moves_the_depth(monkeypatch):
     method = built(scene)
     rays = scene.rays(0)[slice(0, 1)]
     packed = pack_intervals(torch.tensor([[0.9, 1.1, 90.0, 91.0]]))
-    optical_depth = torch.tensor([4.0, 0.0, 100.0]) / packed.widths(rays)
+    optical_depth = torch.tensor([4.0, 0.0, 100.0]) / packed.lengths(rays)
     monkeypatch.setattr(method.sampler, "forward", lambda *_: RaySamples(packed))
     monkeypatch.setattr(method, "look_up", lambda *_: (optical_depth, torch.zeros(3, 3)))
     assert float(method(rays, RenderContext(WHITE)).depth) == pytest.approx(1, abs=0.05)
@@ -212,7 +212,7 @@ def test_matter_behind_proposals_is_where_two_photographs_look():
     scene = opened(ball(5, 10))
     method = built(scene)
     cells = torch.randint(16, 48, (300, 3), generator=torch.Generator().manual_seed(0))  # the box is the inner half
-    midpoints = method.space.scene((cells + 0.5) / 64)
+    midpoints = method.space.from_unit_cube((cells + 0.5) / 64)
     xy, depth = scene.cameras.project(midpoints)
     looks = ((depth > 0) & (xy >= 0).all(-1) & (xy < 10).all(-1)).sum(0)
     assert {1, 2, 3} < set(looks.tolist())
@@ -301,7 +301,7 @@ def test_density_is_bounded_and_starts_thin():
 
 @pytest.mark.parametrize("rows", [0, 1, ROUND - 1, ROUND, ROUND + 1])
 def test_rows_are_padded_with_zeros(rows):
-    filled = padded(torch.ones(rows, 3))
+    filled = pad_rows(torch.ones(rows, 3))
     assert len(filled) % ROUND == 0
     assert ROUND <= len(filled) < rows + ROUND + 1
     assert float(filled.sum()) == 3 * rows

@@ -302,7 +302,7 @@ def test_wide_cones_see_a_smoother_field():
             if isinstance(method.field, GridField):
                 features = method.field.features(method.seen(rays, t))
             else:
-                features = IntegratedEncoding(*settings.octaves)(method.seen(rays, t))
+                features = IntegratedEncoding(*settings.position_degrees)(method.seen(rays, t))
             rough.append(float(features.detach().diff(dim=1).square().mean()))
         assert rough[1] < 0.5 * rough[0]
 

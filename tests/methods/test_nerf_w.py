@@ -10,7 +10,7 @@ from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.methods import NerfW
 from lumifield.methods.base import Method, RenderContext, Rendered
-from lumifield.methods.nerf_w import transient
+from lumifield.methods.nerf_w import transient as transient_field
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
 from scenes import NERF_W, NERF_W_MLP, ball
@@ -111,7 +111,9 @@ def test_color_and_uncertainty_are_those_of_a_loop():
         torch.testing.assert_close(seen.channels["transient"][ray], transient.float())
         assert float(seen.channels["uncertainty"][ray]) == pytest.approx(beta, abs=1e-6)
     assert torch.equal(seen.channels["static"], plain().rgb)
-    assert float(seen.penalties["transient"]) == pytest.approx(NERF_W.lambda_u * float(mixed.passing.density.mean()))
+    assert float(seen.penalties["transient"]) == pytest.approx(
+        NERF_W.transient_loss_weight * float(mixed.passing.density.mean())
+    )
     assert float(seen.penalties["other"]) == 1
 
 
@@ -179,13 +181,13 @@ def test_every_switch_trains_and_renders(backbone, switches):
     method = built(settings, scene)
     before = {name: value.clone() for name, value in method.named_parameters()}
     losses = stepped(method, scene, 3)[2]
-    assert ("uncertainty" in losses) == (settings.transient > 0 and settings.uncertainty)
-    assert ("transient" in losses) == (settings.transient > 0)
+    assert ("uncertainty" in losses) == (settings.transient_dim > 0 and settings.uncertainty)
+    assert ("transient" in losses) == (settings.transient_dim > 0)
     assert ("coarse" in losses) == (backbone == "mlp")
     for name, value in method.named_parameters():
         assert value.numel() == 0 or not torch.equal(value, before[name]), name
-    assert (method.appearance_embeddings is None) == (settings.appearance + settings.transient == 0)
-    assert bool(method.channels) == (settings.transient > 0)
+    assert (method.appearance_embeddings is None) == (settings.appearance_dim + settings.transient_dim == 0)
+    assert bool(method.channels) == (settings.transient_dim > 0)
     with torch.no_grad():
         seen = method(scene.rays(0), RenderContext(WHITE))
     assert seen.channels == {}
@@ -199,7 +201,7 @@ def test_any_number_of_fine_passes(levels):
     rendered, _, _ = stepped(method, scene, 2)
     assert len(rendered.coarse) == levels
     per_ray = sum(8 + 8 * level for level in range(levels + 1))
-    assert rendered.samples == per_ray * NERF_W_MLP.batch
+    assert rendered.samples == per_ray * NERF_W_MLP.batch_size
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

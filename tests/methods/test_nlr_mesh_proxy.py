@@ -9,7 +9,7 @@ from torch.nn.functional import max_pool2d, normalize
 from analytic import CPU
 from known_surfaces import TrueBall, built
 from lumifield.methods.nlr.distance_grid import refine_grid, sample_on_grid
-from lumifield.methods.nlr.mesh_proxy import triangles
+from lumifield.methods.nlr.mesh_proxy import extract_triangles
 from lumifield.methods.nlr.method import NlrMethod
 from lumifield.rendering.view import render_view
 from scenes import NLR, RADIUS, ball, unbounded
@@ -78,13 +78,13 @@ def test_a_source_colors_what_it_sees_alone():
 
 def test_triangles_lie_on_the_surface():
     values = sample_on_grid(sphere, 24, CPU)
-    vertices, faces = triangles(values)
+    vertices, faces = extract_triangles(values)
     assert faces.max() == len(vertices) - 1
     assert float((vertices.norm(dim=-1) - 0.6).abs().max()) < 2e-3
-    flat = triangles(values + torch.linspace(-0.1, 0.1, 24))[0]  # x is the last axis
+    flat = extract_triangles(values + torch.linspace(-0.1, 0.1, 24))[0]  # x is the last axis
     assert float(flat[:, 0].mean()) < -0.02 < 0.02 > abs(float(flat[:, 1].mean()))
     for none in (values.abs() + 1, -values.abs() - 1):
-        assert [len(part) for part in triangles(none)] == [0, 0]
+        assert [len(part) for part in extract_triangles(none)] == [0, 0]
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def test_a_finer_grid_asks_near_the_surface_and_is_cut_off_where_the_ball_ends()
     torch.testing.assert_close(fine[near], exact[near], atol=1e-6, rtol=0)
     assert torch.equal(fine > 0, exact > 0)
     wide = refine_grid(lambda points: points[:, 2], sample_on_grid(lambda points: points[:, 2], 16, CPU), 3)
-    vertices, _ = triangles(wide)
+    vertices, _ = extract_triangles(wide)
     assert float(vertices.norm(dim=-1).max()) < 1.02
 
 

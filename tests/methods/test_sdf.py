@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lumifield import kernels
-from lumifield.methods.nlr.sdf import RADIUS, Activation, GridSdf, Sdf, activated, frequencies, periodic
+from lumifield.methods.nlr.sdf import RADIUS, Activation, GridSdf, Sdf, activate, make_frequencies, periodic
 
 
 def shells(generator: torch.Generator, least: float, most: float, n: int = 2000) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,10 +53,10 @@ def test_every_activation_starts_negative_within_and_positive_without_and_learns
 def test_activations_by_example():
     x = torch.tensor([0.01, -0.01])
     turned = torch.sin(torch.tensor(0.3))
-    assert activated(x, "sine").tolist() == pytest.approx([float(turned), -float(turned)])
-    assert activated(x, "sinesq").tolist() == pytest.approx([float(turned) ** 2] * 2)
-    assert activated(x, "triangle").tolist() == pytest.approx([0.6 / torch.pi, -0.6 / torch.pi], rel=1e-4)
-    assert activated(x, "relu").tolist() == pytest.approx([0.01, 0.0])
+    assert activate(x, "sine").tolist() == pytest.approx([float(turned), -float(turned)])
+    assert activate(x, "sinesq").tolist() == pytest.approx([float(turned) ** 2] * 2)
+    assert activate(x, "triangle").tolist() == pytest.approx([0.6 / torch.pi, -0.6 / torch.pi], rel=1e-4)
+    assert activate(x, "relu").tolist() == pytest.approx([0.01, 0.0])
 
 
 @pytest.mark.parametrize("activation", ["relu", "softplus"])
@@ -73,7 +73,7 @@ def test_the_geometric_start_is_nearly_a_sphere(activation, generator):
 @pytest.mark.parametrize("activation", ["sine", "softplus"])
 def test_encodings_and_skips(kind, bands, activation, generator):
     torch.manual_seed(0)
-    encoding = frequencies(kind, bands)
+    encoding = make_frequencies(kind, bands)
     sdf = made(width=64, encoding=encoding, skips=(1, 2), activation=activation)
     assert encoding.width == 3 + 2 * (bands if kind == "fourier" else 3 * bands)
     assert sdf.hidden[1].in_features == 64 + encoding.width
@@ -85,9 +85,9 @@ def test_encodings_and_skips(kind, bands, activation, generator):
 
 def test_frequencies_by_example():
     x = torch.tensor([[0.25, 0.0, 0.0]])
-    assert frequencies("nerf", 2)(x)[0, 3].item() == pytest.approx(0.5**0.5)
-    assert frequencies("idr", 1)(x)[0, 3].item() == pytest.approx(1.0)
-    assert frequencies("nerf", 0).width == 3
+    assert make_frequencies("nerf", 2)(x)[0, 3].item() == pytest.approx(0.5**0.5)
+    assert make_frequencies("idr", 1)(x)[0, 3].item() == pytest.approx(1.0)
+    assert make_frequencies("nerf", 0).width == 3
 
 
 def small_grid() -> GridSdf:

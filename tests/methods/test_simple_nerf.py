@@ -48,7 +48,7 @@ def test_a_deterministic_pass_equals_loops(sampling):
     method = built(replace(SIMPLE_NERF, sampling=sampling))
     rays = bounded().rays(0)[slice(40, 44)]
     found = method(rays, RenderContext(WHITE))
-    n = SIMPLE_NERF.samples
+    n = SIMPLE_NERF.num_samples
     z = [2 + 4 * i / (n - 1) for i in range(n)] if sampling == "official" else [2 + 4 * (i + 0.5) / n for i in range(n)]
     end = z[-1] + 1e-3 if sampling == "official" else 6.0
     for row in range(4):
@@ -59,7 +59,7 @@ def test_a_deterministic_pass_equals_loops(sampling):
 def test_training_draws_one_sample_in_each_part_of_the_ray():
     method, rays = built(), bounded().rays(0)
     z, width = method.sampled(rays, rng())
-    edges = 2 + 4 * torch.arange(SIMPLE_NERF.samples + 1) / SIMPLE_NERF.samples
+    edges = 2 + 4 * torch.arange(SIMPLE_NERF.num_samples + 1) / SIMPLE_NERF.num_samples
     assert bool((z >= edges[:-1]).all())
     assert bool((z <= edges[1:]).all())
     assert float((z - 0.5 * (edges[1:] + edges[:-1])).mean()) == pytest.approx(0, abs=0.02)
@@ -69,7 +69,7 @@ def test_training_draws_one_sample_in_each_part_of_the_ray():
 def test_official_training_moves_samples_forwards_alone():
     method, rays = built(replace(SIMPLE_NERF, sampling="official")), bounded().rays(0)
     moved = method.sampled(rays, rng())[0] - method.sampled(rays, None)[0]
-    cell = 4 / SIMPLE_NERF.samples
+    cell = 4 / SIMPLE_NERF.num_samples
     assert float(moved.min()) >= 0
     assert float(moved.max()) <= cell + 1e-5
     assert float(moved.mean()) == pytest.approx(0.5 * cell, abs=0.01)

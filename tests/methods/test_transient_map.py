@@ -95,12 +95,14 @@ def test_what_is_seen_through_a_veil():
     assert torch.equal(seen.channels["static"], rendered.rgb)
     assert torch.equal(seen.channels["combined"], seen.rgb)
     mean = 40.5 / 3
-    assert float(seen.penalties["transient"]) == pytest.approx(NERF_W.lambda_u * mean / (2 * NERF_W.beta_min**2))
+    assert float(seen.penalties["transient"]) == pytest.approx(
+        NERF_W.transient_loss_weight * mean / (2 * NERF_W.beta_min**2)
+    )
     assert float(seen.penalties["other"]) == 1
     plain = transient_map.composite_transient_map(
         rendered, TransientSamples(optical_depth, rgb, beta), replace(NERF_W, uncertainty=False), learning()
     )
-    assert float(plain.penalties["transient"]) == pytest.approx(NERF_W.lambda_u * mean)
+    assert float(plain.penalties["transient"]) == pytest.approx(NERF_W.transient_loss_weight * mean)
 
 
 def test_views_have_the_channels_that_are_asked_for_and_no_veil_in_their_colors():

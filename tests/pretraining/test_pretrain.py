@@ -13,7 +13,15 @@ from lumifield.data.flow_pairs import ImagePair, list_pairs
 from lumifield.errors import DataError
 from lumifield.methods.nlr.image_based_appearance import ImageBasedAppearance
 from lumifield.pretraining import NETWORKS, Pretrain
-from lumifield.pretraining.train_features import grid, image, loss, pretrain_features, scored, shown, tone
+from lumifield.pretraining.train_features import (
+    pair_loss,
+    pixel_centers,
+    pretrain_features,
+    sample_tone,
+    score_pairs,
+    to_colors,
+    warp_by_features,
+)
 from lumifield.runs import run_folder
 from lumifield.runtime.optical_flow import write_flow
 from lumifield.runtime.rng import Rng
@@ -57,8 +65,10 @@ def net(**options) -> ImageBasedAppearance:
 @torch.no_grad()
 def test_what_the_flow_leads_to_is_the_target_where_it_is_visible():
     one = pair()
-    (view,) = shown(net(), image(one.source), (grid(24, 32) + one.flow)[None], one.visible[None])
-    error = (view - image(one.target)).abs().amax(0)
+    (view,) = warp_by_features(
+        net(), to_colors(one.source), (pixel_centers(24, 32) + one.flow)[None], one.visible[None]
+    )
+    error = (view - to_colors(one.target)).abs().amax(0)
     assert float(error[one.visible].max()) < 1e-4
     assert float((view[:, ~one.visible] - 0.5).abs().max()) < 1e-6
 
@@ -68,12 +78,12 @@ def test_both_images_of_a_pair_are_seen_in_the_same_tones():
     one, rng = pair(), Rng(torch.Generator().manual_seed(3))
     still = replace(one, target=one.source, flow=torch.zeros_like(one.flow), visible=torch.ones_like(one.visible))
     for _ in range(4):
-        assert float(loss(net(), still, Pretrain(data=Path(), crop=24), rng)) < 1e-8
+        assert float(pair_loss(net(), still, Pretrain(data=Path(), crop_size=24), rng)) < 1e-8
 
 
 def test_tones_are_dark_and_bright_and_tinted():
     rng = Rng(torch.Generator().manual_seed(0))
-    found = torch.stack([tone(rng).flatten() for _ in range(400)])
+    found = torch.stack([sample_tone(rng).flatten() for _ in range(400)])
     assert 0.25 < float(found.min()) < 0.4
     assert 2.7 < float(found.max()) < 4
     assert float((found > 1).float().mean()) == pytest.approx(0.5, abs=0.06)
@@ -82,11 +92,11 @@ def test_tones_are_dark_and_bright_and_tinted():
 
 
 def test_encoder_and_decoder_learn_the_target():
-    network, settings = net(features="learned", channels=8), Pretrain(data=Path(), crop=24, tones=False)
+    network, settings = net(features="learned", channels=8), Pretrain(data=Path(), crop_size=24, random_tones=False)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     losses = []
     for step in range(80):
-        objective = loss(network, pair(), settings, Rng(torch.Generator().manual_seed(step % 4)))
+        objective = pair_loss(network, pair(), settings, Rng(torch.Generator().manual_seed(step % 4)))
         optimizer.zero_grad()
         objective.backward()
         optimizer.step()
@@ -97,9 +107,12 @@ def test_encoder_and_decoder_learn_the_target():
 @torch.no_grad()
 def test_images_shown_together_are_those_shown_alone():
     one, network = pair(), net(features="learned")
-    where, visible = torch.stack([grid(24, 32), grid(24, 32) + one.flow]), torch.stack([one.visible, one.visible])
-    together = shown(network, image(one.source), where, visible)
-    alone = [shown(network, image(one.source), where[[n]], visible[[n]])[0] for n in range(2)]
+    where, visible = (
+        torch.stack([pixel_centers(24, 32), pixel_centers(24, 32) + one.flow]),
+        torch.stack([one.visible, one.visible]),
+    )
+    together = warp_by_features(network, to_colors(one.source), where, visible)
+    alone = [warp_by_features(network, to_colors(one.source), where[[n]], visible[[n]])[0] for n in range(2)]
     torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=1e-5)
     assert float(together.std()) > 0.1
 
@@ -107,7 +120,7 @@ def test_images_shown_together_are_those_shown_alone():
 def test_where_features_are_all_there_is_the_first_step_reaches_the_encoder():
     network = net(features="learned")
     assert network.encoder is not None
-    loss(network, pair(), Pretrain(data=Path(), crop=24), Rng(torch.Generator().manual_seed(0))).backward()
+    pair_loss(network, pair(), Pretrain(data=Path(), crop_size=24), Rng(torch.Generator().manual_seed(0))).backward()
     assert all(bool(p.grad.any()) for name, p in network.encoder.named_parameters() if name.startswith("ups"))
 
 
@@ -117,15 +130,19 @@ def test_encoder_and_decoder_are_told(features):
     assert network.encoder is not None
     assert network.decoder is not None
     torch.nn.init.constant_(network.decoder.out.weight, 0.1)
-    loss(network, pair(), Pretrain(data=Path(), crop=24), Rng(torch.Generator().manual_seed(0))).backward()
+    pair_loss(network, pair(), Pretrain(data=Path(), crop_size=24), Rng(torch.Generator().manual_seed(0))).backward()
     for part in (network.encoder, network.decoder):
         assert any(p.grad is not None and bool(p.grad.any()) for p in part.parameters())
 
 
 def test_autoencoding_can_be_left_out():
-    network, settings = net(features="learned"), Pretrain(data=Path(), crop=16)
+    network, settings = net(features="learned"), Pretrain(data=Path(), crop_size=16)
     with_it, without = (
-        float(loss(network, pair(), replace(settings, autoencode=own), Rng(torch.Generator().manual_seed(1))).detach())
+        float(
+            pair_loss(
+                network, pair(), replace(settings, autoencode=own), Rng(torch.Generator().manual_seed(1))
+            ).detach()
+        )
         for own in (True, False)
     )
     assert without < with_it
@@ -133,7 +150,9 @@ def test_autoencoding_can_be_left_out():
 
 def test_a_method_starts_strictly_from_the_pretrained_parts(tmp_path):
     write_pairs(tmp_path / "pairs")
-    settings = Pretrain(data=tmp_path / "pairs", held_out=tmp_path / "pairs", steps=3, batch=1, crop=16, **SMALL)
+    settings = Pretrain(
+        data=tmp_path / "pairs", held_out=tmp_path / "pairs", steps=3, batch_size=1, crop_size=16, **SMALL
+    )
     scores = pretrain_features(settings, tmp_path / "pre", QUIET)
     assert scores["psnr_autoencoded"] > 20
     assert set(scores) == {"psnr_warped", "psnr_autoencoded"}
@@ -161,13 +180,13 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     write_pairs(tmp_path / "pairs")
     found = []
     for name in ("a", "b"):
-        pretrain_features(Pretrain(data=tmp_path / "pairs", steps=2, crop=16, **SMALL), tmp_path / name, QUIET)
+        pretrain_features(Pretrain(data=tmp_path / "pairs", steps=2, crop_size=16, **SMALL), tmp_path / name, QUIET)
         found.append(run_folder.read_tensors(tmp_path / name / run_folder.WEIGHTS)[0])
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_no_pairs_are_scored_where_none_are_held_out():
-    assert scored(net(), (), torch.device("cpu")) == {}
+    assert score_pairs(net(), (), torch.device("cpu")) == {}
 
 
 def test_what_cannot_be_pretrained_is_said(tmp_path, capsys):
@@ -181,10 +200,12 @@ def test_what_cannot_be_pretrained_is_said(tmp_path, capsys):
 
 def test_parameters_of_16_bits_are_those_that_are_scored(tmp_path):
     write_pairs(tmp_path / "pairs")
-    settings = Pretrain(data=tmp_path / "pairs", held_out=tmp_path / "pairs", steps=2, half=True, crop=16, **SMALL)
+    settings = Pretrain(data=tmp_path / "pairs", held_out=tmp_path / "pairs", steps=2, half=True, crop_size=16, **SMALL)
     scores = pretrain_features(settings, tmp_path / "pre", QUIET)
     weights, _ = run_folder.read_tensors(tmp_path / "pre" / run_folder.WEIGHTS)
     assert {value.dtype for value in weights.values()} == {torch.float16}
     method = settings.method.build(ball(4, 10))
     initialize_from(method, tmp_path / "pre")
-    assert scored(method.appearance_net, list_pairs(tmp_path / "pairs"), torch.device("cpu")) == pytest.approx(scores)
+    assert score_pairs(method.appearance_net, list_pairs(tmp_path / "pairs"), torch.device("cpu")) == pytest.approx(
+        scores
+    )

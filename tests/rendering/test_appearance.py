@@ -25,7 +25,7 @@ from scenes import NERF_W, ball, written
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    monkeypatch.setattr(evaluate, "perceptual_metric", lambda device: (None, "offline"))
+    monkeypatch.setattr(evaluate, "load_lpips", lambda device, download: (None, "offline"))
 
 
 class Tinted(Method):

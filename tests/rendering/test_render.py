@@ -104,7 +104,7 @@ def test_a_path_of_a_file_is_in_the_world(run, tmp_path):
 
 
 def test_another_size_keeps_the_vertical_angle_of_view():
-    cameras = render.framed(around(2, (32, 24)), (96, 48))
+    cameras = render.with_image_size(around(2, (32, 24)), (96, 48))
     assert cameras.size.tolist() == [[96, 48]] * 2
     assert cameras.focal.tolist() == [[64, 64]] * 2
     assert cameras.center.tolist() == [[48, 24]] * 2

@@ -53,7 +53,7 @@ def test_the_last_frame_joins_the_first(run, path):
 @pytest.mark.parametrize("path", PATHS)
 def test_every_channel_of_every_path_is_shown(run, path, tmp_path):
     channels = ("rgb", "depth", "bands", "normal", "opacity")
-    cameras = render.framed(frames(run, path, 2), (12, 9))
+    cameras = render.with_image_size(frames(run, path, 2), (12, 9))
     render.render_camera_path(
         run, cameras, tmp_path / "film", options=render.RenderOptions(channels), depth_format="npy"
     )

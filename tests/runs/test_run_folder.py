@@ -173,9 +173,19 @@ def test_best_and_last(tmp_path):
 
 def test_a_run_without_a_summary_has_not_trained(tmp_path):
     begun(tmp_path)
-    assert run_folder.load_run(tmp_path).train == {"seconds": 0.0, "rays": 0, "steps": 0, "n_train_images": 8}
+    assert run_folder.load_run(tmp_path).training_summary == {
+        "seconds": 0.0,
+        "rays": 0,
+        "steps": 0,
+        "n_train_images": 8,
+    }
     run_folder.write_json(tmp_path / run_folder.SUMMARY, {"seconds": 2.5, "steps": 7})
-    assert run_folder.load_run(tmp_path).train == {"seconds": 2.5, "rays": 0, "steps": 7, "n_train_images": 8}
+    assert run_folder.load_run(tmp_path).training_summary == {
+        "seconds": 2.5,
+        "rays": 0,
+        "steps": 7,
+        "n_train_images": 8,
+    }
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])

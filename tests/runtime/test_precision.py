@@ -76,5 +76,5 @@ def test_the_timer_reports_the_shortest_run(monkeypatch: pytest.MonkeyPatch):
     ticks = iter([0.0, 3.0, 3.0, 5.0, 5.0, 9.0, 9.0, 10.0, 10.0, 16.0])
     monkeypatch.setattr(precision.time, "perf_counter", lambda: next(ticks))
     runs = []
-    assert precision.shortest(lambda: runs.append(1)) == 1.0
+    assert precision.measure_shortest(lambda: runs.append(1)) == 1.0
     assert len(runs) == precision.TRIALS + 1

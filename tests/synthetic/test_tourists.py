@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lumifield import data
+from lumifield.data import image_files
 from lumifield.data.readers import cambridge
 from lumifield.errors import DataError
 from lumifield.synthetic import Tourists, tourists, write
@@ -73,7 +74,7 @@ def test_landmarks_are_seen_where_they_were_measured(scenes):
         assert np.array_equal(world.seen[row], marks.seen[row])
         points = scene.frame.to_scene(torch.from_numpy(world.points[world.seen[row]]).float())
         at, _ = scene.cameras[[row]].project(points)
-        straight = world.calibrations[row].optics(scenes, (32, 24)).straight
+        straight = world.calibrations[row].optics(scenes, (32, 24)).undistortion
         seen = straight.lens.pixels((at[0].numpy() - straight.center) / straight.focal)
         assert np.abs(seen - (marks.places[row] * taken[row].view.focal + (16, 12))).max() < 1e-3
 
@@ -137,7 +138,7 @@ def test_depth_is_that_of_the_room(scenes):
     one = tourists.photographs(replace(SMALL, format="seven_scenes"))[0]
     z = truth(day, one.view).depth * (one.view.rays() @ one.view.c2w[:, 2])
     for name in ("seq-01/frame-000000.depth.png", "train/depth/seq-01_frame-000000.pose.depth.tiff"):
-        found = data.images.raw(scenes / "seven_scenes" / name)
+        found = image_files.raw(scenes / "seven_scenes" / name)
         assert np.abs(found / 1000 - z).max() < 5.1e-4
     assert len(scene) == SMALL.train
 

@@ -178,7 +178,7 @@ def test_the_clock_runs_stands_still_and_goes_on(monkeypatch):
 
 def test_one_process_shares_with_nobody():
     values = torch.tensor([1.0, math.nan])
-    assert module.total(5, 1) == 5
-    assert module.shared(0.25, 1) == 0.25
+    assert module.sum_over_processes(5, 1) == 5
+    assert module.broadcast_fraction(0.25, 1) == 0.25
     assert module.mean(values, 1)[0] == 1
     assert math.isnan(module.mean(values, 1)[1])

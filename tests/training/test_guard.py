@@ -11,7 +11,7 @@ from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
 from lumifield.training import TrainingError, guard
 from lumifield.training.fit import Budget, TrainingState, fit
-from lumifield.training.guard import CollapsedError, DivergedError, DivergenceGuard, spread
+from lumifield.training.guard import CollapsedError, DivergedError, DivergenceGuard, max_channel_std
 from scenes import NERF, NLR, ball
 
 SCENE = ball(2, 8)
@@ -155,8 +155,8 @@ def test_one_color_is_right_where_the_photographs_have_one():
 
 def test_spread_is_that_of_the_liveliest_channel():
     colors = torch.tensor([[0.0, 0.5, 0.1], [1.0, 0.5, 0.1]])
-    assert spread(colors) == pytest.approx(0.5**0.5)
-    assert spread(colors[:1]) == float("inf")
+    assert max_channel_std(colors) == pytest.approx(0.5**0.5)
+    assert max_channel_std(colors[:1]) == float("inf")
 
 
 def test_both_faults_are_faults_of_training():

@@ -12,9 +12,9 @@ from PIL import Image
 
 import made_scenes as made
 from lumifield import data
-from lumifield.data import Source
+from lumifield.data import Source, image_files
 from lumifield.runs import run_folder
-from lumifield.training import Train, job
+from lumifield.training import Train, checkpoint
 from lumifield.training.job import TrainingJob, run_training
 from scenes import INSTANT, NERF, written
 
@@ -100,14 +100,14 @@ def test_the_files_that_are_opened_are_seen(source, opened):
 
 def test_no_held_out_image_is_opened_between_validations(source, tmp_path, monkeypatch, opened):
     at_step: dict[int, set[str]] = {}
-    real = job.CheckpointSaver.__call__
+    real = checkpoint.CheckpointSaver.__call__
 
     def watched(self, state, report):
         at_step[state.step] = held_out(opened)
         opened.clear()
         real(self, state, report)
 
-    monkeypatch.setattr(job.CheckpointSaver, "__call__", watched)
+    monkeypatch.setattr(checkpoint.CheckpointSaver, "__call__", watched)
     run_training(TrainingJob(INSTANT, source, Train(steps=STEPS, validate_every=3, save_every=2), tmp_path / "run"))
     # Before the first step their headers are read, for the cameras of the job, and the validation views.
     assert at_step.pop(1) == {"val", "test"}
@@ -117,13 +117,13 @@ def test_no_held_out_image_is_opened_between_validations(source, tmp_path, monke
 
 def test_the_pixels_of_the_test_split_are_never_decoded(source, tmp_path, monkeypatch):
     decoded = []
-    real = data.images.decode
+    real = image_files.decode_images
 
     def watched(files, sizes):
         decoded.extend(path.parent.name for path in files.paths)
         return real(files, sizes)
 
-    monkeypatch.setattr(data.images, "decode", watched)
+    monkeypatch.setattr(image_files, "decode_images", watched)
     run_training(TrainingJob(INSTANT, source, Train(steps=2), tmp_path / "run"))
     assert set(decoded) == {"train", "val"}
     decoded.clear()

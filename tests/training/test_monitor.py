@@ -138,8 +138,9 @@ class Gray(Method):
 
 def looking(folder, scene=SCENE, every: int = 10, history=None):
     kept, said, writer = [], [], Writer()
-    keep = lambda state: kept.append(state.step)  # noqa: E731
-    return Validator(scene, every, folder, writer, said.append, history or [], keep), kept, said, writer
+    validator = Validator(scene, every, folder, writer, said.append, history or [])
+    validator._save_weights = lambda state: kept.append(state.step)
+    return validator, kept, said, writer
 
 
 def gray_errors(value: float) -> list[float]:
@@ -164,7 +165,7 @@ def test_views_are_looked_at_every_so_many_steps_and_the_best_are_kept(tmp_path)
     assert kept == [
         step for step, psnr, best in zip((10, 20, 30), expected, (0, *expected), strict=False) if psnr > best
     ]
-    history = json.loads((tmp_path / "history.json").read_text())
+    history = json.loads((tmp_path / "log" / "history.json").read_text())
     assert [entry["psnr"] for entry in history] == pytest.approx(expected)
     assert [(entry["step"], entry["seconds"], entry["rays"]) for entry in history] == [
         (10, 70, 40),
@@ -174,7 +175,7 @@ def test_views_are_looked_at_every_so_many_steps_and_the_best_are_kept(tmp_path)
     assert said[0] == f"step 10: validation psnr {expected[0]:.2f} dB after 70 s"
     assert list(writer.scalars["val/psnr"]) == [10, 20, 30]
     assert writer.scalars["val/loss"] == pytest.approx({10: gray_loss(0.2), 20: gray_loss(0.8), 30: gray_loss(0.5)})
-    assert writer.images["val/truth_prediction_depth"].shape == (8, 24, 3)
+    assert writer.images["val/ground_truth_rendering_depth"].shape == (8, 24, 3)
 
 
 def test_where_photographs_have_appearances_the_last_weights_are_kept(tmp_path):
@@ -191,7 +192,7 @@ def test_the_same_step_is_looked_at_once(tmp_path):
     look, _, said, _ = looking(tmp_path)
     state = state_at(10, 1.0, Gray(0.5))
     look(state, report_of(0.1))
-    look.look(state)
+    look.validate(state)
     assert len(said) == 1
 
 
@@ -199,8 +200,8 @@ def test_without_views_the_last_weights_are_the_best(tmp_path):
     look, kept, said, _ = looking(tmp_path, scene=None)
     look(state_at(10, 1.0, Gray(0.5)), report_of(0.1))
     assert kept == []
-    look.look(state_at(11, 1.0, Gray(0.5)))
-    look.look(state_at(12, 1.0, Gray(0.5)))
+    look.validate(state_at(11, 1.0, Gray(0.5)))
+    look.validate(state_at(12, 1.0, Gray(0.5)))
     assert kept == [11, 12]
     assert said == []
     assert not list(tmp_path.iterdir())
@@ -208,9 +209,9 @@ def test_without_views_the_last_weights_are_the_best(tmp_path):
 
 def test_what_was_best_before_a_resumption_stays_best(tmp_path):
     look, kept, _, _ = looking(tmp_path, history=[{"step": 3, "seconds": 1.0, "rays": 5, "psnr": 90.0}])
-    look.look(state_at(10, 1.0, Gray(0.5)))
+    look.validate(state_at(10, 1.0, Gray(0.5)))
     assert kept == []
-    assert len(json.loads((tmp_path / "history.json").read_text())) == 2
+    assert len(json.loads((tmp_path / "log" / "history.json").read_text())) == 2
 
 
 def test_pixels_that_do_not_count_are_left_out(tmp_path):
@@ -218,7 +219,7 @@ def test_pixels_that_do_not_count_are_left_out(tmp_path):
     mask[:: 8 * 8] = True  # the first pixel of each view is background, white
     scene = replace(SCENE, images=replace(SCENE.images, mask=mask))
     look, _, _, _ = looking(tmp_path, scene=scene)
-    look.look(state_at(10, 1.0, Gray(0.9)))
+    look.validate(state_at(10, 1.0, Gray(0.9)))
     assert look.history[0]["psnr"] == pytest.approx(20, abs=1e-4)
 
 
@@ -228,7 +229,7 @@ def test_looking_is_deterministic_and_leaves_the_random_numbers_alone(tmp_path):
     look, _, _, _ = looking(tmp_path)
     before = torch.get_rng_state(), rng.generator.get_state()
     for step in (1, 2):
-        look.look(state_at(step, 1.0, method))
+        look.validate(state_at(step, 1.0, method))
     first, second = (entry["psnr"] for entry in look.history)
     assert first == second
     assert torch.equal(before[0], torch.get_rng_state())

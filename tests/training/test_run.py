@@ -22,7 +22,7 @@ from lumifield.runs import run_folder
 from lumifield.runs.driver import select_device
 from lumifield.training import Train
 from lumifield.training.fit import Budget, StepReport, TrainingState
-from lumifield.training.guard import CollapsedError
+from lumifield.training.guard import CollapsedError, DivergenceGuard
 from lumifield.training.job import TrainingJob, run_training, training_budget
 from scenes import INSTANT, MIP_NERF, NERF, NLR, ball, published, written
 
@@ -281,14 +281,14 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_from_the_begi
 def test_a_collapsed_start_is_told_and_begins_again_with_the_next_seed(source, tmp_path, monkeypatch, caplog):
     seeds = []
 
-    class Fragile(job.DivergenceGuard):
+    class Fragile(DivergenceGuard):
         def __call__(self, state, report):
             if not seeds:
                 seeds.append(state.rng.generator.initial_seed())
                 raise CollapsedError("every ray has shown one color for 200 steps up to step 201")
             seeds.append(state.rng.generator.initial_seed())
 
-    monkeypatch.setattr(job, "Guard", Fragile)
+    monkeypatch.setattr("lumifield.training.job.DivergenceGuard", Fragile)
     with caplog.at_level(logging.WARNING):
         run_training(TrainingJob(NERF, source, Train(steps=2, seed=5), tmp_path / "run"))
     assert seeds == [5, 6, 6]
@@ -298,11 +298,11 @@ def test_a_collapsed_start_is_told_and_begins_again_with_the_next_seed(source, t
 
 
 def test_three_collapsed_starts_are_an_error(source, tmp_path, monkeypatch):
-    class Dead(job.DivergenceGuard):
+    class Dead(DivergenceGuard):
         def __call__(self, state, report):
             raise CollapsedError("flat")
 
-    monkeypatch.setattr(job, "Guard", Dead)
+    monkeypatch.setattr("lumifield.training.job.DivergenceGuard", Dead)
     with pytest.raises(CollapsedError, match="3 starts with different seeds have shown one color everywhere"):
         run_training(TrainingJob(NERF, source, Train(steps=2), tmp_path / "run"))
 

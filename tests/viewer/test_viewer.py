@@ -204,7 +204,7 @@ def test_methods_of_whole_images_are_asked_for_them_and_soon(run):
         patch = 8
 
         def forward(self, rays: Rays, context: RenderContext) -> Rendered:
-            asked.append((len(rays), context.patch, context.fast_preview))
+            asked.append((len(rays), context.patch_size, context.fast_preview))
             return super().forward(rays, context)
 
     desk = Desk()

@@ -192,6 +192,6 @@ def test_nothing():
     empty = rays([0, 0, 0], [0, 0, 1], 1.0)[slice(0, 0)]
     found = interval_gaussians(empty, torch.zeros(0, 4), cylinders=False)
     assert found.mean.shape == found.variance.shape == (0, 3, 3)
-    assert IntegratedEncoding(0, 16)(found.joined).shape == (0, 3, 96)
+    assert IntegratedEncoding(0, 16)(found.stacked).shape == (0, 3, 96)
     assert interval_gaussians(rays([0, 0, 0], [0, 0, 1], 1.0), torch.ones(1, 1), cylinders=True).mean.shape == (1, 0, 3)
     assert isinstance(found, Gaussians)

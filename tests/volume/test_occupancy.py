@@ -123,7 +123,7 @@ def test_halved_cells_hold_what_the_whole_held():
 def centers(space: SceneBox, side: int) -> torch.Tensor:
     axis = (torch.arange(side) + 0.5) / side
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    return space.scene(torch.stack([x, y, z], -1))
+    return space.from_unit_cube(torch.stack([x, y, z], -1))
 
 
 def close(scene: Scene) -> Scene:
@@ -188,7 +188,7 @@ def test_cells_that_no_camera_looks_at_are_left_out():
 def test_photographs_that_look_at_a_cell_are_counted():
     scene = ball(4, 10)
     space = SceneBox(scene.box, False)
-    midpoints = space.scene((torch.cartesian_prod(*[torch.arange(8.0)] * 3).flip(-1) + 0.5) / 8)
+    midpoints = space.from_unit_cube((torch.cartesian_prod(*[torch.arange(8.0)] * 3).flip(-1) + 0.5) / 8)
     xy, depth = scene.cameras.project(midpoints)
     looks = ((depth > 0) & (xy >= 0).all(-1) & (xy < 10).all(-1)).sum(0).view(8, 8, 8)
     for least in (1, 2, 4, 5):

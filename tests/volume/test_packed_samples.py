@@ -92,7 +92,7 @@ def test_no_rays_and_no_cells():
         assert len(packed) == 0
         assert set(packed.offsets.tolist()) == {0}
     few = march_rays(rays_of(3), grid(0.0), SPACE, 0.1, 0.0, None)
-    kept = keep_visible(few, rays_of(3), lambda part: torch.ones(len(part)), least=1e-3)
+    kept = keep_visible(few, rays_of(3), lambda part: torch.ones(len(part)), min_weight=1e-3)
     assert (len(kept), kept.offsets.tolist()) == (0, [0, 0, 0, 0])
 
 
@@ -142,7 +142,7 @@ def test_visible_samples_equal_a_slow_walk(seed, least, dense):
     values = dense * torch.rand(len(packed), generator=torch.Generator().manual_seed(seed))
     at = {tuple(point): float(value) for point, value in zip(packed.points(rays).tolist(), values, strict=True)}
     kept = keep_visible(
-        packed, rays, lambda part: torch.tensor([at[tuple(q)] for q in part.points(rays).tolist()]), least=least
+        packed, rays, lambda part: torch.tensor([at[tuple(q)] for q in part.points(rays).tolist()]), min_weight=least
     )
     optical_depth = values * packed.lengths(rays)
     slow = slow_visible(packed, optical_depth, least)
@@ -161,7 +161,7 @@ def test_what_lies_behind_opaque_matter_is_not_looked_at():
         looked.append(len(part))
         return torch.full((len(part),), 1e4)
 
-    kept = keep_visible(packed, rays, density, least=1e-3)
+    kept = keep_visible(packed, rays, density, min_weight=1e-3)
     assert looked == [5 * 16]
     assert torch.equal(kept.t0, packed.t0[packed.offsets[:-1]])
 
@@ -170,7 +170,7 @@ def test_what_lies_behind_opaque_matter_is_not_looked_at():
 def test_extreme_densities(value, left):
     rays = rays_of(5)
     packed = march_rays(rays, grid(1.0), SPACE, 0.05, 0.0, None)
-    kept = keep_visible(packed, rays, lambda part: torch.full((len(part),), value), least=1e-3)
+    kept = keep_visible(packed, rays, lambda part: torch.full((len(part),), value), min_weight=1e-3)
     assert len(kept) == 5 * left
 
 
