@@ -54,55 +54,55 @@ def scene(tmp_path, layout) -> Path:
 
 
 def test_a_missing_folder(training):
-    assert re.search(r"scene: folder is missing, expected a scene folder; check the path", training())
+    assert re.search(r"scene: folder: found missing", training())
 
 
 @pytest.mark.parametrize("named", ["auto", *MAKERS])
 def test_an_empty_folder(training, tmp_path, named):
     (tmp_path / "scene").mkdir()
     found = {
-        "auto": r"scene: folder is empty, expected transforms_train\.json .*; point at the folder that holds one",
-        "llff": r"poses_bounds\.npy: file is missing, expected the poses of an LLFF scene; choose another format",
-        "multicam": r"metadata\.json: file is missing, expected a JSON list of frames; restore it",
+        "auto": r"scene: folder: found empty",
+        "llff": r"poses_bounds\.npy: file: found missing",
+        "multicam": r"metadata\.json: file: found missing",
     }
-    missing = r"scene: transforms_train\.json is missing, expected the list of training frames; restore it"
+    missing = r"scene: transforms_train\.json: found missing"
     assert re.search(found.get(named, missing), training("--format", named))
 
 
 def test_a_file_in_the_place_of_the_folder(training, tmp_path):
     (tmp_path / "scene").touch()
-    assert "scene: path is no folder, expected a scene folder; point at the folder that holds" in training()
+    assert "scene: path: found no folder" in training()
 
 
 def test_a_broken_list_of_photographs(training, scene, layout):
     cut_off(scene / LISTS[layout])
     found = "no array" if layout == "llff" else "no JSON"
-    assert re.search(rf"{LISTS[layout]}: content is {found} \(.*\), expected a .*; write the file again", training())
+    assert re.search(rf"{LISTS[layout]}: content: found {found} \(.*\)", training())
 
 
 def test_a_list_that_is_no_list(training, scene, layout):
     if layout == "llff":
         np.save(scene / LISTS[layout], np.array(["a"]))
-        assert "poses_bounds.npy: array is of shape (1,), expected N rows of 17 numbers" in training()
+        assert "poses_bounds.npy: array: found of shape (1,)" in training()
     else:
         (scene / LISTS[layout]).write_text("[]")
         if layout == "multicam":
-            assert "metadata.json: every split is missing, expected columns for train, val or test" in training()
+            assert "metadata.json: every split: found missing" in training()
             return
-        assert f"{LISTS[layout]}: frames is missing or no list, expected a list of frames" in training()
+        assert f"{LISTS[layout]}: frames: found missing or no list" in training()
 
 
 def test_every_image_is_missing(training, scene, layout):
     shutil.rmtree((scene / IMAGES[layout]).parent)
     if layout == "llff":
-        assert "scene: images is missing or empty, expected images or images_K; restore the images" in training()
+        assert "scene: images: found missing or empty" in training()
     else:
         assert re.search(rf"{LISTS[layout]}: every image is missing \(.* listed, first .*\), .*; restore", training())
 
 
 def test_a_truncated_image(training, scene, layout):
     cut_off(scene / IMAGES[layout])
-    found = r"image is damaged or cut off \(.*\), expected a whole PNG or JPEG file; copy the file again"
+    found = r"image: found damaged or cut off \(.*\)"
     assert re.search(f"{IMAGES[layout]}: {found}", training())
 
 
@@ -135,9 +135,7 @@ def test_a_pose_that_is_not_finite(training, scene, layout):
             lambda content: content["frames"][1]["transform_matrix"][0].__setitem__(3, float("nan")),
         )
         where = rf"{LISTS[layout]}: transform_matrix of .*1.*"
-    assert re.search(
-        rf"{where} is not finite \(NaN or infinity\), expected finite numbers; correct or remove", training()
-    )
+    assert re.search(rf"{where}: found not finite \(NaN or infinity\)", training())
 
 
 @pytest.mark.parametrize("layout", ["blender", "transforms", "llff"])
@@ -156,8 +154,8 @@ def test_a_focal_length_of_zero(training, scene, layout):
 def test_images_of_another_size_than_stated(training, scene, layout):
     Image.new("RGB", (5, 5)).save(scene / IMAGES[layout])
     found = {
-        "transforms": r"transforms\.json: w of images/001\.png is 8, expected the image's 5; give the size",
-        "llff": r"images/001\.png: image size is 5x5, expected 16x12 \(poses_bounds\.npy states 16x12\); give",
+        "transforms": r"transforms\.json: w of images/001\.png: found 8",
+        "llff": r"images/001\.png: image size: found 5x5",
     }[layout]
     assert re.search(found, training())
 
@@ -165,13 +163,13 @@ def test_images_of_another_size_than_stated(training, scene, layout):
 def test_a_table_of_16_columns(training, tmp_path):
     scene = MAKERS["llff"](tmp_path / "scene")
     np.save(scene / LISTS["llff"], np.load(scene / LISTS["llff"])[:, :16])
-    assert "poses_bounds.npy: array is of shape (9, 16), expected N rows of 17 numbers" in training()
+    assert "poses_bounds.npy: array: found of shape (9, 16)" in training()
 
 
 @pytest.mark.parametrize("layout", FRAMED)
 def test_a_list_without_frames(training, scene, layout):
     made.edit(scene / LISTS[layout], lambda content: content.update(frames=[]))
-    assert f"{LISTS[layout]}: frames is empty, expected at least one frame; list the images" in training()
+    assert f"{LISTS[layout]}: frames: found empty" in training()
 
 
 @pytest.mark.parametrize("layout", ["transforms", "llff"])
@@ -180,12 +178,12 @@ def test_a_training_split_of_which_nothing_is_left(training, tmp_path, layout):
         made.llff(tmp_path / "scene", made.row(1))
     else:
         made.transforms(tmp_path / "scene", n=1)
-    assert "scene: train split is empty, expected an image beside the 1 held out; set hold_out to none" in training()
+    assert "scene: train split: found empty" in training()
 
 
 def test_a_named_split_without_images(training, tmp_path):
     made.transforms(tmp_path / "scene", train_filenames=[], test_filenames=[])
-    assert "transforms.json: train_filenames is empty, expected file_path of at least one frame" in training()
+    assert "transforms.json: train_filenames: found empty" in training()
 
 
 def test_an_unknown_camera_model(training, tmp_path):
@@ -193,7 +191,7 @@ def test_an_unknown_camera_model(training, tmp_path):
     path = tmp_path / "scene/sparse/0/cameras.txt"
     path.write_text(path.read_text().replace("PINHOLE", "BARREL"))
     said = training()
-    assert re.search(r"cameras\.txt: camera model is BARREL, expected one of DIVISION, .*; undistort the images", said)
+    assert re.search(r"cameras\.txt: camera model: found BARREL", said)
 
 
 @pytest.fixture
@@ -210,29 +208,29 @@ def landmark(tmp_path):
 
 def test_a_listed_photograph_that_is_not_there(training, landmark):
     (landmark("000.png\t1\ttrain\n003.png\t2\ttrain\n") / "dense/images/003.png").unlink()
-    assert re.search(r"image 003\.png is missing, expected an image in .*; restore it or empty its", training())
+    assert re.search(r"image 003\.png: found missing", training())
 
 
 def test_a_list_without_splits(training, landmark):
     landmark("000.png\t1\t\n003.png\t2\t\n")
-    assert "column split is without train, expected train, val or test for each image; name" in training()
+    assert "column split: found without train" in training()
 
 
 def test_tracks_of_one_photograph(training, tmp_path):
     sfm.colmap(tmp_path / "scene", made.ring(9), tracks=1)
-    assert "longest track of a point is of length 1, expected points that two or more images see" in training()
+    assert "longest track of a point: found of length 1" in training()
 
 
 def test_bounds_without_anything_between(training, tmp_path):
     sfm.colmap(tmp_path / "scene", made.ring(9))
     said = training("--near", "1000")
-    assert re.search(r"near and far is 1000 to [\d.]+ for 001\.png, expected 0 <= near < far; correct them", said)
+    assert re.search(r"near and far: found 1000 to [\d.]+ for 001\.png", said)
 
 
 def test_a_missing_matrix_of_the_sphere(training, tmp_path):
     objects.dtu(tmp_path / "scene")
     objects.edited(tmp_path / "scene/cameras_sphere.npz", scale_mat_3=None)
-    assert "scale_mat_3 is missing, expected the matrix of 000003.png; restore it or remove the image" in training()
+    assert "scale_mat_3: found missing" in training()
 
 
 def test_a_silhouette_outside_the_sphere(training, tmp_path):
@@ -241,13 +239,13 @@ def test_a_silhouette_outside_the_sphere(training, tmp_path):
     for row in range(10):
         outside = 255 - objects.ball(cameras, row, 1.01 * objects.RADIUS)
         made.save(tmp_path / f"scene/mask/{row:03d}.png", outside)
-    assert "silhouette within the unit sphere is 0%, expected all of it; correct the matrix of the sphere" in training()
+    assert "silhouette within the unit sphere: found 0%" in training()
 
 
 def test_a_mask_of_another_size(training, tmp_path):
     objects.dtu(tmp_path / "scene")
     made.save(tmp_path / "scene/mask/004.png", np.zeros((9, 12), np.uint8))
-    assert "004.png: mask size is 12x9, expected its image's 24x18; make the mask as large" in training()
+    assert "004.png: mask size: found 12x9" in training()
 
 
 def test_a_pickle_of_more_than_plain_data(training, tmp_path):
@@ -262,13 +260,13 @@ def test_an_output_that_is_a_file_or_below_one(refused, tmp_path, out):
     source = written(tmp_path / "ball")
     (tmp_path / "file").write_text("taken")
     said = refused(*train(source.data, tmp_path / out))
-    assert re.search(rf"{out}/config\.json: output is not writable \(.*\), expected a place .*; .* another place", said)
+    assert re.search(rf"{out}/config\.json: output: found not writable \(.*\)", said)
 
 
 def test_a_run_that_is_there_already(refused, tmp_path):
     source = written(tmp_path / "ball")
     called(*train(source.data, tmp_path / "run"))
-    assert "run: run folder is taken by a run, expected a new folder" in refused(*train(source.data, tmp_path / "run"))
+    assert "run: run folder: found taken by a run" in refused(*train(source.data, tmp_path / "run"))
 
 
 def test_a_process_of_its_own_ends_the_same_way(tmp_path):

@@ -93,7 +93,7 @@ def test_a_config_without_data_leaves_it_to_the_command_line(tmp_path):
     )
     assert (without.returncode, given.returncode) == (2, 2)
     assert "--data" in without.stderr
-    assert f"{tmp_path}: downscale is 0, expected 1 or more" in given.stderr
+    assert f"{tmp_path}: downscale: found 0" in given.stderr
 
 
 def test_a_resumption_takes_the_settings_of_the_run(trained, tmp_path):
@@ -116,12 +116,12 @@ def test_a_training_that_starts_from_a_run_has_its_method(trained, tmp_path):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"methods": {}}, "key is 'methods', expected one of format, lumifield, method, source, train; remove or"),
-        ({"method": {"kind": "gaussian"}}, "method kind is 'gaussian', expected one of instant, mip-nerf, nerf"),
-        ({"method": {"kind": "nerf", "levels": 3}}, "key is 'levels', expected one of samples, "),
-        ({"method": [1]}, r"method is \[1\], expected an object of settings"),
-        ({"train": {"steps": "many"}}, "steps is 'many', expected int; correct the value"),
-        ({"source": 3}, "source is 3, expected an object of settings"),
+        ({"methods": {}}, "key: found 'methods'"),
+        ({"method": {"kind": "gaussian"}}, "method kind: found 'gaussian'"),
+        ({"method": {"kind": "nerf", "levels": 3}}, "key: found 'levels'"),
+        ({"method": [1]}, r"method: found \[1\]"),
+        ({"train": {"steps": "many"}}, "steps: found 'many'"),
+        ({"source": 3}, "source: found 3"),
     ],
 )
 def test_a_config_that_does_not_fit_is_one_sentence(parts, message, trained, tmp_path, capsys):
@@ -132,8 +132,8 @@ def test_a_config_that_does_not_fit_is_one_sentence(parts, message, trained, tmp
 
 def test_settings_that_cannot_be_are_one_sentence(trained, capsys):
     given = ("train", "nerf", "--data", "photos", "--out", "run")
-    assert "nerf: samples is 1, expected at least 3; raise it" in refusal(capsys, *given, "--num-samples", "1")
-    assert "train: steps is -1, expected at least 0; raise it" in refusal(capsys, *given, "--steps", "-1")
+    assert "nerf: samples: found 1" in refusal(capsys, *given, "--num-samples", "1")
+    assert "train: steps: found -1" in refusal(capsys, *given, "--steps", "-1")
     assert trained == []
 
 
@@ -253,13 +253,11 @@ def test_an_unknown_channel_is_one_sentence(loaded, monkeypatch, capsys, channel
     monkeypatch.setattr(lumifield.rendering.render, "path_cameras", lambda *_, **__: None)
     said = refusal(capsys, "render", "run", "--out", "film.mp4", "--channels", channels)
     unknown = next(name for name in channels.split(",") if name != "rgb")
-    assert f"--channels: channel is {unknown!r}, expected one of rgb, depth, bands, normal, opacity, static," in said
+    assert f"--channels: channel: found {unknown!r}" in said
 
 
 def test_render_has_to_know_where_to(loaded, capsys):
-    assert "--out: output is missing, expected a .mp4 or .gif file or a folder; name one" in refusal(
-        capsys, "render", "run"
-    )
+    assert "--out: output: found missing" in refusal(capsys, "render", "run")
 
 
 def test_synthesize_data(monkeypatch):

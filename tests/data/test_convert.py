@@ -93,7 +93,7 @@ def test_distorted_photographs_are_straightened(tmp_path):
 def test_a_scene_in_device_coordinates_is_refused(tmp_path, refused):
     made.llff(tmp_path / "a", made.row(9))
     said = refused("synthesize-data", "converted", "--from", tmp_path / "a", "--out", tmp_path / "b")
-    assert "layout is forward (normalized device), expected images with bounds in the world" in said
+    assert "layout: found forward (normalized device)" in said
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")

@@ -65,18 +65,16 @@ def test_unknown_flow_is_not_visible(tmp_path):
 
 
 def test_files_that_do_not_belong_together(tmp_path):
-    with pytest.raises(DataError, match=r"pairs is missing, expected NAME-flow_10\.flo \(FlyingChairs2\), .*; point"):
+    with pytest.raises(DataError, match=r"pairs: found missing"):
         list_pairs(tmp_path)
     two(tmp_path)
     save(tmp_path / "0000007-img_0.png", 1, (6, 5))
-    with pytest.raises(DataError, match=r"img_0\.png: size is 6x5, expected 6x4, as the flow is; restore the files"):
+    with pytest.raises(DataError, match=r"img_0\.png: size: found 6x5"):
         list_pairs(tmp_path)[0].read()
     (tmp_path / "0000007-occ_10.png").unlink()
-    with pytest.raises(
-        DataError, match=r"occ_10\.png: file is missing, expected that of 0000007-flow_10\.flo; restore"
-    ):
+    with pytest.raises(DataError, match=r"occ_10\.png: file: found missing"):
         list_pairs(tmp_path)
-    with pytest.raises(DataError, match="folder is missing, expected a scene folder; check the path"):
+    with pytest.raises(DataError, match="folder: found missing"):
         list_pairs(tmp_path / "nowhere")
 
 

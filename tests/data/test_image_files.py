@@ -75,7 +75,7 @@ def test_images_that_are_cut_off(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
     made.save(path, made.image(0, (64, 64), 3))
     path.write_bytes(path.read_bytes()[:-400])
-    expected = rf"a\.{ending}: image is damaged or cut off \(.*\), expected a whole PNG or JPEG file; copy the file"
+    expected = rf"a\.{ending}: image: found damaged or cut off \(.*\)"
     with pytest.raises(DataError, match=expected):
         decoded(path)
 
@@ -95,7 +95,7 @@ def test_files_that_are_no_images(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(DataError, match="image is damaged or cut off"):
         read_headers([tmp_path / "a.png"])
-    with pytest.raises(DataError, match=r"b\.png: image is missing, expected a PNG or JPEG file; restore the file"):
+    with pytest.raises(DataError, match=r"b\.png: image: found missing"):
         read_headers([tmp_path / "b.png"])
 
 
@@ -121,7 +121,7 @@ def test_images_without_a_mask_count_whole(tmp_path):
 def test_masks_of_another_size(tmp_path):
     made.save(tmp_path / "a.png", made.image(0, (4, 4), 3))
     made.save(tmp_path / "mask.png", np.zeros((2, 4), dtype=np.uint8))
-    with pytest.raises(DataError, match=r"mask\.png: mask size is 4x2, expected its image's 4x4; make the mask as"):
+    with pytest.raises(DataError, match=r"mask\.png: mask size: found 4x2"):
         decoded(tmp_path / "a.png", masks=[tmp_path / "mask.png"])
 
 

@@ -162,7 +162,7 @@ def test_the_budget_grows_with_the_archive(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"<html>Quota exceeded</html>", b"PK\x03\x04 and no more"])
 def test_what_is_no_archive_is_told(tmp_path, content):
-    assert "the file is something else, expected a zip or tar archive" in refused(packed(tmp_path, content))
+    assert "the file: found something else" in refused(packed(tmp_path, content))
 
 
 @pytest.mark.parametrize("make", [zipped, tarred, lambda f: tarred(f, mode="w:xz"), lambda f: tarred(f, mode="w:bz2")])

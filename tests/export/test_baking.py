@@ -100,13 +100,13 @@ def test_progress_reaches_its_end(tmp_path):
 
 @pytest.mark.parametrize("density", [fog.nothing, fog.haze])
 def test_an_empty_scene_is_refused(tmp_path, density):
-    with pytest.raises(DataError, match=r"scene is empty \(no ray meets matter\), expected matter to show; train it"):
+    with pytest.raises(DataError, match=r"scene: found empty \(no ray meets matter\)"):
         bake_voxels(WebExport(resolution=256, num_rays=500), fog.run(tmp_path, density, fog.bounded(4)))
 
 
 @pytest.mark.parametrize(("option", "value"), [("side", 12), ("side", 520), ("side", 8), ("rays", 0)])
 def test_settings_out_of_range_are_refused(option, value):
-    with pytest.raises(DataError, match=f"web: {option} is {value}, expected"):
+    with pytest.raises(DataError, match=f"web: {option}: found {value}"):
         WebExport(**{option: value})
 
 

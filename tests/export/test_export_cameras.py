@@ -214,10 +214,10 @@ def test_one_split_and_a_format_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "name", "message"),
     [
-        (CamerasExport(), "t.xml", r"ending is '\.xml', expected \.json \(transforms\), \.ply \(frusta\), or none"),
-        (CamerasExport(split="all"), "t.json", "split is 'all', expected one of train, test; choose one of these"),
-        (CamerasExport(), "taken.json", "output is a folder, expected a file; choose another name"),
-        (CamerasExport(format="colmap"), "file", "output is a file, expected a folder; choose another name"),
+        (CamerasExport(), "t.xml", r"ending: found '\.xml'"),
+        (CamerasExport(split="all"), "t.json", "split: found 'all'"),
+        (CamerasExport(), "taken.json", "output: found a folder"),
+        (CamerasExport(format="colmap"), "file", "output: found a file"),
     ],
 )
 def test_what_cannot_be_written_is_one_sentence(tmp_path, settings, name, message):

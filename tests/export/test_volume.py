@@ -217,31 +217,31 @@ def test_a_wide_lens_still_has_a_cube():
 @pytest.mark.parametrize(
     ("settings", "name", "message"),
     [
-        (VolumeExport(), "fog.vdb", r"ending is '\.vdb', expected \.vol, \.raw or \.npz; change it"),
-        (VolumeExport(resolution=0), "fog.vol", "volume: resolution is 0, expected at least 1; raise it"),
+        (VolumeExport(), "fog.vdb", r"ending: found '\.vdb'"),
+        (VolumeExport(resolution=0), "fog.vol", "volume: resolution: found 0"),
         (
             VolumeExport(resolution=1626),
             "fog.vol",
-            r"volume: resolution is 1626, expected at most 1625 for \.vol; lower it",
+            r"volume: resolution: found 1626",
         ),
-        (VolumeExport(cube_size=0.0), "fog.vol", "volume: side is 0, expected above 0; raise it"),
-        (VolumeExport(cube_size=float("nan")), "fog.vol", "volume: side is nan, expected above 0; raise it"),
+        (VolumeExport(cube_size=0.0), "fog.vol", "volume: side: found 0"),
+        (VolumeExport(cube_size=float("nan")), "fog.vol", "volume: side: found nan"),
         (
             VolumeExport(center=(50.0, 0.0, 0.0), cube_size=1.0),
             "fog.vol",
-            r"volume: cube is outside the scene, expected one that ",
+            r"volume: cube: found outside the scene",
         ),
         (
             VolumeExport(center=(8.5, -9.5, 3.5), cube_size=1.0, resolution=8),
             "fog.vol",
-            "density is empty in the cube, expected ",
+            "density: found empty in the cube",
         ),
         (
             VolumeExport(center=(8.5, -9.5, 3.5), cube_size=1.0, resolution=8),
             "fog.npz",
-            "density is empty in the cube, expected ",
+            "density: found empty in the cube",
         ),
-        (VolumeExport(resolution=8), "taken.vol", "output is a folder, expected a file; choose another name"),
+        (VolumeExport(resolution=8), "taken.vol", "output: found a folder"),
     ],
 )
 def test_what_cannot_be_is_one_sentence_and_leaves_nothing(tmp_path, settings, name, message):
@@ -254,8 +254,6 @@ def test_what_cannot_be_is_one_sentence_and_leaves_nothing(tmp_path, settings, n
 
 
 def test_a_scene_without_matter_is_one_sentence(tmp_path):
-    with pytest.raises(
-        DataError, match=re.escape(f"{tmp_path / 'run'}: density is empty in the cube, expected matter")
-    ):
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'run'}: density: found empty in the cube")):
         VolumeExport().write(run_in(tmp_path, method=Fog(radius=0.0)), tmp_path / "fog.vol")
     assert tree(tmp_path) == {}

@@ -45,7 +45,7 @@ def test_the_environment_forces_a_back_end(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_unknown_back_end_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUMIFIELD_KERNELS", "nubma")
-    with pytest.raises(DataError, match="LUMIFIELD_KERNELS: its value is 'nubma', expected reference, numba or triton"):
+    with pytest.raises(DataError, match="LUMIFIELD_KERNELS: its value: found 'nubma'"):
         kernels.segment_sum(torch.ones(3, 1), packed(3))
 
 

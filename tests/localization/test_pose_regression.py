@@ -134,5 +134,5 @@ def test_the_drop_is_that_of_the_means_over_the_seeds():
 
 
 def test_no_seed_is_refused():
-    with pytest.raises(DataError, match="seeds is empty, expected one or more; name one"):
+    with pytest.raises(DataError, match="seeds: found empty"):
         Baseline(seeds=())

@@ -69,8 +69,8 @@ def test_a_film_leads_through_photographs(run, tmp_path):
 
 def test_what_cannot_be_toured_is_told(run, tmp_path, capsys):
     said = refusal(capsys, "render", run, "--appearance", "nowhere", "--out", tmp_path / "tour.gif")
-    assert "image 'nowhere' is no image of the collection, expected a name such as" in said
+    assert "image 'nowhere': found no image of the collection" in said
     meta = replace(META, few_shot=FewShot(held_out_frames=(3, 6), loop=LOOP))
     objects = run_meta_training(MetaJob(TINY, balls(tmp_path / "objects"), meta, tmp_path / "objects" / "run"))
     said = refusal(capsys, "render", objects, "--appearance", "a", "--out", tmp_path / "tour.gif")
-    assert "run is a start for scenes, expected a start for images of one place" in said
+    assert "run: found a start for scenes" in said

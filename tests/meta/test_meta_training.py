@@ -176,7 +176,7 @@ def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
     ("options", "sentence"),
     [
         ("train simple-nerf --hidden-dim 13", "is [12, 30], expected [13, 30] as in the method"),
-        ("train nerf", "method is simple-nerf, expected nerf as asked; start from a run of the same method"),
+        ("train nerf", "method: found simple-nerf"),
         ("meta-train simple-nerf --hidden-dim 13", "is [12, 30], expected [13, 30] as in the method"),
     ],
 )
@@ -210,10 +210,10 @@ def test_training_starts_from_a_learned_start(source, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda: FewShot(num_support_images=0), "support is 0, expected at least 1"),
+        (lambda: FewShot(num_support_images=0), "support: found 0"),
         (lambda: FewShot(held_out_frames=(5, 5)), "held_out is"),
-        (lambda: MetaTrain(meta_batch_size=0), "tasks is 0, expected at least 1"),
-        (lambda: InnerLoop(batch_size=0), "batch is 0, expected at least 1"),
+        (lambda: MetaTrain(meta_batch_size=0), "tasks: found 0"),
+        (lambda: InnerLoop(batch_size=0), "batch: found 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(change, message):

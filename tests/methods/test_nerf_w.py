@@ -78,18 +78,20 @@ def test_weights_of_both_kinds_are_those_of_a_loop(counts, low, high, seed):
     offsets = torch.tensor([0, *counts]).cumsum(0)
     generator = torch.Generator().manual_seed(seed)
     static, passed = (10.0**exponent * torch.rand(int(offsets[-1]), generator=generator) for exponent in (low, high))
-    found = transient.static_and_transient_weights(static, passed, offsets)
+    found = transient_field.static_and_transient_weights(static, passed, offsets)
     for ours, true in zip(found, by_loops(static, passed, offsets.tolist()), strict=True):
         torch.testing.assert_close(ours.double(), true, rtol=1e-4, atol=1e-6)
 
 
-def mixture(n: int = 6, *, density: float = 1.0, passed: float = 1.0) -> transient.Mixture:
+def mixture(n: int = 6, *, density: float = 1.0, passed: float = 1.0) -> transient_field.Mixture:
     g = torch.Generator().manual_seed(1)
-    own = transient.TransientSamples(
+    own = transient_field.TransientSamples(
         passed * torch.rand(n, generator=g), torch.rand(n, 3, generator=g), torch.rand(n, generator=g)
     )
     width, offsets = torch.rand(n, generator=g), torch.tensor([0, n // 2, n // 2, n])
-    return transient.Mixture(density * torch.rand(n, generator=g), torch.rand(n, 3, generator=g), own, width, offsets)
+    return transient_field.Mixture(
+        density * torch.rand(n, generator=g), torch.rand(n, 3, generator=g), own, width, offsets
+    )
 
 
 def plain(rays: int = 3) -> Rendered:
@@ -98,7 +100,7 @@ def plain(rays: int = 3) -> Rendered:
 
 def test_color_and_uncertainty_are_those_of_a_loop():
     mixed, background = mixture(), torch.tensor([0.1, 0.2, 0.3])
-    seen = transient.composite_transient(plain(), mixed, NERF_W, RenderContext(background, 0, rng()))
+    seen = transient_field.composite_transient(plain(), mixed, NERF_W, RenderContext(background, 0, rng()))
     thick, own = mixed.density * mixed.width, mixed.passing.density * mixed.width
     lasting, passed, stopped = by_loops(thick, own, mixed.offsets.tolist())
     for ray in range(3):
@@ -108,7 +110,7 @@ def test_color_and_uncertainty_are_those_of_a_loop():
         left = 1 - sum(float(stopped[i]) for i in rows)
         beta = NERF_W.beta_min + sum(float(passed[i] * mixed.passing.uncertainty[i]) for i in rows)
         torch.testing.assert_close(seen.rgb[ray], (static + transient + left * background).float())
-        torch.testing.assert_close(seen.channels["transient"][ray], transient.float())
+        torch.testing.assert_close(seen.channels["transient"][ray], transient_field.float())
         assert float(seen.channels["uncertainty"][ray]) == pytest.approx(beta, abs=1e-6)
     assert torch.equal(seen.channels["static"], plain().rgb)
     assert float(seen.penalties["transient"]) == pytest.approx(
@@ -119,25 +121,25 @@ def test_color_and_uncertainty_are_those_of_a_loop():
 
 def test_where_nothing_passes_the_lasting_scene_is_seen():
     mixed = mixture(passed=0.0)
-    seen = transient.composite_transient(plain(), mixed, NERF_W, RenderContext(WHITE, 0, rng()))
+    seen = transient_field.composite_transient(plain(), mixed, NERF_W, RenderContext(WHITE, 0, rng()))
     static = by_loops(mixed.density * mixed.width, mixed.width * 0, mixed.offsets.tolist())[0]
     first = (static[:3, None] * mixed.rgb[:3]).sum(0) + 1 - static[:3].sum()
     torch.testing.assert_close(seen.rgb[0], first.float())
     assert torch.equal(seen.channels["uncertainty"], torch.full((3,), NERF_W.beta_min))
     batch = Batch(ball(1, 8).rays(0)[slice(0, 3)], seen.rgb + 0.1, WHITE.expand(3, 3))
-    losses = transient.nerf_w_losses(seen, batch, NERF_W)
+    losses = transient_field.nerf_w_losses(seen, batch, NERF_W)
     assert float(losses["rgb"]) == pytest.approx(0.01 / (2 * NERF_W.beta_min**2), rel=1e-4)
     assert float(losses["uncertainty"]) == 0
-    assert float(transient.nerf_w_losses(seen, batch, replace(NERF_W, uncertainty=False))["rgb"]) == pytest.approx(
-        0.01, rel=1e-4
-    )
+    assert float(
+        transient_field.nerf_w_losses(seen, batch, replace(NERF_W, uncertainty=False))["rgb"]
+    ) == pytest.approx(0.01, rel=1e-4)
 
 
 def test_the_price_falls_by_half_the_squared_error_over_that_of_the_uncertainty():
     batch = Batch(ball(1, 8).rays(0)[slice(0, 3)], torch.full((3, 3), 0.7), WHITE.expand(3, 3))
     beta = torch.tensor([0.03, 0.1, 0.5])
     seen = replace(plain(), coarse=(torch.full((3, 3), 0.6),), channels={"uncertainty": beta})
-    losses = transient.nerf_w_losses(seen, batch, NERF_W)
+    losses = transient_field.nerf_w_losses(seen, batch, NERF_W)
     assert float(losses["rgb"]) == pytest.approx(float((0.04 / (2 * beta**2)).mean()), rel=1e-4)
     assert float(losses["uncertainty"]) == pytest.approx(float((beta / 0.03).log().mean()), rel=1e-5)
     assert float(losses["coarse"]) == pytest.approx(0.005, rel=1e-4)
@@ -147,14 +149,14 @@ def test_gradients_of_the_weights_are_those_of_differences():
     static, passed = (torch.rand(5, dtype=torch.float64, requires_grad=True) for _ in range(2))
     offsets = torch.tensor([0, 2, 2, 5])
     torch.autograd.gradcheck(
-        lambda a, b: transient.static_and_transient_weights.__wrapped__(a, b, offsets), (static, passed)
+        lambda a, b: transient_field.static_and_transient_weights.__wrapped__(a, b, offsets), (static, passed)
     )
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, 1e-12, 1e-3, 1e3, 1e12])
 def test_gradients_are_finite_at_any_magnitude(value):
     static, passed = (torch.full((4,), value, requires_grad=True) for _ in range(2))
-    weights = transient.static_and_transient_weights(static, passed, torch.tensor([0, 4]))
+    weights = transient_field.static_and_transient_weights(static, passed, torch.tensor([0, 4]))
     torch.stack(weights).sum().backward()
     for each in (static, passed):
         assert each.grad is not None
@@ -254,9 +256,9 @@ def test_no_disparity_from_the_camera_on():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"appearance": -1}, "nerfw: appearance is -1, expected at least 0"),
-        ({"beta_min": 0.0}, "nerfw: beta_min is 0, expected at least 0.001"),
-        ({"fine_levels": -1}, "nerfw: fine_levels is -1, expected at least 0"),
+        ({"appearance": -1}, "nerfw: appearance: found -1"),
+        ({"beta_min": 0.0}, "nerfw: beta_min: found 0"),
+        ({"fine_levels": -1}, "nerfw: fine_levels: found -1"),
     ],
 )
 def test_settings_that_cannot_be(change, message):

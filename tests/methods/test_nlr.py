@@ -398,7 +398,7 @@ def test_open_scenes_have_a_backdrop_that_learns():
 def test_what_cannot_be_learned_is_said():
     with pytest.raises(DataError, match="method nlr: space is normalized device coordinates"):
         built(NLR, forward())
-    with pytest.raises(DataError, match="method nlr: sources is 1 image, expected at least 2"):
+    with pytest.raises(DataError, match="method nlr: sources: found 1 image"):
         built(NLR, ball(4, 12).select([1]))
     for wrong, said in (
         ({"sources": 0}, "sources is 0"),

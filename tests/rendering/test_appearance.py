@@ -118,12 +118,12 @@ def test_a_photographs_look_is_found_by_its_name(run):
     for name in ("./a/y.png", "y.png", "y"):
         assert torch.equal(appearance.embedding_of(run, name), LOOKS[1])
     torch.testing.assert_close(appearance.embedding_of(run, "mean"), LOOKS.mean(0))
-    with pytest.raises(DataError, match=r"appearance 'z' is no image of the training, expected .* such as x\.png"):
+    with pytest.raises(DataError, match=r"appearance 'z': found no image of the training"):
         appearance.embedding_of(run, "z")
     with pytest.raises(DataError, match="appearance 'x' is the name of several images"):
         appearance.embedding_of(run, "x")
     plain = replace(run, method=Ball())
-    with pytest.raises(DataError, match="method is without embeddings of images, expected one that learns them"):
+    with pytest.raises(DataError, match="method: found without embeddings of images"):
         appearance.embedding_of(plain, "y")
 
 
@@ -203,7 +203,7 @@ def test_masks_of_a_folder_say_what_is_scored(tmp_path):
     assert metrics["protocol"]["mask"] == "pixels outside the masks do not count"
     assert (run.folder / "eval" / "test_masks" / "metrics.json").is_file()
     (tmp_path / "masks" / "test_view_1.png").unlink()
-    with pytest.raises(DataError, match=r"test_view_1\.png: mask is missing, expected a PNG image"):
+    with pytest.raises(DataError, match=r"test_view_1\.png: mask: found missing"):
         data.read_scene(run.source, "test")
 
 
@@ -232,9 +232,7 @@ def test_a_view_in_a_photographs_appearance_shows_all_there_is(run, tmp_path):
 
 def test_channels_of_other_methods_are_one_sentence(run, tmp_path):
     plain = replace(run, method=Ball())
-    expected = (
-        "channel is 'static', which the method does not have, expected rgb, depth, bands, normal, opacity; choose"
-    )
+    expected = "channel: found 'static', which the method does not have"
     with pytest.raises(DataError, match=expected):
         lumifield.rendering.render.render_camera_path(
             plain, around(1), tmp_path / "film", options=lumifield.rendering.render.RenderOptions(("static",))

@@ -193,7 +193,7 @@ def test_another_version_of_the_format(version, tmp_path):
     begun(tmp_path)
     config = json.loads((tmp_path / run_folder.CONFIG).read_text())
     run_folder.write_json(tmp_path / run_folder.CONFIG, config | {"format": version})
-    with pytest.raises(DataError, match=rf"config.json: format is {version!r}, expected 1; use the release of"):
+    with pytest.raises(DataError, match=rf"config.json: format: found {version!r}"):
         run_folder.load_run(tmp_path)
 
 
@@ -215,7 +215,7 @@ def damaged(method, change: str) -> dict[str, torch.Tensor]:
 def test_weights_that_do_not_fit(change, name, tmp_path):
     method = begun(tmp_path)
     run_folder.write_tensors(tmp_path / run_folder.WEIGHTS, damaged(method, change))
-    with pytest.raises(DataError, match=f"weights.safetensors: parameters is different in {name}, expected those of"):
+    with pytest.raises(DataError, match=f"weights.safetensors: parameters: found different in {name}"):
         run_folder.load_run(tmp_path)
 
 
@@ -259,9 +259,7 @@ def test_loading_never_unpickles(trained, monkeypatch):
 def test_a_pickle_in_the_place_of_the_weights_is_refused(tmp_path):
     method = begun(tmp_path)
     torch.save(method.state_dict(), tmp_path / run_folder.WEIGHTS)
-    with pytest.raises(
-        DataError, match=r"weights\.safetensors: checkpoint is damaged .*, expected a whole safetensors"
-    ):
+    with pytest.raises(DataError, match=r"weights\.safetensors: checkpoint: found damaged .*"):
         run_folder.load_run(tmp_path)
 
 

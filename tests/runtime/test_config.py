@@ -71,22 +71,22 @@ def test_whole_numbers_serve_as_floats():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cuont": 3}, "config.json: key is 'cuont', expected one of count, share, on, place, steps, inner; remove or"),
-        ({"count": 3.5}, "config.json: count is 3.5, expected int; correct the value."),
-        ({"count": True}, "count is True, expected int"),
-        ({"share": "much"}, "share is 'much', expected float"),
-        ({"share": True}, "share is True, expected float"),
-        ({"on": 1}, "on is 1, expected bool"),
-        ({"place": 3}, "place is 3, expected Path"),
-        ({"steps": 3}, "steps is 3, expected tuple"),
-        ({"steps": ["a"]}, "steps is 'a', expected int"),
-        ({"inner": 3}, "inner is 3, expected Inner"),
-        ({"inner": {"color": "green"}}, "color is 'green', expected 'red' or 'blue'"),
-        ({"inner": {"color": ["red"]}}, "color is ['red'], expected 'red' or 'blue'"),
-        ({"inner": {"color": "red"}}, "key is 'color', expected one of color, pair"),
-        ({"inner": {"pair": [1.0]}}, "pair is [1.0], expected tuple"),
-        ({"inner": {"pair": [1.0, 2.0, 3.0]}}, "pair is [1.0, 2.0, 3.0], expected tuple"),
-        ({"count": None}, "count is None, expected int"),
+        ({"cuont": 3}, "config.json: key: found 'cuont'"),
+        ({"count": 3.5}, "config.json: count: found 3.5"),
+        ({"count": True}, "count: found True"),
+        ({"share": "much"}, "share: found 'much'"),
+        ({"share": True}, "share: found True"),
+        ({"on": 1}, "on: found 1"),
+        ({"place": 3}, "place: found 3"),
+        ({"steps": 3}, "steps: found 3"),
+        ({"steps": ["a"]}, "steps: found 'a'"),
+        ({"inner": 3}, "inner: found 3"),
+        ({"inner": {"color": "green"}}, "color: found 'green'"),
+        ({"inner": {"color": ["red"]}}, "color: found ['red']"),
+        ({"inner": {"color": "red"}}, "key: found 'color'"),
+        ({"inner": {"pair": [1.0]}}, "pair: found [1.0]"),
+        ({"inner": {"pair": [1.0, 2.0, 3.0]}}, "pair: found [1.0, 2.0, 3.0]"),
+        ({"count": None}, "count: found None"),
     ],
 )
 def test_what_does_not_fit_is_an_error(changes, message):
@@ -96,24 +96,24 @@ def test_what_does_not_fit_is_an_error(changes, message):
 
 
 def test_what_is_needed_is_asked_for():
-    with pytest.raises(DataError, match="key is without 'count', expected one of type <class 'int'>; add it"):
+    with pytest.raises(DataError, match="key: found without 'count'"):
         from_plain(Outer, {}, FILE)
 
 
 @pytest.mark.parametrize("plain", [None, 3, "count", ["count"]])
 def test_settings_are_an_object(plain):
-    with pytest.raises(DataError, match=r"outer is .*, expected an object of settings; correct the value"):
+    with pytest.raises(DataError, match=r"outer: found .*"):
         from_plain(Outer, plain, FILE)
-    with pytest.raises(DataError, match=r"train is .*, expected an object of settings"):
+    with pytest.raises(DataError, match=r"train: found .*"):
         mapping(plain, FILE, "train")
 
 
 def test_json_is_read_or_told_to_be_missing_unreadable_or_broken(tmp_path):
     file = tmp_path / "config.json"
-    with pytest.raises(DataError, match=r"config.json: file is missing, expected a JSON file; check the path"):
+    with pytest.raises(DataError, match=r"config.json: file: found missing"):
         read_json(file)
     file.write_text('{\n"a": 1,\n}')
-    with pytest.raises(DataError, match=r"config.json: JSON is broken at line 3 \(.*\), expected valid JSON; repair"):
+    with pytest.raises(DataError, match=r"config.json: JSON: found broken at line 3 \(.*\)"):
         read_json(file)
     file.write_bytes(b'{"a": "\xff"}')
     with pytest.raises(DataError, match=r"config.json: file is unreadable"):
@@ -126,12 +126,12 @@ def test_json_is_read_or_told_to_be_missing_unreadable_or_broken(tmp_path):
 
 def test_numbers_have_a_least_value():
     at_least(1, Nerf(), "width", "batch")
-    with pytest.raises(DataError, match="nerf: batch is 0, expected at least 1; raise it"):
+    with pytest.raises(DataError, match="nerf: batch: found 0"):
         Nerf(batch_size=0)
-    with pytest.raises(DataError, match="nerf: noise is nan, expected at least 0"):
+    with pytest.raises(DataError, match="nerf: noise: found nan"):
         Nerf(density_noise_std=float("nan"))
 
 
 def test_no_setting_is_infinite():
-    with pytest.raises(DataError, match="optimizer: lr is inf, expected a finite number; lower it"):
+    with pytest.raises(DataError, match="optimizer: lr: found inf"):
         Optimizer(lr=float("inf"))

@@ -43,7 +43,7 @@ def test_nothing_stays_of_a_broken_attempt(tmp_path: Path, error: type[BaseExcep
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path):
     with (
-        pytest.raises(DataError, match=r"out: the output folder is not writable \(No space left on device\), expected"),
+        pytest.raises(DataError, match=r"out: the output folder: found not writable \(No space left on device\)"),
         fresh_folder(tmp_path / "out"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -52,9 +52,9 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path):
 
 def test_what_is_there_is_left_alone(tmp_path: Path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(DataError, match="the output folder is not empty, expected a new or empty folder"):
+    with pytest.raises(DataError, match="the output folder: found not empty"):
         fresh_folder(tmp_path).__enter__()
-    with pytest.raises(DataError, match="the output folder is a file, expected a new or empty folder"):
+    with pytest.raises(DataError, match="the output folder: found a file"):
         fresh_folder(tmp_path / "file").__enter__()
     with pytest.raises(DataError, match=r"the output folder is not writable \(Not a directory\)"):
         fresh_folder(tmp_path / "file" / "below" / "out").__enter__()

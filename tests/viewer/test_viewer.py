@@ -236,7 +236,7 @@ def test_depth_along_the_axis_of_a_wall_is_even():
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
 def test_a_port_that_is_none_is_one_sentence(run, port):
-    with pytest.raises(DataError, match=f"--port: port is {port}, expected 1 to 65535; choose another"):
+    with pytest.raises(DataError, match=f"--port: port: found {port}"):
         Viewer(run, port)
 
 

@@ -167,17 +167,17 @@ def other_camera(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoil_model, r"cameras\.bin: camera model is 99, expected one of DIVISION, .*; undistort the images"),
-        (spoil_focal, r"cameras\.bin: PINHOLE camera is 4 numbers .*, expected 4 finite numbers and a size"),
-        (lose("images.bin"), r"images\.bin: file is missing, expected a part of COLMAP's sparse model; restore it"),
+        (spoil_model, r"cameras\.bin: camera model: found 99"),
+        (spoil_focal, r"cameras\.bin: PINHOLE camera: found 4 numbers .*"),
+        (lose("images.bin"), r"images\.bin: file: found missing"),
         (lose("points3D.bin"), r"points3D\.bin: file is missing"),
-        (cut("cameras.bin", 20), r"cameras\.bin: file is cut off at byte 20, expected more; copy the file again"),
+        (cut("cameras.bin", 20), r"cameras\.bin: file: found cut off at byte 20"),
         (cut("images.bin", 300), r"images\.bin: file is cut off at byte 300"),
         (cut("images.bin", 77), r"images\.bin: file is cut off at byte 77"),
         (cut("points3D.bin", 300), r"points3D\.bin: file is cut off at byte 300"),
         (cut("points3D.bin", 0), r"points3D\.bin: file is cut off at byte 0"),
-        (empty_images, r"images\.bin: list of images is empty, expected registered images; reconstruct"),
-        (swap_points, r"images\.bin: points of 000\.png is partly missing, expected points of points3D"),
+        (empty_images, r"images\.bin: list of images: found empty"),
+        (swap_points, r"images\.bin: points of 000\.png: found partly missing"),
         (other_camera, r"images\.bin: camera of 000\.png is 7, which cameras\.bin has not"),
     ],
 )
@@ -190,10 +190,10 @@ def test_models_that_cannot_be(tmp_path, spoil, message):
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        ("cameras", "7 PINHOLE", "7 BARREL", r"cameras\.txt: camera model is BARREL, expected one of DIVISION"),
-        ("cameras", "7 PINHOLE 32", "7 PINHOLE wide", r"cameras\.txt: line \d is incomplete or no numbers, expected"),
-        ("cameras", " 11.9", "", r"cameras\.txt: PINHOLE camera is 3 numbers for 32x24 pixels, expected 4 finite"),
-        ("images", " 7 008.png", "", r"images\.txt: line \d+ is incomplete or no numbers, expected the columns"),
+        ("cameras", "7 PINHOLE", "7 BARREL", r"cameras\.txt: camera model: found BARREL"),
+        ("cameras", "7 PINHOLE 32", "7 PINHOLE wide", r"cameras\.txt: line \d: found incomplete or no numbers"),
+        ("cameras", " 11.9", "", r"cameras\.txt: PINHOLE camera: found 3 numbers for 32x24 pixels"),
+        ("images", " 7 008.png", "", r"images\.txt: line \d+: found incomplete or no numbers"),
         ("points3D", "1 ", "one ", r"points3D\.txt: line \d is incomplete or no numbers"),
     ],
 )
@@ -213,13 +213,13 @@ def test_a_pose_that_is_none(tmp_path):
     row = next(i for i, line in enumerate(lines) if line.endswith("000.png"))
     lines[row] = "100 0 0 0 0 1 2 3 7 000.png"
     path.write_text("\n".join(lines))
-    with pytest.raises(DataError, match=r"pose of 000\.png is no rotation and translation, expected finite numbers"):
+    with pytest.raises(DataError, match=r"pose of 000\.png: found no rotation and translation"):
         cameras(tmp_path, hold_out="none")
 
 
 def test_points_that_one_photograph_sees_are_not_counted(tmp_path):
     sfm.colmap(tmp_path / "single", made.ring(9), tracks=1)
-    expected = r"longest track of a point is of length 1, expected points that two or more .*; triangulate"
+    expected = r"longest track of a point: found of length 1"
     with pytest.raises(DataError, match=expected):
         cameras(tmp_path / "single")
     whole = colmap.load_colmap(sfm.colmap(tmp_path / "double", made.ring(9), tracks=2))
@@ -229,13 +229,13 @@ def test_points_that_one_photograph_sees_are_not_counted(tmp_path):
 
 def test_too_few_points(tmp_path):
     sfm.colmap(tmp_path, made.ring(9), points=sfm.cloud(4))
-    with pytest.raises(DataError, match="number of points that an image sees is 4, expected 10 or more in some"):
+    with pytest.raises(DataError, match="number of points that an image sees: found 4"):
         cameras(tmp_path)
 
 
 def test_images_of_another_size(tmp_path):
     made.save(sfm.colmap(tmp_path, made.ring(9)) / "images/001.png", made.image(0, (16, 12), 3))
-    with pytest.raises(DataError, match=r"001\.png: image size is 16x12, expected 32x24, as its camera states; give"):
+    with pytest.raises(DataError, match=r"001\.png: image size: found 16x12"):
         cameras(tmp_path)
 
 
@@ -247,13 +247,13 @@ def test_a_photograph_is_missing(tmp_path):
 
 def test_panoramas():
     camera = pycolmap.Camera(model="EQUIRECTANGULAR", width=32, height=24, params=[32, 24])
-    with pytest.raises(DataError, match=r"a\.jpg: camera model is EQUIRECTANGULAR, expected a camera that looks"):
+    with pytest.raises(DataError, match=r"a\.jpg: camera model: found EQUIRECTANGULAR"):
         colmap.Camera(camera).optics(Path("a.jpg"), (32, 24))
 
 
 def test_no_model(tmp_path):
     (tmp_path / "sparse").mkdir()
-    with pytest.raises(DataError, match=r"sparse model is missing, expected sparse/0/cameras\.bin or \.txt; recons"):
+    with pytest.raises(DataError, match=r"sparse model: found missing"):
         cameras(tmp_path)
 
 

@@ -88,13 +88,13 @@ def test_a_list_of_splits_goes_before_positions(tmp_path):
     assert data.list_splits(Source(tmp_path)) == ("train", "test")
     assert data.read_cameras(Source(tmp_path), "test").names == ("07.jpg",)
     (tmp_path / "place.tsv").write_text("filename\tid\tsplit\nx.jpg\t1\ttrain\n")
-    with pytest.raises(DataError, match=r"place\.tsv: image x\.jpg is missing, expected an image in images; rest"):
+    with pytest.raises(DataError, match=r"place\.tsv: image x\.jpg: found missing"):
         data.read_cameras(Source(tmp_path), "train")
 
 
 def test_few_photographs(tmp_path):
     landmark(tmp_path, 10)
-    message = r"number of images is 10, expected more than 25, as the first 20 are the test .*; use hold_out every-8"
+    message = r"number of images: found 10"
     with pytest.raises(DataError, match=message):
         data.read_cameras(Source(tmp_path), "train")
     assert data.read_cameras(Source(tmp_path, hold_out="every-8th"), "test").names == ("00.jpg", "08.jpg")
@@ -107,20 +107,20 @@ def turned(array):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("c2w_mats", turned, r"array is of shape \(28, 4, 2\), expected Nx3x4 or Nx4x4 numbers; write the file again"),
-        ("kinv_mats", turned, r"array is of shape \(28, 3, 2\), expected Nx3x3 numbers"),
-        ("bds", lambda a: a[:, 0], r"array is of shape \(28,\), expected Nx2 numbers"),
+        ("c2w_mats", turned, r"array: found of shape \(28, 4, 2\)"),
+        ("kinv_mats", turned, r"array: found of shape \(28, 3, 2\)"),
+        ("bds", lambda a: a[:, 0], r"array: found of shape \(28,\)"),
         (
             "bds",
             lambda a: a[:27],
-            r"number of rows is 27, expected 28, one for each image in images; restore the pict",
+            r"number of rows: found 27",
         ),
-        ("bds", lambda a: a[:, ::-1], r"bounds in row 0 is 54 and 24, expected 0 < near < far; correct the depths"),
+        ("bds", lambda a: a[:, ::-1], r"bounds in row 0: found 54 and 24"),
         ("c2w_mats", lambda a: 2 * a, r"pose of 00\.jpg is no rotation"),
         (
             "kinv_mats",
             lambda a: -a,
-            r"matrix of 00\.jpg is of another form, expected \[\[1/f, 0, -cx/f\], .*; undistort",
+            r"matrix of 00\.jpg: found of another form",
         ),
         ("c2w_mats", lambda a: a.astype(str), r"array is of shape"),
     ],
@@ -134,17 +134,17 @@ def test_arrays_that_cannot_be(tmp_path, name, change, message):
 
 def test_files_that_are_missing(tmp_path):
     (landmark(tmp_path) / "bds.npy").unlink()
-    with pytest.raises(DataError, match=r"bds\.npy: file is missing, expected an array of learnit's images; choose"):
+    with pytest.raises(DataError, match=r"bds\.npy: file: found missing"):
         data.read_cameras(Source(tmp_path), "train")
     for path in (tmp_path / "images").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match=r"images: folder is missing or empty, expected the images; restore"):
+    with pytest.raises(DataError, match=r"images: folder: found missing or empty"):
         data.read_cameras(Source(tmp_path), "train")
 
 
 def test_objects_in_an_array_are_refused(tmp_path):
     np.save(landmark(tmp_path) / "bds.npy", np.array([{}] * 28), allow_pickle=True)
-    with pytest.raises(DataError, match=r"bds\.npy: content is no array \(.*pickle.*\), expected a NumPy array"):
+    with pytest.raises(DataError, match=r"bds\.npy: content: found no array \(.*pickle.*\)"):
         data.read_cameras(Source(tmp_path), "train")
 
 

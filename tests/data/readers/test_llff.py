@@ -130,14 +130,14 @@ def test_folders_by_downscale(tmp_path, folders, downscale, read_from, size):
 
 def test_no_folder_is_fine_enough(tmp_path):
     made.llff(tmp_path, made.row(9), folders=["images_4"])
-    with pytest.raises(DataError, match="downscale is 2, expected 4 or more for these folders; raise it"):
+    with pytest.raises(DataError, match="downscale: found 2"):
         data.read_cameras(Source(tmp_path, downscale=2), "train")
 
 
 def test_no_images(tmp_path):
     made.llff(tmp_path, made.row(9), folders=[])
     (tmp_path / "images").mkdir()
-    with pytest.raises(DataError, match="images is missing or empty, expected images or images_K; restore the pict"):
+    with pytest.raises(DataError, match="images: found missing or empty"):
         data.read_cameras(Source(tmp_path), "train")
 
 
@@ -154,7 +154,7 @@ def test_every_row_has_its_own_size_and_focal_length(tmp_path):
 def test_images_of_another_size_than_stated(tmp_path):
     made.llff(tmp_path, made.row(9))
     table(tmp_path, put(slice(None), [4, 9], [16, 12]))
-    expected = r"001\.png: image size is 16x12, expected 12x16 \(poses_bounds\.npy states 12x16\); give poses_bounds"
+    expected = r"001\.png: image size: found 16x12"
     with pytest.raises(DataError, match=expected):
         data.read_cameras(Source(tmp_path), "train")
 
@@ -162,7 +162,7 @@ def test_images_of_another_size_than_stated(tmp_path):
 def test_another_number_of_images_than_poses(tmp_path):
     made.llff(tmp_path, made.row(9))
     (tmp_path / "images/004.png").unlink()
-    with pytest.raises(DataError, match=r"images: number of images is 8, expected 9, one for each row of poses_bound"):
+    with pytest.raises(DataError, match=r"images: number of images: found 8"):
         data.read_cameras(Source(tmp_path), "train")
 
 
@@ -171,20 +171,20 @@ def test_another_number_of_images_than_poses(tmp_path):
     [
         (
             lambda rows: rows[:, :16],
-            r"array is of shape \(9, 16\), expected N rows of 17 numbers .*; write it again with",
+            r"array: found of shape \(9, 16\)",
         ),
-        (lambda rows: rows[0], r"array is of shape \(17,\), expected N rows of 17 numbers"),
-        (lambda rows: rows[:0], r"array is of shape \(0, 17\), expected N rows of 17 numbers"),
-        (lambda rows: rows.astype(str), r"array is of shape \(9, 17\), expected N rows of 17 numbers"),
+        (lambda rows: rows[0], r"array: found of shape \(17,\)"),
+        (lambda rows: rows[:0], r"array: found of shape \(0, 17\)"),
+        (lambda rows: rows.astype(str), r"array: found of shape \(9, 17\)"),
         (put(2, 0, np.nan), r"pose in row 2 is not finite \(NaN or infinity\)"),
         (put(2, 3, np.inf), "pose in row 2 is not finite"),
         (put(2, 0, 3.0), "pose in row 2 is no rotation"),
-        (put(5, 14, 0.0), r"focal length in row 5 is 0\.0, expected a number above zero"),
-        (put(5, 14, np.nan), "focal length in row 5 is nan, expected a number above zero"),
-        (put(1, 4, -1.0), r"height in row 1 is -1\.0, expected a number above zero"),
-        (put(1, 9, 0.0), r"width in row 1 is 0\.0, expected a number above zero"),
-        (put(4, 15, -0.5), r"bounds in row 4 is -0\.5 and 19\.6, expected 0 < near < far"),
-        (put(4, 16, 1.0), r"bounds in row 4 is 2\.4 and 1, expected 0 < near < far"),
+        (put(5, 14, 0.0), r"focal length in row 5: found 0\.0"),
+        (put(5, 14, np.nan), "focal length in row 5: found nan"),
+        (put(1, 4, -1.0), r"height in row 1: found -1\.0"),
+        (put(1, 9, 0.0), r"width in row 1: found 0\.0"),
+        (put(4, 15, -0.5), r"bounds in row 4: found -0\.5 and 19\.6"),
+        (put(4, 16, 1.0), r"bounds in row 4: found 2\.4 and 1"),
         (put(4, 15, np.nan), "bounds in row 4 is nan and"),
     ],
 )
@@ -198,7 +198,7 @@ def test_tables_that_cannot_be(tmp_path, change, message):
 @pytest.mark.parametrize("content", [b"", b"not an array", b"\x93NUMPY\x01"])
 def test_files_that_are_no_arrays(tmp_path, content):
     (tmp_path / "poses_bounds.npy").write_bytes(content)
-    with pytest.raises(DataError, match=r"poses_bounds\.npy: content is no array .*, expected a NumPy array; write"):
+    with pytest.raises(DataError, match=r"poses_bounds\.npy: content: found no array .*"):
         data.read_cameras(Source(tmp_path), "train")
 
 
@@ -210,7 +210,7 @@ def test_pickled_arrays_are_refused(tmp_path):
 
 def test_the_forced_format_misses_its_file(tmp_path):
     made.blender(tmp_path)
-    with pytest.raises(DataError, match=r"poses_bounds\.npy: file is missing, expected the poses of an LLFF scene"):
+    with pytest.raises(DataError, match=r"poses_bounds\.npy: file: found missing"):
         data.read_cameras(Source(tmp_path, format="llff"), "train")
 
 

@@ -59,9 +59,9 @@ def test_tables_that_say_no_camera(tmp_path):
     path = tmp_path / "01_rgb_meta.npy"
     content = safe_pickle.table(path)
     for change, message in (
-        ({"view": None}, "view is missing or of another form, expected 4x4 finite numbers; write"),
-        ({"resolution": "a"}, "resolution is missing or of another form, expected 2 finite numbers; write"),
-        ({"projection": np.eye(4)}, "projection is none of a pinhole, expected OpenGL's frustum; write"),
+        ({"view": None}, "view: found missing or of another form"),
+        ({"resolution": "a"}, "resolution: found missing or of another form"),
+        ({"projection": np.eye(4)}, "projection: found none of a pinhole"),
         ({"view": np.zeros((4, 4))}, "view is no rotation"),
     ):
         pickled(path, content | change)
@@ -82,9 +82,7 @@ class Touch:
 def test_a_pickle_with_anything_but_plain_data_is_refused_by_name_and_not_run(tmp_path):
     objects.metanlr(tmp_path)
     pickled(tmp_path / "01_rgb_meta.npy", {"view": Touch(tmp_path / "run")})
-    expected = (
-        r"01_rgb_meta\.npy: content is a pickle with posix\.mknod, expected nothing but dictionaries, .*; convert"
-    )
+    expected = r"01_rgb_meta\.npy: content: found a pickle with posix\.mknod"
     with pytest.raises(DataError, match=expected):
         read(tmp_path)
     assert not (tmp_path / "run").exists()
@@ -118,13 +116,13 @@ def test_files_that_hold_no_table(tmp_path):
         ("list", "a (list|ndarray)"),
         ("damaged", "damaged .*"),
     ):
-        with pytest.raises(DataError, match=rf"{name}\.npy: content is {found}, expected a dictionary of plain data;"):
+        with pytest.raises(DataError, match=rf"{name}\.npy: content: found {found}"):
             safe_pickle.table(tmp_path / f"{name}.npy")
-    with pytest.raises(DataError, match="file is missing, expected a dictionary of plain data; restore it"):
+    with pytest.raises(DataError, match="file: found missing"):
         safe_pickle.table(tmp_path / "missing.npy")
 
 
 def test_a_folder_without_photographs(tmp_path):
     made.write(tmp_path / "a.json", {})
-    with pytest.raises(DataError, match=r"images is missing, expected NAME_rgb\.png with NAME_rgb_meta\.npy; rest"):
+    with pytest.raises(DataError, match=r"images: found missing"):
         data.read_scene(Source(tmp_path, format="metanlr"), "train")

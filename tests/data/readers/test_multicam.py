@@ -107,7 +107,7 @@ def test_half_size(tmp_path):
     assert scene.cameras.size[:3].tolist() == [[12, 8], [6, 4], [3, 2]]
     assert scene.cameras.focal[:2, 0].tolist() == pytest.approx([FOCAL / 2, FOCAL / 4])
     assert scene.loss_weight[:3].tolist() == [1, 4, 16]
-    with pytest.raises(DataError, match="downscale is 5, expected at most 2 for these images"):
+    with pytest.raises(DataError, match="downscale: found 5"):
         data.read_cameras(Source(tmp_path / "scene", downscale=5), "train")
 
 
@@ -139,21 +139,21 @@ def set_column(column, value):
     return lambda content: content["train"].update({column: value})
 
 
-OTHER_FORM = r"pix2cam of images_train/000_d1\.png is of another form, expected \[\[1/f, 0, -cx/f\].*; undistort"
+OTHER_FORM = r"pix2cam of images_train/000_d1\.png: found of another form"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(train=[]), r"train\.file_path is missing or no list, expected a column of values"),
-        (lambda c: c["train"].pop("near"), r"train\.near is missing or no list, expected a column of values"),
-        (lambda c: c["train"]["far"].pop(), r"train\.far is 11 values long, expected 12 as file_path; write the file"),
-        (lambda c: [column.clear() for column in c["train"].values()], r"train\.file_path is empty, expected at least"),
-        (set_value("file_path", 3), r"train\.file_path\[1\] is 3, expected a file name; name the image"),
-        (set_value("width", 5), r"width of images_train/000_d1\.png is 5, expected the image's 12; give the size"),
-        (set_value("height", None), r"height of images_train/000_d1\.png is None, expected a number above zero"),
-        (set_value("near", 0), r"near of images_train/000_d1\.png is 0, expected a number above zero; correct"),
-        (set_value("lossmult", -4.0), r"lossmult of images_train/000_d1\.png is -4\.0, expected a number above zero"),
+        (lambda c: c.update(train=[]), r"train\.file_path: found missing or no list"),
+        (lambda c: c["train"].pop("near"), r"train\.near: found missing or no list"),
+        (lambda c: c["train"]["far"].pop(), r"train\.far: found 11 values long"),
+        (lambda c: [column.clear() for column in c["train"].values()], r"train\.file_path: found empty"),
+        (set_value("file_path", 3), r"train\.file_path\[1\]: found 3"),
+        (set_value("width", 5), r"width of images_train/000_d1\.png: found 5"),
+        (set_value("height", None), r"height of images_train/000_d1\.png: found None"),
+        (set_value("near", 0), r"near of images_train/000_d1\.png: found 0"),
+        (set_value("lossmult", -4.0), r"lossmult of images_train/000_d1\.png: found -4\.0"),
         (
             set_value("cam2world", [[1.0]]),
             r"cam2world of images_train/000_d1\.png is of shape \(1, 1\)",
@@ -175,5 +175,5 @@ def test_columns_that_cannot_be(tmp_path, change, message):
 
 def test_a_hold_out_is_refused(tmp_path):
     source = Source(made.multicam(tmp_path / "scene"), hold_out="center")
-    with pytest.raises(DataError, match="hold_out is 'center', expected auto, as this file names the splits"):
+    with pytest.raises(DataError, match="hold_out: found 'center'"):
         data.read_cameras(source, "train")

@@ -47,7 +47,7 @@ def test_without_mattes_nothing_is_cut_out(tmp_path):
     objects.nlr(tmp_path)
     for path in (tmp_path / "mattes").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match=r"00_mask\.png: matte is missing, expected one for each image; restore"):
+    with pytest.raises(DataError, match=r"00_mask\.png: matte: found missing"):
         read(tmp_path)
     (tmp_path / "mattes").rmdir()
     assert (read(tmp_path).has_object_mask, read(tmp_path).unbounded) == (False, True)
@@ -56,17 +56,17 @@ def test_without_mattes_nothing_is_cut_out(tmp_path):
 def test_files_that_say_no_cameras(tmp_path):
     path = objects.nlr(tmp_path) / "calib_export.yaml"
     objects.recalibrated(tmp_path, lambda content: content | {"03": None})
-    with pytest.raises(DataError, match=r"yaml: camera 03 is missing, expected intrinsics and extrinsics; add it or"):
+    with pytest.raises(DataError, match=r"yaml: camera 03: found missing"):
         read(tmp_path)
     for text, found in (("a: [", r"no YAML \(while parsing a flow node.*\)"), ("3", "no table")):
         path.write_text(text)
-        with pytest.raises(DataError, match=rf"calib_export\.yaml: content is {found}, expected a camera an image"):
+        with pytest.raises(DataError, match=rf"calib_export\.yaml: content: found {found}"):
             read(tmp_path)
     path.write_text("!!python/object/apply:os.getcwd []")
     with pytest.raises(DataError, match=r"no YAML \(could not determine a constructor for the tag .*python/object/app"):
         read(tmp_path)
     path.unlink()
-    with pytest.raises(DataError, match=r"yaml: file is missing, expected the cameras of the images; restore it"):
+    with pytest.raises(DataError, match=r"yaml: file: found missing"):
         data.read_scene(Source(tmp_path, format="nlr"), "train")
 
 
@@ -77,18 +77,18 @@ def test_lenses_of_another_form(tmp_path, matrix):
     objects.nlr(tmp_path)
     lens = {"intrinsics": {"camera_matrix": matrix}}
     objects.recalibrated(tmp_path, lambda content: content | {"03": content["03"] | lens})
-    with pytest.raises(DataError, match=r"camera_matrix of 03 is of another form, expected \[\[fx, 0, cx\], .*; undis"):
+    with pytest.raises(DataError, match=r"camera_matrix of 03: found of another form"):
         read(tmp_path)
 
 
 def test_poses_that_are_none(tmp_path):
     objects.nlr(tmp_path)
     objects.recalibrated(tmp_path, lambda content: content | {"03": content["03"] | {"extrinsics": 2}})
-    with pytest.raises(DataError, match=r"extrinsics of 03 is of shape \(\), expected a 3x4 or 4x4 matrix; correct"):
+    with pytest.raises(DataError, match=r"extrinsics of 03: found of shape \(\)"):
         read(tmp_path)
 
 
 def test_a_folder_without_photographs(tmp_path):
     made.write(tmp_path / "calib_export.yaml", {})
-    with pytest.raises(DataError, match="rgb: folder is missing or empty, expected the images; restore"):
+    with pytest.raises(DataError, match="rgb: folder: found missing or empty"):
         read(tmp_path)

@@ -150,7 +150,7 @@ def coarse(monkeypatch):
 
 
 def test_too_little_room(run, coarse):
-    with pytest.raises(DataError, match=r"free places is 0, expected 40 at least 4.9 from matter and at most 0.1"):
+    with pytest.raises(DataError, match=r"free places: found 0"):
         views(run, clearance=4.9, reach=0.1)
     fix = "lower --num-views or --clearance, raise --reach, or raise the level of the density"
     with pytest.raises(DataError, match=fix):
@@ -159,7 +159,7 @@ def test_too_little_room(run, coarse):
 
 def test_a_spacing_without_any_place_or_with_too_many(run, coarse):
     for spacing in (100.0, 1e-3):
-        with pytest.raises(DataError, match="number of free places is 0, expected 1 at least"):
+        with pytest.raises(DataError, match="number of free places: found 0"):
             views(run, spacing=spacing)
 
 
@@ -176,9 +176,9 @@ def test_a_clearance_wider_than_the_box(run):
 
 
 def test_settings_that_cannot_be():
-    with pytest.raises(DataError, match="select: count is 0, expected at least 1"):
+    with pytest.raises(DataError, match="select: count: found 0"):
         Select(count=0)
-    with pytest.raises(DataError, match=r"select: spacing is 0\.5, expected none without a grid; drop it"):
+    with pytest.raises(DataError, match=r"select: spacing: found 0\.5"):
         Select(places="path", spacing=0.5)
 
 

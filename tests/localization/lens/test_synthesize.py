@@ -235,7 +235,7 @@ def test_several_processes_share_what_is_absent(tmp_path, rendered, monkeypatch)
 def test_another_sequence_is_not_gone_on_with(tmp_path):
     run, out = ball_run(tmp_path), tmp_path / "out"
     Synthesize(out=out).apply(run, silent)
-    with pytest.raises(DataError, match="out: sequence is of other views, weights or looks, expected the one to go on"):
+    with pytest.raises(DataError, match="out: sequence: found of other views, weights or looks"):
         Synthesize(out=out, size=(16, 12)).apply(run, silent)
     (out / "synthesis.json").unlink()
     with pytest.raises(DataError, match="choose another --out, or remove it"):
@@ -246,7 +246,7 @@ def test_the_folder_of_the_photographs_is_spared(looped, capsys):
     name, scene, run = looped
     if name == "cambridge":
         said = refusal(capsys, "localize", "synthesize", run, "--out", scene)
-        assert "output is that of the images, whose model would be replaced, expected a folder of its own" in said
+        assert "output: found that of the images, whose model would be replaced" in said
 
 
 class Lit(Ball):
@@ -286,7 +286,7 @@ def test_views_are_rendered_in_their_light(tmp_path):
 def test_appearances_that_cannot_be(tmp_path):
     with pytest.raises(DataError, match="'view_9', expected mixed, nearest, mean, or a training image like vi"):
         lights(ball_run(tmp_path, method=Lit()), "view_9")
-    with pytest.raises(DataError, match="appearance is 'mean', expected none, as the method has no embeddings; dr"):
+    with pytest.raises(DataError, match="appearance: found 'mean'"):
         lights(ball_run(tmp_path), "mean")
 
 
