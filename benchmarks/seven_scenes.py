@@ -96,7 +96,7 @@ def poses(run: LoadedRun) -> dict[str, Any]:
 def places(run: LoadedRun, options: argparse.Namespace) -> dict[str, Any]:
     """How far new views are from true surfaces [m]."""
     Density().apply(run, quietly)
-    Select(places=options.places, count=options.views).apply(run, quietly)
+    Select(places=options.places, num_views=options.views).apply(run, quietly)
     return free_space.measure(run.folder / "localize" / "views.json", options.data)
 
 

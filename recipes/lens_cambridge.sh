@@ -8,6 +8,6 @@
 # 0.97/2.08 -> 0.44/0.9, Shop Facade 0.69/3.74 -> 0.27/1.6, St Mary's 1.32/3.56 -> 0.53/1.6. Not measured here.
 set -euo pipefail
 lumifield train nerf-w --data "$1" --out "$2" --downscale 3 --minutes 60 "${@:3}"
-lumifield localize density "$2" --cells 4000000 --margin 2.1
-lumifield localize select "$2" --num-views 4000 --clearance 2 --reach 6 --angle 9
+lumifield localize density "$2" --num-cells 4000000 --margin 2.1
+lumifield localize select "$2" --num-views 4000 --min-clearance 2 --max-camera-distance 6 --rotation-range 9
 lumifield localize synthesize "$2"

@@ -10,5 +10,5 @@
 set -euo pipefail
 lumifield train nerf-w --data "$1" --out "$2" --downscale 2 --minutes 60 "${@:3}"
 lumifield localize density "$2" --margin 0.25
-lumifield localize select "$2" --num-views 4000 --clearance 0.15 --reach 0.15 --angle 9
+lumifield localize select "$2" --num-views 4000 --min-clearance 0.15 --max-camera-distance 0.15 --rotation-range 9
 lumifield localize synthesize "$2"

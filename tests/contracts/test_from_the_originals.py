@@ -183,16 +183,16 @@ VOLUMES = {
 # Of each step of localization: what both are given, and what only one is.
 LOCALIZING = {
     ("density", "--out"): ("", "--out {out}/density.npz"),
-    ("density", "--cells"): ("", "--cells 200"),
+    ("density", "--num-cells"): ("", "--num-cells 200"),
     ("density", "--margin"): ("", "--margin 1"),
     ("density", "--density-threshold"): ("", "--density-threshold 1e-9"),
     ("select", "--out"): ("", "--out {out}/views.json"),
     ("select", "--places"): ("", "--places path"),
     ("select", "--num-views"): ("", "--num-views 4"),
     ("select", "--spacing"): ("", "--spacing 0.3"),
-    ("select", "--clearance"): ("--num-views 30", "--clearance 1.5"),
-    ("select", "--reach"): ("--num-views 30", "--reach 0.5"),
-    ("select", "--angle"): ("", "--angle 20"),
+    ("select", "--min-clearance"): ("--num-views 30", "--min-clearance 1.5"),
+    ("select", "--max-camera-distance"): ("--num-views 30", "--max-camera-distance 0.5"),
+    ("select", "--rotation-range"): ("", "--rotation-range 20"),
     ("select", "--seed"): ("", "--seed 1"),
     ("synthesize", "--out"): ("", "--out {out}/sequence"),
     ("synthesize", "--appearance"): ("", "--appearance mean"),
@@ -530,7 +530,7 @@ def located(places):
     run = places["run"].with_name("wild")
     lumifield("train nerf-w", f"--data {places['blender']} --out {run}", WILD)
     steps = (
-        "density {run} --cells 300 --density-threshold 1e9 --margin 2",
+        "density {run} --num-cells 300 --density-threshold 1e9 --margin 2",
         "select {run} --num-views 3",
         "synthesize {run}",
     )
@@ -544,7 +544,7 @@ def localized(out, run, step, *parts):
     shutil.copytree(run, out / "run")
     if step == "synthesize":
         shutil.rmtree(out / "run/localize/sequence")
-    common = {"density": "--cells 300 --density-threshold 1e9 --margin 2", "select": "--num-views 3", "synthesize": ""}[
+    common = {"density": "--num-cells 300 --density-threshold 1e9 --margin 2", "select": "--num-views 3", "synthesize": ""}[
         step
     ]
     lumifield(f"localize {step} {out / 'run'} {common}", *parts, out=out)

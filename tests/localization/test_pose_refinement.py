@@ -150,7 +150,7 @@ def test_refusals(run):
 def test_settings_say_where_to_start(run, tmp_path):
     counts = []
     said = pose_refinement.find(
-        Pose(off=(2.0, 5.0), view=1, out=tmp_path / "first"), run, lambda *count: counts.append(count)
+        Pose(initial_error=(2.0, 5.0), view_index=1, out=tmp_path / "first"), run, lambda *count: counts.append(count)
     )
     assert re.fullmatch(
         r"1 images: median 0\.\d cm, 0\.0\d degrees \(from 5\.0 cm, 2\.00 degrees\); "
@@ -158,18 +158,18 @@ def test_settings_say_where_to_start(run, tmp_path):
         said,
     )
     assert counts == [(1, 1)]
-    said = pose_refinement.find(Pose(guess=tmp_path / "first" / "poses.json", view=1), run, lambda *_: None)
+    said = pose_refinement.find(Pose(initial_poses=tmp_path / "first" / "poses.json", view_index=1), run, lambda *_: None)
     assert "(from 0." in said
     assert (run.folder / "localize" / "pose" / "poses.json").is_file()
 
 
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(DataError, match="off: found given"):
-        Pose(image=Path("a.png"), off=(1.0, 1.0))
+        Pose(image=Path("a.png"), initial_error=(1.0, 1.0))
     with pytest.raises(DataError, match="off: found given"):
-        Pose(guess=Path("a.json"), off=(1.0, 1.0))
+        Pose(initial_poses=Path("a.json"), initial_error=(1.0, 1.0))
     with pytest.raises(DataError, match="view: found 3"):
-        Pose(image=Path("a.png"), view=3)
+        Pose(image=Path("a.png"), view_index=3)
     with pytest.raises(DataError, match="focal: found 0"):
         Pose(focal=0.0)
 

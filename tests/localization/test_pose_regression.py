@@ -17,7 +17,7 @@ from lumifield.localization.pose_regression import Examples, Network, batch, dro
 from lumifield.rendering.camera_paths import read_camera_path
 from lumifield.runtime.rng import Rng
 
-SMALL = Regressor(side=16, steps=150, batch=8, dropout=0.0)
+SMALL = Regressor(image_size=16, steps=150, batch_size=8, dropout=0.0)
 
 
 @pytest.fixture
@@ -81,11 +81,11 @@ def test_half_of_a_batch_is_synthetic(source):
     real = Examples.of(data.read_scene(source, "train"), (8, 6))
     synthetic = replace(real, c2w=real.c2w + 10)
     rng = Rng(torch.Generator().manual_seed(0))
-    images, c2w = batch(replace(SMALL, batch=7, noise=0.0), real, synthetic, rng)
+    images, c2w = batch(replace(SMALL, batch_size=7, noise_std=0.0), real, synthetic, rng)
     assert images.shape == (7, 3, 6, 8)
     assert [bool((each > 5).all()) for each in c2w] == [False] * 4 + [True] * 3
     assert all(any(torch.equal(each, own) for own in real.images) for each in images)
-    noisy, _ = batch(replace(SMALL, batch=64, noise=0.5), real, None, rng)
+    noisy, _ = batch(replace(SMALL, batch_size=64, noise_std=0.5), real, None, rng)
     assert float(noisy.var()) == pytest.approx(1.25, abs=0.1)
 
 

@@ -59,7 +59,7 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("shared")
     source, single = written(root / "ball", held_out=3), written(root / "single", held_out=1)
     run_training(TrainingJob(INSTANT, source, Train(steps=20), root / "two"))
-    for step in ("density {run} --cells 500 --density-threshold 1e9", "select {run} --num-views 5"):
+    for step in ("density {run} --num-cells 500 --density-threshold 1e9", "select {run} --num-views 5"):
         main.main(["localize", *step.format(run=root / "two").split()])
     shutil.copytree(root / "two", root / "one")
     calls = {name: [call.format(run=root / name, single=single.data) for call in CALLS] for name in ("one", "two")}

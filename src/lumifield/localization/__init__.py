@@ -27,16 +27,16 @@ class Density:
 
     out: Path | None = None
     """The .npz file; the points lie beside it (RUN/localize/density.npz)."""
-    cells: int = 1_000_000
+    num_cells: int = 1_000_000
     """About so many cells."""
     margin: float | None = None
     """By how much the box exceeds the bounds of the training cameras (a quarter of their spread)."""
-    level: float | None = None
+    density_threshold: float | None = None
     """Density of matter [1 / world unit] (such that a tenth of the spread stops half of the light)."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "cells")
-        at_least(0, self, "margin", "level")
+        at_least(1, self, "num_cells")
+        at_least(0, self, "margin", "density_threshold")
 
     def apply(self, run: LoadedRun, progress: Progress) -> str:
         """Writes both files and says what is in them; raises `DataError` for bounds without a volume."""
@@ -55,24 +55,24 @@ class Select:
     """The .json file, which `render --path` reads, too; the frusta lie beside it (RUN/localize/views.json)."""
     places: Literal["grid", "path"] = "grid"
     """Where views may be: at the nodes of a grid, or round the training cameras."""
-    count: int = 1000
+    num_views: int = 1000
     """How many views."""
     spacing: float | None = None
     """Distance of neighboring nodes of the grid, which then has at most `count` views (as wide as leaves `count`)."""
-    clearance: float | None = None
+    min_clearance: float | None = None
     """Least distance from matter (a tenth of the spread)."""
-    reach: float | None = None
+    max_camera_distance: float | None = None
     """Largest distance from the nearest training camera (a quarter of the spread)."""
-    distance: float | None = None
+    max_offset: float | None = None
     """How far views are at most displaced at random, from their node or camera (grid: not at all; path: the reach)."""
-    angle: float = 9.0
+    rotation_range: float = 9.0
     """Range of the random turn about each axis of the camera, from minus to plus half of it [degrees]."""
     seed: int = 0
     """Seed of the random numbers."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "count")
-        at_least(0, self, "clearance", "reach", "distance", "angle")
+        at_least(1, self, "num_views")
+        at_least(0, self, "min_clearance", "max_camera_distance", "max_offset", "rotation_range")
         if self.spacing is not None:
             at_least(1e-9, self, "spacing")
             if self.places == "path":
@@ -127,28 +127,28 @@ class Pose:
     """The image; without one those of --split."""
     split: str = "test"
     """Images of the run's own data, whose poses are known, so that errors can be told."""
-    view: int | None = None
+    view_index: int | None = None
     """Only this one of the split."""
     focal: float | None = None
     """Focal length of --image [pixels] (as wide an angle as that of most training images)."""
-    guess: Path | None = None
+    initial_poses: Path | None = None
     """A camera path (.json) with a pose for each image, to start there (at the training cameras that see most
     nearly the same)."""
-    off: tuple[float, float] | None = None
+    initial_error: tuple[float, float] | None = None
     """Start so many degrees and centimeters (hundredths of the world's unit) off the known pose_refinement."""
     seed: int = 0
-    """Seed of the directions of --off."""
+    """Seed of the directions of --initial-error."""
     out: Path | None = None
     """Folder of poses.json, which `render --path` reads, too, summary.json and images (RUN/localize/pose)."""
 
     def __post_init__(self) -> None:
         at_least(1e-9, self, "focal")
-        at_least(0, self, "off")
-        if self.off is not None and (self.image is not None or self.guess is not None):
-            fix = "leave out --image and --guess"
-            raise DataError("pose", "off", "given", "none where no pose is known, or where a start is given", fix)
-        if self.image is not None and self.view is not None:
-            raise DataError("pose", "view", str(self.view), "none beside --image", "leave one of them out")
+        at_least(0, self, "initial_error")
+        if self.initial_error is not None and (self.image is not None or self.initial_poses is not None):
+            fix = "leave out --image and --initial-poses"
+            raise DataError("pose", "initial_error", "given", "none where no pose is known, or where a start is given", fix)
+        if self.image is not None and self.view_index is not None:
+            raise DataError("pose", "view_index", str(self.view_index), "none beside --image", "leave one of them out")
 
     def apply(self, run: LoadedRun, progress: Progress) -> str:
         """Writes what it finds, and says how well; raises `DataError` for images that are not there."""
@@ -161,26 +161,26 @@ class Pose:
 class Regressor:
     """A small network that tells the pose of an image from its pixels."""
 
-    side: int = 64
+    image_size: int = 64
     """Longer side of the images that it sees [pixels]."""
     steps: int = 2000
     """Training steps."""
-    batch: int = 32
+    batch_size: int = 32
     """Images of a step."""
     lr: float = 1e-3
     """Learning rate, which falls to none by a cosine."""
-    decay: float = 1e-2
+    weight_decay: float = 1e-2
     """Decay of the weights."""
     dropout: float = 0.1
     """Share of the hidden features that are left out in a step."""
-    noise: float = 0.1
+    noise_std: float = 0.1
     """Noise on the images, in units of their deviation."""
 
     def __post_init__(self) -> None:
-        at_least(8, self, "side")
-        at_least(2, self, "batch")
+        at_least(8, self, "image_size")
+        at_least(2, self, "batch_size")
         at_least(1, self, "steps")
-        at_least(0, self, "lr", "decay", "dropout", "noise")
+        at_least(0, self, "lr", "weight_decay", "dropout", "noise_std")
 
 
 @dataclass(frozen=True)

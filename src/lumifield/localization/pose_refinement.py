@@ -69,13 +69,13 @@ class Found:
 def find(settings: Pose, run: LoadedRun, progress: Progress) -> str:
     """Refines the poses that are asked for, and says how well that went."""
     if settings.image is None:
-        asked = of_split(run, settings.split, settings.view)
+        asked = of_split(run, settings.split, settings.view_index)
     else:
         asked = [of_file(run, settings.image, settings.focal)]
-    if settings.guess is not None:
-        starts = from_file(run, settings.guess, len(asked))
-    elif settings.off is not None:
-        starts = [off_the_truth(run, each, *settings.off, seed=settings.seed) for each in asked]
+    if settings.initial_poses is not None:
+        starts = from_file(run, settings.initial_poses, len(asked))
+    elif settings.initial_error is not None:
+        starts = [off_the_truth(run, each, *settings.initial_error, seed=settings.seed) for each in asked]
     else:
         starts = [lookalikes(run, each) for each in asked]
     out = settings.out or run.folder / "localize" / "pose"

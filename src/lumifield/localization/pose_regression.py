@@ -111,7 +111,7 @@ def learned(settings: Regressor, real: Examples, synthetic: Examples | None, see
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(settings, real)
-        optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.decay)
+        optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
         for _ in range(settings.steps):
             images, c2w = batch(settings, real, synthetic, rng)
@@ -126,13 +126,13 @@ def batch(
     settings: Regressor, real: Examples, synthetic: Examples | None, rng: Rng
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 4"]]:
     """Images with noise on them, and their poses."""
-    shares = [(real, settings.batch)]
+    shares = [(real, settings.batch_size)]
     if synthetic is not None:
-        shares = [(real, settings.batch - settings.batch // 2), (synthetic, settings.batch // 2)]
+        shares = [(real, settings.batch_size - settings.batch_size // 2), (synthetic, settings.batch_size // 2)]
     rows = [(kind, rng.integers(count, len(kind.c2w))) for kind, count in shares]
     images = torch.cat([kind.images[own] for kind, own in rows])
     noise = rng.normal(len(images), images[0].numel()).view(images.shape)
-    return images + settings.noise * noise, torch.cat([kind.c2w[own] for kind, own in rows])
+    return images + settings.noise_std * noise, torch.cat([kind.c2w[own] for kind, own in rows])
 
 
 @torch.no_grad()

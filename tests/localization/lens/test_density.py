@@ -49,7 +49,7 @@ def test_cells_are_cubes_that_cover_the_bounds(tmp_path):
     run = ball_run(tmp_path)
     bounds = np.array([[2.0, -9.0, 5.0], [9.0, -3.0, 9.0]])
     counts: list[tuple[int, int]] = []
-    grid = density.measured(run, bounds, Density(cells=3000), lambda *count: counts.append(count))
+    grid = density.measured(run, bounds, Density(num_cells=3000), lambda *count: counts.append(count))
     assert grid.density.size == pytest.approx(3000, rel=0.2)
     assert np.allclose((grid.bounds[1] - grid.bounds[0]) / grid.density.shape, grid.edge)
     assert (grid.bounds[0] <= bounds[0] + 1e-9).all()
@@ -59,7 +59,7 @@ def test_cells_are_cubes_that_cover_the_bounds(tmp_path):
 
 def test_density_is_per_world_unit_and_the_highest_of_the_cell(tmp_path):
     grid = density.measured(
-        ball_run(tmp_path), np.array([[2.0, -9.0, 4.0], [8.0, -3.0, 10.0]]), Density(cells=8), silent
+        ball_run(tmp_path), np.array([[2.0, -9.0, 4.0], [8.0, -3.0, 10.0]]), Density(num_cells=8), silent
     )
     step = grid.edge / 4
     for cell in np.ndindex(2, 2, 2):
@@ -71,7 +71,7 @@ def test_density_is_per_world_unit_and_the_highest_of_the_cell(tmp_path):
 def test_matter_is_where_the_ball_is(tmp_path):
     run = ball_run(tmp_path)
     bounds = np.array([[1.0, -10.0, 3.0], [9.0, -2.0, 11.0]])
-    grid = density.measured(run, bounds, Density(cells=8000, level=100 / 3), silent)
+    grid = density.measured(run, bounds, Density(num_cells=8000, density_threshold=100 / 3), silent)
     away = np.linalg.norm(grid.matter - [5, -6, 7], axis=-1)
     assert away.max() < 3 + grid.edge
     assert 4 / 3 * math.pi * 27 < len(grid.matter) * grid.edge**3 < 4 / 3 * math.pi * (3 + grid.edge) ** 3
@@ -98,7 +98,7 @@ def test_no_points_have_no_distance():
 @pytest.mark.parametrize("level", [1e-3, 1e12])
 def test_both_files_hold_the_grid(tmp_path, level):
     run = ball_run(tmp_path)
-    said = Density(cells=1000, level=level).apply(run, silent)
+    said = Density(num_cells=1000, density_threshold=level).apply(run, silent)
     grid = density.read_grid(run.folder / "localize" / "density.npz")
     assert (grid.level, grid.density.shape) == (level, grid.solid.shape)
     cloud = (run.folder / "localize" / "density.ply").read_bytes()
@@ -114,12 +114,12 @@ def test_both_files_hold_the_grid(tmp_path, level):
 
 def test_the_usual_level_stops_half_of_the_light_over_a_tenth_of_the_spread(tmp_path):
     run = ball_run(tmp_path)
-    Density(cells=10, out=tmp_path / "d.npz").apply(run, silent)
+    Density(num_cells=10, out=tmp_path / "d.npz").apply(run, silent)
     assert math.exp(-0.1 * 12 * density.read_grid(tmp_path / "d.npz").level) == pytest.approx(0.5)
 
 
 def test_cameras_that_touch_matter_are_counted(tmp_path):
-    said = Density(cells=1000, level=1e-30).apply(ball_run(tmp_path), silent)
+    said = Density(num_cells=1000, density_threshold=1e-30).apply(ball_run(tmp_path), silent)
     assert "6 of 6 training cameras touch it" in said
 
 
@@ -136,7 +136,7 @@ def test_flat_bounds_are_refused(tmp_path):
         (b"no archive", "d.npz: file is damaged"),
         ({"density": np.zeros((2, 2, 2))}, "d.npz: file is damaged"),
         (
-            {"bounds": np.zeros((2, 2)), "density": np.zeros((2, 2, 2)), "level": 1.0},
+            {"bounds": np.zeros((2, 2)), "density": np.zeros((2, 2, 2)), "density_threshold": 1.0},
             "d.npz: content: found of other shapes",
         ),
     ],
@@ -153,6 +153,6 @@ def test_files_that_are_no_density(tmp_path, content, message):
 
 def test_settings_that_cannot_be():
     with pytest.raises(DataError, match="density: cells: found 0"):
-        Density(cells=0)
+        Density(num_cells=0)
     with pytest.raises(DataError, match="density: margin: found -1"):
         Density(margin=-1.0)

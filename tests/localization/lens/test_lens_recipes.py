@@ -18,19 +18,19 @@ ROOT = Path(__file__).parents[3]
 TINY = {
     "train": "--steps 2 --downscale 1 --grid-num-levels 2 --grid-log2-hashmap-size 8 --grid-hidden-dim 4 --grid-occupancy-resolution 8 "
     "--grid-samples-per-step 64 --bf16 off --device cpu",
-    "density": "--cells 300 --density-threshold 1e9",
-    "select": "--num-views 3 --clearance 0.1 --reach 3",
+    "density": "--num-cells 300 --density-threshold 1e9",
+    "select": "--num-views 3 --min-clearance 0.1 --max-camera-distance 3",
     "synthesize": "--size 8 6",
 }
 STATED = {
     "lens_cambridge.sh": (
-        Density(cells=4_000_000, margin=2.1),
-        Select(count=4000, clearance=2.0, reach=6.0, angle=9.0),
+        Density(num_cells=4_000_000, margin=2.1),
+        Select(num_views=4000, min_clearance=2.0, max_camera_distance=6.0, rotation_range=9.0),
         Synthesize(),
     ),
     "lens_seven_scenes.sh": (
         Density(margin=0.25),
-        Select(count=4000, clearance=0.15, reach=0.15, angle=9.0),
+        Select(num_views=4000, min_clearance=0.15, max_camera_distance=0.15, rotation_range=9.0),
         Synthesize(),
     ),
 }

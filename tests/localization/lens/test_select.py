@@ -45,7 +45,7 @@ def run(tmp_path):
 
 def views(run, **options):
     """The cameras of the file that is written, in the world."""
-    settings = Select(**({"count": 40, "clearance": 0.7, "reach": 2.5} | options))
+    settings = Select(**({"num_views": 40, "min_clearance": 0.7, "max_camera_distance": 2.5} | options))
     said = settings.apply(run, silent)
     scene = run.scenes["train"]
     cameras = to_world_cameras(scene_of(read_camera_path(select.views_file(run), scene), frame=scene.frame))
@@ -57,7 +57,7 @@ def photographs(run):
     return to_world_cameras(run.scenes["train"])
 
 
-@pytest.mark.parametrize("options", [{}, {"places": "path"}, {"distance": 1.0}, {"spacing": 0.8}, {"reach": 4.0}])
+@pytest.mark.parametrize("options", [{}, {"places": "path"}, {"max_offset": 1.0}, {"spacing": 0.8}, {"max_camera_distance": 4.0}])
 def test_views_keep_their_distances(run, options):
     """From the wall, by brute force, from the border of the box, and from the nearest image."""
     found = views(run, **options).positions.numpy()
@@ -70,7 +70,7 @@ def test_views_keep_their_distances(run, options):
 
 
 def test_views_look_where_the_nearest_photograph_does(run):
-    found, taken = views(run, angle=0.0), photographs(run)
+    found, taken = views(run, rotation_range=0.0), photographs(run)
     row = (found.positions[:, None] - taken.positions).norm(dim=-1).argmin(-1)
     torch.testing.assert_close(found.c2w[:, :, :3], taken.c2w[row][:, :, :3], atol=1e-6, rtol=0)
     assert torch.equal(found.size, taken.size[row])
@@ -78,7 +78,7 @@ def test_views_look_where_the_nearest_photograph_does(run):
 
 
 def test_views_turn_by_at_most_half_the_angle_about_each_axis(run):
-    found, taken = views(run, angle=20.0, count=400), photographs(run)
+    found, taken = views(run, rotation_range=20.0, num_views=400), photographs(run)
     row = (found.positions[:, None] - taken.positions).norm(dim=-1).argmin(-1)
     turn = taken.c2w[row][:, :, :3].transpose(1, 2) @ found.c2w[:, :, :3]
     angles = np.degrees(np.abs(Rotation.from_matrix(turn.numpy()).as_rotvec()))
@@ -96,7 +96,7 @@ def test_displacements_fill_a_ball_evenly():
 
 
 def test_a_grid_of_given_spacing(run):
-    found = views(run, spacing=1.5, count=10_000).positions.numpy()
+    found = views(run, spacing=1.5, num_views=10_000).positions.numpy()
     offsets = (found - found[0]) / 1.5
     assert np.abs(offsets - offsets.round()).max() < 1e-4
     nodes = select.nodes(wall().bounds + np.array([[0.7], [-0.7]]), 1.5)
@@ -108,7 +108,7 @@ def test_a_grid_of_given_spacing(run):
 
 
 def test_the_seed_decides(run):
-    first, again, other = (views(run, seed=seed, distance=0.1).c2w for seed in (3, 3, 4))
+    first, again, other = (views(run, seed=seed, max_offset=0.1).c2w for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -136,7 +136,7 @@ def test_frusta_are_red_blue_and_green(run):
 
 def test_files_of_ones_own(run, tmp_path):
     density.default_file(run).rename(tmp_path / "mine.npz")
-    Select(count=5, clearance=0.7, reach=2.5, density=tmp_path / "mine.npz", out=tmp_path / "mine.json").apply(
+    Select(num_views=5, min_clearance=0.7, max_camera_distance=2.5, density=tmp_path / "mine.npz", out=tmp_path / "mine.json").apply(
         run, silent
     )
     assert len(json.loads((tmp_path / "mine.json").read_text())) == 5
@@ -151,10 +151,10 @@ def coarse(monkeypatch):
 
 def test_too_little_room(run, coarse):
     with pytest.raises(DataError, match=r"free places: found 0"):
-        views(run, clearance=4.9, reach=0.1)
-    fix = "lower --num-views or --clearance, raise --reach, or raise the level of the density"
+        views(run, min_clearance=4.9, max_camera_distance=0.1)
+    fix = "lower --num-views or --min-clearance, raise --max-camera-distance, or raise the level of the density"
     with pytest.raises(DataError, match=fix):
-        views(run, places="path", clearance=4.9, reach=0.1)
+        views(run, places="path", min_clearance=4.9, max_camera_distance=0.1)
 
 
 def test_a_spacing_without_any_place_or_with_too_many(run, coarse):
@@ -171,13 +171,13 @@ def test_bounds_that_have_nothing_in_common_with_the_cameras(run):
 
 
 def test_a_clearance_wider_than_the_box(run):
-    with pytest.raises(DataError, match=r"write it again for this run, or lower --clearance"):
-        views(run, clearance=6.0)
+    with pytest.raises(DataError, match=r"write it again for this run, or lower --min-clearance"):
+        views(run, min_clearance=6.0)
 
 
 def test_settings_that_cannot_be():
     with pytest.raises(DataError, match="select: count: found 0"):
-        Select(count=0)
+        Select(num_views=0)
     with pytest.raises(DataError, match=r"select: spacing: found 0\.5"):
         Select(places="path", spacing=0.5)
 

@@ -44,7 +44,7 @@ def looped(request, tmp_path_factory):
     kind = {"radial": 0.02} if request.param == "cambridge" else {"depth": (0, 3)}
     scene = WRITERS[request.param](root / "scene", made.ring(9, target=(3, 1, -2)), **kind)
     called(*train(scene, root / "run"))
-    called("localize", "density", root / "run", "--cells", "300", "--density-threshold", "1e9")
+    called("localize", "density", root / "run", "--num-cells", "300", "--density-threshold", "1e9")
     called("localize", "select", root / "run", "--num-views", "5")
     called("localize", "synthesize", root / "run")
     return request.param, scene, root / "run"

@@ -122,7 +122,7 @@ def camera_bounds(positions: Float[np.ndarray, "n 3"], margin: float | None) -> 
 def measured(run: LoadedRun, bounds: Float[np.ndarray, "2 3"], settings: Density, progress: Progress) -> Grid:
     """The density in cubic cells that cover the bounds."""
     span = bounds[1] - bounds[0]
-    edge = float(span.prod() / settings.cells) ** (1 / 3)
+    edge = float(span.prod() / settings.num_cells) ** (1 / 3)
     shape = np.ceil(span / edge - 1e-9).astype(int)
     low = (bounds[0] + bounds[1] - shape * edge) / 2
     corner = np.array(list(np.ndindex(SAMPLE_BLOCKS, SAMPLE_BLOCKS, SAMPLE_BLOCKS)))
@@ -137,14 +137,14 @@ def measured(run: LoadedRun, bounds: Float[np.ndarray, "2 3"], settings: Density
     return Grid(
         bounds=np.stack([low, low + shape * edge]),
         density=torch.cat(found).view(*shape.tolist()).numpy(),
-        level=math.log(2) / (CLEARANCE * spread(camera_places(run))) if settings.level is None else settings.level,
+        density_threshold=math.log(2) / (CLEARANCE * spread(camera_places(run))) if settings.density_threshold is None else settings.density_threshold,
     )
 
 
 def save_grid(grid: Grid, path: Path) -> None:
     """Writes the bounds, the density and the level as arrays of one file."""
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, bounds=grid.bounds, density=grid.density, level=grid.level)
+        np.savez_compressed(file, allow_pickle=False, bounds=grid.bounds, density=grid.density, density_threshold=grid.level)
 
 
 def save_cloud(run: LoadedRun, grid: Grid, path: Path) -> None:

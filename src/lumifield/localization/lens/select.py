@@ -77,7 +77,7 @@ def write(settings: Select, run: LoadedRun, progress: Progress) -> str:
     source = default_file(run) if settings.density is None else settings.density
     room = room_of(settings, train, read_grid(source), source)
     places = on_grid(settings, room) if settings.places == "grid" else round_cameras(settings, room, progress)
-    views = views_at(places, train, settings.angle, room.rng)
+    views = views_at(places, train, settings.rotation_range, room.rng)
     with replacing(out) as temporary:
         temporary.write_text(format_camera_path(views, Frame.identity()) + "\n", encoding="utf-8")
     photographs = {split: to_world_cameras(scene) for split, scene in run.scenes.items() if len(scene) > 0}
@@ -95,10 +95,10 @@ def room_of(settings: Select, train: Cameras, grid: Grid, source: Path) -> Room:
     """The free space of a run; raises `DataError` where the bounds of the density hold none of it."""
     positions = train.positions.numpy()
     unit = spread(positions)
-    clearance = CLEARANCE * unit if settings.clearance is None else settings.clearance
-    reach = REACH * unit if settings.reach is None else settings.reach
+    clearance = CLEARANCE * unit if settings.min_clearance is None else settings.min_clearance
+    reach = REACH * unit if settings.max_camera_distance is None else settings.max_camera_distance
     usual = reach if settings.places == "path" else 0.0
-    distance = usual if settings.distance is None else settings.distance
+    distance = usual if settings.max_offset is None else settings.max_offset
     rng = Rng(torch.Generator().manual_seed(settings.seed))
     room = Room(positions, grid, clearance, reach, distance, rng)
     low = np.maximum(room.bounds[0], positions.min(0) - reach)
@@ -106,7 +106,7 @@ def room_of(settings: Select, train: Cameras, grid: Grid, source: Path) -> Room:
     if not (low < high).all():
         found = "empty where they meet those of the cameras"
         expected = f"places {clearance:.3g} within them and {reach:.3g} from a camera"
-        raise DataError(source, "bounds", found, expected, "write it again for this run, or lower --clearance")
+        raise DataError(source, "bounds", found, expected, "write it again for this run, or lower --min-clearance")
     return room
 
 
@@ -125,10 +125,10 @@ def on_grid(settings: Select, room: Room) -> Float[np.ndarray, "v 3"]:
     while (points := nodes(room.bounds, spacing)) is not None:
         moved = room.displaced(points)
         free = moved[room.free(moved)]
-        if settings.spacing is not None or len(free) >= settings.count:
+        if settings.spacing is not None or len(free) >= settings.num_views:
             break
         spacing *= PROXY_SUBDIVISION
-    wanted = settings.count if settings.spacing is None else 1
+    wanted = settings.num_views if settings.spacing is None else 1
     return chosen(free, wanted, settings, room)
 
 
@@ -145,23 +145,23 @@ def round_cameras(settings: Select, room: Room, progress: Progress) -> Float[np.
     """`count` free places about training cameras drawn at random."""
     free = np.zeros((0, 3))
     for _ in range(ROUNDS):
-        row = room.rng.integers(settings.count, len(room.positions)).numpy()
+        row = room.rng.integers(settings.num_views, len(room.positions)).numpy()
         moved = room.displaced(room.positions[row])
         free = np.concatenate([free, moved[room.free(moved)]])
-        progress(min(len(free), settings.count), settings.count)
-        if len(free) >= settings.count:
+        progress(min(len(free), settings.num_views), settings.num_views)
+        if len(free) >= settings.num_views:
             break
-    return chosen(free, settings.count, settings, room)
+    return chosen(free, settings.num_views, settings, room)
 
 
 def chosen(free: Float[np.ndarray, "p 3"], wanted: int, settings: Select, room: Room) -> Float[np.ndarray, "v 3"]:
     """At most `count` of the places in random order; raises `DataError` where they are fewer than wanted."""
     if len(free) < wanted:
         expected = f"{wanted} at least {room.clearance:.3g} from matter and at most {room.reach:.3g} from a camera"
-        fix = "lower --num-views or --clearance, raise --reach, or raise the level of the density"
+        fix = "lower --num-views or --min-clearance, raise --max-camera-distance, or raise the level of the density"
         raise DataError("select", "number of free places", str(len(free)), expected, fix)
     order = room.rng.uniform(len(free), 1)[:, 0].argsort().numpy()
-    return free[order[: settings.count]]
+    return free[order[: settings.num_views]]
 
 
 def views_at(places: Float[np.ndarray, "v 3"], train: Cameras, angle: float, rng: Rng) -> Cameras:
