@@ -544,9 +544,11 @@ def localized(out, run, step, *parts):
     shutil.copytree(run, out / "run")
     if step == "synthesize":
         shutil.rmtree(out / "run/localize/sequence")
-    common = {"density": "--num-cells 300 --density-threshold 1e9 --margin 2", "select": "--num-views 3", "synthesize": ""}[
-        step
-    ]
+    common = {
+        "density": "--num-cells 300 --density-threshold 1e9 --margin 2",
+        "select": "--num-views 3",
+        "synthesize": "",
+    }[step]
     lumifield(f"localize {step} {out / 'run'} {common}", *parts, out=out)
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 

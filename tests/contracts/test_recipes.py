@@ -30,48 +30,88 @@ TINY = {
     "--decoder-width 4 --patch-size 6 --num-mask-rays 16 --num-mask-samples 4 --num-eikonal-points 16 --downscale 1 --bf16 off "
     "--device cpu",
 }
-MIP = {"samples": 128, "levels": 2, "width": 256, "depth": 8, "batch": 4096, "steps": 1_000_000, "coarse_weight": 0.1}
+MIP = {
+    "num_samples": 128,
+    "num_passes": 2,
+    "hidden_dim": 256,
+    "num_layers": 8,
+    "batch_size": 4096,
+    "steps": 1_000_000,
+    "coarse_loss_weight": 0.1,
+}
 OUTER = MetaTrain().outer
-NETWORK = {"frequencies": 20, "octaves": 8.0, "depth": 5, "width": 256, "samples": 128, "sampling": "official"}
+NETWORK = {
+    "num_frequencies": 20,
+    "num_octaves": 8.0,
+    "num_layers": 5,
+    "hidden_dim": 256,
+    "num_samples": 128,
+    "sampling": "official",
+}
 SHAPENET = NETWORK | {
-    "views": 25,
+    "num_views": 25,
     "inner_lr": 0.5,
     "inner_steps": 32,
     "inner_batch": 128,
     "tto_batch": 64,
     "tto_lr": 0.5,
 }
-TOURISM = NETWORK | {"views": 1, "inner_lr": 1.0, "inner_steps": 64, "inner_batch": 64, "tto_batch": 64, "tto_lr": 1.0}
+TOURISM = NETWORK | {
+    "num_views": 1,
+    "inner_lr": 1.0,
+    "inner_steps": 64,
+    "inner_batch": 64,
+    "tto_batch": 64,
+    "tto_lr": 1.0,
+}
 TOURISM |= {"tto": 256, "outer": OUTER, "validation_steps": 64}
 SURFACES = {
     "features": "learned",
     "blending": "learned",
-    "source_choice": "random",
-    "channels": 16,
+    "source_selection": "random",
+    "feature_dim": 16,
     "encoder_width": 64,
-    "eikonal": 3.0,
+    "eikonal_loss_weight": 3.0,
     "mask_sharpness": 50.0,
-    "mask_doublings": 3,
-    "shape_rate": 0.2,
+    "num_mask_sharpness_doublings": 3,
+    "shape_learning_rate_factor": 0.2,
 }
-DTU = SURFACES | {"sdf_width": 128, "sources": 6, "downscale": 2}
-CAPTURES = SURFACES | {"sdf_width": 256, "sources": 5, "downscale": 5}
-REPTILE = {"algorithm": "reptile", "inner_lr": 5e-4, "inner_steps": 64, "by_part": True, "shape_every": 1}
+DTU = SURFACES | {"sdf_hidden_dim": 128, "num_source_views": 6, "downscale": 2}
+CAPTURES = SURFACES | {"sdf_hidden_dim": 256, "num_source_views": 5, "downscale": 5}
+REPTILE = {
+    "algorithm": "reptile",
+    "inner_lr": 5e-4,
+    "inner_steps": 64,
+    "use_method_rates": True,
+    "shape_update_interval": 1,
+}
 STATED = {
-    "mip_nerf_blender.sh": MIP | {"single_image_batches": True, "noise": 0.0, "downscale": 1},
-    "mip_nerf_multiscale.sh": MIP | {"single_image_batches": False, "noise": 0.0, "loss_multipliers": True},
-    "mip_nerf_llff.sh": MIP | {"noise": 1.0, "downscale": 4, "hold_out": "every-8th", "ray_shape": "auto"},
+    "mip_nerf_blender.sh": MIP | {"single_image_batches": True, "density_noise_std": 0.0, "downscale": 1},
+    "mip_nerf_multiscale.sh": MIP | {"single_image_batches": False, "density_noise_std": 0.0, "loss_multipliers": True},
+    "mip_nerf_llff.sh": MIP | {"density_noise_std": 1.0, "downscale": 4, "hold_out": "every-8th", "ray_shape": "auto"},
     "nerf_blender.sh": {
-        "samples": 64,
-        "fine_samples": 64,
-        "batch": 1024,
-        "noise": 0.0,
+        "num_samples": 64,
+        "num_fine_samples": 64,
+        "batch_size": 1024,
+        "density_noise_std": 0.0,
         "steps": 250_000,
         "downscale": 2,
     },
-    "nerf_blender_paper.sh": {"fine_samples": 128, "batch": 4096, "noise": 0.0, "steps": 200_000, "downscale": 1},
-    "nerf_llff.sh": {"fine_samples": 64, "noise": 1.0, "steps": 106_000, "downscale": 8, "hold_out": "center"},
-    "nerf_llff_paper.sh": {"fine_samples": 128, "noise": 1.0, "downscale": 4, "hold_out": "every-8th"},
+    "nerf_blender_paper.sh": {
+        "num_fine_samples": 128,
+        "batch_size": 4096,
+        "density_noise_std": 0.0,
+        "steps": 200_000,
+        "downscale": 1,
+    },
+    "nerf_llff.sh": {
+        "num_fine_samples": 64,
+        "density_noise_std": 1.0,
+        "steps": 106_000,
+        "downscale": 8,
+        "hold_out": "center",
+    },
+    "nerf_llff_paper.sh": {"num_fine_samples": 128, "density_noise_std": 1.0, "downscale": 4, "hold_out": "every-8th"},
     **{
         f"meta_shapenet_{name}.sh": SHAPENET
         | {"epochs": epochs, "outer": replace(OUTER, lr=learning_rate_factor), "tto": steps}
@@ -85,16 +125,34 @@ STATED = {
         f"meta_tourism_{name}.sh": TOURISM | {"epochs": epochs}
         for name, epochs in (("brandenburg", 110), ("notre", 40), ("sacre", 130), ("trevi", 45))
     },
-    "meta_instant_kenney.sh": {"minutes": 15.0, "views": 25, "inner_steps": 96, "inner_lr": 1e-2},
-    "meta_photographs.sh": {"minutes": 40.0, "downscale": 4, "views": 1, "inner_steps": 24, "inner_lr": 1e-3},
-    "meta_kenney.sh": {"steps": 250, "downscale": 2, "near": 3.0, "far": 5.0, "width": 128, "samples": 32},
+    "meta_instant_kenney.sh": {"minutes": 15.0, "num_views": 25, "inner_steps": 96, "inner_lr": 1e-2},
+    "meta_photographs.sh": {"minutes": 40.0, "downscale": 4, "num_views": 1, "inner_steps": 24, "inner_lr": 1e-3},
+    "meta_kenney.sh": {"steps": 250, "downscale": 2, "near": 3.0, "far": 5.0, "hidden_dim": 128, "num_samples": 32},
     "instant_lego.sh": {"minutes": 5.0, "downscale": 2},
     "instant_llff.sh": {"minutes": 10.0, "downscale": 8},
     "instant_open.sh": {"minutes": 10.0, "downscale": 1},
-    "nerf_w_phototourism.sh": {"minutes": 10.0, "backbone": "grid", "beta_min": 0.1, "transient": 16},
-    "nerf_w_paper.sh": {"backbone": "mlp", "batch": 2048, "steps": 300_000, "beta_min": 0.03, "lambda_u": 0.01},
-    "nlr_dtu.sh": DTU | {"shape_first": 50, "shape_every": 7, "mask_period": 2000, "slack_period": 3000},
-    "nlr_nlr.sh": CAPTURES | {"shape_first": 100, "shape_every": 3, "mask_period": 2000, "slack_period": 3000},
+    "nerf_w_phototourism.sh": {"minutes": 10.0, "backbone": "grid", "beta_min": 0.1, "transient_dim": 16},
+    "nerf_w_paper.sh": {
+        "backbone": "mlp",
+        "batch_size": 2048,
+        "steps": 300_000,
+        "beta_min": 0.03,
+        "transient_loss_weight": 0.01,
+    },
+    "nlr_dtu.sh": DTU
+    | {
+        "num_joint_steps": 50,
+        "shape_update_interval": 7,
+        "mask_sharpness_interval": 2000,
+        "visibility_tolerance_interval": 3000,
+    },
+    "nlr_nlr.sh": CAPTURES
+    | {
+        "num_joint_steps": 100,
+        "shape_update_interval": 3,
+        "mask_sharpness_interval": 2000,
+        "visibility_tolerance_interval": 3000,
+    },
     "meta_nlr_dtu.sh": DTU | REPTILE,
     "meta_nlr_nlr.sh": CAPTURES | REPTILE,
     "instant_multiscale.sh": {"minutes": 8.0, "anti_alias": True, "loss_multipliers": True},
@@ -217,7 +275,7 @@ def flat(meta):
     """The settings of a meta-training, those of its loops under the names of nerf-meta."""
     found = vars(meta)
     for name, loop in (("inner", meta.inner), ("tto", meta.few_shot.loop)):
-        found = found | {f"{name}_lr": loop.optimizer.lr, f"{name}_batch": loop.batch, f"{name}_steps": loop.steps}
+        found = found | {f"{name}_lr": loop.optimizer.lr, f"{name}_batch": loop.batch_size, f"{name}_steps": loop.steps}
     return found | {"tto": meta.few_shot.loop.steps}
 
 

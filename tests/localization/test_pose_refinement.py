@@ -158,7 +158,9 @@ def test_settings_say_where_to_start(run, tmp_path):
         said,
     )
     assert counts == [(1, 1)]
-    said = pose_refinement.find(Pose(initial_poses=tmp_path / "first" / "poses.json", view_index=1), run, lambda *_: None)
+    said = pose_refinement.find(
+        Pose(initial_poses=tmp_path / "first" / "poses.json", view_index=1), run, lambda *_: None
+    )
     assert "(from 0." in said
     assert (run.folder / "localize" / "pose" / "poses.json").is_file()
 

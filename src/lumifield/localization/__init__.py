@@ -146,7 +146,9 @@ class Pose:
         at_least(0, self, "initial_error")
         if self.initial_error is not None and (self.image is not None or self.initial_poses is not None):
             fix = "leave out --image and --initial-poses"
-            raise DataError("pose", "initial_error", "given", "none where no pose is known, or where a start is given", fix)
+            raise DataError(
+                "pose", "initial_error", "given", "none where no pose is known, or where a start is given", fix
+            )
         if self.image is not None and self.view_index is not None:
             raise DataError("pose", "view_index", str(self.view_index), "none beside --image", "leave one of them out")
 

@@ -15,7 +15,7 @@ from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.localization import Density
 from lumifield.localization.lens import density
-from lumifield.localization.lens.density import Grid
+from lumifield.localization.lens.density import DensityGrid
 
 FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)
 
@@ -80,7 +80,7 @@ def test_matter_is_where_the_ball_is(tmp_path):
 @given(arrays(np.bool_, (3, 4, 2)), arrays(np.float64, (5, 3), elements=st.floats(-3, 5)))
 def test_no_matter_is_nearer_than_the_distance(solid, points):
     """And none is farther off than by the diagonal of a cell."""
-    grid = Grid(np.array([[-1.0, 0.0, 1.0], [0.5, 2.0, 2.0]]), solid.astype(np.float32), 0.5)
+    grid = DensityGrid(np.array([[-1.0, 0.0, 1.0], [0.5, 2.0, 2.0]]), solid.astype(np.float32), 0.5)
     found = grid.distance(points)
     low = grid.bounds[0] + grid.edge * np.argwhere(solid)
     for point, distance in zip(points, found, strict=True):
@@ -92,7 +92,9 @@ def test_no_matter_is_nearer_than_the_distance(solid, points):
 
 
 def test_no_points_have_no_distance():
-    assert Grid(np.array([[0.0] * 3, [1.0] * 3]), np.ones((1, 1, 1)), 0.5).distance(np.zeros((0, 3))).shape == (0,)
+    assert DensityGrid(np.array([[0.0] * 3, [1.0] * 3]), np.ones((1, 1, 1)), 0.5).distance(np.zeros((0, 3))).shape == (
+        0,
+    )
 
 
 @pytest.mark.parametrize("level", [1e-3, 1e12])
@@ -100,7 +102,7 @@ def test_both_files_hold_the_grid(tmp_path, level):
     run = ball_run(tmp_path)
     said = Density(num_cells=1000, density_threshold=level).apply(run, silent)
     grid = density.read_grid(run.folder / "localize" / "density.npz")
-    assert (grid.level, grid.density.shape) == (level, grid.solid.shape)
+    assert (grid.density_threshold, grid.density.shape) == (level, grid.solid.shape)
     cloud = (run.folder / "localize" / "density.ply").read_bytes()
     count = int(grid.solid.sum())
     assert (count > 0) == (level < 1)
@@ -115,7 +117,7 @@ def test_both_files_hold_the_grid(tmp_path, level):
 def test_the_usual_level_stops_half_of_the_light_over_a_tenth_of_the_spread(tmp_path):
     run = ball_run(tmp_path)
     Density(num_cells=10, out=tmp_path / "d.npz").apply(run, silent)
-    assert math.exp(-0.1 * 12 * density.read_grid(tmp_path / "d.npz").level) == pytest.approx(0.5)
+    assert math.exp(-0.1 * 12 * density.read_grid(tmp_path / "d.npz").density_threshold) == pytest.approx(0.5)
 
 
 def test_cameras_that_touch_matter_are_counted(tmp_path):

@@ -16,7 +16,7 @@ from lumifield.export.cameras import to_world_cameras
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.localization import Select
 from lumifield.localization.lens import density, select
-from lumifield.localization.lens.density import Grid
+from lumifield.localization.lens.density import DensityGrid
 from lumifield.rendering.camera_paths import read_camera_path
 from lumifield.runtime.rng import Rng
 
@@ -27,11 +27,11 @@ def silent(done: int, total: int) -> None:
     assert done <= total
 
 
-def wall() -> Grid:
+def wall() -> DensityGrid:
     """A box about the cameras of `ball_run`, with matter where y > -6 in the world."""
     solid = np.zeros((30, 30, 10), np.float32)
     solid[:, 15:] = 1
-    return Grid(np.array([[-10.0, -21.0, 2.0], [20.0, 9.0, 12.0]]), solid, 0.5)
+    return DensityGrid(np.array([[-10.0, -21.0, 2.0], [20.0, 9.0, 12.0]]), solid, 0.5)
 
 
 @pytest.fixture
@@ -57,7 +57,9 @@ def photographs(run):
     return to_world_cameras(run.scenes["train"])
 
 
-@pytest.mark.parametrize("options", [{}, {"places": "path"}, {"max_offset": 1.0}, {"spacing": 0.8}, {"max_camera_distance": 4.0}])
+@pytest.mark.parametrize(
+    "options", [{}, {"places": "path"}, {"max_offset": 1.0}, {"spacing": 0.8}, {"max_camera_distance": 4.0}]
+)
 def test_views_keep_their_distances(run, options):
     """From the wall, by brute force, from the border of the box, and from the nearest image."""
     found = views(run, **options).positions.numpy()
@@ -136,9 +138,13 @@ def test_frusta_are_red_blue_and_green(run):
 
 def test_files_of_ones_own(run, tmp_path):
     density.default_file(run).rename(tmp_path / "mine.npz")
-    Select(num_views=5, min_clearance=0.7, max_camera_distance=2.5, density=tmp_path / "mine.npz", out=tmp_path / "mine.json").apply(
-        run, silent
-    )
+    Select(
+        num_views=5,
+        min_clearance=0.7,
+        max_camera_distance=2.5,
+        density=tmp_path / "mine.npz",
+        out=tmp_path / "mine.json",
+    ).apply(run, silent)
     assert len(json.loads((tmp_path / "mine.json").read_text())) == 5
     assert (tmp_path / "mine.ply").is_file()
 
@@ -165,7 +171,7 @@ def test_a_spacing_without_any_place_or_with_too_many(run, coarse):
 
 def test_bounds_that_have_nothing_in_common_with_the_cameras(run):
     grid = wall()
-    density.save_grid(Grid(grid.bounds + 100, grid.density, 0.5), density.default_file(run))
+    density.save_grid(DensityGrid(grid.bounds + 100, grid.density, 0.5), density.default_file(run))
     with pytest.raises(DataError, match=r"density\.npz: bounds is empty where they meet those of the cameras, e"):
         views(run)
 

@@ -32,11 +32,11 @@ MARGIN, CLEARANCE = 0.25, 0.1
 # Density is looked at in so many places of a cell along each axis; the highest is the cell's.
 SAMPLE_BLOCKS = 2
 CHUNK = 8192
-MEMBERS = ("bounds", "density", "level")
+MEMBERS = ("bounds", "density", "density_threshold")
 
 
 @dataclass(frozen=True)
-class Grid:
+class DensityGrid:
     """The highest density found in each cubic cell [1 / world unit], and the one from which on a cell holds matter.
 
     `bounds` are the lower and the upper corner of all cells [world units].
@@ -44,7 +44,7 @@ class Grid:
 
     bounds: Float[np.ndarray, "2 3"]
     density: Float[np.ndarray, "x y z"]
-    level: float
+    density_threshold: float
 
     @property
     def edge(self) -> float:
@@ -54,7 +54,7 @@ class Grid:
     @property
     def solid(self) -> Bool[np.ndarray, "x y z"]:
         """The cells that hold matter."""
-        return self.density > self.level
+        return self.density > self.density_threshold
 
     @cached_property
     def matter(self) -> Float[np.ndarray, "m 3"]:
@@ -89,7 +89,7 @@ def write(settings: Density, run: LoadedRun, progress: Progress) -> str:
     near = int((grid.distance(positions) == 0).sum())
     return (
         f"{len(grid.matter)} of {grid.density.size} cells of {grid.edge:.3g} hold matter (density above "
-        f"{grid.level:.3g}), {near} of {len(positions)} training cameras touch it: {out}, {cloud}"
+        f"{grid.density_threshold:.3g}), {near} of {len(positions)} training cameras touch it: {out}, {cloud}"
     )
 
 
@@ -119,7 +119,7 @@ def camera_bounds(positions: Float[np.ndarray, "n 3"], margin: float | None) -> 
     return bounds
 
 
-def measured(run: LoadedRun, bounds: Float[np.ndarray, "2 3"], settings: Density, progress: Progress) -> Grid:
+def measured(run: LoadedRun, bounds: Float[np.ndarray, "2 3"], settings: Density, progress: Progress) -> DensityGrid:
     """The density in cubic cells that cover the bounds."""
     span = bounds[1] - bounds[0]
     edge = float(span.prod() / settings.num_cells) ** (1 / 3)
@@ -134,20 +134,24 @@ def measured(run: LoadedRun, bounds: Float[np.ndarray, "2 3"], settings: Density
         points = torch.from_numpy(low) + edge * (index[:, None] + within)
         found.append(field.density(points.reshape(-1, 3).float()).view(len(rows), -1).amax(1))
         progress(int(rows[-1]) + 1, int(shape.prod()))
-    return Grid(
+    return DensityGrid(
         bounds=np.stack([low, low + shape * edge]),
         density=torch.cat(found).view(*shape.tolist()).numpy(),
-        density_threshold=math.log(2) / (CLEARANCE * spread(camera_places(run))) if settings.density_threshold is None else settings.density_threshold,
+        density_threshold=math.log(2) / (CLEARANCE * spread(camera_places(run)))
+        if settings.density_threshold is None
+        else settings.density_threshold,
     )
 
 
-def save_grid(grid: Grid, path: Path) -> None:
+def save_grid(grid: DensityGrid, path: Path) -> None:
     """Writes the bounds, the density and the level as arrays of one file."""
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, bounds=grid.bounds, density=grid.density, density_threshold=grid.level)
+        np.savez_compressed(
+            file, allow_pickle=False, bounds=grid.bounds, density=grid.density, density_threshold=grid.density_threshold
+        )
 
 
-def save_cloud(run: LoadedRun, grid: Grid, path: Path) -> None:
+def save_cloud(run: LoadedRun, grid: DensityGrid, path: Path) -> None:
     """Writes the middles of the cells that hold matter as points with the colors of the field."""
     import trimesh  # half a second to import, and only this function needs it
 
@@ -158,16 +162,16 @@ def save_cloud(run: LoadedRun, grid: Grid, path: Path) -> None:
         trimesh.PointCloud(grid.matter, colors).export(temporary, file_type="ply")
 
 
-def read_grid(path: Path) -> Grid:
+def read_grid(path: Path) -> DensityGrid:
     """The grid that `save_grid` wrote; raises `DataError` where it is missing or damaged."""
     fix = "write it again with `lumifield localize density`"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            bounds, density, level = (arrays[name] for name in MEMBERS)
+            bounds, density, threshold = (arrays[name] for name in MEMBERS)
     except FileNotFoundError:
         raise DataError(path, "file", "missing", "the density of the run", fix) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(path, "file", f"damaged ({error})", "the density of the run", fix) from None
-    if bounds.shape != (2, 3) or density.ndim != 3 or level.shape != () or not np.isfinite(bounds).all():
-        raise DataError(path, "content", "of other shapes", "bounds, density and level", fix)
-    return Grid(bounds.astype(np.float64), density, float(level))
+    if bounds.shape != (2, 3) or density.ndim != 3 or threshold.shape != () or not np.isfinite(bounds).all():
+        raise DataError(path, "content", "of other shapes", "bounds, density and density_threshold", fix)
+    return DensityGrid(bounds.astype(np.float64), density, float(threshold))

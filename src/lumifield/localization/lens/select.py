@@ -18,7 +18,7 @@ from lumifield.errors import DataError
 from lumifield.export.cameras import to_world_cameras, write_frusta
 from lumifield.geometry.cameras import Cameras
 from lumifield.localization import Progress, Select
-from lumifield.localization.lens.density import CLEARANCE, Grid, default_file, read_grid, spread
+from lumifield.localization.lens.density import CLEARANCE, DensityGrid, default_file, read_grid, spread
 from lumifield.rendering.camera_paths import format_camera_path
 from lumifield.runtime import distributed
 from lumifield.runtime.files import check_output, replacing
@@ -40,7 +40,7 @@ class Room:
     """Free space near the cameras at `positions` [world units]: what is known of it, and how it is drawn from."""
 
     positions: Float[np.ndarray, "n 3"]
-    grid: Grid
+    grid: DensityGrid
     clearance: float
     reach: float
     distance: float
@@ -91,7 +91,7 @@ def views_file(run: LoadedRun) -> Path:
     return run.folder / "localize" / "views.json"
 
 
-def room_of(settings: Select, train: Cameras, grid: Grid, source: Path) -> Room:
+def room_of(settings: Select, train: Cameras, grid: DensityGrid, source: Path) -> Room:
     """The free space of a run; raises `DataError` where the bounds of the density hold none of it."""
     positions = train.positions.numpy()
     unit = spread(positions)
