@@ -1,7 +1,7 @@
 """Evaluations of learned starts in one table: each start before and after it adapts, beside the paper and two images.
 
-First, for each seed, `recipes/meta_kenney.sh CLASS RUN --seed N` and `lumifield eval RUN --initializations meta matched random
-shuffled`; then `python benchmarks/learned_starts.py --data CLASS --runs RUN ... --out benchmarks/results`. The images
+First, for each seed, `recipes/meta_kenney.sh CLASS RUN --seed N` and
+`lumifield eval RUN --initializations meta matched random shuffled`; then `python benchmarks/learned_starts.py --data CLASS --runs RUN ... --out benchmarks/results`. The images
 know nothing of the test objects: white, and the mean of the training images seen from near the pose.
 """
 

@@ -54,8 +54,12 @@ PRETRAINING = {
     "--optimizer.lr": "--optimizer.lr 5e-3",
 }
 
-NETWORKS = "--feature-dim 4 --num-encoder-stages 2 --encoder-width 4 --num-decoder-levels 1 --decoder-width 4 --steps 2 --device cpu"
+NETWORKS = (
+    "--feature-dim 4 --num-encoder-stages 2 --encoder-width 4 --num-decoder-levels 1 --decoder-width 4 --steps 2 "
+    "--device cpu"
+)
 SURFACE = (
-    f"{NETWORKS} --sdf-hidden-dim 8 --sdf-num-layers 1 --patch-size 6 --num-mask-rays 16 --num-mask-samples 4 --num-eikonal-points 16 --num-mask-only-steps 0 "
+    f"{NETWORKS} --sdf-hidden-dim 8 --sdf-num-layers 1 --patch-size 6 --num-mask-rays 16 --num-mask-samples 4 "
+    "--num-eikonal-points 16 --num-mask-only-steps 0 "
     "--validate-every 0 --num-validation-views 0 --bf16 off"
 )

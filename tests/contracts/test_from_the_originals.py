@@ -249,22 +249,27 @@ SINGLE |= {("export cameras", "--format"), ("localize synthesize", "--chunk")}
 SINGLE |= {("download", "--out"), ("download", "--scenes"), ("export weights", "--out"), ("export weights", "--half")}
 
 SMALL = (
-    "--steps 2 --batch-size 16 --hidden-dim 8 --num-layers 4 --num-samples 4 --schedule.warmup-steps 0 --validate-every 0 "
+    "--steps 2 --batch-size 16 --hidden-dim 8 --num-layers 4 --num-samples 4 --schedule.warmup-steps 0 "
+    "--validate-every 0 "
     "--num-validation-views 0 --bf16 off --device cpu"
 )
 WILD = (
-    "--steps 2 --grid-num-levels 2 --grid-log2-hashmap-size 8 --grid-hidden-dim 4 --grid-occupancy-resolution 8 --bf16 off --device cpu "
+    "--steps 2 --grid-num-levels 2 --grid-log2-hashmap-size 8 --grid-hidden-dim 4 --grid-occupancy-resolution 8 "
+    "--bf16 off --device cpu "
     "--grid-samples-per-step 64"
 )
 OWN = {
     "nerf": "--num-fine-samples 4 --num-position-frequencies 2 --num-direction-frequencies 2",
     "mip-nerf": "--position-degrees 0 3 --direction-degrees 0 2",
-    "nerf-w": "--backbone mlp --num-fine-samples 4 --num-position-frequencies 2 --num-direction-frequencies 2 --appearance-dim 3 --transient-dim 2",
+    "nerf-w": "--backbone mlp --num-fine-samples 4 --num-position-frequencies 2 --num-direction-frequencies 2 "
+    "--appearance-dim 3 --transient-dim 2",
     "simple-nerf": "--num-frequencies 3 --num-octaves 2",
 }
 META = (
-    "--steps 2 --meta-batch-size 2 --num-views 3 --inner.steps 2 --inner.batch-size 16 --few-shot.held-out-frames 3 6 --few-shot.loop.steps 2 "
-    "--num-validation-tasks 0 --seed 5 --batch-size 16 --hidden-dim 8 --num-layers 4 --num-samples 4 --num-frequencies 3 --num-octaves 2 --bf16 off "
+    "--steps 2 --meta-batch-size 2 --num-views 3 --inner.steps 2 --inner.batch-size 16 "
+    "--few-shot.held-out-frames 3 6 --few-shot.loop.steps 2 "
+    "--num-validation-tasks 0 --seed 5 --batch-size 16 --hidden-dim 8 --num-layers 4 --num-samples 4 "
+    "--num-frequencies 3 --num-octaves 2 --bf16 off "
     "--device cpu"
 )
 
@@ -491,7 +496,8 @@ def meshed(out, places, *parts):
     density = load_run(places["run"]).method.inside(
         2 * torch.rand(999, 3, generator=torch.Generator().manual_seed(0)) - 1
     )
-    common = f"--out {out}/mesh.ply --resolution 8 --bounds -1 -1 -1 1 1 1 --components all --density-threshold {float(density.median())}"
+    common = f"--out {out}/mesh.ply --resolution 8 --bounds -1 -1 -1 1 1 1 --components all"
+    common += f" --density-threshold {float(density.median())}"
     try:
         lumifield("export mesh {run}".format(**places), common, *parts, out=out / "mesh", **places)
     except SystemExit:

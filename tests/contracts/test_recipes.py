@@ -21,13 +21,17 @@ from made_collections import balls
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(recipe for recipe in (ROOT / "recipes").glob("*.sh") if not recipe.name.startswith("lens"))
 TINY = {
-    "nerf-w": "--steps 3 --batch-size 16 --hidden-dim 8 --num-samples 4 --num-fine-samples 4 --downscale 1 --bf16 off --device cpu "
+    "nerf-w": "--steps 3 --batch-size 16 --hidden-dim 8 --num-samples 4 --num-fine-samples 4 --downscale 1 "
+    "--bf16 off --device cpu "
     "--grid-samples-per-step 512 --grid-occupancy-resolution 16",
-    "nerf": "--steps 3 --batch-size 16 --hidden-dim 8 --num-samples 4 --num-fine-samples 4 --downscale 1 --bf16 off --device cpu",
+    "nerf": "--steps 3 --batch-size 16 --hidden-dim 8 --num-samples 4 --num-fine-samples 4 --downscale 1 --bf16 "
+    "off --device cpu",
     "mip-nerf": "--steps 3 --batch-size 16 --hidden-dim 8 --num-samples 4 --downscale 1 --bf16 off --device cpu",
     "instant": "--steps 3 --samples-per-step 512 --occupancy-resolution 16 --downscale 1 --bf16 off --device cpu",
-    "nlr": "--sdf-hidden-dim 8 --sdf-num-layers 1 --feature-dim 4 --num-encoder-stages 2 --encoder-width 4 --num-decoder-levels 1 "
-    "--decoder-width 4 --patch-size 6 --num-mask-rays 16 --num-mask-samples 4 --num-eikonal-points 16 --downscale 1 --bf16 off "
+    "nlr": "--sdf-hidden-dim 8 --sdf-num-layers 1 --feature-dim 4 --num-encoder-stages 2 --encoder-width 4 "
+    "--num-decoder-levels 1 "
+    "--decoder-width 4 --patch-size 6 --num-mask-rays 16 --num-mask-samples 4 --num-eikonal-points 16 "
+    "--downscale 1 --bf16 off "
     "--device cpu",
 }
 MIP = {
@@ -301,7 +305,8 @@ def test_examples(tmp_path, capsys):
     example(5)(out=tmp_path / "portable.gif", frames=2, size=16)
     main.main([*f"train nerf-w --data {tmp_path}/still-life --out {tmp_path}/wild".split(), *TINY["nerf-w"].split()])
     example(6)(run=tmp_path / "wild", out=tmp_path / "figure.png")
-    small = "--inner.steps 2 --few-shot.loop.steps 2 --num-validation-tasks 0 --hidden-dim 8 --num-samples 4 --bf16 off --device cpu"
+    small = "--inner.steps 2 --few-shot.loop.steps 2 --num-validation-tasks 0 --hidden-dim 8 --num-samples 4 "
+    small += "--bf16 off --device cpu"
     main.main(f"meta-train --data {tmp_path}/still-life --out {tmp_path}/start --steps 1 {small}".split())
     example(7)(run=tmp_path / "start", out=tmp_path / "looks.png", side=16)
     capsys.readouterr()

@@ -229,9 +229,9 @@ class Run:
         """Renders a split, scores it and writes metrics.json, metrics.csv, images, error maps and report.html.
 
         `data` is where the images are now; `downscale` and `masks` replace those of the training; `appearance` is
-        fitted, affine, mean, nearest or the name of a training image. LPIPS is scored if its weights are on the machine;
-        `lpips` downloads them. A meta-learned initialization is adapted to each
-        scene of the split first, as `adapt` says. Raises `DataError` if the images are not found.
+        fitted, affine, mean, nearest or the name of a training image. LPIPS is scored if its weights are on the
+        machine; `lpips` downloads them. A meta-learned initialization is adapted to each scene of the split first, as
+        `adapt` says. Raises `DataError` if the images are not found.
         """
         from lumifield.evaluation import evaluate
         from lumifield.evaluation.protocol import Scoring

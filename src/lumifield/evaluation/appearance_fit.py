@@ -117,7 +117,7 @@ def frozen_parameters(method: Method) -> Iterator[None]:
 
 
 def fit_affine_colors(rgb: Float[Tensor, "h w 3"], scene: Scene, row: int) -> Float[Tensor, "h w 3"]:
-    """The rendering with the affine color transform A c + b that best fits the left half of the image (least squares)."""
+    """The rendering under the affine color transform A c + b fitted to the left half of the image (least squares)."""
     colors = torch.cat([rgb, torch.ones_like(rgb[..., :1])], -1).double()
     valid = mask_right_half(scene.select([row])).valid_mask(0).cpu()
     solution = torch.linalg.lstsq(colors[valid], scene.ground_truth(row).cpu()[valid].double(), driver="gelsd").solution

@@ -184,16 +184,16 @@ def protocol_list(metrics: dict[str, Any]) -> str:
     return "<dl>" + "".join(f"<dt>{term}</dt><dd>{html.escape(str(value))}</dd>" for term, value in rows) + "</dl>"
 
 
-def view_article(view_article: ReportView) -> str:
+def view_article(view: ReportView) -> str:
     """One view: scores and images side by side."""
-    scores = f"{format_number(view_article.scores['psnr'], 2)} dB &ensp; SSIM {format_number(view_article.scores['ssim'], 4)}"
+    scores = f"{format_number(view.scores['psnr'], 2)} dB &ensp; SSIM {format_number(view.scores['ssim'], 4)}"
     images = "".join(
-        f'<figure><img loading="lazy" alt="{caption} of {html.escape(view_article.name)}" src="{address}">'
+        f'<figure><img loading="lazy" alt="{caption} of {html.escape(view.name)}" src="{address}">'
         f"<figcaption>{caption}</figcaption></figure>"
-        for caption, address in view_article.images.items()
+        for caption, address in view.images.items()
     )
     return (
-        f'<article class="view"><header><b>{html.escape(view_article.name)}</b><span class="scores">{scores}</span></header>'
+        f'<article class="view"><header><b>{html.escape(view.name)}</b><span class="scores">{scores}</span></header>'
         f'<div class="images">{images}</div></article>'
     )
 

@@ -100,7 +100,7 @@ class MeshExport:
             at_least(1, self, "components")
 
     def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
-        """Writes the mesh; raises `DataError` for an unknown extension, bounds outside the scene, or an empty surface."""
+        """Writes the mesh; raises `DataError` for an unknown extension, bad bounds, or an empty surface."""
         from lumifield.export import mesh
 
         mesh.write_mesh(self, run, out, progress)

@@ -204,7 +204,8 @@ def _packed_weights(optical_depth, offsets, out):
 
 def _packed_weights_gradient(gradient, optical_depth, offsets, out):
     # dw_i/dtau_i = T_i e^-tau_i ; dw_j/dtau_i = -w_j for j > i: accumulate gradient * weight from the last sample.
-    # The optical depth before each sample is kept in `out`: the difference to the total would lose it behind an opaque one.
+    # `out` holds the optical depth before each sample: as a difference to the total it would be lost behind an opaque
+    # sample.
     for r in numba.prange(offsets.shape[0] - 1):
         before = np.float32(0)
         for i in range(offsets[r], offsets[r + 1]):

@@ -174,7 +174,7 @@ def compare(
     with all that there was to learn from, a start for the refinement of poses. Several processes share the networks.
     """
     check_writable(out, folder=True)
-    size = small(training, settings.network.side)
+    size = small(training, settings.network.image_size)
     known, asked = Examples.of(training, size), Examples.of(judged, size)
     kinds = [None] if synthetic is None else [None, Examples.of(synthetic, size)]
     rank, world = distributed.join()

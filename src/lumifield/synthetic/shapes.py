@@ -113,7 +113,7 @@ class Cone:
 
 @dataclass(frozen=True)
 class Bowl:
-    """The part below `z = cut` of a spherical shell of mid radius `radius` and half optical_depth `wall`, lip rounded."""
+    """The part below `z = cut` of a spherical shell of mid-surface `radius` and half thickness `wall`, rim rounded."""
 
     radius: float
     cut: float

@@ -30,7 +30,7 @@ class Histogram:
 
 
 def uniform_edges(rays: int, count: int, rng: Rng | None, device: torch.device) -> Float[Tensor, "{rays} {count}+1"]:
-    """Edges of `count` equal intervals; with `rng` the inner edges of a ray shift together by half an interval at most."""
+    """Edges of `count` equal intervals; `rng` shifts the inner edges of a ray together by up to half an interval."""
     edges = torch.linspace(0, 1, count + 1, device=device).repeat(rays, 1)
     if rng is not None:
         edges[:, 1:-1] += (rng.uniform(rays, 1) - 0.5) / count

@@ -16,7 +16,8 @@ from lumifield.localization import Density, Select, Synthesize
 
 ROOT = Path(__file__).parents[3]
 TINY = {
-    "train": "--steps 2 --downscale 1 --grid-num-levels 2 --grid-log2-hashmap-size 8 --grid-hidden-dim 4 --grid-occupancy-resolution 8 "
+    "train": "--steps 2 --downscale 1 --grid-num-levels 2 --grid-log2-hashmap-size 8 --grid-hidden-dim 4 "
+    "--grid-occupancy-resolution 8 "
     "--grid-samples-per-step 64 --bf16 off --device cpu",
     "density": "--num-cells 300 --density-threshold 1e9",
     "select": "--num-views 3 --min-clearance 0.1 --max-camera-distance 3",

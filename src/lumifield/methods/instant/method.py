@@ -244,5 +244,5 @@ def scale_gradients(values: Float[Tensor, " s *c"], t: Float[Tensor, " s #*c"]) 
 
 
 def pad_rows(rows: Float[Tensor, "n c"]) -> Float[Tensor, "m c"]:
-    """Rows padded with zeros to a multiple of `ROUND` (at least one): oneDNN compiles a new kernel for every new size."""
+    """Rows zero-padded to a multiple of `ROUND` (at least one): oneDNN compiles a new kernel for every new size."""
     return F.pad(rows, (0, 0, 0, -len(rows) % ROUND if len(rows) else ROUND))

@@ -59,7 +59,7 @@ class RaySamples:
 
 
 class OccupancySampler(nn.Module):
-    """Uniform steps through occupied cells; samples that are occluded or empty under the current density are dropped."""
+    """Uniform steps through occupied cells, without samples that are occluded or empty under the current density."""
 
     def __init__(self, settings: Instant, scene: Scene, space: SceneBox, *, step: float, cone: float) -> None:
         super().__init__()

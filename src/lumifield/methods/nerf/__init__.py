@@ -1,4 +1,4 @@
-"""Settings of method `nerf`: coarse and fine network (Mildenhall et al. 2020), or one network with an occupancy grid."""
+"""Settings of method `nerf`: coarse and fine network (Mildenhall et al. 2020), or a single one with occupancy grid."""
 
 from __future__ import annotations
 
