@@ -13,7 +13,7 @@ import pytest
 
 from lumifield.cli import main
 
-SENTENCE = re.compile(r"lumifield: [^\n]+: [^\n]+: found [^\n]+")
+SENTENCE = re.compile(r"lumifield: [^\n]+: found [^\n]+, expected [^\n]+\. Fix: [^\n]+\.\n")
 TINY = (
     *("--num-levels", "2", "--log2-hashmap-size", "10", "--hidden-dim", "8", "--occupancy-resolution", "8"),
     *("--samples-per-step", "64", "--bf16", "off", "--steps", "2"),

@@ -52,7 +52,7 @@ def test_some_rows_decode_no_other_image(tmp_path):
     task = list_tasks(Source(objects(tmp_path)), "train")[0]
     (tmp_path / "things/a/004.png").write_bytes((tmp_path / "things/a/004.png").read_bytes()[:60])
     assert task.photographs(slice(1, 3)).names == ("001", "002")
-    with pytest.raises(DataError, match=r"004\.png: image is damaged"):
+    with pytest.raises(DataError, match=r"004\.png: image: found damaged or cut off \(image file is truncated\)"):
         task.photographs()
 
 
@@ -119,7 +119,7 @@ def test_every_photograph_of_a_scene_is_a_task(tmp_path):
         ),
         (
             lambda root: made.write(root / "things_splits.json", ["a"]),
-            r"things_splits\.json: train is no list of names",
+            r"things_splits\.json: train: found no list of names",
         ),
         (
             lambda root: made.write(root / "things_splits.json", {"test": ["a"]}),

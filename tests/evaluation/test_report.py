@@ -112,5 +112,5 @@ def test_thumbnails_keep_their_shape_and_are_small():
 
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="output is not writable"):
+    with pytest.raises(DataError, match=r"output: found an error \(file exists\)"):
         report.write_report(tmp_path / "file" / "report.html", METRICS, [], [])

@@ -237,7 +237,7 @@ def test_photographs_that_moved_are_found(run, tmp_path):
     assert difference(made(gone, tmp_path / "ball.ply", data=run.source.data))[1] < 4
 
 
-@pytest.mark.parametrize("wrong", [{"resolution": 1}, {"faces": 3}, {"texture": 8}, {"keep": 0}])
+@pytest.mark.parametrize("wrong", [{r"resolution: found 1": 1}, {"faces": 3}, {"texture": 8}, {"keep": 0}])
 def test_settings_have_least_values(wrong):
     with pytest.raises(DataError, match=f"{next(iter(wrong))} is"):
         MeshExport(**wrong)

@@ -113,7 +113,7 @@ def test_numbers_for_numpy(tmp_path, monkeypatch):
     run = run_in(tmp_path)
     VolumeExport(resolution=8).write(run, tmp_path / "fog.npz")
     with np.load(tmp_path / "fog.npz", allow_pickle=False) as arrays:
-        density, rgb, bounds = (arrays[name] for name in ("density", "rgb", "bounds"))
+        density, rgb, bounds = (arrays[name] for name in (r"density: found an empty cube", "rgb", "bounds"))
     about = json.loads((tmp_path / "fog.json").read_text())
     wanted, rgba = expected(run, about)
     assert (density.dtype, rgb.dtype) == (np.float32, np.uint8)
@@ -217,24 +217,24 @@ def test_a_wide_lens_still_has_a_cube():
 @pytest.mark.parametrize(
     ("settings", "name", "message"),
     [
-        (VolumeExport(), "fog.vdb", r"ending: found '\.vdb'"),
-        (VolumeExport(resolution=0), "fog.vol", "volume: resolution: found 0"),
+        (VolumeExport(), "fog.vdb", r"extension: found '\.vdb'"),
+        (VolumeExport(resolution=0), "fog.vol", r"volume: resolution: found 0"),
         (
             VolumeExport(resolution=1626),
             "fog.vol",
             r"volume: resolution: found 1626",
         ),
-        (VolumeExport(cube_size=0.0), "fog.vol", "volume: side: found 0"),
-        (VolumeExport(cube_size=float("nan")), "fog.vol", "volume: side: found nan"),
+        (VolumeExport(cube_size=0.0), "fog.vol", r"volume: cube_size: found 0"),
+        (VolumeExport(cube_size=float("nan")), "fog.vol", r"volume: cube_size: found nan"),
         (
             VolumeExport(center=(50.0, 0.0, 0.0), cube_size=1.0),
             "fog.vol",
-            r"volume: cube: found outside the scene",
+            r"volume: cube: found a cube outside the scene",
         ),
         (
             VolumeExport(center=(8.5, -9.5, 3.5), cube_size=1.0, resolution=8),
             "fog.vol",
-            "density: found empty in the cube",
+            r"density: found an empty cube",
         ),
         (
             VolumeExport(center=(8.5, -9.5, 3.5), cube_size=1.0, resolution=8),

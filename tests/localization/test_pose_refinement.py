@@ -141,7 +141,7 @@ def test_starts_from_a_file_are_one_for_each_photograph(run, tmp_path):
 def test_refusals(run):
     with pytest.raises(DataError, match="view: found 3"):
         pose_refinement.of_split(run, "test", 3)
-    with pytest.raises(DataError, match="split 'val': found empty"):
+    with pytest.raises(DataError, match=r"split 'val': found no cameras"):
         pose_refinement.of_split(run, "val")
     with pytest.raises(DataError, match="data: found unknown to the run"):
         pose_refinement.of_split(replace(run, source=None), "test")

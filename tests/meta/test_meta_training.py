@@ -212,10 +212,10 @@ def test_training_starts_from_a_learned_start(source, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda: FewShot(num_support_images=0), "support: found 0"),
-        (lambda: FewShot(held_out_frames=(5, 5)), "held_out is"),
-        (lambda: MetaTrain(meta_batch_size=0), "tasks: found 0"),
-        (lambda: InnerLoop(batch_size=0), "batch: found 0"),
+        (lambda: FewShot(num_support_images=0), r"num_support_images: found 0"),
+        (lambda: FewShot(held_out_frames=(5, 5)), r"held_out_frames: found \(5, 5\)"),
+        (lambda: MetaTrain(meta_batch_size=0), r"meta_batch_size: found 0"),
+        (lambda: InnerLoop(batch_size=0), r"batch_size: found 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(change, message):

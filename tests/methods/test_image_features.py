@@ -105,5 +105,7 @@ def test_imagenet_normalizations_are_frozen_into_scales(tmp_path, generator):
 
 def test_imagenet_weights_of_another_width_are_refused(tmp_path):
     save_file(published(4), tmp_path / "resnet18.safetensors")
-    with pytest.raises(DataError, match=r"resnet18\.safetensors: what belongs to stages\.0\.0\.weight is"):
+    with pytest.raises(
+        DataError, match=r"resnet18\.safetensors: weights of stages\.0\.0\.weight: found \[4, 3, 7, 7\]"
+    ):
         encoder().load_imagenet(tmp_path / "resnet18.safetensors")

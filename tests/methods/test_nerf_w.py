@@ -249,7 +249,7 @@ def test_channels_are_those_asked_for_and_show_what_training_saw(backbone):
 def test_no_disparity_from_the_camera_on():
     scene = ball(2, 8)
     scene = replace(scene, near=scene.near * 0)
-    with pytest.raises(DataError, match="nerf-w: disparity is asked for where rays start at t = 0"):
+    with pytest.raises(DataError, match=r"nerf-w: disparity: found rays that start at t = 0"):
         built(replace(NERF_W_MLP, disparity=True), scene)
 
 

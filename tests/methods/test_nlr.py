@@ -396,7 +396,7 @@ def test_open_scenes_have_a_backdrop_that_learns():
 
 
 def test_what_cannot_be_learned_is_said():
-    with pytest.raises(DataError, match="method nlr: space is normalized device coordinates"):
+    with pytest.raises(DataError, match=r"method nlr: space: found normalized device coordinates"):
         built(NLR, forward())
     with pytest.raises(DataError, match="method nlr: sources: found 1 image"):
         built(NLR, ball(4, 12).select([1]))

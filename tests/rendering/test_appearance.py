@@ -118,7 +118,7 @@ def test_a_photographs_look_is_found_by_its_name(run):
     for name in ("./a/y.png", "y.png", "y"):
         assert torch.equal(appearance.embedding_of(run, name), LOOKS[1])
     torch.testing.assert_close(appearance.embedding_of(run, "mean"), LOOKS.mean(0))
-    with pytest.raises(DataError, match=r"appearance 'z': found no image of the training"):
+    with pytest.raises(DataError, match=r"appearance 'z': found no training image"):
         appearance.embedding_of(run, "z")
     with pytest.raises(DataError, match="appearance 'x' is the name of several images"):
         appearance.embedding_of(run, "x")
@@ -232,7 +232,7 @@ def test_a_view_in_a_photographs_appearance_shows_all_there_is(run, tmp_path):
 
 def test_channels_of_other_methods_are_one_sentence(run, tmp_path):
     plain = replace(run, method=Ball())
-    expected = "channel: found 'static', which the method does not have"
+    expected = r"channel: channel: found 'static', which this method does not have"
     with pytest.raises(DataError, match=expected):
         lumifield.rendering.render.render_camera_path(
             plain, around(1), tmp_path / "film", options=lumifield.rendering.render.RenderOptions(("static",))

@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_an_error(changes, message):
 
 
 def test_what_is_needed_is_asked_for():
-    with pytest.raises(DataError, match="key: found without 'count'"):
+    with pytest.raises(DataError, match=r"key: found no 'count'"):
         from_plain(Outer, {}, FILE)
 
 
@@ -110,7 +110,7 @@ def test_settings_are_an_object(plain):
 
 def test_json_is_read_or_told_to_be_missing_unreadable_or_broken(tmp_path):
     file = tmp_path / "config.json"
-    with pytest.raises(DataError, match=r"config.json: file: found missing"):
+    with pytest.raises(DataError, match=r"config.json: file: found nothing"):
         read_json(file)
     file.write_text('{\n"a": 1,\n}')
     with pytest.raises(DataError, match=r"config.json: JSON: found broken at line 3 \(.*\)"):

@@ -43,7 +43,7 @@ def test_nothing_stays_of_a_broken_attempt(tmp_path: Path, error: type[BaseExcep
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path):
     with (
-        pytest.raises(DataError, match=r"out: the output folder: found not writable \(No space left on device\)"),
+        pytest.raises(DataError, match=r"out: output folder: found an error \(No space left on device\)"),
         fresh_folder(tmp_path / "out"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -52,7 +52,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path):
 
 def test_what_is_there_is_left_alone(tmp_path: Path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(DataError, match="the output folder: found not empty"):
+    with pytest.raises(DataError, match=r"output folder: found a folder that is not empty"):
         fresh_folder(tmp_path).__enter__()
     with pytest.raises(DataError, match="the output folder: found a file"):
         fresh_folder(tmp_path / "file").__enter__()

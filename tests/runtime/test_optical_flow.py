@@ -22,7 +22,7 @@ def test_damaged_files(tmp_path):
     write_flow(path, FLOW)
     whole = path.read_bytes()
     for content, message in (
-        (b"", "content: found no flow"),
+        (b"", r"content: found another format"),
         (
             b"PIEH" + bytes(8),
             "size: found 0x0 in 12 bytes",

@@ -111,7 +111,7 @@ def lose_image(scene):
     ("spoil", "message"),
     [
         (shutil.rmtree, r"transforms_train\.json: content: found missing"),
-        (lose_list, r"transforms_train\.json: content is missing"),
+        (lose_list, r"transforms_train\.json: content: found missing"),
         (lose_image, r"r_1\.png: the image: found missing"),
     ],
 )

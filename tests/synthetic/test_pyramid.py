@@ -167,10 +167,10 @@ def lose_lists(scene: Path) -> None:
         (lose_lists, "scene: the list of images: found missing"),
         (
             spoil_json,
-            r"transforms_train.json: content is unusable \(JSONDecodeError.*expected camera_angle_x and frames",
+            r"transforms_train.json: content: found unusable \(JSONDecodeError\('Unterminated string starting at: line 1 col",
         ),
-        (spoil_fields, r"transforms_train.json: content is unusable \(KeyError.*expected camera_angle_x and frames"),
-        (spoil_image, r"r_1.png: the image is unreadable \(.*expected a PNG file"),
+        (spoil_fields, r"transforms_train.json: content: found unusable \(KeyError\('camera_angle_x'\)\)"),
+        (spoil_image, r"r_1.png: the image: found unreadable \(image file is truncated\)"),
         (lose_image, "r_1.png: the image: found missing"),
         (odd_image, "r_1.png: the size: found 20 x 16"),
     ],

@@ -23,12 +23,12 @@ def test_the_settings_load_nothing_heavy():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": 0}, "size: found 0"),
-        ({"size": 30}, "size: found 30"),
-        ({"size": 36, "format": "multicam"}, "size: found 36"),
-        ({"train": 0}, "train: found 0"),
-        ({"test": -1}, "test: found -1"),
-        ({"samples": 0}, "samples: found 0"),
+        ({"size": 0}, r"size: found 0"),
+        ({"size": 30}, r"size: found 30"),
+        ({"size": 36, "format": "multicam"}, r"size: found 36"),
+        ({"train": 0}, r"train: found 0"),
+        ({"test": -1}, r"test: found -1"),
+        ({"samples": 0}, r"samples: found 0"),
     ],
 )
 def test_settings_that_make_no_scene_are_refused(tmp_path: Path, change: dict, message: str):

@@ -162,7 +162,7 @@ def test_a_broken_attempt_leaves_nothing(tmp_path: Path, form):
 
 def test_a_folder_in_use_is_refused(tmp_path: Path):
     (tmp_path / "mine").touch()
-    with pytest.raises(DataError, match="the output folder is not empty"):
+    with pytest.raises(DataError, match=r"output folder: found a folder that is not empty"):
         write(SMALL, tmp_path)
 
 

@@ -193,7 +193,7 @@ def test_init_needs_no_cameras(source, tmp_path):
 
 
 def test_init_from_no_run_is_refused(source, tmp_path):
-    expected = "nowhere: the start: found missing"
+    expected = r"nowhere: --init: found nothing"
     with pytest.raises(DataError, match=expected):
         run_training(TrainingJob(NERF, source, Train(steps=1, init=tmp_path / "nowhere"), tmp_path / "second"))
 
@@ -221,8 +221,8 @@ def test_init_from_a_published_checkpoint_renders_what_its_networks_show(source,
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (NERF, "the method's density: found softplus"),
-        (INSTANT, "the start: found a file"),
+        (NERF, r"density_activation: found softplus"),
+        (INSTANT, r"initialization: found a file"),
         (replace(NERF, occupancy=True), "the start: found a file"),
     ],
 )
@@ -243,7 +243,7 @@ def test_a_resumption_before_the_first_checkpoint_notes_its_settings(source, tmp
 def test_a_folder_that_holds_a_run_is_not_overwritten(source, tmp_path):
     run_training(TrainingJob(NERF, source, Train(steps=1), tmp_path / "run"))
     before = (tmp_path / "run" / run_folder.STATE).read_bytes()
-    with pytest.raises(DataError, match="run folder: found taken by a job"):
+    with pytest.raises(DataError, match=r"run folder: found an existing run"):
         run_training(TrainingJob(NERF, source, Train(steps=2), tmp_path / "run"))
     assert (tmp_path / "run" / run_folder.STATE).read_bytes() == before
 
@@ -263,7 +263,7 @@ def test_a_resumption_with_other_settings_is_refused(method, changes, message, s
 
 
 def test_a_resumption_without_a_run_is_refused(source, tmp_path):
-    with pytest.raises(DataError, match=r"run folder: found without config.json"):
+    with pytest.raises(DataError, match=r"run folder: found no config\.json"):
         run_training(TrainingJob(NERF, source, Train(steps=2), tmp_path / "run"), resume=True)
     assert not (tmp_path / "run").exists()
 

@@ -113,7 +113,7 @@ def test_photographs_without_a_pose_are_skipped_and_counted(tmp_path, caplog):
         (
             "dataset_train.txt",
             lambda t: t + "what is this\n",
-            r"dataset_train\.txt: line 11 is of another form, expect",
+            r"dataset_train\.txt: line 11: found of another form",
         ),
         ("dataset_train.txt", lambda t: t[:30], r"dataset_train\.txt: list: found no frame"),
         ("dataset_train.txt", lambda t: t.replace("seq1", "seq7"), r"list: found seq7/frame00000\.png …"),
@@ -121,21 +121,21 @@ def test_photographs_without_a_pose_are_skipped_and_counted(tmp_path, caplog):
         (
             "reconstruction.nvm",
             lambda t: t.replace("\n9\n", "\nnine\n", 1),
-            r"line 3 .*, expected the number of photog",
+            r"line 3: found of another form",
         ),
-        ("reconstruction.nvm", lambda t: t.replace(" 0.0 0\n", " 0\n", 1), r"line 4 .*, expected a name, focal length"),
+        ("reconstruction.nvm", lambda t: t.replace(" 0.0 0\n", " 0\n", 1), r"line 4: found of another form"),
         ("reconstruction.nvm", lambda t: t.replace("\t30.0", "\t-30", 1), r"line 4 .*, expected a name, focal length"),
-        ("reconstruction.nvm", lambda t: t.replace("\t30.0", "\tnan", 1), r"line 4 .*, expected finite numbers"),
-        ("reconstruction.nvm", lambda t: t.replace("\t30.0", "\ta", 1), r"line 4 .*, expected name and 10 numbers"),
+        ("reconstruction.nvm", lambda t: t.replace("\t30.0", "\tnan", 1), r"line 4: found of another form"),
+        ("reconstruction.nvm", lambda t: t.replace("\t30.0", "\ta", 1), r"line 4: found of another form"),
         (
             "reconstruction.nvm",
             lambda t: t.replace("30 9 0", "30 8 0", 1),
-            r"line 15 .*, expected x y z, r g b, the num",
+            r"line 15: found of another form",
         ),
         (
             "reconstruction.nvm",
             lambda t: t.replace("30 9 0", "30 9 9", 1),
-            r"line 15 .*, expected measurements in phot",
+            r"line 15: found of another form",
         ),
         (
             "reconstruction.nvm",
@@ -163,7 +163,7 @@ def test_files_that_cannot_be(tmp_path, name, change, message):
             "reconstruction.nvm",
             r"reconstruction\.nvm: file: found missing",
         ),
-        ("seq1/frame00001.png", r"frame00001\.png: image is missing"),
+        ("seq1/frame00001.png", r"frame00001\.png: image: found missing"),
     ],
 )
 def test_files_that_are_missing(tmp_path, name, message):

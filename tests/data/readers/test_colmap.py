@@ -170,15 +170,15 @@ def other_camera(folder: Path) -> None:
         (spoil_model, r"cameras\.bin: camera model: found 99"),
         (spoil_focal, r"cameras\.bin: PINHOLE camera: found 4 numbers .*"),
         (lose("images.bin"), r"images\.bin: file: found missing"),
-        (lose("points3D.bin"), r"points3D\.bin: file is missing"),
+        (lose("points3D.bin"), r"points3D\.bin: file: found missing"),
         (cut("cameras.bin", 20), r"cameras\.bin: file: found cut off at byte 20"),
-        (cut("images.bin", 300), r"images\.bin: file is cut off at byte 300"),
-        (cut("images.bin", 77), r"images\.bin: file is cut off at byte 77"),
-        (cut("points3D.bin", 300), r"points3D\.bin: file is cut off at byte 300"),
-        (cut("points3D.bin", 0), r"points3D\.bin: file is cut off at byte 0"),
+        (cut("images.bin", 300), r"images\.bin: file: found cut off at byte 300"),
+        (cut("images.bin", 77), r"images\.bin: file: found cut off at byte 77"),
+        (cut("points3D.bin", 300), r"points3D\.bin: file: found cut off at byte 300"),
+        (cut("points3D.bin", 0), r"points3D\.bin: file: found cut off at byte 0"),
         (empty_images, r"images\.bin: list of images: found empty"),
         (swap_points, r"images\.bin: points of 000\.png: found partly missing"),
-        (other_camera, r"images\.bin: camera of 000\.png is 7, which cameras\.bin has not"),
+        (other_camera, r"images\.bin: camera of 000\.png: found 7, which cameras\.bin has not"),
     ],
 )
 def test_models_that_cannot_be(tmp_path, spoil, message):
@@ -194,7 +194,7 @@ def test_models_that_cannot_be(tmp_path, spoil, message):
         ("cameras", "7 PINHOLE 32", "7 PINHOLE wide", r"cameras\.txt: line \d: found incomplete or no numbers"),
         ("cameras", " 11.9", "", r"cameras\.txt: PINHOLE camera: found 3 numbers for 32x24 pixels"),
         ("images", " 7 008.png", "", r"images\.txt: line \d+: found incomplete or no numbers"),
-        ("points3D", "1 ", "one ", r"points3D\.txt: line \d is incomplete or no numbers"),
+        ("points3D", "1 ", "one ", r"points3D\.txt: line 4: found incomplete or no numbers"),
     ],
 )
 def test_texts_that_cannot_be(tmp_path, name, old, new, message):
@@ -241,7 +241,7 @@ def test_images_of_another_size(tmp_path):
 
 def test_a_photograph_is_missing(tmp_path):
     (sfm.colmap(tmp_path, made.ring(9)) / "images/001.png").unlink()
-    with pytest.raises(DataError, match=r"001\.png: image is missing"):
+    with pytest.raises(DataError, match=r"001\.png: image: found missing"):
         cameras(tmp_path)
 
 

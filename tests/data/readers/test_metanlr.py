@@ -62,7 +62,7 @@ def test_tables_that_say_no_camera(tmp_path):
         ({"view": None}, "view: found missing or of another form"),
         ({"resolution": "a"}, "resolution: found missing or of another form"),
         ({"projection": np.eye(4)}, "projection: found none of a pinhole"),
-        ({"view": np.zeros((4, 4))}, "view is no rotation"),
+        ({"view": np.zeros((4, 4))}, r"view: found columns that are not orthonormal and right-handed"),
     ):
         pickled(path, content | change)
         with pytest.raises(DataError, match=message):

@@ -156,14 +156,14 @@ OTHER_FORM = r"pix2cam of images_train/000_d1\.png: found of another form"
         (set_value("lossmult", -4.0), r"lossmult of images_train/000_d1\.png: found -4\.0"),
         (
             set_value("cam2world", [[1.0]]),
-            r"cam2world of images_train/000_d1\.png is of shape \(1, 1\)",
+            r"cam2world of images_train/000_d1\.png: found shape \(1, 1\)",
         ),
         (set_value("pix2cam", "wide"), OTHER_FORM),
         (set_value("pix2cam", [[1, 2], [3]]), OTHER_FORM),
         (set_value("pix2cam", [[0, 0, 0], [0, -1, 0], [0, 0, -1]]), OTHER_FORM),
         (set_value("pix2cam", [[0.1, 0.01, 0], [0, -0.1, 0], [0, 0, -1]]), OTHER_FORM),
         (set_value("pix2cam", [[0.1, 0, 0], [0, 0.1, 0], [0, 0, 1]]), OTHER_FORM),
-        (set_column("lossmult", 4), r"train\.lossmult is missing or no list"),
+        (set_column("lossmult", 4), r"train\.lossmult: found missing or no list"),
     ],
 )
 def test_columns_that_cannot_be(tmp_path, change, message):

@@ -84,7 +84,7 @@ def test_lenses_of_another_form(tmp_path, matrix):
 def test_poses_that_are_none(tmp_path):
     objects.nlr(tmp_path)
     objects.recalibrated(tmp_path, lambda content: content | {"03": content["03"] | {"extrinsics": 2}})
-    with pytest.raises(DataError, match=r"extrinsics of 03: found of shape \(\)"):
+    with pytest.raises(DataError, match=r"extrinsics of 03: found shape \(\)"):
         read(tmp_path)
 
 

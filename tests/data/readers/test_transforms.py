@@ -221,7 +221,7 @@ def test_one_file_a_split(tmp_path):
         ({"is_fisheye": True}, "camera_model .*: found fisheye"),
         ({"k3": 0.1}, r"k3 of images/000\.png: found 0\.1"),
         ({"applied_scale": 0}, "applied_scale: found 0"),
-        ({"applied_transform": [[1, 0, 0]]}, r"applied_transform: found of shape \(1, 3\)"),
+        ({"applied_transform": [[1, 0, 0]]}, r"applied_transform: found shape \(1, 3\)"),
     ],
 )
 def test_values_that_cannot_be(tmp_path, change, message):

@@ -172,7 +172,7 @@ def test_a_spacing_without_any_place_or_with_too_many(run, coarse):
 def test_bounds_that_have_nothing_in_common_with_the_cameras(run):
     grid = wall()
     density.save_grid(DensityGrid(grid.bounds + 100, grid.density, 0.5), density.default_file(run))
-    with pytest.raises(DataError, match=r"density\.npz: bounds is empty where they meet those of the cameras, e"):
+    with pytest.raises(DataError, match=r"density\.npz: bounds: found empty where they meet those of the cameras"):
         views(run)
 
 
