@@ -1,9 +1,9 @@
 """Inner-loop tasks per second of `simple-nerf` and of a plain port of nerf-meta, in one run on the same rays.
 
 Run `python benchmarks/inner_loop.py --data SCENE --out benchmarks/results`; with `--vmap-batch-size 8`, tasks are
-adapted in parallel. Each task is 32 steps of plain gradient descent, on 128 rays of 128 samples. The port is float32 and shares no
-code with the package: a copy of the network a task, the encoding, uniform samples and products of transmittances as
-published.
+adapted in parallel. Each task is 32 steps of plain gradient descent on 128 rays of 128 samples. The port is float32 and
+shares no code with the package: a copy of the network per task, the encoding, uniform samples and products of
+transmittances as published.
 """
 
 from __future__ import annotations

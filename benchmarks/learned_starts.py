@@ -1,8 +1,9 @@
-"""Evaluations of learned starts in one table: each start before and after it adapts, beside the paper and two images.
+"""Few-shot scores of meta-learned initializations in one table: before and after adaptation, beside the paper.
 
 First, for each seed, `recipes/meta_kenney.sh CLASS RUN --seed N` and
-`lumifield eval RUN --initializations meta matched random shuffled`; then `python benchmarks/learned_starts.py --data CLASS --runs RUN ... --out benchmarks/results`. The images
-know nothing of the test objects: white, and the mean of the training images seen from near the pose.
+`lumifield eval RUN --initializations meta matched random shuffled`; then
+`python benchmarks/learned_starts.py --data CLASS --runs RUN ... --out benchmarks/results`. Two baselines use no
+image of the test objects: white, and the mean of the training images from nearby poses.
 """
 
 from __future__ import annotations

@@ -88,9 +88,9 @@ def still_life(run: LoadedRun, folder: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     MeshExport().write(run, folder / "whole.ply")
     mesh, whole = load_run(folder / "seen.ply"), load_run(folder / "whole.ply")
-    truth = trimesh.load(data / "truth" / "mesh.ply", process=False)
+    truth = trimesh.load(data / "ground_truth" / "mesh.ply", process=False)
     test = read_scene(run.source, "test", at_most=VIEWS)
-    depths = [np.load(data / "truth" / f"{name.removeprefix('./')}_depth.npy") for name in test.names]
+    depths = [np.load(data / "ground_truth" / f"{name.removeprefix('./')}_depth.npy") for name in test.names]
     result = distances(mesh, visible_part(truth, run.scenes["train"])) | gray_levels(mesh, test, depths)
     return result | {"watertight": bool(whole.is_watertight), "faces": len(mesh.faces), "seconds": seconds}
 

@@ -174,7 +174,7 @@ def test_the_table(compared):
         "Machine: a machine. Commit: abc. Data: ball, images at 1/1; rays uniform over all training pixels; "
         "PSNR over 10 validation views.",
         "",
-        "| method | samples / ray | s / step | rays / s | times the textbook "
+        "| method | samples / ray | s / step | rays / s | speedup "
         "| s to 25 dB | s to 28 dB | s to 30 dB | s to 31 dB |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| textbook |  | 2 | 10 | 1.0 |  |  |  |  |",

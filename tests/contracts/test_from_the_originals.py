@@ -298,7 +298,7 @@ def lumifield(command, *parts, **places):
 def places(tmp_path_factory):
     """Small scenes and a run."""
     folder = tmp_path_factory.mktemp("places")
-    small = {"size": 16, "train": 8, "val": 2, "test": 2, "samples": 1, "truth": False}
+    small = {"size": 16, "train": 8, "val": 2, "test": 2, "samples": 1, "ground_truth": False}
     write(StillLife(**small), folder / "blender")
     write(StillLife(**small, seed=1), folder / "other")
     write(StillLife(**small, format="llff"), folder / "llff")

@@ -180,7 +180,7 @@ RATES = {
 def scenes(tmp_path_factory):
     """A tiny scene in each layout."""
     folder = tmp_path_factory.mktemp("scenes")
-    small = {"size": 24, "train": 6, "val": 2, "test": 2, "samples": 1, "truth": False}
+    small = {"size": 24, "train": 6, "val": 2, "test": 2, "samples": 1, "ground_truth": False}
     write(StillLife(**small), folder / "blender")
     write(StillLife(**small, format="llff"), folder / "llff")
     multiscale(folder / "blender", folder / "multicam")

@@ -247,7 +247,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from lumifield import data
-scene = data.read(data.Source(Path(sys.argv[1])), "train")
+scene = data.read_scene(data.Source(Path(sys.argv[1])), "train")
 status = Path("/proc/self/status").read_text()
 peak = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
 print(len(scene.images.pixels), int(peak) * 1024)

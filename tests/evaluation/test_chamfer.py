@@ -32,8 +32,8 @@ def run(tmp_path):
     scene = ball(6, 24)
     method = built(scene=scene)
     method.sdf = Around(method, torch.nn.Parameter(torch.tensor(0.5)))
-    (tmp_path / "truth").mkdir()
-    return run_of(tmp_path, method.eval(), {"train": scene}, Source(tmp_path)), tmp_path / "truth/mesh.ply"
+    (tmp_path / "ground_truth").mkdir()
+    return run_of(tmp_path, method.eval(), {"train": scene}, Source(tmp_path)), tmp_path / "ground_truth/mesh.ply"
 
 
 def test_spheres_are_apart_by_the_difference_of_their_radii():

@@ -277,7 +277,7 @@ def test_lpips_of_small_images_is_absent_with_a_reason(run, monkeypatch):
     monkeypatch.setattr(evaluate, "load_lpips", lambda device, download: (pytest.fail, None))
     metrics = evaluate.evaluate(run)
     assert metrics["lpips"] is None
-    assert metrics["lpips_reason"] == "no image has 32 pixels a side"
+    assert metrics["lpips_reason"] == "all images are smaller than 32 pixels"
 
 
 def test_evaluation_without_photographs_is_one_sentence(run):

@@ -7,7 +7,9 @@ from lumifield.errors import DataError
 from lumifield.evaluation import report
 
 SCORES = {"psnr": 30.0, "psnr_masked_image": None, "ssim": 0.9, "lpips": None}
-IMAGES = {caption: torch.zeros(4, 6, 3, dtype=torch.uint8) for caption in ("truth", "prediction", "error", "depth")}
+IMAGES = {
+    caption: torch.zeros(4, 6, 3, dtype=torch.uint8) for caption in ("ground truth", "rendering", "error", "depth")
+}
 METRICS = {
     **SCORES,
     "psnr": 28.5,

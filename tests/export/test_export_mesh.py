@@ -64,7 +64,7 @@ def run(tmp_path_factory):
 
 
 def made(run, out, **settings):
-    MeshExport(**{"resolution": 24, "level": 100.0} | settings).write(run, out)
+    MeshExport(**{"resolution": 24, "density_threshold": 100.0} | settings).write(run, out)
     return trimesh.load(out, process=False, force="mesh")
 
 
@@ -147,7 +147,7 @@ def test_bounds_cut_and_resolution_refines(run, tmp_path):
 
 
 def test_a_lower_level_lies_further_out(run, tmp_path):
-    wide = made(run, tmp_path / "wide.ply", level=100 * math.exp(-2), colors="radiance")
+    wide = made(run, tmp_path / "wide.ply", density_threshold=100 * math.exp(-2), color_source="radiance")
     assert np.linalg.norm(wide.vertices, axis=1) == pytest.approx(1.1, abs=0.01)
 
 
@@ -218,7 +218,7 @@ def refusal(run, out, **settings):
 def test_what_cannot_be_made_is_said_in_a_sentence(run, tmp_path):
     assert "ending: found '.xyz'" in refusal(run, tmp_path / "a.xyz")
     assert "expected .obj or .glb for a texture" in refusal(run, tmp_path / "a.ply", texture=64)
-    assert "density is nowhere above 1e+30" in refusal(run, tmp_path / "a.ply", level=1e30)
+    assert "density is nowhere above 1e+30" in refusal(run, tmp_path / "a.ply", density_threshold=1e30)
     empty = replace(run, method=Nothing())
     assert "density: found nowhere above 100" in refusal(empty, tmp_path / "a.ply")
     away = refusal(run, tmp_path / "a.ply", bounds=(5.0, 5.0, 5.0, 6.0, 6.0, 6.0))

@@ -136,7 +136,7 @@ def test_a_damaged_file_is_one_sentence(whole, tmp_path, capsys, damage, message
 
 
 def test_a_file_that_unpacks_to_too_much_is_one_sentence(whole, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("lumifield.runs.run_folder.LARGEST_PORTABLE", 1000)
+    monkeypatch.setattr("lumifield.runs.run_folder.MAX_PORTABLE_BYTES", 1000)
     said = refusal(capsys, "export", "weights", whole / "scene.zip", "--out", tmp_path / "out.zip")
     assert "scene.zip: content: found far larger than any scene" in said
 

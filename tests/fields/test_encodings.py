@@ -114,7 +114,7 @@ def test_lower_degrees_are_the_beginning(degree: int):
 
 @pytest.mark.parametrize("degree", [0, 5])
 def test_other_degrees_are_refused(degree: int):
-    with pytest.raises(ValueError, match=f"degree: found {degree}"):
+    with pytest.raises(ValueError, match=f"degree is {degree}"):
         spherical_harmonics(torch.zeros(1, 3), degree)
 
 

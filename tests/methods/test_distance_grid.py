@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from lumifield.methods.nlr.distance_grid import DistanceGrid, sample_on_grid
-from lumifield.methods.nlr.sphere_tracing import RaySegments, sphere_trace
+from lumifield.methods.nlr.sphere_tracing import RaySegments, sphere_trace_forward
 
 CPU = torch.device("cpu")
 
@@ -40,8 +40,8 @@ def test_values_lie_linearly_between_points(generator):
 @pytest.mark.parametrize("threshold", [5e-5, 0.02])
 def test_the_compiled_march_is_the_plain_one(steps, threshold, generator):
     grid, rays = DistanceGrid(sample_on_grid(sphere, 24, CPU)), rays_across(generator)
-    outside, front, met = sphere_trace(grid, rays, steps, threshold)
-    expected = sphere_trace(lambda points: grid(points), rays, steps, threshold)
+    outside, front, met = sphere_trace_forward(grid, rays, steps, threshold)
+    expected = sphere_trace_forward(lambda points: grid(points), rays, steps, threshold)
     clear = (grid(rays.at(front)) - threshold).abs() > 1e-6  # beside it rounding may decide
     assert clear.sum() > 300
     assert torch.equal(met[clear], expected[2][clear])
@@ -55,15 +55,15 @@ def test_rays_without_a_point_stay_where_they_are():
     grid = DistanceGrid(sample_on_grid(sphere, 8, CPU))
     axis = torch.tensor([[0.0, 0.0, 1.0]]).expand(2, 3)
     rays = RaySegments(2 * axis, axis, torch.tensor([1.0, 3.0]), torch.tensor([-1.0, 2.0]))
-    outside, front, met = sphere_trace(grid, rays, 10, 1e-3)
+    outside, front, met = sphere_trace_forward(grid, rays, 10, 1e-3)
     assert torch.equal(outside, rays.near)
     assert torch.equal(front, rays.near)
     assert not met.any()
     none = rays[torch.zeros(0, dtype=torch.int64)]
-    assert [len(found) for found in sphere_trace(grid, none, 10, 1e-3)] == [0, 0, 0]
+    assert [len(found) for found in sphere_trace_forward(grid, none, 10, 1e-3)] == [0, 0, 0]
 
 
 def test_numbers_without_a_meaning_end_the_march():
     grid = DistanceGrid(torch.full((4, 4, 4), float("nan")))
     ray = RaySegments(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 0.0]]), torch.zeros(1), torch.ones(1))
-    assert not sphere_trace(grid, ray, 5, 1e-3)[2].any()
+    assert not sphere_trace_forward(grid, ray, 5, 1e-3)[2].any()

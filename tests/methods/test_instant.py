@@ -132,7 +132,7 @@ def test_behind_opaque_photographs_proposals_find_the_ball():
     assert float(((method(rays, RenderContext(WHITE)).rgb - scene.ground_truth(3)[middle]) ** 2).mean()) < 0.01
     packed = method.sampler(rays, method.space, method.density, None).packed
     weights = packed_weights(method.density(packed.points(rays)) * packed.lengths(rays), packed.offsets)
-    at_the_ball = (packed.middle - (4 - RADIUS) / 4).abs() < 0.05
+    at_the_ball = (packed.midpoints - (4 - RADIUS) / 4).abs() < 0.05
     assert float(weights[at_the_ball].sum() / weights.sum()) > 0.5
     assert float(at_the_ball.float().mean()) > 0.5
 
@@ -204,7 +204,7 @@ def test_a_trace_of_matter_at_the_far_end_hardly_moves_the_depth(monkeypatch):
     packed = pack_intervals(torch.tensor([[0.9, 1.1, 90.0, 91.0]]))
     optical_depth = torch.tensor([4.0, 0.0, 100.0]) / packed.lengths(rays)
     monkeypatch.setattr(method.sampler, "forward", lambda *_: RaySamples(packed))
-    monkeypatch.setattr(method, "look_up", lambda *_: (optical_depth, torch.zeros(3, 3)))
+    monkeypatch.setattr(method, "query_samples", lambda *_: (optical_depth, torch.zeros(3, 3)))
     assert float(method(rays, RenderContext(WHITE)).depth) == pytest.approx(1, abs=0.05)
 
 
@@ -274,7 +274,7 @@ def test_occupancy_is_looked_at_every_so_many_steps(monkeypatch):
     method, looks = built(ball(3, 10)), []
     assert isinstance(method.sampler, OccupancySampler)
     monkeypatch.setattr(
-        method.sampler.occupancy, "refresh", lambda *_, everywhere, cells: looks.append((everywhere, cells))
+        method.sampler.occupancy, "update", lambda *_, everywhere, cells: looks.append((everywhere, cells))
     )
     for step in (0, 1, 15, 16, 240, 255, 256, 272):
         method.before_step(step, rng())
@@ -282,8 +282,8 @@ def test_occupancy_is_looked_at_every_so_many_steps(monkeypatch):
 
 
 def test_choices_that_follow_from_the_data_are_kept():
-    finest = built(ball(3, 10), replace(INSTANT, max_resolution=0)).settings.finest
-    assert finest > built(ball(3, 5), replace(INSTANT, max_resolution=0)).settings.finest > 1
+    finest = built(ball(3, 10), replace(INSTANT, max_resolution=0)).settings.max_resolution
+    assert finest > built(ball(3, 5), replace(INSTANT, max_resolution=0)).settings.max_resolution > 1
     assert built(ball(3, 10)).settings == replace(INSTANT, sampling="occupancy")
     assert built(opened(ball(3, 10))).settings == replace(INSTANT, sampling="proposals")
     assert built(forward()).settings == replace(INSTANT, sampling="proposals")
@@ -312,8 +312,8 @@ def test_rows_are_padded_with_zeros(rows):
     [
         ({"levels": 0}, "instant: levels: found 0"),
         ({"proposals": (9, 0)}, "instant: proposals: found 0"),
-        ({"step": 0.0}, "instant: step: found 0"),
-        ({"occupancy_side": 3}, "instant: occupancy_side: found 3"),
+        ({"step_size": 0.0}, "step_size: found 0"),
+        ({"occupancy_resolution": 3}, "occupancy_resolution: found 3"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(change, message):

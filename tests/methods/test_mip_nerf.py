@@ -21,7 +21,9 @@ from lumifield.volume.sampling import blur_weights, resample_edges
 from scenes import MIP_NERF, ball
 
 SMALL = replace(MIP_NERF, num_samples=12, hidden_dim=32, batch_size=96)
-GRID = replace(SMALL, backbone="grid", grid_levels=3, grid_log2_entries=12, grid_coarsest=4, grid_hidden=16)
+GRID = replace(
+    SMALL, backbone="grid", grid_num_levels=3, grid_log2_hashmap_size=12, grid_base_resolution=4, grid_hidden_dim=16
+)
 WHITE = torch.ones(3)
 
 
@@ -139,9 +141,9 @@ CHANGES = {
     "disparity": True,
     "resample_padding": 0.5,
     "integrated": False,
-    "octaves": (1, 7),
+    "position_degrees": (1, 7),
     "viewdirs": False,
-    "direction_octaves": (1, 3),
+    "direction_degrees": (1, 3),
     "width": 16,
     "depth": 4,
     "early_skip": True,
@@ -151,12 +153,12 @@ CHANGES = {
     "bf16": "on",
 }
 GRID_CHANGES = {
-    "grid_levels": 4,
+    "grid_num_levels": 4,
     "grid_features": 2,
-    "grid_log2_entries": 8,
+    "grid_log2_hashmap_size": 8,
     "grid_coarsest": 5,
-    "grid_finest": 9,
-    "grid_hidden": 8,
+    "grid_max_resolution": 9,
+    "grid_hidden_dim": 8,
     "integrated": False,
     "viewdirs": False,
     "density": "relu",
@@ -289,7 +291,7 @@ def test_training_learns_the_ball_at_both_sizes(settings: MipNerf, lr: float):
 def test_wide_cones_see_a_smoother_field():
     """The same rays with a hundredfold footprint: fine octaves and levels fade, so that neighbors look alike."""
     scene = ball(3, 12)
-    for settings in (replace(SMALL, octaves=(0, 12)), GRID):
+    for settings in (replace(SMALL, position_degrees=(0, 12)), GRID):
         method = trained(settings, scene, 10)[0]
         if isinstance(method.field, GridField):
             with torch.no_grad():
@@ -356,8 +358,8 @@ def test_empty_space_shows_the_background_at_far():
     [
         ({"samples": 0}, "mipnerf: samples: found 0"),
         ({"levels": 0}, "levels: found 0"),
-        ({"octaves": (3, 3)}, "octaves: found 3 3"),
-        ({"direction_octaves": (4, 2)}, "direction_octaves: found 4 2"),
+        ({"position_degrees": (3, 3)}, "position_degrees: found 3 3"),
+        ({"direction_degrees": (4, 2)}, "direction_degrees: found 4 2"),
         ({"noise": -1.0}, "noise: found -1"),
     ],
 )

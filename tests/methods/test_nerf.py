@@ -19,7 +19,7 @@ from lumifield.runtime.rng import Rng
 from scenes import published
 
 SMALL = Nerf(num_samples=12, num_fine_samples=12, hidden_dim=32, num_layers=3, batch_size=96, bf16="off")
-OCCUPIED = replace(SMALL, occupancy=True, occupancy_side=16, occupancy_samples=64)
+OCCUPIED = replace(SMALL, occupancy=True, occupancy_resolution=16, num_occupancy_samples=64)
 SIDE = 12
 
 

@@ -46,7 +46,7 @@ def test_the_same_parameters_show_the_same_image_and_give_the_same_gradient(benc
     rays = scene.rays(0)[slice(100, 140)]
     z = plain_nerf.sample_coarse(40, 2.0, 6.0)
     expected, weights, depth = plain_nerf.render(network, rays.origins, rays.directions, z)
-    seen, rgb = method.see(method.coarse, rays, z, RenderContext(torch.ones(3)))
+    seen, rgb = method.weights_and_colors(method.coarse, rays, z, RenderContext(torch.ones(3)))
     found = composite(seen, rgb, torch.ones(3))
     torch.testing.assert_close(seen, weights, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -76,7 +76,7 @@ def test_all_learn_from_the_same_rays(benchmark: ModuleType, monkeypatch: pytest
         num_samples=16, num_fine_samples=16, hidden_dim=32, batch_size=96, bf16="off", optimizer=Optimizer(lr=4e-3)
     )
     settings = replace(settings, schedule=replace(settings.schedule, warmup_steps=10))
-    settings = replace(settings, occupancy_side=16, occupancy_samples=128)
+    settings = replace(settings, occupancy_resolution=16, num_occupancy_samples=128)
     task = benchmark.Task(scene, scene.select([0, 3]), 80, settings)
     before, after = (list(benchmark.compare(replace(task, steps=steps))) for steps in (0, task.steps))
     assert [row["method"] for row in after] == ["plain", "nerf", "nerf with occupancy"]

@@ -51,8 +51,8 @@ def stepped(method: Method, scene: Scene, steps: int) -> tuple[Rendered, Batch, 
 def test_the_networks_have_the_published_number_of_parameters():
     paper = NerfW(backbone="mlp")
     assert size(paper) == 702_473
-    assert size(replace(paper, transient=0)) == 617_348
-    assert size(replace(paper, appearance=0, transient=0)) == 611_204
+    assert size(replace(paper, transient_dim=0)) == 617_348
+    assert size(replace(paper, appearance_dim=0, transient_dim=0)) == 611_204
     method = built(paper, ball(3, 8))
     assert method.appearance_embeddings is not None
     assert method.appearance_embeddings.shape == (3, 48 + 16)
@@ -110,7 +110,7 @@ def test_color_and_uncertainty_are_those_of_a_loop():
         left = 1 - sum(float(stopped[i]) for i in rows)
         beta = NERF_W.beta_min + sum(float(passed[i] * mixed.passing.uncertainty[i]) for i in rows)
         torch.testing.assert_close(seen.rgb[ray], (static + transient + left * background).float())
-        torch.testing.assert_close(seen.channels["transient"][ray], transient_field.float())
+        torch.testing.assert_close(seen.channels["transient"][ray], transient.float())
         assert float(seen.channels["uncertainty"][ray]) == pytest.approx(beta, abs=1e-6)
     assert torch.equal(seen.channels["static"], plain().rgb)
     assert float(seen.penalties["transient"]) == pytest.approx(
@@ -169,11 +169,11 @@ def test_gradients_are_finite_at_any_magnitude(value):
     "switches",
     [
         {},
-        {"appearance": 0},
-        {"transient": 0},
-        {"appearance": 0, "transient": 0},
+        {"appearance_dim": 0},
+        {"transient_dim": 0},
+        {"appearance_dim": 0, "transient_dim": 0},
         {"uncertainty": False},
-        {"beta_min": 0.1, "lambda_u": 0.0},
+        {"beta_min": 0.1, "transient_loss_weight": 0.0},
     ],
     ids=str,
 )
@@ -256,9 +256,9 @@ def test_no_disparity_from_the_camera_on():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"appearance": -1}, "nerfw: appearance: found -1"),
+        ({"appearance_dim": -1}, "appearance_dim: found -1"),
         ({"beta_min": 0.0}, "nerfw: beta_min: found 0"),
-        ({"fine_levels": -1}, "nerfw: fine_levels: found -1"),
+        ({"num_fine_passes": -1}, "num_fine_passes: found -1"),
     ],
 )
 def test_settings_that_cannot_be(change, message):

@@ -245,7 +245,7 @@ def test_pieces_of_a_source_have_the_features_of_the_whole():
     t = torch.full((16,), 4 - RADIUS)
     points = rays.origins + t[:, None] * rays.directions
     net, sources = method.appearance_net, method.sources
-    maps = net.maps(sources)
+    maps = net.feature_maps(sources)
     for index in (0, 2):
         sight = sources.project_samples(index, points, rays.directions)
         assert sight.seen.any()
@@ -341,7 +341,7 @@ def test_silhouettes_sharpen_and_hidden_points_are_told_more_finely():
     )
     method = built(replace(settings, visibility_tolerance_interval=10))
     assert [method.sharpness(step) for step in (0, 9, 10, 25, 35, 1000)] == [50, 50, 100, 200, 400, 400]
-    assert [method.slack(step) for step in (0, 10, 20, 30, 500)] == [0.04, 0.02, 0.01, 0.01, 0.01]
+    assert [method.visibility_tolerance(step) for step in (0, 10, 20, 30, 500)] == [0.04, 0.02, 0.01, 0.01, 0.01]
 
 
 @pytest.mark.parametrize(("share", "grows"), [(0.98, True), (1.02, False)])
@@ -357,7 +357,7 @@ def test_silhouettes_lead_to_the_true_radius_from_both_sides(share, grows):
 
 def test_frozen_parts_stay_and_only_started_parts_are_carried_over():
     scene = ball(32, 12).select(list(range(6)))
-    settings = replace(NLR, frozen_parts=("encoder", "shape"), started=("decoder", "blending"), shape_first=1)
+    settings = replace(NLR, frozen_parts=("encoder", "shape"), init_parts=("decoder", "blending"), num_joint_steps=1)
     method = trained(settings, scene, 3)
     fresh = built(settings, scene)
     for name, parameter in method.named_parameters():
@@ -390,8 +390,8 @@ def test_open_scenes_have_a_backdrop_that_learns():
     rendered, losses, _ = stepped(method, scene, 0, rng())
     assert set(losses) == {"rgb", "eikonal", "silhouette"}
     torch.stack(list(losses.values())).sum().backward()
-    assert method.backdrop is not None
-    assert all(p.grad is not None and float(p.grad.abs().max()) > 0 for p in method.backdrop.parameters())
+    assert method.background_model is not None
+    assert all(p.grad is not None and float(p.grad.abs().max()) > 0 for p in method.background_model.parameters())
     assert (rendered.opacity == 1).all()
 
 

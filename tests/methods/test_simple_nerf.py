@@ -107,14 +107,14 @@ def test_starts():
 
 
 CHANGES = {
-    "samples": 13,
+    "num_samples": 13,
     "sampling": "official",
-    "width": 17,
-    "depth": 3,
-    "frequencies": 5,
-    "octaves": 3.0,
-    "density": "relu",
-    "start": "normal",
+    "hidden_dim": 17,
+    "num_layers": 3,
+    "num_frequencies": 5,
+    "num_octaves": 3.0,
+    "density_activation": "relu",
+    "weight_init": "normal",
     "bf16": "on",
 }
 
@@ -129,7 +129,10 @@ def test_each_setting_changes_the_image(name):
     assert float((images[0] - images[1]).abs().max()) > 1e-5
 
 
-@pytest.mark.parametrize(("change", "message"), [({"samples": 1}, "samples is 1"), ({"frequencies": 0}, "is 0")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"num_samples": 1}, "num_samples: found 1"), ({"num_frequencies": 0}, "num_frequencies: found 0")],
+)
 def test_settings_that_cannot_work_are_refused(change, message):
     with pytest.raises(DataError, match=message):
         SimpleNerf(**change)

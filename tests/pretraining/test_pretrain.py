@@ -92,7 +92,7 @@ def test_tones_are_dark_and_bright_and_tinted():
 
 
 def test_encoder_and_decoder_learn_the_target():
-    network, settings = net(features="learned", channels=8), Pretrain(data=Path(), crop_size=24, random_tones=False)
+    network, settings = net(features="learned", feature_dim=8), Pretrain(data=Path(), crop_size=24, random_tones=False)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     losses = []
     for step in range(80):

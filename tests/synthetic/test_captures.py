@@ -18,7 +18,7 @@ from lumifield.runtime.image_metrics import psnr
 from lumifield.synthetic import Captures, write
 from lumifield.synthetic.captures import subject, views
 from lumifield.synthetic.stage import pack
-from lumifield.synthetic.tracer import image, truth
+from lumifield.synthetic.tracer import render_ground_truth, render_image
 
 SMALL = Captures(size=32, train=5, val=2, test=3, samples=4)
 
@@ -47,7 +47,7 @@ def test_the_reader_finds_cameras_and_silhouettes(captured):
             )
             assert scene.size(index) == (view.width, view.height)
             assert scene.cameras.center[index].tolist() == [view.width / 2, view.height / 2]
-            there = truth(pack(one.stage), view).item > 0
+            there = render_ground_truth(pack(one.stage), view).item > 0
             assert (scene.object_mask(index).numpy() == there).mean() > 0.97
         first += count
 
@@ -55,7 +55,7 @@ def test_the_reader_finds_cameras_and_silhouettes(captured):
 def test_the_object_lies_within_the_unit_sphere(captured):
     _, folder = captured
     frame = data.read_cameras(Source(folder), "train").frame
-    mesh = trimesh.load(folder / "truth/mesh.ply")
+    mesh = trimesh.load(folder / "ground_truth/mesh.ply")
     distance = frame.to_scene(torch.from_numpy(np.array(mesh.vertices)).float()).norm(dim=-1)
     assert 0.5 < float(distance.max()) < 1.05
     assert bool((distance < 1).float().mean() > 0.99)
@@ -65,7 +65,7 @@ def test_one_color_scores_little():
     for index in range(6):
         one = subject(SMALL, index)
         view = views(SMALL, index, one)[0]
-        pixels = image(pack(one.stage), view, 8, index)
+        pixels = render_image(pack(one.stage), view, 8, index)
         seen = torch.from_numpy(pixels[pixels[..., 3] >= 128][:, :3] / 255)
         assert psnr(float((seen - seen.mean(0)).square().mean())) <= 14
 

@@ -11,7 +11,7 @@ from lumifield.synthetic import still_life
 from lumifield.synthetic.mesh import probed
 from lumifield.synthetic.shapes import Bowl, Box, Cone, Cylinder, Shape, Sphere, Torus, Vase
 from lumifield.synthetic.stage import Item, Material, Plain, Stage, pack
-from lumifield.synthetic.tracer import truth
+from lumifield.synthetic.tracer import render_ground_truth
 from lumifield.synthetic.views import View, looking
 
 GRAY = Material(Plain((0.5, 0.5, 0.5)))
@@ -89,7 +89,7 @@ def test_a_sphere_seen_from_outside_has_the_depth_of_the_quadratic_equation():
     center, radius = np.array([0.1, -0.2, 0.3]), 0.7
     scene = pack(Stage((Item("ball", Sphere(radius), GRAY, tuple(center)),)))
     view = View(looking((3.0, -1.0, 1.5), (0.0, 0.0, 0.0)), 60.0, 63, 49)
-    seen, rays = truth(scene, view), view.rays()
+    seen, rays = render_ground_truth(scene, view), view.rays()
     to_center = center - view.c2w[:, 3]
     along = rays @ to_center
     root = along**2 - to_center @ to_center + radius**2
@@ -106,7 +106,7 @@ def test_a_sphere_seen_from_outside_has_the_depth_of_the_quadratic_equation():
 @pytest.mark.parametrize("stage", [still_life.table(), still_life.room()], ids=["table", "room"])
 def test_truth_of_the_still_life_is_that_of_small_steps_along_each_ray(stage: Stage):
     view = View(looking((1.2, -3.2, 1.3), (0.0, 0.0, -0.1)), 20.0, 15, 11)
-    seen = truth(pack(stage), view)
+    seen = render_ground_truth(pack(stage), view)
     steps = np.arange(1.0, 10.0, 4e-3)
     points = view.c2w[:, 3] + steps[:, None] * view.rays()[:, :, None]
     inside = np.stack([gap_of(item, points.reshape(-1, 3)).reshape(points.shape[:3]) <= 0 for item in stage.items])
@@ -131,7 +131,7 @@ def gap_of(item: Item, points: np.ndarray) -> np.ndarray:
 def test_normals_are_the_slope_of_the_depth():
     scene = pack(still_life.table())
     view = View(looking((1.0, -3.0, 2.5), (0.0, 0.0, -0.2)), 300.0, 120, 90)
-    seen = truth(scene, view)
+    seen = render_ground_truth(scene, view)
     depth = np.where(seen.item > 0, seen.depth, 0).astype(float)
     points = view.c2w[:, 3] + view.rays() * depth[..., None]
     across, down = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]
@@ -147,6 +147,6 @@ def test_normals_are_the_slope_of_the_depth():
 
 
 def test_an_empty_stage_shows_nothing():
-    seen = truth(pack(Stage(())), View(looking((0.0, -3.0, 1.0), (0.0, 0.0, 0.0)), 10.0, 5, 4))
+    seen = render_ground_truth(pack(Stage(())), View(looking((0.0, -3.0, 1.0), (0.0, 0.0, 0.0)), 10.0, 5, 4))
     assert np.isinf(seen.depth).all()
     assert (seen.item == 0).all()

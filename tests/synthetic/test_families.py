@@ -16,7 +16,7 @@ from lumifield.data.scene_collection import list_tasks
 from lumifield.synthetic import Family, families
 from lumifield.synthetic.families import member, views
 from lumifield.synthetic.stage import pack
-from lumifield.synthetic.tracer import truth
+from lumifield.synthetic.tracer import render_ground_truth
 
 KINDS = ("cars", "chairs", "lamps")
 SMALL = Family(size=16, train=2, val=1, test=1, views=3, samples=1)
@@ -46,7 +46,7 @@ def test_an_image_shows_all_of_its_object(kind):
     for index in range(12):
         scene = pack(member(replace(SMALL, kind=kind), index))
         for view in views(replace(SMALL, size=32), index):
-            seen = truth(scene, view).item > 0
+            seen = render_ground_truth(scene, view).item > 0
             assert 0.01 < seen.mean() < 0.8
             assert not seen[[0, -1]].any()
             assert not seen[:, [0, -1]].any()
@@ -75,7 +75,9 @@ def test_its_reader_takes_it(tmp_path):
     # Where the truth has matter, and only there, the image is opaque, but for the silhouette.
     for row, view in enumerate(made):
         covered = scene.images.image(row, (16, 16))[..., 3].numpy() > 127
-        assert (covered != (truth(pack(member(replace(SMALL, kind="lamps"), 3)), view).item > 0)).mean() < 0.1
+        assert (
+            covered != (render_ground_truth(pack(member(replace(SMALL, kind="lamps"), 3)), view).item > 0)
+        ).mean() < 0.1
 
 
 def test_the_same_settings_make_the_same_files(tmp_path):

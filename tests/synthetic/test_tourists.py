@@ -13,7 +13,7 @@ from lumifield.data import image_files
 from lumifield.data.readers import cambridge
 from lumifield.errors import DataError
 from lumifield.synthetic import Tourists, tourists, write
-from lumifield.synthetic.tracer import image, truth
+from lumifield.synthetic.tracer import render_ground_truth, render_image
 
 SMALL = Tourists(size=32, train=7, test=3, samples=1, seed=2)
 FORMATS = ("phototourism", "cambridge", "seven_scenes")
@@ -57,7 +57,7 @@ def test_what_a_photograph_shows_lies_between_near_and_far(scenes, form):
     taken = tourists.photographs(replace(SMALL, format=form))
     day, _ = tourists.stages()
     for row in range(len(scene)):
-        depth = truth(day, taken[row].view).depth / scene.frame.scale
+        depth = render_ground_truth(day, taken[row].view).depth / scene.frame.scale
         between = (depth > float(scene.near[row])) & (depth < float(scene.far[row]))
         assert between.mean() > 0.85
 
@@ -88,7 +88,7 @@ def test_undistorted_photographs_lie_on_those_of_a_pinhole(tmp_path):
     width, height = scene.size(0)
     plain = replace(one.view, width=width, height=height)
     day, _ = tourists.stages()
-    expected = image(day, plain, 8, 5)[..., :3].astype(float)
+    expected = render_image(day, plain, 8, 5)[..., :3].astype(float)
     straight = scene.images.image(0, (width, height)).numpy().astype(float)
     bent = tourists.through_lens(day, one, settings).astype(float)
     assert max(shifts(straight, expected)) < 0.1
@@ -136,9 +136,9 @@ def test_depth_is_that_of_the_room(scenes):
     scene = data.read_cameras(data.Source(scenes / "seven_scenes"), "train")
     day, _ = tourists.stages()
     one = tourists.photographs(replace(SMALL, format="seven_scenes"))[0]
-    z = truth(day, one.view).depth * (one.view.rays() @ one.view.c2w[:, 2])
+    z = render_ground_truth(day, one.view).depth * (one.view.rays() @ one.view.c2w[:, 2])
     for name in ("seq-01/frame-000000.depth.png", "train/depth/seq-01_frame-000000.pose.depth.tiff"):
-        found = image_files.raw(scenes / "seven_scenes" / name)
+        found = image_files.read_single_channel(scenes / "seven_scenes" / name)
         assert np.abs(found / 1000 - z).max() < 5.1e-4
     assert len(scene) == SMALL.train
 

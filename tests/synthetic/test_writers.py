@@ -44,9 +44,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def points_of_view(truth: Path, c2w: np.ndarray, focal: float) -> tuple[np.ndarray, np.ndarray]:
+def points_of_view(ground_truth: Path, c2w: np.ndarray, focal: float) -> tuple[np.ndarray, np.ndarray]:
     """The points that the pixels' centers see by the depth file, from a 4x4 OpenGL matrix, and their items."""
-    depth, item = np.load(f"{truth}_depth.npy"), np.asarray(Image.open(f"{truth}_mask.png"))
+    depth, item = np.load(f"{ground_truth}_depth.npy"), np.asarray(Image.open(f"{ground_truth}_mask.png"))
     height, width = depth.shape
     row, column = np.nonzero(item)
     local = np.stack([column + 0.5 - width / 2, height / 2 - row - 0.5, np.full(row.shape, -focal)], 1)
@@ -84,11 +84,11 @@ def test_blender_holds_the_poses_of_the_views(blender: Path):
 
 def test_blender_truth_lies_on_the_items_within_near_and_far(blender: Path):
     for name, matrix, focal in blender_frames(blender):
-        points, items = points_of_view(blender / "truth" / name, matrix, focal)
+        points, items = points_of_view(blender / "ground_truth" / name, matrix, focal)
         assert len(points) > 150
         assert_on_items(points, items, still_life.table())
         assert np.abs(points).max() < 1.2
-        depth = np.load(blender / "truth" / f"{name}_depth.npy")
+        depth = np.load(blender / "ground_truth" / f"{name}_depth.npy")
         assert depth.dtype == np.float32
         assert 2 < depth.min() < depth[np.isfinite(depth)].max() < 6
 
@@ -96,8 +96,8 @@ def test_blender_truth_lies_on_the_items_within_near_and_far(blender: Path):
 def test_blender_images_are_transparent_where_nothing_is(blender: Path):
     for name, _, _ in blender_frames(blender):
         pixels = np.asarray(Image.open(blender / f"{name}.png"))
-        item = np.asarray(Image.open(blender / "truth" / f"{name}_mask.png"))
-        normal = np.load(blender / "truth" / f"{name}_normal.npy")
+        item = np.asarray(Image.open(blender / "ground_truth" / f"{name}_mask.png"))
+        normal = np.load(blender / "ground_truth" / f"{name}_normal.npy")
         assert pixels.shape == (32, 32, 4)
         assert pixels.dtype == np.uint8
         assert (item[pixels[..., 3] == 0] == 0).mean() > 0.97
@@ -107,26 +107,26 @@ def test_blender_images_are_transparent_where_nothing_is(blender: Path):
 
 
 def test_items_are_named_and_meshed(blender: Path):
-    names = json.loads((blender / "truth" / "items.json").read_text())
+    names = json.loads((blender / "ground_truth" / "items.json").read_text())
     assert names == [item.name for item in still_life.table().items]
-    assert (blender / "truth" / "mesh.ply").read_bytes().startswith(b"ply")
+    assert (blender / "ground_truth" / "mesh.ply").read_bytes().startswith(b"ply")
 
 
 def test_truth_is_written_as_the_settings_say(tmp_path: Path, llff: Path):
-    write(replace(SMALL, truth=False), tmp_path / "none")
+    write(replace(SMALL, ground_truth=False), tmp_path / "none")
     write(SMALL, tmp_path / "some")
-    assert not (tmp_path / "none" / "truth").exists()
-    assert sorted(path.name for path in (tmp_path / "some" / "truth").iterdir()) == [
+    assert not (tmp_path / "none" / "ground_truth").exists()
+    assert sorted(path.name for path in (tmp_path / "some" / "ground_truth").iterdir()) == [
         "items.json",
         "mesh.ply",
         "test",
         "val",
     ]
-    assert {path.name[:3] for path in (llff / "truth" / "images").iterdir()} == {"000", "008"}
+    assert {path.name[:3] for path in (llff / "ground_truth" / "images").iterdir()} == {"000", "008"}
 
 
 def test_the_same_settings_make_the_same_files_and_another_seed_others(tmp_path: Path):
-    plain = replace(SMALL, truth=False)
+    plain = replace(SMALL, ground_truth=False)
     for name, kind in (("one", plain), ("two", plain), ("three", replace(plain, seed=-1))):
         write(kind, tmp_path / name)
     one, two, three = (files(tmp_path / name) for name in ("one", "two", "three"))
@@ -136,7 +136,7 @@ def test_the_same_settings_make_the_same_files_and_another_seed_others(tmp_path:
 
 
 def test_a_seed_leaves_the_grid_alone_and_changes_its_noise(tmp_path: Path):
-    kind = StillLife(size=32, train=1, val=0, test=0, samples=1, format="llff", truth=False)
+    kind = StillLife(size=32, train=1, val=0, test=0, samples=1, format="llff", ground_truth=False)
     for seed in (0, 1):
         write(replace(kind, seed=seed), tmp_path / str(seed))
     first, second = files(tmp_path / "0"), files(tmp_path / "1")
@@ -146,7 +146,7 @@ def test_a_seed_leaves_the_grid_alone_and_changes_its_noise(tmp_path: Path):
 
 def test_progress_counts_the_images(tmp_path: Path):
     seen = []
-    write(replace(SMALL, truth=False), tmp_path / "out", lambda done, total: seen.append((done, total)))
+    write(replace(SMALL, ground_truth=False), tmp_path / "out", lambda done, total: seen.append((done, total)))
     assert seen == [(i, 6) for i in range(1, 7)]
 
 
@@ -189,7 +189,7 @@ def test_llff_truth_lies_on_the_items_and_within_the_bounds(llff: Path):
     for i in (0, 8):
         down, right, back, position, (_, _, focal) = rows[i, :15].reshape(3, 5).T
         c2w = np.stack([right, -down, back, position], 1)
-        points, items = points_of_view(llff / "truth" / "images" / f"{i:03d}", c2w, focal)
+        points, items = points_of_view(llff / "ground_truth" / "images" / f"{i:03d}", c2w, focal)
         assert len(points) == 32 * 24
         assert_on_items(points, items, still_life.room())
         depth = (points - position) @ -back
@@ -202,10 +202,10 @@ def test_multicam_truth_is_that_of_each_scale(multicam: Path):
     columns = metadata["test"]
     assert len(columns["file_path"]) == 8
     for row, path in enumerate(columns["file_path"]):
-        truth = multicam / "truth" / path.removesuffix(".png")
-        points, items = points_of_view(truth, np.array(columns["cam2world"][row]), columns["focal"][row])
+        ground_truth = multicam / "ground_truth" / path.removesuffix(".png")
+        points, items = points_of_view(ground_truth, np.array(columns["cam2world"][row]), columns["focal"][row])
         assert_on_items(points, items, still_life.table())
-        assert np.load(f"{truth}_depth.npy").shape == (columns["height"][row], columns["width"][row])
+        assert np.load(f"{ground_truth}_depth.npy").shape == (columns["height"][row], columns["width"][row])
 
 
 def test_multicam_is_the_pyramid_of_the_blender_scene(multicam: Path, blender: Path):

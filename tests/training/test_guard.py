@@ -54,7 +54,7 @@ def test_a_loss_of_nan_is_rolled_back_with_half_the_rate(caplog):
     # The first step's state was the last one known to be good.
     assert all(torch.equal(history[5][0][name], history[1][0][name]) for name in history[1][0])
     assert [history[step][1] for step in (4, 5, 6, 8)] == [1, 1, 0.5, 0.5]
-    assert "not finite at step 5: back to the state of step 1 with half the learning rate" in caplog.text
+    assert "not finite at step 5: rolled back to step 1 with half the learning rate" in caplog.text
     assert all(bool(value.isfinite().all()) for value in weights(state).values())
     assert not torch.equal(weights(state)["fine.color.weight"], history[5][0]["fine.color.weight"])
 
@@ -70,7 +70,7 @@ def test_the_moments_of_the_optimizer_are_rolled_back_too():
 def test_the_state_to_return_to_is_renewed(monkeypatch, caplog):
     monkeypatch.setattr(guard, "SNAPSHOT_EVERY", 3)
     fit(nerf_state(), poisoned_at({7}, []), Budget(8), Schedule(), callbacks=[DivergenceGuard()])
-    assert "back to the state of step 6" in caplog.text
+    assert "rolled back to step 6" in caplog.text
 
 
 def test_broken_parameters_are_never_the_state_to_return_to(monkeypatch, caplog):
@@ -83,19 +83,19 @@ def test_broken_parameters_are_never_the_state_to_return_to(monkeypatch, caplog)
                 state.method.fine.density.weight[0, 0] = torch.nan
 
     fit(state, poisoned_at(set(), []), Budget(5), Schedule(), callbacks=[break_a_weight, DivergenceGuard()])
-    assert "not finite at step 4: back to the state of step 1" in caplog.text
+    assert "not finite at step 4: rolled back to step 1" in caplog.text
     assert all(bool(value.isfinite().all()) for value in weights(state).values())
 
 
 def test_numbers_that_break_again_and_again_end_the_run():
     state = nerf_state()
-    with pytest.raises(DivergedError, match="the loss is not finite at step 7, also after 5 returns"):
+    with pytest.raises(DivergedError, match="the loss is not finite at step 7, after 5 rollbacks"):
         fit(state, poisoned_at(set(range(1, 100)), []), Budget(100), Schedule(), callbacks=[DivergenceGuard()])
     assert state.rate_factor == 0.5**5
 
 
 def test_numbers_that_are_broken_from_the_start_end_the_run():
-    with pytest.raises(DivergedError, match="the loss is not finite at step 1, also after 0 returns"):
+    with pytest.raises(DivergedError, match="the loss is not finite at step 1, after 0 rollbacks"):
         fit(nerf_state(), poisoned_at({0}, []), Budget(100), Schedule(), callbacks=[DivergenceGuard()])
 
 
@@ -121,7 +121,7 @@ class Painter(Method):
 
 def test_a_method_that_shows_one_color_has_collapsed():
     state = state_of(Painter())
-    with pytest.raises(CollapsedError, match="every ray has shown one color for 200 steps up to step 200"):
+    with pytest.raises(CollapsedError, match="all rays have had one color for 200 steps up to step 200"):
         fit(state, lambda r, d: sample_batch(SCENE, r, d), Budget(1000), Schedule(), callbacks=[DivergenceGuard()])
 
 
@@ -165,7 +165,7 @@ def test_both_faults_are_faults_of_training():
 
 
 def test_steps_that_carve_may_show_one_color(monkeypatch):
-    monkeypatch.setattr(guard, "FLAT_STEPS", 2)
+    monkeypatch.setattr(guard, "COLLAPSED_STEPS", 2)
     scene = ball(4, 12)
     state = state_of(replace(NLR, num_mask_only_steps=3, num_joint_steps=1).build(scene))
     fit(

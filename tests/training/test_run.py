@@ -301,7 +301,7 @@ def test_three_collapsed_starts_are_an_error(source, tmp_path, monkeypatch):
             raise CollapsedError("flat")
 
     monkeypatch.setattr("lumifield.training.job.DivergenceGuard", Dead)
-    with pytest.raises(CollapsedError, match="3 starts with different seeds have shown one color everywhere"):
+    with pytest.raises(CollapsedError, match="training collapsed to one color with 3 different seeds"):
         run_training(TrainingJob(NERF, source, Train(steps=2), tmp_path / "run"))
 
 

@@ -50,7 +50,7 @@ def at(points: Tensor, space: SceneBox, cells: Tensor) -> Tensor:
 
 
 def test_silhouettes_carve_away_no_surface_of_the_still_life(tmp_path: Path):
-    write(StillLife(size=24, train=12, val=0, test=0, samples=1, truth=False), tmp_path / "scene")
+    write(StillLife(size=24, train=12, val=0, test=0, samples=1, ground_truth=False), tmp_path / "scene")
     scene = read_scene(Source(tmp_path / "scene", background="white"), "train")
     surface = torch.from_numpy(mesh(table()).vertices).float()
     box = crop_to_silhouettes(scene, SIDE)

@@ -34,7 +34,7 @@ class StillLife:
     """turns the cameras and changes the noise"""
     format: Literal["blender", "multicam", "llff"] = "blender"
     """layout on disk"""
-    truth: bool = True
+    ground_truth: bool = True
     """write depth, normals, masks and mesh, for the val and test images"""
     truth_train: bool = False
     """write depth, normals and masks for the train images, too"""
@@ -89,7 +89,7 @@ class Captures:
     """Sculptures of strong contrast with their silhouettes, photographed from all sides or from within an arc.
 
     `dtu` has a matrix of the unit sphere and hard silhouettes; `nlr` has neither, and images of two sizes.
-    `truth/mesh.ply` holds the surfaces.
+    `ground_truth/mesh.ply` holds the surfaces.
     """
 
     objects: int = 1

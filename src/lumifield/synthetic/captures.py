@@ -17,7 +17,7 @@ from lumifield.synthetic import Captures, Progress
 from lumifield.synthetic.mesh import mesh, write_mesh
 from lumifield.synthetic.sculptures import sculpture
 from lumifield.synthetic.stage import Stage, pack
-from lumifield.synthetic.tracer import image
+from lumifield.synthetic.tracer import render_image
 from lumifield.synthetic.views import DISTANCE, View, looking
 from lumifield.synthetic.writers import save
 
@@ -50,8 +50,8 @@ def write_captures(settings: Captures, folder: Path, progress: Progress) -> None
         else:
             _write_calibration(place, shots)
         _write_splits(settings, place)
-        (place / "truth").mkdir()
-        write_mesh(place / "truth/mesh.ply", one.stage)
+        (place / "ground_truth").mkdir()
+        write_mesh(place / "ground_truth/mesh.ply", one.stage)
 
 
 def subject(settings: Captures, index: int) -> Subject:
@@ -86,7 +86,7 @@ def _view(settings: Captures, one: Subject, number: int, around: float, up: floa
 def _taken(settings: Captures, one: Subject, shots: list[View]) -> Iterator[UInt8[np.ndarray, "h w 4"]]:
     scene = pack(one.stage)
     for number, view in enumerate(shots):
-        yield image(scene, view, settings.samples, settings.seed * 1_000_003 + number)
+        yield render_image(scene, view, settings.samples, settings.seed * 1_000_003 + number)
 
 
 def _write_image(settings: Captures, folder: Path, number: int, pixels: UInt8[np.ndarray, "h w 4"]) -> None:

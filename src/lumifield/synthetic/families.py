@@ -15,7 +15,7 @@ from lumifield.synthetic.cars import car
 from lumifield.synthetic.chairs import chair
 from lumifield.synthetic.lamps import lamp
 from lumifield.synthetic.stage import Item, Stage, pack
-from lumifield.synthetic.tracer import image
+from lumifield.synthetic.tracer import render_image
 from lumifield.synthetic.views import DISTANCE, View, from_height
 from lumifield.synthetic.writers import opengl, save
 
@@ -62,7 +62,7 @@ def _write_object(settings: Family, index: int, folder: Path) -> None:
     scene, frames = pack(member(settings, index)), []
     for number, view in enumerate(views(settings, index)):
         key = (settings.seed * 1_000_003 + index) * settings.views + number
-        save(folder / f"{number:03d}.png", image(scene, view, settings.samples, key))
+        save(folder / f"{number:03d}.png", render_image(scene, view, settings.samples, key))
         frames.append({"file_path": f"./{number:03d}", "transform_matrix": opengl(view).tolist()})
     (folder / "transforms.json").write_text(json.dumps({"camera_angle_x": ANGLE, "frames": frames}, indent=1))
 

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from lumifield.synthetic import Progress, Tourists
 from lumifield.synthetic.stage import Packed
 from lumifield.synthetic.tourists import Landmarks, Photograph, landmarks, photographs, stages, take
-from lumifield.synthetic.tracer import truth
+from lumifield.synthetic.tracer import render_ground_truth
 from lumifield.synthetic.writers import save
 
 SEQUENCES = {"train": 1, "test": 10}
@@ -50,7 +50,7 @@ def write_seven_scenes(settings: Tourists, folder: Path, progress: Progress) -> 
     for one in taken:
         matrix = np.vstack([one.view.c2w, [0, 0, 0, 1]])
         np.savetxt(folder / f"{_frame(one)}.pose.txt", matrix, fmt="%.17e")
-        z = truth(day, one.view).depth * (one.view.rays() @ one.view.c2w[:, 2])
+        z = render_ground_truth(day, one.view).depth * (one.view.rays() @ one.view.c2w[:, 2])
         depth = Image.fromarray(np.where(np.isfinite(z), np.rint(1000 * z), 0).astype(np.uint16))
         depth.save(folder / f"{_frame(one)}.depth.png")
         rendered = folder / one.split / "depth" / f"{_frame(one).replace('/', '_')}.pose.depth.tiff"

@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 from lumifield.synthetic import Tourists, still_life
 from lumifield.synthetic.perturbed import STRIPES, Cast, Occluder
 from lumifield.synthetic.stage import Light, Packed, Stage, pack
-from lumifield.synthetic.tracer import image, truth
+from lumifield.synthetic.tracer import render_ground_truth, render_image
 from lumifield.synthetic.views import View, looking
 
 # Where tourists stand and what they look at, and the focal length of the color camera of 7-Scenes per pixel of width.
@@ -92,10 +92,10 @@ def through_lens(stage: Packed, photograph: Photograph, settings: Tourists) -> U
     """What the lens shows: a wider pinhole image, resampled where each pixel's direction lies in it."""
     view, key = photograph.view, settings.seed * 1_000_003 + photograph.index
     if photograph.radial == 0:
-        return image(stage, view, settings.samples, key)[..., :3]
+        return render_image(stage, view, settings.samples, key)[..., :3]
     reach = 1 + photograph.radial * (view.width**2 + view.height**2) / (2 * view.focal) ** 2
     wide = replace(view, width=ceil(reach * view.width) + 2, height=ceil(reach * view.height) + 2)
-    pixels = image(stage, wide, settings.samples, key)[..., :3]
+    pixels = render_image(stage, wide, settings.samples, key)[..., :3]
     x = (np.arange(view.width) + 0.5 - view.width / 2) / view.focal
     y = (np.arange(view.height) + 0.5 - view.height / 2) / view.focal
     measured = np.stack(np.meshgrid(x, y))
@@ -117,7 +117,7 @@ class Landmarks:
 def landmarks(stage: Packed, taken: list[Photograph], settings: Tourists) -> Landmarks:
     """Random points of each image that another one sees, too."""
     rng = np.random.default_rng([settings.seed, len(taken)])
-    depths = [truth(stage, photograph.view).depth for photograph in taken]
+    depths = [render_ground_truth(stage, photograph.view).depth for photograph in taken]
     points = np.concatenate([_picked(one.view, d, rng) for one, d in zip(taken, depths, strict=True)])
     visible = np.stack([_sees(one.view, d, points) for one, d in zip(taken, depths, strict=True)])
     shared = visible.sum(0) >= 2
@@ -150,7 +150,10 @@ def _sees(view: View, depth: Float[np.ndarray, "h w"], points: Float[np.ndarray,
     offset = points - view.c2w[:, 3]
     local = offset @ view.c2w[:, :3]
     ahead = local[:, 2] > 1e-6
-    image = view.focal * local[:, :2] / np.where(ahead, local[:, 2], 1)[:, None] + (view.width / 2, view.height / 2)
+    image = view.focal * local[:, :2] / np.where(ahead, local[:, 2], 1)[:, None] + (
+        view.width / 2,
+        view.height / 2,
+    )
     inside = ahead & (image >= 0).all(1) & (image < (view.width, view.height)).all(1)
     column, row = np.where(inside[:, None], image, 0).astype(int).T
     distance = np.linalg.norm(offset, axis=1)

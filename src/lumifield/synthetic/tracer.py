@@ -32,7 +32,7 @@ HALF = U64(32)
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What the ray through each pixel's center meets: distance (infinite for nothing), world normal, item from 1."""
 
     depth: Float[np.ndarray, "h w"]
@@ -249,7 +249,7 @@ def windows(scene: Packed, view: View) -> Int[np.ndarray, "n 4"]:
     return np.where(whole, np.array([0, 0, *size]), window).astype(np.int64)
 
 
-def radiance(scene: Packed, view: View, samples: int, key: int) -> Float[np.ndarray, "h w 4"]:
+def render_radiance(scene: Packed, view: View, samples: int, key: int) -> Float[np.ndarray, "h w 4"]:
     """Linear RGB of the matter in each pixel, and the share of the pixel that it covers.
 
     `key` numbers the noise: images of one scene should differ in it.
@@ -260,17 +260,17 @@ def radiance(scene: Packed, view: View, samples: int, key: int) -> Float[np.ndar
     return image
 
 
-def truth(scene: Packed, view: View) -> Truth:
+def render_ground_truth(scene: Packed, view: View) -> GroundTruth:
     """What the rays through the pixels' centers meet."""
     shape = (view.height, view.width)
     depth, normals, item = np.empty(shape, np.float32), np.zeros((*shape, 3), np.float32), np.empty(shape, np.uint8)
     meet_pixels(scene, view.c2w, view.focal, depth, normals, item)
-    return Truth(depth, normals, item)
+    return GroundTruth(depth, normals, item)
 
 
-def image(scene: Packed, view: View, samples: int, key: int) -> UInt8[np.ndarray, "h w 4"]:
+def render_image(scene: Packed, view: View, samples: int, key: int) -> UInt8[np.ndarray, "h w 4"]:
     """8-bit sRGB with straight alpha."""
-    linear = radiance(scene, view, samples, key)
+    linear = render_radiance(scene, view, samples, key)
     alpha = linear[..., 3:]
     return np.round(255 * np.concatenate([encode(linear[..., :3]), alpha], -1)).astype(np.uint8)
 

@@ -1,8 +1,9 @@
-"""Writers of a synthetic scene: images and cameras in each format's own files, the exact truth in `truth/`.
+"""Writes a synthetic scene: images, cameras in the files of each format, and ground truth in `ground_truth/`.
 
-`truth/` repeats the images' paths: `NAME_depth.npy` (float32 distance along the unit ray through each pixel's center,
-infinite where nothing is met), `NAME_normal.npy` (float32, world axes, zero there) and `NAME_mask.png` (the item's
-number, 0 there). `truth/items.json` names the items from 1 on and `truth/mesh.ply` holds their surfaces.
+Files in `ground_truth/` are named like the images: `NAME_depth.npy` (float32 distance along the unit ray through each
+pixel center, infinite for the background), `NAME_normal.npy` (float32, world axes, zero for the background) and
+`NAME_mask.png` (object index, 0 for the background). `items.json` names the objects from 1 on, and `mesh.ply` holds
+their surfaces.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lumifield.synthetic import Progress, StillLife, still_life, views
 from lumifield.synthetic.mesh import write_mesh
 from lumifield.synthetic.pyramid import build_pyramid
 from lumifield.synthetic.stage import Packed, Stage, pack
-from lumifield.synthetic.tracer import image, truth
+from lumifield.synthetic.tracer import render_ground_truth, render_image
 from lumifield.synthetic.views import View
 
 # A matrix with OpenGL axes (right, up, back) from one with OpenCV axes, and the other way about.
@@ -54,13 +55,13 @@ def write_blender(settings: StillLife, folder: Path, progress: Progress) -> None
         ]
         text = json.dumps({"camera_angle_x": views.ANGLE, "frames": frames}, indent=1)
         (folder / f"transforms_{split}.json").write_text(text)
-    write_truth(folder / "truth", stage, shots, settings)
+    write_ground_truth(folder / "ground_truth", stage, shots, settings)
 
 
 def write_multicam(settings: StillLife, folder: Path, progress: Progress) -> None:
     """The pyramid of the Blender scene, as mip-NeRF uses it; the truth is that of each scale's own pixels."""
     with tempfile.TemporaryDirectory() as flat:
-        write_blender(replace(settings, truth=False), Path(flat), progress)
+        write_blender(replace(settings, ground_truth=False), Path(flat), progress)
         build_pyramid(Path(flat), folder)
     columns_of = json.loads((folder / "metadata.json").read_text())
     shots = []
@@ -69,7 +70,7 @@ def write_multicam(settings: StillLife, folder: Path, progress: Progress) -> Non
             c2w = np.array(columns["cam2world"][row])[:3] * OPENGL
             view = View(c2w, columns["focal"][row], columns["width"][row], columns["height"][row])
             shots.append(Shot(columns["file_path"][row].removesuffix(".png"), view, split))
-    write_truth(folder / "truth", still_life.table(), shots, settings)
+    write_ground_truth(folder / "ground_truth", still_life.table(), shots, settings)
 
 
 def write_llff(settings: StillLife, folder: Path, progress: Progress) -> None:
@@ -81,7 +82,7 @@ def write_llff(settings: StillLife, folder: Path, progress: Progress) -> None:
     for shot, pixels in taken(scene, shots, settings, progress):
         save(folder / f"{shot.name}.png", pixels[..., :3])
     np.save(folder / "poses_bounds.npy", np.stack([llff_row(scene, shot.view) for shot in shots]))
-    write_truth(folder / "truth", stage, shots, settings)
+    write_ground_truth(folder / "ground_truth", stage, shots, settings)
 
 
 def blender_shots(settings: StillLife) -> list[Shot]:
@@ -100,7 +101,7 @@ def taken(
 ) -> Iterator[tuple[Shot, UInt8[np.ndarray, "h w 4"]]]:
     """The images, one after the other."""
     for i, shot in enumerate(shots):
-        yield shot, image(scene, shot.view, settings.samples, settings.seed * 1_000_003 + i)
+        yield shot, render_image(scene, shot.view, settings.samples, settings.seed * 1_000_003 + i)
         progress(i + 1, len(shots))
 
 
@@ -120,19 +121,19 @@ def llff_row(scene: Packed, view: View) -> Float[np.ndarray, "17"]:
     optical axis]: percentiles of what is seen."""
     right, down, forward, position = view.c2w.T
     pose = np.stack([down, right, -forward, position, (view.height, view.width, view.focal)], 1)
-    depth = truth(scene, view).depth * (view.rays() @ forward)
+    depth = render_ground_truth(scene, view).depth * (view.rays() @ forward)
     return np.concatenate([pose.reshape(-1), np.percentile(depth, BOUND_PERCENTILES)])
 
 
-def write_truth(folder: Path, stage: Stage, shots: list[Shot], settings: StillLife) -> None:
+def write_ground_truth(folder: Path, stage: Stage, shots: list[Shot], settings: StillLife) -> None:
     """What the pixels' centers see, for the images that the settings choose, and the items' names and mesh."""
-    if not settings.truth:
+    if not settings.ground_truth:
         return
     scene = pack(stage)
     for shot in shots:
         if shot.split == "train" and not settings.truth_train:
             continue
-        seen = truth(scene, shot.view)
+        seen = render_ground_truth(scene, shot.view)
         save(folder / f"{shot.name}_mask.png", seen.item)
         np.save(folder / f"{shot.name}_depth.npy", seen.depth)
         np.save(folder / f"{shot.name}_normal.npy", seen.normal)
