@@ -28,7 +28,7 @@ from lumifield.rendering.view import render_view, view_psnr
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
 from lumifield.runtime.rng import Rng
-from lumifield.synthetic import StillLife, write
+from lumifield.synthetic import StillLife, synthesize_data
 from lumifield.training.fit import Budget, TrainingState, fit
 
 CPU = torch.device("cpu")
@@ -120,7 +120,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = Source(Path(folder) / "still_life", background="white")
-        write(StillLife(size=SIZE, test=TEST_VIEWS, ground_truth=False, format="multicam"), source.data)
+        synthesize_data(StillLife(size=SIZE, test=TEST_VIEWS, ground_truth=False, format="multicam"), source.data)
         train, test = read_scene(source, "train"), read_scene(source, "test")
     asked = {"machine": describe_machine(CPU), "commit": current_commit(), "steps": options.steps}
     result = begun(asked | {"rays": options.rays, "width": options.width}, options.out)

@@ -29,7 +29,7 @@ from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
 from lumifield.runtime.image_metrics import psnr
 from lumifield.runtime.rng import Rng
-from lumifield.synthetic import StillLife, write
+from lumifield.synthetic import StillLife, synthesize_data
 
 CHUNK = 512
 SIZE, TEST_VIEWS = 64, 4
@@ -140,7 +140,7 @@ def markdown(result: dict[str, Any]) -> str:
 def still_life(folder: Path) -> tuple[Scene, Scene]:
     """The views to learn from and those to judge by."""
     source = Source(folder / "still_life", background="white")
-    write(StillLife(size=SIZE, test=TEST_VIEWS, ground_truth=False), source.data)
+    synthesize_data(StillLife(size=SIZE, test=TEST_VIEWS, ground_truth=False), source.data)
     return read_scene(source, "train"), read_scene(source, "test")
 
 

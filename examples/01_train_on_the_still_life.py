@@ -1,31 +1,20 @@
-"""Train from Python: make a small still life, learn it for some steps, score its test views.
-
-Settings are frozen dataclasses. `Job` says what is trained, on what, how long and where the run goes.
-"""
+"""Train from Python: synthesize a small still life, train on it, evaluate the test views."""
 
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
-from lumifield.data import Source
-from lumifield.evaluation.evaluate import evaluate
-from lumifield.methods import Instant
-from lumifield.runs.run_folder import load_run
-from lumifield.synthetic import StillLife, write
-from lumifield.training import Train
-from lumifield.training.job import TrainingJob, run_training
+import lumifield as lf
 
 
 def main(folder: Path = Path("runs/example"), size: int = 96, steps: int = 500) -> None:
-    """Leaves FOLDER/still-life and FOLDER/run."""
-    scene, run = folder / "still-life", folder / "run"
+    """Writes FOLDER/still-life and FOLDER/run."""
+    scene = folder / "still-life"
     if not scene.exists():
-        write(StillLife(size=size, train=30, val=4, test=4), scene)
-    job = TrainingJob(method=Instant(), source=Source(scene), train=Train(steps=steps), out=run)
-    run_training(job, console=Console())
-    metrics = evaluate(load_run(run))
-    print(f"psnr {metrics['psnr']:.2f} dB over {metrics['n_images']} test views, see {run / 'eval/test/report.html'}")
+        lf.synthesize_data(lf.StillLife(size=size, train=30, val=4, test=4), scene)
+    run = lf.train(scene, lf.Instant(), steps=steps, out=folder / "run")
+    metrics = run.evaluate("test")
+    print(f"PSNR {metrics.psnr:.2f} dB over {len(metrics.per_image)} test views, see {metrics.report}")
 
 
 if __name__ == "__main__":

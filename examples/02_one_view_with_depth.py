@@ -1,27 +1,21 @@
-"""Render one view of a run, with the distance to what it sees in world units.
-
-`render_view` needs the weights and the cameras of the run, not the images.
-"""
+"""Render one view of a run with its depth in world units; the images of the data are not needed."""
 
 from pathlib import Path
 
-import torch
+import numpy as np
 import tyro
 
-from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import load_run
-from lumifield.runtime.colormaps import quantile_range
-from lumifield.runtime.image_io import to_uint8, write_npy, write_png
+import lumifield as lf
 
 
 def main(run: Path = Path("runs/example/run"), index: int = 0, out: Path = Path("runs/example/view")) -> None:
-    """Leaves color and depth images and the raw depth in OUT."""
-    trained = load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
-    view = render_view(trained.method, trained.scenes["test"], index, device=trained.device)
-    write_png(out / "rgb.png", to_uint8(view.rgb))
-    write_png(out / "depth.png", view.depth_image(*quantile_range(view.depth[view.hit_mask])))
-    write_npy(out / "depth.npy", view.measured_depth)
-    print(f"{view.seconds:.2f} s, {float(view.hit_mask.float().mean()):.0%} of the pixels meet matter, see {out}")
+    """Writes rgb.png and depth.npy to OUT."""
+    trained = lf.load_run(run)
+    view = trained.render(trained.cameras("test")[index])
+    out.mkdir(parents=True, exist_ok=True)
+    view.save(out / "rgb.png")
+    np.save(out / "depth.npy", view.depth)
+    print(f"rendered in {view.seconds:.2f} s, {(view.opacity > 0.5).mean():.0%} of the pixels are opaque, see {out}")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from lumifield.data import Source
     from lumifield.errors import DataError
     from lumifield.meta import MetaTrain
+    from lumifield.meta.outer_loop import gradient_descent, maml, reptile
     from lumifield.methods import Instant, MipNerf, Nerf, NerfW, Nlr, SimpleNerf
     from lumifield.optim import Optimizer, Schedule
+    from lumifield.optim.optimizers import build_optimizer
+    from lumifield.synthetic import StillLife, Tourists, synthesize_data
     from lumifield.training import Train, TrainingError
 
 _MODULES = {
@@ -36,8 +39,11 @@ _MODULES = {
     "lumifield.data": ("Source",),
     "lumifield.errors": ("DataError",),
     "lumifield.meta": ("MetaTrain",),
+    "lumifield.meta.outer_loop": ("gradient_descent", "maml", "reptile"),
     "lumifield.methods": ("Instant", "MipNerf", "Nerf", "NerfW", "Nlr", "SimpleNerf"),
     "lumifield.optim": ("Optimizer", "Schedule"),
+    "lumifield.optim.optimizers": ("build_optimizer",),
+    "lumifield.synthetic": ("StillLife", "Tourists", "synthesize_data"),
     "lumifield.training": ("Train", "TrainingError"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -59,12 +65,19 @@ __all__ = [
     "Schedule",
     "SimpleNerf",
     "Source",
+    "StillLife",
+    "Tourists",
     "Train",
     "TrainingError",
     "__version__",
+    "build_optimizer",
+    "gradient_descent",
     "load_run",
     "load_scene",
+    "maml",
     "meta_train",
+    "reptile",
+    "synthesize_data",
     "train",
 ]
 

@@ -262,7 +262,7 @@ def test_render_has_to_know_where_to(loaded, capsys):
 
 def test_synthesize_data(monkeypatch):
     asked = []
-    monkeypatch.setattr(lumifield.synthetic, "write", lambda kind, out, note: asked.append((kind, out)))
+    monkeypatch.setattr(lumifield.synthetic, "synthesize_data", lambda kind, out, note: asked.append((kind, out)))
     called("synthesize-data", "still-life", "--out", "scene", "--size", "32", "--format", "llff")
     assert asked == [(StillLife(size=32, format="llff"), Path("scene"))]
 

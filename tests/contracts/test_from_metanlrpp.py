@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from lumifield.cli import main
-from lumifield.synthetic import Captures, FlowPairs, write
+from lumifield.synthetic import Captures, FlowPairs, synthesize_data
 from surface_options import NETWORKS, PRETRAINING, SURFACE, TRAINING
 
 
@@ -16,11 +16,11 @@ def places(tmp_path_factory):
     """Captures, pairs of images, and a run."""
     folder = tmp_path_factory.mktemp("places")
     small = {"size": 16, "train": 4, "val": 1, "test": 1, "samples": 1}
-    write(Captures(**small), folder / "capture")
-    write(Captures(**small, seed=1), folder / "other")
-    write(Captures(**small, objects=2), folder / "captures")
-    write(FlowPairs(pairs=2, size=32), folder / "pairs")
-    write(FlowPairs(pairs=2, size=32, seed=1), folder / "others")
+    synthesize_data(Captures(**small), folder / "capture")
+    synthesize_data(Captures(**small, seed=1), folder / "other")
+    synthesize_data(Captures(**small, objects=2), folder / "captures")
+    synthesize_data(FlowPairs(pairs=2, size=32), folder / "pairs")
+    synthesize_data(FlowPairs(pairs=2, size=32, seed=1), folder / "others")
     found = {name: folder / name for name in ("capture", "other", "captures", "pairs", "others", "surface")}
     called("train nlr --data {capture} --out {surface} --seed 7", SURFACE, **found)
     return found

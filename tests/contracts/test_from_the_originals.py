@@ -20,7 +20,7 @@ from lumifield.evaluation import appearance_fit
 from lumifield.methods import Nerf
 from lumifield.rendering import view
 from lumifield.runs.run_folder import load_run
-from lumifield.synthetic import StillLife, write
+from lumifield.synthetic import StillLife, synthesize_data
 from made_collections import balls
 from made_objects import dtu, edited, sphere
 from made_reconstructions import seven_scenes
@@ -299,9 +299,9 @@ def places(tmp_path_factory):
     """Small scenes and a run."""
     folder = tmp_path_factory.mktemp("places")
     small = {"size": 16, "train": 8, "val": 2, "test": 2, "samples": 1, "ground_truth": False}
-    write(StillLife(**small), folder / "blender")
-    write(StillLife(**small, seed=1), folder / "other")
-    write(StillLife(**small, format="llff"), folder / "llff")
+    synthesize_data(StillLife(**small), folder / "blender")
+    synthesize_data(StillLife(**small, seed=1), folder / "other")
+    synthesize_data(StillLife(**small, format="llff"), folder / "llff")
     found = {name: folder / name for name in ("blender", "other", "llff", "pyramid", "run")}
     found["capture"] = dtu(folder / "capture", n=9)
     shutil.copy(found["capture"] / "cameras_sphere.npz", found["capture"] / "cameras_large.npz")

@@ -14,7 +14,7 @@ from lumifield.cli import main
 from lumifield.meta import MetaTrain
 from lumifield.optim.optimizers import learning_rate_factor
 from lumifield.runs.run_folder import load_run
-from lumifield.synthetic import Captures, StillLife, write
+from lumifield.synthetic import Captures, StillLife, synthesize_data
 from lumifield.synthetic.pyramid import multiscale
 from made_collections import balls
 
@@ -181,13 +181,13 @@ def scenes(tmp_path_factory):
     """A tiny scene in each layout."""
     folder = tmp_path_factory.mktemp("scenes")
     small = {"size": 24, "train": 6, "val": 2, "test": 2, "samples": 1, "ground_truth": False}
-    write(StillLife(**small), folder / "blender")
-    write(StillLife(**small, format="llff"), folder / "llff")
+    synthesize_data(StillLife(**small), folder / "blender")
+    synthesize_data(StillLife(**small, format="llff"), folder / "llff")
     multiscale(folder / "blender", folder / "multicam")
     small = {"size": 24, "train": 4, "val": 1, "test": 1, "samples": 1}
     for layout in ("dtu", "nlr"):
-        write(Captures(**small, format=layout), folder / layout)
-        write(Captures(**small, format=layout, objects=2), folder / f"{layout}s")
+        synthesize_data(Captures(**small, format=layout), folder / layout)
+        synthesize_data(Captures(**small, format=layout, objects=2), folder / f"{layout}s")
     return {name: folder / name for name in ("blender", "llff", "multicam", "dtu", "dtus", "nlr", "nlrs")}
 
 
@@ -304,20 +304,19 @@ def test_examples(tmp_path, capsys):
     example(4)(run=tmp_path / "run", frames=2, size=16)
     example(5)(out=tmp_path / "portable.gif", frames=2, size=16)
     main.main([*f"train nerf-w --data {tmp_path}/still-life --out {tmp_path}/wild".split(), *TINY["nerf-w"].split()])
-    example(6)(run=tmp_path / "wild", out=tmp_path / "figure.png")
+    example(6)(run=tmp_path / "wild", data=tmp_path / "still-life", out=tmp_path / "figure.png")
     small = "--inner.steps 2 --few-shot.loop.steps 2 --num-validation-tasks 0 --hidden-dim 8 --num-samples 4 "
     small += "--bf16 off --device cpu"
     main.main(f"meta-train --data {tmp_path}/still-life --out {tmp_path}/start --steps 1 {small}".split())
-    example(7)(run=tmp_path / "start", out=tmp_path / "looks.png", side=16)
+    example(7)(run=tmp_path / "start", data=tmp_path / "still-life", out=tmp_path / "looks.png", side=16)
     capsys.readouterr()
     for algorithm in ("maml", "reptile"):
         example(8)(images=tmp_path / "still-life" / "train", steps=1, size=8, width=8, algorithm=algorithm)
     example(9)(steps=1, size=8, width=8)
-    assert capsys.readouterr().out.count("learned start") == 5
+    assert capsys.readouterr().out.count("meta-learned initialization") == 5
     left = (
         "run/eval/test/report.html",
         "view/rgb.png",
-        "view/depth.png",
         "view/depth.npy",
         "rays.png",
         "run/dolly.mp4",

@@ -9,7 +9,7 @@ from PIL import Image
 from lumifield.data.flow_pairs import ImagePair, list_pairs
 from lumifield.errors import DataError
 from lumifield.runtime.optical_flow import write_flow
-from lumifield.synthetic import FlowPairs, write
+from lumifield.synthetic import FlowPairs, synthesize_data
 
 SIZE = (6, 4)
 
@@ -91,7 +91,7 @@ def off(pair: ImagePair) -> float:
 
 @pytest.mark.parametrize("layout", ["flying_chairs_2", "flying_chairs"])
 def test_synthetic_pairs(tmp_path, layout):
-    write(FlowPairs(pairs=3, size=128, format=layout), tmp_path / "pairs")
+    synthesize_data(FlowPairs(pairs=3, size=128, format=layout), tmp_path / "pairs")
     found = [files.read() for files in list_pairs(tmp_path / "pairs")]
     assert len(found) == 3
     for pair in found:

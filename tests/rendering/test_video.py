@@ -9,7 +9,7 @@ from analytic import run_of
 from lumifield import data
 from lumifield.data import Source
 from lumifield.rendering import render
-from lumifield.synthetic import StillLife, write
+from lumifield.synthetic import StillLife, synthesize_data
 from scenes import INSTANT
 
 PATHS = ("spiral", "orbit", "spheric")
@@ -22,7 +22,7 @@ CENTER = torch.zeros(1, 3)
 def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     settings = StillLife(size=16, train=12, val=1, test=2, samples=1, ground_truth=False, format=request.param)
-    write(settings, folder / "data")
+    synthesize_data(settings, folder / "data")
     train = data.read_scene(Source(folder / "data"), "train")
     torch.manual_seed(0)
     method = INSTANT.build(train).eval()

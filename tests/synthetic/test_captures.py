@@ -15,7 +15,7 @@ from lumifield.data import Source
 from lumifield.data.scene_collection import list_tasks
 from lumifield.errors import DataError
 from lumifield.runtime.image_metrics import psnr
-from lumifield.synthetic import Captures, write
+from lumifield.synthetic import Captures, synthesize_data
 from lumifield.synthetic.captures import subject, views
 from lumifield.synthetic.stage import pack
 from lumifield.synthetic.tracer import render_ground_truth, render_image
@@ -27,7 +27,7 @@ SMALL = Captures(size=32, train=5, val=2, test=3, samples=4)
 def captured(request, tmp_path_factory) -> tuple[Captures, Path]:
     settings = replace(SMALL, format=request.param)
     folder = tmp_path_factory.mktemp("captures") / request.param
-    write(settings, folder)
+    synthesize_data(settings, folder)
     return settings, folder
 
 
@@ -77,7 +77,7 @@ def test_images_of_nlr_differ_in_size():
 
 
 def test_several_objects_are_a_collection(tmp_path):
-    write(replace(SMALL, objects=3, size=16, samples=1), tmp_path / "many")
+    synthesize_data(replace(SMALL, objects=3, size=16, samples=1), tmp_path / "many")
     assert [task.name for task in list_tasks(Source(tmp_path / "many"), "train")] == ["0001", "0002"]
     assert subject(SMALL, 2).stage == subject(replace(SMALL, objects=3), 2).stage
     assert subject(SMALL, 2).stage != subject(SMALL, 1).stage
@@ -103,4 +103,4 @@ def test_cameras_stay_within_the_arc():
 )
 def test_settings_that_make_no_capture(tmp_path, change, message):
     with pytest.raises(DataError, match=f"captures: {message}"):
-        write(replace(SMALL, **change), tmp_path / "out")
+        synthesize_data(replace(SMALL, **change), tmp_path / "out")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lumifield.errors import DataError
-from lumifield.synthetic import StillLife, write
+from lumifield.synthetic import StillLife, synthesize_data
 
 
 def test_the_settings_load_nothing_heavy():
@@ -33,5 +33,5 @@ def test_the_settings_load_nothing_heavy():
 )
 def test_settings_that_make_no_scene_are_refused(tmp_path: Path, change: dict, message: str):
     with pytest.raises(DataError, match=f"still life: {message}; choose"):
-        write(replace(StillLife(), **change), tmp_path / "out")
+        synthesize_data(replace(StillLife(), **change), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from lumifield import data
 from lumifield.data import image_files
 from lumifield.data.readers import cambridge
 from lumifield.errors import DataError
-from lumifield.synthetic import Tourists, tourists, write
+from lumifield.synthetic import Tourists, synthesize_data, tourists
 from lumifield.synthetic.tracer import render_ground_truth, render_image
 
 SMALL = Tourists(size=32, train=7, test=3, samples=1, seed=2)
@@ -23,7 +23,7 @@ FORMATS = ("phototourism", "cambridge", "seven_scenes")
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("tourists")
     for form in FORMATS:
-        write(replace(SMALL, format=form), root / form)
+        synthesize_data(replace(SMALL, format=form), root / form)
     return root
 
 
@@ -82,7 +82,7 @@ def test_landmarks_are_seen_where_they_were_measured(scenes):
 def test_undistorted_photographs_lie_on_those_of_a_pinhole(tmp_path):
     """To within a tenth of a pixel in each quarter of the image; as they were taken, they do not."""
     settings = replace(SMALL, size=160, train=2, test=1, samples=8, format="cambridge")
-    write(settings, tmp_path / "scene")
+    synthesize_data(settings, tmp_path / "scene")
     scene = data.read_scene(data.Source(tmp_path / "scene"), "test")
     one = tourists.photographs(settings)[2]
     width, height = scene.size(0)
@@ -149,11 +149,11 @@ def test_a_broken_attempt_leaves_nothing(tmp_path, form):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(replace(SMALL, format=form), tmp_path / "out", stop)
+        synthesize_data(replace(SMALL, format=form), tmp_path / "out", stop)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("field", "value"), [("size", 30), ("train", 1), ("test", -1), ("samples", 0)])
 def test_settings_that_make_no_scene(tmp_path, field, value):
     with pytest.raises(DataError, match=rf"tourists: {field}: found {value}"):
-        write(replace(SMALL, **{field: value}), tmp_path / "out")
+        synthesize_data(replace(SMALL, **{field: value}), tmp_path / "out")

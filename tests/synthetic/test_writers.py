@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lumifield.errors import DataError
-from lumifield.synthetic import StillLife, still_life, views, write
+from lumifield.synthetic import StillLife, still_life, synthesize_data, views
 from lumifield.synthetic.mesh import probed
 from lumifield.synthetic.stage import Stage, pack
 
@@ -22,21 +22,21 @@ OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 @pytest.fixture(scope="module")
 def blender(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("scenes") / "blender"
-    write(replace(SMALL, truth_train=True), out)
+    synthesize_data(replace(SMALL, truth_train=True), out)
     return out
 
 
 @pytest.fixture(scope="module")
 def llff(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("scenes") / "llff"
-    write(replace(SMALL, format="llff", train=9, val=1, test=1), out)
+    synthesize_data(replace(SMALL, format="llff", train=9, val=1, test=1), out)
     return out
 
 
 @pytest.fixture(scope="module")
 def multicam(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("scenes") / "multicam"
-    write(replace(SMALL, format="multicam"), out)
+    synthesize_data(replace(SMALL, format="multicam"), out)
     return out
 
 
@@ -113,8 +113,8 @@ def test_items_are_named_and_meshed(blender: Path):
 
 
 def test_truth_is_written_as_the_settings_say(tmp_path: Path, llff: Path):
-    write(replace(SMALL, ground_truth=False), tmp_path / "none")
-    write(SMALL, tmp_path / "some")
+    synthesize_data(replace(SMALL, ground_truth=False), tmp_path / "none")
+    synthesize_data(SMALL, tmp_path / "some")
     assert not (tmp_path / "none" / "ground_truth").exists()
     assert sorted(path.name for path in (tmp_path / "some" / "ground_truth").iterdir()) == [
         "items.json",
@@ -128,7 +128,7 @@ def test_truth_is_written_as_the_settings_say(tmp_path: Path, llff: Path):
 def test_the_same_settings_make_the_same_files_and_another_seed_others(tmp_path: Path):
     plain = replace(SMALL, ground_truth=False)
     for name, kind in (("one", plain), ("two", plain), ("three", replace(plain, seed=-1))):
-        write(kind, tmp_path / name)
+        synthesize_data(kind, tmp_path / name)
     one, two, three = (files(tmp_path / name) for name in ("one", "two", "three"))
     assert one == two
     assert one.keys() == three.keys()
@@ -138,7 +138,7 @@ def test_the_same_settings_make_the_same_files_and_another_seed_others(tmp_path:
 def test_a_seed_leaves_the_grid_alone_and_changes_its_noise(tmp_path: Path):
     kind = StillLife(size=32, train=1, val=0, test=0, samples=1, format="llff", ground_truth=False)
     for seed in (0, 1):
-        write(replace(kind, seed=seed), tmp_path / str(seed))
+        synthesize_data(replace(kind, seed=seed), tmp_path / str(seed))
     first, second = files(tmp_path / "0"), files(tmp_path / "1")
     assert first["poses_bounds.npy"] == second["poses_bounds.npy"]
     assert first["images/000.png"] != second["images/000.png"]
@@ -146,7 +146,9 @@ def test_a_seed_leaves_the_grid_alone_and_changes_its_noise(tmp_path: Path):
 
 def test_progress_counts_the_images(tmp_path: Path):
     seen = []
-    write(replace(SMALL, ground_truth=False), tmp_path / "out", lambda done, total: seen.append((done, total)))
+    synthesize_data(
+        replace(SMALL, ground_truth=False), tmp_path / "out", lambda done, total: seen.append((done, total))
+    )
     assert seen == [(i, 6) for i in range(1, 7)]
 
 
@@ -156,14 +158,14 @@ def test_a_broken_attempt_leaves_nothing(tmp_path: Path, form):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(replace(SMALL, format=form), tmp_path / "out", stop)
+        synthesize_data(replace(SMALL, format=form), tmp_path / "out", stop)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path):
     (tmp_path / "mine").touch()
     with pytest.raises(DataError, match=r"output folder: found a folder that is not empty"):
-        write(SMALL, tmp_path)
+        synthesize_data(SMALL, tmp_path)
 
 
 def test_llff_rows_are_those_of_the_format(llff: Path):

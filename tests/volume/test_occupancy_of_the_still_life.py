@@ -12,7 +12,7 @@ from torch import Tensor
 from lumifield.data import Source, read_scene
 from lumifield.geometry.contraction import SceneBox
 from lumifield.runtime.rng import Rng
-from lumifield.synthetic import StillLife, write
+from lumifield.synthetic import StillLife, synthesize_data
 from lumifield.synthetic.mesh import mesh, probe
 from lumifield.synthetic.stage import Stage, pack
 from lumifield.synthetic.still_life import table
@@ -50,7 +50,7 @@ def at(points: Tensor, space: SceneBox, cells: Tensor) -> Tensor:
 
 
 def test_silhouettes_carve_away_no_surface_of_the_still_life(tmp_path: Path):
-    write(StillLife(size=24, train=12, val=0, test=0, samples=1, ground_truth=False), tmp_path / "scene")
+    synthesize_data(StillLife(size=24, train=12, val=0, test=0, samples=1, ground_truth=False), tmp_path / "scene")
     scene = read_scene(Source(tmp_path / "scene", background="white"), "train")
     surface = torch.from_numpy(mesh(table()).vertices).float()
     box = crop_to_silhouettes(scene, SIDE)

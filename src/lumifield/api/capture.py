@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from lumifield import data
 from lumifield.data import Source
 from lumifield.data.scene import Frame, Scene
 from lumifield.geometry.cameras import Cameras
+from lumifield.geometry.poses import look_at
+from lumifield.geometry.rays import camera_rays
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,22 @@ class Camera:
     name: str = ""
     bounds: tuple[float, float] | None = None
 
+    @staticmethod
+    def look_at(
+        position: Sequence[float],
+        target: Sequence[float],
+        *,
+        fov: float,
+        size: tuple[int, int],
+        up: Sequence[float] = (0.0, 0.0, 1.0),
+    ) -> Camera:
+        """A pinhole camera at `position` looking at `target`; `fov` is the vertical field of view [degrees]."""
+        where = torch.tensor([list(position)], dtype=torch.float64)
+        forward = torch.tensor([list(target)], dtype=torch.float64) - where
+        c2w = look_at(where, forward, torch.tensor(list(up), dtype=torch.float64))[0].numpy()
+        focal = size[1] / 2 / math.tan(math.radians(fov) / 2)
+        return Camera(c2w, (focal, focal), (size[0] / 2, size[1] / 2), size)
+
     @property
     def intrinsics(self) -> Float[np.ndarray, "3 3"]:
         """Intrinsic matrix K."""
@@ -44,6 +63,17 @@ class Camera:
     def position(self) -> Float[np.ndarray, "3"]:
         """Camera center in world coordinates."""
         return self.c2w[:, 3]
+
+    def rays(self) -> tuple[Float[np.ndarray, "h w 3"], Float[np.ndarray, "h w 3"]]:
+        """Origins and unit directions of the rays through all pixel centers, in world coordinates."""
+        width, height = self.size
+        cameras = scene_cameras([self], Frame.identity())
+        column, row = torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")
+        pixels = torch.stack([column, row], -1).reshape(-1, 2)
+        ends = torch.tensor([1.0])
+        rays = camera_rays(cameras, torch.zeros(len(pixels), dtype=torch.int64), pixels, 0 * ends, ends)
+        shape = (height, width, 3)
+        return rays.origins.reshape(shape).numpy(), rays.directions.reshape(shape).numpy()
 
     def resized(self, width: int, height: int) -> Camera:
         """The same view with another image size."""

@@ -82,7 +82,7 @@ class SynthesizeCommand:
 
                     convert(Source(scene), self.out, layout, note)
                 case StillLife() | Tourists() | Family() | Captures() | FlowPairs():
-                    from lumifield.synthetic import write
+                    from lumifield.synthetic import synthesize_data
 
-                    write(self.kind, self.out, note)
+                    synthesize_data(self.kind, self.out, note)
         print(self.out)

@@ -138,7 +138,7 @@ NAMES = {
 }
 
 
-def write(kind: Kind, out: Path, progress: Progress | None = None) -> None:
+def synthesize_data(kind: Kind, out: Path, progress: Progress | None = None) -> None:
     """Makes the scene in the new folder `out`, which appears when it is complete.
 
     `progress` is called with the number of images done and to do. Raises `DataError` for settings that make no
@@ -148,7 +148,7 @@ def write(kind: Kind, out: Path, progress: Progress | None = None) -> None:
     from lumifield.runtime.folders import fresh_folder
     from lumifield.synthetic import captures, families, flying, tourist_layouts, writers
 
-    check(kind)
+    validate_settings(kind)
     report = progress or (lambda done, total: None)
     with fresh_folder(out) as folder:
         match kind:
@@ -172,7 +172,7 @@ def write(kind: Kind, out: Path, progress: Progress | None = None) -> None:
                 flying.write_flow_pairs(kind, folder, report)
 
 
-def check(kind: Kind) -> None:
+def validate_settings(kind: Kind) -> None:
     """Raises `DataError` for settings that make no scene."""
     name = NAMES[type(kind)]
     whole = 8 if isinstance(kind, StillLife) and kind.format == "multicam" else 4
