@@ -283,7 +283,7 @@ def test_lpips_of_small_images_is_absent_with_a_reason(run, monkeypatch):
 def test_evaluation_without_photographs_is_one_sentence(run):
     with pytest.raises(DataError, match=r"data: found none \(a portable scene\)"):
         evaluate.evaluate(replace(run, source=None))
-    with pytest.raises(DataError, match="split is 'val'"):
+    with pytest.raises(DataError, match=r"split: found 'val'"):
         evaluate.evaluate(run, "val")
 
 

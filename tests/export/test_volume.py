@@ -239,7 +239,7 @@ def test_a_wide_lens_still_has_a_cube():
         (
             VolumeExport(center=(8.5, -9.5, 3.5), cube_size=1.0, resolution=8),
             "fog.npz",
-            "density: found empty in the cube",
+            r"density: found an empty cube",
         ),
         (VolumeExport(resolution=8), "taken.vol", "output: found a folder"),
     ],

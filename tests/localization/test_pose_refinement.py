@@ -143,7 +143,7 @@ def test_refusals(run):
         pose_refinement.of_split(run, "test", 3)
     with pytest.raises(DataError, match=r"split 'val': found no cameras"):
         pose_refinement.of_split(run, "val")
-    with pytest.raises(DataError, match="data: found unknown to the run"):
+    with pytest.raises(DataError, match=r"data: found none \(a portable scene\)"):
         pose_refinement.of_split(replace(run, source=None), "test")
 
 
@@ -166,7 +166,7 @@ def test_settings_say_where_to_start(run, tmp_path):
 
 
 def test_settings_that_contradict_each_other_are_refused():
-    with pytest.raises(DataError, match="off: found given"):
+    with pytest.raises(DataError, match=r"initial_error: found given"):
         Pose(image=Path("a.png"), initial_error=(1.0, 1.0))
     with pytest.raises(DataError, match="off: found given"):
         Pose(initial_poses=Path("a.json"), initial_error=(1.0, 1.0))

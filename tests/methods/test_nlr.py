@@ -398,7 +398,7 @@ def test_open_scenes_have_a_backdrop_that_learns():
 def test_what_cannot_be_learned_is_said():
     with pytest.raises(DataError, match=r"method nlr: space: found normalized device coordinates"):
         built(NLR, forward())
-    with pytest.raises(DataError, match="method nlr: sources: found 1 image"):
+    with pytest.raises(DataError, match=r"method nlr: source views: found 1 image"):
         built(NLR, ball(4, 12).select([1]))
     for wrong, said in (
         ({"sources": 0}, "sources is 0"),

@@ -120,7 +120,7 @@ def test_a_photographs_look_is_found_by_its_name(run):
     torch.testing.assert_close(appearance.embedding_of(run, "mean"), LOOKS.mean(0))
     with pytest.raises(DataError, match=r"appearance 'z': found no training image"):
         appearance.embedding_of(run, "z")
-    with pytest.raises(DataError, match="appearance 'x' is the name of several images"):
+    with pytest.raises(DataError, match=r"appearance 'x': found the name of several images"):
         appearance.embedding_of(run, "x")
     plain = replace(run, method=Ball())
     with pytest.raises(DataError, match="method: found without embeddings of images"):

@@ -54,7 +54,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DataError, match=r"output folder: found a folder that is not empty"):
         fresh_folder(tmp_path).__enter__()
-    with pytest.raises(DataError, match="the output folder: found a file"):
+    with pytest.raises(DataError, match=r"output folder: found a file"):
         fresh_folder(tmp_path / "file").__enter__()
     with pytest.raises(DataError, match=r"the output folder is not writable \(Not a directory\)"):
         fresh_folder(tmp_path / "file" / "below" / "out").__enter__()

@@ -27,7 +27,7 @@ def test_damaged_files(tmp_path):
             b"PIEH" + bytes(8),
             "size: found 0x0 in 12 bytes",
         ),
-        (b"FLOW" + whole[4:], "content is no flow"),
+        (b"FLOW" + whole[4:], r"content: found another format"),
         (whole[:-1], "size: found 5x3 in 131 bytes"),
         (whole[:-4] + np.float32(np.nan).tobytes(), "flow: found not finite"),
     ):

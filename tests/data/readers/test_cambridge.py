@@ -124,7 +124,7 @@ def test_photographs_without_a_pose_are_skipped_and_counted(tmp_path, caplog):
             r"line 3: found of another form",
         ),
         ("reconstruction.nvm", lambda t: t.replace(" 0.0 0\n", " 0\n", 1), r"line 4: found of another form"),
-        ("reconstruction.nvm", lambda t: t.replace("\t30.0", "\t-30", 1), r"line 4 .*, expected a name, focal length"),
+        ("reconstruction.nvm", lambda t: t.replace("\t30.0", "\t-30", 1), r"line 4: found of another form"),
         ("reconstruction.nvm", lambda t: t.replace("\t30.0", "\tnan", 1), r"line 4: found of another form"),
         ("reconstruction.nvm", lambda t: t.replace("\t30.0", "\ta", 1), r"line 4: found of another form"),
         (

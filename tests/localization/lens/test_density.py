@@ -135,7 +135,7 @@ def test_flat_bounds_are_refused(tmp_path):
     [
         (None, "d.npz: file: found missing"),
         (b"PK\x03\x04 and no more", r"d.npz: file: found damaged \(File is not a zip file\)"),
-        (b"no archive", "d.npz: file is damaged"),
+        (b"no archive", r"d.npz: file: found damaged \(This file contains pickled \(object\) data\. If you trust the fi"),
         ({"density": np.zeros((2, 2, 2))}, "d.npz: file is damaged"),
         (
             {"bounds": np.zeros((2, 2)), "density": np.zeros((2, 2, 2)), "density_threshold": 1.0},
@@ -154,7 +154,7 @@ def test_files_that_are_no_density(tmp_path, content, message):
 
 
 def test_settings_that_cannot_be():
-    with pytest.raises(DataError, match="density: cells: found 0"):
+    with pytest.raises(DataError, match=r"density: num_cells: found 0"):
         Density(num_cells=0)
     with pytest.raises(DataError, match="density: margin: found -1"):
         Density(margin=-1.0)

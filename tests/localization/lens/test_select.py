@@ -182,7 +182,7 @@ def test_a_clearance_wider_than_the_box(run):
 
 
 def test_settings_that_cannot_be():
-    with pytest.raises(DataError, match="select: count: found 0"):
+    with pytest.raises(DataError, match=r"select: num_views: found 0"):
         Select(num_views=0)
     with pytest.raises(DataError, match=r"select: spacing: found 0\.5"):
         Select(places="path", spacing=0.5)
