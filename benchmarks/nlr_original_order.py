@@ -248,7 +248,7 @@ def step_of(method: NlrMethod) -> int:
 def equalized(method: NlrMethod, scene: Scene) -> NlrMethod:
     """The method with as many rays and slopes as the port, in float32."""
     pixels = int(scene.cameras.size[0].prod())
-    method.settings = replace(method.settings, mask_rays=pixels, eikonal_points=SLOPES, bf16="off")
+    method.settings = replace(method.settings, num_mask_rays=pixels, num_eikonal_points=SLOPES, bf16="off")
     method.appearance_net.settings = method.settings
     return method.train()
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumifield.bench import benchmark
+from lumifield.bench import benchmark, machine
 from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.runtime.image_metrics import PSNR_LIMIT
@@ -177,7 +177,7 @@ def test_the_table(compared):
         "| method | samples / ray | s / step | rays / s | speedup "
         "| s to 25 dB | s to 28 dB | s to 30 dB | s to 31 dB |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| textbook |  | 2 | 10 | 1.0 |  |  |  |  |",
+        "| plain NeRF |  | 2 | 10 | 1.0 |  |  |  |  |",
         "| nerf, 64 + 64 samples | 24.0 | 2 | 25 | 2.5 |  |  |  |  |",
         "| occupancy | 6.3 | 2 | 25 | 2.5 |  |  |  |  |",
         "| instant |  | 0.01 | 12,345 | 1234.5 | 3 | 34 |  |  |",
@@ -229,8 +229,9 @@ def test_the_commit_is_that_of_the_checkout_or_unknown(tmp_path, monkeypatch):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
         subprocess.run([*git, *words], check=True)
-    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
-    described = benchmark.commit()
+    (tmp_path / "module.py").touch()
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "module.py"))
+    described = machine.current_commit()
     assert subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.startswith(described)
-    monkeypatch.setattr(benchmark, "ROOT", Path(sys.executable))
-    assert benchmark.commit() == "unknown"
+    monkeypatch.setattr(machine, "__file__", sys.executable)
+    assert machine.current_commit() == "unknown"

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import lumifield.bench.compare
 import pytest
 
+import lumifield.bench.benchmark
 import lumifield.evaluation.evaluate
 import lumifield.rendering.render
 import lumifield.runs.run_folder
@@ -278,8 +278,8 @@ def test_synthesize_data_of_several_sizes(monkeypatch):
 
 def test_bench(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(lumifield.bench.compare, "compare", lambda *words: asked.append(words))
-    monkeypatch.setattr(lumifield.bench.compare, "markdown", lambda result: "a table")
+    monkeypatch.setattr(lumifield.bench.benchmark, "run_benchmark", lambda *words: asked.append(words))
+    monkeypatch.setattr(lumifield.bench.benchmark, "format_benchmark", lambda result: "a table")
     called("bench", "cpu", "--data", "lego", "--minutes", "0.5", "--seed", "2", "--out", "results")
     assert asked == [(Source(Path("lego")), 0.5, 2, Path("results"), "cpu")]
     assert capsys.readouterr().out == "a table\n"

@@ -161,9 +161,7 @@ def test_training_needs_no_file_of_another_split(tmp_path):
 @pytest.mark.parametrize("name", ["transforms_train.json", "transforms.json"])
 def test_broken_lists_of_frames(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    with pytest.raises(
-        DataError, match=r"frames: found missing or no list"
-    ):
+    with pytest.raises(DataError, match=r"frames: found missing or no list"):
         data.read_cameras(Source(tmp_path), "train")
 
 
@@ -206,7 +204,9 @@ def scaled_pose(frame: dict) -> None:
 
 
 def mirrored_pose(frame: dict) -> None:
-    frame[r"transform_matrix of \./train/r_1: found columns that are not orthonormal and right-handed"] = [[-line[0], *line[1:]] for line in frame["transform_matrix"]]
+    frame[r"transform_matrix of \./train/r_1: found columns that are not orthonormal and right-handed"] = [
+        [-line[0], *line[1:]] for line in frame["transform_matrix"]
+    ]
 
 
 def short_pose(frame: dict) -> None:

@@ -44,7 +44,7 @@ def closeness(baked: Baked, run, index: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("density", "scene", "least"),
+    ("density", "scene", "min_weight"),
     [(fog.ball, fog.bounded(), 27), (fog.room, fog.unbounded(), 30), (fog.hill, fog.forward_facing(), 30)],
     ids=["bounded", "unbounded", "forward-facing"],
 )

@@ -77,7 +77,7 @@ def saved_weights(out):
 
 @pytest.mark.parametrize("group", [1, 2])
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(source, tmp_path, group, monkeypatch):
-    meta = replace(QUICK, group=group)
+    meta = replace(QUICK, vmap_batch_size=group)
     learned(source, tmp_path / "whole", meta)
     step = meta_run.outer_step
 
@@ -97,7 +97,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(source, tmp_path, grou
 
 
 def test_tasks_come_once_before_any_comes_again():
-    meta = replace(QUICK, tasks=2)
+    meta = replace(QUICK, meta_batch_size=2)
     seen = [visit.task for step in range(6) for visit in sample_episodes(3, step, meta)]
     assert all(sorted(seen[at : at + 3]) == [0, 1, 2] for at in range(0, 12, 3))
     again = [visit.task for step in range(40) for visit in sample_episodes(3, step, replace(meta, replacement=True))]
@@ -109,7 +109,7 @@ def test_tasks_come_once_before_any_comes_again():
 
 def test_meta_training_helps_an_unknown_object(source, tmp_path):
     loop = InnerLoop(steps=10, batch_size=48, optimizer=Optimizer(kind="adam", lr=2e-3))
-    meta = replace(QUICK, steps=25, views=6, inner=loop, outer=Optimizer(kind="sgd", lr=0.5, momentum=0.0))
+    meta = replace(QUICK, steps=25, num_views=6, inner=loop, outer=Optimizer(kind="sgd", lr=0.5, momentum=0.0))
     meta = replace(meta, validate_every=1, validation_steps=10, few_shot=replace(QUICK.few_shot, loop=loop))
     out = learned(source, tmp_path / "run", meta)
     history = json.loads((out / "log" / "history.json").read_text())
@@ -119,7 +119,7 @@ def test_meta_training_helps_an_unknown_object(source, tmp_path):
 
 def test_a_broken_inner_loop_leaves_the_start(source, tmp_path, caplog):
     loop = replace(LOOP, optimizer=Optimizer(kind="sgd", lr=1e30, momentum=0.0))
-    out = learned(source, tmp_path / "run", replace(QUICK, steps=1, inner=loop, validation_tasks=0))
+    out = learned(source, tmp_path / "run", replace(QUICK, steps=1, inner=loop, num_validation_tasks=0))
     assert caplog.text.count("breaks: lower its rate") == 2
     torch.manual_seed(QUICK.seed)
     fresh = TINY.build(list_tasks(source, "train")[0].photographs())
@@ -200,7 +200,7 @@ def test_an_object_of_the_list_that_is_missing_is_told(tmp_path, capsys):
 
 
 def test_training_starts_from_a_learned_start(source, tmp_path):
-    start = learned(source, tmp_path / "start", replace(QUICK, validation_tasks=0))
+    start = learned(source, tmp_path / "start", replace(QUICK, num_validation_tasks=0))
     given = f"train simple-nerf --data {source.data / 'e'} --out {tmp_path / 'run'} --init {start} --steps 0"
     main.main([*given.split(), "--device", "cpu"])
     assert load_run(tmp_path / "run").method.settings == TINY

@@ -144,7 +144,7 @@ def test_maml_steps_along_the_mean_gradient_over_its_tasks():
 
 @pytest.mark.parametrize("settings", [SIMPLE_NERF, replace(NERF, num_fine_samples=0)], ids=method_name)
 def test_second_order_gradients_of_a_method_equal_finite_differences(settings):
-    scene, method = bounded(), built(replace(settings, density="softplus")).double()
+    scene, method = bounded(), built(replace(settings, density_activation="softplus")).double()
     parameters, copy = initial_parameters(method), MethodObjective(method)
     batches = [doubled(sample_batch(scene, 12, rng(seed))) for seed in range(3)]
 

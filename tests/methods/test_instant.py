@@ -310,8 +310,8 @@ def test_rows_are_padded_with_zeros(rows):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"levels": 0}, "instant: levels: found 0"),
-        ({"proposals": (9, 0)}, "instant: proposals: found 0"),
+        ({"num_levels": 0}, "num_levels: found 0"),
+        ({"num_proposal_samples": (9, 0)}, "num_proposal_samples: found 0"),
         ({"step_size": 0.0}, "step_size: found 0"),
         ({"occupancy_resolution": 3}, "occupancy_resolution: found 3"),
     ],

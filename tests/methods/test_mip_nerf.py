@@ -204,7 +204,7 @@ def test_losses_are_the_squares_of_all_passes():
     assert losses == pytest.approx({"rgb": errors[0], "coarse": 0.25 * (errors[1] + errors[2])}, rel=1e-5)
 
 
-@pytest.mark.parametrize("settings", [SMALL, GRID, replace(SMALL, noise=1.0)])
+@pytest.mark.parametrize("settings", [SMALL, GRID, replace(SMALL, density_noise_std=1.0)])
 def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: MipNerf):
     scene = ball(3, 12)
     method = trained(settings, scene, 2)[0]
@@ -225,7 +225,7 @@ def test_without_jitter_and_noise_draws_change_nothing():
 
 
 def test_noise_is_normal_and_of_the_stated_deviation():
-    method = built(replace(SMALL, noise=2.0), ball(3, 12))
+    method = built(replace(SMALL, density_noise_std=2.0), ball(3, 12))
     noise = method.noise(torch.zeros(5000, 13), RenderContext(WHITE, rng=rng()))
     assert noise is not None
     assert noise.shape == (5000, 12)
@@ -236,7 +236,7 @@ def test_noise_is_normal_and_of_the_stated_deviation():
 @pytest.mark.parametrize("noise", [0.0, 1.0])
 def test_two_processes_see_what_one_sees(noise: float):
     scene = ball(3, 12)
-    method = built(replace(SMALL, noise=noise), scene)
+    method = built(replace(SMALL, density_noise_std=noise), scene)
 
     def colors(rank: int, world: int) -> Tensor:
         return method(scene.rays(0)[slice(rank, 64, world)], RenderContext(WHITE, rng=rng(5, rank, world))).rgb

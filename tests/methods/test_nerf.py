@@ -121,7 +121,9 @@ def test_a_deterministic_pass_equals_loops():
         assert float(found.opacity[row]) == pytest.approx(sum(weights), abs=2e-4)
 
 
-@pytest.mark.parametrize("settings", [SMALL, replace(SMALL, noise=1.0), OCCUPIED, replace(SMALL, fine_samples=0)])
+@pytest.mark.parametrize(
+    "settings", [SMALL, replace(SMALL, density_noise_std=1.0), OCCUPIED, replace(SMALL, num_fine_samples=0)]
+)
 def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: Nerf):
     scene = ball()
     method = built(settings, scene)
@@ -147,7 +149,7 @@ def test_without_perturbation_and_noise_draws_change_nothing():
 @pytest.mark.parametrize("noise", [0.0, 1.0])
 def test_two_processes_see_what_one_sees(noise: float):
     scene = ball()
-    method = built(replace(SMALL, noise=noise), scene)
+    method = built(replace(SMALL, density_noise_std=noise), scene)
 
     def colors(rank: int, world: int) -> Tensor:
         return method(scene.rays(0)[slice(rank, 64, world)], RenderContext(torch.ones(3), rng=rng(5, rank, world))).rgb

@@ -20,6 +20,7 @@ FILE = Path("config.json")
 class Inner:
     color: Literal["red", "blue"] = "red"
     pair: tuple[float, float] | None = None
+    size: Literal["auto"] | int = "auto"
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
 
 
-FULL = Outer(3, 0.25, False, Path("/a/b"), (1, 2), Inner("blue", (0.5, 1.0)))
+FULL = Outer(3, 0.25, False, Path("/a/b"), (1, 2), Inner("blue", (0.5, 1.0), 7))
 PLAIN = {
     "count": 3,
     "share": 0.25,
     "on": False,
     "place": "/a/b",
     "steps": [1, 2],
-    "inner": {"color": "blue", "pair": [0.5, 1.0]},
+    "inner": {"color": "blue", "pair": [0.5, 1.0], "size": 7},
 }
 
 
@@ -83,7 +84,7 @@ def test_whole_numbers_serve_as_floats():
         ({"inner": 3}, "inner: found 3"),
         ({"inner": {"color": "green"}}, "color: found 'green'"),
         ({"inner": {"color": ["red"]}}, "color: found ['red']"),
-        ({"inner": {"color": "red"}}, "key: found 'color'"),
+        ({"inner": {"hue": "red"}}, "key: found 'hue'"),
         ({"inner": {"pair": [1.0]}}, "pair: found [1.0]"),
         ({"inner": {"pair": [1.0, 2.0, 3.0]}}, "pair: found [1.0, 2.0, 3.0]"),
         ({"count": None}, "count: found None"),
@@ -113,7 +114,10 @@ def test_json_is_read_or_told_to_be_missing_unreadable_or_broken(tmp_path):
     with pytest.raises(DataError, match=r"config.json: file: found nothing"):
         read_json(file)
     file.write_text('{\n"a": 1,\n}')
-    with pytest.raises(DataError, match=r"config.json: JSON: found an error in line 3 \(Expecting property name enclosed in double quotes\)"):
+    with pytest.raises(
+        DataError,
+        match=r"config.json: JSON: found an error in line 3 \(Expecting property name enclosed in double quotes\)",
+    ):
         read_json(file)
     file.write_bytes(b'{"a": "\xff"}')
     with pytest.raises(DataError, match=r"config.json: file is unreadable"):
@@ -125,8 +129,8 @@ def test_json_is_read_or_told_to_be_missing_unreadable_or_broken(tmp_path):
 
 
 def test_numbers_have_a_least_value():
-    at_least(1, Nerf(), "width", "batch")
-    with pytest.raises(DataError, match="nerf: batch: found 0"):
+    at_least(1, Nerf(), "hidden_dim", "batch_size")
+    with pytest.raises(DataError, match="nerf: batch_size: found 0"):
         Nerf(batch_size=0)
     with pytest.raises(DataError, match="nerf: noise: found nan"):
         Nerf(density_noise_std=float("nan"))

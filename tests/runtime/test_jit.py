@@ -55,7 +55,7 @@ def test_a_change_in_any_source_renews_the_cache(tmp_path: Path):
     (tmp_path / "triple.py").write_text(
         "import factor\n"
         "from numba import prange\n"
-        "from lumifield.core import jit\n"
+        "from lumifield.runtime import jit\n"
         "FACTOR = int(__import__('os').environ['FACTOR'])\n"
         "@jit.loop\n"
         "def triple(values):\n"

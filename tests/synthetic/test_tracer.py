@@ -31,16 +31,16 @@ def plain(color: tuple[float, float, float], coat: float = 0.0, metal: bool = Fa
 @pytest.mark.parametrize("shape", [Sphere(0.8), Box((0.6, 0.5, 0.4), 0.1), Cylinder(0.7, 0.3)])
 def test_in_a_white_furnace_a_matt_convex_thing_shows_its_albedo(shape):
     stage = Stage((Item("one", shape, plain((0.2, 0.5, 0.9)), turn=(20, 30, 40)),), FURNACE)
-    render_image = render_radiance(pack(stage), VIEW, 4, 0)
-    met = render_image[..., 3] > 0
+    image = render_radiance(pack(stage), VIEW, 4, 0)
+    met = image[..., 3] > 0
     assert met.sum() > 100
-    assert render_image[met][:, :3] == pytest.approx(np.broadcast_to([0.2, 0.5, 0.9], (met.sum(), 3)))
+    assert image[met][:, :3] == pytest.approx(np.broadcast_to([0.2, 0.5, 0.9], (met.sum(), 3)))
 
 
 @pytest.mark.parametrize("material", [plain(WHITE, coat=0.05), plain(WHITE, metal=True)])
 def test_in_a_white_furnace_a_white_thing_under_any_coat_is_white(material):
-    render_image = render_radiance(pack(Stage((Item("ball", Sphere(0.8), material),), FURNACE)), VIEW, 4, 0)
-    assert render_image[render_image[..., 3] > 0][:, :3] == pytest.approx(1)
+    image = render_radiance(pack(Stage((Item("ball", Sphere(0.8), material),), FURNACE)), VIEW, 4, 0)
+    assert image[image[..., 3] > 0][:, :3] == pytest.approx(1)
 
 
 def test_in_a_white_furnace_nothing_shines_brighter_than_white():
@@ -54,13 +54,13 @@ def lit_plate(radius: float, height: float) -> np.ndarray:
     plate = Item("plate", Cylinder(2.0, 0.05), plain((0.5, 0.5, 0.5)))
     ball = Item("ball", Sphere(0.4), plain(BLACK), (0.0, 0.0, height))
     view = View(looking((0.0, -1.5, 1.0), (0.0, 0.0, 0.05)), 100.0, 101, 75)
-    render_image = render_radiance(pack(Stage((plate, ball), light)), view, 64, 0)
+    image = render_radiance(pack(Stage((plate, ball), light)), view, 64, 0)
     seen = tracer.render_ground_truth(pack(Stage((plate, ball), light)), view)
     points = view.c2w[:, 3] + view.rays() * np.where(np.isfinite(seen.depth), seen.depth, 0)[..., None]
     # Behind the middle the ball cuts pixels in two.
     on_plate = (seen.item == 1) & (seen.normal[..., 2] > 0.99) & (points[..., 1] < -0.15)
     distance = np.hypot(points[..., 0], points[..., 1])
-    return np.stack([distance[on_plate], render_image[on_plate][:, 0]])
+    return np.stack([distance[on_plate], image[on_plate][:, 0]])
 
 
 def test_a_small_sun_casts_a_hard_shadow_where_the_ball_stands_in_its_way():
@@ -109,14 +109,14 @@ def test_a_coat_throws_back_its_share_of_the_sun():
 def test_a_mirror_shows_what_stands_before_it():
     mirror = Item("mirror", Box((1.0, 0.05, 1.0)), plain(WHITE, metal=True), (0.0, 1.0, 0.0))
     light = Light(sun=BLACK, zenith=WHITE, horizon=WHITE, ground=WHITE)
-    render_image = render_radiance(
+    image = render_radiance(
         pack(Stage((mirror,), light)), View(looking((0.0, -2.0, 0.0), (0.0, 1.0, 0.0)), 20.0, 8, 8), 4, 0
     )
     red = Item("red", Box((3.0, 0.05, 3.0)), plain((0.8, 0.0, 0.0)), (0.0, -3.0, 0.0))
     with_red = render_radiance(
         pack(Stage((mirror, red), light)), View(looking((0.0, -2.0, 0.0), (0.0, 1.0, 0.0)), 20.0, 8, 8), 4, 0
     )
-    assert render_image[..., :3] == pytest.approx(1)
+    assert image[..., :3] == pytest.approx(1)
     assert with_red[2:6, 2:6, 0].min() > 0.5
     assert with_red[2:6, 2:6, 1:3].max() == 0
 
@@ -125,8 +125,9 @@ DIGEST = """
 import hashlib
 from lumifield.synthetic import still_life, views
 from lumifield.synthetic.stage import pack
-from lumifield.synthetic.tracer import radiance
-print(hashlib.sha256(radiance(pack(still_life.table()), views.sphere(3, 0.0, 32)[1], 4, 5).tobytes()).hexdigest())
+from lumifield.synthetic.tracer import render_radiance
+image = render_radiance(pack(still_life.table()), views.sphere(3, 0.0, 32)[1], 4, 5)
+print(hashlib.sha256(image.tobytes()).hexdigest())
 """
 
 
@@ -159,10 +160,10 @@ def test_more_samples_come_closer_to_the_mean():
 
 def test_alpha_is_the_share_of_the_pixel_that_is_covered():
     view = View(looking((0.0, -3.0, 0.0), (0.0, 0.0, 0.0)), 40.0, 41, 41)
-    render_image = render_radiance(pack(Stage((Item("ball", Sphere(1.0), plain(WHITE)),))), view, 64, 0)
+    image = render_radiance(pack(Stage((Item("ball", Sphere(1.0), plain(WHITE)),))), view, 64, 0)
     # The cone that touches the ball cuts the image in a disc of radius f tan(asin(1 / 3)).
-    assert render_image[..., 3].sum() == pytest.approx(pi * 40**2 / 8, rel=2e-3)
-    assert (render_image[render_image[..., 3] == 0] == 0).all()
+    assert image[..., 3].sum() == pytest.approx(pi * 40**2 / 8, rel=2e-3)
+    assert (image[image[..., 3] == 0] == 0).all()
 
 
 def test_windows_leave_nothing_out(monkeypatch):
@@ -182,11 +183,11 @@ def test_windows_leave_nothing_out(monkeypatch):
 def test_textures_show_both_colors_in_the_right_places():
     board = Item("board", Box((1.0, 1.0, 0.1)), Material(Checker(WHITE, BLACK, 2.0)))
     view = View(looking((0.0, -0.001, 3.0), (0.0, 0.0, 0.0)), 80.0, 40, 40)
-    render_image = render_radiance(pack(Stage((board,), FURNACE)), view, 1, 0)[..., 0]
+    image = render_radiance(pack(Stage((board,), FURNACE)), view, 1, 0)[..., 0]
     points = view.c2w[:, 3] + view.rays() * tracer.render_ground_truth(pack(Stage((board,))), view).depth[..., None]
     inner = (np.abs(points[..., :2] * 2 - np.round(points[..., :2] * 2)) > 0.15).all(-1)
     expected = 1 - np.floor(points[..., :2] * 2).sum(-1) % 2
-    assert render_image[inner] == pytest.approx(expected[inner])
+    assert image[inner] == pytest.approx(expected[inner])
     assert 0 < expected[inner].mean() < 1
 
 

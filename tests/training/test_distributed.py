@@ -13,7 +13,14 @@ from lumifield.training.job import TrainingJob, run_training
 from scenes import NERF, written
 
 STEPS = 4
-FEW = {"samples": 6, "fine_samples": 6, "width": 8, "depth": 2, "position_octaves": 2, "batch": 32}
+FEW = {
+    "num_samples": 6,
+    "num_fine_samples": 6,
+    "hidden_dim": 8,
+    "num_layers": 2,
+    "num_position_frequencies": 2,
+    "batch_size": 32,
+}
 
 
 def together(*given: str) -> subprocess.CompletedProcess:
@@ -50,7 +57,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
         torch.testing.assert_close(
             one[name], two[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
-    assert run_folder.load_run(tmp_path / "two").training_summary["rays"] == STEPS * FEW["batch"]
+    assert run_folder.load_run(tmp_path / "two").training_summary["rays"] == STEPS * FEW["batch_size"]
 
 
 def test_all_processes_fail_and_stop_together(tmp_path):
@@ -67,12 +74,12 @@ from lumifield.data.scene import sample_batch
 from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.training.fit import Budget, TrainingState, fit
-from lumifield.training.guard import Guard
+from lumifield.training.guard import DivergenceGuard
 
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))
 rank, scene, calls = dist.get_rank(), ball(2, 8), []
 torch.manual_seed(0)
-method = replace(NERF, batch=8).build(scene)
+method = replace(NERF, batch_size=8).build(scene)
 rng = Rng(torch.Generator().manual_seed(0), rank, 2)
 state = TrainingState(method, build_optimizer(Optimizer(lr=1e-3), method.param_groups()), rng)
 
@@ -84,7 +91,7 @@ def batch_of(rays, rng):
 def stop(state, report):
     state.stopped = rank == 0 and state.step == 5
 
-fit(state, batch_of, Budget(50), Schedule(), callbacks=[Guard(), stop])
+fit(state, batch_of, Budget(50), Schedule(), callbacks=[DivergenceGuard(), stop])
 total = sum(float(p.detach().double().sum()) for p in method.parameters())
 Path(sys.argv[2], f"{rank}.txt").write_text(f"step {state.step} factor {state.rate_factor} sum {total:.9f}")
 dist.destroy_process_group()

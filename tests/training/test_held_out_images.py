@@ -47,7 +47,9 @@ def without(source: Source, folder: Path, *, lists: bool) -> Source:
 
 
 @pytest.mark.parametrize("method", [INSTANT, NERF], ids=["instant", "nerf"])
-@pytest.mark.parametrize("validation", [{"validation_views": 0}, {"validate_every": 0}, {"validate_every": 3}], ids=str)
+@pytest.mark.parametrize(
+    "validation", [{"num_validation_views": 0}, {"validate_every": 0}, {"validate_every": 3}], ids=str
+)
 @pytest.mark.parametrize("lists", [False, True], ids=["images gone", "lists gone, too"])
 def test_removed_images_change_no_bit(method, validation, lists, source, tmp_path):
     alone = without(source, tmp_path / "alone", lists=lists)

@@ -3,6 +3,7 @@ import json
 import math
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from rich.console import Console
 from lumifield.methods.base import Method, Rendered
 from lumifield.runtime.rng import Rng
 from lumifield.training import monitor
-from lumifield.training.fit import Budget, StepReport
+from lumifield.training.fit import Budget, StepReport, TrainingState
 from lumifield.training.monitor import Monitor, Validator
 from scenes import NERF, ball
 
@@ -40,7 +41,8 @@ def report_of(error: float, fraction: float = 0.25) -> StepReport:
 
 def state_at(step: int, seconds: float, method: Method | None = None):
     method = method or torch.nn.Linear(2, 1)
-    return SimpleNamespace(step=step, rays=4 * step, clock=SimpleNamespace(seconds=seconds), method=method)
+    clock = SimpleNamespace(seconds=seconds)
+    return Mock(spec=TrainingState, step=step, rays=4 * step, clock=clock, method=method)
 
 
 def watching(writer, *, terminal: bool = False) -> tuple[Monitor, io.StringIO]:

@@ -237,7 +237,7 @@ def test_a_resumption_before_the_first_checkpoint_notes_its_settings(source, tmp
     run_training(TrainingJob(NERF, source, Train(steps=1), tmp_path / "run"))
     (tmp_path / "run" / run_folder.STATE).unlink()
     run_training(TrainingJob(replace(NERF, hidden_dim=8), source, Train(steps=2), tmp_path / "run"), resume=True)
-    assert run_folder.load_run(tmp_path / "run").method.settings.width == 8
+    assert run_folder.load_run(tmp_path / "run").method.settings.hidden_dim == 8
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(source, tmp_path):

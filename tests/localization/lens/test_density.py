@@ -135,7 +135,10 @@ def test_flat_bounds_are_refused(tmp_path):
     [
         (None, "d.npz: file: found missing"),
         (b"PK\x03\x04 and no more", r"d.npz: file: found damaged \(File is not a zip file\)"),
-        (b"no archive", r"d.npz: file: found damaged \(This file contains pickled \(object\) data\. If you trust the fi"),
+        (
+            b"no archive",
+            r"d.npz: file: found damaged \(This file contains pickled \(object\) data\. If you trust the fi",
+        ),
         ({"density": np.zeros((2, 2, 2))}, "d.npz: file is damaged"),
         (
             {"bounds": np.zeros((2, 2)), "density": np.zeros((2, 2, 2)), "density_threshold": 1.0},

@@ -178,5 +178,5 @@ def views_at(places: Float[np.ndarray, "v 3"], train: Cameras, angle: float, rng
         c2w=torch.cat([turned, torch.from_numpy(places)[..., None]], -1),
         focal=cameras.focal.mean(-1, keepdim=True).expand(-1, 2),
         center=cameras.size / 2,
-        distortion_loss_weight=torch.zeros_like(cameras.distortion),
+        distortion=torch.zeros_like(cameras.distortion),
     )
