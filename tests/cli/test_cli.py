@@ -132,7 +132,7 @@ def test_a_config_that_does_not_fit_is_one_sentence(parts, message, trained, tmp
 
 def test_settings_that_cannot_be_are_one_sentence(trained, capsys):
     given = ("train", "nerf", "--data", "photos", "--out", "run")
-    assert "nerf: samples: found 1" in refusal(capsys, *given, "--num-samples", "1")
+    assert "nerf: num_samples: found 1" in refusal(capsys, *given, "--num-samples", "1")
     assert "train: steps: found -1" in refusal(capsys, *given, "--steps", "-1")
     assert trained == []
 
