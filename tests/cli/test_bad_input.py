@@ -97,7 +97,7 @@ def test_every_image_is_missing(training, scene, layout):
     if layout == "llff":
         assert "scene: images: found missing or empty" in training()
     else:
-        assert re.search(rf"{LISTS[layout]}: every image is missing \(.* listed, first .*\), .*; restore", training())
+        assert re.search(rf"{LISTS[layout]}: every image: found missing \(.* listed, first .*\)", training())
 
 
 def test_a_truncated_image(training, scene, layout):
@@ -108,12 +108,12 @@ def test_a_truncated_image(training, scene, layout):
 
 def test_a_file_that_is_no_image(training, scene, layout):
     (scene / IMAGES[layout]).write_text("no image")
-    assert re.search(rf"{IMAGES[layout]}: image is damaged or cut off .*; copy the file again", training())
+    assert re.search(rf"{IMAGES[layout]}: image: found damaged or cut off", training())
 
 
 def test_an_empty_image_file(training, scene, layout):
     (scene / IMAGES[layout]).write_bytes(b"")
-    assert re.search(rf"{IMAGES[layout]}: image is damaged or cut off .*; copy the file again", training())
+    assert re.search(rf"{IMAGES[layout]}: image: found damaged or cut off", training())
 
 
 def spoil_table(scene: Path, row: int, column: int, value: float) -> None:
@@ -135,7 +135,7 @@ def test_a_pose_that_is_not_finite(training, scene, layout):
             lambda content: content["frames"][1]["transform_matrix"][0].__setitem__(3, float("nan")),
         )
         where = rf"{LISTS[layout]}: transform_matrix of .*1.*"
-    assert re.search(rf"{where}: found not finite \(NaN or infinity\)", training())
+    assert re.search(rf"{where}: found NaN or infinity", training())
 
 
 @pytest.mark.parametrize("layout", ["blender", "transforms", "llff"])
@@ -146,8 +146,8 @@ def test_a_focal_length_of_zero(training, scene, layout):
         key = {"blender": "camera_angle_x", "transforms": "fl_x"}[layout]
         made.edit(scene / LISTS[layout], lambda content: content.update({key: 0.0}))
     field = {"blender": "camera_angle_x", "transforms": r"fl_x of images/\d+\.png", "llff": "focal length in row 2"}
-    found = r"is 0\.0, expected a number above zero; correct the file"
-    assert re.search(f"{LISTS[layout]}: {field[layout]} {found}", training())
+    found = r"found 0\.0"
+    assert re.search(f"{LISTS[layout]}: {field[layout]}: {found}", training())
 
 
 @pytest.mark.parametrize("layout", ["transforms", "llff"])
@@ -260,7 +260,7 @@ def test_an_output_that_is_a_file_or_below_one(refused, tmp_path, out):
     source = written(tmp_path / "ball")
     (tmp_path / "file").write_text("taken")
     said = refused(*train(source.data, tmp_path / out))
-    assert re.search(rf"{out}/config\.json: output: found not writable \(.*\)", said)
+    assert re.search(rf"{out}/config\.json: output: found an error \(.*\)", said)
 
 
 def test_a_run_that_is_there_already(refused, tmp_path):

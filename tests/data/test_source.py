@@ -43,7 +43,7 @@ def test_a_forced_format_overrides_detection(tmp_path):
     [
         (lambda p: p.rmdir(), r"folder: found missing"),
         (lambda p: None, r"folder: found empty"),
-        (lambda p: (p / "readme.txt").touch(), r"folder: folder: found an unknown format"),
+        (lambda p: (p / "readme.txt").touch(), "folder: found an unknown format"),
         (lambda p: (p.rmdir(), p.touch()), r"path: found a file"),
     ],
     ids=["missing", "empty", "unknown", "file"],
@@ -161,7 +161,9 @@ def test_training_needs_no_file_of_another_split(tmp_path):
 @pytest.mark.parametrize("name", ["transforms_train.json", "transforms.json"])
 def test_broken_lists_of_frames(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    with pytest.raises(DataError, match=r"frames: found missing or no list"):
+    with pytest.raises(
+        DataError, match=r"content: found no JSON \(Expecting property name enclosed in double quotes: "
+    ):
         data.read_cameras(Source(tmp_path), "train")
 
 
@@ -198,15 +200,11 @@ def nan_pose(frame: dict) -> None:
 
 
 def scaled_pose(frame: dict) -> None:
-    frame[r"transform_matrix of \./train/r_1: found columns that are not orthonormal and right-handed"] = [
-        [2 * x for x in line] for line in frame["transform_matrix"]
-    ]
+    frame["transform_matrix"] = [[2 * x for x in line] for line in frame["transform_matrix"]]
 
 
 def mirrored_pose(frame: dict) -> None:
-    frame[r"transform_matrix of \./train/r_1: found columns that are not orthonormal and right-handed"] = [
-        [-line[0], *line[1:]] for line in frame["transform_matrix"]
-    ]
+    frame["transform_matrix"] = [[-line[0], *line[1:]] for line in frame["transform_matrix"]]
 
 
 def short_pose(frame: dict) -> None:
@@ -220,18 +218,18 @@ def worded_pose(frame: dict) -> None:
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
-        (nan_pose, r"transform_matrix of \./train/r_1: found NaN or infinity"),
-        (scaled_pose, "no rotation"),
-        (mirrored_pose, "no rotation"),
-        (short_pose, r"transform_matrix of \./train/r_1: found shape \(2, 4\)"),
-        (worded_pose, r"transform_matrix of \./train/r_1: found something else"),
+        (nan_pose, "NaN or infinity"),
+        (scaled_pose, "columns that are not orthonormal"),
+        (mirrored_pose, "columns that are not orthonormal"),
+        (short_pose, r"shape \(2, 4\)"),
+        (worded_pose, "something else"),
     ],
 )
 @pytest.mark.parametrize(("make", "name"), [(made.blender, "transforms_train"), (made.transforms, "transforms")])
 def test_poses_that_cannot_be(tmp_path, make, name, spoil, found):
     make(tmp_path)
     made.edit(tmp_path / f"{name}.json", lambda content: spoil(content["frames"][1]))
-    with pytest.raises(DataError, match=rf"{name}\.json: transform_matrix of .* is {found}.*; correct or remove"):
+    with pytest.raises(DataError, match=rf"{name}\.json: transform_matrix of .*: found {found}"):
         data.read_cameras(Source(tmp_path), "train")
 
 
@@ -279,7 +277,7 @@ def test_bounds_may_be_depths(tmp_path):
     assert data.read_scene(source, "train").bounds_are_z_depth
     assert not data.read_scene(Source(tmp_path / "a"), "train").bounds_are_z_depth
     capture = Source(made.llff(tmp_path / "b", made.row(3)), bounds="depth")
-    with pytest.raises(DataError, match=r"bounds: bounds: found depth with normalized device coordinates"):
+    with pytest.raises(DataError, match="bounds: found depth with normalized device coordinates"):
         data.read_cameras(capture, "train")
 
 

@@ -101,7 +101,7 @@ def test_a_server_that_is_always_silent_is_given_up(site, part):
 def test_nobody_at_the_address(part):
     with served(Site(CONTENT)) as site:
         pass
-    assert "the download is broken off (" in refused(site, part)
+    assert "the download: found broken off ([Errno 111] Connection refused)" in refused(site, part)
 
 
 def test_pauses_grow_up_to_a_minute(site, part, monkeypatch, caplog):
@@ -133,7 +133,7 @@ def test_a_page_instead_of_a_file_is_told_at_once_and_spoils_nothing(site, part)
 
 def test_a_status_that_means_nothing_here_is_told(site, part):
     site.always = "204"
-    assert "the address is answered with 204" in refused(site, part)
+    assert "the address: found answered with 204" in refused(site, part)
 
 
 def test_a_server_without_ranges_starts_anew(site, part):
@@ -214,7 +214,7 @@ def test_a_full_disk_is_told_and_the_part_goes_on_later(site, part, whole, free)
     site.content = CONTENT[:whole]
     with largest_file(free):
         said = refused(site, part)
-    assert f"{part}: output is not writable" in said
+    assert "output: found an error (file too large)" in said
     assert part.read_bytes() == CONTENT[:free]
     assert got(site, part) == site.content
     assert site.asked == [None, f"bytes={free}-"]

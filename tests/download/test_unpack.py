@@ -126,7 +126,7 @@ def test_encrypted_zips_are_refused(tmp_path):
 def test_a_name_twice_is_refused(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate"):
         content = zipped_pairs([("a", b"1"), ("a", b"2")])
-    assert "the entry is 'a' a second time" in refused(packed(tmp_path, content))
+    assert "the entry: found 'a' a second time" in refused(packed(tmp_path, content))
 
 
 @pytest.mark.parametrize("make", [zipped, tarred])
@@ -134,7 +134,7 @@ def test_bombs_are_refused_before_they_are_written(tmp_path, make):
     archive = packed(tmp_path, make({"small": b"s", "bomb": bytes(3_000_000)}))
     assert archive.stat().st_size < 30_000
     said = refused(archive, Budget(entries=10, size=2_000_000))
-    assert "the content is far larger than the archive" in said
+    assert "the content: found far larger than the archive" in said
     assert not (tmp_path / "out" / "bomb").exists()
 
 
@@ -142,14 +142,14 @@ def test_a_zip_that_lies_about_a_size_writes_no_more_than_it_says(tmp_path):
     content = bytearray(zipped({"bomb": bytes(3_000_000)}))
     for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
         struct.pack_into("<I", content, content.index(signature) + offset, 10)
-    assert "the archive is damaged" in refused(packed(tmp_path, bytes(content)))
+    assert "the archive: found damaged (" in refused(packed(tmp_path, bytes(content)))
     assert (tmp_path / "out" / "bomb").stat().st_size <= 10
 
 
 @pytest.mark.parametrize("make", [zipped, tarred])
 def test_too_many_entries_are_refused(tmp_path, make):
     archive = packed(tmp_path, make({f"{i}": b"" for i in range(20)}))
-    assert "the content is split into far too many files" in refused(archive, Budget(entries=10, size=1000))
+    assert "the content: found split into far too many files" in refused(archive, Budget(entries=10, size=1000))
 
 
 def test_the_budget_grows_with_the_archive(tmp_path):

@@ -100,7 +100,7 @@ def test_progress_reaches_its_end(tmp_path):
 
 @pytest.mark.parametrize("density", [fog.nothing, fog.haze])
 def test_an_empty_scene_is_refused(tmp_path, density):
-    with pytest.raises(DataError, match=r"scene: found empty \(no ray meets matter\)"):
+    with pytest.raises(DataError, match=r"scene: found no surface \(all rays are transparent\)"):
         bake_voxels(WebExport(resolution=256, num_rays=500), fog.run(tmp_path, density, fog.bounded(4)))
 
 

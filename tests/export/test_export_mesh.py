@@ -216,7 +216,7 @@ def refusal(run, out, **settings):
 
 
 def test_what_cannot_be_made_is_said_in_a_sentence(run, tmp_path):
-    assert "ending: found '.xyz'" in refusal(run, tmp_path / "a.xyz")
+    assert "extension: found '.xyz'" in refusal(run, tmp_path / "a.xyz")
     assert "expected .obj or .glb for a texture" in refusal(run, tmp_path / "a.ply", texture=64)
     assert "density is nowhere above 1e+30" in refusal(run, tmp_path / "a.ply", density_threshold=1e30)
     empty = replace(run, method=Nothing())

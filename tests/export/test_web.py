@@ -125,7 +125,7 @@ def test_the_command_writes_a_page(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("page.txt", r"ending: extension: found '\.txt'"), ("page", r"extension: found ''")],
+    [("page.txt", r"extension: found '\.txt'"), ("page", r"extension: found ''")],
 )
 def test_an_unknown_ending_is_refused_before_the_work(tmp_path, name, words):
     run = fog.run(tmp_path, fog.ball, fog.bounded())

@@ -168,7 +168,7 @@ def test_settings_say_where_to_start(run, tmp_path):
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(DataError, match=r"initial_error: found given"):
         Pose(image=Path("a.png"), initial_error=(1.0, 1.0))
-    with pytest.raises(DataError, match="off: found given"):
+    with pytest.raises(DataError, match="initial_error: found given"):
         Pose(initial_poses=Path("a.json"), initial_error=(1.0, 1.0))
     with pytest.raises(DataError, match="view: found 3"):
         Pose(image=Path("a.png"), view_index=3)

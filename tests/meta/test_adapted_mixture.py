@@ -73,4 +73,4 @@ def test_what_cannot_be_toured_is_told(run, tmp_path, capsys):
     meta = replace(META, few_shot=FewShot(held_out_frames=(3, 6), loop=LOOP))
     objects = run_meta_training(MetaJob(TINY, balls(tmp_path / "objects"), meta, tmp_path / "objects" / "run"))
     said = refusal(capsys, "render", objects, "--appearance", "a", "--out", tmp_path / "tour.gif")
-    assert "run: found a start for scenes" in said
+    assert "run: run: found an initialization for scenes" in said

@@ -176,10 +176,10 @@ def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--num-support-images", "0"], "support: found 0"),
+        (["--num-support-images", "0"], "num_support_images: found 0"),
         (["--held-out-frames", "6", "9"], "held-out frames: found 6 to 9"),
         (["--initializations", "standard"], "starts: found standard"),
-        (["--right-half"], "run: found meta-trained, it adapts to each task"),
+        (["--right-half"], "run: run: found a meta-trained run"),
     ],
 )
 def test_a_protocol_that_cannot_be_applied_is_refused(run, capsys, options, sentence):
@@ -190,4 +190,4 @@ def test_a_run_of_one_scene_does_not_adapt(source, tmp_path, capsys):
     given = f"train simple-nerf --data {source.data / 'e'} --out {tmp_path / 'run'} --steps 1 --device cpu --bf16 off"
     main.main([*given.split(), "--hidden-dim", "8", "--num-samples", "4"])
     said = refusal(capsys, "eval", tmp_path / "run", "--num-support-images", "2")
-    assert "run: found of one scene" in said
+    assert "run: run: found a run of one scene" in said

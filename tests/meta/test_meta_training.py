@@ -157,7 +157,7 @@ def test_two_processes_learn_what_one_does(source, tmp_path):
 def test_the_command_line_resumes_with_the_settings_of_the_run(source, tmp_path, capsys):
     out = tmp_path / "run"
     main.main(command(source, out))
-    assert "taken by a run" in refusal(capsys, *command(source, out))
+    assert "run folder: found an existing run" in refusal(capsys, *command(source, out))
     main.main(["meta-train", "simple-nerf", "--data", str(source.data), "--out", str(out), "--resume", "--steps", "5"])
     assert load_run(out).training_summary["steps"] == 5
 
@@ -177,7 +177,7 @@ def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("train simple-nerf --hidden-dim 13", "is [12, 30], expected [13, 30] as in the method"),
+        ("train simple-nerf --hidden-dim 13", "parameter 'network.trunk.0.weight': found [12, 30]"),
         ("train nerf", "method: found simple-nerf"),
         ("meta-train simple-nerf --hidden-dim 13", "is [12, 30], expected [13, 30] as in the method"),
     ],
@@ -196,7 +196,7 @@ def test_an_object_of_the_list_that_is_missing_is_told(tmp_path, capsys):
         file.unlink()
     (source.data / "b").rmdir()
     said = refusal(capsys, *command(source, tmp_path / "run"))
-    assert "scene b of train is missing" in said
+    assert "scene b of train: found missing" in said
 
 
 def test_training_starts_from_a_learned_start(source, tmp_path):

@@ -285,14 +285,14 @@ def test_view_directions_of_ndc_rays_are_the_scenes_unless_asked():
     for settings in (SMALL, replace(SMALL, ndc_viewdirs=True)):
         images.append(built(settings, scene)(scene.rays(0), RenderContext(torch.zeros(3))).rgb.detach())
     assert float((images[0] - images[1]).abs().max()) > 1e-4
-    with pytest.raises(DataError, match="disparity is asked for where rays start at t = 0"):
+    with pytest.raises(DataError, match="disparity: found rays that start at t = 0"):
         replace(SMALL, disparity=True).build(scene)
 
 
 def test_settings_that_cannot_work_are_refused():
     with pytest.raises(DataError, match="samples: found 2"):
         Nerf(num_samples=2)
-    with pytest.raises(DataError, match=r"noise: found 1\.0 beside an occupancy grid"):
+    with pytest.raises(DataError, match=r"density_noise_std: found 1\.0 with an occupancy grid"):
         Nerf(density_noise_std=1.0, occupancy=True)
 
 
@@ -332,7 +332,7 @@ def test_occupancy_returns_with_the_parameters(warm: tuple[Method, list[float]])
 
 
 def test_published_weights_need_relu(tmp_path: Path):
-    with pytest.raises(DataError, match="density: found softplus"):
+    with pytest.raises(DataError, match="density_activation: found softplus"):
         NerfMethod(SMALL, ball()).load_published(tmp_path / "epoch.ckpt")
 
 

@@ -195,7 +195,7 @@ def test_what_cannot_be_pretrained_is_said(tmp_path, capsys):
     said = refusal(capsys, *command, "--num-encoder-stages", "6")
     assert "encoder_stages: found 6" in said
     said = refusal(capsys, "pretrain-features", "--data", str(tmp_path), "--out", str(tmp_path / "pre"))
-    assert "pairs is missing" in said
+    assert "pairs: found missing" in said
 
 
 def test_parameters_of_16_bits_are_those_that_are_scored(tmp_path):

@@ -123,7 +123,7 @@ def test_a_photographs_look_is_found_by_its_name(run):
     with pytest.raises(DataError, match=r"appearance 'x': found the name of several images"):
         appearance.embedding_of(run, "x")
     plain = replace(run, method=Ball())
-    with pytest.raises(DataError, match="method: found without embeddings of images"):
+    with pytest.raises(DataError, match="method: found no appearance embeddings"):
         appearance.embedding_of(plain, "y")
 
 
@@ -163,7 +163,7 @@ def test_only_the_right_half_moves_the_score(run, monkeypatch):
 def test_every_appearance_has_its_words_and_its_folder(run, photographed):
     said = {
         "affine": ("test_affine", "colors A c + b are fitted"),
-        "nearest": ("test_nearest", "camera is nearest"),
+        "nearest": ("test_nearest", "nearest training view"),
         "view_1": ("test_view_1", "that of image view_1"),
     }
     for name, (folder, words) in said.items():
@@ -232,7 +232,7 @@ def test_a_view_in_a_photographs_appearance_shows_all_there_is(run, tmp_path):
 
 def test_channels_of_other_methods_are_one_sentence(run, tmp_path):
     plain = replace(run, method=Ball())
-    expected = r"channel: channel: found 'static', which this method does not have"
+    expected = "channel: found 'static', which this method does not have"
     with pytest.raises(DataError, match=expected):
         lumifield.rendering.render.render_camera_path(
             plain, around(1), tmp_path / "film", options=lumifield.rendering.render.RenderOptions(("static",))

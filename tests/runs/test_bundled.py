@@ -75,4 +75,4 @@ def test_a_run_of_that_name_comes_first_and_other_folders_do_not(tmp_path, monke
 def test_a_start_that_is_not_there_is_told_with_those_that_are(tmp_path, capsys, command):
     data = written(tmp_path / "data", views=2, size=8).data
     said = refusal(capsys, command, "--data", data, "--out", tmp_path / "run", "--init", "nothing")
-    assert "the start: found missing" in said
+    assert "--init: found nothing" in said

@@ -120,7 +120,9 @@ def test_json_is_read_or_told_to_be_missing_unreadable_or_broken(tmp_path):
     ):
         read_json(file)
     file.write_bytes(b'{"a": "\xff"}')
-    with pytest.raises(DataError, match=r"config.json: file is unreadable"):
+    with pytest.raises(
+        DataError, match=r"config.json: file: found an unreadable file \('utf-8' codec can't decode byte 0xff in "
+    ):
         read_json(file)
     with pytest.raises(DataError, match=r"file is unreadable"):
         read_json(tmp_path)
@@ -132,7 +134,7 @@ def test_numbers_have_a_least_value():
     at_least(1, Nerf(), "hidden_dim", "batch_size")
     with pytest.raises(DataError, match="nerf: batch_size: found 0"):
         Nerf(batch_size=0)
-    with pytest.raises(DataError, match="nerf: noise: found nan"):
+    with pytest.raises(DataError, match="nerf: density_noise_std: found nan"):
         Nerf(density_noise_std=float("nan"))
 
 

@@ -56,6 +56,6 @@ def test_what_is_there_is_left_alone(tmp_path: Path):
         fresh_folder(tmp_path).__enter__()
     with pytest.raises(DataError, match=r"output folder: found a file"):
         fresh_folder(tmp_path / "file").__enter__()
-    with pytest.raises(DataError, match=r"the output folder is not writable \(Not a directory\)"):
+    with pytest.raises(DataError, match=r"output folder: found an error \(Not a directory\)"):
         fresh_folder(tmp_path / "file" / "below" / "out").__enter__()
     assert (tmp_path / "file").read_text() == "mine"

@@ -190,7 +190,7 @@ def test_what_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_an_output_below_a_file_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"output: output: found an error \(file exists\)"):
+    with pytest.raises(DataError, match=r"output: found an error \(file exists\)"):
         image_io.write_png(tmp_path / "file" / "a.png", torch.zeros(1, 1, 3, dtype=torch.uint8))
 
 

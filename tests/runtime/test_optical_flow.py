@@ -29,7 +29,7 @@ def test_damaged_files(tmp_path):
         ),
         (b"FLOW" + whole[4:], r"content: found another format"),
         (whole[:-1], "size: found 5x3 in 131 bytes"),
-        (whole[:-4] + np.float32(np.nan).tobytes(), "flow: found not finite"),
+        (whole[:-4] + np.float32(np.nan).tobytes(), "flow: found NaN or infinity"),
     ):
         path.write_bytes(content)
         with pytest.raises(DataError, match=message):

@@ -93,7 +93,7 @@ def test_splits_of_a_file_go_before_all_others(tmp_path):
         data.list_splits(source)
     for content in ({"train": []}, [], {"train": ["000003"], "val": "000001"}):
         made.write(tmp_path / "splits.json", content)
-        with pytest.raises(DataError, match=r"val: found no list of names"):
+        with pytest.raises(DataError, match="train: found no list of names"):
             data.list_splits(source)
 
 
@@ -121,7 +121,7 @@ def test_without_silhouettes_the_photographs_stay_as_they_are(tmp_path, masks):
 
 
 def test_silhouettes_are_for_objects(tmp_path):
-    with pytest.raises(DataError, match=r"silhouettes: object_masks: found off"):
+    with pytest.raises(DataError, match="object_masks: found off"):
         data.read_cameras(Source(made.blender(tmp_path), object_masks=False), "train")
 
 

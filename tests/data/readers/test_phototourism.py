@@ -88,7 +88,7 @@ def test_without_a_list_every_eighth_is_held_out(tmp_path, form):
         (HEAD, r"place\.tsv: column split: found without train"),
         (HEAD + "000.png\t1\t\ta\n", r"place\.tsv: column split: found without train"),
         (HEAD + "000.png\t1\n", r"place\.tsv: column split: found without train"),
-        (HEAD + "000.png\t\ttrain\ta\n", r"place\.tsv: column split is without train"),
+        (HEAD + "000.png\t\ttrain\ta\n", r"place\.tsv: column split: found without train"),
         (
             HEAD + "x.png\t1\ttrain\ta\n",
             r"image x\.png: found not in the sparse model",

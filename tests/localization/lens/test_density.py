@@ -139,7 +139,7 @@ def test_flat_bounds_are_refused(tmp_path):
             b"no archive",
             r"d.npz: file: found damaged \(This file contains pickled \(object\) data\. If you trust the fi",
         ),
-        ({"density": np.zeros((2, 2, 2))}, "d.npz: file is damaged"),
+        ({"density": np.zeros((2, 2, 2))}, r"d.npz: file: found damaged \('bounds is not a file in the archive'\)"),
         (
             {"bounds": np.zeros((2, 2)), "density": np.zeros((2, 2, 2)), "density_threshold": 1.0},
             "d.npz: content: found of other shapes",
