@@ -138,7 +138,7 @@ class Port:
         return {
             "rgb": ((rgb - truth[:, :3]).abs() * counts).sum() / 3 / counts.sum().clamp_min(1),
             "silhouette": 100 / sharpness * (mask * met).sum() / solid.sum().clamp_min(1),
-            "eikonal": method.settings.eikonal * (slope - 1).square().mean(),
+            "eikonal": method.settings.eikonal_loss_weight * (slope - 1).square().mean(),
         }
 
 
@@ -241,7 +241,7 @@ def ours(method: NlrMethod, scene: Scene, index: int, side: int | None = None) -
 
 def step_of(method: NlrMethod) -> int:
     """A late step that learns everything and looks anew at what hides what."""
-    every = math.lcm(method.settings.shape_every, method.settings.renew_every)
+    every = math.lcm(method.settings.shape_update_interval, method.settings.visibility_update_interval)
     return LATER - LATER % every
 
 

@@ -22,7 +22,7 @@ from lumifield.evaluation.evaluate import Scoring, evaluate
 from lumifield.methods import Instant, NerfW, Settings, method_name
 from lumifield.runs.run_folder import write_json
 from lumifield.runtime.files import replacing
-from lumifield.synthetic.perturbed import perturb
+from lumifield.synthetic.perturbations import perturb_scene
 from lumifield.training import Train
 from lumifield.training.job import TrainingJob
 
@@ -46,7 +46,7 @@ def disturbed(scene: Path, kind: str, runs: Path, seed: int) -> Path:
         return scene
     folder = runs / f"scene_{kind}"
     if not folder.exists():
-        perturb(scene, folder, kind, seed)  # type: ignore[arg-type]
+        perturb_scene(scene, folder, kind, seed)  # type: ignore[arg-type]
     return folder
 
 

@@ -18,7 +18,7 @@ def main(
     scene, rng = lf.load_scene(data, "train"), np.random.default_rng(0)
     image = Image.new("RGB", (MAP_SIZE, MAP_SIZE), "white")
     draw = ImageDraw.Draw(image)
-    for index in rng.integers(len(scene), size=rays):
+    for index in rng.integers(len(scene), size=rays).tolist():
         camera = scene.cameras[index]
         origins, directions = camera.rays()
         row, column = rng.integers(camera.size[1]), rng.integers(camera.size[0])

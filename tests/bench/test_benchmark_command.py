@@ -182,7 +182,7 @@ def test_the_table(compared):
         "| occupancy | 6.3 | 2 | 25 | 2.5 |  |  |  |  |",
         "| instant |  | 0.01 | 12,345 | 1234.5 | 3 | 34 |  |  |",
         "",
-        "`instant` takes 1.23 GB of memory at most, the images and this program included.",
+        "`instant` has a peak memory of 1.23 GB, including the images and the program.",
         "Its first 20 steps on a machine that has not compiled the kernels yet take 13 s.",
     ]
 

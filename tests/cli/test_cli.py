@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
+import lumifield.api.run
+import lumifield.api.training
 import lumifield.bench.benchmark
 import lumifield.evaluation.evaluate
 import lumifield.rendering.render
@@ -21,6 +24,7 @@ from commands import SENTENCE, called, refusal
 from lumifield.cli import main
 from lumifield.data import Source
 from lumifield.methods import Instant, Nerf
+from lumifield.methods.base import Method
 from lumifield.runtime.config import to_plain
 from lumifield.synthetic import StillLife
 from lumifield.training import Train, TrainingError
@@ -32,7 +36,7 @@ def trained(monkeypatch) -> list:
     """What `train` was asked for: jobs, and whether to resume."""
     jobs = []
     monkeypatch.setattr(
-        lumifield.training.job, "run_training", lambda job, resume, console, callbacks: jobs.append((job, resume))
+        lumifield.api.training, "run_training", lambda job, resume, console, callbacks: jobs.append((job, resume))
     )
     return jobs
 
@@ -40,13 +44,13 @@ def trained(monkeypatch) -> list:
 @pytest.fixture
 def loaded(monkeypatch) -> SimpleNamespace:
     """Stands for a run that `load` gave; notes with what."""
-    run = SimpleNamespace(source=None, config={"source": {}}, method=SimpleNamespace(appearance=0))
+    run = SimpleNamespace(source=None, config={"source": {}}, method=Mock(spec=Method, num_appearance_dims=0))
 
-    def load(folder, which="best", device="cpu", *, chunk=None):
+    def load(folder, which, *, device, chunk):
         run.folder, run.which, run.chunk = folder, which, chunk
         return run
 
-    monkeypatch.setattr(lumifield.runs.run_folder, "load", load)
+    monkeypatch.setattr(lumifield.api.run, "load_run_folder", load)
     return run
 
 
@@ -81,7 +85,7 @@ def test_a_config_gives_what_the_command_line_does_not(trained, tmp_path):
     called("train", "nerf", "--config", file, "--out", "run", "--num-layers", "2")
     source = Source(Path("photos"), downscale=2)
     assert trained[0][0] == TrainingJob(Nerf(hidden_dim=32, num_layers=4), source, Train(seed=3, steps=9), Path("run"))
-    assert (trained[1][0].train, trained[1][0].source.downscale) == (Train(seed=3, steps=5), 8)
+    assert (trained[1][0].settings, trained[1][0].source.downscale) == (Train(seed=3, steps=5), 8)
     assert trained[2][0].method == Nerf(hidden_dim=32, num_layers=2)
 
 
@@ -97,14 +101,21 @@ def test_a_config_without_data_leaves_it_to_the_command_line(tmp_path):
 
 
 def test_a_resumption_takes_the_settings_of_the_run(trained, tmp_path):
-    config(tmp_path, format=1, lumifield="0", method={"kind": "nerf", "width": 32}, source={"data": "/photos"})
+    config(tmp_path, format=1, lumifield="0", method={"kind": "nerf", "hidden_dim": 32}, source={"data": "/photos"})
     called("train", "--resume", "--out", tmp_path, "--steps", "50")
     job = TrainingJob(Nerf(hidden_dim=32), Source(Path("/photos")), Train(steps=50), tmp_path)
     assert trained == [(job, True)]
 
 
 def test_a_training_that_starts_from_a_run_has_its_method(trained, tmp_path):
-    config(tmp_path, format=1, lumifield="0", method={"kind": "nerf", "width": 32, "depth": 4}, source={}, meta={})
+    config(
+        tmp_path,
+        format=1,
+        lumifield="0",
+        method={"kind": "nerf", "hidden_dim": 32, "num_layers": 4},
+        source={},
+        meta={},
+    )
     called("train", "--data", "photos", "--init", tmp_path, "--out", "run")
     called("train", "nerf", "--data", "photos", "--init", tmp_path, "--out", "run", "--num-layers", "2")
     called("train", "instant", "--data", "photos", "--init", tmp_path, "--out", "run")
@@ -166,11 +177,11 @@ def test_a_wrong_word_is_named(words, named, trained, capsys):
 def test_eval(loaded, monkeypatch, capsys, tmp_path):
     asked = []
 
-    def evaluate(run, split, *, scoring, save_images, progress):
+    def evaluate(run, split, *, scoring, save_images, download_lpips, progress):
         asked.append((run, split, scoring.appearance, scoring.right_half, save_images))
         progress(1, 2)
         scores = {"psnr": 30.123, "ssim": 0.9, "lpips": None, "lpips_reason": "offline"}
-        return scores | {"n_images": 2, "split": split}
+        return scores | {"n_images": 2, "split": split, "per_image": []}
 
     monkeypatch.setattr(lumifield.evaluation.evaluate, "evaluate", evaluate)
     called("eval", tmp_path)
@@ -194,8 +205,8 @@ def test_eval_looks_for_the_photographs_where_it_is_told(monkeypatch, tmp_path):
         *(tmp_path, INSTANT.build(ball()), {"source": {}}, Source(Path("old"), downscale=2), {}, None, {})  # type: ignore[arg-type]
     )
     seen = []
-    monkeypatch.setattr(lumifield.runs.run_folder, "load", lambda *_, **__: run)
-    scores = {"psnr": 1.0, "ssim": None, "lpips": 0.1, "n_images": 1, "split": "test"}
+    monkeypatch.setattr(lumifield.api.run, "load_run_folder", lambda *_, **__: run)
+    scores = {"psnr": 1.0, "ssim": None, "lpips": 0.1, "n_images": 1, "split": "test", "per_image": []}
     monkeypatch.setattr(
         lumifield.evaluation.evaluate, "evaluate", lambda run, *_, **__: seen.append(run.source) or scores
     )
@@ -208,7 +219,7 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
     asked = {}
     monkeypatch.setattr(
         lumifield.rendering.render,
-        "path_cameras",
+        "make_path_cameras",
         lambda run, *words, **more: asked.update(path=words, **more) or "cameras",
     )
 
@@ -227,7 +238,7 @@ def test_render(loaded, monkeypatch, tmp_path, capsys):
         "through": ("noon", "dusk"),
         "cameras": "cameras",
         "out": Path("film.mp4"),
-        "look": lumifield.rendering.render.RenderOptions(("rgb", "depth"), "depth", ("noon", "dusk")),
+        "options": lumifield.rendering.render.RenderOptions(("rgb", "depth"), "depth", ("noon", "dusk")),
         "depth_format": "pfm",
         "fps": 12,
     }
@@ -238,11 +249,13 @@ def test_render_one_view(loaded, monkeypatch, capsys):
     still = lumifield.rendering.render.ViewFiles((Path("a.png"), Path("b.png")), 1.234, 30.5)
     asked = []
     monkeypatch.setattr(
-        lumifield.rendering.render, "view", lambda run, *words, **options: asked.append((*words, options)) or still
+        lumifield.rendering.render,
+        "render_split_view",
+        lambda run, *words, **options: asked.append((*words, options)) or still,
     )
     called("render", "run", "--view-index", "3", "--split", "val", "--size", "8", "6", "--chunk", "9")
     assert (asked, loaded.chunk) == (
-        [("val", 3, None, {"size": (8, 6), "look": lumifield.rendering.render.RenderOptions()})],
+        [("val", 3, None, {"size": (8, 6), "options": lumifield.rendering.render.RenderOptions()})],
         9,
     )
     assert capsys.readouterr().out == "1.23 s, psnr 30.50 dB: a.png, b.png\n"
@@ -250,14 +263,14 @@ def test_render_one_view(loaded, monkeypatch, capsys):
 
 @pytest.mark.parametrize("channels", ["foo", "rgb,foo", "", "rgb, depth"])
 def test_an_unknown_channel_is_one_sentence(loaded, monkeypatch, capsys, channels):
-    monkeypatch.setattr(lumifield.rendering.render, "path_cameras", lambda *_, **__: None)
+    monkeypatch.setattr(lumifield.rendering.render, "make_path_cameras", lambda *_, **__: None)
     said = refusal(capsys, "render", "run", "--out", "film.mp4", "--channels", channels)
     unknown = next(name for name in channels.split(",") if name != "rgb")
     assert f"--channels: channel: found {unknown!r}" in said
 
 
 def test_render_has_to_know_where_to(loaded, capsys):
-    assert "--out: output: found missing" in refusal(capsys, "render", "run")
+    assert "--out: output: found nothing" in refusal(capsys, "render", "run")
 
 
 def test_synthesize_data(monkeypatch):
@@ -268,12 +281,12 @@ def test_synthesize_data(monkeypatch):
 
 
 def test_synthesize_data_of_several_sizes(monkeypatch):
-    import lumifield.synthetic.pyramid
+    import lumifield.synthetic.multiscale
 
     asked = []
-    monkeypatch.setattr(lumifield.synthetic.pyramid, "multiscale", lambda *words: asked.append(words))
+    monkeypatch.setattr(lumifield.synthetic.multiscale, "write_multiscale", lambda *words: asked.append(words))
     called("synthesize-data", "multiscale", "--from", "lego", "--out", "scene", "--scales", "3", "--premultiplied")
-    assert asked == [(Path("lego"), Path("scene"), lumifield.synthetic.pyramid.Pyramid(3, True))]
+    assert asked == [(Path("lego"), Path("scene"), lumifield.synthetic.multiscale.MultiscaleSettings(3, True))]
 
 
 def test_bench(monkeypatch, capsys):
@@ -303,7 +316,7 @@ def test_exit_codes(monkeypatch, capsys, error, code, said):
     def stopped(*_, **__):
         raise error
 
-    monkeypatch.setattr(lumifield.training.job, "run_training", stopped)
+    monkeypatch.setattr(lumifield.api.training, "run_training", stopped)
     with pytest.raises(SystemExit) as left:
         called("train", "--data", "photos", "--out", "run")
     assert left.value.code == code
@@ -314,7 +327,7 @@ def test_faults_of_the_program_are_not_hidden(monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(lumifield.training.job, "run_training", broken)
+    monkeypatch.setattr(lumifield.api.training, "run_training", broken)
     with pytest.raises(ZeroDivisionError):
         called("train", "--data", "photos", "--out", "run")
 
@@ -342,14 +355,14 @@ def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
 def test_memory_that_a_step_frees_is_there_for_the_next() -> None:
     program = """
 import resource, torch
-from lumifield.cli.main import keep_freed_memory
+from lumifield.environment import keep_freed_memory
 keep_freed_memory()
 def faults_of(steps):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(steps):
         larger, smaller = torch.zeros(5_000_000), torch.zeros(3_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults_of(3)
+faults_of(10)
 print(faults_of(20))
 """
     pages = 20 * 4 * 8_000_000 / resource.getpagesize()

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from lumifield.cli import main
-from lumifield.synthetic import Captures, FlowPairs, synthesize_data
+from lumifield.synthetic import FlowPairs, ObjectCaptures, synthesize_data
 from surface_options import NETWORKS, PRETRAINING, SURFACE, TRAINING
 
 
@@ -16,9 +16,9 @@ def places(tmp_path_factory):
     """Captures, pairs of images, and a run."""
     folder = tmp_path_factory.mktemp("places")
     small = {"size": 16, "train": 4, "val": 1, "test": 1, "samples": 1}
-    synthesize_data(Captures(**small), folder / "capture")
-    synthesize_data(Captures(**small, seed=1), folder / "other")
-    synthesize_data(Captures(**small, objects=2), folder / "captures")
+    synthesize_data(ObjectCaptures(**small), folder / "capture")
+    synthesize_data(ObjectCaptures(**small, seed=1), folder / "other")
+    synthesize_data(ObjectCaptures(**small, objects=2), folder / "captures")
     synthesize_data(FlowPairs(pairs=2, size=32), folder / "pairs")
     synthesize_data(FlowPairs(pairs=2, size=32, seed=1), folder / "others")
     found = {name: folder / name for name in ("capture", "other", "captures", "pairs", "others", "surface")}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from lumifield import download
 from lumifield.cli import main
 from lumifield.data import image_files
-from lumifield.download.sets import Archive, DataSet
+from lumifield.download.datasets import DatasetArchive, PublishedDataset
 from lumifield.evaluation import appearance_fit
 from lumifield.methods import Nerf
 from lumifield.rendering import view
@@ -704,7 +704,7 @@ def test_no_cache_keeps_nothing(places, tmp_path, monkeypatch):
 def test_options_of_download(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with served(Site(zipped({f"set/{scene}/a.txt": b"a" for scene in ("lego", "ship")}))) as site:
-        sets = (DataSet("blender", "", "", "", (Archive("a.zip", ("lego", "ship"), site.url),)),)
+        sets = (PublishedDataset("blender", "", "", "", (DatasetArchive("a.zip", ("lego", "ship"), site.url),)),)
         monkeypatch.setattr(download, "SETS", sets)
         lumifield("download blender", "--out {out}", out=tmp_path / "all")
         lumifield("download blender", "--out {out} --scenes ship", out=tmp_path / "one")

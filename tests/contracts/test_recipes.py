@@ -14,8 +14,8 @@ from lumifield.cli import main
 from lumifield.meta import MetaTrain
 from lumifield.optim.optimizers import learning_rate_factor
 from lumifield.runs.run_folder import load_run
-from lumifield.synthetic import Captures, StillLife, synthesize_data
-from lumifield.synthetic.pyramid import multiscale
+from lumifield.synthetic import ObjectCaptures, StillLife, synthesize_data
+from lumifield.synthetic.multiscale import write_multiscale
 from made_collections import balls
 
 ROOT = Path(__file__).parents[2]
@@ -183,11 +183,11 @@ def scenes(tmp_path_factory):
     small = {"size": 24, "train": 6, "val": 2, "test": 2, "samples": 1, "ground_truth": False}
     synthesize_data(StillLife(**small), folder / "blender")
     synthesize_data(StillLife(**small, format="llff"), folder / "llff")
-    multiscale(folder / "blender", folder / "multicam")
+    write_multiscale(folder / "blender", folder / "multicam")
     small = {"size": 24, "train": 4, "val": 1, "test": 1, "samples": 1}
     for layout in ("dtu", "nlr"):
-        synthesize_data(Captures(**small, format=layout), folder / layout)
-        synthesize_data(Captures(**small, format=layout, objects=2), folder / f"{layout}s")
+        synthesize_data(ObjectCaptures(**small, format=layout), folder / layout)
+        synthesize_data(ObjectCaptures(**small, format=layout, objects=2), folder / f"{layout}s")
     return {name: folder / name for name in ("blender", "llff", "multicam", "dtu", "dtus", "nlr", "nlrs")}
 
 

@@ -101,8 +101,8 @@ def test_the_least_recently_used_go_first(place, monkeypatch):
 
 def test_two_processes_at_once(place):
     code = (
-        f"import numpy as np, sys; sys.path[:0] = {sys.path!r}; from lumifield.data.image_cache import cached;"
-        "print(int(cached(('a',), (9000, 3), lambda: (np.full((3000, 3), 7, np.uint8) for _ in range(3))).min()))"
+        f"import numpy as np, sys; sys.path[:0] = {sys.path!r}; from lumifield.data.image_cache import cached_array;"
+        "print(int(cached_array(('a',), (9000, 3), lambda: (np.full((3000, 3), 7, np.uint8) for _ in range(3))).min()))"
     )
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0] for process in both] == ["7\n", "7\n"]

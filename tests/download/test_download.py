@@ -15,15 +15,15 @@ import lumifield.download
 from commands import called, files, largest_file, refusal
 from lumifield import download
 from lumifield.cli import main
-from lumifield.download.sets import SETS, Archive, DataSet
-from lumifield.download.transfer import Patience
+from lumifield.download.datasets import DATASETS, DatasetArchive, PublishedDataset
+from lumifield.download.resumable_download import RetryPolicy
 from lumifield.errors import DataError
 from serving import Site, served, tarred, zipped
 
 SCENES = ("lego", "ship", "mic")
 CONTENT = {f"nerf_synthetic/{scene}/{name}": scene.encode() for scene in SCENES for name in ("a.txt", "train/b.txt")}
 EXTRA = {"__MACOSX/nerf_synthetic/lego/._a.txt": b"junk", "nerf_synthetic/README": b"words"}
-CALM = Patience(timeout=60, attempts=2, wait=0.0)
+CALM = RetryPolicy(timeout=60, attempts=2, wait=0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +42,10 @@ def offer(monkeypatch, site):
     """Puts a table of sets in the place of the real one, whose files all come from the site."""
 
     def put(*archives, **more):
-        archives = archives or (Archive("nerf.zip", SCENES, site.url),)
+        archives = archives or (DatasetArchive("nerf.zip", SCENES, site.url),)
         sets = (
-            DataSet("nerf", "Scenes", "https://example.org/page", "research", archives, **more),
-            DataSet("pyramids", "Pyramids", "https://example.org/page", "research", pyramids_of="nerf"),
+            PublishedDataset("nerf", "Scenes", "https://example.org/page", "research", archives, **more),
+            PublishedDataset("pyramids", "Pyramids", "https://example.org/page", "research", pyramids_of="nerf"),
         )
         monkeypatch.setattr(download, "SETS", sets)
 
@@ -90,7 +90,10 @@ def test_chosen_scenes_alone_and_the_others_later(tmp_path, site, caplog):
 
 def test_an_archive_a_scene_without_its_folder_and_with_archives_within(tmp_path, site, offer):
     site.content = tarred({"seq-01.zip": zipped({"seq-01/frame.txt": b"1"}), "words.txt": b"w"})
-    offer(Archive("chess.tar.gz", ("chess",), site.url), Archive("fire.zip", ("fire",), "http://never.invalid/"))
+    offer(
+        DatasetArchive("chess.tar.gz", ("chess",), site.url),
+        DatasetArchive("fire.zip", ("fire",), "http://never.invalid/"),
+    )
     fetched(tmp_path, "chess")
     assert sorted(files(tmp_path)) == ["chess/seq-01/frame.txt", "chess/words.txt"]
 
@@ -107,12 +110,12 @@ def test_a_download_goes_on_where_another_stopped(tmp_path, site):
 
 
 def test_a_checksum_is_compared(tmp_path, site, offer):
-    offer(Archive("nerf.zip", SCENES, site.url, sha256="0" * 64))
+    offer(DatasetArchive("nerf.zip", SCENES, site.url, sha256="0" * 64))
     said = refused(tmp_path)
     found = hashlib.sha256(site.content).hexdigest()
     assert f"{site.url}: the sha256: found {found}" in said
     assert not files(tmp_path)
-    offer(Archive("nerf.zip", SCENES, site.url, sha256=found))
+    offer(DatasetArchive("nerf.zip", SCENES, site.url, sha256=found))
     fetched(tmp_path)
 
 
@@ -143,7 +146,7 @@ def test_a_length_that_is_too_small_is_found_out_and_the_next_call_starts_anew(t
 
 
 def test_a_set_for_browsers_says_what_to_do_and_takes_the_file(tmp_path, site, offer):
-    offer(Archive("nerf.zip", SCENES))
+    offer(DatasetArchive("nerf.zip", SCENES))
     said = refused(tmp_path)
     assert "https://example.org/page: nerf: found to be had with a browser alone" in said
     placed = tmp_path / "nerf.zip"
@@ -238,7 +241,7 @@ def test_the_command_fetches_and_prints_the_folders(tmp_path, capsys):
 def test_without_a_name_the_command_lists_the_sets(capsys):
     called("download")
     said = capsys.readouterr().out
-    for chosen in SETS:
+    for chosen in DATASETS:
         assert chosen.name in said
         assert chosen.page in said
     assert "nlr: the scenes of neural lumigraph rendering (needs a browser)" in said
@@ -275,8 +278,8 @@ def test_control_c_ends_the_command(monkeypatch, tmp_path, capsys):
 
 
 def test_the_table_is_sound():
-    assert len({chosen.name for chosen in SETS}) == len(SETS)
-    for chosen in SETS:
+    assert len({chosen.name for chosen in DATASETS}) == len(DATASETS)
+    for chosen in DATASETS:
         assert chosen.page.startswith(("https://", "http://www.computationalimaging.org"))
         assert bool(chosen.archives) != (chosen.pyramids_of is not None)
         scenes = download.scenes_of(chosen)

@@ -104,7 +104,9 @@ def test_an_empty_scene_is_refused(tmp_path, density):
         bake_voxels(WebExport(resolution=256, num_rays=500), fog.run(tmp_path, density, fog.bounded(4)))
 
 
-@pytest.mark.parametrize(("option", "value"), [("side", 12), ("side", 520), ("side", 8), ("rays", 0)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("resolution", 12), ("resolution", 520), ("resolution", 8), ("num_rays", 0)]
+)
 def test_settings_out_of_range_are_refused(option, value):
     with pytest.raises(DataError, match=f"web: {option}: found {value}"):
         WebExport(**{option: value})

@@ -140,13 +140,11 @@ def colmap(folder: Path):
         yield name, np.array(rotation), np.array(translation), *lenses[number]
 
 
-@pytest.mark.parametrize("lens", [(0.0, 0.0, 0.0, 0.0), (0.1, -0.02, 0.003, 0.001)])
-def test_colmap_projects_world_points_as_we_do(tmp_path, transforms_intrinsics):
+@pytest.mark.parametrize("distortion", [(0.0, 0.0, 0.0, 0.0), (0.1, -0.02, 0.003, 0.001)])
+def test_colmap_projects_world_points_as_we_do(tmp_path, distortion):
     run = posed_run(tmp_path)
     distorted = {
-        split: replace(
-            scene, cameras=replace(scene.cameras, distortion=torch.tensor([transforms_intrinsics] * len(scene)))
-        )
+        split: replace(scene, cameras=replace(scene.cameras, distortion=torch.tensor([distortion] * len(scene))))
         for split, scene in run.scenes.items()
     }
     CamerasExport().write(replace(run, scenes=distorted), tmp_path / "model")

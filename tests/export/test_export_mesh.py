@@ -88,7 +88,7 @@ def test_a_ball_comes_out_round_closed_and_colored(run, tmp_path):
 
 @pytest.mark.parametrize(("colors", "most"), [("photographs", 4), ("radiance", 2), ("field", 4)])
 def test_each_source_of_colors_tells_the_truth(run, tmp_path, colors, most):
-    assert difference(made(run, tmp_path / "ball.ply", colors=colors))[1] < most
+    assert difference(made(run, tmp_path / "ball.ply", color_source=colors))[1] < most
 
 
 def test_the_mesh_is_in_the_world(tmp_path):
@@ -96,7 +96,7 @@ def test_the_mesh_is_in_the_world(tmp_path):
     turn = torch.tensor([[angle.cos(), -angle.sin(), 0], [angle.sin(), angle.cos(), 0], [0, 0, 1]])
     frame = Frame(turn, torch.tensor([10.0, -20.0, 30.0]), 5.0)
     run = run_of(tmp_path, Ball(), {"train": scene_of(all_around(), frame=frame)})
-    mesh = made(run, tmp_path / "ball.ply", colors="radiance", resolution=32)
+    mesh = made(run, tmp_path / "ball.ply", color_source="radiance", resolution=32)
     assert np.abs(np.linalg.norm(mesh.vertices - [10, -20, 30], axis=1) - 5).max() < 0.05
     truth = 0.5 + 0.5 * (mesh.vertices - [10, -20, 30]) / 5 @ turn.numpy()
     assert np.abs(mesh.visual.vertex_colors[:, :3] / 255 - truth).max() < 0.03
@@ -109,7 +109,7 @@ def test_a_wall_before_a_forward_facing_scene_leaves_its_warp(tmp_path):
     cameras = replace(around(1), c2w=torch.eye(3, 4)[None])
     scene = replace(scene_of(cameras, frame=frame, ndc=ndc), box=box)
     z = 0.5  # four near planes away
-    mesh = made(run_of(tmp_path, Wall(z), {"train": scene}), tmp_path / "wall.ply", colors="field", resolution=24)
+    mesh = made(run_of(tmp_path, Wall(z), {"train": scene}), tmp_path / "wall.ply", color_source="field", resolution=24)
     front = mesh.vertices[mesh.vertices[:, 2] < 2 * 4.1 + 7]
     assert len(front) > 300
     assert np.abs(front[:, 2] - (2 * 4 + 7)).max() < 0.05
@@ -138,9 +138,9 @@ def test_a_density_is_cut_where_five_pixels_stop_half_of_the_light(run):
 
 
 def test_bounds_cut_and_resolution_refines(run, tmp_path):
-    half = made(run, tmp_path / "half.ply", bounds=(0.0, -1.2, -1.2, 1.2, 1.2, 1.2), colors="radiance")
-    fine = made(run, tmp_path / "fine.ply", resolution=48, colors="radiance")
-    coarse = made(run, tmp_path / "coarse.ply", colors="radiance")
+    half = made(run, tmp_path / "half.ply", bounds=(0.0, -1.2, -1.2, 1.2, 1.2, 1.2), color_source="radiance")
+    fine = made(run, tmp_path / "fine.ply", resolution=48, color_source="radiance")
+    coarse = made(run, tmp_path / "coarse.ply", color_source="radiance")
     assert half.vertices[:, 0].min() >= 0
     assert half.volume == pytest.approx(2 / 3 * math.pi, rel=0.1)
     assert 3 < len(fine.faces) / len(coarse.faces) < 5
@@ -166,7 +166,9 @@ def test_hidden_faces_go_where_asked(tmp_path):
     """Cameras on one side see half of the ball."""
     scene = scene_of(all_around())
     side = scene.select([row for row in range(24) if scene.cameras.positions[row, 2] > 3])
-    mesh = made(run_of(tmp_path, Ball(), {"train": side}), tmp_path / "half.ply", keep_unseen=False, colors="radiance")
+    mesh = made(
+        run_of(tmp_path, Ball(), {"train": side}), tmp_path / "half.ply", keep_unseen=False, color_source="radiance"
+    )
     assert not mesh.is_watertight
     everywhere = all_around(2000).positions.numpy() / 4
     seen = (everywhere @ side.cameras.positions.numpy().T > 1).any(1).mean()
@@ -175,14 +177,14 @@ def test_hidden_faces_go_where_asked(tmp_path):
 
 
 def test_simplification_keeps_the_shape(run, tmp_path):
-    mesh = made(run, tmp_path / "few.ply", faces=300, colors="radiance")
+    mesh = made(run, tmp_path / "few.ply", num_faces=300, color_source="radiance")
     assert 250 <= len(mesh.faces) <= 320
     assert mesh.volume == pytest.approx(4 / 3 * math.pi, rel=0.05)
 
 
 @pytest.mark.parametrize("ending", [".ply", ".obj", ".glb", ".dae", ".stl"])
 def test_every_ending_is_read_back(run, tmp_path, ending, recwarn):
-    mesh = made(run, tmp_path / f"ball{ending}", colors="radiance")
+    mesh = made(run, tmp_path / f"ball{ending}", color_source="radiance")
     assert mesh.volume == pytest.approx(4 / 3 * math.pi, rel=0.02)
     if ending == ".glb":
         (alone,) = trimesh.load(tmp_path / "ball.glb").geometry.values()
@@ -196,7 +198,7 @@ def test_every_ending_is_read_back(run, tmp_path, ending, recwarn):
 
 @pytest.mark.parametrize("ending", [".glb", ".obj"])
 def test_a_texture_shows_the_colors_between_the_vertices(run, tmp_path, ending):
-    mesh = made(run, tmp_path / f"ball{ending}", texture=256, faces=400)
+    mesh = made(run, tmp_path / f"ball{ending}", texture_size=256, num_faces=400)
     material = mesh.visual.material
     texture = np.asarray((material.baseColorTexture if ending == ".glb" else material.image).convert("RGB")) / 255
     assert texture.shape == (256, 256, 3)
@@ -217,7 +219,7 @@ def refusal(run, out, **settings):
 
 def test_what_cannot_be_made_is_said_in_a_sentence(run, tmp_path):
     assert "extension: found '.xyz'" in refusal(run, tmp_path / "a.xyz")
-    assert "expected .obj or .glb for a texture" in refusal(run, tmp_path / "a.ply", texture=64)
+    assert "expected .obj or .glb for a texture" in refusal(run, tmp_path / "a.ply", texture_size=64)
     assert "density is nowhere above 1e+30" in refusal(run, tmp_path / "a.ply", density_threshold=1e30)
     empty = replace(run, method=Nothing())
     assert "density: found nowhere above 100" in refusal(empty, tmp_path / "a.ply")
@@ -237,7 +239,7 @@ def test_photographs_that_moved_are_found(run, tmp_path):
     assert difference(made(gone, tmp_path / "ball.ply", data=run.source.data))[1] < 4
 
 
-@pytest.mark.parametrize("wrong", [{r"resolution: found 1": 1}, {"faces": 3}, {"texture": 8}, {"keep": 0}])
+@pytest.mark.parametrize("wrong", [{"resolution": 1}, {"num_faces": 3}, {"texture_size": 8}, {"components": 0}])
 def test_settings_have_least_values(wrong):
-    with pytest.raises(DataError, match=f"{next(iter(wrong))} is"):
+    with pytest.raises(DataError, match=f"{next(iter(wrong))}: found"):
         MeshExport(**wrong)

@@ -140,15 +140,15 @@ def test_matching_images_that_are_mostly_white_does_not_empty_the_network():
 
 
 def test_a_learned_start_is_scored_beside_the_others(run, capsys):
-    main.main(["eval", str(run), "--initializations", "meta", "standard", "shuffled", "--num-curve-views", "1"])
+    main.main(["eval", str(run), "--initializations", "meta", "random", "shuffled", "--num-curve-views", "1"])
     out = run / "eval" / "test"
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["n_images"] == 3
-    rows = metrics["starts"]
-    assert list(rows) == ["meta", "standard", "shuffled"]
+    rows = metrics["initializations"]
+    assert list(rows) == ["meta", "random", "shuffled"]
     assert metrics["psnr"] == pytest.approx(rows["meta"]["psnr"])
     assert list(rows["meta"]["tasks"]) == ["e"]
-    assert rows["meta"]["psnr"] > max(rows["standard"]["psnr"], rows["shuffled"]["psnr"]) + 1
+    assert rows["meta"]["psnr"] > max(rows["random"]["psnr"], rows["shuffled"]["psnr"]) + 1
     assert rows["meta"]["psnr"] > rows["meta"]["before"] + 0.5
     assert [int(step) for step in rows["meta"]["curve"]] == [0, 1, 3, 10, 12]
     assert metrics["protocol"]["split_rule"].endswith("frames 3 to 5 are scored")
@@ -178,7 +178,7 @@ def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):
     [
         (["--num-support-images", "0"], "num_support_images: found 0"),
         (["--held-out-frames", "6", "9"], "held-out frames: found 6 to 9"),
-        (["--initializations", "standard"], "starts: found standard"),
+        (["--initializations", "random"], "initializations: found random"),
         (["--right-half"], "run: run: found a meta-trained run"),
     ],
 )

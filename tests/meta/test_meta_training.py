@@ -100,7 +100,11 @@ def test_tasks_come_once_before_any_comes_again():
     meta = replace(QUICK, meta_batch_size=2)
     seen = [visit.task for step in range(6) for visit in sample_episodes(3, step, meta)]
     assert all(sorted(seen[at : at + 3]) == [0, 1, 2] for at in range(0, 12, 3))
-    again = [visit.task for step in range(40) for visit in sample_episodes(3, step, replace(meta, replacement=True))]
+    again = [
+        visit.task
+        for step in range(40)
+        for visit in sample_episodes(3, step, replace(meta, sample_with_replacement=True))
+    ]
     assert any(sorted(again[at : at + 3]) != [0, 1, 2] for at in range(0, 78, 3))
     seeds = [visit.seed for step in range(6) for visit in sample_episodes(3, step, meta)]
     assert len(set(seeds)) == 12

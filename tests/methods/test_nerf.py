@@ -168,7 +168,7 @@ def check_learned(method: Method, losses: list[float], scene: Scene):
     assert float(inside) > float(method.inside(torch.tensor([[1.15, 1.15, 1.15]])))
 
 
-@pytest.mark.parametrize("change", [{}, {"density": "relu"}, {"fine_samples": 0}], ids=str)
+@pytest.mark.parametrize("change", [{}, {"density_activation": "relu"}, {"fine_samples": 0}], ids=str)
 def test_training_learns_the_ball(change: dict):
     scene = ball()
     check_learned(*trained(replace(SMALL, **change), scene, 60), scene)
@@ -222,7 +222,7 @@ def test_no_rays(settings: Nerf):
 @pytest.mark.parametrize("settings", [SMALL, OCCUPIED])
 def test_empty_space_shows_the_background_at_far(settings: Nerf):
     scene = ball()
-    method = built(replace(settings, density="relu"), scene)
+    method = built(replace(settings, density_activation="relu"), scene)
     for name, parameter in method.named_parameters():
         if name.endswith("density.bias"):
             torch.nn.init.constant_(parameter, -100.0)
@@ -245,14 +245,14 @@ def test_behind_opaque_photographs_the_last_interval_has_no_end():
 
 
 CHANGES = {
-    "samples": 13,
-    "fine_samples": 13,
+    "num_samples": 13,
+    "num_fine_samples": 13,
     "disparity": True,
-    "width": 16,
-    "depth": 4,
-    "position_octaves": 5,
-    "direction_octaves": 2,
-    "density": "relu",
+    "hidden_dim": 16,
+    "num_layers": 4,
+    "num_position_frequencies": 5,
+    "num_direction_frequencies": 2,
+    "density_activation": "relu",
     "early_skip": True,
     "bf16": "on",
 }
@@ -267,7 +267,7 @@ def test_each_setting_changes_the_image(name: str):
     assert float((images[0] - images[1]).detach().abs().max()) > 1e-5
 
 
-@pytest.mark.parametrize("change", [{"perturb": 0.5}, {"noise": 1.0}])
+@pytest.mark.parametrize("change", [{"perturb": 0.5}, {"density_noise_std": 1.0}])
 def test_each_setting_of_training_changes_the_training_pass(change: dict[str, float]):
     scene = ball()
     context = RenderContext(torch.ones(3), rng=rng())

@@ -401,14 +401,14 @@ def test_what_cannot_be_learned_is_said():
     with pytest.raises(DataError, match=r"method nlr: source views: found 1 image"):
         built(NLR, ball(4, 12).select([1]))
     for wrong, said in (
-        ({"sources": 0}, "sources is 0"),
-        ({"encoder_stages": 6}, "encoder_stages is 6"),
-        ({"sdf_skips": (9,)}, "sdf_skips is"),
-        ({"sdf_start": "geometric"}, "sdf_activation is 'sine'"),
-        ({"frozen": ("shape", "encoder", "decoder", "blending")}, "frozen is every part"),
-        ({"features": "rgb", "frozen": ("encoder",)}, "frozen is 'encoder'"),
-        ({"blending": "mean", "frozen": ("blending",)}, "frozen is 'blending'"),
-        ({"patch": 1}, "patch is 1"),
+        ({"num_source_views": 0}, "num_source_views: found 0"),
+        ({"num_encoder_stages": 6}, "num_encoder_stages: found 6"),
+        ({"sdf_skip_layers": (9,)}, "sdf_skip_layers: found"),
+        ({"sdf_init": "geometric"}, "sdf_activation: found 'sine'"),
+        ({"frozen_parts": ("shape", "encoder", "decoder", "blending")}, "frozen_parts: found"),
+        ({"features": "rgb", "frozen_parts": ("encoder",)}, "frozen_parts: found 'encoder'"),
+        ({"blending": "mean", "frozen_parts": ("blending",)}, "frozen_parts: found 'blending'"),
+        ({"patch_size": 1}, "patch_size: found 1"),
     ):
         with pytest.raises(DataError, match=said):
             replace(NLR, **wrong)

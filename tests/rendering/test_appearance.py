@@ -175,7 +175,7 @@ def test_every_appearance_has_its_words_and_its_folder(run, photographed):
 def test_a_method_without_embeddings_may_wear_a_color_curve(run, photographed):
     plain = replace(run, method=Ball())
     whole = evaluate.evaluate(plain, save_images=False)
-    assert whole["protocol"]["embedding_fit"] == "none, the method has no embedding of an image"
+    assert whole["protocol"]["embedding_fit"] == "none, the method has no embeddings"
     right = evaluate.evaluate(plain, scoring=evaluate.Scoring.of(plain, right_half=True), save_images=False)
     assert right["protocol"]["columns"].startswith("the right half")
     assert (run.folder / "eval" / "test_right" / "metrics.json").is_file()
@@ -200,7 +200,7 @@ def test_masks_of_a_folder_say_what_is_scored(tmp_path):
     assert [int(read.valid_mask(row).sum()) for row in range(2)] == [24, 48]
     metrics = evaluate.evaluate(run)
     assert metrics["psnr_masked_image"] is not None
-    assert metrics["protocol"]["mask"] == "pixels outside the masks do not count"
+    assert metrics["protocol"]["mask"] == "pixels outside the masks are not scored"
     assert (run.folder / "eval" / "test_masks" / "metrics.json").is_file()
     (tmp_path / "masks" / "test_view_1.png").unlink()
     with pytest.raises(DataError, match=r"test_view_1\.png: mask: found missing"):

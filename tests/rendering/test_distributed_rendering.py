@@ -22,7 +22,7 @@ CALLS = (
     "render {run} --view-index 1 --out {run}/view",
     "localize synthesize {run} --size 8 6",
 )
-PROGRAM = "import sys; from lumifield import cli\nfor call in sys.argv[1:]: main.main(call.split())"
+PROGRAM = "import sys; from lumifield.cli import main\nfor call in sys.argv[1:]: main.main(call.split())"
 
 
 def together(*calls: str) -> str:

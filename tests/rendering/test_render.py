@@ -144,11 +144,11 @@ def test_paths_are_rendered_between_the_bounds_of_the_photographs_about_them(run
 
 
 @pytest.mark.parametrize(("size", "stored"), [((32, 24), (32, 24)), ((33, 25), (34, 26)), ((1, 1), (2, 2))])
-def test_an_mp4_has_every_frame_even_sides_and_the_colors(run, tmp_path, size, count_video_frames):
+def test_an_mp4_has_every_frame_even_sides_and_the_colors(run, tmp_path, size, stored):
     render.render_camera_path(replace(run, method=Sheet()), around(5, size), tmp_path / "a.mp4", fps=24)
     frames, about = decoded(tmp_path / "a.mp4")
     assert len(frames) == 5
-    assert frames.shape[1:3] == count_video_frames[::-1]
+    assert frames.shape[1:3] == stored[::-1]
     assert "24 fps" in about
     assert "h264" in about
     assert "yuv420p(tv, bt709, progressive)" in about

@@ -10,7 +10,7 @@ from commands import called, refusal
 from lumifield.methods import SimpleNerf
 from lumifield.runs import bundled, run_folder
 from lumifield.runs.run_folder import load_run
-from lumifield.synthetic import Captures, synthesize_data
+from lumifield.synthetic import ObjectCaptures, synthesize_data
 from scenes import written
 
 
@@ -39,7 +39,7 @@ def test_a_training_starts_from_a_name(tmp_path):
 
 def test_a_surface_starts_from_sculptures(tmp_path):
     data = tmp_path / "data"
-    synthesize_data(Captures(size=16, train=3, val=0, test=1, samples=1), data)
+    synthesize_data(ObjectCaptures(size=16, train=3, val=0, test=1, samples=1), data)
     called("train", "nlr", "--data", data, "--out", tmp_path / "run", "--init", "sculptures", "--steps", "0")
     own = load_run(tmp_path / "run").method.state_dict()
     shipped, _ = run_folder.read_tensors(bundled.FOLDER / "sculptures" / run_folder.WEIGHTS)
@@ -51,7 +51,7 @@ def test_a_surface_starts_from_sculptures(tmp_path):
 
 def test_a_surface_starts_from_features(tmp_path):
     data = tmp_path / "data"
-    synthesize_data(Captures(size=16, train=3, val=0, test=1, samples=1), data)
+    synthesize_data(ObjectCaptures(size=16, train=3, val=0, test=1, samples=1), data)
     called("train", "--data", data, "--out", tmp_path / "run", "--init", "features", "--steps", "0", "--device", "cpu")
     run = load_run(tmp_path / "run")
     shipped, _ = run_folder.read_tensors(bundled.FOLDER / "features" / run_folder.WEIGHTS)

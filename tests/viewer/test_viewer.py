@@ -201,7 +201,7 @@ def test_methods_of_whole_images_are_asked_for_them_and_soon(run):
     asked = []
 
     class Whole(Ball):
-        patch = 8
+        patch_size = 8
 
         def forward(self, rays: Rays, context: RenderContext) -> Rendered:
             asked.append((len(rays), context.patch_size, context.fast_preview))

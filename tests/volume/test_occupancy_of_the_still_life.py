@@ -13,9 +13,9 @@ from lumifield.data import Source, read_scene
 from lumifield.geometry.contraction import SceneBox
 from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, synthesize_data
-from lumifield.synthetic.mesh import mesh, probe
-from lumifield.synthetic.stage import Stage, pack
-from lumifield.synthetic.still_life import table
+from lumifield.synthetic.scene_description import SyntheticScene, pack_scene
+from lumifield.synthetic.scene_mesh import evaluate_item, mesh
+from lumifield.synthetic.still_life import make_table_scene
 from lumifield.volume.occupancy import OccupancyGrid, crop_to_silhouettes, visible_cells
 
 SIDE = 32
@@ -26,19 +26,19 @@ def rng() -> Rng:
     return Rng(torch.Generator().manual_seed(0))
 
 
-def stage() -> Stage:
+def stage() -> SyntheticScene:
     """The still life's thin things: bowl and vase are hollow, the rings and stems narrower than a cell."""
     names = ("cloth", "vase", "bowl", "apple stem", "lying ring", "standing ring", "pear stem")
-    return Stage(tuple(item for item in table().items if item.name in names))
+    return SyntheticScene(tuple(item for item in make_table_scene().items if item.name in names))
 
 
 def density(points: Tensor) -> Tensor:
     """Matter inside the items, nothing elsewhere."""
     things, found = stage(), torch.zeros(len(points), dtype=torch.bool)
-    for item, row in zip(things.items, pack(things).items, strict=True):
+    for item, row in zip(things.items, pack_scene(things).items, strict=True):
         local = np.ascontiguousarray((points.double().numpy() - np.array(item.center)) @ item.rotation())
         gaps, unused = np.empty(len(points)), np.empty_like(local)
-        probe(np.array([row]), local, gaps, unused, unused.copy())
+        evaluate_item(np.array([row]), local, gaps, unused, unused.copy())
         found |= torch.from_numpy(gaps < 0)
     return found * MATTER
 
@@ -52,7 +52,7 @@ def at(points: Tensor, space: SceneBox, cells: Tensor) -> Tensor:
 def test_silhouettes_carve_away_no_surface_of_the_still_life(tmp_path: Path):
     synthesize_data(StillLife(size=24, train=12, val=0, test=0, samples=1, ground_truth=False), tmp_path / "scene")
     scene = read_scene(Source(tmp_path / "scene", background="white"), "train")
-    surface = torch.from_numpy(mesh(table()).vertices).float()
+    surface = torch.from_numpy(mesh(make_table_scene()).vertices).float()
     box = crop_to_silhouettes(scene, SIDE)
     assert bool((surface > box[0]).all())
     assert bool((surface < box[1]).all())

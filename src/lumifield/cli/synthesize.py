@@ -10,7 +10,7 @@ from tyro.conf import OmitSubcommandPrefixes, arg, subcommand
 
 from lumifield.cli import progress
 from lumifield.data import Source
-from lumifield.synthetic import Captures, Family, FlowPairs, StillLife, Tourists
+from lumifield.synthetic import FlowPairs, ObjectCaptures, ObjectCategory, StillLife, Tourists
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class SynthesizeCommand:
     kind: Annotated[
         Annotated[StillLife, subcommand("still-life")]
         | Annotated[Tourists, subcommand("tourists")]
-        | Annotated[Family, subcommand("family")]
-        | Annotated[Captures, subcommand("captures")]
+        | Annotated[ObjectCategory, subcommand("family")]
+        | Annotated[ObjectCaptures, subcommand("captures")]
         | Annotated[FlowPairs, subcommand("flow-pairs")]
         | Annotated[Multiscale, subcommand("multiscale")]
         | Annotated[Perturbed, subcommand("perturbed")]
@@ -70,18 +70,18 @@ class SynthesizeCommand:
         with progress.progress_bar("images") as note:
             match self.kind:
                 case Multiscale(scene, scales, premultiplied):
-                    from lumifield.synthetic.pyramid import Pyramid, multiscale
+                    from lumifield.synthetic.multiscale import MultiscaleSettings, write_multiscale
 
-                    multiscale(scene, self.out, Pyramid(scales, premultiplied))
+                    write_multiscale(scene, self.out, MultiscaleSettings(scales, premultiplied))
                 case Perturbed(scene, kind, seed):
-                    from lumifield.synthetic.perturbed import perturb
+                    from lumifield.synthetic.perturbations import perturb_scene
 
-                    perturb(scene, self.out, kind, seed)
+                    perturb_scene(scene, self.out, kind, seed)
                 case Converted(scene, layout):
                     from lumifield.data.convert import convert
 
                     convert(Source(scene), self.out, layout, note)
-                case StillLife() | Tourists() | Family() | Captures() | FlowPairs():
+                case StillLife() | Tourists() | ObjectCategory() | ObjectCaptures() | FlowPairs():
                     from lumifield.synthetic import synthesize_data
 
                     synthesize_data(self.kind, self.out, note)

@@ -26,7 +26,7 @@ from lumifield.errors import DataError
 from lumifield.geometry.poses import opengl_to_opencv
 from lumifield.runtime.folders import fresh_folder
 from lumifield.runtime.image_io import to_uint8
-from lumifield.synthetic import writers
+from lumifield.synthetic.png_files import save_png
 
 Progress = Callable[[int, int], None]
 
@@ -70,7 +70,7 @@ class ConvertedImage:
         assert taken.images is not None
         return self._resampled(taken.images.image(0, taken.size(0)).numpy())
 
-    def _resampled(self, pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
+    def _resampled(self, pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "rows columns c"]:
         return pixels if self.undistortion is None else self.undistortion.apply(pixels)
 
 
@@ -121,9 +121,9 @@ def _write_object(shots: list[ConvertedImage], folder: Path, progress: Progress)
     for number, shot in enumerate(shots):
         name, pixels = f"{number:05d}_{PurePosixPath(shot.scene.names[shot.row]).stem}", shot.pixels()
         listed[shot.split].append(name)
-        writers.save(folder / f"image/{name}.png", pixels[..., :3])
+        save_png(folder / f"image/{name}.png", pixels[..., :3])
         if shot.files.alpha:
-            writers.save(folder / f"mask/{name}.png", pixels[..., 3])
+            save_png(folder / f"mask/{name}.png", pixels[..., 3])
         matrices[f"world_mat_{number}"] = _projection(shot)
         # The scene frame of an object that is cut out is that of its sphere; of others it is computed by the reader.
         if shot.scene.has_object_mask:

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from lumifield.download.sets import SETS, Archive, DataSet
-from lumifield.download.transfer import Patience, discard, fetch
-from lumifield.download.unpack import BadArchive, budget, unpack, unpack_inner
+from lumifield.download.archives import BadArchive, budget, unpack_archive, unpack_nested_archives
+from lumifield.download.datasets import DATASETS, DatasetArchive, PublishedDataset
+from lumifield.download.resumable_download import RetryPolicy, discard_partial, download_file
 from lumifield.errors import DataError
 from lumifield.runtime.files import writing
 from lumifield.runtime.folders import fresh_folder
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def listing() -> list[str]:
     """A line for each set, one for its terms and one for its scenes."""
     lines = []
-    for chosen in SETS:
+    for chosen in DATASETS:
         by_hand = chosen.pyramids_of is None and all(archive.url is None for archive in chosen.archives)
         lines += [
             f"{chosen.name}: {chosen.title}" + (" (needs a browser)" if by_hand else ""),
@@ -34,12 +34,12 @@ def listing() -> list[str]:
     return lines
 
 
-def named(name: str) -> DataSet:
+def named(name: str) -> PublishedDataset:
     """The set of that name; raises `DataError` where there is none, and offers the closest."""
-    return {chosen.name: chosen for chosen in SETS}[_known("set", name, [chosen.name for chosen in SETS])]
+    return {chosen.name: chosen for chosen in DATASETS}[_known("set", name, [chosen.name for chosen in DATASETS])]
 
 
-def scenes_of(chosen: DataSet) -> tuple[str, ...]:
+def scenes_of(chosen: PublishedDataset) -> tuple[str, ...]:
     """The names of a set's scenes."""
     if chosen.pyramids_of is not None:
         return scenes_of(named(chosen.pyramids_of))
@@ -47,7 +47,7 @@ def scenes_of(chosen: DataSet) -> tuple[str, ...]:
 
 
 def download(
-    name: str, out: Path, scenes: tuple[str, ...] = (), *, patience: Patience | None = None, progress: Progress
+    name: str, out: Path, scenes: tuple[str, ...] = (), *, patience: RetryPolicy | None = None, progress: Progress
 ) -> tuple[Path, ...]:
     """Makes a folder below `out` for each scene of the set (of `scenes` alone, if given) and returns them.
 
@@ -70,7 +70,7 @@ def download(
     for archive in chosen.archives:
         needed = tuple(scene for scene in archive.scenes if scene in missing)
         if needed:
-            _obtain(chosen, archive, out, needed, patience or Patience(), progress)
+            _obtain(chosen, archive, out, needed, patience or RetryPolicy(), progress)
     return tuple(out / scene for scene in wanted)
 
 
@@ -87,17 +87,19 @@ def _there(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _pyramids(source: str, out: Path, scenes: tuple[str, ...], patience: Patience | None, progress: Progress) -> None:
+def _pyramids(
+    source: str, out: Path, scenes: tuple[str, ...], patience: RetryPolicy | None, progress: Progress
+) -> None:
     """Downloads Blender scenes beside the pyramids that are made of them; they go then, but those found there stay."""
     # Here, because it imports an image library that no other download needs.
-    from lumifield.synthetic.pyramid import multiscale
+    from lumifield.synthetic.multiscale import write_multiscale
 
     beside = out / source
     found = [beside / scene for scene in scenes if _there(beside / scene)]
     blender = download(source, beside, scenes, patience=patience, progress=progress) if scenes else ()
     for folder in blender:
         log.info("%s: making the pyramid", out / folder.name)
-        multiscale(folder, out / folder.name)
+        write_multiscale(folder, out / folder.name)
         if folder not in found:
             with writing(out):
                 shutil.rmtree(folder)
@@ -106,7 +108,12 @@ def _pyramids(source: str, out: Path, scenes: tuple[str, ...], patience: Patienc
 
 
 def _obtain(
-    chosen: DataSet, archive: Archive, out: Path, scenes: tuple[str, ...], patience: Patience, progress: Progress
+    chosen: PublishedDataset,
+    archive: DatasetArchive,
+    out: Path,
+    scenes: tuple[str, ...],
+    patience: RetryPolicy,
+    progress: Progress,
 ) -> None:
     """Unpacks an archive that somebody has placed below `out`, which stays, or one that is downloaded, which goes."""
     placed = out / archive.file
@@ -118,14 +125,14 @@ def _obtain(
     if archive.url is None:
         raise DataError(chosen.page, chosen.name, "to be had with a browser alone", "a file", by_hand)
     part = out / f"{archive.file}.part"
-    fetch(archive.url, part, by_hand, patience, lambda done, total: progress(archive.file, done, total))
+    download_file(archive.url, part, by_hand, patience, lambda done, total: progress(archive.file, done, total))
     try:
         _checked(part, archive.sha256)
         _scenes(part, archive, out, scenes)
     except BadArchive as error:
-        discard(part)
+        discard_partial(part)
         raise DataError(archive.url, error.field, error.found, error.expected, f"run it again, or {by_hand}") from error
-    discard(part)
+    discard_partial(part)
 
 
 def _checked(file: Path, sha256: str | None) -> None:
@@ -142,14 +149,14 @@ def _checked(file: Path, sha256: str | None) -> None:
         raise BadArchive(file, "the sha256", found, sha256, "get it again")
 
 
-def _scenes(file: Path, archive: Archive, out: Path, scenes: tuple[str, ...]) -> None:
+def _scenes(file: Path, archive: DatasetArchive, out: Path, scenes: tuple[str, ...]) -> None:
     """Makes the folders of these scenes from an archive; all of them or none."""
     with ExitStack() as stack:
         folders = {scene: stack.enter_context(fresh_folder(out / scene)) for scene in scenes}
         left = budget(file)
-        unpack(file, lambda path: _place(path, archive.scenes, folders), left)
+        unpack_archive(file, lambda path: _place(path, archive.scenes, folders), left)
         for scene, folder in folders.items():
-            unpack_inner(folder, left)
+            unpack_nested_archives(folder, left)
             if not _there(folder):
                 raise BadArchive(file, "the content", f"without {scene}", "every scene of the set", "get it again")
 

@@ -1,4 +1,4 @@
-"""Procedural scenes with exact truth, their ray tracer, and writers for each on-disk format."""
+"""Synthetic datasets: path-traced procedural scenes with exact ground truth, written in the format of public datasets."""
 
 from __future__ import annotations
 
@@ -16,174 +16,183 @@ Progress = Callable[[int, int], None]
 class StillLife:
     """A path-traced still life: fruit, a vase, a bowl, wooden boxes and golden rings on a round table.
 
-    `blender` and its pyramid `multicam` have transparent surroundings; `llff` shows the table before a wall from a grid
-    of cameras, every eighth of which is held out by those who read it.
+    In `blender` and its multiscale variant `multicam` the background is transparent. `llff` shows the table before a
+    wall from a forward-facing grid of cameras; every eighth image is a test view.
     """
 
-    size: int = 160
-    """width of the images [pixels]; height too, but three quarters of it for llff"""
-    train: int = 60
-    """images to learn from"""
-    val: int = 8
-    """images to watch the training with"""
-    test: int = 16
-    """images to judge by, on a round about the table"""
-    samples: int = 24
-    """light paths per pixel"""
+    image_width: int = 160
+    """Image width [pixels]; images are square, or 4:3 for llff."""
+    num_train: int = 60
+    """Number of training views."""
+    num_val: int = 8
+    """Number of validation views."""
+    num_test: int = 16
+    """Number of test views, on an orbit around the table."""
+    samples_per_pixel: int = 24
+    """Light paths per pixel."""
     seed: int = 0
-    """turns the cameras and changes the noise"""
+    """Seed of the camera azimuths and the rendering noise."""
     format: Literal["blender", "multicam", "llff"] = "blender"
-    """layout on disk"""
+    """Dataset format."""
     ground_truth: bool = True
-    """write depth, normals, masks and mesh, for the val and test images"""
-    truth_train: bool = False
-    """write depth, normals and masks for the train images, too"""
+    """Write depth, normals and masks of the validation and test views, and the mesh."""
+    ground_truth_train: bool = False
+    """Also write depth, normals and masks of the training views."""
 
 
 @dataclass(frozen=True)
 class Tourists:
-    """Images of the still life before its wall as tourists take them, and undisturbed ones to judge by.
+    """Tourist photos of the still life before its wall for training, and clean images for testing.
 
-    The former vary in exposure, tint and daylight, and somebody often stands before the lens. `phototourism` has a
-    focal length an image, `cambridge` radial distortion, `seven_scenes` depth.
+    Training images vary in exposure, tint and daylight, and many are occluded by a person. `phototourism` has one focal
+    length per image, `cambridge` radial distortion, `seven_scenes` depth.
     """
 
-    size: int = 160
-    """width of the images [pixels]; they are three quarters as high"""
-    train: int = 60
-    """images to learn from"""
-    test: int = 12
-    """undisturbed images to judge by"""
-    samples: int = 24
-    """light paths per pixel"""
+    image_width: int = 160
+    """Image width [pixels]; images are 4:3."""
+    num_train: int = 60
+    """Number of training views."""
+    num_test: int = 12
+    """Number of clean test views."""
+    samples_per_pixel: int = 24
+    """Light paths per pixel."""
     seed: int = 0
-    """of places, colors, people and noise"""
+    """Seed of poses, colors, occluders and rendering noise."""
     format: Literal["phototourism", "cambridge", "seven_scenes"] = "phototourism"
-    """layout on disk"""
+    """Dataset format."""
 
 
 @dataclass(frozen=True)
-class Family:
-    """Objects of one kind with random shapes and colors, in learnit's layout for ShapeNet: to learn a start from."""
+class ObjectCategory:
+    """Objects of one category with random shapes and colors, in learnit's ShapeNet format, for meta-learning."""
 
-    kind: Literal["cars", "chairs", "lamps"] = "chairs"
-    """what they are"""
-    size: int = 64
-    """width and height of the images [pixels]"""
-    train: int = 48
-    """objects to learn from"""
-    val: int = 4
-    """objects to watch the learning with"""
-    test: int = 8
-    """objects to judge by"""
-    views: int = 50
-    """images of each object, from random places on a sphere"""
-    samples: int = 16
-    """light paths per pixel"""
+    category: Literal["cars", "chairs", "lamps"] = "chairs"
+    """Category of the objects."""
+    image_width: int = 64
+    """Image width and height [pixels]."""
+    num_train: int = 48
+    """Number of training objects."""
+    num_val: int = 4
+    """Number of validation objects."""
+    num_test: int = 8
+    """Number of test objects."""
+    num_views: int = 50
+    """Number of views per object, at random positions on a sphere."""
+    samples_per_pixel: int = 16
+    """Light paths per pixel."""
     seed: int = 0
-    """of shapes, colors, places and noise"""
+    """Seed of shapes, colors, poses and rendering noise."""
 
 
 @dataclass(frozen=True)
-class Captures:
-    """Sculptures of strong contrast with their silhouettes, photographed from all sides or from within an arc.
+class ObjectCaptures:
+    """Captures of sculptures with high-contrast textures and object masks, from all sides or from an arc.
 
-    `dtu` has a matrix of the unit sphere and hard silhouettes; `nlr` has neither, and images of two sizes.
+    `dtu` stores a normalization matrix and binary masks; `nlr` stores neither, and images of two sizes.
     `ground_truth/mesh.ply` holds the surfaces.
     """
 
-    objects: int = 1
-    """how many; where there are several each has a folder"""
-    size: int = 64
-    """width and height of the images [pixels]; every other one of nlr is narrower and smaller"""
-    train: int = 8
-    """images of each object to learn from"""
-    val: int = 4
-    """images to watch the training with"""
-    test: int = 8
-    """images to judge by"""
-    arc: float = 360.0
-    """how far the cameras go round the object [degrees]"""
-    samples: int = 64
-    """light paths per pixel"""
+    num_objects: int = 1
+    """Number of objects; several are written to one folder per object."""
+    image_width: int = 64
+    """Image width and height [pixels]; in nlr, every second image is narrower and smaller."""
+    num_train: int = 8
+    """Number of training views per object."""
+    num_val: int = 4
+    """Number of validation views per object."""
+    num_test: int = 8
+    """Number of test views per object."""
+    azimuth_range: float = 360.0
+    """Arc of the camera positions around the object [degrees]."""
+    samples_per_pixel: int = 64
+    """Light paths per pixel."""
     seed: int = 0
-    """of shapes, colors, places and noise"""
+    """Seed of shapes, colors, poses and rendering noise."""
     format: Literal["dtu", "nlr"] = "dtu"
-    """layout on disk"""
+    """Dataset format."""
 
 
 @dataclass(frozen=True)
 class FlowPairs:
-    """Pairs of images with exact flow: flat shapes that fly before a backdrop, to pre-train features on."""
+    """Image pairs with exact optical flow: flat shapes that fly over a background, for pre-training image features."""
 
-    pairs: int = 100
-    """how many"""
-    size: int = 256
-    """width of the images [pixels]; they are three quarters as high"""
+    num_pairs: int = 100
+    """Number of image pairs."""
+    image_width: int = 256
+    """Image width [pixels]; images are 4:3."""
     seed: int = 0
-    """of shapes, colors and motion"""
+    """Seed of shapes, colors and motion."""
     format: Literal["flying_chairs_2", "flying_chairs"] = "flying_chairs_2"
-    """layout on disk: flow both ways and what is hidden, or the flow forwards alone"""
+    """Dataset format: forward and backward flow with occlusion masks, or forward flow only."""
 
 
-Kind = StillLife | Tourists | Family | Captures | FlowPairs
+DatasetSettings = StillLife | Tourists | ObjectCategory | ObjectCaptures | FlowPairs
 
 
-NAMES = {
-    StillLife: "still life",
+COMMAND_NAMES = {
+    StillLife: "still-life",
     Tourists: "tourists",
-    Family: "family",
-    Captures: "captures",
-    FlowPairs: "flow pairs",
+    ObjectCategory: "object-category",
+    ObjectCaptures: "object-captures",
+    FlowPairs: "flow-pairs",
 }
 
 
-def synthesize_data(kind: Kind, out: Path, progress: Progress | None = None) -> None:
-    """Makes the scene in the new folder `out`, which appears when it is complete.
+def synthesize_data(settings: DatasetSettings, out: Path, progress: Progress | None = None) -> None:
+    """Generates a synthetic dataset in the new folder `out`, which appears only once it is complete.
 
-    `progress` is called with the number of images done and to do. Raises `DataError` for settings that make no
-    scene, and where `out` is not empty or cannot be written.
+    `progress` is called with the number of images done and in total. Raises `DataError` for settings out of range, and
+    if `out` is not empty or not writable.
     """
-    # Here, because compiled code takes a second to import and the settings must not wait for it.
+    # Imported here because compiled code takes a second to import, which the command line should not wait for.
     from lumifield.runtime.folders import fresh_folder
-    from lumifield.synthetic import captures, families, flying, tourist_layouts, writers
+    from lumifield.synthetic import (
+        object_captures,
+        object_categories,
+        optical_flow_pairs,
+        still_life_writers,
+        tourist_writers,
+    )
 
-    validate_settings(kind)
-    report = progress or (lambda done, total: None)
+    validate_settings(settings)
+    report_progress = progress or (lambda done, total: None)
     with fresh_folder(out) as folder:
-        match kind:
+        match settings:
             case StillLife(format="blender"):
-                writers.write_blender(kind, folder, report)
+                still_life_writers.write_blender(settings, folder, report_progress)
             case StillLife(format="multicam"):
-                writers.write_multicam(kind, folder, report)
+                still_life_writers.write_multicam(settings, folder, report_progress)
             case StillLife():
-                writers.write_llff(kind, folder, report)
+                still_life_writers.write_llff(settings, folder, report_progress)
             case Tourists(format="phototourism"):
-                tourist_layouts.write_phototourism(kind, folder, report)
+                tourist_writers.write_phototourism(settings, folder, report_progress)
             case Tourists(format="cambridge"):
-                tourist_layouts.write_cambridge(kind, folder, report)
+                tourist_writers.write_cambridge(settings, folder, report_progress)
             case Tourists():
-                tourist_layouts.write_seven_scenes(kind, folder, report)
-            case Family():
-                families.write_family(kind, folder, report)
-            case Captures():
-                captures.write_captures(kind, folder, report)
+                tourist_writers.write_seven_scenes(settings, folder, report_progress)
+            case ObjectCategory():
+                object_categories.write_object_category(settings, folder, report_progress)
+            case ObjectCaptures():
+                object_captures.write_object_captures(settings, folder, report_progress)
             case FlowPairs():
-                flying.write_flow_pairs(kind, folder, report)
+                optical_flow_pairs.write_flow_pairs(settings, folder, report_progress)
 
 
-def validate_settings(kind: Kind) -> None:
-    """Raises `DataError` for settings that make no scene."""
-    name = NAMES[type(kind)]
-    whole = 8 if isinstance(kind, StillLife) and kind.format == "multicam" else 4
-    if kind.size < whole or kind.size % whole:
-        raise DataError(name, "size", str(kind.size), f"a positive multiple of {whole}", "choose another size")
-    # Two images at least hold a point in place.
-    fewest = 2 if isinstance(kind, Tourists) else 1
-    least_of = {"train": fewest, "val": 0, "test": 0, "views": 1, "samples": 1, "objects": 1, "pairs": 1}
-    for field, least in least_of.items():
-        if getattr(kind, field, least) < least:
-            found = str(getattr(kind, field))
-            raise DataError(name, field, found, f"at least {least}", f"choose a larger {field}")
-    if isinstance(kind, Captures) and not 0 < kind.arc <= 360:
-        raise DataError(name, "arc", f"{kind.arc:g}", "above 0 and at most 360", "choose another arc")
+def validate_settings(settings: DatasetSettings) -> None:
+    """Raises `DataError` for settings out of range."""
+    command = f"synthesize-data {COMMAND_NAMES[type(settings)]}"
+    divisor = 8 if isinstance(settings, StillLife) and settings.format == "multicam" else 4
+    width = settings.image_width
+    if width < divisor or width % divisor:
+        raise DataError(command, "image_width", str(width), f"a positive multiple of {divisor}", "choose another width")
+    # Triangulation of a landmark takes at least two views.
+    min_train = 2 if isinstance(settings, Tourists) else 1
+    minimums = {"num_train": min_train, "num_val": 0, "num_test": 0, "num_views": 1}
+    minimums |= {"samples_per_pixel": 1, "num_objects": 1, "num_pairs": 1}
+    for field, minimum in minimums.items():
+        value = getattr(settings, field, minimum)
+        if value < minimum:
+            raise DataError(command, field, str(value), f"at least {minimum}", f"increase {field}")
+    if isinstance(settings, ObjectCaptures) and not 0 < settings.azimuth_range <= 360:
+        found = f"{settings.azimuth_range:g}"
+        raise DataError(command, "azimuth_range", found, "above 0 and at most 360", "choose another range")

@@ -1,4 +1,4 @@
-"""Lamps: for tables, floors and desks, and hanging ones, with shades of several shapes."""
+"""Random lamps: table, floor, desk and hanging lamps, with shades of several shapes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from math import cos, radians, sin
 
 import numpy as np
 
-from lumifield.synthetic.materials import BRASS, DARK, STEEL, WHITE, cloth, paint, wood
-from lumifield.synthetic.shapes import Bowl, Cone, Cylinder, Point, Sphere, Vase
-from lumifield.synthetic.stage import Item, Material
+from lumifield.synthetic.materials import BRASS, DARK, STEEL, WHITE, random_cloth, random_paint, random_wood
+from lumifield.synthetic.scene_description import Item, Material
+from lumifield.synthetic.shapes import Bowl, Cylinder, RoundCone, Sphere, Vase, Vec3
 
 
-def lamp(rng: np.random.Generator) -> tuple[Item, ...]:
+def make_lamp(rng: np.random.Generator) -> tuple[Item, ...]:
     """A lamp that stands on the plane z = 0, or hangs above it."""
-    return tuple((_table, _floor, _desk, _hanging)[rng.integers(4)](rng))
+    return tuple((_make_table_lamp, _make_floor_lamp, _make_desk_lamp, _make_hanging_lamp)[rng.integers(4)](rng))
 
 
-def _table(rng: np.random.Generator) -> list[Item]:
+def _make_table_lamp(rng: np.random.Generator) -> list[Item]:
     height = rng.uniform(0.28, 0.42)
-    body = (wood, paint, cloth)[rng.integers(3)](rng)
+    body = (random_wood, random_paint, random_cloth)[rng.integers(3)](rng)
     radius = rng.uniform(0.18, 0.26)
     match rng.integers(3):
         case 0:
@@ -29,42 +29,46 @@ def _table(rng: np.random.Generator) -> list[Item]:
             foot = Item("body", Cylinder(0.7 * radius, height, 0.03), body, (0, 0, height))
     top = 2 * foot.center[2]
     neck = Item("neck", Cylinder(0.025, 0.12), BRASS, (0, 0, top + 0.08))
-    return [foot, neck, *_shade(rng, (0, 0, top + 0.14), rng.uniform(0.34, 0.46))]
+    return [foot, neck, *_make_shade(rng, (0, 0, top + 0.14), rng.uniform(0.34, 0.46))]
 
 
-def _floor(rng: np.random.Generator) -> list[Item]:
-    half, metal = rng.uniform(0.55, 0.68), _metal(rng)
+def _make_floor_lamp(rng: np.random.Generator) -> list[Item]:
+    half_height, metal = rng.uniform(0.55, 0.68), _random_metal(rng)
     foot = Item("foot", Cylinder(rng.uniform(0.18, 0.28), 0.025, 0.02), metal, (0, 0, 0.025))
-    stem = Item("stem", Cylinder(rng.uniform(0.018, 0.03), half), metal, (0, 0, half))
-    return [foot, stem, *_shade(rng, (0, 0, 2 * half - 0.05), rng.uniform(0.2, 0.3))]
+    stem = Item("stem", Cylinder(rng.uniform(0.018, 0.03), half_height), metal, (0, 0, half_height))
+    return [foot, stem, *_make_shade(rng, (0, 0, 2 * half_height - 0.05), rng.uniform(0.2, 0.3))]
 
 
-def _desk(rng: np.random.Generator) -> list[Item]:
-    """A foot, two arms in the plane of x and z, and a head that looks down."""
-    metal, coat = _metal(rng), paint(rng)
-    low, high = rng.uniform(-35, -10), rng.uniform(30, 65)
+def _make_desk_lamp(rng: np.random.Generator) -> list[Item]:
+    """A foot, two arms in the xz plane, and a head that points down."""
+    metal, paint = _random_metal(rng), random_paint(rng)
+    lower_angle, upper_angle = rng.uniform(-35, -10), rng.uniform(30, 65)
     lengths = rng.uniform(0.3, 0.42, 2).tolist()
-    foot = Item("foot", Cylinder(rng.uniform(0.2, 0.27), 0.03, 0.02), coat, (0, 0, 0.03))
-    found, x, z = [foot], 0.0, 0.05
-    for name, angle, length in (("lower arm", low, lengths[0]), ("upper arm", high, lengths[1])):
+    foot = Item("foot", Cylinder(rng.uniform(0.2, 0.27), 0.03, 0.02), paint, (0, 0, 0.03))
+    items, x, z = [foot], 0.0, 0.05
+    for name, angle, length in (("lower arm", lower_angle, lengths[0]), ("upper arm", upper_angle, lengths[1])):
         across, up = length * sin(radians(angle)), length * cos(radians(angle))
-        found.append(Item(name, Cylinder(0.022, length), metal, (x + across, 0, z + up), (0, angle, 0)))
+        items.append(Item(name, Cylinder(0.022, length), metal, (x + across, 0, z + up), (0, angle, 0)))
         x, z = x + 2 * across, z + 2 * up
-        found.append(Item("joint", Sphere(0.045), metal, (x, 0, z)))
-    head = Item("head", Cone(0.14, 0.06, 0.2), coat, (x, 0, z), (0, rng.uniform(-20, 20), 0))
-    return [*found, head]
+        items.append(Item("joint", Sphere(0.045), metal, (x, 0, z)))
+    head = Item("head", RoundCone(0.14, 0.06, 0.2), paint, (x, 0, z), (0, rng.uniform(-20, 20), 0))
+    return [*items, head]
 
 
-def _hanging(rng: np.random.Generator) -> list[Item]:
-    half, radius = rng.uniform(0.35, 0.5), rng.uniform(0.3, 0.45)
-    rose = Item("rose", Cylinder(0.12, 0.025, 0.02), _metal(rng), (0, 0, 2 * half + 0.3))
-    return [rose, Item("cord", Cylinder(0.015, half), DARK, (0, 0, half + 0.3)), *_shade(rng, (0, 0, 0.0), radius)]
+def _make_hanging_lamp(rng: np.random.Generator) -> list[Item]:
+    half_height, radius = rng.uniform(0.35, 0.5), rng.uniform(0.3, 0.45)
+    ceiling_mount = Item("rose", Cylinder(0.12, 0.025, 0.02), _random_metal(rng), (0, 0, 2 * half_height + 0.3))
+    return [
+        ceiling_mount,
+        Item("cord", Cylinder(0.015, half_height), DARK, (0, 0, half_height + 0.3)),
+        *_make_shade(rng, (0, 0, 0.0), radius),
+    ]
 
 
-def _shade(rng: np.random.Generator, place: Point, radius: float) -> list[Item]:
-    """A shade that begins at `place` and rises from it."""
-    x, y, z = place
-    material = cloth(rng) if rng.uniform() < 0.7 else WHITE
+def _make_shade(rng: np.random.Generator, base: Vec3, radius: float) -> list[Item]:
+    """A shade whose lowest point is at `base`."""
+    x, y, z = base
+    material = random_cloth(rng) if rng.uniform() < 0.7 else WHITE
     match rng.integers(4):
         case 0:
             return [Item("shade", Cylinder(radius, 0.6 * radius, 0.02), material, (x, y, z + 0.6 * radius))]
@@ -72,12 +76,12 @@ def _shade(rng: np.random.Generator, place: Point, radius: float) -> list[Item]:
             return [Item("shade", Sphere(0.75 * radius), material, (x, y, z + 0.75 * radius))]
         case 2:
             tip = 0.3 * radius
-            return [Item("shade", Cone(0.6 * radius, tip, radius), material, (x, y, z + 0.6 * radius))]
+            return [Item("shade", RoundCone(0.6 * radius, tip, radius), material, (x, y, z + 0.6 * radius))]
         case _:
             dome = Bowl(0.9 * radius, 0.0, 0.03)
             bulb = Item("bulb", Sphere(0.3 * radius), WHITE, (x, y, z + 0.25 * radius))
-            return [bulb, Item("shade", dome, paint(rng), (x, y, z + 0.05), (180, 0, 0))]
+            return [bulb, Item("shade", dome, random_paint(rng), (x, y, z + 0.05), (180, 0, 0))]
 
 
-def _metal(rng: np.random.Generator) -> Material:
+def _random_metal(rng: np.random.Generator) -> Material:
     return (STEEL, BRASS, DARK)[rng.integers(3)]

@@ -1,6 +1,8 @@
-"""Shapes, each the zero set of a signed distance: their dimensions, bounds and rows for the compiled loops.
+"""Primitive shapes, each the zero level set of a signed distance function: dimensions, bounds, and rows for compiled
+loops.
 
-Every shape stands in its own axes (z up); lengths are world units. `distance.py` has the distance of each `kind`.
+Each shape is defined in its own axes (z up); lengths are in world units. `signed_distance.py` has the SDF of each
+`shape_id`.
 """
 
 from __future__ import annotations
@@ -8,148 +10,153 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-Point = tuple[float, float, float]
-Row = tuple[float, float, float, float]
+Vec3 = tuple[float, float, float]
+ShapeRow = tuple[float, float, float, float]
 
-# A vase's radius is RADIUS + SWELL cos(BEND (z / half height + BELLY)); it is hollow above HOLLOW half heights.
-BEND, BELLY, HOLLOW = 2.2, 0.35, 0.3
+# The radius of a vase is radius + swell cos(VASE_FREQUENCY (z / half_height + VASE_PHASE)). It is hollow above
+# z = VASE_FLOOR half_height.
+VASE_FREQUENCY, VASE_PHASE, VASE_FLOOR = 2.2, 0.35, 0.3
 
 
 @dataclass(frozen=True)
 class Sphere:
-    """A ball about the origin."""
+    """A ball centered on the origin."""
 
     radius: float
-    kind: ClassVar[int] = 0
-    convex: ClassVar[bool] = True
+    shape_id: ClassVar[int] = 0
+    is_convex: ClassVar[bool] = True
 
-    def row(self) -> Row:
-        """Dimensions as the compiled loops take them."""
+    def to_row(self) -> ShapeRow:
+        """The dimensions, as the compiled loops read them."""
         return (self.radius, 0.0, 0.0, 0.0)
 
-    def bounds(self) -> tuple[Point, Point]:
-        """Lower and upper corner."""
+    def bounds(self) -> tuple[Vec3, Vec3]:
+        """Lower and upper corner of the bounding box."""
         r = self.radius
         return (-r, -r, -r), (r, r, r)
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box of half extents `half`, its edges rounded by radius `rounding`, centerd on the origin."""
+    """A box with edges rounded by radius `rounding`, centered on the origin."""
 
-    half: Point
+    half_extents: Vec3
     rounding: float = 0.0
-    kind: ClassVar[int] = 1
-    convex: ClassVar[bool] = True
+    shape_id: ClassVar[int] = 1
+    is_convex: ClassVar[bool] = True
 
-    def row(self) -> Row:
-        """Dimensions as the compiled loops take them."""
-        return (*self.half, self.rounding)
+    def to_row(self) -> ShapeRow:
+        """The dimensions, as the compiled loops read them."""
+        return (*self.half_extents, self.rounding)
 
-    def bounds(self) -> tuple[Point, Point]:
-        """Lower and upper corner."""
-        x, y, z = self.half
+    def bounds(self) -> tuple[Vec3, Vec3]:
+        """Lower and upper corner of the bounding box."""
+        x, y, z = self.half_extents
         return (-x, -y, -z), (x, y, z)
 
 
 @dataclass(frozen=True)
 class Cylinder:
-    """A cylinder about z, its rims rounded by radius `rounding`, centerd on the origin."""
+    """A cylinder about the z axis with edges rounded by radius `rounding`, centered on the origin."""
 
     radius: float
     half_height: float
     rounding: float = 0.0
-    kind: ClassVar[int] = 2
-    convex: ClassVar[bool] = True
+    shape_id: ClassVar[int] = 2
+    is_convex: ClassVar[bool] = True
 
-    def row(self) -> Row:
-        """Dimensions as the compiled loops take them."""
+    def to_row(self) -> ShapeRow:
+        """The dimensions, as the compiled loops read them."""
         return (self.radius, self.half_height, self.rounding, 0.0)
 
-    def bounds(self) -> tuple[Point, Point]:
-        """Lower and upper corner."""
+    def bounds(self) -> tuple[Vec3, Vec3]:
+        """Lower and upper corner of the bounding box."""
         r, h = self.radius, self.half_height
         return (-r, -r, -h), (r, r, h)
 
 
 @dataclass(frozen=True)
 class Torus:
-    """A ring about z; with `major < minor` its outer sheet is the shape of an apple."""
+    """A torus about the z axis; with `major_radius < minor_radius` its outer sheet is apple-shaped."""
 
-    major: float
-    minor: float
-    kind: ClassVar[int] = 3
-    convex: ClassVar[bool] = False
+    major_radius: float
+    minor_radius: float
+    shape_id: ClassVar[int] = 3
+    is_convex: ClassVar[bool] = False
 
-    def row(self) -> Row:
-        """Dimensions as the compiled loops take them."""
-        return (self.major, self.minor, 0.0, 0.0)
+    def to_row(self) -> ShapeRow:
+        """The dimensions, as the compiled loops read them."""
+        return (self.major_radius, self.minor_radius, 0.0, 0.0)
 
-    def bounds(self) -> tuple[Point, Point]:
-        """Lower and upper corner."""
-        r, h = self.major + self.minor, self.minor
+    def bounds(self) -> tuple[Vec3, Vec3]:
+        """Lower and upper corner of the bounding box."""
+        r, h = self.major_radius + self.minor_radius, self.minor_radius
         return (-r, -r, -h), (r, r, h)
 
 
 @dataclass(frozen=True)
-class Cone:
-    """The hull of a ball of radius `base` at the origin and one of radius `tip` at height `height > |base - tip|`."""
+class RoundCone:
+    """The convex hull of a ball of `base_radius` at the origin and one of `tip_radius` at z = `height`.
 
-    base: float
-    tip: float
+    Requires `height > |base_radius - tip_radius|`.
+    """
+
+    base_radius: float
+    tip_radius: float
     height: float
-    kind: ClassVar[int] = 4
-    convex: ClassVar[bool] = True
+    shape_id: ClassVar[int] = 4
+    is_convex: ClassVar[bool] = True
 
-    def row(self) -> Row:
-        """Dimensions as the compiled loops take them."""
-        return (self.base, self.tip, self.height, 0.0)
+    def to_row(self) -> ShapeRow:
+        """The dimensions, as the compiled loops read them."""
+        return (self.base_radius, self.tip_radius, self.height, 0.0)
 
-    def bounds(self) -> tuple[Point, Point]:
-        """Lower and upper corner."""
-        r = max(self.base, self.tip)
-        return (-r, -r, -self.base), (r, r, self.height + self.tip)
+    def bounds(self) -> tuple[Vec3, Vec3]:
+        """Lower and upper corner of the bounding box."""
+        r = max(self.base_radius, self.tip_radius)
+        return (-r, -r, -self.base_radius), (r, r, self.height + self.tip_radius)
 
 
 @dataclass(frozen=True)
 class Bowl:
-    """The part below `z = cut` of a spherical shell of mid-surface `radius` and half thickness `wall`, rim rounded."""
+    """The part below z = `cut_height` of a spherical shell of mid-surface `radius` and half thickness `wall`, edge
+    rounded."""
 
     radius: float
-    cut: float
+    cut_height: float
     wall: float
-    kind: ClassVar[int] = 5
-    convex: ClassVar[bool] = False
+    shape_id: ClassVar[int] = 5
+    is_convex: ClassVar[bool] = False
 
-    def row(self) -> Row:
-        """Dimensions as the compiled loops take them."""
-        return (self.radius, self.cut, self.wall, 0.0)
+    def to_row(self) -> ShapeRow:
+        """The dimensions, as the compiled loops read them."""
+        return (self.radius, self.cut_height, self.wall, 0.0)
 
-    def bounds(self) -> tuple[Point, Point]:
-        """Lower and upper corner."""
+    def bounds(self) -> tuple[Vec3, Vec3]:
+        """Lower and upper corner of the bounding box."""
         r = self.radius + self.wall
-        return (-r, -r, -r), (r, r, self.cut + self.wall)
+        return (-r, -r, -r), (r, r, self.cut_height + self.wall)
 
 
 @dataclass(frozen=True)
 class Vase:
-    """A vessel turned about z, open at the top and hollow in its neck, where the wall is `wall` thick."""
+    """A surface of revolution about the z axis, open at the top, with a hollow neck whose wall has thickness `wall`."""
 
     radius: float
     swell: float
     half_height: float
     wall: float
-    kind: ClassVar[int] = 6
-    convex: ClassVar[bool] = False
+    shape_id: ClassVar[int] = 6
+    is_convex: ClassVar[bool] = False
 
-    def row(self) -> Row:
-        """Dimensions as the compiled loops take them."""
+    def to_row(self) -> ShapeRow:
+        """The dimensions, as the compiled loops read them."""
         return (self.radius, self.swell, self.half_height, self.wall)
 
-    def bounds(self) -> tuple[Point, Point]:
-        """Lower and upper corner."""
+    def bounds(self) -> tuple[Vec3, Vec3]:
+        """Lower and upper corner of the bounding box."""
         r, h = self.radius + self.swell, self.half_height
         return (-r, -r, -h), (r, r, h)
 
 
-Shape = Sphere | Box | Cylinder | Torus | Cone | Bowl | Vase
+Shape = Sphere | Box | Cylinder | Torus | RoundCone | Bowl | Vase

@@ -149,7 +149,7 @@ class Dropping(Method):
 
     def __init__(self, method: Method, dropped: Callable[[], bool]) -> None:
         super().__init__()
-        self.method, self.dropped, self.patch = method, dropped, method.patch
+        self.method, self.dropped, self.patch_size = method, dropped, method.patch_size
 
     def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """What the method sees."""

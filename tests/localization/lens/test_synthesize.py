@@ -308,8 +308,8 @@ def test_photographs_in_the_wild_lend_their_looks(name, tmp_path):
 
 
 def test_settings_that_cannot_be():
-    for wrong, message in (({"chunk": 0}, "chunk is 0"), ({"size": (0, 4)}, "size is 0")):
-        with pytest.raises(DataError, match="synthesize: chunk: found 0"):
+    for wrong, message in (({"chunk": 0}, "chunk: found 0"), ({"size": (0, 4)}, "size: found 0")):
+        with pytest.raises(DataError, match=message):
             Synthesize(**wrong)
 
 
