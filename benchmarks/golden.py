@@ -32,12 +32,12 @@ ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",
 }
 SCENES = {
-    "still-life": "still-life --size 32 --train 12 --val 2 --test 2 --samples 4",
-    "forward": "still-life --size 32 --train 12 --samples 4 --format llff",
-    "pyramid": "still-life --size 32 --train 8 --val 2 --test 2 --samples 4 --format multicam",
-    "tourists": "tourists --size 32 --train 12 --test 3 --samples 4",
-    "sculpture": "captures --size 32 --train 6 --val 1 --test 2 --samples 4",
-    "chairs": "family --size 16 --train 3 --val 1 --test 1 --views 30 --samples 2",
+    "still-life": "still-life --image-width 32 --num-train 12 --num-val 2 --num-test 2 --samples-per-pixel 4",
+    "forward": "still-life --image-width 32 --num-train 12 --samples-per-pixel 4 --format llff",
+    "pyramid": "still-life --image-width 32 --num-train 8 --num-val 2 --num-test 2 --samples-per-pixel 4 --format multicam",
+    "tourists": "tourists --image-width 32 --num-train 12 --num-test 3 --samples-per-pixel 4",
+    "sculpture": "object-captures --image-width 32 --num-train 6 --num-val 1 --num-test 2 --samples-per-pixel 4",
+    "chairs": "object-category --image-width 16 --num-train 3 --num-val 1 --num-test 1 --num-views 30 --samples-per-pixel 2",
 }
 SMALL = "--hidden-dim 32 --num-layers 4 --batch-size 64 --num-samples 16"
 RUNS = {

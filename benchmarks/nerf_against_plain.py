@@ -140,7 +140,7 @@ def markdown(result: dict[str, Any]) -> str:
 def still_life(folder: Path) -> tuple[Scene, Scene]:
     """The views to learn from and those to judge by."""
     source = Source(folder / "still_life", background="white")
-    synthesize_data(StillLife(size=SIZE, test=TEST_VIEWS, ground_truth=False), source.data)
+    synthesize_data(StillLife(image_width=SIZE, num_test=TEST_VIEWS, ground_truth=False), source.data)
     return read_scene(source, "train"), read_scene(source, "test")
 
 

@@ -11,7 +11,7 @@ def main(folder: Path = Path("runs/example"), size: int = 96, steps: int = 500) 
     """Writes FOLDER/still-life and FOLDER/run."""
     scene = folder / "still-life"
     if not scene.exists():
-        lf.synthesize_data(lf.StillLife(size=size, train=30, val=4, test=4), scene)
+        lf.synthesize_data(lf.StillLife(image_width=size, num_train=30, num_val=4, num_test=4), scene)
     run = lf.train(scene, lf.Instant(), steps=steps, out=folder / "run")
     metrics = run.evaluate("test")
     print(f"PSNR {metrics.psnr:.2f} dB over {len(metrics.per_image)} test views, see {metrics.report}")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from lumifield.geometry.poses import look_at, opengl_to_opencv
-from lumifield.synthetic.multiscale import write_multiscale
+from lumifield.synthetic.multiscale import write_multiscale_scene
 
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
 
@@ -59,7 +59,7 @@ def blender(root: Path, *, size: tuple[int, int] = (8, 6), channels: int = 4, co
 def multicam(root: Path, *, size: tuple[int, int] = (24, 16), channels: int = 4, counts=(3, 2, 2)) -> Path:
     """The pyramid of four sizes of a Blender scene of `size`."""
     with tempfile.TemporaryDirectory() as folder:
-        write_multiscale(blender(Path(folder), size=size, channels=channels, counts=counts), root)
+        write_multiscale_scene(blender(Path(folder), size=size, channels=channels, counts=counts), root)
     return root
 
 

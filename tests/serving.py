@@ -1,4 +1,4 @@
-"""A web server of this machine that serves one file, well or badly, and what archives are made of."""
+"""A local web server that serves one file, with faults on request, and builders of archives."""
 
 from __future__ import annotations
 
@@ -11,100 +11,104 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-class Site:
-    """One file, how it is served, and what was asked for.
+class FaultyServer:
+    """Serves one file and records the requested ranges.
 
-    `manners` holds a word for each request in turn; requests after the last are served well. The words: `truncate`
-    (half of what is asked for), `stall` (half, and then silence), `silent` (nothing), `ignore-range`, `no-length`,
-    `short-length` (a length that is too small), `wrong-span` (a rest that starts elsewhere), `page`, or a status.
+    `faults` holds the fault of each request in turn; later requests have `permanent_fault`, none by default. Faults:
+    `truncate` (half of the body), `stall` (half of the body, then silence), `silent` (no response), `ignore-range`,
+    `no-length`, `short-length` (a Content-Length that is too small), `wrong-range` (a range that starts elsewhere),
+    `page` (a web page), or an HTTP status.
     """
 
     def __init__(self, content: bytes, etag: str | None = '"one"') -> None:
         self.content, self.etag = content, etag
-        self.manners: list[str] = []
-        self.always: str | None = None
-        self.asked: list[str | None] = []
-        self.done = threading.Event()
+        self.faults: list[str] = []
+        self.permanent_fault: str | None = None
+        self.requested_ranges: list[str | None] = []
+        self.stopped = threading.Event()
         self.url = ""
 
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Serves one request."""
-        self.asked.append(request.headers["Range"])
-        manner = self.manners.pop(0) if self.manners else self.always
-        if manner == "silent":
-            self.done.wait(20)
+    def respond(self, request: BaseHTTPRequestHandler) -> None:
+        """Responds to one request."""
+        self.requested_ranges.append(request.headers["Range"])
+        fault = self.faults.pop(0) if self.faults else self.permanent_fault
+        if fault == "silent":
+            self.stopped.wait(20)
             return
-        if manner and manner.isdecimal():
-            request.send_response(int(manner))
-            request.send_header("Content-Length", "0")
-            request.end_headers()
-            return
-        start = self._start(request, manner)
-        if start >= len(self.content) > 0:
-            request.send_response(416)
-            request.send_header("Content-Length", "0")
-            request.end_headers()
-            return
-        body = self.content[start:]
-        self._head(request, start, body, manner)
-        if manner in ("truncate", "stall"):
-            request.wfile.write(body[: len(body) // 2])
-            request.wfile.flush()
-            if manner == "stall":
-                self.done.wait(20)
+        start = self.start_of_body(request, fault)
+        if fault and fault.isdecimal():
+            self._send_empty(request, int(fault))
+        elif start >= len(self.content) > 0:
+            self._send_empty(request, 416)
         else:
-            request.wfile.write(body)
+            self._send_body(request, start, fault)
 
-    def _start(self, request: BaseHTTPRequestHandler, manner: str | None) -> int:
-        """The first byte that is sent."""
-        asked = request.headers["Range"]
-        other = request.headers["If-Range"] not in (None, self.etag)
-        if asked is None or manner in ("ignore-range", "page") or other:
+    def start_of_body(self, request: BaseHTTPRequestHandler, fault: str | None) -> int:
+        """The first byte to send."""
+        requested = request.headers["Range"]
+        is_other_file = request.headers["If-Range"] not in (None, self.etag)
+        if requested is None or fault in ("ignore-range", "page") or is_other_file:
             return 0
-        first = int(asked.removeprefix("bytes=").removesuffix("-"))
-        return first - 1 if manner == "wrong-span" else first
+        start = int(requested.removeprefix("bytes=").removesuffix("-"))
+        return start - 1 if fault == "wrong-range" else start
 
-    def _head(self, request: BaseHTTPRequestHandler, start: int, body: bytes, manner: str | None) -> None:
+    def _send_empty(self, request: BaseHTTPRequestHandler, status: int) -> None:
+        request.send_response(status)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    def _send_body(self, request: BaseHTTPRequestHandler, start: int, fault: str | None) -> None:
+        body = self.content[start:]
+        self._send_headers(request, start, body, fault)
+        if fault not in ("truncate", "stall"):
+            request.wfile.write(body)
+            return
+        request.wfile.write(body[: len(body) // 2])
+        request.wfile.flush()
+        if fault == "stall":
+            self.stopped.wait(20)
+
+    def _send_headers(self, request: BaseHTTPRequestHandler, start: int, body: bytes, fault: str | None) -> None:
         request.send_response(206 if start else 200)
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         if self.etag:
             request.send_header("ETag", self.etag)
-        if manner != "no-length":
-            request.send_header("Content-Length", str(len(body) // 2 if manner == "short-length" else len(body)))
-        request.send_header("Content-Type", "text/html" if manner == "page" else "application/zip")
+        if fault != "no-length":
+            request.send_header("Content-Length", str(len(body) // 2 if fault == "short-length" else len(body)))
+        request.send_header("Content-Type", "text/html" if fault == "page" else "application/zip")
         request.end_headers()
 
 
 @contextmanager
-def served(site: Site) -> Iterator[Site]:
-    """The site under an address of this machine."""
+def run_server(server: FaultyServer) -> Iterator[FaultyServer]:
+    """Runs the server on a free local port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             try:
-                site.answer(self)
+                server.respond(self)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
 
         def log_message(self, *words: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    site.url = f"http://127.0.0.1:{server.server_port}/file.zip"
+    server.url = f"http://127.0.0.1:{listener.server_port}/file.zip"
     try:
-        yield site
+        yield server
     finally:
-        site.done.set()
-        server.shutdown()
+        server.stopped.set()
+        listener.shutdown()
         thread.join()
-        server.server_close()
+        listener.server_close()
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
-    """A zip archive."""
+def make_zip(files: dict[str, bytes]) -> bytes:
+    """A zip archive of these files."""
     memory = io.BytesIO()
     with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -112,14 +116,14 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return memory.getvalue()
 
 
-def tarred(files: dict[str, bytes], *more: tarfile.TarInfo, mode: str = "w:gz") -> bytes:
-    """A tar archive, with more entries that have no content."""
+def make_tar(files: dict[str, bytes], *entries: tarfile.TarInfo, mode: str = "w:gz") -> bytes:
+    """A tar archive of these files and of further entries without content."""
     memory = io.BytesIO()
     with tarfile.open(fileobj=memory, mode=mode) as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-        for entry in more:
+        for entry in entries:
             archive.addfile(entry)
     return memory.getvalue()

@@ -276,16 +276,16 @@ def test_render_has_to_know_where_to(loaded, capsys):
 def test_synthesize_data(monkeypatch):
     asked = []
     monkeypatch.setattr(lumifield.synthetic, "synthesize_data", lambda kind, out, note: asked.append((kind, out)))
-    called("synthesize-data", "still-life", "--out", "scene", "--size", "32", "--format", "llff")
-    assert asked == [(StillLife(size=32, format="llff"), Path("scene"))]
+    called("synthesize-data", "still-life", "--out", "scene", "--image-width", "32", "--format", "llff")
+    assert asked == [(StillLife(image_width=32, format="llff"), Path("scene"))]
 
 
 def test_synthesize_data_of_several_sizes(monkeypatch):
     import lumifield.synthetic.multiscale
 
     asked = []
-    monkeypatch.setattr(lumifield.synthetic.multiscale, "write_multiscale", lambda *words: asked.append(words))
-    called("synthesize-data", "multiscale", "--from", "lego", "--out", "scene", "--scales", "3", "--premultiplied")
+    monkeypatch.setattr(lumifield.synthetic.multiscale, "write_multiscale_scene", lambda *words: asked.append(words))
+    called("synthesize-data", "multiscale", "--from", "lego", "--out", "scene", "--num-scales", "3", "--premultiply-alpha")
     assert asked == [(Path("lego"), Path("scene"), lumifield.synthetic.multiscale.MultiscaleSettings(3, True))]
 
 

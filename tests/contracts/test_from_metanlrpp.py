@@ -15,12 +15,12 @@ from surface_options import NETWORKS, PRETRAINING, SURFACE, TRAINING
 def places(tmp_path_factory):
     """Captures, pairs of images, and a run."""
     folder = tmp_path_factory.mktemp("places")
-    small = {"size": 16, "train": 4, "val": 1, "test": 1, "samples": 1}
+    small = {"image_width": 16, "num_train": 4, "num_val": 1, "num_test": 1, "samples_per_pixel": 1}
     synthesize_data(ObjectCaptures(**small), folder / "capture")
     synthesize_data(ObjectCaptures(**small, seed=1), folder / "other")
-    synthesize_data(ObjectCaptures(**small, objects=2), folder / "captures")
-    synthesize_data(FlowPairs(pairs=2, size=32), folder / "pairs")
-    synthesize_data(FlowPairs(pairs=2, size=32, seed=1), folder / "others")
+    synthesize_data(ObjectCaptures(**small, num_objects=2), folder / "captures")
+    synthesize_data(FlowPairs(num_pairs=2, image_width=32), folder / "pairs")
+    synthesize_data(FlowPairs(num_pairs=2, image_width=32, seed=1), folder / "others")
     found = {name: folder / name for name in ("capture", "other", "captures", "pairs", "others", "surface")}
     called("train nlr --data {capture} --out {surface} --seed 7", SURFACE, **found)
     return found

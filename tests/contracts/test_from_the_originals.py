@@ -26,7 +26,7 @@ from made_objects import dtu, edited, sphere
 from made_reconstructions import seven_scenes
 from made_scenes import ring
 from scenes import ball, published
-from serving import Site, served, zipped
+from serving import FaultyServer, make_zip, run_server
 from surface_options import PRETRAINING as FEATURES
 from surface_options import TRAINING as SURFACES
 
@@ -243,7 +243,7 @@ SINGLE = {
     ("render", "--appearance"),
     ("render", "--chunk"),
     ("train mip-nerf", "--device"),
-    *(("synthesize-data", flag) for flag in ("--from", "--scales", "--premultiplied", "--kind", "--seed", "--format")),
+    *(("synthesize-data", flag) for flag in ("--from", "--num-scales", "--premultiply-alpha", "--kind", "--seed", "--format")),
 }
 SINGLE |= {("export cameras", "--format"), ("localize synthesize", "--chunk")}
 SINGLE |= {("download", "--out"), ("download", "--scenes"), ("export weights", "--out"), ("export weights", "--half")}
@@ -298,7 +298,7 @@ def lumifield(command, *parts, **places):
 def places(tmp_path_factory):
     """Small scenes and a run."""
     folder = tmp_path_factory.mktemp("places")
-    small = {"size": 16, "train": 8, "val": 2, "test": 2, "samples": 1, "ground_truth": False}
+    small = {"image_width": 16, "num_train": 8, "num_val": 2, "num_test": 2, "samples_per_pixel": 1, "ground_truth": False}
     synthesize_data(StillLife(**small), folder / "blender")
     synthesize_data(StillLife(**small, seed=1), folder / "other")
     synthesize_data(StillLife(**small, format="llff"), folder / "llff")
@@ -471,7 +471,7 @@ def test_the_pyramid_is_that_of_the_scene_asked_for(places, tmp_path):
 
 def test_options_of_pyramids(places, tmp_path):
     images = {}
-    for name, option in (("four", ""), ("three", "--scales 3"), ("premultiplied", "--premultiplied")):
+    for name, option in (("four", ""), ("three", "--num-scales 3"), ("premultiplied", "--premultiply-alpha")):
         lumifield(f"synthesize-data multiscale --from {places['blender']} --out {tmp_path / name} {option}")
         folder = tmp_path / name / "images_train"
         images[name] = {file.name: file.read_bytes() for file in folder.iterdir()}
@@ -703,9 +703,9 @@ def test_no_cache_keeps_nothing(places, tmp_path, monkeypatch):
 
 def test_options_of_download(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with served(Site(zipped({f"set/{scene}/a.txt": b"a" for scene in ("lego", "ship")}))) as site:
-        sets = (PublishedDataset("blender", "", "", "", (DatasetArchive("a.zip", ("lego", "ship"), site.url),)),)
-        monkeypatch.setattr(download, "SETS", sets)
+    with run_server(FaultyServer(make_zip({f"set/{scene}/a.txt": b"a" for scene in ("lego", "ship")}))) as server:
+        sets = (PublishedDataset("blender", "", "", "", (DatasetArchive("a.zip", ("lego", "ship"), server.url),)),)
+        monkeypatch.setattr(download, "DATASETS", sets)
         lumifield("download blender", "--out {out}", out=tmp_path / "all")
         lumifield("download blender", "--out {out} --scenes ship", out=tmp_path / "one")
     assert sorted(path.name for path in tmp_path.glob("all/*")) == ["lego", "ship"]
@@ -715,4 +715,4 @@ def test_options_of_download(tmp_path, monkeypatch):
 def test_every_set_of_the_table_is_one_that_can_be_asked_for():
     spans = [span.split() for _, here, _ in rows() for span in re.findall(r"`([^`]+)`", here)]
     named_sets = {span[1] for span in spans if span[0] == "download"}
-    assert named_sets == {chosen.name for chosen in download.SETS} - {"nerf-example"}
+    assert named_sets == {chosen.name for chosen in download.DATASETS} - {"nerf-example"}

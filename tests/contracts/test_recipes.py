@@ -15,7 +15,7 @@ from lumifield.meta import MetaTrain
 from lumifield.optim.optimizers import learning_rate_factor
 from lumifield.runs.run_folder import load_run
 from lumifield.synthetic import ObjectCaptures, StillLife, synthesize_data
-from lumifield.synthetic.multiscale import write_multiscale
+from lumifield.synthetic.multiscale import write_multiscale_scene
 from made_collections import balls
 
 ROOT = Path(__file__).parents[2]
@@ -180,14 +180,14 @@ RATES = {
 def scenes(tmp_path_factory):
     """A tiny scene in each layout."""
     folder = tmp_path_factory.mktemp("scenes")
-    small = {"size": 24, "train": 6, "val": 2, "test": 2, "samples": 1, "ground_truth": False}
+    small = {"image_width": 24, "num_train": 6, "num_val": 2, "num_test": 2, "samples_per_pixel": 1, "ground_truth": False}
     synthesize_data(StillLife(**small), folder / "blender")
     synthesize_data(StillLife(**small, format="llff"), folder / "llff")
-    write_multiscale(folder / "blender", folder / "multicam")
-    small = {"size": 24, "train": 4, "val": 1, "test": 1, "samples": 1}
+    write_multiscale_scene(folder / "blender", folder / "multicam")
+    small = {"image_width": 24, "num_train": 4, "num_val": 1, "num_test": 1, "samples_per_pixel": 1}
     for layout in ("dtu", "nlr"):
         synthesize_data(ObjectCaptures(**small, format=layout), folder / layout)
-        synthesize_data(ObjectCaptures(**small, format=layout, objects=2), folder / f"{layout}s")
+        synthesize_data(ObjectCaptures(**small, format=layout, num_objects=2), folder / f"{layout}s")
     return {name: folder / name for name in ("blender", "llff", "multicam", "dtu", "dtus", "nlr", "nlrs")}
 
 

@@ -91,7 +91,7 @@ def off(pair: ImagePair) -> float:
 
 @pytest.mark.parametrize("layout", ["flying_chairs_2", "flying_chairs"])
 def test_synthetic_pairs(tmp_path, layout):
-    synthesize_data(FlowPairs(pairs=3, size=128, format=layout), tmp_path / "pairs")
+    synthesize_data(FlowPairs(num_pairs=3, image_width=128, format=layout), tmp_path / "pairs")
     found = [files.read() for files in list_pairs(tmp_path / "pairs")]
     assert len(found) == 3
     for pair in found:

@@ -18,12 +18,12 @@ from lumifield.cli import main
 from lumifield.download.datasets import DATASETS, DatasetArchive, PublishedDataset
 from lumifield.download.resumable_download import RetryPolicy
 from lumifield.errors import DataError
-from serving import Site, served, tarred, zipped
+from serving import FaultyServer, make_tar, make_zip, run_server
 
 SCENES = ("lego", "ship", "mic")
 CONTENT = {f"nerf_synthetic/{scene}/{name}": scene.encode() for scene in SCENES for name in ("a.txt", "train/b.txt")}
 EXTRA = {"__MACOSX/nerf_synthetic/lego/._a.txt": b"junk", "nerf_synthetic/README": b"words"}
-CALM = RetryPolicy(timeout=60, attempts=2, wait=0.0)
+NO_DELAY = RetryPolicy(timeout=60, attempts=2, wait=0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +32,17 @@ def _without_proxy(monkeypatch):
 
 
 @pytest.fixture
-def site():
-    with served(Site(zipped(CONTENT | EXTRA))) as site:
-        yield site
+def server():
+    with run_server(FaultyServer(make_zip(CONTENT | EXTRA))) as server:
+        yield server
 
 
 @pytest.fixture
-def offer(monkeypatch, site):
+def offer(monkeypatch, server):
     """Puts a table of sets in the place of the real one, whose files all come from the site."""
 
     def put(*archives, **more):
-        archives = archives or (DatasetArchive("nerf.zip", SCENES, site.url),)
+        archives = archives or (DatasetArchive("nerf.zip", SCENES, server.url),)
         sets = (
             PublishedDataset("nerf", "Scenes", "https://example.org/page", "research", archives, **more),
             PublishedDataset("pyramids", "Pyramids", "https://example.org/page", "research", pyramids_of="nerf"),
@@ -54,7 +54,7 @@ def offer(monkeypatch, site):
 
 
 def fetched(out, *scenes, name="nerf"):
-    return download.download(name, out, scenes, patience=CALM, progress=lambda what, done, total: None)
+    return download.download(name, out, scenes, patience=NO_DELAY, progress=lambda what, done, total: None)
 
 
 def refused(out, *scenes):
@@ -75,7 +75,7 @@ def test_every_scene_gets_a_folder_and_nothing_else_stays(tmp_path, caplog):
 
 
 @pytest.mark.usefixtures("offer")
-def test_chosen_scenes_alone_and_the_others_later(tmp_path, site, caplog):
+def test_chosen_scenes_alone_and_the_others_later(tmp_path, server, caplog):
     caplog.set_level(logging.INFO)
     assert fetched(tmp_path, "ship", "ship") == (tmp_path / "ship",)
     assert {name.split("/")[0] for name in files(tmp_path)} == {"ship"}
@@ -85,13 +85,13 @@ def test_chosen_scenes_alone_and_the_others_later(tmp_path, site, caplog):
     assert (tmp_path / "ship" / "a.txt").read_text() == "mine"
     assert f"{tmp_path / 'ship'} is there already" in caplog.text
     fetched(tmp_path)
-    assert len(site.asked) == 2
+    assert len(server.requested_ranges) == 2
 
 
-def test_an_archive_a_scene_without_its_folder_and_with_archives_within(tmp_path, site, offer):
-    site.content = tarred({"seq-01.zip": zipped({"seq-01/frame.txt": b"1"}), "words.txt": b"w"})
+def test_an_archive_a_scene_without_its_folder_and_with_archives_within(tmp_path, server, offer):
+    server.content = make_tar({"seq-01.zip": make_zip({"seq-01/frame.txt": b"1"}), "words.txt": b"w"})
     offer(
-        DatasetArchive("chess.tar.gz", ("chess",), site.url),
+        DatasetArchive("chess.tar.gz", ("chess",), server.url),
         DatasetArchive("fire.zip", ("fire",), "http://never.invalid/"),
     )
     fetched(tmp_path, "chess")
@@ -99,23 +99,23 @@ def test_an_archive_a_scene_without_its_folder_and_with_archives_within(tmp_path
 
 
 @pytest.mark.usefixtures("offer")
-def test_a_download_goes_on_where_another_stopped(tmp_path, site):
-    site.manners, site.always = ["truncate"], "503"
+def test_a_download_goes_on_where_another_stopped(tmp_path, server):
+    server.faults, server.permanent_fault = ["truncate"], "503"
     assert "run the command again later" in refused(tmp_path)
     assert sorted(files(tmp_path)) == ["nerf.zip.part", "nerf.zip.part.json"]
-    site.always = None
+    server.permanent_fault = None
     fetched(tmp_path)
-    assert site.asked[-1] == f"bytes={len(site.content) // 2}-"
+    assert server.requested_ranges[-1] == f"bytes={len(site.content) // 2}-"
     assert not (tmp_path / "nerf.zip.part").exists()
 
 
-def test_a_checksum_is_compared(tmp_path, site, offer):
-    offer(DatasetArchive("nerf.zip", SCENES, site.url, sha256="0" * 64))
+def test_a_checksum_is_compared(tmp_path, server, offer):
+    offer(DatasetArchive("nerf.zip", SCENES, server.url, sha256="0" * 64))
     said = refused(tmp_path)
-    found = hashlib.sha256(site.content).hexdigest()
+    found = hashlib.sha256(server.content).hexdigest()
     assert f"{site.url}: the sha256: found {found}" in said
     assert not files(tmp_path)
-    offer(DatasetArchive("nerf.zip", SCENES, site.url, sha256=found))
+    offer(DatasetArchive("nerf.zip", SCENES, server.url, sha256=found))
     fetched(tmp_path)
 
 
@@ -123,13 +123,13 @@ def test_a_checksum_is_compared(tmp_path, site, offer):
     ("content", "words"),
     [
         (b"<html>Quota exceeded</html>", "the file: found something else"),
-        (zipped({"nerf/lego/../../../evil": b"x"}), "which leads outside"),
-        (zipped({"nerf/lego/a": b"x"}), "the content: found without ship"),
+        (make_zip({"nerf/lego/../../../evil": b"x"}), "which leads outside"),
+        (make_zip({"nerf/lego/a": b"x"}), "the content: found without ship"),
     ],
 )
-def test_a_bad_archive_leaves_nothing(tmp_path, site, offer, content, words):
+def test_a_bad_archive_leaves_nothing(tmp_path, server, offer, content, words):
     del offer
-    site.content = content
+    server.content = content
     said = refused(tmp_path)
     assert words in said
     by_hand = f"open https://example.org/page in a browser, save nerf.zip as {tmp_path / 'nerf.zip'}, and run"
@@ -138,31 +138,31 @@ def test_a_bad_archive_leaves_nothing(tmp_path, site, offer, content, words):
 
 
 @pytest.mark.usefixtures("offer")
-def test_a_length_that_is_too_small_is_found_out_and_the_next_call_starts_anew(tmp_path, site):
-    site.manners = ["short-length"]
+def test_a_length_that_is_too_small_is_found_out_and_the_next_call_starts_anew(tmp_path, server):
+    server.faults = ["short-length"]
     assert "run it again" in refused(tmp_path)
     assert fetched(tmp_path)
-    assert site.asked == [None, None]
+    assert server.requested_ranges == [None, None]
 
 
-def test_a_set_for_browsers_says_what_to_do_and_takes_the_file(tmp_path, site, offer):
+def test_a_set_for_browsers_says_what_to_do_and_takes_the_file(tmp_path, server, offer):
     offer(DatasetArchive("nerf.zip", SCENES))
     said = refused(tmp_path)
     assert "https://example.org/page: nerf: found to be had with a browser alone" in said
     placed = tmp_path / "nerf.zip"
     assert f"save nerf.zip as {placed}, and run the command again." in said
-    placed.write_bytes(site.content[:-30])
+    placed.write_bytes(server.content[:-30])
     assert str(placed) in refused(tmp_path)
-    placed.write_bytes(site.content)
+    placed.write_bytes(server.content)
     fetched(tmp_path)
     assert placed.is_file()
     assert (tmp_path / "lego" / "a.txt").is_file()
-    assert not site.asked
+    assert not server.requested_ranges
 
 
 @pytest.mark.usefixtures("offer")
-def test_a_file_that_cannot_be_read_is_told(tmp_path, site, monkeypatch):
-    (tmp_path / "nerf.zip").write_bytes(site.content)
+def test_a_file_that_cannot_be_read_is_told(tmp_path, server, monkeypatch):
+    (tmp_path / "nerf.zip").write_bytes(server.content)
 
     def refuse(self, *arguments, **more):
         raise PermissionError(13, "Permission denied")
@@ -172,18 +172,18 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path, site, monkeypatch):
 
 
 @pytest.mark.usefixtures("offer")
-def test_a_full_disk_while_unpacking_leaves_the_download(tmp_path, site):
+def test_a_full_disk_while_unpacking_leaves_the_download(tmp_path, server):
     big = {f"nerf/{scene}/noise": bytes(400_000) for scene in SCENES}
-    site.content = zipped(big)
+    server.content = make_zip(big)
     with largest_file(100_000):
         assert "output folder: found an error (File too large)" in refused(tmp_path)
     assert sorted(files(tmp_path)) == ["nerf.zip.part", "nerf.zip.part.json"]
     fetched(tmp_path)
-    assert len(site.asked) == 1
+    assert len(server.requested_ranges) == 1
 
 
 @pytest.mark.usefixtures("offer")
-def test_an_interruption_while_unpacking_leaves_the_download(tmp_path, site, monkeypatch):
+def test_an_interruption_while_unpacking_leaves_the_download(tmp_path, server, monkeypatch):
     def interrupted(self, *arguments, **more):
         raise KeyboardInterrupt
 
@@ -193,7 +193,7 @@ def test_an_interruption_while_unpacking_leaves_the_download(tmp_path, site, mon
             fetched(tmp_path)
     assert sorted(files(tmp_path)) == ["nerf.zip.part", "nerf.zip.part.json"]
     fetched(tmp_path)
-    assert len(site.asked) == 1
+    assert len(server.requested_ranges) == 1
 
 
 @pytest.mark.usefixtures("offer")
@@ -209,16 +209,16 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
     assert "output: found an error (file exists)" in refused(tmp_path / "out")
 
 
-def test_multicam_is_built_from_blender_scenes(tmp_path, site, offer):
+def test_multicam_is_built_from_blender_scenes(tmp_path, server, offer):
     del offer
     image = io.BytesIO()
     Image.new("RGBA", (16, 16)).save(image, "PNG")
     listed = {"camera_angle_x": 0.7, "frames": [{"file_path": "./train/r_0", "transform_matrix": [[0.0] * 4] * 4}]}
     blender = {"transforms_train.json": json.dumps(listed).encode(), "train/r_0.png": image.getvalue()}
-    site.content = zipped({f"nerf/{scene}/{name}": blender[name] for scene in SCENES for name in blender})
+    server.content = make_zip({f"nerf/{scene}/{name}": blender[name] for scene in SCENES for name in blender})
     out = tmp_path / "out"
     (out / "nerf").mkdir(parents=True)
-    (out / "nerf" / "nerf.zip").write_bytes(site.content)
+    (out / "nerf" / "nerf.zip").write_bytes(server.content)
     assert fetched(out, "mic", name="pyramids") == (out / "mic",)
     assert len(json.loads((out / "mic" / "metadata.json").read_text())["train"]["file_path"]) == 4
     assert sorted(files(out / "nerf")) == ["nerf.zip"]

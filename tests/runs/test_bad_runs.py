@@ -153,7 +153,7 @@ def test_outputs_that_cannot_be_written(refused, run, taken, command, named):
 @pytest.mark.parametrize("kind", ["still-life", "multiscale"])
 def test_a_scene_cannot_be_made_in_the_place_of_a_file(refused, whole, tmp_path, kind):
     (tmp_path / "out").write_text("taken")
-    options = {"still-life": ("--size", "8"), "multiscale": ("--from", whole / "ball")}[kind]
+    options = {"still-life": ("--image-width", "8"), "multiscale": ("--from", whole / "ball")}[kind]
     said = refused("synthesize-data", kind, *options, "--out", tmp_path / "out")
     assert "out: output folder: found a file" in said
 
@@ -219,7 +219,7 @@ def test_a_disk_that_fills_up_under_a_film(run, tmp_path, capsys, name):
 
 
 def test_a_disk_that_fills_up_under_a_made_scene(tmp_path, capsys):
-    small = ("--size", "16", "--train", "1", "--val", "1", "--test", "1", "--samples", "1")
+    small = ("--image-width", "16", "--num-train", "1", "--num-val", "1", "--num-test", "1", "--samples-per-pixel", "1")
     with largest_file(500):
         said = refusal(capsys, "synthesize-data", "still-life", *small, "--out", tmp_path / "scene")
     assert re.search(r"scene: output folder: found an error \(File too large\)", said)

@@ -39,7 +39,7 @@ def test_a_training_starts_from_a_name(tmp_path):
 
 def test_a_surface_starts_from_sculptures(tmp_path):
     data = tmp_path / "data"
-    synthesize_data(ObjectCaptures(size=16, train=3, val=0, test=1, samples=1), data)
+    synthesize_data(ObjectCaptures(image_width=16, num_train=3, num_val=0, num_test=1, samples_per_pixel=1), data)
     called("train", "nlr", "--data", data, "--out", tmp_path / "run", "--init", "sculptures", "--steps", "0")
     own = load_run(tmp_path / "run").method.state_dict()
     shipped, _ = run_folder.read_tensors(bundled.FOLDER / "sculptures" / run_folder.WEIGHTS)
@@ -51,7 +51,7 @@ def test_a_surface_starts_from_sculptures(tmp_path):
 
 def test_a_surface_starts_from_features(tmp_path):
     data = tmp_path / "data"
-    synthesize_data(ObjectCaptures(size=16, train=3, val=0, test=1, samples=1), data)
+    synthesize_data(ObjectCaptures(image_width=16, num_train=3, num_val=0, num_test=1, samples_per_pixel=1), data)
     called("train", "--data", data, "--out", tmp_path / "run", "--init", "features", "--steps", "0", "--device", "cpu")
     run = load_run(tmp_path / "run")
     shipped, _ = run_folder.read_tensors(bundled.FOLDER / "features" / run_folder.WEIGHTS)

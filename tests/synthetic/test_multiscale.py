@@ -1,4 +1,4 @@
-"""The multiscale pyramid, from any folder in the Blender layout."""
+"""Multiscale versions of scenes in the Blender format."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lumifield.errors import DataError
-from lumifield.synthetic.multiscale import MultiscaleSettings, box_downscale, write_multiscale
+from lumifield.synthetic.multiscale import MultiscaleSettings, average_blocks, write_multiscale_scene
+from refusals import refuses
 
-FIELDS = {
+COLUMNS = {
     "file_path",
     "cam2world",
     "width",
@@ -47,55 +47,59 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_levels_are_exact_means_rounded_down(scene: Path, tmp_path: Path):
-    write_multiscale(scene, tmp_path / "out")
+    write_multiscale_scene(scene, tmp_path / "out")
     for i in range(2):
-        full = pixels(scene / "train" / f"r_{i}.png")
+        original = pixels(scene / "train" / f"r_{i}.png")
         for level in range(4):
-            side = 2**level
-            small = pixels(tmp_path / "out" / "images_train" / f"{i:03d}_d{level}.png")
-            assert small.shape == (16 // side, 24 // side, 4)
-            for row, column, channel in np.ndindex(*small.shape):
-                block = full[row * side : (row + 1) * side, column * side : (column + 1) * side, channel]
-                assert small[row, column, channel] == sum(block.ravel().tolist()) // side**2
+            block_size = 2**level
+            averaged = pixels(tmp_path / "out" / "images_train" / f"{i:03d}_d{level}.png")
+            assert averaged.shape == (16 // block_size, 24 // block_size, 4)
+            for row, column, channel in np.ndindex(*averaged.shape):
+                block = original[
+                    row * block_size : (row + 1) * block_size, column * block_size : (column + 1) * block_size, channel
+                ]
+                assert averaged[row, column, channel] == sum(block.ravel().tolist()) // block_size**2
 
 
-def test_there_are_as_many_scales_as_asked_for(scene: Path, tmp_path: Path):
-    odd_image(scene)
-    write_multiscale(scene, tmp_path / "out", MultiscaleSettings(scales=2))
+def test_num_scales_sets_the_number_of_levels(scene: Path, tmp_path: Path):
+    resize_image(scene)
+    write_multiscale_scene(scene, tmp_path / "out", MultiscaleSettings(num_scales=2))
     train = json.loads((tmp_path / "out" / "metadata.json").read_text())["train"]
     assert train["label"] == [0, 1] * 2
     assert train["width"] == [24, 12, 20, 10]
     assert len(list((tmp_path / "out" / "images_train").iterdir())) == 4
-    with pytest.raises(DataError, match="scales: found 0"):
-        MultiscaleSettings(scales=0)
+    with refuses("num_scales", "0"):
+        MultiscaleSettings(num_scales=0)
 
 
-def test_premultiplied_means_leave_transparent_colors_out(scene: Path, tmp_path: Path):
-    write_multiscale(scene, tmp_path / "out", MultiscaleSettings(premultiplied=True))
-    full = pixels(scene / "train" / "r_0.png").astype(object)
+def test_premultiplied_means_ignore_transparent_colors(scene: Path, tmp_path: Path):
+    write_multiscale_scene(scene, tmp_path / "out", MultiscaleSettings(premultiply_alpha=True))
+    original = pixels(scene / "train" / "r_0.png").astype(object)
     for level in range(4):
-        small, side = pixels(tmp_path / "out" / "images_train" / f"000_d{level}.png"), 2**level
-        for row, column in np.ndindex(*small.shape[:2]):
-            block = full[row * side : (row + 1) * side, column * side : (column + 1) * side].reshape(-1, 4)
+        averaged, block_size = pixels(tmp_path / "out" / "images_train" / f"000_d{level}.png"), 2**level
+        for row, column in np.ndindex(*averaged.shape[:2]):
+            block = original[
+                row * block_size : (row + 1) * block_size, column * block_size : (column + 1) * block_size
+            ].reshape(-1, 4)
             alpha = sum(block[:, 3])
             expected = [sum(block[:, i] * block[:, 3]) // max(alpha, 1) for i in range(3)]
-            assert small[row, column].tolist() == [*expected, alpha // side**2]
+            assert averaged[row, column].tolist() == [*expected, alpha // block_size**2]
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_what_is_opaque_is_the_same_either_way(channels: int):
+def test_premultiplying_does_not_change_opaque_images(channels: int):
     opaque = np.random.default_rng(1).integers(0, 256, (8, 8, channels), np.uint8)
     opaque[..., 3:] = 255
-    assert (box_downscale(opaque, 4) == box_downscale(opaque, 4, premultiplied=True)).all()
-    assert (box_downscale(np.zeros((8, 8, 4), np.uint8), 8, premultiplied=True) == 0).all()
+    assert (average_blocks(opaque, 4) == average_blocks(opaque, 4, premultiply_alpha=True)).all()
+    assert (average_blocks(np.zeros((8, 8, 4), np.uint8), 8, premultiply_alpha=True) == 0).all()
 
 
 def test_metadata_has_the_columns_of_the_published_converter(scene: Path, tmp_path: Path):
-    write_multiscale(scene, tmp_path / "out")
+    write_multiscale_scene(scene, tmp_path / "out")
     metadata = json.loads((tmp_path / "out" / "metadata.json").read_text())
     assert metadata.keys() == {"train", "test"}
     train = metadata["train"]
-    assert train.keys() == FIELDS
+    assert train.keys() == COLUMNS
     assert {len(column) for column in train.values()} == {8}
     assert train["file_path"] == [f"images_train/{i:03d}_d{level}.png" for i in range(2) for level in range(4)]
     assert train["label"] == [0, 1, 2, 3] * 2
@@ -109,74 +113,73 @@ def test_metadata_has_the_columns_of_the_published_converter(scene: Path, tmp_pa
     assert train["cam2world"] == [frame["transform_matrix"] for frame in frames for _ in range(4)]
 
 
-def test_pix2cam_sends_the_same_place_along_the_same_ray_at_every_scale(scene: Path, tmp_path: Path):
-    write_multiscale(scene, tmp_path / "out")
+def test_pix2cam_maps_a_point_to_the_same_ray_at_every_scale(scene: Path, tmp_path: Path):
+    write_multiscale_scene(scene, tmp_path / "out")
     test = json.loads((tmp_path / "out" / "metadata.json").read_text())["test"]
-    rays = [np.array(m) @ [18 / 2**i, 4 / 2**i, 1] for i, m in enumerate(test["pix2cam"])]
+    ray_directions = [np.array(m) @ [18 / 2**i, 4 / 2**i, 1] for i, m in enumerate(test["pix2cam"])]
     focal = 12 / tan(0.35)
-    assert np.stack(rays) == pytest.approx(np.tile([6 / focal, 4 / focal, -1], (4, 1)))
+    assert np.stack(ray_directions) == pytest.approx(np.tile([6 / focal, 4 / focal, -1], (4, 1)))
 
 
-def test_images_without_alpha_stay_so(scene: Path, tmp_path: Path):
+def test_images_without_alpha_stay_without_alpha(scene: Path, tmp_path: Path):
     Image.open(scene / "test" / "r_0.png").convert("RGB").save(scene / "test" / "r_0.png")
-    write_multiscale(scene, tmp_path / "out")
+    write_multiscale_scene(scene, tmp_path / "out")
     assert pixels(tmp_path / "out" / "images_test" / "000_d3.png").shape == (2, 3, 3)
 
 
-def test_a_split_without_images_is_left_out(scene: Path, tmp_path: Path):
+def test_a_split_without_images_is_omitted(scene: Path, tmp_path: Path):
     (scene / "transforms_val.json").write_text('{"camera_angle_x": 0.7, "frames": []}')
-    write_multiscale(scene, tmp_path / "out")
+    write_multiscale_scene(scene, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "metadata.json").read_text()).keys() == {"train", "test"}
 
 
 def test_means_of_extreme_pixels():
-    assert (box_downscale(np.full((8, 8, 4), 255, np.uint8), 8) == 255).all()
-    assert (box_downscale(np.zeros((8, 8, 4), np.uint8), 8) == 0).all()
-    assert box_downscale(np.array([[[255], [255]], [[255], [254]]], np.uint8), 2) == 254
+    assert (average_blocks(np.full((8, 8, 4), 255, np.uint8), 8) == 255).all()
+    assert (average_blocks(np.zeros((8, 8, 4), np.uint8), 8) == 0).all()
+    assert average_blocks(np.array([[[255], [255]], [[255], [254]]], np.uint8), 2) == 254
 
 
-def spoil_json(scene: Path) -> None:
+def truncate_list(scene: Path) -> None:
     (scene / "transforms_train.json").write_text('{"camera_angle_x": 0.7, "fra')
 
 
-def spoil_fields(scene: Path) -> None:
+def remove_field(scene: Path) -> None:
     (scene / "transforms_train.json").write_text('{"frames": []}')
 
 
-def spoil_image(scene: Path) -> None:
+def truncate_image(scene: Path) -> None:
     data = (scene / "train" / "r_1.png").read_bytes()
     (scene / "train" / "r_1.png").write_bytes(data[: len(data) // 2])
 
 
-def lose_image(scene: Path) -> None:
+def remove_image(scene: Path) -> None:
     (scene / "train" / "r_1.png").unlink()
 
 
-def odd_image(scene: Path) -> None:
+def resize_image(scene: Path) -> None:
     Image.new("RGBA", (20, 16)).save(scene / "train" / "r_1.png")
 
 
-def lose_lists(scene: Path) -> None:
+def remove_lists(scene: Path) -> None:
     for path in scene.glob("*.json"):
         path.unlink()
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "file", "field", "found"),
     [
-        (lose_lists, "scene: the list of images: found missing"),
-        (
-            spoil_json,
-            "transforms_train.json: content: found unusable",
-        ),
-        (spoil_fields, r"transforms_train.json: content: found unusable \(KeyError\('camera_angle_x'\)\)"),
-        (spoil_image, r"r_1.png: the image: found unreadable \(image file is truncated\)"),
-        (lose_image, "r_1.png: the image: found missing"),
-        (odd_image, "r_1.png: the size: found 20 x 16"),
+        (remove_lists, "scene", "list of images", "nothing"),
+        (truncate_list, "transforms_train.json", "content", "unusable"),
+        (remove_field, "transforms_train.json", "content", "KeyError('camera_angle_x')"),
+        (truncate_image, "r_1.png", "image", "image file is truncated"),
+        (remove_image, "r_1.png", "image", "nothing"),
+        (resize_image, "r_1.png", "image size", "20 x 16"),
     ],
 )
-def test_what_cannot_be_used_is_named_and_nothing_is_written(scene: Path, tmp_path: Path, spoil, message: str):
-    spoil(scene)
-    with pytest.raises(DataError, match=message):
-        write_multiscale(scene, tmp_path / "out")
+def test_unusable_scenes_are_refused_and_nothing_is_written(
+    scene: Path, tmp_path: Path, damage, file: str, field: str, found: str
+):
+    damage(scene)
+    with refuses(field, found, path=file):
+        write_multiscale_scene(scene, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["scene"]

@@ -1,4 +1,4 @@
-"""The settings: light to import, and checked before anything is written."""
+"""Settings of synthetic datasets: light to import, and validated before anything is written."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lumifield.errors import DataError
-from lumifield.synthetic import StillLife, synthesize_data
+from lumifield.synthetic import ObjectCaptures, StillLife, Tourists, synthesize_data
+from refusals import refuses
 
 
-def test_the_settings_load_nothing_heavy():
+def test_importing_the_settings_loads_no_heavy_module():
     program = (
         "import sys, lumifield.synthetic; print([m for m in ('torch', 'numba', 'skimage', 'PIL') if m in sys.modules])"
     )
@@ -21,17 +21,24 @@ def test_the_settings_load_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("settings", "field", "value"),
     [
-        ({"size": 0}, r"size: found 0"),
-        ({"size": 30}, r"size: found 30"),
-        ({"size": 36, "format": "multicam"}, r"size: found 36"),
-        ({"train": 0}, r"train: found 0"),
-        ({"test": -1}, r"test: found -1"),
-        ({"samples": 0}, r"samples: found 0"),
+        (StillLife(), "image_width", 0),
+        (StillLife(), "image_width", 30),
+        (StillLife(format="multicam"), "image_width", 36),
+        (StillLife(), "num_train", 0),
+        (StillLife(), "num_test", -1),
+        (StillLife(), "samples_per_pixel", 0),
+        (Tourists(), "image_width", 30),
+        (Tourists(), "num_train", 1),
+        (Tourists(), "num_test", -1),
+        (Tourists(), "samples_per_pixel", 0),
+        (ObjectCaptures(), "num_objects", 0),
+        (ObjectCaptures(), "azimuth_range", 0.0),
+        (ObjectCaptures(), "azimuth_range", 361.0),
     ],
 )
-def test_settings_that_make_no_scene_are_refused(tmp_path: Path, change: dict, message: str):
-    with pytest.raises(DataError, match=f"still life: {message}"):
-        synthesize_data(replace(StillLife(), **change), tmp_path / "out")
+def test_settings_out_of_range_are_refused(tmp_path: Path, settings, field: str, value: float):
+    with refuses(field, f"{value:g}", path="synthesize-data"):
+        synthesize_data(replace(settings, **{field: value}), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from lumifield.geometry.contraction import SceneBox
 from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, synthesize_data
 from lumifield.synthetic.scene_description import SyntheticScene, pack_scene
-from lumifield.synthetic.scene_mesh import evaluate_item, mesh
+from lumifield.synthetic.scene_mesh import evaluate_item, build_scene_mesh
 from lumifield.synthetic.still_life import make_table_scene
 from lumifield.volume.occupancy import OccupancyGrid, crop_to_silhouettes, visible_cells
 
@@ -36,7 +36,7 @@ def density(points: Tensor) -> Tensor:
     """Matter inside the items, nothing elsewhere."""
     things, found = stage(), torch.zeros(len(points), dtype=torch.bool)
     for item, row in zip(things.items, pack_scene(things).items, strict=True):
-        local = np.ascontiguousarray((points.double().numpy() - np.array(item.center)) @ item.rotation())
+        local = np.ascontiguousarray((points.double().numpy() - np.array(item.center)) @ item.rotation_matrix())
         gaps, unused = np.empty(len(points)), np.empty_like(local)
         evaluate_item(np.array([row]), local, gaps, unused, unused.copy())
         found |= torch.from_numpy(gaps < 0)
@@ -50,9 +50,9 @@ def at(points: Tensor, space: SceneBox, cells: Tensor) -> Tensor:
 
 
 def test_silhouettes_carve_away_no_surface_of_the_still_life(tmp_path: Path):
-    synthesize_data(StillLife(size=24, train=12, val=0, test=0, samples=1, ground_truth=False), tmp_path / "scene")
+    synthesize_data(StillLife(image_width=24, num_train=12, num_val=0, num_test=0, samples_per_pixel=1, ground_truth=False), tmp_path / "scene")
     scene = read_scene(Source(tmp_path / "scene", background="white"), "train")
-    surface = torch.from_numpy(mesh(make_table_scene()).vertices).float()
+    surface = torch.from_numpy(build_scene_mesh(make_table_scene()).vertices).float()
     box = crop_to_silhouettes(scene, SIDE)
     assert bool((surface > box[0]).all())
     assert bool((surface < box[1]).all())
@@ -72,7 +72,7 @@ def refreshed(margin: float) -> tuple[OccupancyGrid, SceneBox]:
 
 
 def test_a_margin_keeps_slivers_of_matter():
-    surface = torch.from_numpy(mesh(stage()).vertices).float()
+    surface = torch.from_numpy(build_scene_mesh(stage()).vertices).float()
     lost, share = [], []
     for margin in (0.0, 0.5):
         grid, space = refreshed(margin)

@@ -1,4 +1,4 @@
-"""`lumifield synthesize-data`: procedural scenes, and scenes made of others. Nothing here imports torch at once."""
+"""`lumifield synthesize-data`: procedural scenes, and scenes derived from others. Nothing here imports torch eagerly."""
 
 from __future__ import annotations
 
@@ -14,75 +14,75 @@ from lumifield.synthetic import FlowPairs, ObjectCaptures, ObjectCategory, Still
 
 
 @dataclass(frozen=True)
-class Multiscale:
-    """The pyramid of sizes of a Blender scene, by exact means (mip-NeRF's multicam layout)."""
+class MultiscaleScene:
+    """A Blender scene at several scales by exact block means, in the multicam format of mip-NeRF."""
 
     scene: Annotated[Path, arg(name="from")]
     """Folder of the Blender scene."""
-    scales: int = 4
-    """How many sizes, each half the one before."""
-    premultiplied: bool = False
-    """Let colors count by their alpha in the means, which darkens no rim (the published set does not)."""
+    num_scales: int = 4
+    """Number of scales, each half the size of the previous one."""
+    premultiply_alpha: bool = False
+    """Weight colors by alpha in the means, which avoids dark silhouette edges (off in the published dataset)."""
 
 
 @dataclass(frozen=True)
-class Perturbed:
-    """A Blender scene with training images of varying color, or covered in part, or both (NeRF-W's test)."""
+class PerturbedScene:
+    """A Blender scene with perturbed training images: color casts, occluders, or both (as in NeRF-W)."""
 
     scene: Annotated[Path, arg(name="from")]
     """Folder of the Blender scene."""
     kind: Literal["color", "occluder", "both"] = "both"
-    """What happens to every training image but the first."""
+    """Perturbation of all training images except the first."""
     seed: int = 0
-    """Seed of the random numbers."""
+    """Seed of the perturbations."""
 
 
 @dataclass(frozen=True)
-class Converted:
-    """A scene of any format as learnit's landmarks, as a COLMAP model without points, or in DTU's layout."""
+class ConvertedScene:
+    """A scene of any format as learnit's landmarks, as a COLMAP model without points, or in the DTU format."""
 
     scene: Annotated[Path, arg(name="from")]
     """Folder of the scene."""
     format: Literal["learnit", "colmap", "dtu"] = "learnit"
-    """Layout on disk."""
+    """Dataset format."""
 
 
 @dataclass(frozen=True)
 class SynthesizeCommand:
-    """Make a procedural scene with exact truth, or another scene of one that is there."""
+    """Generate a synthetic dataset with exact ground truth, or derive one from an existing scene."""
 
-    kind: Annotated[
+    settings: Annotated[
         Annotated[StillLife, subcommand("still-life")]
         | Annotated[Tourists, subcommand("tourists")]
-        | Annotated[ObjectCategory, subcommand("family")]
-        | Annotated[ObjectCaptures, subcommand("captures")]
+        | Annotated[ObjectCategory, subcommand("object-category")]
+        | Annotated[ObjectCaptures, subcommand("object-captures")]
         | Annotated[FlowPairs, subcommand("flow-pairs")]
-        | Annotated[Multiscale, subcommand("multiscale")]
-        | Annotated[Perturbed, subcommand("perturbed")]
-        | Annotated[Converted, subcommand("converted")],
+        | Annotated[MultiscaleScene, subcommand("multiscale")]
+        | Annotated[PerturbedScene, subcommand("perturbed")]
+        | Annotated[ConvertedScene, subcommand("converted")],
         OmitSubcommandPrefixes,
     ]
     out: Path
-    """Folder of the scene, made here."""
+    """Folder of the dataset, which must be new or empty."""
 
     def run(self) -> None:
-        """Makes the scene."""
-        with progress.progress_bar("images") as note:
-            match self.kind:
-                case Multiscale(scene, scales, premultiplied):
-                    from lumifield.synthetic.multiscale import MultiscaleSettings, write_multiscale
+        """Writes the dataset."""
+        with progress.progress_bar("images") as report_progress:
+            match self.settings:
+                case MultiscaleScene(scene, num_scales, premultiply_alpha):
+                    from lumifield.synthetic.multiscale import MultiscaleSettings, write_multiscale_scene
 
-                    write_multiscale(scene, self.out, MultiscaleSettings(scales, premultiplied))
-                case Perturbed(scene, kind, seed):
+                    write_multiscale_scene(scene, self.out, MultiscaleSettings(num_scales, premultiply_alpha))
+                case PerturbedScene(scene, kind, seed):
                     from lumifield.synthetic.perturbations import perturb_scene
 
                     perturb_scene(scene, self.out, kind, seed)
-                case Converted(scene, layout):
+                case ConvertedScene(scene, layout):
                     from lumifield.data.convert import convert
 
-                    convert(Source(scene), self.out, layout, note)
-                case StillLife() | Tourists() | ObjectCategory() | ObjectCaptures() | FlowPairs():
+                    convert(Source(scene), self.out, layout, report_progress)
+                case _:
                     from lumifield.synthetic import synthesize_data
 
-                    synthesize_data(self.kind, self.out, note)
+                    synthesize_data(self.settings, self.out, report_progress)
         print(self.out)

@@ -1,4 +1,4 @@
-"""Published data sets by name: downloaded, checked, unpacked, a folder a scene."""
+"""Published datasets by name: downloaded, verified, and extracted to one folder per scene."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from lumifield.download.archives import BadArchive, budget, unpack_archive, unpack_nested_archives
+from lumifield.download.archives import BadArchive, extract_archive, extract_nested_archives, extraction_budget
 from lumifield.download.datasets import DATASETS, DatasetArchive, PublishedDataset
 from lumifield.download.resumable_download import RetryPolicy, discard_partial, download_file
 from lumifield.errors import DataError
@@ -20,149 +20,157 @@ from lumifield.runtime.folders import fresh_folder
 Progress = Callable[[str, int, int | None], None]
 log = logging.getLogger(__name__)
 
+DEFAULT_RETRY = RetryPolicy()
 
-def listing() -> list[str]:
-    """A line for each set, one for its terms and one for its scenes."""
+
+def list_datasets() -> list[str]:
+    """Lines that describe each dataset: its title, its terms, and its scenes."""
     lines = []
-    for chosen in DATASETS:
-        by_hand = chosen.pyramids_of is None and all(archive.url is None for archive in chosen.archives)
+    for dataset in DATASETS:
+        needs_browser = dataset.multiscale_of is None and all(archive.url is None for archive in dataset.archives)
         lines += [
-            f"{chosen.name}: {chosen.title}" + (" (needs a browser)" if by_hand else ""),
-            f"    {chosen.terms}; {chosen.page}",
-            f"    scenes: {', '.join(scenes_of(chosen))}",
+            f"{dataset.name}: {dataset.title}" + (" (needs a browser)" if needs_browser else ""),
+            f"    {dataset.terms}; {dataset.page}",
+            f"    scenes: {', '.join(list_scenes(dataset))}",
         ]
     return lines
 
 
-def named(name: str) -> PublishedDataset:
-    """The set of that name; raises `DataError` where there is none, and offers the closest."""
-    return {chosen.name: chosen for chosen in DATASETS}[_known("set", name, [chosen.name for chosen in DATASETS])]
+def find_dataset(name: str) -> PublishedDataset:
+    """The dataset of that name; raises `DataError` for an unknown name and suggests the closest."""
+    names = [dataset.name for dataset in DATASETS]
+    return DATASETS[names.index(_validate_name("dataset", name, names))]
 
 
-def scenes_of(chosen: PublishedDataset) -> tuple[str, ...]:
-    """The names of a set's scenes."""
-    if chosen.pyramids_of is not None:
-        return scenes_of(named(chosen.pyramids_of))
-    return tuple(scene for archive in chosen.archives for scene in archive.scenes)
+def list_scenes(dataset: PublishedDataset) -> tuple[str, ...]:
+    """The names of the scenes of a dataset."""
+    if dataset.multiscale_of is not None:
+        return list_scenes(find_dataset(dataset.multiscale_of))
+    return tuple(scene for archive in dataset.archives for scene in archive.scenes)
 
 
-def download(
-    name: str, out: Path, scenes: tuple[str, ...] = (), *, patience: RetryPolicy | None = None, progress: Progress
+def download_dataset(
+    name: str,
+    out: Path,
+    scenes: tuple[str, ...] = (),
+    *,
+    retry: RetryPolicy = DEFAULT_RETRY,
+    progress: Progress,
 ) -> tuple[Path, ...]:
-    """Makes a folder below `out` for each scene of the set (of `scenes` alone, if given) and returns them.
+    """Downloads a dataset, or only some of its `scenes`, to one folder per scene below `out`; returns the folders.
 
-    Scenes that are there already stay as they are. An interrupted download goes on with the next call. Raises
-    `DataError` for unknown names, where the set cannot be had, is damaged or unsafe, or cannot be written.
+    Existing scenes are kept, and an interrupted download is resumed by the next call. Raises `DataError` for unknown
+    names, if the dataset is not available, damaged or unsafe, and if `out` is not writable.
     """
-    chosen = named(name)
-    known = scenes_of(chosen)
-    wanted = tuple(dict.fromkeys(_known("scene", scene, known) for scene in scenes)) or known
-    missing = tuple(scene for scene in wanted if not _there(out / scene))
-    for scene in wanted:
+    dataset = find_dataset(name)
+    known = list_scenes(dataset)
+    requested = tuple(dict.fromkeys(_validate_name("scene", scene, known) for scene in scenes)) or known
+    missing = tuple(scene for scene in requested if not _is_filled(out / scene))
+    for scene in requested:
         if scene not in missing:
-            log.info("%s is there already", out / scene)
+            log.info("%s exists already", out / scene)
     if missing:
-        log.info("%s: %s (%s)", chosen.title, chosen.terms, chosen.page)
+        log.info("%s: %s (%s)", dataset.title, dataset.terms, dataset.page)
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
-    if chosen.pyramids_of is not None:
-        _pyramids(chosen.pyramids_of, out, missing, patience, progress)
-    for archive in chosen.archives:
+    if dataset.multiscale_of is not None and missing:
+        blender_folder = out / dataset.multiscale_of
+        existing = [blender_folder / scene for scene in missing if _is_filled(blender_folder / scene)]
+        folders = download_dataset(dataset.multiscale_of, blender_folder, missing, retry=retry, progress=progress)
+        _write_multiscale_scenes(folders, out, existing)
+    for archive in dataset.archives:
         needed = tuple(scene for scene in archive.scenes if scene in missing)
         if needed:
-            _obtain(chosen, archive, out, needed, patience or RetryPolicy(), progress)
-    return tuple(out / scene for scene in wanted)
+            _obtain_scenes(dataset, archive, out, needed, retry, progress)
+    return tuple(out / scene for scene in requested)
 
 
-def _known(kind: str, name: str, known: tuple[str, ...] | list[str]) -> str:
+def _validate_name(kind: str, name: str, known: tuple[str, ...] | list[str]) -> str:
     if name in known:
         return name
-    close = get_close_matches(name.lower(), [word.lower() for word in known], 1, 0.5)
-    nearest = next((word for word in known if close and word.lower() == close[0]), None)
-    fix = f"take {nearest!r}" if nearest else "take one of these"
-    raise DataError("download", f"the {kind}", repr(name), f"one of {', '.join(known)}", fix)
+    matches = get_close_matches(name.lower(), [word.lower() for word in known], 1, 0.5)
+    closest = next((word for word in known if matches and word.lower() == matches[0]), None)
+    fix = f"use {closest!r}" if closest else "use one of these"
+    raise DataError("download", kind, repr(name), f"one of {', '.join(known)}", fix)
 
 
-def _there(folder: Path) -> bool:
+def _is_filled(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _pyramids(
-    source: str, out: Path, scenes: tuple[str, ...], patience: RetryPolicy | None, progress: Progress
-) -> None:
-    """Downloads Blender scenes beside the pyramids that are made of them; they go then, but those found there stay."""
-    # Here, because it imports an image library that no other download needs.
-    from lumifield.synthetic.multiscale import write_multiscale
+def _write_multiscale_scenes(folders: tuple[Path, ...], out: Path, existing: list[Path]) -> None:
+    """Writes the multiscale version of each Blender scene, then removes the scene unless it existed before."""
+    # Imported here because it loads an image library that no other download needs.
+    from lumifield.synthetic.multiscale import write_multiscale_scene
 
-    beside = out / source
-    found = [beside / scene for scene in scenes if _there(beside / scene)]
-    blender = download(source, beside, scenes, patience=patience, progress=progress) if scenes else ()
-    for folder in blender:
-        log.info("%s: making the pyramid", out / folder.name)
-        write_multiscale(folder, out / folder.name)
-        if folder not in found:
+    for folder in folders:
+        log.info("%s: writing the multiscale images", out / folder.name)
+        write_multiscale_scene(folder, out / folder.name)
+        if folder not in existing:
             with writing(out):
                 shutil.rmtree(folder)
-    if beside.is_dir() and not any(beside.iterdir()):
-        beside.rmdir()
+    blender_folder = folders[0].parent
+    if not any(blender_folder.iterdir()):
+        blender_folder.rmdir()
 
 
-def _obtain(
-    chosen: PublishedDataset,
+def _obtain_scenes(
+    dataset: PublishedDataset,
     archive: DatasetArchive,
     out: Path,
     scenes: tuple[str, ...],
-    patience: RetryPolicy,
+    retry: RetryPolicy,
     progress: Progress,
 ) -> None:
-    """Unpacks an archive that somebody has placed below `out`, which stays, or one that is downloaded, which goes."""
-    placed = out / archive.file
-    by_hand = f"open {chosen.page} in a browser, save {archive.file} as {placed}, and run the command again"
-    if placed.is_file():
-        _checked(placed, archive.sha256)
-        _scenes(placed, archive, out, scenes)
+    """Extracts an archive that the user saved below `out`, which is kept, or downloads it and removes it afterwards."""
+    saved = out / archive.file
+    manual_fix = f"open {dataset.page} in a browser, save {archive.file} as {saved}, and run the command again"
+    if saved.is_file():
+        _verify_checksum(saved, archive.sha256)
+        _extract_scenes(saved, archive, out, scenes)
         return
     if archive.url is None:
-        raise DataError(chosen.page, chosen.name, "to be had with a browser alone", "a file", by_hand)
+        raise DataError(dataset.page, dataset.name, "a download for browsers only", "a file", manual_fix)
     part = out / f"{archive.file}.part"
-    download_file(archive.url, part, by_hand, patience, lambda done, total: progress(archive.file, done, total))
+    download_file(archive.url, part, manual_fix, retry, lambda done, total: progress(archive.file, done, total))
     try:
-        _checked(part, archive.sha256)
-        _scenes(part, archive, out, scenes)
+        _verify_checksum(part, archive.sha256)
+        _extract_scenes(part, archive, out, scenes)
     except BadArchive as error:
         discard_partial(part)
-        raise DataError(archive.url, error.field, error.found, error.expected, f"run it again, or {by_hand}") from error
+        fix = f"run the command again, or {manual_fix}"
+        raise DataError(archive.url, error.field, error.found, error.expected, fix) from error
     discard_partial(part)
 
 
-def _checked(file: Path, sha256: str | None) -> None:
-    """Compares the checksum; where none is published the length and the sums within the archive have to do."""
+def _verify_checksum(file: Path, sha256: str | None) -> None:
+    """Compares the checksum; if none is published, only the length and the checksums in the archive protect the data."""
     try:
         with file.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        fix = "check its permissions and its disk"
-        raise DataError(file, "the file", f"unreadable ({error.strerror})", "a readable file", fix) from error
+        found, fix = f"an unreadable file ({error.strerror})", "check its permissions and its disk"
+        raise DataError(file, "file", found, "a readable file", fix) from error
     if sha256 is None:
-        log.info("%s: sha256 %s; none is published, so its length and its inner sums are checked", file.name, found)
+        log.info("%s: sha256 %s (no published checksum to compare with)", file.name, found)
     elif found != sha256:
-        raise BadArchive(file, "the sha256", found, sha256, "get it again")
+        raise BadArchive(file, "sha256", found, sha256, "download it again")
 
 
-def _scenes(file: Path, archive: DatasetArchive, out: Path, scenes: tuple[str, ...]) -> None:
-    """Makes the folders of these scenes from an archive; all of them or none."""
+def _extract_scenes(file: Path, archive: DatasetArchive, out: Path, scenes: tuple[str, ...]) -> None:
+    """Extracts these scenes of an archive to their folders: all of them or none."""
     with ExitStack() as stack:
         folders = {scene: stack.enter_context(fresh_folder(out / scene)) for scene in scenes}
-        left = budget(file)
-        unpack_archive(file, lambda path: _place(path, archive.scenes, folders), left)
+        budget = extraction_budget(file)
+        extract_archive(file, lambda path: _entry_destination(path, archive.scenes, folders), budget)
         for scene, folder in folders.items():
-            unpack_nested_archives(folder, left)
-            if not _there(folder):
-                raise BadArchive(file, "the content", f"without {scene}", "every scene of the set", "get it again")
+            extract_nested_archives(folder, budget)
+            if not _is_filled(folder):
+                raise BadArchive(file, "content", f"no {scene}", "every scene of the dataset", "download it again")
 
 
-def _place(path: PurePosixPath, scenes: tuple[str, ...], folders: dict[str, Path]) -> Path | None:
-    """Below the first folder that bears the name of a scene; what stands beside it goes along with a single scene."""
+def _entry_destination(path: PurePosixPath, scenes: tuple[str, ...], folders: dict[str, Path]) -> Path | None:
+    """The path below the first folder named like a scene; an archive of a single scene may lack that folder."""
     if path.parts[:1] == ("__MACOSX",):
         return None
     scene = next((part for part in path.parts if part in scenes), None)

@@ -1,4 +1,4 @@
-"""The table of published data sets: names, addresses, scenes, terms."""
+"""The published datasets: names, URLs, scenes and terms of use."""
 
 from __future__ import annotations
 
@@ -13,62 +13,62 @@ HEIDATA = "https://heidata.uni-heidelberg.de/api/access/datafile/:persistentId?p
 
 @dataclass(frozen=True)
 class DatasetArchive:
-    """One zip or tar file of a set."""
+    """One zip or tar file of a dataset."""
 
     file: str
-    """Its name on disk."""
+    """File name on disk."""
     scenes: tuple[str, ...]
-    """The folders in it that become scenes; an archive of one scene may lack the folder."""
+    """Folders in the archive that become scenes; an archive of one scene may lack the folder."""
     url: str | None = None
-    """Where it can be had without a browser; None: nowhere."""
+    """URL for downloads without a browser; None if there is none."""
     sha256: str | None = None
-    """Of the whole file, where it is known."""
+    """Checksum of the file, if known."""
 
 
 @dataclass(frozen=True)
 class PublishedDataset:
-    """A published set of scenes."""
+    """A published dataset of one or more scenes."""
 
     name: str
     title: str
     page: str
-    """Where people find it."""
+    """URL of its web page."""
     terms: str
-    """What it may be used for."""
+    """Terms of use."""
     archives: tuple[DatasetArchive, ...] = ()
-    pyramids_of: str | None = None
-    """The set of Blender scenes that this one is made from."""
+    multiscale_of: str | None = None
+    """The dataset of Blender scenes that this one is computed from."""
 
 
-def _one_each(address: str, ending: str, *names: str) -> tuple[DatasetArchive, ...]:
-    """An archive for each scene; a name may start with a folder of the address."""
-    files = [(name, name.rpartition("/")[2]) for name in names]
-    return tuple(DatasetArchive(scene + ending, (scene,), f"{address}/{name}{ending}") for name, scene in files)
+def _one_archive_per_scene(url: str, extension: str, *paths: str) -> tuple[DatasetArchive, ...]:
+    """One archive per scene; a path may start with a folder below the URL."""
+    scenes = [(path, path.rpartition("/")[2]) for path in paths]
+    return tuple(DatasetArchive(scene + extension, (scene,), f"{url}/{path}{extension}") for path, scene in scenes)
 
 
 NERF = "https://drive.google.com/drive/folders/128yBriW1IG_3NJ5Rp7APSTZsJqdJdfc1"
 BLENDER_SCENES = ("chair", "drums", "ficus", "hotdog", "lego", "materials", "mic", "ship")
 LLFF_SCENES = ("fern", "flower", "fortress", "horns", "leaves", "orchids", "room", "trex")
 
-# Sizes and checksums are not published. A download says its checksum, so that it can be entered here.
+# Sizes and checksums are not published. A download logs its checksum, so that it can be added here.
 DATASETS = (
     PublishedDataset(
         "nerf-synthetic",
-        "NeRF's eight Blender scenes, 800x800",
+        "the eight Blender scenes of NeRF, 800x800",
         NERF,
-        "the models have Creative Commons licenses, some of them without commercial use",
+        "Creative Commons licenses of the models, some of them non-commercial",
         (DatasetArchive("nerf_synthetic.zip", BLENDER_SCENES, DRIVE + "18JxhpWD-4ZmuFKLzKlAw-w5PpzZxXOcG"),),
     ),
     PublishedDataset(
         "llff",
         "the eight forward-facing scenes of LLFF and NeRF",
         NERF,
-        "as its page says",
+        "see its page",
         (DatasetArchive("nerf_llff_data.zip", LLFF_SCENES, DRIVE + "16VnMcF1KJYxN9QId6TClMsZRahHNMW5g"),),
     ),
     PublishedDataset(
         "nerf-example",
-        "lego and fern alone, from the authors of NeRF",
+        "only lego and fern, from the authors of NeRF",
         "https://github.com/bmild/nerf",
         "as for nerf-synthetic and llff",
         (
@@ -81,17 +81,17 @@ DATASETS = (
     ),
     PublishedDataset(
         "multicam",
-        "mip-NeRF's pyramids of the eight Blender scenes, made here",
+        "the multiscale Blender scenes of mip-NeRF, computed locally",
         NERF,
         "as for nerf-synthetic",
-        pyramids_of="nerf-synthetic",
+        multiscale_of="nerf-synthetic",
     ),
     PublishedDataset(
         "cambridge",
         "Cambridge Landmarks",
         "https://mi.eng.cam.ac.uk/projects/relocalization/#dataset",
-        "as its page says",
-        _one_each(
+        "see its page",
+        _one_archive_per_scene(
             CAMBRIDGE,
             ".zip",
             *("251342/KingsCollege", "251340/OldHospital", "251336/ShopFacade"),
@@ -100,49 +100,53 @@ DATASETS = (
     ),
     PublishedDataset(
         "7-scenes",
-        "7-Scenes, color, depth and poses",
+        "7-Scenes: color, depth and poses",
         "https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes/",
-        "research without commercial use",
-        _one_each(SEVEN_SCENES, ".zip", "chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs"),
+        "non-commercial research",
+        _one_archive_per_scene(
+            SEVEN_SCENES, ".zip", "chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs"
+        ),
     ),
     PublishedDataset(
         "7-scenes-depth",
         "rendered depth for 7-Scenes, for re-localization",
         "https://doi.org/10.11588/data/N07HKC",
-        "as its page says",
+        "see its page",
         (DatasetArchive("7scenes_depth.tar.gz", ("7scenes_depth",), f"{HEIDATA}/N07HKC/4PLEEJ"),),
     ),
     PublishedDataset(
         "photo-tourism",
-        "internet images of the image-matching challenge 2020, with cameras",
+        "internet photos of the Image Matching Challenge 2020, with cameras",
         "https://www.cs.ubc.ca/~kmyi/imw2020/data.html",
-        "the images have many owners; research",
-        _one_each(PHOTO_TOURISM, ".tar.gz", "brandenburg_gate", "sacre_coeur", "taj_mahal", "trevi_fountain"),
+        "research; the photos have many owners",
+        _one_archive_per_scene(
+            PHOTO_TOURISM, ".tar.gz", "brandenburg_gate", "sacre_coeur", "taj_mahal", "trevi_fountain"
+        ),
     ),
     PublishedDataset(
         "learnit",
         "ShapeNet renderings with splits, and poses and bounds for Photo Tourism",
         "https://drive.google.com/drive/folders/1SVHKRQXiRb98q4KHVEbj8eoWxjNS2QLW",
-        "ShapeNet is for research without commercial use",
+        "non-commercial research (ShapeNet)",
         (DatasetArchive("learnit.zip", ("learnit",)),),
     ),
     PublishedDataset(
         "dtu",
         "DTU as processed for MetaNLR++",
         "https://drive.google.com/drive/folders/1dne-NheNYMPVhT4jV-76OiBLUXmLt1xm",
-        "DTU is for research",
+        "research (DTU)",
         (DatasetArchive("dtu.zip", ("dtu",)),),
     ),
     PublishedDataset(
         "nlr",
         "the scenes of neural lumigraph rendering",
         "http://www.computationalimaging.org/publications/nlr/",
-        "as its page says",
+        "see its page",
         (DatasetArchive("nlr_dataset.zip", ("nlr_dataset",)),),
     ),
     PublishedDataset(
         "flying-chairs2",
-        "FlyingChairs2, pairs with optical flow, 31 GB",
+        "FlyingChairs2: image pairs with optical flow, 31 GB",
         "https://lmb.informatik.uni-freiburg.de/resources/datasets/FlyingChairs.en.html#flyingchairs2",
         "research",
         (

@@ -1,4 +1,4 @@
-"""One file over HTTP: goes on where it stopped, waits for a server that stalls, notices a file that changed."""
+"""Download of one file over HTTP: resumes partial files, retries after stalls, and detects files that changed."""
 
 from __future__ import annotations
 
@@ -24,185 +24,193 @@ Progress = Callable[[int, int | None], None]
 
 log = logging.getLogger(__name__)
 
-BLOCK = 2**20
-LONGEST_PAUSE = 60.0
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+BLOCK_SIZE = 2**20
+MAX_DELAY = 60.0
+TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to bear with a server."""
+    """Timeout, number of attempts, and delays between attempts."""
 
     timeout: float = 30.0
-    """Seconds without a byte after which the connection is given up."""
-    attempts: int = 6
-    """Attempts in a row that bring nothing new."""
-    wait: float = 1.0
-    """Seconds before the second attempt; each next one waits twice as long, up to a minute."""
+    """Seconds without data after which a connection is closed."""
+    max_attempts: int = 6
+    """Number of consecutive attempts without new data."""
+    initial_delay: float = 1.0
+    """Seconds before the second attempt; doubled before each further attempt, up to one minute."""
+    sleep: Callable[[float], None] = time.sleep
+    """Waits for a number of seconds."""
 
-    def pause(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row."""
-        return min(self.wait * 2.0 ** min(max(failures - 1, 0), 32), LONGEST_PAUSE)
+    def delay(self, num_failures: int) -> float:
+        """Seconds to wait after consecutive failures."""
+        return min(self.initial_delay * 2.0 ** min(max(num_failures - 1, 0), 32), MAX_DELAY)
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What the server said of the file that a part belongs to."""
+    """The identity of the file on the server that a partial file belongs to."""
 
     url: str
     validator: str | None
-    """Its strong ETag, or else when it was changed."""
+    """Its strong ETag, otherwise the date of its last modification."""
     total: int | None
-    """Bytes of the whole file."""
+    """Size of the complete file [bytes]."""
 
 
 class IncompleteDownload(Exception):
-    """An attempt that did not bring the whole file, though another one may."""
+    """An attempt that did not complete the file, although a further attempt may."""
 
 
-def download_file(url: str, part: Path, by_hand: str, patience: RetryPolicy, progress: Progress) -> None:
-    """Brings the file at `url` to `part`, going on from what an earlier call left there.
+def download_file(url: str, part: Path, manual_fix: str, retry: RetryPolicy, progress: Progress) -> None:
+    """Downloads `url` to `part` and resumes from the data of an earlier call.
 
-    `by_hand` is the fix where the address gives no file. Raises `DataError` there, where the server stays silent, and
-    where `part` cannot be written; what has arrived stays.
+    `manual_fix` is the fix to report if the URL has no file. Raises `DataError` then, if all attempts fail, and if
+    `part` is not writable; data received so far is kept.
     """
-    failures, most = 0, _size(part)
+    num_failures, largest_size = 0, _file_size(part)
     while True:
         try:
-            return _attempt(url, part, by_hand, patience.timeout, progress)
+            return _attempt_download(url, part, manual_fix, retry.timeout, progress)
         except IncompleteDownload as problem:
-            failures = 0 if _size(part) > most else failures + 1
-            most = max(most, _size(part))
-            if failures >= patience.attempts:
-                fix = "run the command again later, which goes on where this stopped"
-                raise DataError(url, "the download", str(problem), "a whole file", fix) from problem
-            pause = patience.pause(failures)
-            log.info("%s: %s; trying again in %g s", part.name, problem, pause)
-            time.sleep(pause)
+            num_failures = 0 if _file_size(part) > largest_size else num_failures + 1
+            largest_size = max(largest_size, _file_size(part))
+            if num_failures >= retry.max_attempts:
+                fix = "run the command again later, which resumes the download"
+                raise DataError(url, "download", str(problem), "a complete file", fix) from problem
+            delay = retry.delay(num_failures)
+            log.info("%s: %s; next attempt in %g s", part.name, problem, delay)
+            retry.sleep(delay)
 
 
 def discard_partial(part: Path) -> None:
-    """Removes a part and what is known of it."""
+    """Removes a partial file and its metadata."""
     with writing(part):
         part.unlink(missing_ok=True)
-        _beside(part).unlink(missing_ok=True)
+        _metadata_file(part).unlink(missing_ok=True)
 
 
-def _attempt(url: str, part: Path, by_hand: str, timeout: float, progress: Progress) -> None:
-    """Downloads what is missing in one connection."""
-    note = _noted(part, url)
-    start = _size(part) if note else 0
-    if note and start == note.total:
+def _attempt_download(url: str, part: Path, manual_fix: str, timeout: float, progress: Progress) -> None:
+    """Downloads the missing bytes in one connection."""
+    remote = _read_metadata(part, url)
+    start = _file_size(part) if remote else 0
+    if remote and start == remote.total:
         return
-    with _network(url, part, by_hand), urlopen(_request(url, start, note), timeout=timeout) as answer:
-        if answer.status not in (200, 206) or answer.headers.get_content_type() == "text/html":
-            found = "a page" if answer.status in (200, 206) else f"answered with {answer.status}"
-            raise DataError(url, "the address", found, "a file", by_hand)
-        start, note = _agreed(answer, start, note or RemoteFile(url, None, None), part)
-        _save(note, part)
-        _store(answer, part, start, note.total, progress)
-    size = _size(part)
-    if note.total is None:
-        _save(replace(note, total=size), part)
-    elif size != note.total:
-        raise IncompleteDownload(f"cut off ({size} of {note.total} bytes)")
+    with (
+        _classify_errors(url, part, manual_fix),
+        urlopen(_build_request(url, start, remote), timeout=timeout) as response,
+    ):
+        if response.status not in (200, 206):
+            raise DataError(url, "URL", f"HTTP status {response.status}", "a file", manual_fix)
+        if response.headers.get_content_type() == "text/html":
+            raise DataError(url, "URL", "a web page", "a file", manual_fix)
+        start, remote = _match_response(response, start, remote or RemoteFile(url, None, None), part)
+        _write_metadata(remote, part)
+        _append_body(response, part, start, remote.total, progress)
+    size = _file_size(part)
+    if remote.total is None:
+        _write_metadata(replace(remote, total=size), part)
+    elif size != remote.total:
+        raise IncompleteDownload(f"a truncated file ({size} of {remote.total} bytes)")
 
 
-def _request(url: str, start: int, note: RemoteFile | None) -> Request:
-    """Asks for the file from byte `start` on, but from the beginning if it is no longer the one noted."""
+def _build_request(url: str, start: int, remote: RemoteFile | None) -> Request:
+    """Requests the bytes from `start` on, or the whole file if it is not the known one any more."""
     headers = {"User-Agent": f"lumifield/{VERSION}", "Accept-Encoding": "identity"}
-    if start and note:
+    if start and remote:
         headers["Range"] = f"bytes={start}-"
-        if note.validator:
-            headers["If-Range"] = note.validator
+        if remote.validator:
+            headers["If-Range"] = remote.validator
     return Request(url, headers=headers)
 
 
 @contextmanager
-def _network(url: str, part: Path, by_hand: str) -> Iterator[None]:
-    """Tells troubles that may pass from those that will not."""
+def _classify_errors(url: str, part: Path, manual_fix: str) -> Iterator[None]:
+    """Converts transient errors to `IncompleteDownload` and permanent ones to `DataError`."""
     try:
         yield
     except HTTPError as error:
         error.close()
         if error.code == 416:
             discard_partial(part)
-            raise IncompleteDownload("shorter than what had arrived of it") from error
-        if error.code in PASSING:
-            raise IncompleteDownload(f"answered with {error.code}") from error
-        raise DataError(url, "the address", f"answered with {error.code}", "a file", by_hand) from error
+            raise IncompleteDownload("a file shorter than its partial copy") from error
+        if error.code in TRANSIENT_STATUS:
+            raise IncompleteDownload(f"HTTP status {error.code}") from error
+        raise DataError(url, "URL", f"HTTP status {error.code}", "a file", manual_fix) from error
     except TimeoutError as error:
-        raise IncompleteDownload("stalled") from error
+        raise IncompleteDownload("a stalled connection") from error
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
-        raise IncompleteDownload(f"broken off ({' '.join(str(reason).split()) or type(reason).__name__})") from error
+        words = " ".join(str(reason).split()) or type(reason).__name__
+        raise IncompleteDownload(f"a failed connection ({words})") from error
 
 
-def _agreed(answer: HTTPResponse, start: int, note: RemoteFile, part: Path) -> tuple[int, RemoteFile]:
-    """The byte that the answer starts with, and what is now known of the file.
+def _match_response(response: HTTPResponse, start: int, remote: RemoteFile, part: Path) -> tuple[int, RemoteFile]:
+    """The byte at which the response starts, and the identity of its file.
 
-    A server may answer with the whole file where a rest was asked for. A rest of another file is refused.
+    A server may send the whole file in response to a range. Discards the partial file and raises `IncompleteDownload`
+    if the response continues a different file.
     """
-    validator = _validator(answer)
-    if answer.status == 200:
-        length = answer.headers["Content-Length"] or ""
-        return 0, RemoteFile(note.url, validator, int(length) if length.isdecimal() else None)
-    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers["Content-Range"] or "")
-    total = int(span[2]) if span and span[2] != "*" else note.total
-    fits = span and int(span[1]) == start and total == (note.total or total)
-    if not fits or (validator and note.validator and validator != note.validator):
+    validator = _response_validator(response)
+    if response.status == 200:
+        length = response.headers["Content-Length"] or ""
+        return 0, RemoteFile(remote.url, validator, int(length) if length.isdecimal() else None)
+    span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers["Content-Range"] or "")
+    total = int(span[2]) if span and span[2] != "*" else remote.total
+    is_continuation = span and int(span[1]) == start and total == (remote.total or total)
+    if not is_continuation or (validator and remote.validator and validator != remote.validator):
         discard_partial(part)
-        raise IncompleteDownload("no longer the file that it was")
-    return start, replace(note, total=total)
+        raise IncompleteDownload("a different file than before")
+    return start, replace(remote, total=total)
 
 
-def _validator(answer: HTTPResponse) -> str | None:
-    """What If-Range may name: a strong ETag or a date."""
-    etag = answer.headers["ETag"]
-    return etag if etag and not etag.startswith("W/") else answer.headers["Last-Modified"]
+def _response_validator(response: HTTPResponse) -> str | None:
+    """The value for If-Range: a strong ETag, otherwise the date of the last modification."""
+    etag = response.headers["ETag"]
+    return etag if etag and not etag.startswith("W/") else response.headers["Last-Modified"]
 
 
-def _store(answer: HTTPResponse, part: Path, start: int, total: int | None, progress: Progress) -> None:
-    """Writes the answer behind the first `start` bytes of the part."""
+def _append_body(response: HTTPResponse, part: Path, start: int, total: int | None, progress: Progress) -> None:
+    """Writes the body of the response after the first `start` bytes of the partial file."""
     with writing(part):
         file = part.open("r+b" if start else "wb", buffering=0)
     done = start
     with file:
         file.seek(start)
         progress(done, total)
-        # read1 returns what is there: a stall loses nothing that has arrived.
-        while block := answer.read1(BLOCK):
-            _written(file, block, part)
+        # read1 returns the data received so far, so that a stall loses none of it.
+        while block := response.read1(BLOCK_SIZE):
+            _write_block(file, block, part)
             done += len(block)
             progress(done, total)
 
 
-def _written(file: BinaryIO, block: bytes, part: Path) -> None:
-    """Writes a block; without a buffer, so that a full disk shows here and not when the file is closed."""
-    left = memoryview(block)
+def _write_block(file: BinaryIO, block: bytes, part: Path) -> None:
+    """Writes a block to an unbuffered file, so that a full disk raises here and not on closing."""
+    rest = memoryview(block)
     with writing(part):
-        while left:
-            left = left[file.write(left) :]
+        while rest:
+            rest = rest[file.write(rest) :]
 
 
-def _size(part: Path) -> int:
+def _file_size(part: Path) -> int:
     return part.stat().st_size if part.is_file() else 0
 
 
-def _beside(part: Path) -> Path:
+def _metadata_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _save(note: RemoteFile, part: Path) -> None:
-    with replacing(_beside(part)) as temporary:
-        temporary.write_text(json.dumps(to_plain(note)))
+def _write_metadata(remote: RemoteFile, part: Path) -> None:
+    with replacing(_metadata_file(part)) as temporary:
+        temporary.write_text(json.dumps(to_plain(remote)))
 
 
-def _noted(part: Path, url: str) -> RemoteFile | None:
-    """What is known of the file that the part belongs to; None where nothing is, or it is another file's."""
-    file = _beside(part)
+def _read_metadata(part: Path, url: str) -> RemoteFile | None:
+    """The metadata of a partial file; None if it is missing, unusable, or for another URL."""
+    file = _metadata_file(part)
     try:
-        note = from_plain(RemoteFile, mapping(read_json(file), file, "content"), file)
+        remote = from_plain(RemoteFile, mapping(read_json(file), file, "content"), file)
     except DataError:
         return None
-    return note if note.url == url else None
+    return remote if remote.url == url else None

@@ -1,7 +1,8 @@
-"""Synthetic datasets: path-traced procedural scenes with exact ground truth, written in the format of public datasets."""
+"""Synthetic datasets: path-traced procedural scenes with exact ground truth, in the formats of public datasets."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,7 @@ COMMAND_NAMES = {
 }
 
 
-def synthesize_data(settings: DatasetSettings, out: Path, progress: Progress | None = None) -> None:
+def synthesize_data(settings: DatasetSettings, out: str | os.PathLike[str], progress: Progress | None = None) -> None:
     """Generates a synthetic dataset in the new folder `out`, which appears only once it is complete.
 
     `progress` is called with the number of images done and in total. Raises `DataError` for settings out of range, and
@@ -156,7 +157,7 @@ def synthesize_data(settings: DatasetSettings, out: Path, progress: Progress | N
 
     validate_settings(settings)
     report_progress = progress or (lambda done, total: None)
-    with fresh_folder(out) as folder:
+    with fresh_folder(Path(out)) as folder:
         match settings:
             case StillLife(format="blender"):
                 still_life_writers.write_blender(settings, folder, report_progress)

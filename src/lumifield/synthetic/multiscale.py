@@ -46,7 +46,7 @@ def write_multiscale_scene(scene_folder: Path, out: Path, settings: MultiscaleSe
 
 
 def write_all_splits(scene_folder: Path, folder: Path, settings: MultiscaleSettings = MultiscaleSettings()) -> None:
-    """Writes `images_SPLIT/NNN_dL.png` and `metadata.json`: for each split columns by image, then from fine to coarse."""
+    """Writes `images_SPLIT/NNN_dL.png` and `metadata.json`: columns per split, by image, then from fine to coarse."""
     splits = [split for split in SPLITS if (scene_folder / f"transforms_{split}.json").is_file()]
     if not splits:
         fix = "choose a folder in the format of NeRF's Blender scenes"

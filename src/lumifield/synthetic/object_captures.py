@@ -23,7 +23,7 @@ from lumifield.synthetic.sculptures import make_sculpture
 
 # The bounding sphere of an object, enlarged by SPHERE_MARGIN, fills the shorter side of the image.
 HALF_FOV, SPHERE_MARGIN = asin(1 / CAMERA_DISTANCE), 1.05
-# Sines of the lowest and the highest elevation of the cameras, and the step between cameras as a fraction of this range.
+# Sines of the lowest and the highest elevation of the cameras, and their step as a fraction of this range.
 ELEVATION_SINES, ELEVATION_STEP = (-0.2, 0.85), 0.6180339887498949
 
 
