@@ -5,7 +5,7 @@ TORCH_INDEX ?=
 VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: setup demo test lint
+.PHONY: setup demo test lint docs
 
 setup: $(VENV)/.installed
 
@@ -37,3 +37,12 @@ lint: $(VENV)/.tested
 # One thread in each of the two processes: threads that wait for their turn on a core cost several times the work.
 test: lint
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(VENV)/bin/pytest --quiet --numprocesses 2 --durations=10
+
+$(VENV)/.documented: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
+# Builds the site in build/site; links are checked, and tests/contracts/test_docs.py checks the commands.
+docs: $(VENV)/.documented
+	$(VENV)/bin/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html"

@@ -34,10 +34,12 @@ ENVIRONMENT = {
 SCENES = {
     "still-life": "still-life --image-width 32 --num-train 12 --num-val 2 --num-test 2 --samples-per-pixel 4",
     "forward": "still-life --image-width 32 --num-train 12 --samples-per-pixel 4 --format llff",
-    "pyramid": "still-life --image-width 32 --num-train 8 --num-val 2 --num-test 2 --samples-per-pixel 4 --format multicam",
+    "pyramid": "still-life --image-width 32 --num-train 8 --num-val 2 --num-test 2 --samples-per-pixel 4 "
+    "--format multicam",
     "tourists": "tourists --image-width 32 --num-train 12 --num-test 3 --samples-per-pixel 4",
     "sculpture": "object-captures --image-width 32 --num-train 6 --num-val 1 --num-test 2 --samples-per-pixel 4",
-    "chairs": "object-category --image-width 16 --num-train 3 --num-val 1 --num-test 1 --num-views 30 --samples-per-pixel 2",
+    "chairs": "object-category --image-width 16 --num-train 3 --num-val 1 --num-test 1 --num-views 30 "
+    "--samples-per-pixel 2",
 }
 SMALL = "--hidden-dim 32 --num-layers 4 --batch-size 64 --num-samples 16"
 RUNS = {

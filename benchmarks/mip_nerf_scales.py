@@ -120,7 +120,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = Source(Path(folder) / "still_life", background="white")
-        synthesize_data(StillLife(image_width=SIZE, num_test=TEST_VIEWS, ground_truth=False, format="multicam"), source.data)
+        settings = StillLife(image_width=SIZE, num_test=TEST_VIEWS, ground_truth=False, format="multicam")
+        synthesize_data(settings, source.data)
         train, test = read_scene(source, "train"), read_scene(source, "test")
     asked = {"machine": describe_machine(CPU), "commit": current_commit(), "steps": options.steps}
     result = begun(asked | {"rays": options.rays, "width": options.width}, options.out)

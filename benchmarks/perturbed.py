@@ -1,9 +1,8 @@
-"""`instant` and `nerf-w` on a Blender scene that NeRF-W's authors' perturbations disturb, beside their figures.
+"""`instant` and `nerf-w` on a Blender scene with the perturbations of NeRF-W, compared with the published results.
 
-Run `python benchmarks/perturbed.py SCENE --runs RUNS --minutes 10`; it writes perturbed.json and .md, anew after each
-training. Runs and scenes stay in RUNS, and what is there is not made again: the same command goes on where it was
-stopped, or after the number of `--trainings` it was to make. Test views wear the appearance of the first training
-image, which stays as it is.
+Run `python benchmarks/perturbed.py SCENE --runs RUNS --minutes 10`; it updates perturbed.json and .md after each
+training. Runs and scenes are kept in RUNS and reused: the same command continues after an interruption, or after the
+given number of `--trainings`. Test views have the appearance of the first training image, which is not perturbed.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ from lumifield.training import Train
 from lumifield.training.job import TrainingJob
 
 CPU = torch.device("cpu")
-SCORE = "score.json"
+SCORE_FILE = "score.json"
 PAPER = {"clean": (32.89, None), "color": (23.38, 30.66), "occluder": (19.35, 23.47), "both": (15.73, 22.19)}
-"""NeRF, and NeRF-A, -U and -W (Martin-Brualla et al. 2021, supplement, section D) [dB]."""
+"""PSNR of NeRF, and of NeRF-A, -U and -W (Martin-Brualla et al. 2021, supplement, section D) [dB]."""
 NERF_PL = {"clean": (30.93, None), "color": (23.17, 28.20), "occluder": (21.94, 28.60), "both": (18.83, 24.86)}
-"""The same of nerf_pl's branch nerfw at 200x200 [dB]."""
+"""The same for the nerfw branch of nerf_pl at 200x200 [dB]."""
 
 
-def contestants(kind: str) -> tuple[Settings, ...]:
-    """The methods; of `nerf-w` the part that the disturbance is about."""
+def select_methods(kind: str) -> tuple[Settings, ...]:
+    """The methods; `nerf-w` has only the components that address the perturbation."""
     parts = {"color": NerfW(transient_dim=0), "occluder": NerfW(appearance_dim=0), "both": NerfW()}
     return (Instant(), parts[kind]) if kind in parts else (Instant(),)
 
 
-def disturbed(scene: Path, kind: str, runs: Path, seed: int) -> Path:
-    """The scene, or a disturbed copy of it."""
+def prepare_scene(scene: Path, kind: str, runs: Path, seed: int) -> Path:
+    """The folder of the scene or of its perturbed copy, which is written if missing."""
     if kind == "clean":
         return scene
     folder = runs / f"scene_{kind}"
@@ -50,23 +49,23 @@ def disturbed(scene: Path, kind: str, runs: Path, seed: int) -> Path:
     return folder
 
 
-def score(scene: Path, settings: Settings, out: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """PSNR of the test views of one training [dB], its steps and seconds."""
+def train_and_score(scene: Path, settings: Settings, out: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Trains once; returns PSNR of the test views [dB], steps and seconds."""
     source = Source(scene, downscale=options.downscale)
     run = trained(TrainingJob(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
-    own = run.method.appearance_embeddings is not None and run.method.num_appearance_dims > 0
-    look = Path(run.scenes["train"].names[0]).name if own else "mean"
-    metrics = evaluate(run, scoring=Scoring(look, right_half=False), save_images=False)
+    has_appearance = run.method.appearance_embeddings is not None and run.method.num_appearance_dims > 0
+    appearance = Path(run.scenes["train"].names[0]).name if has_appearance else "mean"
+    metrics = evaluate(run, scoring=Scoring(appearance, right_half=False), save_images=False)
     return {"psnr": metrics["psnr"], "steps": metrics["train_steps"], "seconds": metrics["train_seconds"]}
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The table."""
+def format_table(result: dict[str, Any]) -> str:
+    """The results as a Markdown table."""
     lines = [
         f"Machine: {result['machine']}. Commit: {result['commit']}. {result['scene']} at 1/{result['downscale']}, "
         f"{result['minutes']:g} minutes each, seed {result['seed']}, test PSNR in dB.",
         "",
-        "| disturbed | instant | nerf-w | paper: NeRF | paper: NeRF-W | nerf_pl: NeRF | nerf_pl: NeRF-W |",
+        "| perturbation | instant | nerf-w | paper: NeRF | paper: NeRF-W | nerf_pl: NeRF | nerf_pl: NeRF-W |",
         "| --- " * 7 + "|",
     ]
     for kind, row in result["rows"].items():
@@ -76,22 +75,22 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def save(result: dict[str, Any], out: Path) -> None:
-    """Both files, as far as the rows go."""
+def write_results(result: dict[str, Any], out: Path) -> None:
+    """Writes the results so far as JSON and Markdown."""
     write_json(out / "perturbed.json", result)
     with replacing(out / "perturbed.md") as temporary:
-        temporary.write_text(markdown(result), encoding="utf-8")
+        temporary.write_text(format_table(result), encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scene", type=Path, help="folder of the Blender scene")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the disturbed scenes and the runs")
-    parser.add_argument("--kinds", nargs="+", choices=list(PAPER), default=list(PAPER), help="which disturbances")
-    parser.add_argument("--minutes", type=float, default=10.0, help="length of each training")
-    parser.add_argument("--trainings", type=int, default=7, help="stop after so many new ones")
-    parser.add_argument("--downscale", type=int, default=1, help="images at 1/K of their width and height")
-    parser.add_argument("--seed", type=int, default=0, help="seed of disturbances and trainings")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the perturbed scenes and the runs")
+    parser.add_argument("--kinds", nargs="+", choices=list(PAPER), default=list(PAPER), help="perturbations")
+    parser.add_argument("--minutes", type=float, default=10.0, help="minutes per training")
+    parser.add_argument("--trainings", type=int, default=7, help="maximum number of new trainings")
+    parser.add_argument("--downscale", type=int, default=1, help="downscale factor of the images")
+    parser.add_argument("--seed", type=int, default=0, help="seed of perturbations and trainings")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()
     result: dict[str, Any] = {
@@ -101,18 +100,18 @@ def main() -> None:
         "rows": {},
     }
     result |= {"minutes": options.minutes, "downscale": options.downscale, "seed": options.seed}
-    made = 0
-    for kind, settings in [(each, settings) for each in options.kinds for settings in contestants(each)]:
+    num_trainings = 0
+    for kind, settings in [(each, settings) for each in options.kinds for settings in select_methods(each)]:
         name = method_name(settings)
         out = options.runs / f"{name}_{kind}"
-        made += not (out / SCORE).is_file()
-        if made > options.trainings:
+        num_trainings += not (out / SCORE_FILE).is_file()
+        if num_trainings > options.trainings:
             break
-        folder = disturbed(options.scene, kind, options.runs, options.seed)
-        row = once(out / SCORE, partial(score, folder, settings, out, options))
+        folder = prepare_scene(options.scene, kind, options.runs, options.seed)
+        row = once(out / SCORE_FILE, partial(train_and_score, folder, settings, out, options))
         result["rows"].setdefault(kind, {})[name] = row
-        save(result, options.out)
-    print(markdown(result))
+        write_results(result, options.out)
+    print(format_table(result))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from lumifield.data import Source
 from lumifield.data.scene import Scene
 from lumifield.evaluation.evaluate import evaluate
 from lumifield.localization import Baseline, Density, Pose, Select, Synthesize
-from lumifield.localization.pose_refinement import localize, of_split, off_the_truth
+from lumifield.localization.pose_refinement import localize, of_split, perturb_pose
 from lumifield.localization.pose_regression import compare, sequence
 from lumifield.methods import Instant
 from lumifield.rendering.view import render_view
@@ -89,7 +89,7 @@ def poses(run: LoadedRun) -> dict[str, Any]:
     """How well poses of the test frames are refined."""
     seed = Pose().seed
     asked = of_split(run, "test")
-    starts = [off_the_truth(run, each, DEGREES, CENTIMETERS, seed=seed) for each in asked]
+    starts = [perturb_pose(run, each, DEGREES, CENTIMETERS, seed=seed) for each in asked]
     return {"seed": seed} | localize(run, asked, starts, run.folder / "localize" / "pose")
 
 

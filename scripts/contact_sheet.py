@@ -1,4 +1,4 @@
-"""Puts images of one size side by side.
+"""Arranges images of one size in a grid.
 
 Run `python scripts/contact_sheet.py sheet.jpg RUN/localize/sequence/seq-99/*.color.png`.
 """
@@ -15,7 +15,7 @@ from lumifield.runtime.files import replacing
 
 
 def main(out: Positional[Path], images: Positional[tuple[Path, ...]], *, columns: int = 4) -> None:
-    """Makes the sheet OUT of IMAGES, so many in a row."""
+    """Writes IMAGES to the contact sheet OUT with this number of columns."""
     opened = [Image.open(path) for path in images]
     width, height = opened[0].size
     sheet = Image.new("RGB", (width * min(columns, len(opened)), height * -(-len(opened) // columns)))

@@ -1,15 +1,15 @@
-"""Makes the README's images in docs/images from what `make demo` leaves, and from a run on images.
+"""Writes the images of the documentation to docs/images, from the output of `make demo` and from other runs.
 
-Run `python scripts/images.py`. It writes orbit.gif (a round about the scene), views.jpg (test views: image,
-rendering, error, depth) and mesh.jpg (the mesh, drawn from its file alone). Something else comes in their place with
+Run `python scripts/docs_images.py`. It writes orbit.gif (an orbit around the scene), views.jpg (test views: image,
+rendering, error, depth) and mesh.jpg (the mesh, rendered from its file). These options write other images instead:
 
-- `--captured RUN`: captured.jpg, or another `--name`: test views of a run on images;
-- `--in-the-wild RUN --appearance A B C`: wild.jpg, a way from the place and light of one image to the next one's;
-- `--new-views SEQUENCE`: new_views.jpg, some of a synthetic sequence in 7-Scenes' layout;
-- `--objects START`: objects.jpg, of an evaluated start: the image that it has seen of each test object, then other
-  images and what it shows in their place.
+- `--captured RUN`: captured.jpg, or another `--name`: test views of a run on photos;
+- `--in-the-wild RUN --appearance A B C`: wild.jpg, a tour between the poses and appearances of these images;
+- `--new-views SEQUENCE`: new_views.jpg, frames of a synthesized sequence in the 7-Scenes format;
+- `--objects RUN`: objects.jpg, of an evaluated meta-training: the support image of each test object, then pairs of
+  another image and its rendering.
 
-It says how large they are, and fails where together they exceed one megabyte.
+It prints the file sizes, and fails if they exceed one megabyte in total.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from lumifield.runtime.files import replacing
 from lumifield.runtime.image_io import to_uint8
 
 ORBIT_FRAMES, ORBIT_SIZE, ORBIT_FPS = 36, (200, 200), 12
-SHOWN = 3
-WAY_FRAMES, WAY_SIZE = 11, (120, 180)
-NEW_VIEWS = 6
+NUM_SHOWN = 3
+TOUR_FRAMES, TOUR_SIZE = 11, (120, 180)
+NUM_NEW_VIEWS = 6
 OBJECT_SIZE = (100, 100)
 MESH_SIZE = (300, 260)
 PAGE_WIDTH = 700
-MOST_BYTES = 1_000_000
+MAX_BYTES = 1_000_000
 
 
 def main(
@@ -52,108 +52,115 @@ def main(
     objects: Path | None = None,
     out: Path = Path("docs/images"),
 ) -> None:
-    """Makes images in OUT of RUN, CAPTURED, IN_THE_WILD with the APPEARANCE of images, NEW_VIEWS, or OBJECTS."""
+    """Writes images of RUN, CAPTURED, IN_THE_WILD with the APPEARANCE of images, NEW_VIEWS, or OBJECTS to OUT."""
     if objects is not None:
-        files = of_objects(objects, out / "objects.jpg")
+        files = write_objects(objects, out / "objects.jpg")
     elif new_views is not None:
-        files = of_new_views(new_views, out)
+        files = write_new_views(new_views, out)
     elif in_the_wild is not None:
-        files = of_the_wild(in_the_wild, appearance, out)
+        files = write_in_the_wild(in_the_wild, appearance, out)
     elif captured is not None:
-        files = of_photographs(captured, out / f"{name}.jpg")
+        files = write_captured(captured, out / f"{name}.jpg")
     else:
-        files = of_the_demo(run, out)
+        files = write_demo(run, out)
     for file in files:
         print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
-    if sum(file.stat().st_size for file in files) > MOST_BYTES:
-        raise SystemExit("too large together: lower ORBIT_FRAMES or ORBIT_SIZE")
+    if sum(file.stat().st_size for file in files) > MAX_BYTES:
+        raise SystemExit("too large in total: lower ORBIT_FRAMES or ORBIT_SIZE")
 
 
-def opened(run: Path) -> LoadedRun:
-    """A run where it computes fastest."""
+def load_on_fastest_device(run: Path) -> LoadedRun:
+    """Loads a run on the fastest available device."""
     return load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
 
 
-def of_the_demo(run: Path, out: Path) -> tuple[Path, ...]:
-    """A round about the scene, test views, and the mesh."""
-    trained, files = opened(run), (out / "orbit.gif", out / "views.jpg", out / "mesh.jpg")
-    render_camera_path(trained, make_path_cameras(trained, "orbit", ORBIT_FRAMES, ORBIT_SIZE), files[0], fps=ORBIT_FPS)
-    save(sheet(trained), files[1])
-    save(drawn(trained, run.with_name("mesh.glb")), files[2])
+def write_demo(run: Path, out: Path) -> tuple[Path, ...]:
+    """Writes an orbit around the scene, test views, and the mesh."""
+    loaded_run, files = load_on_fastest_device(run), (out / "orbit.gif", out / "views.jpg", out / "mesh.jpg")
+    render_camera_path(
+        loaded_run, make_path_cameras(loaded_run, "orbit", ORBIT_FRAMES, ORBIT_SIZE), files[0], fps=ORBIT_FPS
+    )
+    save_jpeg(make_view_sheet(loaded_run), files[1])
+    save_jpeg(render_mesh_views(loaded_run, run.with_name("mesh.glb")), files[2])
     return files
 
 
-def of_photographs(run: Path, file: Path) -> tuple[Path, ...]:
-    """Test views, as wide as a page."""
-    shown = sheet(opened(run))
-    save(shown.reduce(max(shown.width // PAGE_WIDTH, 1)), file)
+def write_captured(run: Path, file: Path) -> tuple[Path, ...]:
+    """Writes test views at the width of a page."""
+    sheet = make_view_sheet(load_on_fastest_device(run))
+    save_jpeg(sheet.reduce(max(sheet.width // PAGE_WIDTH, 1)), file)
     return (file,)
 
 
-def of_the_wild(run: Path, names: tuple[str, ...], out: Path) -> tuple[Path, ...]:
-    """Frames of a tour of images, side by side."""
-    trained = opened(run)
-    cameras = make_path_cameras(trained, "tour", WAY_FRAMES, WAY_SIZE, through=names)
+def write_in_the_wild(run: Path, names: tuple[str, ...], out: Path) -> tuple[Path, ...]:
+    """Writes frames of a tour through images, side by side."""
+    loaded_run = load_on_fastest_device(run)
+    cameras = make_path_cameras(loaded_run, "tour", TOUR_FRAMES, TOUR_SIZE, through=names)
     with tempfile.TemporaryDirectory() as folder:
-        render_camera_path(trained, cameras, Path(folder) / "way", options=RenderOptions(appearance=names))
-        save(in_a_row(sorted((Path(folder) / "way").glob("*.png"))), out / "wild.jpg")
+        render_camera_path(loaded_run, cameras, Path(folder) / "tour", options=RenderOptions(appearance=names))
+        save_jpeg(concatenate_images(sorted((Path(folder) / "tour").glob("*.png"))), out / "wild.jpg")
     return (out / "wild.jpg",)
 
 
-def of_new_views(sequence: Path, out: Path) -> tuple[Path, ...]:
-    """Evenly spread images of a sequence, side by side."""
+def write_new_views(sequence: Path, out: Path) -> tuple[Path, ...]:
+    """Writes evenly spaced images of a sequence, side by side."""
     files = sorted(sequence.rglob("*.color.png"))
-    save(in_a_row([files[row] for row in np.linspace(0, len(files) - 1, NEW_VIEWS).astype(int)]), out / "new_views.jpg")
+    save_jpeg(
+        concatenate_images([files[row] for row in np.linspace(0, len(files) - 1, NUM_NEW_VIEWS).astype(int)]),
+        out / "new_views.jpg",
+    )
     return (out / "new_views.jpg",)
 
 
-def of_objects(start: Path, file: Path) -> tuple[Path, ...]:
-    """The test objects of an evaluated start, a row each."""
-    source, rows = opened(start).source, []
+def write_objects(run_folder: Path, file: Path) -> tuple[Path, ...]:
+    """Writes one row per test object of an evaluated meta-training."""
+    source, rows = load_on_fastest_device(run_folder).source, []
     assert source is not None
     for task in list_tasks(source, "test"):
-        seen, others = task.photographs(slice(1)), task.photographs(slice(*FewShot().held_out))
-        row = [to_uint8(seen.ground_truth(0))]
-        for index in np.linspace(0, len(others) - 1, SHOWN).astype(int):
-            found = np.array(Image.open(start / "eval" / "test" / task.name / f"{index:03d}.png"))
-            row += [to_uint8(others.ground_truth(int(index))), torch.from_numpy(found)]
-        rows.append(np.concatenate([np.asarray(Image.fromarray(one.numpy()).resize(OBJECT_SIZE)) for one in row], 1))
-    save(Image.fromarray(np.concatenate(rows)), file)
+        support, queries = task.photographs(slice(1)), task.photographs(slice(*FewShot().held_out_frames))
+        row = [to_uint8(support.ground_truth(0))]
+        for index in np.linspace(0, len(queries) - 1, NUM_SHOWN).astype(int):
+            rendering = np.array(Image.open(run_folder / "eval" / "test" / task.name / f"{index:03d}.png"))
+            row += [to_uint8(queries.ground_truth(int(index))), torch.from_numpy(rendering)]
+        rows.append(
+            np.concatenate([np.asarray(Image.fromarray(image.numpy()).resize(OBJECT_SIZE)) for image in row], 1)
+        )
+    save_jpeg(Image.fromarray(np.concatenate(rows)), file)
     return (file,)
 
 
-def in_a_row(files: list[Path]) -> Image.Image:
-    """Images of one size side by side."""
+def concatenate_images(files: list[Path]) -> Image.Image:
+    """Images of equal size, side by side."""
     return Image.fromarray(np.concatenate([np.asarray(Image.open(file)) for file in files], 1))
 
 
-def save(image: Image.Image, path: Path) -> None:
-    """An image as a JPEG file."""
+def save_jpeg(image: Image.Image, path: Path) -> None:
+    """Writes a JPEG file."""
     with replacing(path) as temporary:
         image.save(temporary, format="jpeg", quality=88)
 
 
-def sheet(run: LoadedRun) -> Image.Image:
-    """Evenly spread test views, one a row: truth, prediction, error and depth."""
+def make_view_sheet(run: LoadedRun) -> Image.Image:
+    """Evenly spaced test views, one per row: ground truth, rendering, error and depth."""
     scene = load_ground_truth(run, "test")
     rows = []
-    for index in range(0, len(scene), max(len(scene) // SHOWN, 1))[:SHOWN]:
+    for index in range(0, len(scene), max(len(scene) // NUM_SHOWN, 1))[:NUM_SHOWN]:
         view = render_view(run.method, scene, index, device=run.device)
         rows.append(torch.cat(list(comparison_images(view, scene, index).values()), 1))
     return Image.fromarray(torch.cat(rows).numpy())
 
 
-def drawn(run: LoadedRun, mesh: Path) -> Image.Image:
-    """The mesh over white from three sides."""
+def render_mesh_views(run: LoadedRun, mesh: Path) -> Image.Image:
+    """The mesh over white from three directions."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
     import rasterizer
 
-    cameras, loaded, sides = make_path_cameras(run, "orbit", SHOWN, MESH_SIZE), rasterizer.load(mesh), []
-    for index in range(SHOWN):
-        lens = (cameras.focal[index].numpy(), cameras.center[index].numpy())
-        rgba = torch.from_numpy(rasterizer.image(loaded, cameras.c2w[index].numpy(), *lens, MESH_SIZE))
-        sides.append(to_uint8(rgba[..., :3] + 1 - rgba[..., 3:]))
-    return Image.fromarray(torch.cat(sides, 1).numpy())
+    cameras, mesh_model, views = make_path_cameras(run, "orbit", NUM_SHOWN, MESH_SIZE), rasterizer.load(mesh), []
+    for index in range(NUM_SHOWN):
+        intrinsics = (cameras.focal[index].numpy(), cameras.center[index].numpy())
+        rgba = torch.from_numpy(rasterizer.image(mesh_model, cameras.c2w[index].numpy(), *intrinsics, MESH_SIZE))
+        views.append(to_uint8(rgba[..., :3] + 1 - rgba[..., 3:]))
+    return Image.fromarray(torch.cat(views, 1).numpy())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Makes examples/still_life.zip: the still life, learned by a small grid, as a portable scene.
+"""Writes examples/still_life.zip: the still life as a portable scene, trained with a small hash grid.
 
-Run `lumifield synthesize-data still-life --out demo/still-life`, then `python scripts/portable_scene.py`. It says how
-large the file is and what it scores, and fails where it exceeds two megabytes.
+Run `lumifield synthesize-data still-life --out demo/still-life`, then `python scripts/portable_scene.py`. It prints the
+file size and the PSNR, and fails if the file exceeds two megabytes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from lumifield.training import Train
 from lumifield.training.job import TrainingJob, run_training
 
 SMALL = Instant(log2_hashmap_size=15, hidden_dim=32, occupancy_resolution=64)
-MOST_BYTES = 2_000_000
+MAX_BYTES = 2_000_000
 
 
 def main(data: Path = Path("demo/still-life"), out: Path = Path("examples/still_life.zip"), steps: int = 2000) -> None:
-    """Learns DATA in so many steps and leaves OUT."""
+    """Trains on DATA for this number of steps and writes OUT."""
     with tempfile.TemporaryDirectory() as folder:
         run = run_training(
             TrainingJob(SMALL, Source(data), Train(steps=steps), Path(folder) / "run"), console=Console()
@@ -33,8 +33,8 @@ def main(data: Path = Path("demo/still-life"), out: Path = Path("examples/still_
         WeightsExport(half=True).write(load_run(run), out)
         psnr = evaluate(load_run(run), "test", save_images=False)["psnr"]
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB, {psnr:.2f} dB on the test views")
-    if out.stat().st_size > MOST_BYTES:
-        raise SystemExit("too large: lower log2_entries or occupancy_side")
+    if out.stat().st_size > MAX_BYTES:
+        raise SystemExit("too large: lower log2_hashmap_size or occupancy_resolution")
 
 
 if __name__ == "__main__":

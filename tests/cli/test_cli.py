@@ -285,7 +285,8 @@ def test_synthesize_data_of_several_sizes(monkeypatch):
 
     asked = []
     monkeypatch.setattr(lumifield.synthetic.multiscale, "write_multiscale_scene", lambda *words: asked.append(words))
-    called("synthesize-data", "multiscale", "--from", "lego", "--out", "scene", "--num-scales", "3", "--premultiply-alpha")
+    options = ("--num-scales", "3", "--premultiply-alpha")
+    called("synthesize-data", "multiscale", "--from", "lego", "--out", "scene", *options)
     assert asked == [(Path("lego"), Path("scene"), lumifield.synthetic.multiscale.MultiscaleSettings(3, True))]
 
 

@@ -243,7 +243,10 @@ SINGLE = {
     ("render", "--appearance"),
     ("render", "--chunk"),
     ("train mip-nerf", "--device"),
-    *(("synthesize-data", flag) for flag in ("--from", "--num-scales", "--premultiply-alpha", "--kind", "--seed", "--format")),
+    *(
+        ("synthesize-data", flag)
+        for flag in ("--from", "--num-scales", "--premultiply-alpha", "--kind", "--seed", "--format")
+    ),
 }
 SINGLE |= {("export cameras", "--format"), ("localize synthesize", "--chunk")}
 SINGLE |= {("download", "--out"), ("download", "--scenes"), ("export weights", "--out"), ("export weights", "--half")}
@@ -298,7 +301,14 @@ def lumifield(command, *parts, **places):
 def places(tmp_path_factory):
     """Small scenes and a run."""
     folder = tmp_path_factory.mktemp("places")
-    small = {"image_width": 16, "num_train": 8, "num_val": 2, "num_test": 2, "samples_per_pixel": 1, "ground_truth": False}
+    small = {
+        "image_width": 16,
+        "num_train": 8,
+        "num_val": 2,
+        "num_test": 2,
+        "samples_per_pixel": 1,
+        "ground_truth": False,
+    }
     synthesize_data(StillLife(**small), folder / "blender")
     synthesize_data(StillLife(**small, seed=1), folder / "other")
     synthesize_data(StillLife(**small, format="llff"), folder / "llff")
@@ -414,7 +424,7 @@ def test_an_option_of_adaptation_changes_the_scores(flag, places):
         lumifield("eval {start} --no-save-images".format(**places), option)
         metrics = json.loads((places["start"] / "eval" / "test" / "metrics.json").read_text())
         kept = (places["start"] / "eval" / "test" / "e" / "scene").is_dir()
-        found.append((metrics["psnr"], metrics["n_images"], sorted(metrics["starts"]), kept))
+        found.append((metrics["psnr"], metrics["n_images"], sorted(metrics["initializations"]), kept))
     assert found[0] == found[1] != found[2]
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import lumifield.meta.meta_training
-import lumifield.training.job
 from lumifield.cli import main
 from lumifield.meta import MetaTrain
 from lumifield.optim.optimizers import learning_rate_factor
@@ -180,7 +178,8 @@ RATES = {
 def scenes(tmp_path_factory):
     """A tiny scene in each layout."""
     folder = tmp_path_factory.mktemp("scenes")
-    small = {"image_width": 24, "num_train": 6, "num_val": 2, "num_test": 2, "samples_per_pixel": 1, "ground_truth": False}
+    small = {"image_width": 24, "num_train": 6, "num_val": 2, "num_test": 2, "samples_per_pixel": 1}
+    small |= {"ground_truth": False}
     synthesize_data(StillLife(**small), folder / "blender")
     synthesize_data(StillLife(**small, format="llff"), folder / "llff")
     write_multiscale_scene(folder / "blender", folder / "multicam")
@@ -206,7 +205,7 @@ def arguments(recipe, folder, *given):
 def job_of(tmp_path, monkeypatch):
     """What a recipe as it stands would train."""
     jobs = []
-    monkeypatch.setattr(lumifield.training.job, "run_training", lambda job, **_: jobs.append(job))
+    monkeypatch.setattr("lumifield.api.training.run_training", lambda job, **_: jobs.append(job))
     monkeypatch.setattr("lumifield.meta.meta_training.run_meta_training", lambda job, **_: jobs.append(job))
 
     def job(recipe):

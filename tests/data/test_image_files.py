@@ -87,13 +87,13 @@ def test_png_files_with_a_flipped_byte(tmp_path, position):
     content = bytearray(path.read_bytes())
     content[position] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"image: found damaged or cut off \(cannot identify image file '"):
+    with pytest.raises(DataError, match="image: found damaged or cut off"):
         decoded(path)
 
 
 def test_files_that_are_no_images(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"image: found damaged or cut off \(cannot identify image file '"):
+    with pytest.raises(DataError, match="image: found damaged or cut off"):
         read_headers([tmp_path / "a.png"])
     with pytest.raises(DataError, match=r"b\.png: image: found missing"):
         read_headers([tmp_path / "b.png"])

@@ -108,7 +108,7 @@ def test_an_empty_scene_is_refused(tmp_path, density):
     ("option", "value"), [("resolution", 12), ("resolution", 520), ("resolution", 8), ("num_rays", 0)]
 )
 def test_settings_out_of_range_are_refused(option, value):
-    with pytest.raises(DataError, match=f"web: {option}: found {value}"):
+    with pytest.raises(DataError, match=f"{option}: found {value}"):
         WebExport(**{option: value})
 
 

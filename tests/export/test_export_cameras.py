@@ -156,9 +156,9 @@ def test_colmap_projects_world_points_as_we_do(tmp_path, distortion):
     for (_, rotation, translation, model, values), pixels in zip(images, expected, strict=True):
         x, y, z = rotation @ world.T + translation[:, None]
         x, y = x / z, y / z
-        k1, k2, p1, p2 = transforms_intrinsics
-        assert model == ("OPENCV" if any(transforms_intrinsics) else "PINHOLE")
-        assert list(values[6:]) == pytest.approx([k1, k2, p1, p2] if any(transforms_intrinsics) else [])
+        k1, k2, p1, p2 = distortion
+        assert model == ("OPENCV" if any(distortion) else "PINHOLE")
+        assert list(values[6:]) == pytest.approx([k1, k2, p1, p2] if any(distortion) else [])
         r2 = x * x + y * y
         radial = 1 + k1 * r2 + k2 * r2**2
         u = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
@@ -212,7 +212,7 @@ def test_one_split_and_a_format_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "name", "message"),
     [
-        (CamerasExport(), "t.xml", r"ending: found '\.xml'"),
+        (CamerasExport(), "t.xml", r"extension: found '\.xml'"),
         (CamerasExport(split="all"), "t.json", "split: found 'all'"),
         (CamerasExport(), "taken.json", "output: found a folder"),
         (CamerasExport(format="colmap"), "file", "output: found a file"),

@@ -86,7 +86,7 @@ def test_a_ball_comes_out_round_closed_and_colored(run, tmp_path):
     assert "property float nx" in (tmp_path / "ball.ply").read_bytes()[:500].decode("ascii", "ignore")
 
 
-@pytest.mark.parametrize(("colors", "most"), [("photographs", 4), ("radiance", 2), ("field", 4)])
+@pytest.mark.parametrize(("colors", "most"), [("images", 4), ("radiance", 2), ("field", 4)])
 def test_each_source_of_colors_tells_the_truth(run, tmp_path, colors, most):
     assert difference(made(run, tmp_path / "ball.ply", color_source=colors))[1] < most
 
@@ -220,18 +220,18 @@ def refusal(run, out, **settings):
 def test_what_cannot_be_made_is_said_in_a_sentence(run, tmp_path):
     assert "extension: found '.xyz'" in refusal(run, tmp_path / "a.xyz")
     assert "expected .obj or .glb for a texture" in refusal(run, tmp_path / "a.ply", texture_size=64)
-    assert "density is nowhere above 1e+30" in refusal(run, tmp_path / "a.ply", density_threshold=1e30)
+    assert "density: found no value above 1e+30" in refusal(run, tmp_path / "a.ply", density_threshold=1e30)
     empty = replace(run, method=Nothing())
-    assert "density: found nowhere above 100" in refusal(empty, tmp_path / "a.ply")
+    assert "density: found no value above 100" in refusal(empty, tmp_path / "a.ply")
     away = refusal(run, tmp_path / "a.ply", bounds=(5.0, 5.0, 5.0, 6.0, 6.0, 6.0))
-    assert "box: found 5 5 5 6 6 6, outside of the scene" in away
+    assert "box: found 5 5 5 6 6 6" in away
     assert "upper corner" in refusal(run, tmp_path / "a.ply", bounds=(1.0, 1.0, 1.0, 0.0, 0.0, 0.0))
     corner = (1.3, 1.3, 1.3, 1.4, 1.4, 1.4)
-    assert "density is nowhere" in refusal(run, tmp_path / "a.ply", bounds=corner)
+    assert "density: found no value above" in refusal(run, tmp_path / "a.ply", bounds=corner)
     portable = replace(run, source=None)
-    assert "images is not part of a portable scene" in refusal(portable, tmp_path / "a.ply")
+    assert "images: found none (a portable scene)" in refusal(portable, tmp_path / "a.ply")
     moved = replace(run.source, data=tmp_path / "gone")
-    assert "folder is missing" in refusal(replace(run, source=moved), tmp_path / "a.ply")
+    assert "folder: found" in refusal(replace(run, source=moved), tmp_path / "a.ply")
 
 
 def test_photographs_that_moved_are_found(run, tmp_path):

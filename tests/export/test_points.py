@@ -69,8 +69,8 @@ def test_the_count_bounds_the_points_and_every_view_has_its_share(run, tmp_path)
 def test_a_scene_without_matter_another_ending_and_no_points_are_refused(run, tmp_path):
     with pytest.raises(DataError, match="scene: found no surface in any training view"):
         PointsExport().write(replace(run, method=Air()), tmp_path / "air.ply")
-    with pytest.raises(DataError, match=r"ending: found '.obj'"):
+    with pytest.raises(DataError, match=r"extension: found '.obj'"):
         PointsExport().write(run, tmp_path / "ball.obj")
-    with pytest.raises(DataError, match="count: found 0"):
+    with pytest.raises(DataError, match="num_points: found 0"):
         PointsExport(num_points=0)
     assert list(tmp_path.iterdir()) == []

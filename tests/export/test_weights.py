@@ -132,7 +132,7 @@ def test_a_damaged_part_is_one_sentence(whole, tmp_path, capsys, changed, messag
             r"bad.zip: file: found damaged \(File is not a zip file\)",
         ),
         (lambda content: content[: len(content) // 2], r"bad.zip: file: found damaged \("),
-        (lambda content: content.replace(content[2000:2100], bytes(100), 1), r"bad.zip: file is damaged \("),
+        (lambda content: content.replace(content[2000:2100], bytes(100), 1), r"bad.zip.*: found damaged \("),
     ],
 )
 def test_a_damaged_file_is_one_sentence(whole, tmp_path, capsys, damage, message):

@@ -37,7 +37,7 @@ def errors(run, asked, found):
 
 def test_the_truth_is_found_from_poses_about_it(run):
     for asked in pose_refinement.of_split(run, "test"):
-        found = pose_refinement.refined(run, asked, pose_refinement.off_the_truth(run, asked, 5.0, 10.0))
+        found = pose_refinement.refine_pose(run, asked, pose_refinement.perturb_pose(run, asked, 5.0, 10.0))
         distance, degrees = errors(run, asked, found)
         assert distance < 0.005
         assert degrees < 0.1
@@ -48,7 +48,7 @@ def test_the_start_is_as_far_off_as_it_is_asked_to_be(run):
     frame = Frame(torch.eye(3), torch.zeros(3), 2.0)
     run = replace(run, scenes={split: replace(scene, frame=frame) for split, scene in run.scenes.items()})
     whole = [
-        pose_refinement.off_the_truth(run, asked, 5.0, 10.0, seed=3)[0]
+        pose_refinement.perturb_pose(run, asked, 5.0, 10.0, seed=3)[0]
         for asked in pose_refinement.of_split(run, "test")
     ]
     for asked, start in zip(pose_refinement.of_split(run, "test"), whole, strict=True):
@@ -56,8 +56,8 @@ def test_the_start_is_as_far_off_as_it_is_asked_to_be(run):
         assert float(distance) * 2.0 == pytest.approx(0.1, abs=1e-5)
         assert float(degrees) == pytest.approx(5, abs=1e-3)
     alone = pose_refinement.of_split(run, "test", 2)
-    torch.testing.assert_close(pose_refinement.off_the_truth(run, alone[0], 5.0, 10.0, seed=3)[0], whole[2])
-    assert not torch.equal(pose_refinement.off_the_truth(run, alone[0], 5.0, 10.0, seed=4)[0], whole[2])
+    torch.testing.assert_close(pose_refinement.perturb_pose(run, alone[0], 5.0, 10.0, seed=3)[0], whole[2])
+    assert not torch.equal(pose_refinement.perturb_pose(run, alone[0], 5.0, 10.0, seed=4)[0], whole[2])
 
 
 def test_the_best_of_several_starts_is_followed(run):
@@ -65,14 +65,14 @@ def test_the_best_of_several_starts_is_followed(run):
     truth = asked.lens.c2w[0]
     away = se3_retract(truth, torch.tensor([0.0, 2.0, 0.0, 0.0, 0.0, 0.0]))
     near = se3_retract(truth, torch.tensor([0.0, 0.02, 0.0, 0.0, 0.05, 0.0]))
-    found = pose_refinement.refined(run, asked, torch.stack([away, near]))
+    found = pose_refinement.refine_pose(run, asked, torch.stack([away, near]))
     torch.testing.assert_close(found.start, near)
     assert errors(run, asked, found)[0] < 0.005
 
 
 def test_lookalikes_are_training_cameras_and_the_nearest_comes_first(run):
     asked = pose_refinement.of_split(run, "test", 0)[0]
-    poses = pose_refinement.lookalikes(run, asked)
+    poses = pose_refinement.similar_poses(run, asked)
     training = run.scenes["train"].cameras.c2w
     assert poses.shape == (pose_refinement.STARTS, 3, 4)
     torch.testing.assert_close(poses[0], training[0])
@@ -89,7 +89,7 @@ def test_a_photograph_from_a_file_has_the_angle_of_view_of_the_training(run, tmp
 
 def test_localize_writes_a_camera_path_with_the_errors(run, tmp_path):
     asked = pose_refinement.of_split(run, "test")
-    starts = [pose_refinement.off_the_truth(run, each, 2.0, 5.0) for each in asked]
+    starts = [pose_refinement.perturb_pose(run, each, 2.0, 5.0) for each in asked]
     counts = []
     summary = pose_refinement.localize(run, asked, starts, tmp_path / "out", lambda *count: counts.append(count))
     assert counts == [(1, 3), (2, 3), (3, 3)]
@@ -113,7 +113,7 @@ def test_a_photograph_of_unknown_pose_has_no_errors(run, tmp_path):
     truth = pose_refinement.of_split(run, "test", 1)[0]
     write_png(tmp_path / "query.png", to_uint8(truth.rgb))
     asked = pose_refinement.of_file(run, tmp_path / "query.png")
-    summary = pose_refinement.localize(run, [asked], [pose_refinement.lookalikes(run, asked)], tmp_path / "out")
+    summary = pose_refinement.localize(run, [asked], [pose_refinement.similar_poses(run, asked)], tmp_path / "out")
     assert summary.keys() == {"photographs", "seconds"}
     entry = json.loads((tmp_path / "out" / "poses.json").read_text())[0]
     assert "error" not in entry
@@ -125,7 +125,7 @@ def test_a_photograph_of_unknown_pose_has_no_errors(run, tmp_path):
 def test_a_strip_of_a_photograph_is_no_fault(run, tmp_path, size):
     write_png(tmp_path / "strip.png", torch.zeros(*size, 3, dtype=torch.uint8))
     asked = pose_refinement.of_file(run, tmp_path / "strip.png")
-    found = pose_refinement.refined(run, asked, run.scenes["train"].cameras.c2w[:1])
+    found = pose_refinement.refine_pose(run, asked, run.scenes["train"].cameras.c2w[:1])
     assert bool(found.c2w.isfinite().all())
 
 
@@ -170,7 +170,7 @@ def test_settings_that_contradict_each_other_are_refused():
         Pose(image=Path("a.png"), initial_error=(1.0, 1.0))
     with pytest.raises(DataError, match="initial_error: found given"):
         Pose(initial_poses=Path("a.json"), initial_error=(1.0, 1.0))
-    with pytest.raises(DataError, match="view: found 3"):
+    with pytest.raises(DataError, match="view_index: found 3"):
         Pose(image=Path("a.png"), view_index=3)
     with pytest.raises(DataError, match="focal: found 0"):
         Pose(focal=0.0)
@@ -184,7 +184,7 @@ def test_the_command_line_reaches_both_localizers(tmp_path, capsys):
     called("localize", "pose", tmp_path / "run", "--image", image, "--out", tmp_path / "found")
     assert capsys.readouterr().out.split() == [str(tmp_path / "found" / "poses.json")]
     assert (tmp_path / "found" / "000.png").is_file()
-    tiny = ("--network.steps", "2", "--network.side", "8", "--seeds", "1", "2")
+    tiny = ("--network.steps", "2", "--network.image-size", "8", "--seeds", "1", "2")
     called("localize", "baseline", tmp_path / "run", "--synthetic", source.data, *tiny)
     said = capsys.readouterr().out.strip()
     assert re.match(r"2 images: median .* cm, .* degrees; with 4 synthetic views", said)

@@ -13,7 +13,15 @@ from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.poses import pose_error
 from lumifield.localization import Baseline, Regressor, pose_regression
-from lumifield.localization.pose_regression import Examples, Network, batch, drop, errors, learned, rotations
+from lumifield.localization.pose_regression import (
+    Examples,
+    PoseRegressor,
+    batch,
+    drop,
+    errors,
+    rotations,
+    train_regressor,
+)
 from lumifield.rendering.camera_paths import read_camera_path
 from lumifield.runtime.rng import Rng
 
@@ -67,7 +75,7 @@ def test_two_axes_make_a_rotation(values):
 
 def test_the_loss_is_that_of_the_expected_errors(source):
     examples = Examples.of(data.read_scene(source, "train"), (8, 6))
-    network = Network(SMALL, examples)
+    network = PoseRegressor(SMALL, examples)
     found = examples.c2w.clone()
     found[:, 0, 3] += 0.3
     found[:, :, 0] *= 0.5
@@ -91,12 +99,12 @@ def test_half_of_a_batch_is_synthetic(source):
 
 def test_it_learns_the_photographs_and_is_the_same_again(source):
     examples = Examples.of(data.read_scene(source, "train"), (16, 12))
-    network = learned(SMALL, examples, None, 0)
+    network = train_regressor(SMALL, examples, None, 0)
     distance, degrees = errors(network, examples)
     assert float(distance.median()) < 10
     assert float(degrees.median()) < 15
-    again = learned(replace(SMALL, steps=5), examples, None, 1)
-    other = learned(replace(SMALL, steps=5), examples, None, 1)
+    again = train_regressor(replace(SMALL, steps=5), examples, None, 1)
+    other = train_regressor(replace(SMALL, steps=5), examples, None, 1)
     torch.testing.assert_close(errors(again, examples), errors(other, examples), rtol=0, atol=0)
 
 

@@ -151,13 +151,13 @@ def test_a_learned_start_is_scored_beside_the_others(run, capsys):
     assert rows["meta"]["psnr"] > max(rows["random"]["psnr"], rows["shuffled"]["psnr"]) + 1
     assert rows["meta"]["psnr"] > rows["meta"]["before"] + 0.5
     assert [int(step) for step in rows["meta"]["curve"]] == [0, 1, 3, 10, 12]
-    assert metrics["protocol"]["split_rule"].endswith("frames 3 to 5 are scored")
+    assert metrics["protocol"]["split_rule"].endswith("scores frames 3 to 5")
     assert "12 steps of adam, rate 0.005, 32 rays, on the first 2 images" in metrics["protocol"]["adaptation"]
     assert json.loads((out / "curves.json").read_text()) == rows
     assert (out / "curves.svg").read_text().count("<polyline") == 3
-    assert "At the end: meta" in (out / "report.html").read_text()
+    assert "Final: meta" in (out / "report.html").read_text()
     assert (out / "e" / "002.png").is_file()
-    assert f"meta start: {rows['meta']['before']:.2f} dB, adapted" in capsys.readouterr().out
+    assert f"meta initialization: {rows['meta']['before']:.2f} dB, adapted" in capsys.readouterr().out
 
 
 def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):

@@ -124,7 +124,7 @@ def test_meta_training_helps_an_unknown_object(source, tmp_path):
 def test_a_broken_inner_loop_leaves_the_start(source, tmp_path, caplog):
     loop = replace(LOOP, optimizer=Optimizer(kind="sgd", lr=1e30, momentum=0.0))
     out = learned(source, tmp_path / "run", replace(QUICK, steps=1, inner=loop, num_validation_tasks=0))
-    assert caplog.text.count("breaks: lower its rate") == 2
+    assert caplog.text.count("diverges: lower its learning rate") == 2
     torch.manual_seed(QUICK.seed)
     fresh = TINY.build(list_tasks(source, "train")[0].photographs())
     assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in saved_weights(out).items())
@@ -183,7 +183,7 @@ def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
     [
         ("train simple-nerf --hidden-dim 13", "parameter 'network.trunk.0.weight': found [12, 30]"),
         ("train nerf", "method: found simple-nerf"),
-        ("meta-train simple-nerf --hidden-dim 13", "is [12, 30], expected [13, 30] as in the method"),
+        ("meta-train simple-nerf --hidden-dim 13", "found [12, 30]"),
     ],
 )
 def test_a_start_of_another_method_or_width_is_refused(source, tmp_path, capsys, options, sentence):

@@ -135,8 +135,8 @@ def test_a_deterministic_pass_equals_loops():
 
 CHANGES = {
     "backbone": "grid",
-    "samples": 13,
-    "levels": 3,
+    "num_samples": 13,
+    "num_passes": 3,
     "ray_shape": "cylinder",
     "disparity": True,
     "resample_padding": 0.5,
@@ -144,24 +144,24 @@ CHANGES = {
     "position_degrees": (1, 7),
     "viewdirs": False,
     "direction_degrees": (1, 3),
-    "width": 16,
-    "depth": 4,
+    "hidden_dim": 16,
+    "num_layers": 4,
     "early_skip": True,
-    "density": "relu",
+    "density_activation": "relu",
     "density_bias": 0.0,
     "rgb_padding": 0.1,
     "bf16": "on",
 }
 GRID_CHANGES = {
     "grid_num_levels": 4,
-    "grid_features": 2,
+    "grid_features_per_level": 2,
     "grid_log2_hashmap_size": 8,
-    "grid_coarsest": 5,
+    "grid_base_resolution": 5,
     "grid_max_resolution": 9,
     "grid_hidden_dim": 8,
     "integrated_encoding": False,
     "viewdirs": False,
-    "density": "relu",
+    "density_activation": "relu",
     "density_bias": 0.0,
 }
 
@@ -174,7 +174,7 @@ def difference(first: MipNerf, second: MipNerf) -> float:
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_each_setting_changes_the_image(name: str):
-    settings = replace(SMALL, depth=5)
+    settings = replace(SMALL, num_layers=5)
     assert difference(settings, replace(settings, **{name: CHANGES[name]})) > 1e-5
 
 
@@ -184,7 +184,9 @@ def test_each_setting_of_the_grid_changes_the_image(name: str):
 
 
 @pytest.mark.parametrize(
-    "change", [{"jitter": False}, {"noise": 1.0}, {"stop_gradient": False}, {"coarse_weight": 1.0}], ids=str
+    "change",
+    [{"jitter": False}, {"density_noise_std": 1.0}, {"stop_gradient": False}, {"coarse_loss_weight": 1.0}],
+    ids=str,
 )
 def test_each_setting_of_training_changes_what_is_learned(change):
     assert difference(SMALL, replace(SMALL, **change)) > 1e-6
@@ -192,7 +194,7 @@ def test_each_setting_of_training_changes_what_is_learned(change):
 
 def test_losses_are_the_squares_of_all_passes():
     scene = scaled_scene()
-    method = built(replace(SMALL, levels=3, coarse_weight=0.25), scene)
+    method = built(replace(SMALL, num_passes=3, coarse_loss_weight=0.25), scene)
     source = rng()
     batch = sample_batch(scene, 10, source)
     rendered = method(batch.rays, RenderContext(batch.background, rng=source))
@@ -251,7 +253,7 @@ def test_gradients_reach_the_coarse_pass_through_edges_only_where_asked(stop: bo
     scene = ball(3, 12)
     method = built(replace(SMALL, stop_gradient=stop), scene)
     weights = torch.rand(4, 12, requires_grad=True)
-    t = method.gathered(torch.linspace(2, 6, 13).expand(4, 13), weights, None)
+    t = method.resample_edges_for(torch.linspace(2, 6, 13).expand(4, 13), weights, None)
     assert t.requires_grad != stop
 
 
@@ -270,8 +272,8 @@ def test_gradients_reach_every_parameter(settings: MipNerf):
     [
         (SMALL, 3e-3),
         (replace(SMALL, integrated_encoding=False), 3e-3),
-        (replace(SMALL, viewdirs=False, levels=1), 3e-3),
-        (replace(SMALL, levels=3), 3e-3),
+        (replace(SMALL, viewdirs=False, num_passes=1), 3e-3),
+        (replace(SMALL, num_passes=3), 3e-3),
         (GRID, 1e-3),
     ],
     ids=["full", "no IPE", "no viewdirs, one level", "three levels", "grid"],
@@ -302,9 +304,9 @@ def test_wide_cones_see_a_smoother_field():
             rays = scene.rays(0)[slice(64, 68)]
             rays = replace(rays, radius=rays.radius * factor)
             if isinstance(method.field, GridField):
-                features = method.field.features(method.seen(rays, t))
+                features = method.field.features(method.gaussians_of(rays, t))
             else:
-                features = IntegratedEncoding(*settings.position_degrees)(method.seen(rays, t))
+                features = IntegratedEncoding(*settings.position_degrees)(method.gaussians_of(rays, t))
             rough.append(float(features.detach().diff(dim=1).square().mean()))
         assert rough[1] < 0.5 * rough[0]
 
@@ -337,7 +339,7 @@ def test_cylinders_in_normalized_device_coordinates_and_cones_elsewhere():
     scene = forward_scene()
     assert built(SMALL, scene).settings.ray_shape == "cylinder"
     assert built(replace(SMALL, ray_shape="cone"), scene).settings.ray_shape == "cone"
-    variance = built(SMALL, scene).seen(scene.rays(0), torch.tensor([[0.1, 0.2, 0.9]]).repeat(144, 1))[..., 3:]
+    variance = built(SMALL, scene).gaussians_of(scene.rays(0), torch.tensor([[0.1, 0.2, 0.9]]).repeat(144, 1))[..., 3:]
     radius = PIXEL_RADIUS * scene.rays(0).radius[0]
     assert float(variance[0, 0].sum()) == pytest.approx(
         float(0.1**2 / 12 * scene.rays(0).directions[0].square().sum() + 2 * radius**2 / 4), rel=1e-3
@@ -346,7 +348,7 @@ def test_cylinders_in_normalized_device_coordinates_and_cones_elsewhere():
 
 def test_empty_space_shows_the_background_at_far():
     scene = ball(3, 12)
-    method = built(replace(SMALL, density="relu", density_bias=-100.0), scene)
+    method = built(replace(SMALL, density_activation="relu", density_bias=-100.0), scene)
     background = torch.tensor([0.2, 0.4, 0.6])
     rendered = method(scene.rays(0), RenderContext(background))
     torch.testing.assert_close(rendered.rgb, background.expand(144, 3))
@@ -356,11 +358,11 @@ def test_empty_space_shows_the_background_at_far():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"samples": 0}, "mipnerf: samples: found 0"),
-        ({"levels": 0}, "levels: found 0"),
+        ({"num_samples": 0}, "num_samples: found 0"),
+        ({"num_passes": 0}, "num_passes: found 0"),
         ({"position_degrees": (3, 3)}, "position_degrees: found 3 3"),
         ({"direction_degrees": (4, 2)}, "direction_degrees: found 4 2"),
-        ({"noise": -1.0}, "noise: found -1"),
+        ({"density_noise_std": -1.0}, "density_noise_std: found -1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(change: dict, message: str):
@@ -369,5 +371,5 @@ def test_settings_that_cannot_work_are_refused(change: dict, message: str):
 
 
 def test_disparity_needs_a_near_bound():
-    with pytest.raises(DataError, match="mip-nerf: disparity is asked for where rays start at t = 0"):
+    with pytest.raises(DataError, match="mip-nerf: disparity: found rays that start at t = 0"):
         built(replace(SMALL, disparity=True), forward_scene())

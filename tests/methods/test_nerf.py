@@ -168,7 +168,7 @@ def check_learned(method: Method, losses: list[float], scene: Scene):
     assert float(inside) > float(method.inside(torch.tensor([[1.15, 1.15, 1.15]])))
 
 
-@pytest.mark.parametrize("change", [{}, {"density_activation": "relu"}, {"fine_samples": 0}], ids=str)
+@pytest.mark.parametrize("change", [{}, {"density_activation": "relu"}, {"num_fine_samples": 0}], ids=str)
 def test_training_learns_the_ball(change: dict):
     scene = ball()
     check_learned(*trained(replace(SMALL, **change), scene, 60), scene)
@@ -261,7 +261,7 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_each_setting_changes_the_image(name: str):
     scene = ball()
-    settings = replace(SMALL, depth=5)
+    settings = replace(SMALL, num_layers=5)
     first, second = (built(s, scene) for s in (settings, replace(settings, **{name: CHANGES[name]})))
     images = [method(scene.rays(0), RenderContext(torch.ones(3))).rgb for method in (first, second)]
     assert float((images[0] - images[1]).detach().abs().max()) > 1e-5

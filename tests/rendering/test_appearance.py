@@ -32,7 +32,7 @@ class Tinted(Method):
     """A ball in the light of each image: its colors are those of `Ball` plus the embedding's three numbers."""
 
     channels = ("transient", "uncertainty")
-    appearance = 3
+    num_appearance_dims = 3
 
     def __init__(self, looks: torch.Tensor) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ def test_every_appearance_has_its_words_and_its_folder(run, photographed):
     said = {
         "affine": ("test_affine", "colors A c + b are fitted"),
         "nearest": ("test_nearest", "nearest training view"),
-        "view_1": ("test_view_1", "that of image view_1"),
+        "view_1": ("test_view_1", "that of training image view_1"),
     }
     for name, (folder, words) in said.items():
         metrics = evaluate.evaluate(run, scoring=evaluate.Scoring.of(run, name), save_images=False)
@@ -182,7 +182,7 @@ def test_a_method_without_embeddings_may_wear_a_color_curve(run, photographed):
     curved = evaluate.evaluate(plain, scoring=evaluate.Scoring.of(plain, "affine"), save_images=False)
     assert curved["psnr"] > right["psnr"] + 5
     assert curved["protocol"]["embedding_fit"].startswith("none; colors A c + b")
-    with pytest.raises(DataError, match="method is without embeddings"):
+    with pytest.raises(DataError, match="method: found no appearance embeddings"):
         evaluate.evaluate(plain, scoring=evaluate.Scoring.of(plain, "fitted"))
 
 
@@ -237,7 +237,7 @@ def test_channels_of_other_methods_are_one_sentence(run, tmp_path):
         lumifield.rendering.render.render_camera_path(
             plain, around(1), tmp_path / "film", options=lumifield.rendering.render.RenderOptions(("static",))
         )
-    with pytest.raises(DataError, match="method is without embeddings"):
+    with pytest.raises(DataError, match="method: found no appearance embeddings"):
         lumifield.rendering.render.render_camera_path(
             plain,
             around(1),

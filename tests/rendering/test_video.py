@@ -1,4 +1,6 @@
-"""Every path through a scene of every layout, in every channel."""
+"""Every camera path through scenes of every format, in every channel."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +23,8 @@ CENTER = torch.zeros(1, 3)
 @pytest.fixture(scope="module", params=FORMATS)
 def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    settings = StillLife(image_width=16, num_train=12, num_val=1, num_test=2, samples_per_pixel=1, ground_truth=False, format=request.param)
+    small = StillLife(image_width=16, num_train=12, num_val=1, num_test=2, samples_per_pixel=1, ground_truth=False)
+    settings = replace(small, format=request.param)
     synthesize_data(settings, folder / "data")
     train = data.read_scene(Source(folder / "data"), "train")
     torch.manual_seed(0)

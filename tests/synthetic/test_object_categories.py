@@ -55,9 +55,7 @@ def test_an_image_shows_the_whole_object(category):
 
 
 def test_cameras_look_at_the_center_from_all_sides():
-    positions = np.stack(
-        [view.c2w[:, 3] for view in random_object_views(replace(SMALL, num_views=200), 0)]
-    )
+    positions = np.stack([view.c2w[:, 3] for view in random_object_views(replace(SMALL, num_views=200), 0)])
     assert np.linalg.norm(positions, axis=1) == pytest.approx(4.0)
     assert np.abs(positions[:, :2].mean(0)).max() < 0.6
     assert (positions[:, 2].min() < -1, positions[:, 2].max() > 3.6) == (True, True)

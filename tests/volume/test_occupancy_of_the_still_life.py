@@ -14,7 +14,7 @@ from lumifield.geometry.contraction import SceneBox
 from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, synthesize_data
 from lumifield.synthetic.scene_description import SyntheticScene, pack_scene
-from lumifield.synthetic.scene_mesh import evaluate_item, build_scene_mesh
+from lumifield.synthetic.scene_mesh import build_scene_mesh, evaluate_item
 from lumifield.synthetic.still_life import make_table_scene
 from lumifield.volume.occupancy import OccupancyGrid, crop_to_silhouettes, visible_cells
 
@@ -50,7 +50,8 @@ def at(points: Tensor, space: SceneBox, cells: Tensor) -> Tensor:
 
 
 def test_silhouettes_carve_away_no_surface_of_the_still_life(tmp_path: Path):
-    synthesize_data(StillLife(image_width=24, num_train=12, num_val=0, num_test=0, samples_per_pixel=1, ground_truth=False), tmp_path / "scene")
+    settings = StillLife(image_width=24, num_train=12, num_val=0, num_test=0, samples_per_pixel=1, ground_truth=False)
+    synthesize_data(settings, tmp_path / "scene")
     scene = read_scene(Source(tmp_path / "scene", background="white"), "train")
     surface = torch.from_numpy(build_scene_mesh(make_table_scene()).vertices).float()
     box = crop_to_silhouettes(scene, SIDE)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -16,18 +16,16 @@ from torch import Tensor
 
 from lumifield.api.capture import Camera, scene_cameras, world_cameras
 from lumifield.errors import DataError
+from lumifield.export import CamerasExport, MeshExport, PointsExport, VolumeExport, WebExport, WeightsExport
 from lumifield.export.world_field import WorldField
+from lumifield.meta import Adapt
+from lumifield.methods import Settings
 from lumifield.rendering import appearance, render
 from lumifield.rendering.view import Normals, render_view
 from lumifield.runs.driver import select_device
 from lumifield.runs.run_folder import LoadedRun
 from lumifield.runs.run_folder import load_run as load_run_folder
 from lumifield.runtime import image_io
-
-if TYPE_CHECKING:
-    from lumifield.export import CamerasExport, MeshExport, PointsExport, VolumeExport, WebExport, WeightsExport
-    from lumifield.meta import Adapt
-    from lumifield.methods import Settings
 
 Progress = Callable[[int, int], None]
 PathLike = str | os.PathLike[str]
@@ -235,7 +233,7 @@ class Run:
         """
         from lumifield.evaluation import evaluate
         from lumifield.evaluation.protocol import Scoring
-        from lumifield.meta import Adapt, few_shot_evaluation
+        from lumifield.meta import few_shot_evaluation
 
         changes = {"data": as_path(data), "downscale": downscale, "masks": as_path(masks)}
         run = self.loaded

@@ -7,20 +7,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from lumifield.api.capture import resolve_source
 from lumifield.api.run import Run, open_run
 from lumifield.data import Source
+from lumifield.meta import MetaTrain
 from lumifield.methods import Instant, Settings, SimpleNerf
 from lumifield.training import Train
+from lumifield.training.fit import Callback
 from lumifield.training.job import TrainingJob, run_training
-
-if TYPE_CHECKING:
-    from lumifield.meta import MetaTrain
-    from lumifield.training.fit import Callback
 
 
 def train(
@@ -69,7 +66,6 @@ def meta_train(
 
     Returns the run folder `out`, which `Train.init` takes. Raises `DataError` for unusable data or settings.
     """
-    from lumifield.meta import MetaTrain
     from lumifield.meta.meta_training import MetaJob, run_meta_training
 
     method = SimpleNerf() if method is None else method

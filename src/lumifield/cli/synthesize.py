@@ -1,4 +1,4 @@
-"""`lumifield synthesize-data`: procedural scenes, and scenes derived from others. Nothing here imports torch eagerly."""
+"""`lumifield synthesize-data`: procedural scenes, and scenes derived from others. Importing it does not load torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold-outs: which images are test images where the data does not say."""
+"""Held-out views if the dataset defines no split."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ DEFAULT_RULES = {
 
 
 def split_names(source: Source) -> tuple[str, ...]:
-    """Train and test, or train alone where nothing is held out."""
+    """Train and test, or only train if nothing is held out."""
     return ("train",) if source.hold_out == "none" else ("train", "test")
 
 
 def split_rows(source: Source, split: str, positions: Float[Tensor, "n 3"]) -> list[int]:
-    """The indices of the images of a split, for cameras at `positions` in the order of the images."""
+    """Image indices of a split, for cameras at `positions` in image order."""
     everything = range(len(positions))
     held = _held(source, positions)
     chosen = [i for i in everything if (i in held) == (split == "test")]
@@ -49,7 +49,7 @@ def split_rows(source: Source, split: str, positions: Float[Tensor, "n 3"]) -> l
 
 
 def describe_split(source: Source, layout: Format, split: str) -> str:
-    """How the images of a split were chosen, in words."""
+    """Describes how the images of a split were selected."""
     pattern = SPLIT_FILES.get(layout, "").format(split, split.title())
     if pattern and (named := sorted(source.data.glob(pattern))):
         return f"the data's own {named[0].name}"
@@ -62,7 +62,7 @@ def describe_split(source: Source, layout: Format, split: str) -> str:
 
 
 def reject_hold_out(source: Source, named_in: Path) -> None:
-    """Raises `DataError` where a hold-out is asked though the data names its splits."""
+    """Raises `DataError` if a hold-out is requested although the dataset defines splits."""
     if source.hold_out != "auto":
         raise DataError(
             named_in, "hold_out", repr(source.hold_out), "auto, as this file names the splits", "drop the option"

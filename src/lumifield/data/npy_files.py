@@ -1,4 +1,4 @@
-"""NumPy's files, as LLFF and learnit state poses and bounds in them."""
+"""NumPy files with poses and bounds (LLFF, learnit)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lumifield.errors import DataError
 
 
 def load_array(path: Path, what: str) -> Shaped[np.ndarray, "..."]:
-    """The array of a `.npy` file; raises `DataError` where there is none, and for one of Python objects."""
+    """The array of a `.npy` file; raises `DataError` if it is missing or contains Python objects."""
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:
@@ -24,7 +24,7 @@ def load_array(path: Path, what: str) -> Shaped[np.ndarray, "..."]:
 
 
 def validate_bounds(bounds: Float[np.ndarray, "n 2"], path: Path) -> Float[Tensor, "n 2"]:
-    """Nearest and farthest depth of each image; raises `DataError` unless 0 < near < far."""
+    """Near and far depth of each image; raises `DataError` unless 0 < near < far."""
     for row, (near, far) in enumerate(bounds.tolist()):
         if not 0 < near < far < math.inf:
             found, expected = f"{near:g} and {far:g}", "0 < near < far"

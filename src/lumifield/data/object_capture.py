@@ -1,4 +1,4 @@
-"""Captures of one object: cameras in the unit sphere that holds it, silhouettes as alpha, published splits."""
+"""Captures of one object: cameras around a bounding sphere, object masks as alpha, published splits."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Rows = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class ObjectCapture:
-    """All images of an object at full size, and the file that names their cameras.
+    """All images of an object at full size, and the camera file.
 
-    `lenses` are `fx fy cx cy`, poses are in the world of the file. `sphere` is the frame whose unit sphere holds the
-    object; None where the data does not say.
+    `lenses` are `fx fy cx cy`; poses are in world coordinates. `sphere` is the frame whose unit sphere bounds the
+    object (None: not given).
     """
 
     path: Path
@@ -45,15 +45,15 @@ class ObjectCapture:
 
 
 def capture_splits(source: Source, taken: ObjectCapture, published: Rows) -> tuple[str, ...]:
-    """The splits that have an image."""
+    """Splits with at least one image."""
     named = select_rows(source, taken, published)
     return tuple(split for split in SPLITS if named.get(split))
 
 
 def select_rows(source: Source, taken: ObjectCapture, published: Rows) -> Rows:
-    """The rows of each split: those of `splits.json` in the folder, else the published ones, else every eighth is test.
+    """Image indices per split: from `splits.json` in the folder, else the published ones, else every 8th is test.
 
-    `splits.json` lists the names of the images, without their ending. Raises `DataError` for a name without image.
+    `splits.json` lists image names without extension. Raises `DataError` for a name without image.
     """
     path = source.data / "splits.json"
     if path.is_file():
@@ -68,10 +68,10 @@ def select_rows(source: Source, taken: ObjectCapture, published: Rows) -> Rows:
 def capture_cameras(
     source: Source, split: str, taken: ObjectCapture, published: Rows
 ) -> tuple[Scene, image_files.ImageFiles]:
-    """One split without its pixels, and the files that hold them; the scene frame is that of the unit sphere.
+    """Cameras and image files of one split; scene coordinates are those of the unit sphere.
 
-    Where the data names no sphere it is that of the visual hull of the training silhouettes, or follows from the poses
-    where there is none. Raises `DataError` where rays or silhouettes do not meet the sphere.
+    Without a given sphere it bounds the visual hull of the training masks, or follows from the poses. Raises
+    `DataError` if rays or masks do not meet the sphere.
     """
     named = select_rows(source, taken, published)
     frame = _frame(source, taken, named["train"])
@@ -97,7 +97,7 @@ def capture_cameras(
 
 
 def similarity_frame(path: Path, name: str, matrix: Float[np.ndarray, "4 4"]) -> Frame:
-    """The frame that a matrix from the unit sphere to the world says; raises `DataError` for another transform."""
+    """Frame of a matrix from the unit sphere to the world; raises `DataError` unless it is a similarity."""
     scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
     turn = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
     if np.abs(turn.T @ turn - np.eye(3)).max() > TOLERANCE:

@@ -1,4 +1,4 @@
-"""Scene: what a reader returns and everything else starts from."""
+"""The scene: cameras, images and bounds of one split, from which batches of rays are sampled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Frame:
 
     @staticmethod
     def identity() -> Frame:
-        """The scene frame is the world frame."""
+        """Scene and world coordinates coincide."""
         return Frame(torch.eye(3), torch.zeros(3), 1.0)
 
     def to_world(self, points: Float[Tensor, "*p 3"]) -> Float[Tensor, "*p 3"]:
@@ -49,9 +49,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Images:
-    """The pixels of all images one after the other, as they came: uint8, RGB or RGB with straight alpha.
+    """Pixels of all images, concatenated, as uint8 RGB or RGB with straight alpha.
 
-    `mask` marks pixels that count (None: all do).
+    `mask` marks valid pixels (None: all).
     """
 
     pixels: UInt8[Tensor, "p c"]
@@ -60,26 +60,26 @@ class Images:
 
     @cached_property
     def valid_pixels(self) -> Int[Tensor, " m"] | None:
-        """Indices of the pixels that count (None: all do)."""
+        """Indices of valid pixels (None: all)."""
         return None if self.mask is None else self.mask.nonzero()[:, 0].int()
 
     @cached_property
     def valid_offsets(self) -> Int[Tensor, " n_plus_1"]:
-        """Where each image's pixels begin among those that count."""
+        """Offset of each image among the valid pixels."""
         if self.valid_pixels is None:
             return self.offsets
         return torch.searchsorted(self.valid_pixels, self.offsets.to(self.valid_pixels.dtype))
 
     @cached_property
     def foreground_pixels(self) -> Int[Tensor, " m"] | None:
-        """Indices of the pixels that count and are not transparent (None: all)."""
+        """Indices of valid pixels with alpha above zero (None: all)."""
         if self.pixels.shape[-1] == 3:
             return self.valid_pixels
         opaque = self.pixels[:, 3] > 0
         return (opaque if self.mask is None else opaque & self.mask).nonzero()[:, 0].int()
 
     def select(self, rows: list[int]) -> Images:
-        """The images of these rows."""
+        """A subset of the images."""
         spans = [slice(int(self.offsets[row]), int(self.offsets[row + 1])) for row in rows]
         ends = torch.tensor([0, *(span.stop - span.start for span in spans)]).cumsum(0)
         mask = None if self.mask is None else torch.cat([self.mask[span] for span in spans])
@@ -93,10 +93,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rays with the colors that the images hold for them; `rgb` is composited over `background`.
+    """Rays and their ground truth colors, composited over `background`.
 
-    `alpha` is that of the images, where they have one. `patch` is the height and width of the pieces of
-    images whose pixels the rays are, row by row (None: any rays).
+    `alpha` is that of the images, if they have one. `patch_size` is the height and width of image patches that the rays
+    cover row by row (None: independent rays).
     """
 
     rays: Rays
@@ -110,12 +110,11 @@ class Batch:
 class Scene:
     """One split of a captured scene.
 
-    `near` and `far` bound the rays of each image [scene units; 0 and 1 for NDC]: distances from the camera, or
-    with `planes` depths along its optical axis. `box` is the region of interest,
-    lower and upper corner; where `unbounded`, matter also lies outside it. `background` is what stands behind
-    transparent pixels. `images` is None for a portable scene. `loss_weight` says how much a pixel of each image
-    counts in the loss (None: all the same). With `cut_out` the alpha of the images is the silhouette of an object,
-    within which they are judged.
+    `near` and `far` bound the rays of each image [scene units; 0 and 1 for NDC]: distances from the camera, or depths
+    along its optical axis if `bounds_are_z_depth`. `box` is the region of interest (lower and upper corner); if
+    `unbounded`, the scene extends beyond it. `background` is the color behind transparent pixels. `images` is None for
+    a portable scene. `loss_weight` weights the pixels of each image in the loss (None: equal). With `has_object_mask`
+    the alpha of the images is an object mask, and only pixels inside it are scored.
     """
 
     cameras: Cameras
@@ -146,7 +145,7 @@ class Scene:
         return replace(self, **moved)
 
     def select(self, rows: list[int]) -> Scene:
-        """The images of these rows."""
+        """A subset of the images."""
         names = tuple(self.names[row] for row in rows)
         images = None if self.images is None else self.images.select(rows)
         moved = {"cameras": self.cameras[rows], "near": self.near[rows], "far": self.far[rows]}
@@ -155,7 +154,7 @@ class Scene:
         return replace(self, names=names, images=images, **moved)
 
     def without_images(self) -> Scene:
-        """The cameras and the space alone."""
+        """Cameras, bounds and box only."""
         return replace(self, images=None, loss_weight=None)
 
     def size(self, index: int) -> tuple[int, int]:
@@ -164,13 +163,13 @@ class Scene:
         return width, height
 
     def rays(self, index: int) -> Rays:
-        """All rays of one image, row by row."""
+        """Rays of all pixels of an image, row by row."""
         return image_rays(
             self.cameras, index, self.near, self.far, self.ndc, bounds_are_z_depth=self.bounds_are_z_depth
         )
 
     def ground_truth(self, index: int) -> Float[Tensor, "h w 3"]:
-        """One image over its background (white for a random one), rgb in [0, 1]."""
+        """One image over its background (white if it is random), RGB in [0, 1]."""
         assert self.images is not None
         pixels = self.images.image(index, self.size(index)).float() / 255
         return composite_over(pixels.reshape(-1, pixels.shape[-1]), background_color(self.background)).reshape(
@@ -178,13 +177,13 @@ class Scene:
         )
 
     def object_mask(self, index: int) -> Bool[Tensor, "h w"]:
-        """The pixels of one image that are at least half opaque."""
+        """Pixels of an image with alpha of at least one half."""
         assert self.images is not None
         image = self.images.image(index, self.size(index))
         return image[..., 3] >= 128 if image.shape[-1] == 4 else torch.ones_like(image[..., 0], dtype=torch.bool)
 
     def valid_mask(self, index: int) -> Bool[Tensor, "h w"]:
-        """The pixels of one image that count; of an object that is cut out those within its silhouette."""
+        """Pixels of an image that are scored; with object masks only those inside."""
         assert self.images is not None
         width, height = self.size(index)
         rows = slice(int(self.images.offsets[index]), int(self.images.offsets[index + 1]))
@@ -194,12 +193,12 @@ class Scene:
 
 
 def background_color(background: Background) -> Float[Tensor, "3"]:
-    """The color shown behind transparent pixels where none is drawn at random."""
+    """Color behind transparent pixels, unless it is random."""
     return torch.zeros(3) if background in ("black", "none") else torch.ones(3)
 
 
 def composite_over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3"]) -> Float[Tensor, "r 3"]:
-    """Straight-alpha pixels composited over a background; RGB pixels as they are."""
+    """Straight-alpha pixels composited over a background; RGB pixels unchanged."""
     if pixels.shape[-1] == 3:
         return pixels
     alpha = pixels[:, 3:]
@@ -207,11 +206,11 @@ def composite_over(pixels: Float[Tensor, "r c"], background: Float[Tensor, "*r 3
 
 
 def sample_batch(scene: Scene, rays: int, rng: Rng, *, single_image: bool = False, patch_size: int = 0) -> Batch:
-    """`rays` pixels drawn over all counting pixels of all images, and their rays.
+    """Samples `rays` pixels uniformly over all valid pixels, and makes their rays.
 
-    A pixel is drawn as often as its image's `loss_weight` says: the expected objective is that of weighing each
-    pixel's error, but no few pixels shake a step. With `one_image` all are of one image. With `patch` they are
-    square pieces of that side (or as large as all images have), about pixels that are not transparent.
+    An image with a larger `loss_weight` is sampled more often, which has the expectation of a weighted loss with less
+    variance. With `single_image` all pixels are from one image. With `patch_size` they form square patches of that size
+    (or of the smallest image side) around foreground pixels.
     """
     images = scene.images
     assert images is not None
@@ -235,7 +234,7 @@ def _batch(scene: Scene, index: Int[Tensor, " r"], rng: Rng, patch_size: tuple[i
     camera, pixel = unravel_pixels(index, images.offsets, scene.cameras.size[:, 0])
     pixels = images.pixels[index].float() / 255
     shape = (len(index), 3)
-    # Behind opaque images a new color each time: matter has to fill the ray, no backdrop can stand in for it.
+    # Opaque images get a new random background each time, so that the field cannot rely on it.
     if scene.background in ("random", "none"):
         background = rng.uniform(*shape)
     else:
@@ -254,14 +253,14 @@ def _batch(scene: Scene, index: Int[Tensor, " r"], rng: Rng, patch_size: tuple[i
 def unravel_pixels(
     index: Int[Tensor, " r"], offsets: Int[Tensor, " n_plus_1"], width: Int[Tensor, " n"]
 ) -> tuple[Int[Tensor, " r"], Int[Tensor, "r 2"]]:
-    """The image and the pixel `(column, row)` of indices into the pixels of images of these widths."""
+    """Image index and pixel `(column, row)` of indices into the concatenated pixels."""
     camera = torch.searchsorted(offsets, index, right=True) - 1
     within = index - offsets[camera]
     return camera, torch.stack([within % width[camera], within // width[camera]], -1)
 
 
 def _drawn_pieces(scene: Scene, side: int, count: int, rng: Rng) -> Int[Tensor, " r"]:
-    """Indices of the pixels of square pieces of images, about pixels that are not transparent."""
+    """Indices of the pixels of square patches around foreground pixels."""
     images = scene.images
     assert images is not None
     among = images.foreground_pixels
@@ -278,7 +277,7 @@ def _drawn_pieces(scene: Scene, side: int, count: int, rng: Rng) -> Int[Tensor, 
 def _drawn_by_image(
     scene: Scene, spans: Int[Tensor, " n_plus_1"], rays: int, rng: Rng, *, single_image: bool
 ) -> Int[Tensor, " {rays}"]:
-    """Indices among the pixels that count: first an image, by its pixels and their weight, then one of them."""
+    """Indices among the valid pixels: an image in proportion to its weighted pixel count, then a pixel of it."""
     pixels = spans[1:] - spans[:-1]
     ends = (pixels if scene.loss_weight is None else pixels * scene.loss_weight.double()).cumsum(0)
     # A share just below 1 would round up to the end: the last image that has pixels is meant.
@@ -290,7 +289,7 @@ def _drawn_by_image(
 
 
 def median_pixel_width(scene: Scene) -> float:
-    """Width of a pixel in scene units where the scene is looked at: the median over all pixels at the box's middle."""
+    """Median over all pixels of their width at the center of the box [scene units]."""
     width = pixel_widths(scene)
     order = width.argsort()
     pixels = scene.cameras.size.prod(-1)[order].cumsum(0)
@@ -298,7 +297,7 @@ def median_pixel_width(scene: Scene) -> float:
 
 
 def pixel_widths(scene: Scene) -> Float[Tensor, " n"]:
-    """Width of a pixel of each image at the box's middle [scene units]."""
+    """Pixel width of each image at the center of the box [scene units]."""
     if scene.ndc is not None:
         return 2 / scene.cameras.size[:, 0]
     distance = (scene.cameras.positions - scene.box.mean(0)).norm(dim=-1)

@@ -1,4 +1,4 @@
-"""Collections: many scenes of a kind, to learn one start for all of them. Each is a task, read when it is asked for."""
+"""Collections of scenes for meta-learning; each scene is a task, read on demand."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SceneAndFiles = tuple[Scene, ImageFiles]
 
 @dataclass(frozen=True)
 class Task:
-    """One scene of a collection: an object, a folder of any scene, or a single image.
+    """One scene of a collection: an object, any scene, or a single image.
 
-    Its images are those that a start may be learned from. A folder of any scene has others to judge by; of an
-    object and of an image it is for the protocol to say which part is held out.
+    Its images may be used for meta-training. Scenes have further images to evaluate; for objects and images the
+    protocol defines the held-out part.
     """
 
     name: str
@@ -31,26 +31,26 @@ class Task:
     find_held_out: Callable[[], SceneAndFiles | None]
 
     def cameras(self) -> Scene:
-        """The images without their pixels, of which only the headers are read."""
+        """Cameras of the images; only headers are read."""
         return self.find()[0]
 
     def photographs(self, rows: slice = slice(None)) -> Scene:
-        """The images, all of them or some `rows`; of an object all frames in the order of its list."""
+        """The images, or those of `rows`; all frames in listed order for an object."""
         scene, files = self.find()
         return data.attach_images(scene, files, list(range(len(scene)))[rows])
 
     def held_out(self) -> Scene | None:
-        """The images to judge by, where the data has some."""
+        """Held-out images, if the data defines any."""
         found = self.find_held_out()
         return None if found is None else data.attach_images(*found, list(range(len(found[0]))))
 
 
 def list_tasks(source: Source, split: str) -> tuple[Task, ...]:
-    """The tasks of a split: images of a scene, or the scenes in the folder `source.data`, in order of their names.
+    """Tasks of a split: images of a scene, or the scenes in the folder `source.data`, sorted by name.
 
-    Of scenes the splits are those of a `*splits.json` in the folder or of `FOLDER_splits.json` beside it, a list of
-    names a split; without such a file every eighth scene is test, unless `hold_out` is "none". Raises `DataError` where
-    the split has no task, and for a listed scene that is not there.
+    The split of scenes is defined by a `*splits.json` in the folder or by `FOLDER_splits.json` next to it, a list of
+    names per split; otherwise every 8th scene is a test scene, unless `hold_out` is none. Raises `DataError` if the
+    split is empty or a listed scene is missing.
     """
     data.check_folder(source.data)
     if split not in SPLITS:

@@ -1,4 +1,4 @@
-"""Frames: the JSON files that list images with their poses, as Blender and instant-ngp write them."""
+"""JSON files that list images with poses, as written for Blender scenes and by instant-ngp."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def load_listing(path: Path) -> dict[str, Any]:
-    """A JSON file that lists frames; raises `DataError` where it is missing, broken, or lists none."""
+    """A JSON file with frames; raises `DataError` if it is missing, invalid or empty."""
     content = load_json(path)
     frames = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
@@ -41,7 +41,7 @@ def load_listing(path: Path) -> dict[str, Any]:
 
 
 def load_json(path: Path) -> Any:
-    """What a JSON file holds; raises `DataError` where it is missing or broken."""
+    """Content of a JSON file; raises `DataError` if it is missing or invalid."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -53,7 +53,7 @@ def load_json(path: Path) -> Any:
 
 
 def split_files(source: Source) -> tuple[str, ...]:
-    """The splits that have a `transforms_SPLIT.json`; raises `DataError` for none, or where a hold-out is asked."""
+    """Splits with a `transforms_SPLIT.json`; raises `DataError` if there are none, or if a hold-out is requested."""
     found = tuple(split for split in SPLITS if (source.data / f"transforms_{split}.json").is_file())
     if not found:
         raise DataError(source.data, "transforms_train.json", "missing", "the list of training frames", "restore it")
@@ -62,7 +62,7 @@ def split_files(source: Source) -> tuple[str, ...]:
 
 
 def find_image(folder: Path, file_path: str) -> Path | None:
-    """The file that a frame names, with its ending or without; None where there is none."""
+    """Image file of a frame, with or without extension; None if it does not exist."""
     path = folder / file_path
     if path.suffix in ENDINGS and path.is_file():
         return path
@@ -71,9 +71,9 @@ def find_image(folder: Path, file_path: str) -> Path | None:
 
 
 def existing_frames(path: Path, frames: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Path]]:
-    """The frames whose image exists, with it; the others are skipped and their number is logged.
+    """Frames with an existing image; missing ones are skipped and logged.
 
-    Raises `DataError` where no image exists.
+    Raises `DataError` if no image exists.
     """
     found = [(frame, find_image(path.parent, frame["file_path"])) for frame in frames]
     there = [(frame, image) for frame, image in found if image is not None]
@@ -93,7 +93,7 @@ def existing_frames(path: Path, frames: list[dict[str, Any]]) -> list[tuple[dict
 
 
 def frame_poses(path: Path, frames: list[dict[str, Any]]) -> Float[Tensor, "n 3 4"]:
-    """The poses of the frames in the world of the file, with OpenCV axes; raises `DataError` for one that is none."""
+    """Poses in world coordinates with OpenCV axes; raises `DataError` for an invalid one."""
     matrices = [
         validate_pose(frame.get("transform_matrix"), path, f"transform_matrix of {frame['file_path']}")
         for frame in frames
@@ -102,7 +102,7 @@ def frame_poses(path: Path, frames: list[dict[str, Any]]) -> Float[Tensor, "n 3 
 
 
 def pinhole_intrinsics(path: Path, field: str, pix2cam: Any) -> list[float]:
-    """`fx fy cx cy` of a map from (x, y, 1) [pixels] to directions with OpenGL axes; raises `DataError` for others."""
+    """`fx fy cx cy` of an inverse intrinsic matrix with OpenGL axes; raises `DataError` for other matrices."""
     try:
         matrix = np.asarray(pix2cam, dtype=np.float64)
     except (TypeError, ValueError):
@@ -117,7 +117,7 @@ def pinhole_intrinsics(path: Path, field: str, pix2cam: Any) -> list[float]:
 
 
 def focal_from_angle(path: Path, values: dict[str, Any], width: int) -> float:
-    """The focal length `0.5 W / tan(angle / 2)` [pixels] for the horizontal angle `camera_angle_x` [radians]."""
+    """Focal length `0.5 W / tan(angle / 2)` [pixels] for the horizontal field of view `camera_angle_x` [radians]."""
     angle = validate_number(values.get("camera_angle_x"), path, "camera_angle_x", positive=True)
     if angle >= math.pi:
         raise DataError(path, "camera_angle_x", f"{angle:g}", "an angle below pi [radians]", "give it in radians")

@@ -144,7 +144,7 @@ def _obtain_scenes(
 
 
 def _verify_checksum(file: Path, sha256: str | None) -> None:
-    """Compares the checksum; if none is published, only the length and the checksums in the archive protect the data."""
+    """Compares the checksum; without a published one, only the length and the checksums in the archive are verified."""
     try:
         with file.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -71,7 +71,7 @@ TERMS = {
     "lpips_net": "LPIPS network",
     "embedding_fit": "Embedding fit",
     "adaptation": "Adaptation",
-    "starts": "Matched starts",
+    "initializations": "Matched initializations",
     "color_pass": "Color pass",
 }
 
@@ -155,10 +155,10 @@ def training_curve(points: Sequence[tuple[float, float]]) -> tuple[str, str, str
 def initialization_curves(rows: dict[str, dict[str, Any]]) -> tuple[str, str, str]:
     """Plot of adaptation curves of each initialization, with heading."""
     lines = {name: row["curve"] for name, row in rows.items()}
-    told = ", ".join(f"{name} {format_number(row['psnr'], 2)} dB" for name, row in rows.items())
+    scores = ", ".join(f"{name} {format_number(row['psnr'], 2)} dB" for name, row in rows.items())
     return (
-        "<h2>Starts</h2>",
-        f"<p>Mean PSNR of held-out views [dB] over adaptation steps, for each initialization. Final: {told}.</p>",
+        "<h2>Initializations</h2>",
+        f"<p>Mean PSNR of held-out views [dB] over adaptation steps, for each initialization. Final: {scores}.</p>",
         f'<div class="plot">{steps_curves(lines)}</div>',
     )
 

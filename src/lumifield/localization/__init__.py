@@ -1,8 +1,8 @@
-"""Views for visual localization (LENS), and where an image was taken from: the settings of each step, free of
-torch, whose `apply` imports the rest.
+"""Settings of visual localization: novel views for pose regression (LENS), pose refinement, and a pose regression
+baseline.
 
-Lengths are in world units. What is not given follows from the `spread` of the training cameras: the median distance
-from their middle.
+Lengths are in world units. Defaults are relative to the spread of the training cameras: the median distance from their
+mean position. This module is free of torch; `apply` imports the rest.
 """
 
 from __future__ import annotations
@@ -23,52 +23,52 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Density:
-    """Where matter is between the cameras: density in cubic cells (.npz), those that hold matter as points (.ply)."""
+    """Density on a voxel grid around the training cameras (.npz), and its occupied cells as a point cloud (.ply)."""
 
     out: Path | None = None
-    """The .npz file; the points lie beside it (RUN/localize/density.npz)."""
+    """Output .npz file; the point cloud is written next to it (RUN/localize/density.npz)."""
     num_cells: int = 1_000_000
-    """About so many cells."""
+    """Approximate number of grid cells."""
     margin: float | None = None
-    """By how much the box exceeds the bounds of the training cameras (a quarter of their spread)."""
+    """Margin of the grid around the training cameras [world units] (a quarter of the camera spread)."""
     density_threshold: float | None = None
-    """Density of matter [1 / world unit] (such that a tenth of the spread stops half of the light)."""
+    """Density above which a cell is occupied [1 / world unit] (transmittance 0.5 over a tenth of the camera spread)."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "num_cells")
         at_least(0, self, "margin", "density_threshold")
 
     def apply(self, run: LoadedRun, progress: Progress) -> str:
-        """Writes both files and says what is in them; raises `DataError` for bounds without a volume."""
+        """Writes both files and returns a summary; raises `DataError` if the grid has no volume."""
         from lumifield.localization.lens import density
 
-        return density.write(self, run, progress)
+        return density.write_density(self, run, progress)
 
 
 @dataclass(frozen=True)
 class Select:
-    """New views in free space near the training cameras, as a camera path (.json) and frusta beside it (.ply)."""
+    """Novel views in free space near the training cameras, as a camera path (.json) and camera frusta (.ply)."""
 
     density: Path | None = None
-    """The file of `localize density` (RUN/localize/density.npz)."""
+    """Density file of `localize density` (RUN/localize/density.npz)."""
     out: Path | None = None
-    """The .json file, which `render --path` reads, too; the frusta lie beside it (RUN/localize/views.json)."""
+    """Output .json file, readable by `render --path`; frusta are written next to it (RUN/localize/views.json)."""
     places: Literal["grid", "path"] = "grid"
-    """Where views may be: at the nodes of a grid, or round the training cameras."""
+    """Candidate positions: nodes of a grid, or random offsets from the training cameras."""
     num_views: int = 1000
-    """How many views."""
+    """Number of views."""
     spacing: float | None = None
-    """Distance of neighboring nodes of the grid, which then has at most `count` views (as wide as leaves `count`)."""
+    """Grid spacing [world units] (chosen to give `num_views` free nodes); with it fewer views may be selected."""
     min_clearance: float | None = None
-    """Least distance from matter (a tenth of the spread)."""
+    """Minimum distance to occupied cells [world units] (a tenth of the camera spread)."""
     max_camera_distance: float | None = None
-    """Largest distance from the nearest training camera (a quarter of the spread)."""
+    """Maximum distance to the nearest training camera [world units] (a quarter of the camera spread)."""
     max_offset: float | None = None
-    """How far views are at most displaced at random, from their node or camera (grid: not at all; path: the reach)."""
+    """Maximum random offset from the node or camera [world units] (grid: 0; path: `max_camera_distance`)."""
     rotation_range: float = 9.0
-    """Range of the random turn about each axis of the camera, from minus to plus half of it [degrees]."""
+    """Range of the random rotation about each camera axis, from minus to plus half of it [degrees]."""
     seed: int = 0
-    """Seed of the random numbers."""
+    """Random seed."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "num_views")
@@ -79,67 +79,66 @@ class Select:
                 raise DataError("select", "spacing", f"{self.spacing:g}", "none without a grid", "drop it")
 
     def apply(self, run: LoadedRun, progress: Progress) -> str:
-        """Writes both files; raises `DataError` where there is too little free space, or none within the bounds."""
+        """Writes both files and returns a summary; raises `DataError` if there is too little free space."""
         from lumifield.localization.lens import select
 
-        return select.write(self, run, progress)
+        return select.write_views(self, run, progress)
 
 
 @dataclass(frozen=True)
 class Synthesize:
-    """Images of new views as a sequence for the reader of the images; what passed by is not in them.
+    """Renders novel views without transient objects as a sequence in the format of the training data.
 
-    Data in Cambridge layout gets `seq_synthesis`, all other a sequence of 7-Scenes with poses and depth. Where some
-    images are there already, the others are added.
+    Cambridge data gets `seq_synthesis`; all other data gets a 7-Scenes sequence with poses and depth. Existing images
+    are kept, missing ones are added.
     """
 
     views: Path | None = None
-    """The file of `localize select`, or any camera path (RUN/localize/views.json)."""
+    """Camera path: the file of `localize select` or any other (RUN/localize/views.json)."""
     out: Path | None = None
-    """Folder of the sequence (RUN/localize/sequence)."""
+    """Output folder (RUN/localize/sequence)."""
     appearance: str | None = None
-    """`mixed` from those of two random training images, that of the `nearest` one, their `mean`, or that of the
-    image named (mixed; none for methods without embeddings)."""
+    """Appearance embedding: `mixed` (random mix of two training images), `nearest`, `mean`, or a training image by name
+    (mixed; none for methods without embeddings)."""
     seed: int = 0
-    """Seed of mixed appearances."""
+    """Random seed of mixed appearances."""
     size: tuple[int, int] | None = None
-    """Width and height of the images (those of the training)."""
+    """Width and height of the images [pixels] (those of the training images)."""
     data: Path | None = None
-    """Where the images are now, if they have moved since the training."""
+    """Folder of the training images, if it has moved since training."""
     chunk: int | None = None
-    """Rays rendered at once (as many as suit the device); halved when memory runs out."""
+    """Rays rendered at once (chosen by the device; halved if memory runs out)."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "size", "chunk")
 
     def apply(self, run: LoadedRun, progress: Progress) -> str:
-        """Writes the sequence; raises `DataError` for unknown looks, or a folder that holds another sequence."""
+        """Writes the sequence; raises `DataError` for an unknown appearance or a folder with another sequence."""
         from lumifield.localization.lens import synthesize
 
-        return synthesize.write(self, run, progress)
+        return synthesize.write_sequence(self, run, progress)
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where images were taken from: poses refined until the field, rendered from there, looks the same."""
+    """Camera pose of an image: refined until a rendering from it matches the image."""
 
     image: Path | None = None
-    """The image; without one those of --split."""
+    """Image file (all images of --split)."""
     split: str = "test"
-    """Images of the run's own data, whose poses are known, so that errors can be told."""
+    """Split of the run's data, with known poses, so that errors are reported."""
     view_index: int | None = None
-    """Only this one of the split."""
+    """Localize a single image of the split."""
     focal: float | None = None
-    """Focal length of --image [pixels] (as wide an angle as that of most training images)."""
+    """Focal length of --image [pixels] (the field of view of most training images)."""
     initial_poses: Path | None = None
-    """A camera path (.json) with a pose for each image, to start there (at the training cameras that see most
-    nearly the same)."""
+    """Camera path (.json) with an initial pose per image (the most similar training views)."""
     initial_error: tuple[float, float] | None = None
-    """Start so many degrees and centimeters (hundredths of the world's unit) off the known pose_refinement."""
+    """Initialize with the known pose perturbed by this many degrees and hundredths of a world unit."""
     seed: int = 0
-    """Seed of the directions of --initial-error."""
+    """Random seed of --initial-error."""
     out: Path | None = None
-    """Folder of poses.json, which `render --path` reads, too, summary.json and images (RUN/localize/pose)."""
+    """Output folder for poses.json (readable by `render --path`), summary.json and images (RUN/localize/pose)."""
 
     def __post_init__(self) -> None:
         at_least(1e-9, self, "focal")
@@ -153,7 +152,7 @@ class Pose:
             raise DataError("pose", "view_index", str(self.view_index), "none beside --image", "leave one of them out")
 
     def apply(self, run: LoadedRun, progress: Progress) -> str:
-        """Writes what it finds, and says how well; raises `DataError` for images that are not there."""
+        """Writes poses and errors and returns a summary; raises `DataError` for missing images."""
         from lumifield.localization import pose_refinement
 
         return pose_refinement.find(self, run, progress)
@@ -161,22 +160,22 @@ class Pose:
 
 @dataclass(frozen=True)
 class Regressor:
-    """A small network that tells the pose of an image from its pixels."""
+    """A small network that regresses the camera pose of an image."""
 
     image_size: int = 64
-    """Longer side of the images that it sees [pixels]."""
+    """Longer side of the input images [pixels]."""
     steps: int = 2000
     """Training steps."""
     batch_size: int = 32
-    """Images of a step."""
+    """Images per step."""
     lr: float = 1e-3
-    """Learning rate, which falls to none by a cosine."""
+    """Initial learning rate, decayed to zero with a cosine."""
     weight_decay: float = 1e-2
-    """Decay of the weights."""
+    """Weight decay."""
     dropout: float = 0.1
-    """Share of the hidden features that are left out in a step."""
+    """Dropout rate of the hidden layer."""
     noise_std: float = 0.1
-    """Noise on the images, in units of their deviation."""
+    """Standard deviation of noise added to the normalized images."""
 
     def __post_init__(self) -> None:
         at_least(8, self, "image_size")
@@ -187,25 +186,25 @@ class Regressor:
 
 @dataclass(frozen=True)
 class Baseline:
-    """How far off a small pose regressor is on a split, after learning without and with synthetic views."""
+    """Pose errors of a small pose regressor, trained without and with synthetic views."""
 
     synthetic: Path | None = None
-    """What `synthesize` wrote, or a scene whose training images are in the world of the run's data."""
+    """Sequence of `localize synthesize`, or a scene whose training images share the world of the run."""
     split: str = "test"
-    """Which images are judged (val: to choose settings)."""
+    """Split to evaluate (val: to choose settings)."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """A network for each."""
+    """Random seeds; one network per seed."""
     network: Regressor = field(default_factory=Regressor)
     """The network and its training."""
     out: Path | None = None
-    """Folder of pose_regression.json and poses.json, a start for `pose` (RUN/localize/baseline)."""
+    """Output folder for baseline.json and poses.json, an initialization for `pose` (RUN/localize/baseline)."""
 
     def __post_init__(self) -> None:
         if not self.seeds:
             raise DataError("baseline", "seeds", "empty", "one or more", "name one")
 
     def apply(self, run: LoadedRun, progress: Progress) -> str:
-        """Writes what it measures, and says it; raises `DataError` where there are no images."""
+        """Writes and returns the errors; raises `DataError` if there are no images."""
         from lumifield.localization import pose_regression
 
         return pose_regression.measure(self, run, progress)

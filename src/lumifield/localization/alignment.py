@@ -1,7 +1,6 @@
-"""Direct alignment: the pose from which matter of known place and color looks as it does in an image.
+"""Direct image alignment: the pose from which colored surface points project to equal colors in an image.
 
-The colors that the image has where the matter is seen are compared with the matter's own, all pixels at once; the
-pose moves by Levenberg-Marquardt steps in the tangent space of rigid motions.
+The photometric error over all points is minimized by Levenberg-Marquardt steps in the tangent space of SE(3).
 """
 
 from __future__ import annotations
@@ -17,47 +16,47 @@ from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import se3_retract
 
 CAUCHY = 0.1
-"""Beyond this difference of colors a pixel has less and less of a say."""
+"""Scale of the Cauchy loss on color differences."""
 GAINS = (0.2, 5.0)
 LEAST_SHARE = 0.2
-"""A pose from which less of the matter than this is within the image is none to compare."""
+"""Minimum fraction of points in the image for a pose to be comparable."""
 STEPS, SETTLED = 20, 1e-4
 DAMPING, CALMER, BOLDER = 1e-2, 4.0, 0.25
 
 
 @dataclass(frozen=True)
-class Matter:
-    """Points that a rendering has met [scene units], and their colors."""
+class SurfacePoints:
+    """Surface points of a rendering [scene units] and their colors."""
 
     points: Float[Tensor, "p 3"]
     rgb: Float[Tensor, "p 3"]
 
 
 @dataclass(frozen=True)
-class Level:
-    """An image at one size: its camera, placed at the origin, its colors, and their slopes along x and y."""
+class ImageLevel:
+    """A pyramid level of an image: camera at the origin, colors, and their gradients along x and y."""
 
     camera: Cameras
     rgb: Float[Tensor, "3 h w"]
     slopes: Float[Tensor, "6 h w"]
 
     @staticmethod
-    def of(lens: Cameras, rgb: Float[Tensor, "h w 3"], scale: float) -> Level:
-        """An image, its sides multiplied by `scale`; `lens` is its camera, wherever it stands."""
+    def of(lens: Cameras, rgb: Float[Tensor, "h w 3"], scale: float) -> ImageLevel:
+        """An image resized by `scale`; `lens` is its camera, with any pose."""
         camera = replace(lens, c2w=torch.eye(3, 4)[None]).resized(scale)
         width, height = camera.size[0].tolist()
         small = F.interpolate(rgb.permute(2, 0, 1)[None], (height, width), mode="bilinear", antialias=True)[0]
         down, across = torch.gradient(small, dim=(1, 2))
-        return Level(camera, small, torch.cat([across, down]))
+        return ImageLevel(camera, small, torch.cat([across, down]))
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What an image shows of some matter, if it was taken from `c2w`.
+class PointProjection:
+    """Projection of surface points into an image with pose `c2w`.
 
-    `local` are the points in the camera's axes, `within` those inside the image. `rgb` are the image's colors
-    there, `slopes` theirs along x and y, both after the gain and the offset of each channel that bring them nearest to
-    the matter's; `error` is what remains.
+    `local` are the points in camera coordinates, `within` marks those in the image. `rgb` and `slopes` are image colors
+    and color gradients there, after a per-channel gain and offset that fit them to the colors of the points; `error` is
+    the residual.
     """
 
     c2w: Float[Tensor, "3 4"]
@@ -69,22 +68,22 @@ class Sight:
 
     @property
     def comparable(self) -> bool:
-        """Whether enough of the matter is in the image."""
+        """Whether enough points project into the image."""
         return len(self.within) > 0 and bool(self.within.float().mean() >= LEAST_SHARE)
 
     @property
     def cost(self) -> float:
-        """Mean of Cauchy's measure of the errors; infinite where the pose is none to compare."""
+        """Mean Cauchy loss of the residuals; infinite if the pose is not comparable."""
         if not self.comparable:
             return torch.inf
         return float(0.5 * CAUCHY**2 * torch.log1p((self.error[self.within] / CAUCHY) ** 2).mean())
 
 
-def aligned(matter: Matter, level: Level, c2w: Float[Tensor, "3 4"]) -> Sight:
-    """The sight of least cost that steps from the pose `c2w` lead to."""
-    now, damping = sight(matter, level, c2w), DAMPING
+def align_pose(surface: SurfacePoints, level: ImageLevel, c2w: Float[Tensor, "3 4"]) -> PointProjection:
+    """The projection of least cost after Levenberg-Marquardt steps from the pose `c2w`."""
+    now, damping = project_points(surface, level, c2w), DAMPING
     for _ in range(STEPS):
-        trial = sight(matter, level, se3_retract(now.c2w, step(now, level.camera, damping)))
+        trial = project_points(surface, level, se3_retract(now.c2w, gauss_newton_step(now, level.camera, damping)))
         if trial.cost >= now.cost:
             damping *= CALMER
             continue
@@ -95,9 +94,9 @@ def aligned(matter: Matter, level: Level, c2w: Float[Tensor, "3 4"]) -> Sight:
     return now
 
 
-def sight(matter: Matter, level: Level, c2w: Float[Tensor, "3 4"]) -> Sight:
-    """What the image shows of the matter, if it was taken from `c2w`."""
-    local = (matter.points - c2w[:, 3]) @ c2w[:, :3]
+def project_points(surface: SurfacePoints, level: ImageLevel, c2w: Float[Tensor, "3 4"]) -> PointProjection:
+    """Projects the points into the image with pose `c2w`."""
+    local = (surface.points - c2w[:, 3]) @ c2w[:, :3]
     (xy,), (depth,) = level.camera.project(local)
     size = level.camera.size[0]
     within = (depth > 0) & (xy > 0).all(-1) & (xy < size).all(-1)
@@ -105,18 +104,18 @@ def sight(matter: Matter, level: Level, c2w: Float[Tensor, "3 4"]) -> Sight:
     image = torch.cat([level.rgb, level.slopes])[None]
     found = F.grid_sample(image, place, padding_mode="border", align_corners=False)[0, :, 0].T
     rgb, across, down = found.split(3, -1)
-    gain, offset = light(rgb, matter.rgb, within)
+    gain, offset = fit_gain_and_offset(rgb, surface.rgb, within)
     rgb = gain * rgb + offset
     slopes = gain[:, None] * torch.stack([across, down], -1)
-    return Sight(c2w, local, within, rgb, slopes, rgb - matter.rgb)
+    return PointProjection(c2w, local, within, rgb, slopes, rgb - surface.rgb)
 
 
-def light(
+def fit_gain_and_offset(
     seen: Float[Tensor, "p 3"], own: Float[Tensor, "p 3"], within: Bool[Tensor, " p"]
 ) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
-    """Gain and offset of each channel that bring the colors `seen` nearest to their `own`; large errors count less.
+    """Per-channel gain and offset that fit colors `seen` to `own`, with robust weights.
 
-    It is the image that is fitted to the matter: the other way round a pose could hide in a plain wall.
+    The image is fitted to the points: the other way round a uniform wall would fit every pose.
     """
     weight = within[:, None].expand(-1, 3).float()
     gain, offset = torch.ones(3), torch.zeros(3)
@@ -127,28 +126,28 @@ def light(
         gain = (weight * off * (own - mean_own)).sum(0) / (weight * off**2).sum(0).clamp_min(1e-9)
         gain = gain.clamp(*GAINS)
         offset = mean_own - gain * mean_seen
-        weight = within[:, None] * trust(gain * seen + offset - own)
+        weight = within[:, None] * cauchy_weights(gain * seen + offset - own)
     return gain, offset
 
 
-def trust(error: Float[Tensor, "*p"]) -> Float[Tensor, "*p"]:
-    """Cauchy's weights, the slope of his measure over the error."""
+def cauchy_weights(error: Float[Tensor, "*p"]) -> Float[Tensor, "*p"]:
+    """Weights of the Cauchy loss: its derivative divided by the error."""
     return 1 / (1 + (error / CAUCHY) ** 2)
 
 
-def step(now: Sight, camera: Cameras, damping: float) -> Float[Tensor, "6"]:
-    """The damped step towards the least cost: a rotation vector and a shift, in the camera's axes."""
+def gauss_newton_step(now: PointProjection, camera: Cameras, damping: float) -> Float[Tensor, "6"]:
+    """Damped Gauss-Newton step: a rotation vector and a translation in camera coordinates."""
     local = now.local[now.within]
-    jacobian = now.slopes[now.within] @ motion(camera, local)
-    weight = trust(now.error[now.within])
+    jacobian = now.slopes[now.within] @ projection_jacobian(camera, local)
+    weight = cauchy_weights(now.error[now.within])
     normal = torch.einsum("pc,pci,pcj->ij", weight, jacobian, jacobian).double()
     towards = torch.einsum("pc,pci,pc->i", weight, jacobian, now.error[now.within]).double()
     damped = normal + torch.diag(damping * normal.diagonal() + 1e-9)
     return -torch.linalg.solve(damped, towards).float()
 
 
-def motion(camera: Cameras, local: Float[Tensor, "p 3"]) -> Float[Tensor, "p 2 6"]:
-    """How far points in the camera's axes move in its image as it turns and shifts a little [pixels]."""
+def projection_jacobian(camera: Cameras, local: Float[Tensor, "p 3"]) -> Float[Tensor, "p 2 6"]:
+    """Jacobian of projected points with respect to a small rotation and translation of the camera [pixels]."""
     with torch.enable_grad():
         free = local.detach().requires_grad_()
         seen = camera.project(free)[0][0]
@@ -158,8 +157,8 @@ def motion(camera: Cameras, local: Float[Tensor, "p 3"]) -> Float[Tensor, "p 2 6
     return torch.cat([torch.linalg.cross(along, local[:, None].expand_as(along)), -along], -1)
 
 
-def alike(a: Float[Tensor, "p 3"], b: Float[Tensor, "p 3"]) -> float:
-    """Correlation of colors, each channel about its mean; 0 where there are none, or all are the same."""
+def correlation(a: Float[Tensor, "p 3"], b: Float[Tensor, "p 3"]) -> float:
+    """Correlation of mean-free colors; 0 if there are none or all are equal."""
     if len(a) == 0:
         return 0.0
     a, b = a - a.mean(0), b - b.mean(0)

@@ -1,7 +1,7 @@
-"""Where an image was taken from: its pose refined until the field, rendered from there, looks the same.
+"""Camera pose of an image by iterated rendering and direct alignment, from coarse to fine.
 
-From coarse to fine, the field is rendered at the present pose with its depth, and the image is aligned with the
-points that were met. As the two poses meet, errors of that depth lose their effect.
+The field is rendered with depth at the current pose, and the image is aligned with the rendered surface points. As both
+poses converge, errors of the depth cancel.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lumifield.geometry.cameras import Cameras, pinhole_cameras
 from lumifield.geometry.poses import normalize, pose_error, se3_retract
 from lumifield.geometry.rays import image_rays
 from lumifield.localization import Pose, Progress
-from lumifield.localization.alignment import Level, Matter, aligned, alike
+from lumifield.localization.alignment import ImageLevel, SurfacePoints, align_pose, correlation
 from lumifield.rendering.camera_paths import format_camera_path, read_camera_path
 from lumifield.rendering.render import cameras_of_split, scene_of_cameras
 from lumifield.rendering.view import RenderedView, render_view
@@ -35,19 +35,19 @@ from lumifield.runtime import colormaps, distributed, image_io
 from lumifield.runtime.files import check_writable
 
 SIDES = (40, 80, 160, 320)
-"""Longer side of the image and of what it is compared with, from coarse to fine [pixels]."""
+"""Longer side of the image per pyramid level, from coarse to fine [pixels]."""
 ROUNDS = 3
-"""Renderings of each size."""
+"""Renderings per level."""
 STARTS = 5
-"""How many training cameras are tried where nothing is known of the pose."""
+"""Number of training cameras tried as initial poses."""
 SUCCESSES = ((3.0, 1.0), (5.0, 5.0))
-"""Errors within which a pose counts as found [hundredths of the world's unit, degrees]."""
+"""Thresholds of a localized image [hundredths of a world unit, degrees]."""
 ERROR_RANGE = 0.25
 
 
 @dataclass(frozen=True)
 class Query:
-    """An image whose pose is looked for, the `row`-th of its kind; where `known`, `lens` stands at the true one."""
+    """An image to localize, with index `row`; if `known`, `lens` has the ground truth pose."""
 
     name: str
     lens: Cameras
@@ -58,7 +58,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Found:
-    """The pose of an image, where it was refined from, and how alike image and rendering are (at most 1)."""
+    """Estimated pose, its initialization, and the similarity of image and rendering (at most 1)."""
 
     start: Float[Tensor, "3 4"]
     c2w: Float[Tensor, "3 4"]
@@ -67,7 +67,7 @@ class Found:
 
 
 def find(settings: Pose, run: LoadedRun, progress: Progress) -> str:
-    """Refines the poses that are asked for, and says how well that went."""
+    """Refines the requested poses and returns a summary."""
     if settings.image is None:
         asked = of_split(run, settings.split, settings.view_index)
     else:
@@ -75,9 +75,9 @@ def find(settings: Pose, run: LoadedRun, progress: Progress) -> str:
     if settings.initial_poses is not None:
         starts = from_file(run, settings.initial_poses, len(asked))
     elif settings.initial_error is not None:
-        starts = [off_the_truth(run, each, *settings.initial_error, seed=settings.seed) for each in asked]
+        starts = [perturb_pose(run, each, *settings.initial_error, seed=settings.seed) for each in asked]
     else:
-        starts = [lookalikes(run, each) for each in asked]
+        starts = [similar_poses(run, each) for each in asked]
     out = settings.out or run.folder / "localize" / "pose"
     summary = localize(run, asked, starts, out, progress)
     if settings.image is not None:
@@ -90,7 +90,7 @@ def find(settings: Pose, run: LoadedRun, progress: Progress) -> str:
 
 
 def of_split(run: LoadedRun, split: str, view: int | None = None) -> list[Query]:
-    """The images of a split (or one of them) of the run's data; raises `DataError` where there are none."""
+    """Images of a split, or one of them; raises `DataError` if there are none."""
     lenses = cameras_of_split(run, split).cameras
     if view is not None and not 0 <= view < len(lenses):
         raise DataError(run.folder, "view", str(view), f"0 to {len(lenses) - 1}", f"choose a view of {split!r}")
@@ -100,7 +100,7 @@ def of_split(run: LoadedRun, split: str, view: int | None = None) -> list[Query]
 
 
 def of_file(run: LoadedRun, image: Path, focal: float | None = None) -> Query:
-    """An image from a file, by a pinhole of `focal` [pixels]; without it, as wide as most training images."""
+    """An image from a file with a pinhole camera of `focal` [pixels] (field of view of most training images)."""
     files = read_headers([image])
     width, height = files.sizes[0]
     pixels = decode_images(files, torch.tensor([[width, height]])).pixels[:, :3].float() / 255
@@ -112,19 +112,19 @@ def of_file(run: LoadedRun, image: Path, focal: float | None = None) -> Query:
 
 
 def from_file(run: LoadedRun, path: Path, count: int) -> list[Float[Tensor, "1 3 4"]]:
-    """A start for each of `count` images, from a camera path; raises `DataError` for another number of cameras."""
+    """Initial poses of `count` images from a camera path; raises `DataError` for another number of cameras."""
     poses = read_camera_path(path, run.scenes["train"]).c2w
     if len(poses) != count:
         raise DataError(path, "number of cameras", str(len(poses)), str(count), "give one for each image")
     return list(poses.split(1))
 
 
-def off_the_truth(
+def perturb_pose(
     run: LoadedRun, asked: Query, degrees: float, hundredths: float, seed: int = 0
 ) -> Float[Tensor, "1 3 4"]:
-    """The true pose turned by `degrees` and shifted by hundredths of the world's unit, in random directions.
+    """The ground truth pose, rotated by `degrees` and translated by hundredths of a world unit in random directions.
 
-    An image has its own directions, whichever others are asked for.
+    The directions of an image do not depend on the other images.
     """
     generator = torch.Generator().manual_seed(10_000 * seed + asked.row)
     turn, shift = normalize(torch.randn(2, 3, generator=generator))
@@ -132,12 +132,12 @@ def off_the_truth(
     return se3_retract(asked.lens.c2w[0], torch.cat([math.radians(degrees) * turn, distance * shift]))[None]
 
 
-def lookalikes(run: LoadedRun, asked: Query) -> Float[Tensor, "g 3 4"]:
-    """The poses of the training cameras from which the field looks most like the image."""
-    level = Level.of(asked.lens, asked.rgb, scale_to(asked, SIDES[0]))
+def similar_poses(run: LoadedRun, asked: Query) -> Float[Tensor, "g 3 4"]:
+    """Poses of the training cameras whose renderings are most similar to the image."""
+    level = ImageLevel.of(asked.lens, asked.rgb, scale_to(asked, SIDES[0]))
     seen = level.rgb.flatten(1).T
     poses = run.scenes["train"].cameras.c2w
-    likeness = [alike(seen, look(run, level.camera, c2w)[1].rgb.view(-1, 3)) for c2w in poses]
+    likeness = [correlation(seen, render_at_pose(run, level.camera, c2w)[1].rgb.view(-1, 3)) for c2w in poses]
     return poses[torch.tensor(likeness).argsort(descending=True)[:STARTS]]
 
 
@@ -148,85 +148,84 @@ def localize(
     out: Path,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Refines the pose of each image, from the best of its starts, and writes what it finds to the folder `out`.
+    """Refines the pose of each image from the best of its initial poses, and writes the results to `out`.
 
-    `poses.json` is a camera path that says how each image went; `summary.json` is returned, too. Images show
-    the image, the renderings at its start and at its pose, and the error of the latter. Several processes share
-    the images, and the first writes the files of all.
+    `poses.json` is a camera path with errors per image; `summary.json` is also returned. Images show the image, the
+    renderings at the initial and refined poses, and the error. Processes share the images; the first writes the files.
     """
     check_writable(out, folder=True)
     rank, world = distributed.join()
     own = range(rank, len(asked), world)
     entries = []
     for done, index in enumerate(own, 1):
-        found = refined(run, asked[index], starts[index])
+        found = refine_pose(run, asked[index], starts[index])
         image_io.write_png(out / f"{index:03d}.png", panels(run, asked[index], found))
-        entries.append(told(run, asked[index], found))
+        entries.append(camera_entry(run, asked[index], found))
         if progress is not None:
             progress(done, len(own))
     shares = distributed.gather(entries)
     whole = [shares[index % world][index // world] for index in range(len(asked))]
-    summary = summed_up(whole)
+    summary = summarize_errors(whole)
     if rank == 0:
         write_json(out / "poses.json", whole)
         write_json(out / "summary.json", summary)
     return summary
 
 
-def refined(run: LoadedRun, asked: Query, starts: Float[Tensor, "g 3 4"]) -> Found:
-    """The pose that the best of the starts leads to; the coarsest size decides which that is."""
+def refine_pose(run: LoadedRun, asked: Query, starts: Float[Tensor, "g 3 4"]) -> Found:
+    """The refined pose from the best initial pose, chosen at the coarsest level."""
     begun = time.perf_counter()
-    coarse, *finer = (Level.of(asked.lens, asked.rgb, scale_to(asked, side)) for side in SIDES)
-    tried = [settled(run, coarse, start) for start in starts]
+    coarse, *finer = (ImageLevel.of(asked.lens, asked.rgb, scale_to(asked, side)) for side in SIDES)
+    tried = [align_at_level(run, coarse, start) for start in starts]
     best = max(range(len(tried)), key=lambda index: tried[index][1])
     c2w, likeness = tried[best]
     for level in finer:
-        c2w, likeness = settled(run, level, c2w)
+        c2w, likeness = align_at_level(run, level, c2w)
     return Found(starts[best], c2w, likeness, time.perf_counter() - begun)
 
 
-def settled(run: LoadedRun, level: Level, c2w: Float[Tensor, "3 4"]) -> tuple[Float[Tensor, "3 4"], float]:
-    """The pose after some rounds of rendering and alignment at one size, and how alike both look."""
+def align_at_level(run: LoadedRun, level: ImageLevel, c2w: Float[Tensor, "3 4"]) -> tuple[Float[Tensor, "3 4"], float]:
+    """Pose after several rounds of rendering and alignment at one level, and the final similarity."""
     likeness = 0.0
     for _ in range(ROUNDS):
-        matter = met(*look(run, level.camera, c2w))
-        sight = aligned(matter, level, c2w)
-        c2w, likeness = sight.c2w, alike(sight.rgb[sight.within], matter.rgb[sight.within])
+        surface = visible_points(*render_at_pose(run, level.camera, c2w))
+        sight = align_pose(surface, level, c2w)
+        c2w, likeness = sight.c2w, correlation(sight.rgb[sight.within], surface.rgb[sight.within])
     return c2w, likeness
 
 
-def look(run: LoadedRun, camera: Cameras, c2w: Float[Tensor, "3 4"]) -> tuple[Scene, RenderedView]:
-    """What the field looks like through a camera at another pose, and the scene of that camera alone."""
+def render_at_pose(run: LoadedRun, camera: Cameras, c2w: Float[Tensor, "3 4"]) -> tuple[Scene, RenderedView]:
+    """Rendering at another pose, and the scene of that camera alone."""
     scene = scene_of_cameras(run, replace(camera, c2w=c2w[None]))
     return scene, render_view(run.method, scene, 0, device=run.device, chunk=run.chunk)
 
 
-def met(scene: Scene, view: RenderedView) -> Matter:
-    """The matter that is seen in a view."""
+def visible_points(scene: Scene, view: RenderedView) -> SurfacePoints:
+    """Surface points visible in a view."""
     rays = image_rays(scene.cameras, 0, scene.near, scene.far)
     seen = view.hit_mask.flatten() & view.depth.flatten().isfinite()
     distance = view.depth.flatten() / scene.frame.scale
     points = rays.origins + distance[:, None] * rays.directions
-    return Matter(points[seen], view.rgb.view(-1, 3)[seen])
+    return SurfacePoints(points[seen], view.rgb.view(-1, 3)[seen])
 
 
 def scale_to(asked: Query, side: int) -> float:
-    """What the sides of an image are multiplied by to make the longer one at most `side`, none less than 2."""
+    """Scale factor that makes the longer side at most `side`, with at least 2 pixels per side."""
     shorter, longer = asked.lens.size[0].sort().values.tolist()
     return max(min(side / longer, 1.0), 2 / shorter)
 
 
 def panels(run: LoadedRun, asked: Query, found: Found) -> UInt8[Tensor, "h w 3"]:
-    """Side by side: the image, the renderings at its start and at its pose, and the error of the latter."""
-    level = Level.of(asked.lens, asked.rgb, scale_to(asked, SIDES[-1]))
+    """Image, renderings at the initial and refined poses, and error, side by side."""
+    level = ImageLevel.of(asked.lens, asked.rgb, scale_to(asked, SIDES[-1]))
     photograph = level.rgb.permute(1, 2, 0)
-    before, after = (look(run, level.camera, c2w)[1].rgb for c2w in (found.start, found.c2w))
+    before, after = (render_at_pose(run, level.camera, c2w)[1].rgb for c2w in (found.start, found.c2w))
     error = colormaps.apply_colormap((after - photograph).abs().mean(-1), 0.0, ERROR_RANGE, colormaps.HEAT)
     return image_io.to_uint8(torch.cat([photograph, before, after, error], 1))
 
 
-def told(run: LoadedRun, asked: Query, found: Found) -> dict[str, Any]:
-    """An image's camera in the world, as a camera path holds it, and how it was found."""
+def camera_entry(run: LoadedRun, asked: Query, found: Found) -> dict[str, Any]:
+    """Camera path entry of an image with its errors."""
     frame = run.scenes["train"].frame
     camera = json.loads(format_camera_path(replace(asked.lens, c2w=found.c2w[None]), frame))[0]
     entry = {"name": asked.name} | camera | {"likeness": found.likeness, "seconds": found.seconds}
@@ -237,10 +236,10 @@ def told(run: LoadedRun, asked: Query, found: Found) -> dict[str, Any]:
     return entry
 
 
-def summed_up(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over the images whose pose is known, and the share of them that was found.
+def summarize_errors(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Median errors over images with known poses, and the fraction localized.
 
-    Errors are in hundredths of the world's unit (centimeters where that is the meter) and degrees.
+    Errors are in hundredths of a world unit (centimeters if the unit is a meter) and degrees.
     """
     summary: dict[str, Any] = {"photographs": len(entries), "seconds": sum(entry["seconds"] for entry in entries)}
     known = [entry for entry in entries if "error" in entry]

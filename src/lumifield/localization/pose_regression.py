@@ -1,7 +1,7 @@
-"""A localizer to measure synthetic views with: a small network that regresses the pose of an image.
+"""A pose regression network to measure the benefit of synthetic views.
 
-After PoseNet (Kendall, Grimes and Cipolla 2015), with the learned weights of position and orientation of Kendall and
-Cipolla 2017 and orientations as two axes (Zhou et al. 2019).
+After PoseNet (Kendall, Grimes and Cipolla 2015), with learned weights of position and orientation errors (Kendall and
+Cipolla 2017) and the 6D rotation representation (Zhou et al. 2019).
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from lumifield.runtime.rng import Rng
 WIDTHS = (16, 32, 64, 96)
 HIDDEN = 128
 FIRST_WEIGHTS = (0.0, -3.0)
-"""Logarithms of the squared errors of position and orientation that are expected at first."""
+"""Initial log variances of position and orientation."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Images at one small size, each about its mean and of deviation 1, and their poses in the world."""
+    """Normalized images of one size and their poses in world coordinates."""
 
     images: Float[Tensor, "n 3 h w"]
     c2w: Float[Tensor, "n 3 4"]
 
     @staticmethod
     def of(scene: Scene, size: tuple[int, int]) -> Examples:
-        """The images of a scene at a size (width, height)."""
+        """The images of a scene, resized to (width, height)."""
         small = [
             F.interpolate(
                 scene.ground_truth(index).permute(2, 0, 1)[None], size[::-1], mode="bilinear", antialias=True
@@ -59,8 +59,8 @@ class Examples:
         )
 
 
-class Network(nn.Module):
-    """Convolutions of stride 2, and a hidden layer over all places; poses come out about the mean of the training's."""
+class PoseRegressor(nn.Module):
+    """Strided convolutions and a hidden layer; poses are relative to the mean of the training poses."""
 
     def __init__(self, settings: Regressor, training: Examples) -> None:
         super().__init__()
@@ -84,13 +84,13 @@ class Network(nn.Module):
         self.weights = nn.Parameter(torch.tensor(FIRST_WEIGHTS))
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 4"]:
-        """Poses in the world."""
+        """Poses in world coordinates."""
         out = self.layers(images)
         positions = self.middle + self.reach * out[:, :3]
         return torch.cat([rotations(self.axes + out[:, 3:].view(-1, 3, 2)), positions[..., None]], -1)
 
     def loss(self, found: Float[Tensor, "n 3 4"], c2w: Float[Tensor, "n 3 4"]) -> Tensor:
-        """Errors of position (in units of the training's spread) and orientation, by the weights that fit them."""
+        """Position error (in units of the camera spread) and orientation error with learned weights."""
         off = (found - c2w) / found.new_tensor([1, 1, 1, float(self.reach)])
         position, orientation = off[..., 3].norm(dim=-1).mean(), off[..., :3].flatten(1).norm(dim=-1).mean()
         errors = torch.stack([position, orientation])
@@ -98,19 +98,19 @@ class Network(nn.Module):
 
 
 def rotations(axes: Float[Tensor, "n 3 2"]) -> Float[Tensor, "n 3 3"]:
-    """Rotations whose first axis is that of the pair, and whose second lies in the pair's plane."""
+    """Rotation matrices from pairs of axes by Gram-Schmidt (Zhou et al. 2019)."""
     x = normalize(axes[..., 0])
     y = axes[..., 1] - (axes[..., 1] * x).sum(-1, keepdim=True) * x
     y = normalize(y)
     return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
-def learned(settings: Regressor, real: Examples, synthetic: Examples | None, seed: int) -> Network:
-    """A network after its training; half of what it sees is synthetic, where there is any."""
+def train_regressor(settings: Regressor, real: Examples, synthetic: Examples | None, seed: int) -> PoseRegressor:
+    """Trains a network; half of each batch is synthetic, if there are synthetic views."""
     rng = Rng(torch.Generator().manual_seed(seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network(settings, real)
+        network = PoseRegressor(settings, real)
         optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
         for _ in range(settings.steps):
@@ -125,7 +125,7 @@ def learned(settings: Regressor, real: Examples, synthetic: Examples | None, see
 def batch(
     settings: Regressor, real: Examples, synthetic: Examples | None, rng: Rng
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 4"]]:
-    """Images with noise on them, and their poses."""
+    """Random images with noise, and their poses."""
     shares = [(real, settings.batch_size)]
     if synthetic is not None:
         shares = [(real, settings.batch_size - settings.batch_size // 2), (synthetic, settings.batch_size // 2)]
@@ -136,14 +136,14 @@ def batch(
 
 
 @torch.no_grad()
-def errors(network: Network, examples: Examples) -> Float[Tensor, "2 n"]:
-    """How far off each image is [hundredths of the world's unit, and degrees]."""
+def errors(network: PoseRegressor, examples: Examples) -> Float[Tensor, "2 n"]:
+    """Position and orientation error of each image [hundredths of a world unit, degrees]."""
     distance, degrees = pose_error(network(examples.images), examples.c2w)
     return torch.stack([100 * distance, degrees])
 
 
 def measure(settings: Baseline, run: LoadedRun, progress: Progress) -> str:
-    """Compares learning without and with synthetic views, and says the errors."""
+    """Compares training without and with synthetic views and returns a summary."""
     training, judged = load_ground_truth(run, "train"), load_ground_truth(run, settings.split)
     synthetic = None if settings.synthetic is None else sequence(settings.synthetic)
     out = settings.out or run.folder / "localize" / "baseline"
@@ -155,7 +155,7 @@ def measure(settings: Baseline, run: LoadedRun, progress: Progress) -> str:
 
 
 def sequence(folder: Path) -> Scene:
-    """The images of a synthetic sequence, or those of the train split of any other scene."""
+    """Images of a synthetic sequence, or of the train split of another scene."""
     source = Source(folder)
     return data.read_scene(source, "synthesis" if "synthesis" in data.list_splits(source) else "train")
 
@@ -168,10 +168,10 @@ def compare(
     out: Path,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Median errors on images that are judged after learning those of the training, without and with synthetic.
+    """Median errors after training without and with synthetic views.
 
-    Writes `baseline.json`, which is returned, too, and `poses.json`: a camera path of what the first seed has found
-    with all that there was to learn from, a start for the refinement of poses. Several processes share the networks.
+    Writes `baseline.json`, which is also returned, and `poses.json`: poses predicted by the first network trained on
+    all images, an initialization for pose refinement. Processes share the networks.
     """
     check_writable(out, folder=True)
     size = small(training, settings.network.image_size)
@@ -183,7 +183,7 @@ def compare(
     entries: list[dict[str, Any]] = []
     for index in own:
         seed, kind = jobs[index]
-        network = learned(settings.network, known, kind, seed)
+        network = train_regressor(settings.network, known, kind, seed)
         median = errors(network, asked).median(1).values.tolist()
         entries.append({"seed": seed, "synthetic": 0 if kind is None else len(kind.c2w), "median_error": median})
         if index == len(kinds) - 1:
@@ -200,7 +200,7 @@ def compare(
 
 
 def drop(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the seeds of the medians without and with synthetic views, and the share by which they fell."""
+    """Mean over seeds of the median errors without and with synthetic views, and the relative reduction."""
     without = [row["median_error"] for row in rows if row["synthetic"] == 0]
     within = [row["median_error"] for row in rows if row["synthetic"] > 0]
     means = {"without": [mean(column) for column in zip(*without, strict=True)]}
@@ -211,15 +211,15 @@ def drop(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def write_poses(path: Path, network: Network, asked: Examples, scene: Scene) -> None:
-    """A camera path of where the network takes the images of a scene to have been taken from."""
+def write_poses(path: Path, network: PoseRegressor, asked: Examples, scene: Scene) -> None:
+    """Writes the predicted poses of a scene as a camera path."""
     cameras = replace(scene.cameras, c2w=scene.frame.poses_to_scene(network(asked.images)))
     with replacing(path) as temporary:
         temporary.write_text(format_camera_path(cameras, scene.frame), encoding="utf-8")
 
 
 def small(scene: Scene, side: int) -> tuple[int, int]:
-    """Width and height of the first image with the longer one at `side` [pixels]."""
+    """Image size with the longer side at `side` [pixels]."""
     width, height = scene.size(0)
     scale = side / max(width, height)
     return max(round(width * scale), 1), max(round(height * scale), 1)

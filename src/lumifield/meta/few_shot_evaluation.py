@@ -219,9 +219,9 @@ def write_few_shot_results(
 ) -> None:
     """Writes metrics.json, metrics.csv, curves.json, curves.svg and report.html."""
     views = [view for result in results for view in result.views]
-    sights = [report.ReportView(each["name"], each["scores"], each["images"]) for each in views]
-    lines = {kind: mean_results["curve"] for kind, mean_results in metrics["initializations"].items()}
-    report.write_report(out / "report.html", metrics, sights, history)
+    sections = [report.ReportView(each["name"], each["scores"], each["images"]) for each in views]
+    lines = {kind: row["curve"] for kind, row in metrics["initializations"].items()}
+    report.write_report(out / "report.html", metrics, sections, history)
     report.write_curves(out / "curves.svg", lines)
     write_json(out / "curves.json", metrics["initializations"])
     scoring.write_scores(out, metrics)

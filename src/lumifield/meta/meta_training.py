@@ -83,7 +83,7 @@ class InnerLoops:
                 log.warning("the inner loop on %s diverges: lower its learning rate", self.tasks[episode.task].name)
         return [copy if fine else before for copy, fine in zip(found, whole, strict=True)]
 
-    def adaptation_objective(self, start: Method, sample_episodes: Sequence[TaskEpisode]) -> torch.Tensor:
+    def adaptation_objective(self, start: Method, episodes: Sequence[TaskEpisode]) -> torch.Tensor:
         """Sum over the episodes of the loss after adaptation."""
         second_order, device = self.job.meta.algorithm == "maml", self.device
         losses = [
@@ -95,7 +95,7 @@ class InnerLoops:
                 second_order=second_order,
                 root=self.root(start, episode.task),
             )
-            for episode in sample_episodes
+            for episode in episodes
         ]
         self.errors += [float(loss.detach()) for loss in losses]
         return torch.stack(losses).sum()

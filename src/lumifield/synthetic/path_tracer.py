@@ -42,8 +42,11 @@ HALF_WORD = U64(32)
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Per pixel center: distance along the ray (infinite without a hit), world normal, and item number from 1 (0 for
-    none)."""
+    """Hits of the rays through the pixel centers.
+
+    `depth` is the distance along the ray (infinite without a hit), `normal` in world axes, `item_id` counts from 1 (0
+    without a hit).
+    """
 
     depth: Float[np.ndarray, "h w"]
     normal: Float[np.ndarray, "h w 3"]
@@ -52,8 +55,7 @@ class GroundTruth:
 
 @inner
 def quasirandom_pair(sequence, pair):
-    """The two numbers in [0, 1) of dimension pair `pair`; `sequence` is the key of the pixel, sample index, and sample
-    count."""
+    """The two numbers in [0, 1) of dimension pair `pair`; `sequence` is (pixel key, sample index, sample count)."""
     key, sample, num_samples = sequence
     bits = hash_uint64(key ^ U64(pair))
     index = (sample * SEQUENCE_STRIDES[pair] + np.int64(bits & U64(0xFFFF))) % num_samples

@@ -139,9 +139,9 @@ class Item:
     def world_bounds(self) -> Float[np.ndarray, "2 3"]:
         """Lower and upper corner of the bounding box in world coordinates."""
         lower, upper = (np.array(corner) for corner in self.shape.bounds())
-        middle = self.rotation_matrix() @ ((lower + upper) / 2) + self.center
+        center = self.rotation_matrix() @ ((lower + upper) / 2) + self.center
         half_extents = np.abs(self.rotation_matrix()) @ ((upper - lower) / 2) + BOUNDS_MARGIN
-        return np.stack([middle - half_extents, middle + half_extents])
+        return np.stack([center - half_extents, center + half_extents])
 
 
 @dataclass(frozen=True)

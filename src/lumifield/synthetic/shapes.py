@@ -1,5 +1,4 @@
-"""Primitive shapes, each the zero level set of a signed distance function: dimensions, bounds, and rows for compiled
-loops.
+"""Primitive shapes as zero level sets of signed distance functions: dimensions, bounds, and rows for compiled loops.
 
 Each shape is defined in its own axes (z up); lengths are in world units. `signed_distance.py` has the SDF of each
 `shape_id`.

@@ -49,7 +49,7 @@ def test_cells_are_cubes_that_cover_the_bounds(tmp_path):
     run = ball_run(tmp_path)
     bounds = np.array([[2.0, -9.0, 5.0], [9.0, -3.0, 9.0]])
     counts: list[tuple[int, int]] = []
-    grid = density.measured(run, bounds, Density(num_cells=3000), lambda *count: counts.append(count))
+    grid = density.measure_density(run, bounds, Density(num_cells=3000), lambda *count: counts.append(count))
     assert grid.density.size == pytest.approx(3000, rel=0.2)
     assert np.allclose((grid.bounds[1] - grid.bounds[0]) / grid.density.shape, grid.edge)
     assert (grid.bounds[0] <= bounds[0] + 1e-9).all()
@@ -58,7 +58,7 @@ def test_cells_are_cubes_that_cover_the_bounds(tmp_path):
 
 
 def test_density_is_per_world_unit_and_the_highest_of_the_cell(tmp_path):
-    grid = density.measured(
+    grid = density.measure_density(
         ball_run(tmp_path), np.array([[2.0, -9.0, 4.0], [8.0, -3.0, 10.0]]), Density(num_cells=8), silent
     )
     step = grid.edge / 4
@@ -71,7 +71,7 @@ def test_density_is_per_world_unit_and_the_highest_of_the_cell(tmp_path):
 def test_matter_is_where_the_ball_is(tmp_path):
     run = ball_run(tmp_path)
     bounds = np.array([[1.0, -10.0, 3.0], [9.0, -2.0, 11.0]])
-    grid = density.measured(run, bounds, Density(num_cells=8000, density_threshold=100 / 3), silent)
+    grid = density.measure_density(run, bounds, Density(num_cells=8000, density_threshold=100 / 3), silent)
     away = np.linalg.norm(grid.matter - [5, -6, 7], axis=-1)
     assert away.max() < 3 + grid.edge
     assert 4 / 3 * math.pi * 27 < len(grid.matter) * grid.edge**3 < 4 / 3 * math.pi * (3 + grid.edge) ** 3

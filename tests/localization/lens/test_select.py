@@ -65,7 +65,7 @@ def test_views_keep_their_distances(run, options):
     found = views(run, **options).positions.numpy()
     assert len(found) == 40
     away = np.linalg.norm(found[:, None] - photographs(run).positions.numpy(), axis=-1).min(-1)
-    assert away.max() <= options.get("reach", 2.5) + 1e-5
+    assert away.max() <= options.get("max_camera_distance", 2.5) + 1e-5
     assert (found[:, 1] <= -6.7 + 1e-5).all()
     assert (found >= wall().bounds[0] + 0.7 - 1e-5).all()
     assert (found <= wall().bounds[1] - 0.7 + 1e-5).all()

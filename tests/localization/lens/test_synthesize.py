@@ -46,7 +46,7 @@ def looped(request, tmp_path_factory):
     called(*train(scene, root / "run"))
     called("localize", "density", root / "run", "--num-cells", "300", "--density-threshold", "1e9")
     called("localize", "select", root / "run", "--num-views", "5")
-    called("localize", r"chunk: found 0", root / "run")
+    called("localize", "synthesize", root / "run")
     return request.param, scene, root / "run"
 
 
@@ -245,7 +245,7 @@ def test_another_sequence_is_not_gone_on_with(tmp_path):
 def test_the_folder_of_the_photographs_is_spared(looped, capsys):
     name, scene, run = looped
     if name == "cambridge":
-        said = refusal(capsys, "localize", r"chunk: found 0", run, "--out", scene)
+        said = refusal(capsys, "localize", "synthesize", run, "--out", scene)
         assert "output: found that of the images, whose model would be replaced" in said
 
 

@@ -1,4 +1,4 @@
-"""`localize density`: density in cubic cells about the training cameras, and the distance from what is matter."""
+"""`localize density`: density on a voxel grid around the training cameras, and distances to occupied cells."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ MEMBERS = ("bounds", "density", "density_threshold")
 
 @dataclass(frozen=True)
 class DensityGrid:
-    """The highest density found in each cubic cell [1 / world unit], and the one from which on a cell holds matter.
+    """Maximum density per cubic cell [1 / world unit] and the threshold of occupied cells.
 
-    `bounds` are the lower and the upper corner of all cells [world units].
+    `bounds` are the lower and upper corner of the grid [world units].
     """
 
     bounds: Float[np.ndarray, "2 3"]
@@ -48,17 +48,17 @@ class DensityGrid:
 
     @property
     def edge(self) -> float:
-        """Length of the cells' edges."""
+        """Edge length of a cell."""
         return float((self.bounds[1, 0] - self.bounds[0, 0]) / self.density.shape[0])
 
     @property
     def solid(self) -> Bool[np.ndarray, "x y z"]:
-        """The cells that hold matter."""
+        """Mask of occupied cells."""
         return self.density > self.density_threshold
 
     @cached_property
     def matter(self) -> Float[np.ndarray, "m 3"]:
-        """The middles of the cells that hold matter."""
+        """Centers of occupied cells."""
         return self.bounds[0] + self.edge * (np.argwhere(self.solid) + 0.5)
 
     @cached_property
@@ -66,23 +66,23 @@ class DensityGrid:
         return KDTree(self.matter)
 
     def distance(self, points: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, " p"]:
-        """The least distance from the matter in any cell; infinite where no cell holds any.
+        """Lower bound of the distance to occupied cells; infinite if there are none.
 
-        A cell lies in the ball about its middle: what is in it may be half a diagonal nearer than that.
+        A cell lies in the ball around its center, so its content may be half a diagonal closer than the center.
         """
         if len(self.matter) == 0:
             return np.full(len(points), np.inf)
         return np.maximum(self._tree.query(points)[0] - math.sqrt(3) / 2 * self.edge, 0.0)
 
 
-def write(settings: Density, run: LoadedRun, progress: Progress) -> str:
-    """Measures the density, and writes it and the points of matter; says how much of both there is."""
+def write_density(settings: Density, run: LoadedRun, progress: Progress) -> str:
+    """Measures the density, writes the grid and the point cloud, and returns a summary."""
     out = default_file(run) if settings.out is None else settings.out
     check_output(out, (".npz",), ".npz")
     if distributed.join()[0] > 0:
         return ""
     positions = camera_places(run)
-    grid = measured(run, camera_bounds(positions, settings.margin), settings, progress)
+    grid = measure_density(run, camera_bounds(positions, settings.margin), settings, progress)
     save_grid(grid, out)
     cloud = out.with_suffix(".ply")
     save_cloud(run, grid, cloud)
@@ -94,23 +94,23 @@ def write(settings: Density, run: LoadedRun, progress: Progress) -> str:
 
 
 def default_file(run: LoadedRun) -> Path:
-    """Where the density of a run lies."""
+    """Default density file of a run."""
     return run.folder / "localize" / "density.npz"
 
 
 def camera_places(run: LoadedRun) -> Float[np.ndarray, "n 3"]:
-    """Where the training cameras are [world units]."""
+    """Positions of the training cameras [world units]."""
     return to_world_cameras(run.scenes["train"]).positions.numpy()
 
 
 def spread(positions: Float[np.ndarray, "n 3"]) -> float:
-    """The median distance of places from their middle (1 where they are one place)."""
+    """Median distance of positions from their mean (1 if they coincide)."""
     found = float(np.median(np.linalg.norm(positions - positions.mean(0), axis=-1)))
     return found if found > 0 else 1.0
 
 
 def camera_bounds(positions: Float[np.ndarray, "n 3"], margin: float | None) -> Float[np.ndarray, "2 3"]:
-    """The bounds of nearly all cameras with a margin; raises `DataError` where they have no volume."""
+    """Bounds of nearly all cameras with a margin; raises `DataError` if they have no volume."""
     margin = MARGIN * spread(positions) if margin is None else margin
     bounds = np.percentile(positions, PERCENTILES, axis=0) + np.array([[-margin], [margin]])
     if not (bounds[0] < bounds[1]).all():
@@ -119,8 +119,10 @@ def camera_bounds(positions: Float[np.ndarray, "n 3"], margin: float | None) -> 
     return bounds
 
 
-def measured(run: LoadedRun, bounds: Float[np.ndarray, "2 3"], settings: Density, progress: Progress) -> DensityGrid:
-    """The density in cubic cells that cover the bounds."""
+def measure_density(
+    run: LoadedRun, bounds: Float[np.ndarray, "2 3"], settings: Density, progress: Progress
+) -> DensityGrid:
+    """Density on a cubic grid that covers the bounds."""
     span = bounds[1] - bounds[0]
     edge = float(span.prod() / settings.num_cells) ** (1 / 3)
     shape = np.ceil(span / edge - 1e-9).astype(int)
@@ -144,7 +146,7 @@ def measured(run: LoadedRun, bounds: Float[np.ndarray, "2 3"], settings: Density
 
 
 def save_grid(grid: DensityGrid, path: Path) -> None:
-    """Writes the bounds, the density and the level as arrays of one file."""
+    """Writes bounds, density and threshold as arrays of one file."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file, allow_pickle=False, bounds=grid.bounds, density=grid.density, density_threshold=grid.density_threshold
@@ -152,7 +154,7 @@ def save_grid(grid: DensityGrid, path: Path) -> None:
 
 
 def save_cloud(run: LoadedRun, grid: DensityGrid, path: Path) -> None:
-    """Writes the middles of the cells that hold matter as points with the colors of the field."""
+    """Writes centers of occupied cells as a point cloud with colors of the field."""
     import trimesh  # half a second to import, and only this function needs it
 
     field = WorldField(run)
@@ -163,7 +165,7 @@ def save_cloud(run: LoadedRun, grid: DensityGrid, path: Path) -> None:
 
 
 def read_grid(path: Path) -> DensityGrid:
-    """The grid that `save_grid` wrote; raises `DataError` where it is missing or damaged."""
+    """Reads the file of `save_grid`; raises `DataError` if it is missing or damaged."""
     fix = "write it again with `lumifield localize density`"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:

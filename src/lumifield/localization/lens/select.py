@@ -1,4 +1,4 @@
-"""`localize select`: where views may be that no image was taken from, and where they look."""
+"""`localize select`: positions and orientations of novel views."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROXY_SUBDIVISION = 2 ** (-1 / 3)
 
 @dataclass(frozen=True)
 class Room:
-    """Free space near the cameras at `positions` [world units]: what is known of it, and how it is drawn from."""
+    """Free space near the cameras at `positions` [world units]."""
 
     positions: Float[np.ndarray, "n 3"]
     grid: DensityGrid
@@ -48,18 +48,18 @@ class Room:
 
     @property
     def bounds(self) -> Float[np.ndarray, "2 3"]:
-        """Within the grid, as far from its borders as from matter: nobody knows what is beyond them."""
+        """Bounds of the grid, reduced by the clearance, because nothing is known outside."""
         return self.grid.bounds + np.array([[self.clearance], [-self.clearance]])
 
     def free(self, points: Float[np.ndarray, "p 3"]) -> Bool[np.ndarray, " p"]:
-        """Whether points are within the bounds, near a camera, and far enough from matter."""
+        """Whether points are within the bounds, near a camera, and far enough from occupied cells."""
         kept = ((points >= self.bounds[0]) & (points <= self.bounds[1])).all(-1)
         kept[kept] = nearest(points[kept], self.positions)[0] <= self.reach
         kept[kept] = self.grid.distance(points[kept]) >= self.clearance
         return kept
 
     def displaced(self, points: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, "p 3"]:
-        """Points moved at random, evenly within a ball of radius `distance`."""
+        """Points with uniform random offsets in a ball of radius `distance`."""
         if self.distance == 0:
             return points
         direction, share = self.rng.normal(len(points), 3), self.rng.uniform(len(points), 1)
@@ -67,8 +67,8 @@ class Room:
         return points + self.distance * share.double().numpy() ** (1 / 3) * unit
 
 
-def write(settings: Select, run: LoadedRun, progress: Progress) -> str:
-    """Chooses views and writes them as a camera path and as frusta beside those of the images."""
+def write_views(settings: Select, run: LoadedRun, progress: Progress) -> str:
+    """Selects views and writes a camera path and frusta."""
     out = views_file(run) if settings.out is None else settings.out
     check_output(out, (".json",), ".json")
     if distributed.join()[0] > 0:
@@ -87,12 +87,12 @@ def write(settings: Select, run: LoadedRun, progress: Progress) -> str:
 
 
 def views_file(run: LoadedRun) -> Path:
-    """Where the new views of a run lie."""
+    """Default file of the novel views of a run."""
     return run.folder / "localize" / "views.json"
 
 
 def room_of(settings: Select, train: Cameras, grid: DensityGrid, source: Path) -> Room:
-    """The free space of a run; raises `DataError` where the bounds of the density hold none of it."""
+    """Free space of a run; raises `DataError` if the density grid contains none."""
     positions = train.positions.numpy()
     unit = spread(positions)
     clearance = CLEARANCE * unit if settings.min_clearance is None else settings.min_clearance
@@ -113,13 +113,13 @@ def room_of(settings: Select, train: Cameras, grid: DensityGrid, source: Path) -
 def nearest(
     points: Float[np.ndarray, "p 3"], positions: Float[np.ndarray, "n 3"]
 ) -> tuple[Float[np.ndarray, " p"], Int[np.ndarray, " p"]]:
-    """Distance and row of the nearest position."""
+    """Distance to and index of the nearest position."""
     distance, row = KDTree(positions).query(points)
     return np.asarray(distance), np.asarray(row)
 
 
 def on_grid(settings: Select, room: Room) -> Float[np.ndarray, "v 3"]:
-    """`count` of the free nodes of the first grid that has so many, or at most so many of the grid asked for."""
+    """`num_views` free nodes of the coarsest sufficient grid, or at most that many of a grid with given spacing."""
     spacing = float((room.bounds[1] - room.bounds[0]).min()) / 2 if settings.spacing is None else settings.spacing
     free = np.zeros((0, 3))
     while (points := nodes(room.bounds, spacing)) is not None:
@@ -129,11 +129,11 @@ def on_grid(settings: Select, room: Room) -> Float[np.ndarray, "v 3"]:
             break
         spacing *= PROXY_SUBDIVISION
     wanted = settings.num_views if settings.spacing is None else 1
-    return chosen(free, wanted, settings, room)
+    return choose_positions(free, wanted, settings, room)
 
 
 def nodes(bounds: Float[np.ndarray, "2 3"], spacing: float) -> Float[np.ndarray, "p 3"] | None:
-    """The nodes of a cubic grid in the middle of the bounds; None where they are too many."""
+    """Nodes of a cubic grid centered in the bounds; None if there are too many."""
     shape = np.floor((bounds[1] - bounds[0]) / spacing) + 1
     if shape.prod() > MOST_NODES:
         return None
@@ -142,7 +142,7 @@ def nodes(bounds: Float[np.ndarray, "2 3"], spacing: float) -> Float[np.ndarray,
 
 
 def round_cameras(settings: Select, room: Room, progress: Progress) -> Float[np.ndarray, "v 3"]:
-    """`count` free places about training cameras drawn at random."""
+    """`num_views` free positions around random training cameras."""
     free = np.zeros((0, 3))
     for _ in range(ROUNDS):
         row = room.rng.integers(settings.num_views, len(room.positions)).numpy()
@@ -151,11 +151,13 @@ def round_cameras(settings: Select, room: Room, progress: Progress) -> Float[np.
         progress(min(len(free), settings.num_views), settings.num_views)
         if len(free) >= settings.num_views:
             break
-    return chosen(free, settings.num_views, settings, room)
+    return choose_positions(free, settings.num_views, settings, room)
 
 
-def chosen(free: Float[np.ndarray, "p 3"], wanted: int, settings: Select, room: Room) -> Float[np.ndarray, "v 3"]:
-    """At most `count` of the places in random order; raises `DataError` where they are fewer than wanted."""
+def choose_positions(
+    free: Float[np.ndarray, "p 3"], wanted: int, settings: Select, room: Room
+) -> Float[np.ndarray, "v 3"]:
+    """Random subset of at most `num_views` positions; raises `DataError` if there are fewer than required."""
     if len(free) < wanted:
         expected = f"{wanted} at least {room.clearance:.3g} from matter and at most {room.reach:.3g} from a camera"
         fix = "lower --num-views or --min-clearance, raise --max-camera-distance, or raise the level of the density"
@@ -165,10 +167,10 @@ def chosen(free: Float[np.ndarray, "p 3"], wanted: int, settings: Select, room: 
 
 
 def views_at(places: Float[np.ndarray, "v 3"], train: Cameras, angle: float, rng: Rng) -> Cameras:
-    """Pinhole cameras at the places that look where the nearest image does, but for a small random turn.
+    """Pinhole cameras at the positions with the orientation of the nearest training camera and a random rotation.
 
-    They have its size and angle of view. Their axes turn by the rotation vector `a`, each of whose numbers is uniform
-    in [-angle / 2, angle / 2].
+    Image size and field of view are those of the nearest camera. The rotation vector is uniform in [-angle / 2, angle /
+    2] per axis.
     """
     cameras = train[torch.from_numpy(nearest(places, train.positions.numpy())[1])]
     turn = math.radians(angle) * (rng.uniform(len(places), 3).double() - 0.5)

@@ -1,4 +1,4 @@
-"""A sequence of new views on the disk, in the layout of a reader that reads it again as the split `synthesis`."""
+"""Sequence of novel views on disk, in a format that a reader loads as the split `synthesis`."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ MILLIMETERS, FARTHEST = 1000, 65534
 
 @runtime_checkable
 class Layout(Protocol):
-    """Where the files of a sequence lie."""
+    """File layout of a sequence."""
 
     @property
     def folder(self) -> str:
-        """The folder of the images, below that of all."""
+        """Image folder, relative to the root."""
         ...
 
     def name(self, index: int) -> str:
-        """The image of a view, below the folder of all."""
+        """Image file of a view, relative to the root."""
         ...
 
     def lenses(self, cameras: Cameras) -> Cameras:
-        """The cameras with lenses that the layout can state."""
+        """The cameras with intrinsics that the format can represent."""
         ...
 
     def save(self, out: Path, scene: Scene, index: int, seen: RenderedView) -> None:
-        """Writes what belongs to one view, the image last."""
+        """Writes the files of one view, the image last."""
         ...
 
     def finish(self, out: Path, scene: Scene) -> None:
-        """Writes what belongs to all views, when each has its files."""
+        """Writes the files for all views, after each view is complete."""
         ...
 
     def reading(self, scene: Scene) -> str:
-        """Options that the reader needs to be given."""
+        """Options required to read the sequence."""
         ...
 
 
@@ -67,11 +67,11 @@ class Cambridge:
     folder: str = "seq_synthesis"
 
     def name(self, index: int) -> str:
-        """The image of a view."""
+        """Image file of a view."""
         return f"{self.folder}/synthesis_view_{index:05d}.png"
 
     def lenses(self, cameras: Cameras) -> Cameras:
-        """As they are: VisualSFM's cameras have a focal length each."""
+        """Unchanged: VisualSFM stores a focal length per camera."""
         return cameras
 
     def save(self, out: Path, scene: Scene, index: int, seen: RenderedView) -> None:
@@ -90,7 +90,7 @@ class Cambridge:
         write_text(out / "dataset_synthesis.txt", "\n".join([*HEADER, *lines]) + "\n")
 
     def reading(self, scene: Scene) -> str:
-        """None: the model says it all."""
+        """None: the model contains everything."""
         return ""
 
 
@@ -105,7 +105,7 @@ class SevenScenes:
         return f"{self.folder}/frame-{index:06d}.color.png"
 
     def lenses(self, cameras: Cameras) -> Cameras:
-        """One lens and size for all: the median."""
+        """Median intrinsics and size for all views."""
         width, height = cameras.size.median(0).values.tolist()
         alike = with_image_size(cameras, (width, height))
         return replace(alike, focal=alike.focal.median().expand_as(alike.focal))
@@ -127,21 +127,21 @@ class SevenScenes:
         write_text(out / "SynthesisSplit.txt", f"sequence{SEQUENCE}\n")
 
     def reading(self, scene: Scene) -> str:
-        """The focal length, where it is not what the reader takes it for."""
+        """The focal length, if it differs from the reader's default."""
         focal, width = float(scene.cameras.focal[0, 0]), int(scene.cameras.size[0, 0])
         usual = seven_scenes.FOCAL / seven_scenes.WIDTH * width
         return "" if abs(focal - usual) < 1e-4 * usual else f"--focal {focal:.6g}"
 
 
 def along_axis(distance: Float[Tensor, "h w"], cameras: Cameras, index: int) -> Float[Tensor, "h w"]:
-    """Depth along the optical axis where the distance from the camera is known."""
+    """Depth along the optical axis from the distance to the camera."""
     height, width = distance.shape
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     return distance / cameras.directions(torch.full_like(x, index, dtype=torch.int64), x, y).norm(dim=-1)
 
 
 def write_hloc(out: Path, scene: Scene, layout: Layout) -> None:
-    """What hloc reads: names, names with lenses (as of queries), and poses from world to camera (as of its results)."""
+    """Writes the lists of hloc: names, names with intrinsics (queries), and world-to-camera poses (results)."""
     cameras = to_world_cameras(scene)
     names = [layout.name(index) for index in range(len(scene))]
     lenses = [f"{name} {colmap_camera(cameras[[row]])}" for row, name in enumerate(names)]
@@ -151,7 +151,7 @@ def write_hloc(out: Path, scene: Scene, layout: Layout) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file in one move."""
+    """Writes a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""`localize synthesize`: the lasting scene as seen from new views, a sequence that no camera has taken."""
+"""`localize synthesize`: novel views of the static scene as a sequence."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ CLAIM = "synthesis.json"
 NEAREST = 0.1
 
 
-def write(settings: Synthesize, run: LoadedRun, progress: Progress) -> str:
-    """Renders the views that have no image yet, shared by all processes; the first writes the lists."""
+def write_sequence(settings: Synthesize, run: LoadedRun, progress: Progress) -> str:
+    """Renders the views without an image, shared by all processes; the first writes the lists."""
     out = run.folder / "localize" / "sequence" if settings.out is None else settings.out
     check_writable(out, folder=True)
     layout = layout_of(settings, run, out)
@@ -64,7 +64,7 @@ def write(settings: Synthesize, run: LoadedRun, progress: Progress) -> str:
 
 
 def layout_of(settings: Synthesize, run: LoadedRun, out: Path) -> Layout:
-    """Cambridge's for its data, and that of 7-Scenes, which stands for itself, for all others."""
+    """Cambridge format for Cambridge data, 7-Scenes for all other data."""
     if run.source is None:
         return SevenScenes()
     folder = run.source.data if settings.data is None else settings.data
@@ -77,9 +77,9 @@ def layout_of(settings: Synthesize, run: LoadedRun, out: Path) -> Layout:
 
 
 def new_scene(settings: Synthesize, run: LoadedRun, layout: Layout) -> tuple[Scene, Tensor]:
-    """The views without images, and the row of the nearest training image of each.
+    """The novel views without images, and the index of the nearest training image of each.
 
-    Where the image is `d` away, rays run from `d` before its near to `d` behind its far.
+    If that image is at distance d, rays run from d before its near bound to d behind its far bound.
     """
     train = run.scenes["train"]
     cameras = read_camera_path(views_file(run) if settings.views is None else settings.views, train)
@@ -94,7 +94,7 @@ def new_scene(settings: Synthesize, run: LoadedRun, layout: Layout) -> tuple[Sce
 
 
 def appearances(settings: Synthesize, run: LoadedRun, photographs: Tensor) -> Float[Tensor, "n e"] | None:
-    """How each view looks; None for methods without embeddings."""
+    """Appearance embedding of each view; None for methods without embeddings."""
     table = run.method.appearance_embeddings
     if table is None:
         if settings.appearance is not None:
@@ -119,7 +119,7 @@ def appearances(settings: Synthesize, run: LoadedRun, photographs: Tensor) -> Fl
 
 
 def fingerprint(run: LoadedRun, scene: Scene, looks: Tensor | None) -> str:
-    """What all images follow from, in short."""
+    """Hash of everything that the images depend on."""
     cameras = scene.cameras
     digest = hashlib.sha256()
     for part in (cameras.c2w, cameras.focal, cameras.size, looks, *run.method.state_dict().values()):
@@ -129,7 +129,7 @@ def fingerprint(run: LoadedRun, scene: Scene, looks: Tensor | None) -> str:
 
 
 def check_claim(out: Path, claim: dict[str, str]) -> None:
-    """Raises `DataError` where a folder holds a sequence that cannot be gone on with."""
+    """Raises `DataError` if the folder holds a sequence of other views, weights or appearances."""
     file = out / CLAIM
     known = file.is_file() and read_json(file) == claim
     if not known and (file.is_file() or (out / claim["sequence"]).exists()):
