@@ -22,7 +22,15 @@ CALLS = (
     "render {run} --view-index 1 --out {run}/view",
     "localize synthesize {run} --size 8 6",
 )
-PROGRAM = "import sys; from lumifield.cli import main\nfor call in sys.argv[1:]: main.main(call.split())"
+PROGRAM = """
+import sys
+from lumifield.cli import main
+from lumifield.runtime.distributed import leave
+
+for call in sys.argv[1:]:
+    main.main(call.split())
+leave()
+"""
 
 
 def together(*calls: str) -> str:

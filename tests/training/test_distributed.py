@@ -69,6 +69,7 @@ import torch, torch.distributed as dist
 from dataclasses import replace
 sys.path.insert(0, sys.argv[1])
 from scenes import NERF, ball
+from lumifield.runtime.distributed import leave
 from lumifield.runtime.rng import Rng
 from lumifield.data.scene import sample_batch
 from lumifield.optim import Optimizer, Schedule
@@ -94,7 +95,7 @@ def stop(state, report):
 fit(state, batch_of, Budget(50), Schedule(), callbacks=[DivergenceGuard(), stop])
 total = sum(float(p.detach().double().sum()) for p in method.parameters())
 Path(sys.argv[2], f"{rank}.txt").write_text(f"step {state.step} factor {state.rate_factor} sum {total:.9f}")
-dist.destroy_process_group()
+leave()
 """
     file = tmp_path / "program.py"
     file.write_text(program)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import sys
 from typing import Any
 
 import torch
@@ -42,3 +43,14 @@ def gather(value: Any) -> list[Any]:
     received = [torch.empty(longest, dtype=torch.uint8) for _ in lengths]
     dist.all_gather(received, torch.cat([encoded, encoded.new_zeros(longest - len(encoded))]))
     return [json.loads(bytes(row[: int(length)].numpy())) for row, length in zip(received, lengths, strict=True)]
+
+
+def leave() -> None:
+    """Ends the process successfully once every process has called it, without tearing down the group.
+
+    gloo now and then aborts in its teardown ("terminate called without an active exception").
+    """
+    gather(None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
