@@ -42,7 +42,8 @@ $(VENV)/.documented: $(VENV)/.installed
 	$(PIP) --editable '.[docs]'
 	@touch $@
 
-# Builds the site in build/site; links are checked, and tests/contracts/test_docs.py checks the commands.
-docs: $(VENV)/.documented
-	$(VENV)/bin/mkdocs build --strict --quiet
+# Builds the site in build/site with all links checked, then checks the commands and options in the pages.
+docs: $(VENV)/.documented $(VENV)/.tested
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	$(VENV)/bin/pytest --quiet tests/contracts/test_docs.py
 	@echo "Open build/site/index.html"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# A start of `instant` for a class of objects, in 15 minutes on two CPU cores, for new objects of a few photographs.
-# Usage: recipes/meta_instant_kenney.sh DATA OUT [further flags of `lumifield meta-train instant`, which win]
-# DATA is a class folder in learnit's layout. A new object: `lumifield train --data OBJECT --init OUT --out RUN`.
+# Meta-learned initialization of `instant` for an object category, in 15 minutes on two CPU cores, for new objects with few
+# images.
+# Usage: recipes/meta_instant_kenney.sh DATA OUT [further options of `lumifield meta-train instant`, which take precedence]
+# DATA is a class folder in learnit's format. A new object: `lumifield train --data OBJECT --init OUT --out RUN`.
 set -euo pipefail
 exec lumifield meta-train instant --data "$1" --out "$2" \
   --minutes 15 --num-views 25 --inner.steps 96 --inner.batch-size 1024 --inner.optimizer.kind adam --inner.optimizer.lr 1e-2 \

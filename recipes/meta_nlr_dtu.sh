@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A start for scans of DTU, as metanlrpp's nlrpp_dtu_meta learns it: Reptile, 64 steps a scan; the shape's outer rate is
-# a fifth of the others'. DATA is a folder of scans.
-# Usage: recipes/meta_nlr_dtu.sh DATA OUT [further flags of `lumifield meta-train nlr`, which win]
-# Of each scan the seven photographs for learning count; there it was all 49.
+# Meta-learned initialization for DTU scans with the settings of metanlrpp's nlrpp_dtu_meta: Reptile, 64 steps per scan; the
+# outer learning rate of the shape is a fifth of the others. DATA is a folder of scans.
+# Usage: recipes/meta_nlr_dtu.sh DATA OUT [further options of `lumifield meta-train nlr`, which take precedence]
+# Uses the seven training images of each scan; metanlrpp used all 49.
 set -euo pipefail
 exec lumifield meta-train nlr --data "$1" --out "$2" --downscale 2 --epochs 980 --num-views 0 \
   --features learned --encoder-width 64 --decoder-width 64 --patch-size 600 --num-source-views 6 --sdf-hidden-dim 128 \

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A start for ShapeNet's chairs from 25 views of each, with the settings of nerf-meta; DATA is the class folder in
-# learnit's layout.
-# Usage: recipes/meta_shapenet_chairs.sh DATA OUT [further flags of `lumifield meta-train simple-nerf`, which win]
-# In the paper, from one photograph of 128x128: 18.85 dB; matched start 16.40 dB, standard start 12.49 dB (Tancik et
-# al. 2021). `lumifield eval OUT` scores the frames of nerf-meta, with --held-out-frames 25 50 those of learnit.
+# Meta-learned initialization for ShapeNet chairs from 25 views each, with the settings of nerf-meta; DATA is the class folder in
+# learnit's format.
+# Usage: recipes/meta_shapenet_chairs.sh DATA OUT [further options of `lumifield meta-train simple-nerf`, which take precedence]
+# Published, from one image of 128x128: 18.85 dB; output-matched initialization 16.40 dB, random initialization 12.49 dB (Tancik
+# et al. 2021). `lumifield eval OUT` scores the frames of nerf-meta, with --held-out-frames 25 50 those of learnit.
 set -euo pipefail
 exec lumifield meta-train simple-nerf --data "$1" --out "$2" \
   --epochs 15 --num-views 25 --sampling official --inner.steps 32 --inner.batch-size 128 --inner.optimizer.lr 0.5 \

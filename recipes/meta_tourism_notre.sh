@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A start for photographs of Notre-Dame, each of which is a task, with the settings of nerf-meta.
-# Usage: recipes/meta_tourism_notre.sh DATA OUT [further flags of `lumifield meta-train simple-nerf`, which win]
-# `lumifield eval OUT` learns the left half of each test photograph and scores the right one.
+# Meta-learned initialization for images of Notre-Dame, each of which is a task, with the settings of nerf-meta.
+# Usage: recipes/meta_tourism_notre.sh DATA OUT [further options of `lumifield meta-train simple-nerf`, which take precedence]
+# `lumifield eval OUT` adapts to the left half of each test image and scores the right half.
 set -euo pipefail
 exec lumifield meta-train simple-nerf --data "$1" --out "$2" \
   --epochs 40 --num-views 1 --sampling official --inner.steps 64 --inner.batch-size 64 --inner.optimizer.lr 1 \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# mip-NeRF on a Blender scene at 800x800, as the release trains it: 128 + 128 intervals, 4,096 rays, one image a step.
-# Usage: recipes/mip_nerf_blender.sh DATA OUT [further flags of `lumifield train mip-nerf`, which win]
+# mip-NeRF on a Blender scene at 800x800 with the settings of the release: 128 + 128 intervals, 4,096 rays, one image per step.
+# Usage: recipes/mip_nerf_blender.sh DATA OUT [further options of `lumifield train mip-nerf`, which take precedence]
 # Published: 33.09 dB, SSIM 0.961 over eight scenes; lego 35.70 dB (Barron et al. 2021, table 2 and appendix), a million
 # steps in about 2.8 h on 32 TPU v2 cores.
 set -euo pipefail

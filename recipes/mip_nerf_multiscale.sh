@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# mip-NeRF on a multiscale Blender scene (800, 400, 200, 100 pixels), as the release trains it: 4,096 rays of all sizes.
-# Usage: recipes/mip_nerf_multiscale.sh DATA OUT [further flags of `lumifield train mip-nerf`, which win]
-# `lumifield synthesize-data multiscale --from SCENE --out DATA` makes DATA of a Blender scene.
+# mip-NeRF on a multiscale Blender scene (800, 400, 200, 100 pixels) with the settings of the release: 4,096 rays of all sizes.
+# Usage: recipes/mip_nerf_multiscale.sh DATA OUT [further options of `lumifield train mip-nerf`, which take precedence]
+# `lumifield synthesize-data multiscale --from SCENE --out DATA` creates DATA from a Blender scene.
 # Published: 32.63, 34.34, 35.47 and 35.60 dB from the largest size to the smallest, over eight scenes (Barron et al.
 # 2021, table 1), a million steps in 2.84 h on 32 TPU v2 cores.
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# NeRF on a forward-facing LLFF scene at 1008x756, as the paper trains it: 64 + 128 samples, 4,096 rays, noise 1.
-# Usage: recipes/nerf_llff_paper.sh DATA OUT [further flags of `lumifield train nerf`, which win]
+# NeRF on a forward-facing LLFF scene at 1008x756 with the settings of the paper: 64 + 128 samples, 4,096 rays, noise 1.
+# Usage: recipes/nerf_llff_paper.sh DATA OUT [further options of `lumifield train nerf`, which take precedence]
 # Published: 26.50 dB, SSIM 0.811 over eight scenes; fern 25.17 dB (Mildenhall et al. 2020, table 1 and appendix),
 # 1 to 2 days on one V100. Every eighth image is a test image.
 set -euo pipefail

@@ -1,12 +1,12 @@
-// Fills the view with a picture that hides, and is hidden by, other things where its depth says so (built-in render
-// pipeline): on a quad before the camera whose field of view is that of the picture.
-Shader "Lumifield/Picture with depth"
+// Renders an image with depth, so that virtual objects occlude it and are occluded (built-in render pipeline), on a quad
+// in front of a camera with the field of view of the image.
+Shader "Lumifield/Image with depth"
 {
     Properties
     {
-        _MainTex ("Picture", 2D) = "" {}
+        _MainTex ("Image", 2D) = "" {}
         _Depth ("Depth along the optical axis", 2D) = "" {}
-        _Unit ("Unity units in a unit of the world", Float) = 1
+        _Unit ("Unity units per world unit", Float) = 1
     }
     SubShader
     {
@@ -26,7 +26,7 @@ Shader "Lumifield/Picture with depth"
             {
                 float eye = tex2D(_Depth, i.uv).r * _Unit;
                 eye = eye > 0 ? eye : _ProjectionParams.z;
-                // The inverse of LinearEyeDepth.
+                // Inverse of LinearEyeDepth.
                 depth = (1 / eye - _ZBufferParams.w) / _ZBufferParams.z;
                 return tex2D(_MainTex, i.uv);
             }

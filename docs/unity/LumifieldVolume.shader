@@ -1,4 +1,4 @@
-// Shows a volume of Lumifield.LoadVolume on Unity's own cube (built-in render pipeline).
+// Renders a volume of Lumifield.LoadVolume on Unity's built-in cube (built-in render pipeline).
 Shader "Lumifield/Volume"
 {
     Properties
@@ -36,27 +36,27 @@ Shader "Lumifield/Volume"
 
             fixed4 frag(v2f i) : SV_Target
             {
-                // Back faces are drawn, so that the camera may stand inside: march from there towards it.
+                // Back faces are rasterized, so that the camera may be inside: march from the entry point to the back face.
                 float3 eye = mul(unity_WorldToObject, float4(_WorldSpaceCameraPos, 1)).xyz;
                 float3 ray = normalize(i.local - eye);
                 float3 enter = min((-0.5 - eye) / ray, (0.5 - eye) / ray);
-                float from = max(max(max(enter.x, enter.y), enter.z), 0);
-                float to = length(i.local - eye);
-                float length_of_step = 1.732 / _Steps;
-                // A texel's alpha is that of a path as long as its side.
-                float share = length_of_step / _Volume_TexelSize.x;
-                float4 seen = 0;
-                for (float t = from; t < to && seen.a < 0.99; t += length_of_step)
+                float tMin = max(max(max(enter.x, enter.y), enter.z), 0);
+                float tMax = length(i.local - eye);
+                float stepSize = 1.732 / _Steps;
+                // The alpha of a texel is the opacity over its edge length.
+                float texelsPerStep = stepSize / _Volume_TexelSize.x;
+                float4 composite = 0;
+                for (float t = tMin; t < tMax && composite.a < 0.99; t += stepSize)
                 {
                     float4 cell = tex3Dlod(_Volume, float4(eye + t * ray + 0.5, 0));
-                    float alpha = 1 - pow(max(1 - cell.a, 1e-4), share);
+                    float alpha = 1 - pow(max(1 - cell.a, 1e-4), texelsPerStep);
                     float3 rgb = cell.rgb / max(cell.a, 1e-4);
                     #ifndef UNITY_COLORSPACE_GAMMA
                     rgb = GammaToLinearSpace(rgb);
                     #endif
-                    seen += (1 - seen.a) * alpha * float4(rgb, 1);
+                    composite += (1 - composite.a) * alpha * float4(rgb, 1);
                 }
-                return seen;
+                return composite;
             }
             ENDCG
         }

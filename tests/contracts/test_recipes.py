@@ -128,7 +128,7 @@ STATED = {
         for name, epochs in (("brandenburg", 110), ("notre", 40), ("sacre", 130), ("trevi", 45))
     },
     "meta_instant_kenney.sh": {"minutes": 15.0, "num_views": 25, "inner_steps": 96, "inner_lr": 1e-2},
-    "meta_photographs.sh": {"minutes": 40.0, "downscale": 4, "num_views": 1, "inner_steps": 24, "inner_lr": 1e-3},
+    "meta_landmark.sh": {"minutes": 40.0, "downscale": 4, "num_views": 1, "inner_steps": 24, "inner_lr": 1e-3},
     "meta_kenney.sh": {"steps": 250, "downscale": 2, "near": 3.0, "far": 5.0, "hidden_dim": 128, "num_samples": 32},
     "instant_lego.sh": {"minutes": 5.0, "downscale": 2},
     "instant_llff.sh": {"minutes": 10.0, "downscale": 8},
@@ -161,7 +161,7 @@ STATED = {
 }
 
 # What begins with a learned start, and what it is but for that.
-STARTED = {"nlr_dtu_from_start.sh": "nlr_dtu.sh", "nlr_nlr_from_start.sh": "nlr_nlr.sh"}
+STARTED = {"nlr_dtu_from_meta.sh": "nlr_dtu.sh", "nlr_nlr_from_meta.sh": "nlr_nlr.sh"}
 
 # Learning rates by the part of the run that is over: halved after 2, 4 and 8 of 16 epochs, or 10 and 20 of 30.
 MIP_RATES = {0.0: 5e-6, 0.00125: 3.5298e-4, 0.0025: 4.94277e-4, 0.5: 5e-5, 1.0: 5e-6}
@@ -226,8 +226,8 @@ def test_a_recipe_of_surfaces_trains(recipe, scenes, tmp_path):
     if recipe.name.startswith("meta"):
         small += ["--steps", "20", "--inner.steps", "2", "--num-validation-tasks", "0", "--hold-out", "none"]
         main.main(arguments(recipe, tmp_path, str(scenes[f"{layout}s"]), str(run), *small))
-    elif "from_start" in recipe.name:
-        start, first = tmp_path / "start", recipe.with_stem(recipe.stem.removesuffix("_from_start"))
+    elif "from_meta" in recipe.name:
+        start, first = tmp_path / "start", recipe.with_stem(recipe.stem.removesuffix("_from_meta"))
         main.main(arguments(first, tmp_path, str(scenes[layout]), str(start), *small, "--steps", "1"))
         main.main(arguments(recipe, tmp_path, str(scenes[layout]), str(run), str(start), *small, "--steps", "20"))
     else:

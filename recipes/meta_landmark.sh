@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A start for photographs of one place, each of which is a task, in 40 minutes on two CPU cores.
-# Usage: recipes/meta_photographs.sh DATA OUT [further flags of `lumifield meta-train simple-nerf`, which win]
-# DATA are posed photographs of any layout, of some 500 pixels. `lumifield eval OUT` learns the left half of each test
-# photograph and scores the right one.
+# Meta-learned initialization for images of one landmark, each of which is a task, in 40 minutes on two CPU cores.
+# Usage: recipes/meta_landmark.sh DATA OUT [further options of `lumifield meta-train simple-nerf`, which take precedence]
+# DATA holds posed images in any format, of about 500 pixels. `lumifield eval OUT` adapts to the left half of each test
+# image and scores the right half.
 set -euo pipefail
 exec lumifield meta-train simple-nerf --data "$1" --out "$2" \
   --downscale 4 --num-samples 64 --minutes 40 --num-views 1 --inner.steps 24 --inner.batch-size 96 \

@@ -1,4 +1,4 @@
-"""docs/from-the-originals.md, MetaNLR++: each option changes what comes out."""
+"""docs/migration/metanlrpp.md: each option changes the output."""
 
 from functools import cache
 

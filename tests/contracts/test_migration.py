@@ -1,4 +1,4 @@
-"""docs/from-the-originals.md: every row names an option of ours, and each of these options changes what comes out."""
+"""docs/migration/: every row names an option of Lumifield, and each of these options changes the output."""
 
 import json
 import re
@@ -30,7 +30,9 @@ from serving import FaultyServer, make_zip, run_server
 from surface_options import PRETRAINING as FEATURES
 from surface_options import TRAINING as SURFACES
 
-PAGE = Path(__file__).parents[2] / "docs" / "from-the-originals.md"
+TABLE = re.compile(r"^\|(?: --- \|)+\n((?:\|.*\n)+)", re.MULTILINE)
+SYSTEMS = {"nerf-pl", "mip-nerf", "nerfw-lens", "learnit-nerf-meta", "metanlrpp"}
+PAGES = sorted((Path(__file__).parents[2] / "docs" / "migration").glob("*.md"))
 
 # Every option of a training: what both runs are given, and what only one is.
 TRAINING = {
@@ -278,14 +280,16 @@ META = (
 
 
 def rows():
-    """The rows of the tables: there, here, note."""
-    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [row for row in cells if row[0] not in ("there", "---")]
+    """The rows of the tables on all pages: original, Lumifield, note."""
+    found = []
+    for page in PAGES:
+        for table in TABLE.findall(page.read_text(encoding="utf-8")):
+            found += [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return found
 
 
-def named(cell):
-    """The options of a cell, each with its command, and that of a training with its method."""
+def options(cell):
+    """The options of a cell as pairs of command and option; training commands include the method."""
     spans = [span.split() for span in re.findall(r"`([^`]+)`", cell) if not span.startswith("torchrun")]
     commands = [" ".join(span[:2]) if span[0] in ("train", "export", "localize") else span[0] for span in spans]
     pairs = zip(commands, spans, strict=True)
@@ -362,13 +366,20 @@ def psnrs(run, /, *parts, **places):
     return [image["psnr"] for image in json.loads(written.read_text())["per_image"]]
 
 
-def test_every_row_names_an_option_or_says_that_it_is_gone():
-    assert len(rows()) > 50
-    for there, here, note in rows():
-        if here == "gone":
-            assert note, there
+def test_every_row_names_an_option_or_says_why_it_was_removed():
+    assert {page.stem for page in PAGES} == SYSTEMS
+    for original, here, note in rows():
+        if here == "removed":
+            assert note, original
         elif not here.startswith("`torchrun"):
-            assert named(here), there
+            assert options(here), original
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_table_row_of_a_page_is_read(page):
+    lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    tables = TABLE.findall(page.read_text(encoding="utf-8"))
+    assert len(lines) == sum(len(table.splitlines()) + 2 for table in tables)
 
 
 def test_every_option_of_the_table_is_tried_here():
@@ -378,11 +389,11 @@ def test_every_option_of_the_table_is_tried_here():
     tried |= {("export volume", flag) for flag in VOLUMES}
     tried |= {(f"localize {step}", flag) for step, flag in LOCALIZING}
     tried |= {("train simple-nerf", flag) for flag in SIMPLE_TRAINING}
-    # These in test_from_metanlrpp.py.
+    # test_migration_metanlrpp.py tries these.
     tried |= {("train nlr", flag) for flag in SURFACES} | {("pretrain-features", flag) for flag in FEATURES}
     tried |= {("meta-train", "--use-method-rates")}
     tried |= {("meta-train", flag) for flag in META_TRAINING} | {("eval", flag) for flag in ADAPTING}
-    assert set().union(*(named(here) for _, here, _ in rows())) == tried
+    assert set().union(*(options(here) for _, here, _ in rows())) == tried
 
 
 def test_the_same_options_leave_the_same(places, tmp_path):
