@@ -24,9 +24,9 @@ from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.image_metrics import mean_squared_error, psnr
 
 PAPER = {
-    "chairs": {"meta": 18.85, "matched": 16.40, "standard": 12.49, "shuffled": 10.76},
-    "cars": {"meta": 22.80, "matched": 22.39, "standard": 11.45, "shuffled": 11.30},
-    "lamps": {"meta": 22.35, "matched": 20.79, "standard": 15.47, "shuffled": 13.88},
+    "chairs": {"meta": 18.85, "matched": 16.40, "random": 12.49, "shuffled": 10.76},
+    "cars": {"meta": 22.80, "matched": 22.39, "random": 11.45, "shuffled": 11.30},
+    "lamps": {"meta": 22.35, "matched": 20.79, "random": 15.47, "shuffled": 13.88},
 }
 """Single images of ShapeNet (Tancik et al. 2021) [dB]."""
 NEAR = math.radians(10)
@@ -43,19 +43,26 @@ def main() -> None:
     found = [read_json(run / "eval" / "test" / "metrics.json") for run in given.runs]
     white, mean = images(load_run(given.runs[0]))
     name = given.data.resolve().name
-    table = rows([one["starts"] for one in found], PAPER.get(name, {}), white, mean)
+    table = rows([one["initializations"] for one in found], PAPER.get(name, {}), white, mean)
     print(table)
     if given.out is not None:
         protocol = found[0]["protocol"]
-        kept = {"starts": [one["starts"] for one in found], "white": white, "mean_image": mean, "protocol": protocol}
+        kept = {
+            "initializations": [one["initializations"] for one in found],
+            "white": white,
+            "mean_image": mean,
+            "protocol": protocol,
+        }
         write_json(given.out / f"learned_starts_{name}.json", kept)
         told = f"{protocol['adaptation']}; {protocol['split_rule']}; {protocol['resolution']}; {len(found)} seeds"
-        (given.out / f"learned_starts_{name}.md").write_text(f"# Learned starts, {name}\n\n{told}.\n\n{table}\n")
+        (given.out / f"learned_starts_{name}.md").write_text(
+            f"# Meta-learned initializations, {name}\n\n{told}.\n\n{table}\n"
+        )
 
 
 def rows(seeds: list[dict], paper: dict[str, float], white: float, mean: float) -> str:
     """The table, means over the seeds and their deviation."""
-    lines = ["| start | before [dB] | adapted [dB] | deviation | after 100 steps | ShapeNet, in the paper |"]
+    lines = ["| initialization | before [dB] | adapted [dB] | deviation | after 100 steps | ShapeNet, in the paper |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for kind in seeds[0]:
         own = [seed[kind] for seed in seeds]
@@ -64,8 +71,8 @@ def rows(seeds: list[dict], paper: dict[str, float], white: float, mean: float) 
         values.append(statistics.mean(one["curve"].get("100", math.nan) for one in own))
         told = " | ".join(f"{value:.2f}" for value in values)
         lines.append(f"| {kind} | {told} | {paper.get(kind, math.nan):.2f} |")
-    lines.append(f"| the mean image near the pose | {mean:.2f} | | | | |")
-    lines.append(f"| white | {white:.2f} | | | | |")
+    lines.append(f"| mean image near the pose | {mean:.2f} | | | | |")
+    lines.append(f"| white image | {white:.2f} | | | | |")
     return "\n".join(lines).replace("nan", "")
 
 

@@ -72,8 +72,8 @@ def table(row: dict[str, Any], about: str) -> str:
         [
             about,
             "",
-            "| image | traced [ms] | triangles [ms] | ratio | first [s] | PSNR between both, inside [dB] "
-            "| inner pixels over 1/255 apart | pixels whose silhouette differs |",
+            "| image | sphere tracing [ms] | mesh proxy [ms] | ratio | first view [s] | PSNR between both, inside [dB] "
+            "| inner pixels that differ by more than 1/255 | pixels with a different silhouette |",
             "| --- |" + " ---: |" * 7,
             f"| {row['image']} | {row['traced_ms']:.0f} | {row['quick_ms']:.0f} | {row['ratio']:.1f} "
             f"| {row['first_seconds']:.1f} | {row['inner_psnr']:.1f} | {row['inner_pixels_differ']:.2%} "

@@ -282,7 +282,7 @@ def square(folder: Path) -> Callable[[], object]:
 STEPS = {
     "published order": published_order,
     "nlr, the same rays": same_rays,
-    "nlr, a square as `train` takes it": square,
+    "nlr, a patch as in `train`": square,
 }
 
 
@@ -348,7 +348,7 @@ def table(found: dict[str, Any], about: str) -> str:
         f"| {row['step']} | {row['seconds']:.2f} | {row['ratio']:.1f} | {row['mib']:.0f} |" for row in found["rows"]
     ]
     same = ", ".join(f"{share:.1%} {name.replace('_', ' ')}" for name, share in found["pixels"].items())
-    head = ["| step | seconds | times faster | memory [MiB] |", "| --- |" + " ---: |" * 3]
+    head = ["| step | seconds | speedup | memory [MiB] |", "| --- |" + " ---: |" * 3]
     return "\n".join([about, "", *head, *lines, "", f"Pixels of both orders: {same}.", ""])
 
 

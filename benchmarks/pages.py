@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from browser import Page, opened
+from browser import Page, open_page
 from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data.scene import Scene
 from lumifield.export import WebExport
@@ -44,7 +44,7 @@ def capture_view(page: Page, scene: Scene, index: int) -> tuple[np.ndarray, floa
     page.call("Emulation.setDeviceMetricsOverride", **metrics)
     page.evaluate(f"history.replaceState(null, '', '{camera_fragment(scene, index)}')")
     page.evaluate("delete document.body.dataset.frame; window.dispatchEvent(new Event('hashchange'))")
-    page.until("document.body.dataset.frame")
+    page.wait_until("document.body.dataset.frame")
     pixels = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
     return pixels, float(page.evaluate("document.body.dataset.frame"))
 
@@ -53,11 +53,11 @@ def compare_with_rendering(run: LoadedRun, file: Path, profile: Path, images: Pa
     """PSNR of the page against the renderings, frame time, and number of network requests, over test views."""
     scene = run.scenes["test"]
     scores, frame_times = [], []
-    with opened("about:blank", profile) as page:
+    with open_page("about:blank", profile) as page:
         page.call("Page.enable")
         page.call("Network.enable")
         page.call("Page.navigate", url=file.as_uri())
-        page.until("document.body && document.body.dataset.state")
+        page.wait_until("document.body && document.body.dataset.state")
         for index in range(0, len(scene), max(1, len(scene) // NUM_VIEWS)):
             page_pixels, frame_time = capture_view(page, scene, index)
             rendered = to_uint8(render_view(run.method, scene, index, device=run.device).rgb).numpy()

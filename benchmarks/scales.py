@@ -46,7 +46,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         f"Machine: {result['machine']}. Commit: {result['commit']}. Test images; PSNR in dB.",
         "",
-        f"| run | seconds | ms a step | {' | '.join(heads)} |",
+        f"| run | seconds | ms per step | {' | '.join(heads)} |",
         "| --- " * (len(heads) + 3) + "|",
     ]
     for each in rows:

@@ -121,16 +121,19 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     found += [
         ("test PSNR", f"{result['field']['psnr']:.2f} dB"),
         ("median error of test depth, all pixels", f"{100 * result['field']['median_depth_error']:.1f} cm"),
-        (f"poses from {DEGREES:g} degrees and {CENTIMETERS:g} cm off, median", f"{wide:.2f} degrees, {far:.1f} cm"),
+        (
+            f"pose refinement from {DEGREES:g} degrees and {CENTIMETERS:g} cm, median",
+            f"{wide:.2f} degrees, {far:.1f} cm",
+        ),
         *((f"poses {name}", f"{share:.0%}") for name, share in pose["success"].items()),
-        ("seconds a pose", f"{pose['seconds'] / pose['images']:.1f}"),
-        (f"least distance of {space['views']} new views from a true surface", f"{space['least']:.2f} m"),
-        ("new views behind a true surface", f"{space['behind']:.1%}"),
+        ("seconds per pose", f"{pose['seconds'] / pose['images']:.1f}"),
+        (f"minimum distance of {space['views']} novel views to a ground truth surface", f"{space['least']:.2f} m"),
+        ("novel views behind a ground truth surface", f"{space['behind']:.1%}"),
     ]
     for name in ("without", "with"):
         far, wide = baseline[name]
         found.append((f"pose regressor {name} synthetic views, median", f"{wide:.2f} degrees, {far:.1f} cm"))
-    return [*found, ("which falls by", " and ".join(f"{share:.0%}" for share in baseline["drop"][::-1]))]
+    return [*found, ("reduction", " and ".join(f"{share:.0%}" for share in baseline["drop"][::-1]))]
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -140,9 +143,9 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         f"Machine: {result['machine']}. Commit: {result['commit']}. {result['data']} at 1/{result['downscale']}: "
         f"{about['images']} test frames with depth; `instant`, {about['train_seconds']:.0f} s; seed "
-        f"{result['seed']}; the regressor over {seeds} seeds.",
+        f"{result['seed']}; pose regression over {seeds} seeds.",
         "",
-        "| what | value |",
+        "| quantity | value |",
         "| --- | --- |",
         *(f"| {name} | {value} |" for name, value in rows(result)),
     ]

@@ -26,7 +26,7 @@ from lumifield.training import Train
 from lumifield.training.job import TrainingJob
 
 CURVE_STEPS = {"nerf-w": ("fitted",), "instant": ("mean", "affine")}
-TITLES = {"fitted": "fitted appearance", "mean": "as it is", "affine": "fitted affine colors"}
+TITLES = {"fitted": "fitted appearance", "mean": "none", "affine": "fitted affine colors"}
 
 
 def score(settings: Settings, out: Path, looks: tuple[str, ...], options: argparse.Namespace) -> dict[str, Any]:

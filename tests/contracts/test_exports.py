@@ -1,8 +1,7 @@
-"""What every export promises: it leaves something of every method, on bounded, open and NDC scenes, wherever it has
-trained, and it says in one sentence why not."""
+"""Contract of every export: it writes every method on bounded, unbounded and NDC scenes, from wherever the run is, and
+refuses an unusable output before any work."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -13,7 +12,6 @@ from analytic import run_of
 from commands import tree
 from lumifield.cli.export import ExportChoice
 from lumifield.data.scene import Frame
-from lumifield.errors import DataError
 from lumifield.export import (
     CamerasExport,
     MeshExport,
@@ -21,18 +19,19 @@ from lumifield.export import (
     VolumeExport,
     WebExport,
     WeightsExport,
-    baking,
     density_field,
     points,
+    voxel_baking,
 )
 from lumifield.methods import METHODS, method_name
 from lumifield.runs.run_folder import LoadedRun, load_run
 from lumifield.runtime.config import to_plain
+from refusals import refuses
 from scenes import SCENES, SMALL, pairs
 
-TRIED = ("instant", "mip-nerf", "nerf", "nerf, occupied", "nerf-w", "simple-nerf", "nlr")
+TESTED_METHODS = ("instant", "mip-nerf", "nerf", "nerf, occupied", "nerf-w", "simple-nerf", "nlr")
 FRAME = Frame(torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), torch.tensor([5.0, -6.0, 7.0]), 3.0)
-# Of each kind: small settings and every ending.
+# Small settings and every extension of each export.
 EXPORTS = {
     MeshExport: (
         MeshExport(resolution=6, density_threshold=1e-6, components="all", color_source="field"),
@@ -47,74 +46,70 @@ EXPORTS = {
 
 
 @pytest.fixture(autouse=True)
-def lenient(monkeypatch):
-    """Bounds are looked for with few probes, and what has not trained stops light, too."""
-    monkeypatch.setattr(density_field, "PROBES", 8)
-    monkeypatch.setattr(baking, "HIT", 0.0)
+def exports_without_thresholds(monkeypatch):
+    """Coarse bounds, and no minimum opacity, so that untrained methods have surfaces."""
+    monkeypatch.setattr(density_field, "BOUNDS_RESOLUTION", 8)
+    monkeypatch.setattr(voxel_baking, "MIN_HIT_OPACITY", 0.0)
     monkeypatch.setattr(points, "MIN_POINT_OPACITY", 0.0)
-    monkeypatch.setattr(points, "GRAZING", -2.0)
+    monkeypatch.setattr(points, "MIN_COSINE", -2.0)
 
 
-@pytest.fixture(params=pairs(TRIED), ids=", ".join)
+@pytest.fixture(params=pairs(TESTED_METHODS), ids=", ".join)
 def run(request, tmp_path) -> LoadedRun:
-    """A run of a method without training, whose scene frame is not the world's."""
-    name, place = request.param
-    settings, scene = SMALL[name], replace(SCENES[place](), frame=FRAME)
+    """A run of an untrained method, whose scene frame differs from the world."""
+    name, kind = request.param
+    settings, scene = SMALL[name], replace(SCENES[kind](), frame=FRAME)
     torch.manual_seed(0)
     method = settings.build(scene).eval()
-    made = run_of(tmp_path / "run", method, {"train": scene.without_images()})
+    untrained = run_of(tmp_path / "run", method, {"train": scene.without_images()})
     config = {"kind": method_name(settings)} | to_plain(method.settings)
-    return replace(made, config={"format": 1, "lumifield": "0", "method": config})
+    return replace(untrained, config={"format": 1, "lumifield": "0", "method": config})
 
 
-def test_every_export_and_every_method_is_tried():
+def test_every_export_and_every_method_is_tested():
     kinds = {get_args(kind)[0] for kind in get_args(get_args(ExportChoice)[0])}
     assert kinds == EXPORTS.keys()
-    assert {method_name(SMALL[name]) for name in TRIED} == set(METHODS)
-
-
-def noted(counts: list[tuple[int, int]], done: int, total: int) -> None:
-    counts.append((done, total))
+    assert {method_name(SMALL[name]) for name in TESTED_METHODS} == set(METHODS)
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
-def test_every_ending_of_every_export_leaves_files_and_counts_to_the_end(run, kind, tmp_path):
-    export, endings = EXPORTS[kind]
-    for ending in endings:
-        out = tmp_path / f"new {ending}" / (f"scene.{ending}" if ending else "scene")
-        counts: list[tuple[int, int]] = []
-        export.write(run, out, partial(noted, counts))
+def test_every_extension_of_every_export_writes_files_and_reports_progress(run, kind, tmp_path):
+    export, extensions = EXPORTS[kind]
+    for extension in extensions:
+        out = tmp_path / f"new {extension}" / (f"scene.{extension}" if extension else "scene")
+        calls: list[tuple[int, int]] = []
+        export.write(run, out, lambda completed, total, calls=calls: calls.append((completed, total)))
         assert out.exists()
         assert all(path.stat().st_size > 0 for path in out.parent.rglob("*"))
         assert not list(out.parent.rglob(".*"))
-        assert not counts or counts[-1][0] == counts[-1][1]
+        assert not calls or calls[-1][0] == calls[-1][1]
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
-def test_a_scene_that_has_traveled_exports_the_same(run, kind, tmp_path):
-    WeightsExport().write(run, tmp_path / "traveled.zip")
-    export, (ending, *_) = EXPORTS[kind]
-    for name, one in (("before", run), ("after", load_run(tmp_path / "traveled.zip"))):
-        export.write(one, tmp_path / name / f"scene.{ending}")
-    assert tree(tmp_path / "before") == tree(tmp_path / "after")
+def test_exports_of_a_portable_scene_are_equal(run, kind, tmp_path):
+    WeightsExport().write(run, tmp_path / "portable.zip")
+    export, (extension, *_) = EXPORTS[kind]
+    for name, source in (("run", run), ("portable", load_run(tmp_path / "portable.zip"))):
+        export.write(source, tmp_path / f"from {name}" / f"scene.{extension}")
+    assert tree(tmp_path / "from run") == tree(tmp_path / "from portable")
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
-def test_what_cannot_be_written_is_said_before_any_work(run, kind, tmp_path):
-    export, (ending, *_) = EXPORTS[kind]
-    (tmp_path / f"taken.{ending}").mkdir()
+def test_an_unusable_output_is_refused_before_any_work(run, kind, tmp_path):
+    export, (extension, *_) = EXPORTS[kind]
+    (tmp_path / f"taken.{extension}").mkdir()
     (tmp_path / "file").touch()
 
-    def asked(*_):
-        raise AssertionError("the method was asked")
+    def fail(*_):
+        raise AssertionError("the method was evaluated")
 
-    run.method.forward = run.method.inside = asked
+    run.method.forward = run.method.inside = fail
     before = tree(tmp_path)
     for name, field in (
         ("scene.doc", "extension"),
-        (f"taken.{ending}", "output"),
-        (f"file/scene.{ending}", "output"),
+        (f"taken.{extension}", "output"),
+        (f"file/scene.{extension}", "output"),
     ):
-        with pytest.raises(DataError, match=f"{Path(name).name}: {field}: found "):
+        with refuses(field, path=Path(name).name):
             export.write(run, tmp_path / name)
     assert tree(tmp_path) == before

@@ -12,7 +12,7 @@ from known_surfaces import Around, built
 from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.evaluation.chamfer import chamfer_distance, sample_surface, surface_distance
-from lumifield.export.marching_cubes import Surface
+from lumifield.export.marching_cubes import TriangleMesh
 from scenes import ball
 
 
@@ -22,8 +22,8 @@ def sphere(radius: float, center: float = 0.0) -> trimesh.Trimesh:
     return made
 
 
-def surface(mesh: trimesh.Trimesh) -> Surface:
-    return Surface(np.asarray(mesh.vertices), np.asarray(mesh.faces))
+def surface(mesh: trimesh.Trimesh) -> TriangleMesh:
+    return TriangleMesh(np.asarray(mesh.vertices), np.asarray(mesh.faces))
 
 
 @pytest.fixture
@@ -51,14 +51,14 @@ def test_both_ways_count():
 
 def test_points_are_spread_by_area():
     corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [5, 0, 0], [8, 0, 0], [5, 1, 0]])
-    points = sample_surface(Surface(corners, np.array([[0, 1, 2], [3, 4, 5]])), 8000, 0)
+    points = sample_surface(TriangleMesh(corners, np.array([[0, 1, 2], [3, 4, 5]])), 8000, 0)
     far = points[:, 0] > 2
     assert far.mean() == pytest.approx(0.75, abs=0.02)
     near = points[~far]
     assert (near >= 0).all()
     assert (near[:, 0] + near[:, 1] <= 1 + 1e-12).all()
     assert np.allclose(near.mean(0), [1 / 3, 1 / 3, 0], atol=0.02)
-    assert np.array_equal(points, sample_surface(Surface(corners, np.array([[0, 1, 2], [3, 4, 5]])), 8000, 0))
+    assert np.array_equal(points, sample_surface(TriangleMesh(corners, np.array([[0, 1, 2], [3, 4, 5]])), 8000, 0))
 
 
 @pytest.mark.parametrize("radius", [0.5, 0.6])

@@ -1,4 +1,4 @@
-"""Meshes: in the world, of the colors that the images show, whole or not at all."""
+"""Exported meshes: geometry in world coordinates, colors and textures, selection of faces, refused settings."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import trimesh
 
 from analytic import Ball, Wall, around, photograph, run_of, scene_of
 from lumifield.data.scene import Frame
-from lumifield.errors import DataError
 from lumifield.export import MeshExport
-from lumifield.export.density_field import SURFACE_OPTICAL_DEPTH, density_field
+from lumifield.export.density_field import SURFACE_OPTICAL_DEPTH, build_density_field
+from lumifield.export.marching_cubes import SamplingGrid, extract_surface, label_components
+from lumifield.export.mesh import select_surface
 from lumifield.geometry.poses import look_at
 from lumifield.geometry.rays import Ndc, points_from_ndc, points_to_ndc
 from lumifield.methods.base import Method
+from refusals import refuses
 
 UP = torch.tensor([0.0, 0.0, 1.0])
 
 
 class SignedBall(Method):
-    """A ball of radius 0.9 as a signed distance."""
+    """Signed distance of a ball of radius 0.9."""
 
     surface_level = 0.0
 
@@ -39,77 +41,79 @@ class TwoBalls(Method):
         return 100 * torch.exp(20 * torch.maximum(0.6 - large, 0.2 - small))
 
 
-class Nothing(Ball):
-    """Air."""
+class EmptySpace(Ball):
+    """No density."""
 
     def inside(self, points):
         return torch.zeros(len(points))
 
 
-def all_around(n=24, size=(48, 48)):
-    """Cameras all over a sphere of radius 4."""
+def sphere_cameras(n=24, size=(48, 48)):
+    """Cameras all over a sphere of radius 4 that look at its center."""
     height = (torch.arange(n) + 0.5) / n * 1.9 - 0.95
-    turn = torch.arange(n) * 2.4
-    level = (1 - height**2).sqrt()
-    away = 4 * torch.stack([level * turn.cos(), level * turn.sin(), height], -1)
+    azimuth = torch.arange(n) * 2.4
+    radius = (1 - height**2).sqrt()
+    positions = 4 * torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), height], -1)
     cameras = around(n, size)
-    return replace(cameras, c2w=look_at(away, -away, UP).float())
+    return replace(cameras, c2w=look_at(positions, -positions, UP).float())
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ball")
-    scene = scene_of(all_around())
+    scene = scene_of(sphere_cameras())
     return run_of(folder / "run", Ball(), {"train": scene}, photograph(folder, scene, "train"))
 
 
-def made(run, out, **settings):
+def export_mesh(run, out, **settings):
     MeshExport(**{"resolution": 24, "density_threshold": 100.0} | settings).write(run, out)
     return trimesh.load(out, process=False, force="mesh")
 
 
-def difference(mesh):
-    """Gray levels between the colors of the vertices and those of the ball there: largest and mean."""
-    truth = 255 * (0.5 + 0.5 * mesh.vertices / np.linalg.norm(mesh.vertices, axis=1, keepdims=True))
-    gap = np.abs(mesh.visual.vertex_colors[:, :3] - truth)
-    return gap.max(), gap.mean()
+def color_errors(mesh):
+    """Maximum and mean difference of the vertex colors from those of the ball [gray levels]."""
+    expected = 255 * (0.5 + 0.5 * mesh.vertices / np.linalg.norm(mesh.vertices, axis=1, keepdims=True))
+    error = np.abs(mesh.visual.vertex_colors[:, :3] - expected)
+    return error.max(), error.mean()
 
 
-def test_a_ball_comes_out_round_closed_and_colored(run, tmp_path):
-    mesh = made(run, tmp_path / "ball.ply")
+def test_the_mesh_of_a_ball_is_round_watertight_and_colored(run, tmp_path):
+    mesh = export_mesh(run, tmp_path / "ball.ply")
     assert mesh.is_watertight
     assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - 1).max() < 0.01
     assert mesh.volume == pytest.approx(4 / 3 * math.pi, rel=0.02)
-    assert difference(mesh)[0] < 15
+    assert color_errors(mesh)[0] < 15
     outward = mesh.vertices / np.linalg.norm(mesh.vertices, axis=1, keepdims=True)
     assert (mesh.vertex_normals * outward).sum(1).min() > 0.95
     assert "property float nx" in (tmp_path / "ball.ply").read_bytes()[:500].decode("ascii", "ignore")
 
 
-@pytest.mark.parametrize(("colors", "most"), [("images", 4), ("radiance", 2), ("field", 4)])
-def test_each_source_of_colors_tells_the_truth(run, tmp_path, colors, most):
-    assert difference(made(run, tmp_path / "ball.ply", color_source=colors))[1] < most
+@pytest.mark.parametrize(("color_source", "max_error"), [("images", 4), ("radiance", 2), ("field", 4)])
+def test_each_color_source_gives_the_colors_of_the_ball(run, tmp_path, color_source, max_error):
+    assert color_errors(export_mesh(run, tmp_path / "ball.ply", color_source=color_source))[1] < max_error
 
 
-def test_the_mesh_is_in_the_world(tmp_path):
+def test_the_mesh_is_in_world_coordinates(tmp_path):
     angle = torch.tensor(0.5)
-    turn = torch.tensor([[angle.cos(), -angle.sin(), 0], [angle.sin(), angle.cos(), 0], [0, 0, 1]])
-    frame = Frame(turn, torch.tensor([10.0, -20.0, 30.0]), 5.0)
-    run = run_of(tmp_path, Ball(), {"train": scene_of(all_around(), frame=frame)})
-    mesh = made(run, tmp_path / "ball.ply", color_source="radiance", resolution=32)
+    rotation = torch.tensor([[angle.cos(), -angle.sin(), 0], [angle.sin(), angle.cos(), 0], [0, 0, 1]])
+    frame = Frame(rotation, torch.tensor([10.0, -20.0, 30.0]), 5.0)
+    run = run_of(tmp_path, Ball(), {"train": scene_of(sphere_cameras(), frame=frame)})
+    mesh = export_mesh(run, tmp_path / "ball.ply", color_source="radiance", resolution=32)
     assert np.abs(np.linalg.norm(mesh.vertices - [10, -20, 30], axis=1) - 5).max() < 0.05
-    truth = 0.5 + 0.5 * (mesh.vertices - [10, -20, 30]) / 5 @ turn.numpy()
-    assert np.abs(mesh.visual.vertex_colors[:, :3] / 255 - truth).max() < 0.03
+    expected = 0.5 + 0.5 * (mesh.vertices - [10, -20, 30]) / 5 @ rotation.numpy()
+    assert np.abs(mesh.visual.vertex_colors[:, :3] / 255 - expected).max() < 0.03
 
 
-def test_a_wall_before_a_forward_facing_scene_leaves_its_warp(tmp_path):
+def test_a_wall_in_ndc_is_exported_in_world_coordinates(tmp_path):
     ndc = Ndc((30.0, 30.0), (32, 24), 1.0)
     box = torch.tensor([[-1.2, -1.2, -1.0], [1.2, 1.2, 1.0]])
     frame = Frame(torch.eye(3), torch.tensor([0.0, 0.0, 7.0]), 2.0)
     cameras = replace(around(1), c2w=torch.eye(3, 4)[None])
     scene = replace(scene_of(cameras, frame=frame, ndc=ndc), box=box)
     z = 0.5  # four near planes away
-    mesh = made(run_of(tmp_path, Wall(z), {"train": scene}), tmp_path / "wall.ply", color_source="field", resolution=24)
+    mesh = export_mesh(
+        run_of(tmp_path, Wall(z), {"train": scene}), tmp_path / "wall.ply", color_source="field", resolution=24
+    )
     front = mesh.vertices[mesh.vertices[:, 2] < 2 * 4.1 + 7]
     assert len(front) > 300
     assert np.abs(front[:, 2] - (2 * 4 + 7)).max() < 0.05
@@ -117,129 +121,142 @@ def test_a_wall_before_a_forward_facing_scene_leaves_its_warp(tmp_path):
     assert np.abs(mesh.visual.vertex_colors[:, :3].astype(int) - 128).max() <= 1
 
 
-def test_scene_points_leave_and_enter_normalized_device_coordinates():
+def test_points_from_ndc_inverts_points_to_ndc():
     ndc = Ndc((30.0, 40.0), (32, 24), 1.5)
     points = torch.tensor([[0.3, -0.2, 1.5], [5.0, 7.0, 30.0]])
     assert torch.allclose(points_from_ndc(points_to_ndc(points, ndc), ndc), points, atol=1e-4)
 
 
-def test_a_signed_distance_has_its_own_level(tmp_path):
-    run = run_of(tmp_path, SignedBall(), {"train": scene_of(all_around())})
-    where = density_field(run, None)
-    assert where.level == 0
+def test_a_signed_distance_has_its_own_surface_level(tmp_path):
+    run = run_of(tmp_path, SignedBall(), {"train": scene_of(sphere_cameras())})
+    field = build_density_field(run, None)
+    assert field.level == 0
     points = np.array([[0.0, 0, 0.8], [0, 0, 1.0]])
-    assert where.field(points) == pytest.approx([0.1, -0.1], abs=1e-6)
-    assert where.bounds(None) == pytest.approx(np.array([[-0.9] * 3, [0.9] * 3]), abs=0.1)
+    assert field.evaluate(points) == pytest.approx([0.1, -0.1], abs=1e-6)
+    assert field.resolve_bounds(None) == pytest.approx(np.array([[-0.9] * 3, [0.9] * 3]), abs=0.1)
 
 
-def test_a_density_is_cut_where_five_pixels_stop_half_of_the_light(run):
-    assert density_field(run, None).level == pytest.approx(SURFACE_OPTICAL_DEPTH / (4 / 48))
-    assert density_field(run, 7.0).level == 7.0
+def test_at_the_default_threshold_five_pixel_widths_absorb_half_of_the_light(run):
+    assert build_density_field(run, None).level == pytest.approx(SURFACE_OPTICAL_DEPTH / (4 / 48))
+    assert build_density_field(run, 7.0).level == 7.0
 
 
-def test_bounds_cut_and_resolution_refines(run, tmp_path):
-    half = made(run, tmp_path / "half.ply", bounds=(0.0, -1.2, -1.2, 1.2, 1.2, 1.2), color_source="radiance")
-    fine = made(run, tmp_path / "fine.ply", resolution=48, color_source="radiance")
-    coarse = made(run, tmp_path / "coarse.ply", color_source="radiance")
+def test_bounds_crop_and_resolution_refines(run, tmp_path):
+    half = export_mesh(run, tmp_path / "half.ply", bounds=(0.0, -1.2, -1.2, 1.2, 1.2, 1.2), color_source="radiance")
+    fine = export_mesh(run, tmp_path / "fine.ply", resolution=48, color_source="radiance")
+    coarse = export_mesh(run, tmp_path / "coarse.ply", color_source="radiance")
     assert half.vertices[:, 0].min() >= 0
     assert half.volume == pytest.approx(2 / 3 * math.pi, rel=0.1)
     assert 3 < len(fine.faces) / len(coarse.faces) < 5
 
 
-def test_a_lower_level_lies_further_out(run, tmp_path):
-    wide = made(run, tmp_path / "wide.ply", density_threshold=100 * math.exp(-2), color_source="radiance")
+def test_a_lower_density_threshold_moves_the_surface_outward(run, tmp_path):
+    wide = export_mesh(run, tmp_path / "wide.ply", density_threshold=100 * math.exp(-2), color_source="radiance")
     assert np.linalg.norm(wide.vertices, axis=1) == pytest.approx(1.1, abs=0.01)
 
 
-@pytest.mark.parametrize(("keep", "bodies"), [("all", 2), ("largest", 1), (10, 2), (600, 1)])
-def test_pieces_are_kept_by_size(tmp_path, keep, bodies):
-    run = run_of(tmp_path, TwoBalls(), {"train": scene_of(all_around())})
-    where = density_field(run, 100.0)
-    from lumifield.export.marching_cubes import SamplingGrid, extract_surface, label_components
-    from lumifield.export.mesh import select_surface
-
-    surface = extract_surface(where.field, SamplingGrid.over(where.bounds(None), 40))
-    assert label_components(select_surface(surface, MeshExport(components=keep), run)).max() + 1 == bodies
+@pytest.mark.parametrize(("components", "num_components"), [("all", 2), ("largest", 1), (10, 2), (600, 1)])
+def test_components_are_kept_by_size(tmp_path, components, num_components):
+    run = run_of(tmp_path, TwoBalls(), {"train": scene_of(sphere_cameras())})
+    field = build_density_field(run, 100.0)
+    mesh = extract_surface(field.evaluate, SamplingGrid.from_bounds(field.resolve_bounds(None), 40))
+    selected = select_surface(mesh, MeshExport(components=components), run)
+    assert label_components(selected).max() + 1 == num_components
 
 
-def test_hidden_faces_go_where_asked(tmp_path):
+def test_unseen_faces_are_removed(tmp_path):
     """Cameras on one side see half of the ball."""
-    scene = scene_of(all_around())
-    side = scene.select([row for row in range(24) if scene.cameras.positions[row, 2] > 3])
-    mesh = made(
-        run_of(tmp_path, Ball(), {"train": side}), tmp_path / "half.ply", keep_unseen=False, color_source="radiance"
+    scene = scene_of(sphere_cameras())
+    half = scene.select([row for row in range(24) if scene.cameras.positions[row, 2] > 3])
+    mesh = export_mesh(
+        run_of(tmp_path, Ball(), {"train": half}), tmp_path / "half.ply", keep_unseen=False, color_source="radiance"
     )
     assert not mesh.is_watertight
-    everywhere = all_around(2000).positions.numpy() / 4
-    seen = (everywhere @ side.cameras.positions.numpy().T > 1).any(1).mean()
+    surface_points = sphere_cameras(2000).positions.numpy() / 4
+    seen = (surface_points @ half.cameras.positions.numpy().T > 1).any(1).mean()
     assert 0.3 < seen < 0.7
     assert mesh.area == pytest.approx(4 * math.pi * seen, rel=0.12)
 
 
 def test_simplification_keeps_the_shape(run, tmp_path):
-    mesh = made(run, tmp_path / "few.ply", num_faces=300, color_source="radiance")
+    mesh = export_mesh(run, tmp_path / "few.ply", num_faces=300, color_source="radiance")
     assert 250 <= len(mesh.faces) <= 320
     assert mesh.volume == pytest.approx(4 / 3 * math.pi, rel=0.05)
 
 
-@pytest.mark.parametrize("ending", [".ply", ".obj", ".glb", ".dae", ".stl"])
-def test_every_ending_is_read_back(run, tmp_path, ending, recwarn):
-    mesh = made(run, tmp_path / f"ball{ending}", color_source="radiance")
+@pytest.mark.parametrize("extension", [".ply", ".obj", ".glb", ".dae", ".stl"])
+def test_every_file_format_is_read_back(run, tmp_path, extension, recwarn):
+    mesh = export_mesh(run, tmp_path / f"ball{extension}", color_source="radiance")
     assert mesh.volume == pytest.approx(4 / 3 * math.pi, rel=0.02)
-    if ending == ".glb":
-        (alone,) = trimesh.load(tmp_path / "ball.glb").geometry.values()
-        colors = alone.visual.vertex_attributes["color"][:, :3] / 255
-        truth = (0.5 + 0.5 * mesh.vertices) ** 2.2
-        assert np.abs(colors - truth).max() < 0.05
-    elif ending in (".ply", ".obj"):
-        assert difference(mesh)[0] < 15
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"ball{ending}"]
+    if extension == ".glb":
+        (geometry,) = trimesh.load(tmp_path / "ball.glb").geometry.values()
+        colors = geometry.visual.vertex_attributes["color"][:, :3] / 255
+        expected = (0.5 + 0.5 * mesh.vertices) ** 2.2
+        assert np.abs(colors - expected).max() < 0.05
+    elif extension in (".ply", ".obj"):
+        assert color_errors(mesh)[0] < 15
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"ball{extension}"]
 
 
-@pytest.mark.parametrize("ending", [".glb", ".obj"])
-def test_a_texture_shows_the_colors_between_the_vertices(run, tmp_path, ending):
-    mesh = made(run, tmp_path / f"ball{ending}", texture_size=256, num_faces=400)
+@pytest.mark.parametrize("extension", [".glb", ".obj"])
+def test_a_texture_has_the_colors_between_the_vertices(run, tmp_path, extension):
+    mesh = export_mesh(run, tmp_path / f"ball{extension}", texture_size=256, num_faces=400)
     material = mesh.visual.material
-    texture = np.asarray((material.baseColorTexture if ending == ".glb" else material.image).convert("RGB")) / 255
+    texture = np.asarray((material.baseColorTexture if extension == ".glb" else material.image).convert("RGB")) / 255
     assert texture.shape == (256, 256, 3)
     midpoints = mesh.vertices[mesh.faces].mean(1)
     uv = mesh.visual.uv[mesh.faces].mean(1)
-    shown = texture[((1 - uv[:, 1]) * 256).astype(int), (uv[:, 0] * 256).astype(int)]
-    truth = 0.5 + 0.5 * midpoints / np.linalg.norm(midpoints, axis=1, keepdims=True)
-    assert np.abs(shown - truth).mean() < 0.03
+    found = texture[((1 - uv[:, 1]) * 256).astype(int), (uv[:, 0] * 256).astype(int)]
+    expected = 0.5 + 0.5 * midpoints / np.linalg.norm(midpoints, axis=1, keepdims=True)
+    assert np.abs(found - expected).mean() < 0.03
 
 
-def refusal(run, out, **settings):
-    before = sorted(out.parent.rglob("*"))
-    with pytest.raises(DataError) as caught:
-        made(run, out, **settings)
-    assert sorted(out.parent.rglob("*")) == before
-    return str(caught.value)
+@pytest.mark.parametrize(
+    ("name", "settings", "field", "found"),
+    [
+        ("a.xyz", {}, "extension", "'.xyz'"),
+        ("a.ply", {"texture_size": 64}, "extension", "'.ply'"),
+        ("a.ply", {"density_threshold": 1e30}, "density", "no value above 1e+30"),
+        ("a.ply", {"bounds": (5.0, 5.0, 5.0, 6.0, 6.0, 6.0)}, "bounds", "5 5 5 6 6 6, outside the scene"),
+        ("a.ply", {"bounds": (1.0, 1.0, 1.0, 0.0, 0.0, 0.0)}, "bounds", "1 1 1 0 0 0"),
+        ("a.ply", {"bounds": (1.3, 1.3, 1.3, 1.4, 1.4, 1.4)}, "density", "no value above 100"),
+    ],
+)
+def test_refused_settings_leave_no_file(run, tmp_path, name, settings, field, found):
+    with refuses(field, found=found):
+        export_mesh(run, tmp_path / name, **settings)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_made_is_said_in_a_sentence(run, tmp_path):
-    assert "extension: found '.xyz'" in refusal(run, tmp_path / "a.xyz")
-    assert "expected .obj or .glb for a texture" in refusal(run, tmp_path / "a.ply", texture_size=64)
-    assert "density: found no value above 1e+30" in refusal(run, tmp_path / "a.ply", density_threshold=1e30)
-    empty = replace(run, method=Nothing())
-    assert "density: found no value above 100" in refusal(empty, tmp_path / "a.ply")
-    away = refusal(run, tmp_path / "a.ply", bounds=(5.0, 5.0, 5.0, 6.0, 6.0, 6.0))
-    assert "box: found 5 5 5 6 6 6" in away
-    assert "upper corner" in refusal(run, tmp_path / "a.ply", bounds=(1.0, 1.0, 1.0, 0.0, 0.0, 0.0))
-    corner = (1.3, 1.3, 1.3, 1.4, 1.4, 1.4)
-    assert "density: found no value above" in refusal(run, tmp_path / "a.ply", bounds=corner)
-    portable = replace(run, source=None)
-    assert "images: found none (a portable scene)" in refusal(portable, tmp_path / "a.ply")
-    moved = replace(run.source, data=tmp_path / "gone")
-    assert "folder: found" in refusal(replace(run, source=moved), tmp_path / "a.ply")
+@pytest.mark.parametrize(
+    ("change", "field", "found"),
+    [
+        (lambda run: {"method": EmptySpace()}, "density", "no value above 100"),
+        (lambda run: {"source": None}, "images", "none (a portable scene)"),
+    ],
+    ids=["empty scene", "portable scene"],
+)
+def test_refused_runs_leave_no_file(run, tmp_path, change, field, found):
+    with refuses(field, found=found):
+        export_mesh(replace(run, **change(run)), tmp_path / "a.ply")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_photographs_that_moved_are_found(run, tmp_path):
-    gone = replace(run, source=replace(run.source, data=tmp_path / "gone"))
-    assert difference(made(gone, tmp_path / "ball.ply", data=run.source.data))[1] < 4
+def test_images_that_moved_are_found_with_the_data_option(run, tmp_path):
+    moved = replace(run, source=replace(run.source, data=tmp_path / "gone"))
+    assert color_errors(export_mesh(moved, tmp_path / "ball.ply", data=run.source.data))[1] < 4
 
 
-@pytest.mark.parametrize("wrong", [{"resolution": 1}, {"num_faces": 3}, {"texture_size": 8}, {"components": 0}])
-def test_settings_have_least_values(wrong):
-    with pytest.raises(DataError, match=f"{next(iter(wrong))}: found"):
-        MeshExport(**wrong)
+def test_a_missing_capture_is_refused(run, tmp_path):
+    missing = tmp_path / "missing"
+    with refuses("folder", path=missing):
+        export_mesh(replace(run, source=replace(run.source, data=missing)), tmp_path / "a.ply")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("resolution", 1), ("num_faces", 3), ("texture_size", 8), ("components", 0)]
+)
+def test_settings_below_their_minimum_are_refused(option, value):
+    with refuses(option, found=str(value)):
+        MeshExport(**{option: value})

@@ -40,9 +40,9 @@ class TrainCommand:
             if self.viewer:
                 from rich import print as print_rich
 
-                from lumifield.viewer.server import LiveView
+                from lumifield.viewer.training_viewer import TrainingViewer
 
-                callbacks.append(stack.enter_context(closing(LiveView(self.out, print_rich))))
+                callbacks.append(stack.enter_context(closing(TrainingViewer(self.out, print_rich))))
             train(
                 self.source,
                 self.method,

@@ -18,7 +18,7 @@ class ViewCommand:
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """Folder of a run, or a portable scene (.zip)."""
     port: int = 8080
-    """Port on 127.0.0.1; the next free one if it is taken."""
+    """Port on 127.0.0.1, or the next free one if it is taken (0: any free port)."""
     chunk: int | None = None
     """Rays rendered at once (default: chosen by the device and its speed); halved if memory runs out."""
 

@@ -12,8 +12,8 @@ from scipy.spatial import KDTree
 from lumifield.errors import DataError
 from lumifield.export import MeshExport
 from lumifield.export.cameras import to_world_cameras
-from lumifield.export.marching_cubes import Surface
-from lumifield.export.mesh import extract_run_surface, visible_part
+from lumifield.export.marching_cubes import TriangleMesh
+from lumifield.export.mesh import extract_run_surface, select_visible_faces
 
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
@@ -39,13 +39,13 @@ def chamfer_distance(run: LoadedRun) -> float | None:
         surface = extract_run_surface(SETTINGS, run)
     except DataError:  # no surface, or none that is seen
         return None
-    truth = visible_part(whole, to_world_cameras(run.scenes["train"]))
+    truth = select_visible_faces(whole, to_world_cameras(run.scenes["train"]))
     if len(truth.faces) == 0:
         return None
     return surface_distance(surface, truth) / float(np.linalg.norm(np.ptp(whole.vertices, axis=0)))
 
 
-def read_mesh(path: Path) -> Surface:
+def read_mesh(path: Path) -> TriangleMesh:
     """Triangles of a PLY file; raises `DataError` for other content."""
     import trimesh  # half a second to import
 
@@ -55,10 +55,10 @@ def read_mesh(path: Path) -> Surface:
         raise DataError(path, "mesh", str(error), "a PLY file with faces", "write it again or remove it") from None
     if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
         raise DataError(path, "mesh", "no face", "a PLY file with faces", "write it again or remove it")
-    return Surface(np.asarray(mesh.vertices, float), np.asarray(mesh.faces, np.int64))
+    return TriangleMesh(np.asarray(mesh.vertices, float), np.asarray(mesh.faces, np.int64))
 
 
-def surface_distance(one: Surface, other: Surface) -> float:
+def surface_distance(one: TriangleMesh, other: TriangleMesh) -> float:
     """Mean of both mean distances between two surfaces [world units]."""
     few, many = (
         [sample_surface(each, count, seed) for seed, each in enumerate((one, other))]
@@ -68,7 +68,7 @@ def surface_distance(one: Surface, other: Surface) -> float:
     return float(there + back) / 2
 
 
-def sample_surface(surface: Surface, count: int, seed: int) -> Float[np.ndarray, "{count} 3"]:
+def sample_surface(surface: TriangleMesh, count: int, seed: int) -> Float[np.ndarray, "{count} 3"]:
     """Points sampled uniformly on a surface, deterministic for a seed."""
     random = np.random.default_rng(seed)
     corners = surface.vertices[surface.faces]

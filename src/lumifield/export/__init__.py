@@ -26,13 +26,13 @@ class CamerasExport:
     format: Literal["auto", "transforms", "colmap", "frusta"] = "auto"
     """Output format (auto: from the extension: .json, none for a folder, .ply)."""
     split: str | None = None
-    """Export only this split (default: all)."""
+    """Split to export (default: all)."""
 
     def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
         """Writes the cameras to `out`; raises `DataError` for an unknown extension or split."""
         from lumifield.export import cameras
 
-        cameras.write_cameras(self, run, out)
+        cameras.export_cameras(self, run, out)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class VolumeExport:
     """Grid of density and color: sparse .vol for Unity, a raw 3D texture, or NumPy .npz."""
 
     resolution: int = 512
-    """Resolution of the cube."""
+    """Number of cells along each edge of the cube."""
     center: tuple[float, float, float] | None = None
     """Center of the cube in world coordinates (default: center of the scene)."""
     cube_size: float | None = None
@@ -50,7 +50,7 @@ class VolumeExport:
         """Writes `out` and its bounds as .json; raises `DataError` if the cube is empty."""
         from lumifield.export import volume
 
-        volume.write_volume(self, run, out, progress)
+        volume.export_volume(self, run, out, progress)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class WeightsExport:
         """Writes one file (.zip) or a folder (no extension); raises `DataError` for another extension."""
         from lumifield.export import weights
 
-        weights.write_weights(self, run, out)
+        weights.export_weights(self, run, out)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class MeshExport:
         """Writes the mesh; raises `DataError` for an unknown extension, bad bounds, or an empty surface."""
         from lumifield.export import mesh
 
-        mesh.write_mesh(self, run, out, progress)
+        mesh.export_mesh(self, run, out, progress)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class PointsExport:
     num_points: int = 1_000_000
     """Maximum number of points."""
     normals: Literal["density", "depth"] = "density"
-    """Compute normals from the density or from the depth."""
+    """Source of the normals: density gradient or depth differences."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "num_points")
@@ -122,7 +122,7 @@ class PointsExport:
         """Writes the points; raises `DataError` for an unknown extension, or if no view hits a surface."""
         from lumifield.export import points
 
-        points.write_points(self, run, out, progress)
+        points.export_points(self, run, out, progress)
 
 
 @dataclass(frozen=True)
@@ -130,21 +130,20 @@ class WebExport:
     """One self-contained HTML page that renders the scene in any browser with WebGL2."""
 
     resolution: int = 256
-    """Voxel resolution, a multiple of 8."""
+    """Voxel resolution, a multiple of 8 from 16 to 512."""
     num_rays: int = 1_000_000
     """Number of training rays that colors are fitted to."""
     seed: int = 0
-    """Seed of the choice of rays."""
+    """Random seed of the choice of rays."""
 
     def __post_init__(self) -> None:
         at_least(1, self, "num_rays")
         if self.resolution % 8 or not 16 <= self.resolution <= 512:
-            raise DataError(
-                "web", "resolution", str(self.resolution), "a multiple of 8 from 16 to 512", "use the nearest one"
-            )
+            expected = "a multiple of 8 from 16 to 512"
+            raise DataError("export web", "resolution", str(self.resolution), expected, "use the nearest one")
 
     def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
         """Writes the page; raises `DataError` for another extension or an empty scene."""
         from lumifield.export import web
 
-        web.write_web(self, run, out, progress)
+        web.export_web_page(self, run, out, progress)

@@ -27,49 +27,50 @@ if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
 
 FORMATS = {".json": "transforms", "": "colmap", ".ply": "frusta"}
-LENS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "p1", "p2")
-FRUSTUM_SHARE = 0.1
+INTRINSICS_KEYS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "p1", "p2")
+RELATIVE_FRUSTUM_LENGTH = 0.1
+"""Length of a frustum relative to the median distance of the cameras from their mean position."""
 SPLIT_COLORS = {"train": (210, 40, 40), "val": (230, 150, 20), "test": (30, 90, 220), "novel": (40, 160, 60)}
+FRUSTUM_FACES = np.array([[0, 2, 1], [0, 3, 2], [0, 4, 3], [0, 1, 4], [1, 2, 3], [1, 3, 4]])
 
 
 @dataclass(frozen=True)
 class WorldCameras:
-    """Cameras of a split in world coordinates, with their image files (or names if the files are gone).
+    """Cameras of a split in world coordinates, with the paths of their images (names if the files are missing).
 
-    `masks` are mask files of the images, None for those without.
+    `mask_paths` are the mask files of the images, None for those without.
     """
 
     cameras: Cameras
-    photographs: tuple[Path, ...]
-    masks: tuple[Path | None, ...]
+    image_paths: tuple[Path, ...]
+    mask_paths: tuple[Path | None, ...]
 
     def __iter__(self) -> Iterator[tuple[Path, Cameras]]:
-        return zip(self.photographs, (self.cameras[[row]] for row in range(len(self.cameras))), strict=True)
+        return zip(self.image_paths, (self.cameras[[row]] for row in range(len(self.cameras))), strict=True)
 
 
-def write_cameras(settings: CamerasExport, run: LoadedRun, out: Path) -> None:
+def export_cameras(settings: CamerasExport, run: LoadedRun, out: Path) -> None:
     """Writes the cameras of a run in the requested format, or the one of the extension of `out`."""
-    chosen = settings.format
-    if chosen == "auto":
+    file_format = settings.format
+    if file_format == "auto":
         check_output(out, tuple(FORMATS), ".json (transforms), .ply (frusta), or none for a folder (COLMAP)")
-        chosen = FORMATS[out.suffix]
+        file_format = FORMATS[out.suffix]
     splits = tuple(run.scenes) if settings.split is None else (settings.split,)
-    shots = {split: world_cameras_of(run, split) for split in splits}
-    check_writable(out, folder=chosen == "colmap")
-    match chosen:
+    split_cameras = {split: load_world_cameras(run, split) for split in splits}
+    check_writable(out, folder=file_format == "colmap")
+    match file_format:
         case "transforms":
-            write_transforms(out, shots, run.scenes["train"])
+            write_transforms(out, split_cameras, run.scenes["train"])
         case "colmap":
-            write_colmap(out, shots, None if run.source is None else run.source.data)
+            write_colmap(out, split_cameras, None if run.source is None else run.source.data)
         case "frusta":
-            write_frusta(out, {split: one.cameras for split, one in shots.items()})
+            write_frusta(out, {split: world.cameras for split, world in split_cameras.items()})
 
 
-def world_cameras_of(run: LoadedRun, split: str) -> WorldCameras:
-    """Cameras of a split at the full size of the images if these are available, else as trained on."""
+def load_world_cameras(run: LoadedRun, split: str) -> WorldCameras:
+    """Cameras of a split at the full size of the images if these are available, else at the training size."""
     if split not in run.scenes:
-        known = ", ".join(run.scenes)
-        raise DataError(run.folder, "split", repr(split), f"one of {known}", "choose one of these")
+        raise DataError(run.folder, "split", repr(split), f"one of {', '.join(run.scenes)}", "correct --split")
     if run.source is not None:
         try:
             scene, files = data.locate_images(replace(run.source, downscale=1), split)
@@ -86,24 +87,23 @@ def to_world_cameras(scene: Scene) -> Cameras:
     return replace(scene.cameras, c2w=frame.poses_to_world(scene.cameras.c2w.double()))
 
 
-def write_transforms(out: Path, shots: dict[str, WorldCameras], scene: Scene) -> None:
-    """A transforms.json of instant-ngp and nerfstudio with the images of each split."""
+def write_transforms(out: Path, split_cameras: dict[str, WorldCameras], scene: Scene) -> None:
+    """Writes transforms.json of instant-ngp and nerfstudio with the images of each split."""
     frames = {}
-    for one in shots.values():
-        for (photograph, camera), mask in zip(one, one.masks, strict=True):
+    for world in split_cameras.values():
+        for (image_path, camera), mask_path in zip(world, world.mask_paths, strict=True):
             pose = [*opengl_to_opencv(camera.c2w[0]).tolist(), [0.0, 0.0, 0.0, 1.0]]
-            frame = {
-                "file_path": relative_image_path(photograph, out),
-                "transform_matrix": pose,
-            } | transforms_intrinsics(camera)
-            frames[photograph] = frame | ({} if mask is None else {"mask_path": relative_image_path(mask, out)})
+            frame = {"file_path": relative_image_path(image_path, out), "transform_matrix": pose}
+            mask = {} if mask_path is None else {"mask_path": relative_image_path(mask_path, out)}
+            frames[image_path] = frame | transforms_intrinsics(camera) | mask
     first = next(iter(frames.values()))
-    shared = {key: first[key] for key in LENS if all(frame[key] == first[key] for frame in frames.values())}
-    listed = [{key: value for key, value in frame.items() if key not in shared} for frame in frames.values()]
-    names = {
-        f"{split}_filenames": [relative_image_path(p, out) for p in one.photographs] for split, one in shots.items()
+    shared = {key: first[key] for key in INTRINSICS_KEYS if all(frame[key] == first[key] for frame in frames.values())}
+    own = [{key: value for key, value in frame.items() if key not in shared} for frame in frames.values()]
+    filenames = {
+        f"{split}_filenames": [relative_image_path(path, out) for path in world.image_paths]
+        for split, world in split_cameras.items()
     }
-    content = {"camera_model": "OPENCV"} | shared | instant_ngp_region(scene) | names | {"frames": listed}
+    content = {"camera_model": "OPENCV"} | shared | instant_ngp_region(scene) | filenames | {"frames": own}
     with replacing(out) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -111,11 +111,11 @@ def write_transforms(out: Path, shots: dict[str, WorldCameras], scene: Scene) ->
 def transforms_intrinsics(camera: Cameras) -> dict[str, float | int]:
     """Intrinsics of a camera with the keys of transforms.json."""
     values = [*camera.focal[0].tolist(), *camera.center[0].tolist(), *camera.size[0].tolist()]
-    return dict(zip(LENS, [*values, *camera.distortion[0].tolist()], strict=True))
+    return dict(zip(INTRINSICS_KEYS, [*values, *camera.distortion[0].tolist()], strict=True))
 
 
 def instant_ngp_region(scene: Scene) -> dict[str, Any]:
-    """Mapping of the world to the unit cube of instant-ngp: the region of interest fills it (none for NDC scenes)."""
+    """Mapping of the region of interest to the unit cube of instant-ngp; empty for NDC scenes."""
     if scene.ndc is not None:
         return {}
     low, high = scene.box
@@ -124,35 +124,35 @@ def instant_ngp_region(scene: Scene) -> dict[str, Any]:
     return {"aabb_scale": 16 if scene.unbounded else 1, "scale": scale, "offset": offset.tolist()}
 
 
-def relative_image_path(photograph: Path, out: Path) -> str:
+def relative_image_path(image_path: Path, out: Path) -> str:
     """Path of an image relative to the folder of `out`; a bare name is kept."""
-    return os.path.relpath(photograph, out.parent) if photograph.is_file() else photograph.as_posix()
+    return os.path.relpath(image_path, out.parent) if image_path.is_file() else image_path.as_posix()
 
 
-def write_colmap(out: Path, shots: dict[str, WorldCameras], folder: Path | None) -> None:
-    """COLMAP text model: cameras.txt, images.txt with names relative to `folder`, and an empty points3D.txt."""
-    lenses: dict[str, int] = {}
+def write_colmap(out: Path, split_cameras: dict[str, WorldCameras], image_folder: Path | None) -> None:
+    """Writes a COLMAP text model: cameras.txt, images.txt with names relative to `image_folder`, empty points3D.txt."""
+    camera_ids: dict[str, int] = {}
     images = {}
-    for one in shots.values():
-        for photograph, camera in one:
-            number = lenses.setdefault(colmap_camera(camera), len(lenses) + 1)
-            within = folder is not None and photograph.is_relative_to(folder)
-            name = photograph.relative_to(folder) if within else photograph  # type: ignore[arg-type]
-            images.setdefault(name.as_posix(), f"{colmap_pose(camera.c2w[0])} {number}")
-    cameras = [f"{number} {text}" for text, number in lenses.items()]
+    for world in split_cameras.values():
+        for image_path, camera in world:
+            camera_id = camera_ids.setdefault(format_colmap_camera(camera), len(camera_ids) + 1)
+            is_below = image_folder is not None and image_path.is_relative_to(image_folder)
+            name = image_path.relative_to(image_folder) if is_below else image_path  # type: ignore[arg-type]
+            images.setdefault(name.as_posix(), f"{format_colmap_pose(camera.c2w[0])} {camera_id}")
+    cameras = [f"{camera_id} {text}" for text, camera_id in camera_ids.items()]
     # Each image has a second line for its 2D points, which is empty here.
-    listed = [f"{row} {text} {name}\n" for row, (name, text) in enumerate(images.items(), 1)]
-    lines = {
+    image_lines = [f"{image_id} {text} {name}\n" for image_id, (name, text) in enumerate(images.items(), 1)]
+    files = {
         "cameras.txt": ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS[]", *cameras],
-        "images.txt": ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of POINTS2D[]", *listed],
+        "images.txt": ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of POINTS2D[]", *image_lines],
         "points3D.txt": ["# POINT3D_ID X Y Z R G B ERROR TRACK[]"],
     }
-    for name, text in lines.items():
+    for name, lines in files.items():
         with replacing(out / name) as temporary:
-            temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def colmap_camera(camera: Cameras) -> str:
+def format_colmap_camera(camera: Cameras) -> str:
     """Model, size and parameters of a camera in COLMAP notation."""
     values = [*camera.focal[0].tolist(), *camera.center[0].tolist()]
     model = "PINHOLE"
@@ -162,7 +162,7 @@ def colmap_camera(camera: Cameras) -> str:
     return f"{model} {width} {height} {' '.join(f'{value:.9g}' for value in values)}"
 
 
-def colmap_pose(c2w: Float[Tensor, "3 4"]) -> str:
+def format_colmap_pose(c2w: Float[Tensor, "3 4"]) -> str:
     """Quaternion (w x y z) and translation, world to camera."""
     rotation = c2w[:, :3].T
     x, y, z, w = Rotation.from_matrix(rotation.numpy()).as_quat()
@@ -170,27 +170,25 @@ def colmap_pose(c2w: Float[Tensor, "3 4"]) -> str:
 
 
 def write_frusta(out: Path, cameras: dict[str, Cameras]) -> None:
-    """A frustum per camera as PLY: apex at the camera center, base with the aspect ratio, color of the split.
-
-    Cameras without a split are "novel".
-    """
+    """Writes a frustum per camera as PLY: apex at the camera center, base with the aspect ratio, color of the split."""
     import trimesh  # half a second to import, and only this function needs it
 
-    positions = torch.cat([one.positions for one in cameras.values()])
-    spread = (positions - positions.mean(0)).norm(dim=-1).median()
-    length = FRUSTUM_SHARE * float(spread) if spread > 0 else 1.0
-    sides = np.array([[0, 2, 1], [0, 3, 2], [0, 4, 3], [0, 1, 4], [1, 2, 3], [1, 3, 4]])
-    corners = [frustum_corners(one[[row]], length) for one in cameras.values() for row in range(len(one))]
-    colors = [SPLIT_COLORS.get(split, (0, 0, 0)) for split, one in cameras.items() for _ in range(5 * len(one))]
-    faces = np.concatenate([sides + 5 * row for row in range(len(corners))])
-    shape = trimesh.Trimesh(torch.cat(corners).numpy(), faces, vertex_colors=colors, process=False)
+    positions = torch.cat([split_cameras.positions for split_cameras in cameras.values()])
+    median_distance = (positions - positions.mean(0)).norm(dim=-1).median()
+    length = RELATIVE_FRUSTUM_LENGTH * float(median_distance) if median_distance > 0 else 1.0
+    corners, colors = [], []
+    for split, split_cameras in cameras.items():
+        corners += [frustum_corners(split_cameras[[row]], length) for row in range(len(split_cameras))]
+        colors += [SPLIT_COLORS.get(split, (0, 0, 0))] * (5 * len(split_cameras))
+    faces = np.concatenate([FRUSTUM_FACES + 5 * row for row in range(len(corners))])
+    mesh = trimesh.Trimesh(torch.cat(corners).numpy(), faces, vertex_colors=colors, process=False)
     with replacing(out) as temporary:
-        shape.export(temporary, file_type="ply")
+        mesh.export(temporary, file_type="ply")
 
 
 def frustum_corners(camera: Cameras, length: float) -> Float[Tensor, "5 3"]:
     """Apex and base corners of a frustum, from the top left, with its base at `length` along the optical axis."""
     width, height = camera.size[0].tolist()
     x, y = torch.tensor([[0.0, width, width, 0.0], [0.0, 0.0, height, height]])
-    ahead = camera.directions(torch.zeros(4, dtype=torch.int64), x, y)
-    return camera.positions + length * torch.cat([torch.zeros_like(ahead[:1]), ahead])
+    directions = camera.directions(torch.zeros(4, dtype=torch.int64), x, y)
+    return camera.positions + length * torch.cat([torch.zeros_like(directions[:1]), directions])

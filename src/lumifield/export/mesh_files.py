@@ -30,7 +30,7 @@ class Texture:
 
 
 @dataclass(frozen=True)
-class TexturedMesh:
+class ColoredMesh:
     """Triangles with normals, and sRGB vertex colors or a texture."""
 
     vertices: Float[np.ndarray, "v 3"]
@@ -39,50 +39,55 @@ class TexturedMesh:
     colors: UInt8[np.ndarray, "v 3"] | Texture
 
 
-def save_mesh(model: TexturedMesh, out: Path) -> None:
+def write_mesh(mesh: ColoredMesh, out: Path) -> None:
     """Writes a mesh in the format of the extension of `out`; the texture of an OBJ file is written next to it."""
     match out.suffix:
         case ".obj":
-            save_obj(model, out)
+            write_obj(mesh, out)
         case ".glb":
-            save_content(
-                out,
-                gltf.export_glb(to_trimesh(model, linear=True), include_normals=True, tree_postprocessor=mark_unlit),
-            )
+            linear_mesh = to_trimesh(mesh, linear=True)
+            _write_bytes(out, gltf.export_glb(linear_mesh, include_normals=True, tree_postprocessor=mark_unlit))
         case ".ply":
-            save_content(out, ply.export_ply(to_trimesh(model), vertex_normal=True))
+            _write_bytes(out, ply.export_ply(to_trimesh(mesh), vertex_normal=True))
         case ".dae":
-            save_content(out, dae.export_collada(to_trimesh(model)))
+            _write_bytes(out, dae.export_collada(to_trimesh(mesh)))
         case ".stl":
-            save_content(out, stl.export_stl(to_trimesh(model)))
+            _write_bytes(out, stl.export_stl(to_trimesh(mesh)))
 
 
-def save_content(out: Path, content: bytes) -> None:
-    """Writes a file atomically."""
-    with replacing(out) as temporary:
-        temporary.write_bytes(content)
+def write_obj(mesh: ColoredMesh, out: Path) -> None:
+    """Writes an OBJ file; its material and texture have the same name."""
+    converted = to_trimesh(mesh)
+    material, image = out.with_suffix(".mtl"), out.with_suffix(".png")
+    if isinstance(mesh.colors, Texture):
+        with replacing(image) as temporary:
+            Image.fromarray(mesh.colors.pixels).save(temporary, format="png")
+        _write_bytes(material, f"newmtl surface\nKd 1 1 1\nillum 0\nmap_Kd {image.name}\n".encode())
+        converted.visual = TextureVisuals(uv=mesh.colors.uv, material=SimpleMaterial(name="surface"))
+    text = obj.export_obj(converted, include_normals=True, write_texture=False, mtl_name=material.name)
+    _write_bytes(out, text.encode())
 
 
-def to_trimesh(model: TexturedMesh, *, linear: bool = False) -> trimesh.Trimesh:
-    """The mesh as trimesh object; `linear`: vertex colors in linear light, as glTF requires."""
-    if isinstance(model.colors, Texture):
-        image = Image.fromarray(model.colors.pixels)
+def to_trimesh(mesh: ColoredMesh, *, linear: bool = False) -> trimesh.Trimesh:
+    """Converts a mesh to trimesh; `linear` converts vertex colors to linear RGB, as glTF requires."""
+    if isinstance(mesh.colors, Texture):
+        image = Image.fromarray(mesh.colors.pixels)
         material = PBRMaterial(baseColorTexture=image, metallicFactor=0.0, roughnessFactor=1.0)
-        visual = TextureVisuals(uv=model.colors.uv, material=material)
+        visual = TextureVisuals(uv=mesh.colors.uv, material=material)
     else:
-        visual = ColorVisuals(vertex_colors=to_linear(model.colors) if linear else model.colors)
-    return trimesh.Trimesh(model.vertices, model.faces, vertex_normals=model.normals, visual=visual, process=False)
+        visual = ColorVisuals(vertex_colors=srgb_to_linear(mesh.colors) if linear else mesh.colors)
+    return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=mesh.normals, visual=visual, process=False)
 
 
-def to_linear(colors: UInt8[np.ndarray, "v 3"]) -> UInt8[np.ndarray, "v 3"]:
-    """Linear light of sRGB colors (IEC 61966-2-1)."""
+def srgb_to_linear(colors: UInt8[np.ndarray, "v 3"]) -> UInt8[np.ndarray, "v 3"]:
+    """Linear RGB of sRGB colors (IEC 61966-2-1)."""
     srgb = colors / 255
-    light = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    return np.round(255 * light).astype(np.uint8)
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return np.round(255 * linear).astype(np.uint8)
 
 
 def mark_unlit(tree: dict[str, Any]) -> None:
-    """Marks a glTF material as unlit, because colors already contain the lighting."""
+    """Marks the materials of a glTF tree as unlit, because colors already contain the lighting."""
     materials = tree.setdefault("materials", [])
     if not materials:
         materials.append({"pbrMetallicRoughness": {"metallicFactor": 0.0}})
@@ -94,14 +99,7 @@ def mark_unlit(tree: dict[str, Any]) -> None:
     tree["extensionsUsed"] = sorted({*tree.get("extensionsUsed", []), UNLIT})
 
 
-def save_obj(model: TexturedMesh, out: Path) -> None:
-    """Writes an OBJ file; its material and texture have the same name."""
-    made = to_trimesh(model)
-    material, image = out.with_suffix(".mtl"), out.with_suffix(".png")
-    if isinstance(model.colors, Texture):
-        with replacing(image) as temporary:
-            Image.fromarray(model.colors.pixels).save(temporary, format="png")
-        save_content(material, f"newmtl surface\nKd 1 1 1\nillum 0\nmap_Kd {image.name}\n".encode())
-        made.visual = TextureVisuals(uv=model.colors.uv, material=SimpleMaterial(name="surface"))
-    text = obj.export_obj(made, include_normals=True, write_texture=False, mtl_name=material.name)
-    save_content(out, text.encode())
+def _write_bytes(out: Path, content: bytes) -> None:
+    """Writes a file atomically."""
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)

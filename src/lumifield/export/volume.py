@@ -28,138 +28,149 @@ from lumifield.runtime.files import check_output, replacing
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
 
-POINTS = 2**18
-PROBES = 64
+POINTS_PER_SLAB = 2**18
+COARSE_RESOLUTION = 64
+"""Resolution of the grid that locates the density within the region of interest."""
 MIN_OPACITY = 0.05
+"""Minimum opacity of coarse cells to enclose."""
 MAX_VOL_RESOLUTION = 1625
 """Maximum resolution of .vol, whose flat index has 32 bits."""
+MAX_WIDTH_PER_DEPTH = 1.6
+"""Maximum width per distance of the camera frustum that the cube of a forward-facing scene covers."""
 AxisOrder = Literal["yxz", "zyx"]
 
 
 @dataclass(frozen=True)
-class Cube:
-    """Cube of `cells`^3 cells with the given lower corner [world units]."""
+class CubeGrid:
+    """Grid of `resolution`^3 cells over a cube with the given lower corner and edge length [world units]."""
 
     low: Float[Tensor, "3"]
-    side: float
-    cells: int
+    size: float
+    resolution: int
 
     @property
-    def cell(self) -> float:
-        """Cell size [world units]."""
-        return self.side / self.cells
+    def cell_size(self) -> float:
+        """Edge length of a cell [world units]."""
+        return self.size / self.resolution
 
-    def volume_slabs(self, order: AxisOrder) -> Iterator[Float[Tensor, "p 3"]]:
-        """Middles of the cells, some layers at a time; `order` names the axes from the slowest index to the fastest."""
-        layers = max(POINTS // self.cells**2, 1)
-        every = torch.arange(self.cells)
-        for some in every.split(layers):
-            index = dict(zip(order, torch.meshgrid(some, every, every, indexing="ij"), strict=True))
-            midpoints = torch.stack([index[axis].reshape(-1) for axis in "xyz"], -1) + 0.5
-            yield self.low + self.cell * midpoints
+    def cell_centers(self, axis_order: AxisOrder) -> Iterator[Float[Tensor, "p 3"]]:
+        """Centers of the cells in slabs of layers; `axis_order` names the axes from the slowest to the fastest."""
+        slab_depth = max(POINTS_PER_SLAB // self.resolution**2, 1)
+        all_rows = torch.arange(self.resolution)
+        for slab_rows in all_rows.split(slab_depth):
+            indices = torch.meshgrid(slab_rows, all_rows, all_rows, indexing="ij")
+            index = dict(zip(axis_order, indices, strict=True))
+            yield self.low + self.cell_size * (torch.stack([index[axis].reshape(-1) for axis in "xyz"], -1) + 0.5)
 
 
 @dataclass(frozen=True)
-class Slab:
+class VolumeSlab:
     """Consecutive cells: density [1 / world unit], and 8-bit RGBA, all zero where alpha is zero."""
 
     density: Float[np.ndarray, " p"]
     rgba: UInt8[np.ndarray, "p 4"]
 
 
-def write_volume(settings: VolumeExport, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
+def export_volume(settings: VolumeExport, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
     """Writes the volume in the format of the extension of `out`, and a .json with resolution and bounds."""
     check_output(out, (".vol", ".raw", ".npz"), ".vol, .raw or .npz")
     at_least(1, settings, "resolution")
     if out.suffix == ".vol" and settings.resolution > MAX_VOL_RESOLUTION:
         found, expected = str(settings.resolution), f"at most {MAX_VOL_RESOLUTION} for .vol"
-        raise DataError("volume", "resolution", found, expected, "lower it, or write .raw or .npz")
+        raise DataError("export volume", "resolution", found, expected, "lower it, or write .raw or .npz")
     field = WorldField(run)
-    cube = choose_cube(settings, run, field)
+    grid = select_grid(settings, run, field)
     with replacing(out) as temporary:
         match out.suffix:
             case ".vol":
-                write_vol(temporary, volume_slabs(field, cube, "yxz", progress))
+                write_vol(temporary, sample_slabs(field, grid, "yxz", progress))
             case ".raw":
-                write_raw(temporary, volume_slabs(field, cube, "zyx", progress))
+                write_raw(temporary, sample_slabs(field, grid, "zyx", progress))
             case _:
-                write_npz(temporary, volume_slabs(field, cube, "zyx", progress), cube)
-        write_json(out.with_suffix(".json"), describe_volume(cube, out))
+                write_npz(temporary, sample_slabs(field, grid, "zyx", progress), grid)
+        write_json(out.with_suffix(".json"), volume_metadata(grid, out))
 
 
-def choose_cube(settings: VolumeExport, run: LoadedRun, field: WorldField) -> Cube:
+def select_grid(settings: VolumeExport, run: LoadedRun, field: WorldField) -> CubeGrid:
     """The requested cube; missing values follow from the density, or from the region of interest if unbounded."""
     if settings.cube_size is not None and not settings.cube_size > 0:
-        raise DataError("volume", "cube_size", f"{settings.cube_size:g}", "above 0", "raise it")
+        found = f"{settings.cube_size:g}"
+        raise DataError("export volume", "cube_size", found, "a positive number", "raise --cube-size")
     scene = run.scenes["train"]
-    cube = density_region(scene)
+    cube = region_grid(scene)
     if settings.center is None and settings.cube_size is None and not scene.unbounded and scene.ndc is None:
-        cube = tighten_cube(cube, field, run.folder)
-    middle = cube.low + cube.side / 2 if settings.center is None else torch.tensor(settings.center)
-    side = settings.cube_size or cube.side
-    if not scene.unbounded and bool(((middle - cube.low - cube.side / 2).abs() > (side + cube.side) / 2).any()):
-        reach = f"between {tuple(cube.low.tolist())} and {tuple((cube.low + cube.side).tolist())}"
-        raise DataError("volume", "cube", "a cube outside the scene", f"one that overlaps the space {reach}", "move it")
-    return Cube(middle - side / 2, side, settings.resolution)
+        cube = tighten_grid(cube, field, run.folder)
+    center = cube.low + cube.size / 2 if settings.center is None else torch.tensor(settings.center)
+    size = settings.cube_size or cube.size
+    if not scene.unbounded and bool(((center - cube.low - cube.size / 2).abs() > (size + cube.size) / 2).any()):
+        low, high = cube.low.tolist(), (cube.low + cube.size).tolist()
+        expected = f"a cube that overlaps the scene, between {tuple(low)} and {tuple(high)}"
+        raise DataError(
+            "export volume", "cube", "a cube outside the scene", expected, "correct --center or --cube-size"
+        )
+    return CubeGrid(center - size / 2, size, settings.resolution)
 
 
-def density_region(scene: Scene) -> Cube:
-    """Cube around the region of interest, or in front of an NDC camera, in coarse cells."""
+def region_grid(scene: Scene) -> CubeGrid:
+    """Coarse grid over a cube around the region of interest, or in front of the cameras of an NDC scene."""
     low, high = scene.box if scene.ndc is None else frustum_cube(scene.ndc)
-    side = float((high - low).max()) * scene.frame.scale
-    return Cube(scene.frame.to_world((low + high) / 2) - side / 2, side, PROBES)
+    size = float((high - low).max()) * scene.frame.scale
+    return CubeGrid(scene.frame.to_world((low + high) / 2) - size / 2, size, COARSE_RESOLUTION)
 
 
 def frustum_cube(ndc: Ndc) -> Float[Tensor, "2 3"]:
-    """Cube with its front on the near plane that covers the view of moderate focal lengths."""
-    slope = min(ndc.size[0] / ndc.focal[0], 1.6)
-    side = ndc.plane * slope / (1 - slope / 2)
-    return torch.tensor([[-side / 2, -side / 2, ndc.plane], [side / 2, side / 2, ndc.plane + side]])
+    """Cube with its front on the near plane that is as wide as the camera frustum at its center [scene units]."""
+    width_per_depth = min(ndc.size[0] / ndc.focal[0], MAX_WIDTH_PER_DEPTH)
+    size = ndc.plane * width_per_depth / (1 - width_per_depth / 2)
+    return torch.tensor([[-size / 2, -size / 2, ndc.plane], [size / 2, size / 2, ndc.plane + size]])
 
 
-def tighten_cube(cube: Cube, field: WorldField, folder: Path) -> Cube:
-    """Smallest cube around the coarse cells with opacity of at least 0.05, one cell larger."""
-    optical_depth = torch.cat([field.density(points) for points in cube.volume_slabs("zyx")]) * cube.cell
-    seen = (1 - torch.exp(-optical_depth) > MIN_OPACITY).view((cube.cells,) * 3).nonzero().flip(-1)
-    if len(seen) == 0:
+def tighten_grid(cube: CubeGrid, field: WorldField, folder: Path) -> CubeGrid:
+    """Smallest cube around the cells with opacity above `MIN_OPACITY`, with a margin of one cell."""
+    optical_depth = torch.cat([field.density(points) for points in cube.cell_centers("zyx")]) * cube.cell_size
+    is_opaque = 1 - torch.exp(-optical_depth) > MIN_OPACITY
+    index = is_opaque.view((cube.resolution,) * 3).nonzero().flip(-1)
+    if len(index) == 0:
         raise empty_cube_error(folder)
-    low, high = seen.amin(0) - 1, seen.amax(0) + 2
-    side = float((high - low).max()) * cube.cell
-    return Cube(cube.low + cube.cell * (low + high) / 2 - side / 2, side, cube.cells)
+    low, high = index.amin(0) - 1, index.amax(0) + 2
+    size = float((high - low).max()) * cube.cell_size
+    return CubeGrid(cube.low + cube.cell_size * (low + high) / 2 - size / 2, size, cube.resolution)
 
 
 def empty_cube_error(folder: Path) -> DataError:
     """Error for a cube without density."""
-    fix = "choose another center and cube size, or train longer"
+    fix = "choose another --center and --cube-size, or train longer"
     return DataError(folder, "density", "an empty cube", "opaque density", fix)
 
 
-def volume_slabs(field: WorldField, cube: Cube, order: AxisOrder, progress: Progress | None = None) -> Iterator[Slab]:
-    """Contents of the cells by slab; raises `DataError` at the end if all are empty."""
-    done, found = 0, False
-    for points in cube.volume_slabs(order):
+def sample_slabs(
+    field: WorldField, grid: CubeGrid, axis_order: AxisOrder, progress: Progress | None = None
+) -> Iterator[VolumeSlab]:
+    """Density and color of the cells, slab by slab; raises `DataError` at the end if all are empty."""
+    num_completed, is_empty = 0, True
+    for points in grid.cell_centers(axis_order):
         density = field.density(points)
-        alpha = (-torch.expm1(-density * cube.cell) * 255).to(torch.uint8)
+        alpha = (-torch.expm1(-density * grid.cell_size) * 255).to(torch.uint8)
         rgba = torch.zeros(len(points), 4, dtype=torch.uint8)
-        filled = alpha.nonzero()[:, 0]
-        rgba[filled, :3] = (field.colors(points[filled]) * 255).to(torch.uint8)
+        occupied = alpha.nonzero()[:, 0]
+        rgba[occupied, :3] = (field.colors(points[occupied]) * 255).to(torch.uint8)
         rgba[:, 3] = alpha
-        found, done = found or len(filled) > 0, done + len(points)
-        yield Slab(density.numpy(), rgba.numpy())
+        is_empty, num_completed = is_empty and len(occupied) == 0, num_completed + len(points)
+        yield VolumeSlab(density.numpy(), rgba.numpy())
         if progress is not None:
-            progress(done // cube.cells**2, cube.cells)
-    if not found:
+            progress(num_completed // grid.resolution**2, grid.resolution)
+    if is_empty:
         raise empty_cube_error(field.run.folder)
 
 
-def write_vol(path: Path, volume_slabs: Iterator[Slab]) -> None:
+def write_vol(path: Path, slabs: Iterator[VolumeSlab]) -> None:
     """Sparse volume for Unity: per visible cell its index (y N + x) N + z and R << 24 | G << 16 | B << 8 | A.
 
     Little-endian 32-bit values without header; colors and alpha are truncated to 8 bits.
     """
     start = 0
     with path.open("wb") as file:
-        for slab in volume_slabs:
+        for slab in slabs:
             index = np.flatnonzero(slab.rgba[:, 3])
             # Bytes of R << 24 | G << 16 | B << 8 | A as one big-endian number.
             color = slab.rgba[index].view(">u4")[:, 0]
@@ -167,38 +178,38 @@ def write_vol(path: Path, volume_slabs: Iterator[Slab]) -> None:
             start += len(slab.rgba)
 
 
-def write_raw(path: Path, volume_slabs: Iterator[Slab]) -> None:
-    """3D texture with 8-bit RGBA per cell; x runs fastest, then y, then z."""
+def write_raw(path: Path, slabs: Iterator[VolumeSlab]) -> None:
+    """3D texture with 8-bit RGBA per cell; x varies fastest, then y, then z."""
     with path.open("wb") as file:
-        for slab in volume_slabs:
+        for slab in slabs:
             file.write(slab.rgba.tobytes())
 
 
-def write_npz(path: Path, volume_slabs: Iterator[Slab], cube: Cube) -> None:
-    """`density` [1 / world unit], 8-bit `rgb` at `[z, y, x]`, and `bounds`, for NumPy."""
-    shape = (cube.cells,) * 3
+def write_npz(path: Path, slabs: Iterator[VolumeSlab], grid: CubeGrid) -> None:
+    """NumPy archive with `density` [1 / world unit] and 8-bit `rgb` at `[z, y, x]`, and `bounds`."""
+    shape = (grid.resolution,) * 3
     with ZipFile(path, "w") as archive, tempfile.TemporaryFile(dir=path.parent) as colors:
-        with array_file(archive, "density", shape, np.float32) as file:
-            for slab in volume_slabs:
+        with open_npz_member(archive, "density", shape, np.float32) as file:
+            for slab in slabs:
                 file.write(slab.density.astype("<f4").tobytes())
                 colors.write(slab.rgba[:, :3].tobytes())
         colors.seek(0)
-        with array_file(archive, "rgb", (*shape, 3), np.uint8) as file:
+        with open_npz_member(archive, "rgb", (*shape, 3), np.uint8) as file:
             shutil.copyfileobj(colors, file, 2**22)
-        with array_file(archive, "bounds", (2, 3), np.float32) as file:
-            file.write(torch.stack([cube.low, cube.low + cube.side]).numpy().astype("<f4").tobytes())
+        with open_npz_member(archive, "bounds", (2, 3), np.float32) as file:
+            file.write(torch.stack([grid.low, grid.low + grid.size]).numpy().astype("<f4").tobytes())
 
 
 @contextmanager
-def array_file(archive: ZipFile, name: str, shape: tuple[int, ...], kind: type) -> Iterator[IO[bytes]]:
-    """A member of an .npz archive, with its header written, for the data of an array."""
-    about = {"descr": np.dtype(kind).newbyteorder("<").str, "fortran_order": False, "shape": shape}
+def open_npz_member(archive: ZipFile, name: str, shape: tuple[int, ...], dtype: type) -> Iterator[IO[bytes]]:
+    """Member of an .npz archive, after its header, to write the data of an array to."""
+    header = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": shape}
     with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-        np.lib.format.write_array_header_1_0(file, about)
+        np.lib.format.write_array_header_1_0(file, header)
         yield file
 
 
-def describe_volume(cube: Cube, out: Path) -> dict[str, Any]:
-    """Metadata for readers of the volume."""
-    about = {"cells": cube.cells, "low": cube.low.tolist(), "high": (cube.low + cube.side).tolist()}
-    return {"file": out.name} | about
+def volume_metadata(grid: CubeGrid, out: Path) -> dict[str, Any]:
+    """Content of the .json file for readers of the volume."""
+    low, high = grid.low.tolist(), (grid.low + grid.size).tolist()
+    return {"file": out.name, "cells": grid.resolution, "low": low, "high": high}

@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
 
 
-def write_weights(settings: WeightsExport, run: LoadedRun, out: Path) -> None:
+def export_weights(settings: WeightsExport, run: LoadedRun, out: Path) -> None:
     """Writes config.json, cameras.json and weights.safetensors to a folder, or to one zip file."""
     check_output(out, ("", ".zip"), ".zip, or none for a folder")
     if out.suffix == "":
-        write_portable_files(settings, run, out)
+        write_portable_scene(settings, run, out)
         return
     with tempfile.TemporaryDirectory() as folder, replacing(out) as temporary:
-        write_portable_files(settings, run, Path(folder))
+        write_portable_scene(settings, run, Path(folder))
         with ZipFile(temporary, "w") as archive:
             for name in (CONFIG, CAMERAS, WEIGHTS):
                 # Without modification times, so that equal scenes give equal files.
                 archive.writestr(ZipInfo(name), (Path(folder) / name).read_bytes(), ZIP_DEFLATED)
 
 
-def write_portable_files(settings: WeightsExport, run: LoadedRun, folder: Path) -> None:
+def write_portable_scene(settings: WeightsExport, run: LoadedRun, folder: Path) -> None:
     """Writes the files of a portable scene, without the location of the images."""
     config = {key: run.config[key] for key in ("format", "lumifield", "method")}
     write_json(folder / CONFIG, config | {"source": None})
@@ -42,7 +42,7 @@ def write_portable_files(settings: WeightsExport, run: LoadedRun, folder: Path) 
 
 
 def half_precision_state(method: Method) -> dict[str, Tensor]:
-    """State of a method with fp16 parameters, kept finite; buffers (bounds, occupied cells) are unchanged."""
-    most = torch.finfo(torch.float16).max
-    parameters = {name: value.detach().clamp(-most, most).half() for name, value in method.named_parameters()}
+    """State of a method with fp16 parameters, clamped to finite values; buffers (such as bounds) are unchanged."""
+    limit = torch.finfo(torch.float16).max
+    parameters = {name: value.detach().clamp(-limit, limit).half() for name, value in method.named_parameters()}
     return method.state_dict() | parameters

@@ -14,7 +14,7 @@ from lumifield.evaluation import evaluate as scoring
 from lumifield.evaluation import metrics as metrics_module
 from lumifield.evaluation import protocol, report
 from lumifield.export import WeightsExport
-from lumifield.export.weights import write_portable_files
+from lumifield.export.weights import write_portable_scene
 from lumifield.meta import Adapt, FewShot, Initialization, MetaTrain
 from lumifield.meta.few_shot import adapt_to_task, evenly_spaced_views, mean_psnr, split_task
 from lumifield.meta.reference_initializations import (
@@ -88,7 +88,7 @@ class FewShotEvaluation:
 
     def _save_adapted(self, run: LoadedRun, task: Task, held_out: Scene) -> None:
         run = replace(run, scenes={"train": task.cameras(), "test": held_out})
-        write_portable_files(WeightsExport(half=False), run, self.out / Path(task.name).name / "scene")
+        write_portable_scene(WeightsExport(half=False), run, self.out / Path(task.name).name / "scene")
 
     def start(self, kind: Initialization) -> Method:
         """Initialization of a kind."""

@@ -1,1 +1,1 @@
-"""The interactive viewer in the browser."""
+"""Interactive viewer in the browser."""

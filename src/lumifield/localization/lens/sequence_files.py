@@ -16,7 +16,7 @@ from torch import Tensor
 from lumifield.data import nvm_model
 from lumifield.data.readers import seven_scenes
 from lumifield.data.scene import Scene
-from lumifield.export.cameras import colmap_camera, colmap_pose, to_world_cameras
+from lumifield.export.cameras import format_colmap_camera, format_colmap_pose, to_world_cameras
 from lumifield.geometry.cameras import Cameras
 from lumifield.rendering.render import with_image_size
 from lumifield.rendering.view import RenderedView
@@ -144,8 +144,8 @@ def write_hloc(out: Path, scene: Scene, layout: Layout) -> None:
     """Writes the lists of hloc: names, names with intrinsics (queries), and world-to-camera poses (results)."""
     cameras = to_world_cameras(scene)
     names = [layout.name(index) for index in range(len(scene))]
-    lenses = [f"{name} {colmap_camera(cameras[[row]])}" for row, name in enumerate(names)]
-    poses = [f"{name} {colmap_pose(cameras.c2w[row])}" for row, name in enumerate(names)]
+    lenses = [f"{name} {format_colmap_camera(cameras[[row]])}" for row, name in enumerate(names)]
+    poses = [f"{name} {format_colmap_pose(cameras.c2w[row])}" for row, name in enumerate(names)]
     for file, lines in (("names", names), ("lenses", lenses), ("poses", poses)):
         write_text(out / "hloc" / f"synthesis_{file}.txt", "\n".join(lines) + "\n")
 
