@@ -18,13 +18,19 @@ FIRST_FRAME_SECONDS = 0.1
 """Target rendering time of the first image of a view."""
 INITIAL_RAYS_PER_SECOND = 2e4
 MIN_HEIGHT, MAX_HEIGHT = 24, 1080
+CHANNELS: tuple[Channel, ...] = ("rgb", "depth", "bands", "normal", "opacity")
+NORMAL_SOURCES: tuple[NormalSource, ...] = ("density", "depth")
+MIN_FOV, MAX_FOV = 0.01, 3.1
+MAX_ASPECT = 10.0
+MAX_COORDINATE = 1e9
 
 
 @dataclass(frozen=True)
 class ViewRequest:
     """View that a client requests: world camera (quaternion w x y z, OpenCV axes) and output channel.
 
-    `fov` is the vertical angle [radians], `aspect` width over height, `height` that of the final image [pixels].
+    `fov` is the vertical angle [radians], `aspect` width over height, `height` that of the final image [pixels]. Raises
+    `ValueError` for values that no camera has: clients are not trusted.
     """
 
     wxyz: tuple[float, ...]
@@ -34,6 +40,21 @@ class ViewRequest:
     height: int
     channel: Channel = "rgb"
     normals: NormalSource = "density"
+
+    def __post_init__(self) -> None:
+        is_valid = (
+            len(self.wxyz) == 4
+            and len(self.position) == 3
+            and 1e-3 < math.hypot(*self.wxyz) < 1e3
+            and all(abs(coordinate) <= MAX_COORDINATE for coordinate in self.position)
+            and MIN_FOV <= self.fov <= MAX_FOV
+            and 1 / MAX_ASPECT <= self.aspect <= MAX_ASPECT
+            and MIN_HEIGHT <= self.height <= MAX_HEIGHT
+            and self.channel in CHANNELS
+            and self.normals in NORMAL_SOURCES
+        )
+        if not is_valid:
+            raise ValueError("not the view of a camera")
 
     def camera(self, frame: Frame, height: int) -> Cameras:
         """Camera in scene coordinates for an image of the given height."""
@@ -104,6 +125,13 @@ class RenderQueue:
             view, _ = self._views.get(task.client_id, (None, 0))
             if view is task.view:
                 self._views[task.client_id] = task.view, task.height
+
+    def fail_task(self, task: RenderTask) -> None:
+        """Removes the view of a task that cannot be rendered, until the client requests another one."""
+        with self._changed:
+            view, _ = self._views.get(task.client_id, (None, 0))
+            if view is task.view:
+                self._views.pop(task.client_id)
 
     def _pending_tasks(self) -> list[RenderTask]:
         return [

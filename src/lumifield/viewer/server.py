@@ -14,10 +14,10 @@ from scipy.spatial.transform import Rotation
 from lumifield.errors import DataError
 from lumifield.geometry.poses import estimate_up
 from lumifield.rendering import camera_paths
-from lumifield.rendering.render import Channel
-from lumifield.rendering.view import NormalSource, RenderedView
+from lumifield.rendering.view import RenderedView
 from lumifield.runs.run_folder import LoadedRun
-from lumifield.viewer.render_queue import MAX_HEIGHT, MIN_HEIGHT, RenderQueue, ViewRequest
+from lumifield.viewer.local_requests import refuse_foreign_requests
+from lumifield.viewer.render_queue import CHANNELS, MAX_HEIGHT, MIN_HEIGHT, NORMAL_SOURCES, RenderQueue, ViewRequest
 from lumifield.viewer.task_rendering import (
     RenderCanceledError,
     axial_depth,
@@ -26,9 +26,9 @@ from lumifield.viewer.task_rendering import (
     render_task,
 )
 
+logger = logging.getLogger(__name__)
+
 HOST = "127.0.0.1"
-CHANNELS: tuple[Channel, ...] = ("rgb", "depth", "bands", "normal", "opacity")
-NORMAL_SOURCES: tuple[NormalSource, ...] = ("density", "depth")
 MAX_FRUSTA = 200
 FRUSTUM_SCALE, FRUSTUM_LINE_WIDTH = 0.025, 0.0005
 """Size and line width of the frusta relative to the mean distance of the cameras from the scene."""
@@ -45,7 +45,8 @@ class Viewer:
         self.run, self.queue = run, RenderQueue()
         # A browser that closes a connection right after opening it would be logged with a traceback.
         logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
-        self.server = viser.ViserServer(HOST, port, label=f"Lumifield: {run.folder.name}", verbose=False)
+        with refuse_foreign_requests():
+            self.server = viser.ViserServer(HOST, port, label=f"Lumifield: {run.folder.name}", verbose=False)
         self.server.gui.configure_theme(show_logo=False, show_share_button=False)
         self.address = f"http://{HOST}:{self.server.get_port()}"
         self._set_initial_camera()
@@ -59,7 +60,10 @@ class Viewer:
         return min(max(self.run.scenes["train"].size(0)[1], MIN_HEIGHT), MAX_HEIGHT)
 
     def render_next(self, timeout: float = 0.5) -> RenderedView | None:
-        """Renders the next image and sends it to its client; None if there is no task for `timeout` seconds."""
+        """Renders the next image and sends it to its client; None if there is no task for `timeout` seconds.
+
+        A view that cannot be rendered is logged and removed: no client can end the server or a training.
+        """
         task = self.queue.next_task(timeout)
         if task is None:
             return None
@@ -67,6 +71,10 @@ class Viewer:
         try:
             view = render_task(self.run, task, self.queue)
         except RenderCanceledError:
+            return None
+        except Exception as error:
+            logger.warning("view of client %d cannot be rendered: %s: %s", task.client_id, type(error).__name__, error)
+            self.queue.fail_task(task)
             return None
         self.queue.complete_task(task, view.depth.numel(), time.perf_counter() - start)
         client = self.server.get_clients().get(task.client_id)
@@ -127,11 +135,15 @@ class Viewer:
 
         def request_view(_: object) -> None:
             camera = client.camera
-            pose = tuple(camera.wxyz.tolist()), tuple(camera.position.tolist())
-            view = ViewRequest(*pose, camera.fov, camera.aspect, int(height.value), channel.value, normals.value)
+            try:
+                pose = tuple(map(float, camera.wxyz)), tuple(map(float, camera.position))
+                view = ViewRequest(*pose, camera.fov, camera.aspect, int(height.value), channel.value, normals.value)
+            except (TypeError, ValueError, ArithmeticError):
+                return
             self.queue.request_view(client.client_id, view)
 
         for control in (channel, normals, height):
             control.on_update(request_view)
         show_cameras.on_update(lambda _: setattr(frusta, "visible", show_cameras.value))
         client.camera.on_update(request_view)
+        request_view(None)

@@ -42,8 +42,10 @@ class TrainingViewer:
             self._last_refresh = start
             viewer.queue.invalidate_views()
         state.method.eval()
-        viewer.render_next(timeout=0.0)
-        state.method.train()
+        try:
+            viewer.render_next(timeout=0.0)
+        finally:
+            state.method.train()
         now = self._clock()
         self._next_render = 2 * now - start
 
