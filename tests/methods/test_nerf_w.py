@@ -257,7 +257,7 @@ def test_no_disparity_from_the_camera_on():
     ("change", "message"),
     [
         ({"appearance_dim": -1}, "appearance_dim: found -1"),
-        ({"beta_min": 0.0}, "nerfw: beta_min: found 0"),
+        ({"beta_min": 0.0}, "nerf-w: beta_min: found 0"),
         ({"num_fine_passes": -1}, "num_fine_passes: found -1"),
     ],
 )

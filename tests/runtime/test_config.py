@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lumifield.errors import DataError
+from lumifield.export import WebExport
 from lumifield.methods import METHODS
 from lumifield.methods.nerf import Nerf
 from lumifield.optim import Optimizer
-from lumifield.runtime.config import at_least, from_plain, mapping, read_json, to_plain
+from lumifield.runtime.config import check_min, from_plain, mapping, read_json, to_plain
 
 FILE = Path("config.json")
 
@@ -130,12 +131,14 @@ def test_json_is_read_or_told_to_be_missing_unreadable_or_broken(tmp_path):
     assert read_json(file) == {"a": "ä"}
 
 
-def test_numbers_have_a_least_value():
-    at_least(1, Nerf(), "hidden_dim", "batch_size")
+def test_numbers_have_a_minimum():
+    check_min(Nerf(), hidden_dim=1, batch_size=1)
     with pytest.raises(DataError, match="nerf: batch_size: found 0"):
         Nerf(batch_size=0)
     with pytest.raises(DataError, match="nerf: density_noise_std: found nan"):
         Nerf(density_noise_std=float("nan"))
+    with pytest.raises(DataError, match="web-export: num_rays: found 0"):
+        WebExport(num_rays=0)
 
 
 def test_no_setting_is_infinite():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lumifield.errors import DataError
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
@@ -93,11 +93,9 @@ class MeshExport:
     """Folder of the capture, if it has moved since training."""
 
     def __post_init__(self) -> None:
-        at_least(2, self, "resolution")
-        at_least(4, self, "num_faces")
-        at_least(16, self, "texture_size")
+        check_min(self, resolution=2, num_faces=4, texture_size=16)
         if isinstance(self.components, int):
-            at_least(1, self, "components")
+            check_min(self, components=1)
 
     def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
         """Writes the mesh; raises `DataError` for an unknown extension, bad bounds, or an empty surface."""
@@ -116,7 +114,7 @@ class PointsExport:
     """Source of the normals: density gradient or depth differences."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "num_points")
+        check_min(self, num_points=1)
 
     def write(self, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
         """Writes the points; raises `DataError` for an unknown extension, or if no view hits a surface."""
@@ -137,7 +135,7 @@ class WebExport:
     """Random seed of the choice of rays."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "num_rays")
+        check_min(self, num_rays=1)
         if self.resolution % 8 or not 16 <= self.resolution <= 512:
             expected = "a multiple of 8 from 16 to 512"
             raise DataError("export web", "resolution", str(self.resolution), expected, "use the nearest one")

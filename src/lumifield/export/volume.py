@@ -22,7 +22,7 @@ from lumifield.export import Progress, VolumeExport
 from lumifield.export.world_field import WorldField
 from lumifield.geometry.rays import Ndc
 from lumifield.runs.run_folder import write_json
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 from lumifield.runtime.files import check_output, replacing
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class VolumeSlab:
 def export_volume(settings: VolumeExport, run: LoadedRun, out: Path, progress: Progress | None = None) -> None:
     """Writes the volume in the format of the extension of `out`, and a .json with resolution and bounds."""
     check_output(out, (".vol", ".raw", ".npz"), ".vol, .raw or .npz")
-    at_least(1, settings, "resolution")
+    check_min(settings, resolution=1)
     if out.suffix == ".vol" and settings.resolution > MAX_VOL_RESOLUTION:
         found, expected = str(settings.resolution), f"at most {MAX_VOL_RESOLUTION} for .vol"
         raise DataError("export volume", "resolution", found, expected, "lower it, or write .raw or .npz")

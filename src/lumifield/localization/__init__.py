@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lumifield.errors import DataError
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
@@ -35,8 +35,7 @@ class Density:
     """Density above which a cell is occupied [1 / world unit] (transmittance 0.5 over a tenth of the camera spread)."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "num_cells")
-        at_least(0, self, "margin", "density_threshold")
+        check_min(self, num_cells=1, margin=0, density_threshold=0)
 
     def apply(self, run: LoadedRun, progress: Progress) -> str:
         """Writes both files and returns a summary; raises `DataError` if the grid has no volume."""
@@ -71,10 +70,9 @@ class Select:
     """Random seed."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "num_views")
-        at_least(0, self, "min_clearance", "max_camera_distance", "max_offset", "rotation_range")
+        check_min(self, num_views=1, min_clearance=0, max_camera_distance=0, max_offset=0, rotation_range=0)
         if self.spacing is not None:
-            at_least(1e-9, self, "spacing")
+            check_min(self, spacing=1e-09)
             if self.places == "path":
                 raise DataError("select", "spacing", f"{self.spacing:g}", "none without a grid", "drop it")
 
@@ -110,7 +108,7 @@ class Synthesize:
     """Rays rendered at once (chosen by the device; halved if memory runs out)."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "size", "chunk")
+        check_min(self, size=1, chunk=1)
 
     def apply(self, run: LoadedRun, progress: Progress) -> str:
         """Writes the sequence; raises `DataError` for an unknown appearance or a folder with another sequence."""
@@ -141,8 +139,7 @@ class Pose:
     """Output folder for poses.json (readable by `render --path`), summary.json and images (RUN/localize/pose)."""
 
     def __post_init__(self) -> None:
-        at_least(1e-9, self, "focal")
-        at_least(0, self, "initial_error")
+        check_min(self, focal=1e-09, initial_error=0)
         if self.initial_error is not None and (self.image is not None or self.initial_poses is not None):
             fix = "leave out --image and --initial-poses"
             raise DataError(
@@ -178,10 +175,7 @@ class Regressor:
     """Standard deviation of noise added to the normalized images."""
 
     def __post_init__(self) -> None:
-        at_least(8, self, "image_size")
-        at_least(2, self, "batch_size")
-        at_least(1, self, "steps")
-        at_least(0, self, "lr", "weight_decay", "dropout", "noise_std")
+        check_min(self, image_size=8, batch_size=2, steps=1, lr=0, weight_decay=0, dropout=0, noise_std=0)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from lumifield.errors import DataError
 from lumifield.optim import Optimizer, Schedule
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 Initialization = Literal["meta", "random", "matched", "shuffled"]
 
@@ -25,8 +25,7 @@ class InnerLoop:
     """Inner optimizer; MAML uses only its learning rate."""
 
     def __post_init__(self) -> None:
-        at_least(0, self, "steps")
-        at_least(1, self, "batch_size")
+        check_min(self, steps=0, batch_size=1)
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class FewShot:
     """Adaptation to the support images."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "num_support_images")
-        at_least(0, self, "held_out_frames")
+        check_min(self, num_support_images=1, held_out_frames=0)
         if self.held_out_frames[0] >= self.held_out_frames[1]:
             raise DataError(
                 "few-shot",
@@ -78,8 +76,9 @@ class Adapt:
     """Seed of the random numbers."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "num_support_images", "adapt_batch_size", "num_curve_views")
-        at_least(0, self, "adapt_steps", "adapt_learning_rate")
+        check_min(
+            self, num_support_images=1, adapt_batch_size=1, num_curve_views=1, adapt_steps=0, adapt_learning_rate=0
+        )
 
     def of(self, trained: FewShot) -> FewShot:
         """Few-shot protocol of the training with these changes."""
@@ -142,16 +141,17 @@ class MetaTrain:
     """Run to initialize the initialization from."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "meta_batch_size", "num_validation_views")
-        at_least(
-            0,
+        check_min(
             self,
-            "steps",
-            "epochs",
-            "minutes",
-            "vmap_batch_size",
-            "num_views",
-            "validate_every",
-            "num_validation_tasks",
+            meta_batch_size=1,
+            num_validation_views=1,
+            steps=0,
+            epochs=0,
+            minutes=0,
+            vmap_batch_size=0,
+            num_views=0,
+            validate_every=0,
+            num_validation_tasks=0,
+            validation_steps=0,
+            save_every=0,
         )
-        at_least(0, self, "validation_steps", "save_every")

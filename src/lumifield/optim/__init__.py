@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lumifield.errors import DataError
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Optimizer:
     """Adam epsilon."""
 
     def __post_init__(self) -> None:
-        at_least(0, self, "lr", "momentum", "weight_decay", "eps")
+        check_min(self, lr=0, momentum=0, weight_decay=0, eps=0)
         if self.betas is not None and not all(0 <= beta < 1 for beta in self.betas):
             raise DataError("optimizer", "betas", str(self.betas), "numbers from 0 to below 1", "lower them")
 
@@ -57,4 +57,4 @@ class Schedule:
     """Shape of the warm-up: linear, or the first quarter of a sine."""
 
     def __post_init__(self) -> None:
-        at_least(0, self, "gamma", "power", "floor", "warmup_steps", "warmup_factor")
+        check_min(self, gamma=0, power=0, floor=0, warmup_steps=0, warmup_factor=0)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from lumifield.methods.nlr import Nlr
 from lumifield.optim import Optimizer, Schedule
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 NETWORKS = (
     "features",
@@ -68,9 +68,7 @@ class Pretrain:
     """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(0, self, "steps", "minutes")
-        at_least(1, self, "batch_size")
-        at_least(8, self, "crop_size")
+        check_min(self, steps=0, minutes=0, batch_size=1, crop_size=8)
 
     @property
     def method(self) -> Nlr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import MISSING, fields, is_dataclass
 from math import inf
 from pathlib import Path
@@ -23,14 +24,19 @@ def to_plain(settings: Any) -> Any:
     return str(settings) if isinstance(settings, Path) else settings
 
 
-def at_least(least: int | float, settings: Any, *names: str) -> None:
-    """Raises `DataError` where one of the named numbers (or of several under a name) is below `least`; None is none."""
-    for name in names:
+def check_min(settings: Any, **minima: int | float) -> None:
+    """Raises `DataError` if a setting, or an element of a tuple, is below its minimum or infinite; ignores None."""
+    for name, minimum in minima.items():
         value = getattr(settings, name)
         for number in value if isinstance(value, tuple) else () if value is None else (value,):
-            expected, fix = ("a finite number", "lower it") if number == inf else (f"at least {least:g}", "raise it")
-            if not least <= number < inf:
-                raise DataError(type(settings).__name__.lower(), name, f"{number:g}", expected, fix)
+            expected, fix = ("a finite number", "lower it") if number == inf else (f"at least {minimum:g}", "raise it")
+            if not minimum <= number < inf:
+                raise DataError(hyphenated_name(type(settings)), name, f"{number:g}", expected, fix)
+
+
+def hyphenated_name(kind: type) -> str:
+    """Name of a settings class as the command line spells it, e.g. mip-nerf for `MipNerf`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower()
 
 
 def mapping(plain: Any, file: Path, key: str) -> dict[str, Any]:
@@ -42,7 +48,7 @@ def mapping(plain: Any, file: Path, key: str) -> dict[str, Any]:
 
 def from_plain(kind: type[Settings], plain: Any, file: Path) -> Settings:
     """Settings from their JSON representation; raises `DataError` for a key or value that does not fit."""
-    plain = mapping(plain, file, kind.__name__.lower())
+    plain = mapping(plain, file, hyphenated_name(kind))
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     for key in plain:

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from lumifield.errors import DataError
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 from lumifield.runtime.folders import fresh_folder
 
 SPLITS = ("train", "val", "test")
@@ -32,7 +32,7 @@ class MultiscaleSettings:
     premultiply_alpha: bool = False
 
     def __post_init__(self) -> None:
-        at_least(1, self, "num_scales")
+        check_min(self, num_scales=1)
 
 
 def write_multiscale_scene(scene_folder: Path, out: Path, settings: MultiscaleSettings = MultiscaleSettings()) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 
 class TrainingError(RuntimeError):
@@ -43,14 +43,13 @@ class Train:
     published nerf_pl checkpoint for method nerf."""
 
     def __post_init__(self) -> None:
-        at_least(
-            0,
+        check_min(
             self,
-            "steps",
-            "minutes",
-            "validate_every",
-            "num_validation_views",
-            "save_every",
-            "max_grad_norm",
-            "max_grad_value",
+            steps=0,
+            minutes=0,
+            validate_every=0,
+            num_validation_views=0,
+            save_every=0,
+            max_grad_norm=0,
+            max_grad_value=0,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lumifield.errors import DataError
 from lumifield.optim import Optimizer, Schedule
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 if TYPE_CHECKING:
     from lumifield.data.scene import Scene
@@ -61,19 +61,22 @@ class Instant:
     """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(
-            1,
+        check_min(
             self,
-            "num_levels",
-            "features_per_level",
-            "log2_hashmap_size",
-            "base_resolution",
-            "hidden_dim",
-            "occupancy_update_interval",
+            num_levels=1,
+            features_per_level=1,
+            log2_hashmap_size=1,
+            base_resolution=1,
+            hidden_dim=1,
+            occupancy_update_interval=1,
+            samples_per_step=1,
+            num_proposal_samples=1,
+            num_samples=1,
+            max_resolution=0,
+            cone_angle=0,
+            distortion_loss_weight=0,
+            step_size=0.01,
         )
-        at_least(1, self, "samples_per_step", "num_proposal_samples", "num_samples")
-        at_least(0, self, "max_resolution", "cone_angle", "distortion_loss_weight")
-        at_least(0.01, self, "step_size")
         if self.occupancy_resolution < 2 or self.occupancy_resolution % 2:
             found, fix = str(self.occupancy_resolution), "use the next even number"
             raise DataError("instant", "occupancy_resolution", found, "an even number of at least 2", fix)

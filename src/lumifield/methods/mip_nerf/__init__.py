@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lumifield.errors import DataError
 from lumifield.optim import Optimizer, Schedule
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 if TYPE_CHECKING:
     from lumifield.data.scene import Scene
@@ -82,19 +82,23 @@ class MipNerf:
     """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(2, self, "hidden_dim")
-        at_least(1, self, "num_samples", "num_passes", "num_layers", "batch_size")
-        at_least(
-            1,
+        check_min(
             self,
-            "grid_num_levels",
-            "grid_features_per_level",
-            "grid_log2_hashmap_size",
-            "grid_base_resolution",
-            "grid_hidden_dim",
-        )
-        at_least(
-            0, self, "density_noise_std", "coarse_loss_weight", "resample_padding", "rgb_padding", "grid_max_resolution"
+            hidden_dim=2,
+            num_samples=1,
+            num_passes=1,
+            num_layers=1,
+            batch_size=1,
+            grid_num_levels=1,
+            grid_features_per_level=1,
+            grid_log2_hashmap_size=1,
+            grid_base_resolution=1,
+            grid_hidden_dim=1,
+            density_noise_std=0,
+            coarse_loss_weight=0,
+            resample_padding=0,
+            rgb_padding=0,
+            grid_max_resolution=0,
         )
         self._validate_degrees("position_degrees", 1)
         self._validate_degrees("direction_degrees", 0)

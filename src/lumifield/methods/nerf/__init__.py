@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lumifield.errors import DataError
 from lumifield.optim import Optimizer, Schedule
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 if TYPE_CHECKING:
     from lumifield.data.scene import Scene
@@ -58,17 +58,19 @@ class Nerf:
     """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(3, self, "num_samples")
-        at_least(2, self, "hidden_dim")
-        at_least(1, self, "num_layers", "batch_size", "occupancy_resolution", "num_occupancy_samples")
-        at_least(
-            0,
+        check_min(
             self,
-            "num_fine_samples",
-            "perturb",
-            "density_noise_std",
-            "num_position_frequencies",
-            "num_direction_frequencies",
+            num_samples=3,
+            hidden_dim=2,
+            num_layers=1,
+            batch_size=1,
+            occupancy_resolution=1,
+            num_occupancy_samples=1,
+            num_fine_samples=0,
+            perturb=0,
+            density_noise_std=0,
+            num_position_frequencies=0,
+            num_direction_frequencies=0,
         )
         if self.occupancy and self.density_noise_std:
             fix = "drop one of the two"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lumifield.optim import Optimizer, Schedule
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 if TYPE_CHECKING:
     from lumifield.data.scene import Scene
@@ -74,22 +74,29 @@ class NerfW:
     """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(
-            0,
+        check_min(
             self,
-            "appearance_dim",
-            "transient_dim",
-            "transient_loss_weight",
-            "num_fine_passes",
-            "perturb",
-            "grid_max_resolution",
+            appearance_dim=0,
+            transient_dim=0,
+            transient_loss_weight=0,
+            num_fine_passes=0,
+            perturb=0,
+            grid_max_resolution=0,
+            num_position_frequencies=0,
+            num_direction_frequencies=0,
+            beta_min=0.001,
+            num_samples=3,
+            hidden_dim=2,
+            grid_occupancy_resolution=2,
+            num_fine_samples=1,
+            num_layers=1,
+            num_transient_layers=1,
+            batch_size=1,
+            grid_num_levels=1,
+            grid_log2_hashmap_size=1,
+            grid_hidden_dim=1,
+            grid_samples_per_step=1,
         )
-        at_least(0, self, "num_position_frequencies", "num_direction_frequencies")
-        at_least(1e-3, self, "beta_min")
-        at_least(3, self, "num_samples")
-        at_least(2, self, "hidden_dim", "grid_occupancy_resolution")
-        at_least(1, self, "num_fine_samples", "num_layers", "num_transient_layers", "batch_size")
-        at_least(1, self, "grid_num_levels", "grid_log2_hashmap_size", "grid_hidden_dim", "grid_samples_per_step")
 
     def build(self, scene: Scene) -> Method:
         """The method for a scene, with random parameters."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from lumifield.errors import DataError
 from lumifield.fields import Activation, Blending
 from lumifield.optim import Optimizer, Schedule
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 if TYPE_CHECKING:
     from lumifield.data.scene import Scene
@@ -124,56 +124,40 @@ class Nlr:
     """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(
-            1,
+        check_min(
             self,
-            "sdf_hidden_dim",
-            "sdf_num_layers",
-            "feature_dim",
-            "num_encoder_stages",
-            "encoder_width",
-            "decoder_width",
+            sdf_hidden_dim=1,
+            sdf_num_layers=1,
+            feature_dim=1,
+            num_encoder_stages=1,
+            encoder_width=1,
+            decoder_width=1,
+            grid_num_levels=1,
+            grid_log2_hashmap_size=1,
+            num_mask_rays=1,
+            mask_sharpness_interval=1,
+            mask_sharpness=1,
+            num_eikonal_points=1,
+            shape_update_interval=1,
+            visibility_tolerance_interval=1,
+            visibility_update_interval=1,
+            supersampling=1,
+            sdf_num_frequencies=0,
+            sdf_frequency_std=0,
+            sdf_skip_layers=0,
+            num_decoder_levels=0,
+            num_mask_sharpness_doublings=0,
+            eikonal_loss_weight=0,
+            num_mask_only_steps=0,
+            num_joint_steps=0,
+            shape_learning_rate_factor=0,
+            visibility_tolerance=0,
+            min_visibility_tolerance=0,
+            grid_max_resolution=2,
+            num_mask_samples=2,
+            num_source_views=-1,
+            patch_size=4,
         )
-        at_least(
-            1,
-            self,
-            "grid_num_levels",
-            "grid_log2_hashmap_size",
-            "num_mask_rays",
-            "mask_sharpness_interval",
-            "mask_sharpness",
-        )
-        at_least(
-            1,
-            self,
-            "num_eikonal_points",
-            "shape_update_interval",
-            "visibility_tolerance_interval",
-            "visibility_update_interval",
-            "supersampling",
-        )
-        at_least(
-            0,
-            self,
-            "sdf_num_frequencies",
-            "sdf_frequency_std",
-            "sdf_skip_layers",
-            "num_decoder_levels",
-            "num_mask_sharpness_doublings",
-            "eikonal_loss_weight",
-        )
-        at_least(
-            0,
-            self,
-            "num_mask_only_steps",
-            "num_joint_steps",
-            "shape_learning_rate_factor",
-            "visibility_tolerance",
-            "min_visibility_tolerance",
-        )
-        at_least(2, self, "grid_max_resolution", "num_mask_samples")
-        at_least(-1, self, "num_source_views")
-        at_least(4, self, "patch_size")
         self._check_combinations()
 
     def _check_combinations(self) -> None:

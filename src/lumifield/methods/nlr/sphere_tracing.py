@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lumifield.methods.nlr.distance_grid import Distance, DistanceGrid
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 GRADIENT_STEP = 1e-3
 MIN_GRADIENT = 1e-2
@@ -38,9 +38,7 @@ class TracingSettings:
     """Distance below which a point is on the surface [scene units]."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "steps", "secants")
-        at_least(2, self, "sections")
-        at_least(0, self, "back_steps", "threshold")
+        check_min(self, steps=1, secants=1, sections=2, back_steps=0, threshold=0)
 
 
 @dataclass(frozen=True)

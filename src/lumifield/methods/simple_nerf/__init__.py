@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from lumifield.optim import Optimizer, Schedule
-from lumifield.runtime.config import at_least
+from lumifield.runtime.config import check_min
 
 if TYPE_CHECKING:
     from lumifield.data.scene import Scene
@@ -45,9 +45,7 @@ class SimpleNerf:
     """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        at_least(2, self, "num_samples")
-        at_least(1, self, "hidden_dim", "num_layers", "num_frequencies", "batch_size")
-        at_least(0, self, "num_octaves")
+        check_min(self, num_samples=2, hidden_dim=1, num_layers=1, num_frequencies=1, batch_size=1, num_octaves=0)
 
     def build(self, scene: Scene) -> Method:
         """The method for a scene, with random parameters."""
