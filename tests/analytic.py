@@ -40,7 +40,7 @@ class Ball(Method):
         rgb = torch.where(hit[:, None], normal * 0.5 + 0.5, context.background.expand(len(rays), 3))
         return Rendered(rgb, t, hit.float(), samples=len(rays))
 
-    def inside(self, points: Tensor) -> Tensor:
+    def density(self, points: Tensor) -> Tensor:
         return 100 * torch.exp(20 * (1 - points.norm(dim=-1)))
 
 
@@ -55,7 +55,7 @@ class Room(Method):
         rgb = 0.5 + 0.2 * torch.sin(points @ waves.T) + 0.2 * torch.cos(points @ waves * 0.5)
         return Rendered(rgb, t, torch.ones_like(t))
 
-    def inside(self, points: Tensor) -> Tensor:
+    def density(self, points: Tensor) -> Tensor:
         return 100 * torch.exp(20 * (points.norm(dim=-1) - 3))
 
 
@@ -70,7 +70,7 @@ class Wall(Method):
         t = (self.z - rays.origins[:, 2]) / rays.directions[:, 2]
         return Rendered(torch.full_like(rays.origins, 0.5), t, torch.ones_like(t))
 
-    def inside(self, points: Tensor) -> Tensor:
+    def density(self, points: Tensor) -> Tensor:
         return 100 * torch.exp(20 * (points[:, 2] - self.z))
 
 

@@ -25,20 +25,20 @@ class Fog(Method):
 
     def __init__(self, density: Callable[[Tensor], Tensor], *, samples: int = 256) -> None:
         super().__init__()
-        self.density, self.samples = density, samples
+        self.formula, self.samples = density, samples
 
     def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         part = (torch.arange(self.samples) + 0.5) / self.samples
         z = rays.near[:, None] + (rays.far - rays.near)[:, None] * part
         points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]
         length = rays.directions.norm(dim=-1) * (rays.far - rays.near) / self.samples
-        weights = weights_from_density(self.density(points), length[:, None].expand_as(z))
+        weights = weights_from_density(self.formula(points), length[:, None].expand_as(z))
         depth, opacity = expected_depth(weights, z, rays.far)
         rgb = (weights[..., None] * color(points, rays.viewdirs[:, None])).sum(1)
         return Rendered(rgb + (1 - opacity[:, None]) * context.background, depth, opacity, samples=z.numel())
 
-    def inside(self, points: Tensor) -> Tensor:
-        return self.density(points)
+    def density(self, points: Tensor) -> Tensor:
+        return self.formula(points)
 
 
 def color(points: Tensor, directions: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ def test_an_unusable_output_is_refused_before_any_work(run, kind, tmp_path):
     def fail(*_):
         raise AssertionError("the method was evaluated")
 
-    run.method.forward = run.method.inside = fail
+    run.method.forward = run.method.density = fail
     before = tree(tmp_path)
     for name, field in (
         ("scene.doc", "extension"),

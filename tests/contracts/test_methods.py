@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from lumifield.data.scene import Batch, Scene, sample_batch
+from lumifield.data.scene import Batch, Scene
 from lumifield.methods import METHODS, SimpleNerf, method_name
 from lumifield.methods.base import Method, RenderContext, render_in_chunks
 from lumifield.runtime.config import from_plain, to_plain
-from lumifield.runtime.rng import Rng
 from scenes import SCENES, SMALL, pairs
+from training_steps import render_step, rng, take_step
 
 WHITE = torch.ones(3)
 
@@ -31,10 +31,6 @@ def scene(pair) -> Scene:
     return SCENES[pair[1]]()
 
 
-def rng(seed: int = 0) -> Rng:
-    return Rng(torch.Generator().manual_seed(seed))
-
-
 @pytest.fixture(scope="module")
 def trained(settings, scene) -> Method:
     """A method that has trained for some steps."""
@@ -43,23 +39,13 @@ def trained(settings, scene) -> Method:
     rates = [{**group, "lr": 5e-3 * min(group.get("lr_factor", 1), 1)} for group in method.param_groups()]
     optimizer = torch.optim.Adam(rates)
     for step in range(6):
-        rendered, batch = stepped(method, scene, step, source)
-        optimizer.zero_grad()
-        torch.stack(list(method.losses(rendered, batch).values())).sum().backward()
-        optimizer.step()
-        method.after_step(step, len(batch.rays), rendered.samples)
+        take_step(method, optimizer, scene, step, source)
     return method.eval()
 
 
 @pytest.fixture
 def method(trained) -> Method:
     return copy.deepcopy(trained)
-
-
-def stepped(method: Method, scene: Scene, step: int, source: Rng):
-    method.before_step(step, source)
-    batch = sample_batch(scene, method.rays_per_step(), source, patch_size=method.patch_size)
-    return method(batch.rays, RenderContext(batch.background, step, source, patch_size=batch.patch_size)), batch
 
 
 def test_every_method_is_tried():
@@ -80,7 +66,7 @@ def test_a_pass_without_draws_takes_no_random_numbers(method, scene):
 
 def test_training_takes_random_numbers_from_the_draws_alone(method, scene):
     before = torch.get_rng_state()
-    first, second, other = (stepped(method, scene, 7, rng(seed))[0].rgb for seed in (0, 0, 1))
+    first, second, other = (render_step(method, scene, 7, rng(seed))[0].rgb for seed in (0, 0, 1))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
@@ -146,7 +132,7 @@ def test_weights_and_settings_give_the_same_image_in_a_scene_without_images(meth
 
 
 def test_losses_are_named_scalars_with_gradients(method, scene):
-    rendered, batch = stepped(method, scene, 7, rng())
+    rendered, batch = render_step(method, scene, 7, rng())
     losses = method.losses(rendered, batch)
     assert losses
     for name, loss in losses.items():
@@ -169,12 +155,10 @@ def test_density_is_never_negative(method, scene):
     generator = torch.Generator().manual_seed(5)
     within = scene.box[0] + torch.rand(200, 3, generator=generator) * (scene.box[1] - scene.box[0])
     for points in (within, within * 1e4, within[:0]):
-        inside = [method.inside] if method.surface_level is None else []
-        for ask in (method.density, *inside):
-            density = ask(points)
-            assert density.shape == (len(points),)
-            assert bool(torch.isfinite(density).all())
-            assert bool((density >= 0).all())
+        density = method.density(points)
+        assert density.shape == (len(points),)
+        assert bool(torch.isfinite(density).all())
+        assert bool((density >= 0).all())
 
 
 @torch.no_grad()

@@ -7,10 +7,8 @@ from lumifield.methods.base import Method
 class Balls(Method):
     """A ball of radius 1 about a place beside the middle."""
 
-    surface_level = 0.0
-
-    def inside(self, points):
-        return 1 - (points - torch.tensor([1.0, 0.0, 0.5])).norm(dim=-1)
+    def signed_distance(self, points):
+        return (points - torch.tensor([1.0, 0.0, 0.5])).norm(dim=-1) - 1
 
 
 def test_slices_are_the_middle_planes_of_the_box():

@@ -27,16 +27,16 @@ UP = torch.tensor([0.0, 0.0, 1.0])
 class SignedBall(Method):
     """Signed distance of a ball of radius 0.9."""
 
-    surface_level = 0.0
+    has_signed_distance = True
 
-    def inside(self, points):
-        return 0.9 - points.norm(dim=-1)
+    def signed_distance(self, points):
+        return points.norm(dim=-1) - 0.9
 
 
 class TwoBalls(Method):
     """A ball of radius 0.6 and one of 0.2, far apart."""
 
-    def inside(self, points):
+    def density(self, points):
         large, small = ((points - torch.tensor([x, 0.0, 0.0])).norm(dim=-1) for x in (0.5, -0.9))
         return 100 * torch.exp(20 * torch.maximum(0.6 - large, 0.2 - small))
 
@@ -44,7 +44,7 @@ class TwoBalls(Method):
 class EmptySpace(Ball):
     """No density."""
 
-    def inside(self, points):
+    def density(self, points):
         return torch.zeros(len(points))
 
 

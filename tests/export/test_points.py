@@ -24,7 +24,7 @@ class EmptySpace(Method):
         zero = torch.zeros_like(rays.near)
         return Rendered(context.background.expand(len(rays), 3), rays.far, zero)
 
-    def inside(self, points: torch.Tensor) -> torch.Tensor:
+    def density(self, points: torch.Tensor) -> torch.Tensor:
         return torch.zeros(len(points))
 
 

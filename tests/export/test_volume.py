@@ -29,7 +29,7 @@ class Fog(Method):
         self.center, self.radius = torch.tensor(center), radius
         self.max_points = 0
 
-    def inside(self, points):
+    def density(self, points):
         self.max_points = max(self.max_points, len(points))
         return 40 * (self.radius - (points - self.center).norm(dim=-1)).clamp_min(0)
 
@@ -66,7 +66,7 @@ def expected_cells(run, metadata: dict) -> tuple[np.ndarray, np.ndarray]:
     points = torch.tensor(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3), dtype=torch.float32)
     frame = run.scenes["train"].frame
     scene_points = frame.to_scene(points)
-    density = run.method.inside(scene_points) / frame.scale
+    density = run.method.density(scene_points) / frame.scale
     alpha = 255 * (1 - torch.exp(-density * (high - low)[0] / n))
     axes = torch.eye(3)
     per_axis = [run.method.colors(scene_points, axis.expand_as(scene_points)) for axis in (*axes, *-axes)]
@@ -168,7 +168,7 @@ def test_progress_counts_layers(tmp_path):
 class Layers(Method):
     """In normalized device coordinates: density varies with z, color with the point."""
 
-    def inside(self, points):
+    def density(self, points):
         return 2 + points[:, 2]
 
     def colors(self, points, viewdirs):

@@ -131,7 +131,7 @@ def test_behind_opaque_photographs_proposals_find_the_ball():
     rays = scene.rays(3)[middle.view(-1)]
     assert float(((method(rays, RenderContext(WHITE)).rgb - scene.ground_truth(3)[middle]) ** 2).mean()) < 0.01
     packed = method.sampler(rays, method.space, method.density, None).packed
-    weights = packed_weights(method.density(packed.points(rays)) * packed.lengths(rays), packed.offsets)
+    weights = packed_weights(method.query_density(packed.points(rays)) * packed.lengths(rays), packed.offsets)
     at_the_ball = (packed.midpoints - (4 - RADIUS) / 4).abs() < 0.05
     assert float(weights[at_the_ball].sum() / weights.sum()) > 0.5
     assert float(at_the_ball.float().mean()) > 0.5
@@ -216,10 +216,10 @@ def test_matter_behind_proposals_is_where_two_photographs_look():
     xy, depth = scene.cameras.project(midpoints)
     looks = ((depth > 0) & (xy >= 0).all(-1) & (xy < 10).all(-1)).sum(0)
     assert {1, 2, 3} < set(looks.tolist())
-    assert torch.equal(method.inside(midpoints) > 0, looks >= 2)
-    assert float(method.inside(torch.tensor([[50.0, 60.0, 70.0]]))) > 0
+    assert torch.equal(method.density(midpoints) > 0, looks >= 2)
+    assert float(method.density(torch.tensor([[50.0, 60.0, 70.0]]))) > 0
     alone = built(scene.select([0]))  # a single image has only its own word
-    assert float(alone.inside(torch.zeros(1, 3))) > 0
+    assert float(alone.density(torch.zeros(1, 3))) > 0
 
 
 @torch.no_grad()
@@ -232,7 +232,7 @@ def test_nothing_is_expected_before_the_near_of_any_photograph():
     t = torch.linspace(3.0, 4.0, 101).repeat(len(rays), 1)
     weights, middle = method.sampler.weights(t, rays, method.space), t[:, :-1] + 0.005
     points = rays.origins[:, None] + rays.directions[:, None] * middle[..., None]
-    assert torch.equal(weights > 0, method.inside(points.view(-1, 3)).view(weights.shape) > 0)
+    assert torch.equal(weights > 0, method.density(points.view(-1, 3)).view(weights.shape) > 0)
     in_box = (points.abs() < 0.95).all(-1)
     assert not bool((weights[in_box & (middle < 3.4)] > 0).any())
     assert bool((weights[in_box & (middle > 3.6)] > 0).all())
@@ -324,10 +324,10 @@ def test_settings_that_cannot_work_are_refused(change, message):
 def test_nothing_is_inside_where_no_ray_is_looked_at():
     method = built(ball(3, 10))
     middle = method.box.mean(0, keepdim=True)
-    assert float(method.inside(middle)) > 0
-    method.sampler.occupancy.occupied.fill_(False)
-    assert float(method.inside(middle)) == 0
     assert float(method.density(middle)) > 0
+    method.sampler.occupancy.occupied.fill_(False)
+    assert float(method.density(middle)) == 0
+    assert float(method.query_density(middle)) > 0
 
 
 def at_two_sizes(n: int = 8) -> Scene:
@@ -375,10 +375,10 @@ def test_a_wider_pixel_sees_another_density_only_with_anti_aliasing(scene):
     for on in (True, False):
         method = built(scene, replace(INSTANT, anti_alias=on))
         method.grid.table.uniform_(-1, 1)
-        sharp, wide = (method.density(points, torch.full((50,), width)) for width in (1e-4, 1.0))
+        sharp, wide = (method.query_density(points, torch.full((50,), width)) for width in (1e-4, 1.0))
         assert torch.equal(sharp, wide) != on
-        own = method.density(points, torch.full((50,), method.pixel))
-        assert torch.equal(method.density(points), own)
+        own = method.query_density(points, torch.full((50,), method.pixel))
+        assert torch.equal(method.query_density(points), own)
         rays = scene.rays(0)
         wider = replace(rays, radius=30 * rays.radius)
         same = torch.equal(method(rays, RenderContext(WHITE)).rgb, method(wider, RenderContext(WHITE)).rgb)

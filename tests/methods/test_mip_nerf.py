@@ -287,7 +287,7 @@ def test_training_learns_the_ball_at_both_sizes(settings: MipNerf, lr: float):
             seen = method(scene.rays(index), RenderContext(WHITE))
             assert float(((seen.rgb - scene.ground_truth(index).reshape(-1, 3)) ** 2).mean()) < 0.06
     axes = torch.cat([torch.eye(3), -torch.eye(3)])
-    assert float(method.inside(0.7 * axes).mean()) > float(method.inside(1.3 * axes).mean())
+    assert float(method.density(0.7 * axes).mean()) > float(method.density(1.3 * axes).mean())
 
 
 def test_wide_cones_see_a_smoother_field():
@@ -329,7 +329,7 @@ def test_levels_of_the_grid_fade_by_the_stated_formula():
 def test_a_bounded_grid_holds_nothing_beyond_its_box():
     scene = ball(3, 12)
     method = trained(GRID, scene, 3)[0]
-    density = method.inside(torch.tensor([[0.0, 0, 0], [1.6, 0, 0], [0, 0, -30.0]]))
+    density = method.density(torch.tensor([[0.0, 0, 0], [1.6, 0, 0], [0, 0, -30.0]]))
     assert float(density[0]) > 0
     assert density[1:].tolist() == [0, 0]
 

@@ -164,8 +164,8 @@ def check_learned(method: Method, losses: list[float], scene: Scene):
     with torch.no_grad():
         seen = method(scene.rays(0), RenderContext(torch.ones(3)))
     assert float(((seen.rgb - scene.ground_truth(0).reshape(-1, 3)) ** 2).mean()) < 0.05
-    inside = method.inside(torch.tensor([[0.0, 0.0, 0.95], [0.0, 0.0, 0.0]])).max()
-    assert float(inside) > float(method.inside(torch.tensor([[1.15, 1.15, 1.15]])))
+    inside = method.density(torch.tensor([[0.0, 0.0, 0.95], [0.0, 0.0, 0.0]])).max()
+    assert float(inside) > float(method.density(torch.tensor([[1.15, 1.15, 1.15]])))
 
 
 @pytest.mark.parametrize("change", [{}, {"density_activation": "relu"}, {"num_fine_samples": 0}], ids=str)
@@ -351,7 +351,7 @@ def test_nothing_is_inside_an_unoccupied_cell():
     method = built(OCCUPIED, ball())
     assert isinstance(method, OccupancyNerf)
     middle = torch.zeros(1, 3)
-    assert float(method.inside(middle)) > 0
-    method.occupancy.occupied.fill_(False)
-    assert float(method.inside(middle)) == 0
     assert float(method.density(middle)) > 0
+    method.occupancy.occupied.fill_(False)
+    assert float(method.density(middle)) == 0
+    assert float(method.query_density(middle)) > 0

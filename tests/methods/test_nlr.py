@@ -370,16 +370,16 @@ def test_frozen_parts_stay_and_only_started_parts_are_carried_over():
 
 
 @torch.no_grad()
-def test_inside_is_a_distance_in_scene_units_and_normals_point_outwards():
+def test_distances_are_in_scene_units_and_normals_point_outwards():
     method = built()
     away = torch.nn.functional.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     radius = float(method.radius)
     for share in (0.3, 0.5, 0.8):
         points = method.center + share * radius * away
         torch.testing.assert_close(
-            method.inside(points), torch.full((50,), (0.5 - share) * radius), rtol=0, atol=0.1 * radius
+            method.signed_distance(points), torch.full((50,), (share - 0.5) * radius), rtol=0, atol=0.1 * radius
         )
-    assert method.surface_level == 0
+    assert method.has_signed_distance
     normals = method.normals(method.center + 0.5 * radius * away, torch.full((50,), 0.01), None)
     assert ((normals * away).sum(-1) > 0.8).all()
 

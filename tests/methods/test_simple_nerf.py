@@ -34,7 +34,7 @@ def slow_pass(method, rays, row, z, end):
     clear, color = 1.0, torch.zeros(3)
     for index, at in enumerate(z):
         point = rays.origins[row] + at * rays.directions[row]
-        density = float(method.inside(point[None]))
+        density = float(method.density(point[None]))
         width = (z[index + 1] if index + 1 < len(z) else end) - at
         alpha = 1 - torch.exp(torch.tensor(-density * width)).item()
         color += clear * alpha * method.colors(point[None], rays.viewdirs[row][None])[0]

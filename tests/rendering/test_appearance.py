@@ -52,8 +52,8 @@ class Tinted(Method):
         }
         return replace(seen, rgb=seen.rgb + look, channels={name: own[name] for name in context.channels})
 
-    def inside(self, points: torch.Tensor) -> torch.Tensor:
-        return self.ball.inside(points)
+    def density(self, points: torch.Tensor) -> torch.Tensor:
+        return self.ball.density(points)
 
     def losses(self, rendered, batch):
         return {"rgb": (rendered.rgb - batch.rgb).square().mean()}

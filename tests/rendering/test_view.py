@@ -154,7 +154,7 @@ def test_a_slope_that_is_learned_in_normalized_device_coordinates_has_its_normal
     normal = torch.tensor([0.48, -0.6, -0.64])
 
     class Slope(Ball):
-        def inside(self, points):
+        def density(self, points):
             z = 2 * ndc.plane / (1 - points[:, 2])
             x, y = points[:, 0] * z * 32 / 80, -points[:, 1] * z * 24 / 60
             return torch.exp(-5 * torch.stack([x, y, z - 5], -1) @ normal)

@@ -239,7 +239,7 @@ def test_the_density_is_asked_for_in_occupied_cells_alone():
     asked = []
     space = SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]), False)
     points = torch.tensor([[0.5, -0.5, -0.5], [-0.5, -0.5, -0.5], [0.5, -0.5, -3.0], [0.9, -0.1, -0.9]])
-    found = OccupancyGrid(2, 1.0, cells).inside(
+    found = OccupancyGrid(2, 1.0, cells).mask_density(
         lambda some: asked.append(some) or 7 * some[:, 0].bfloat16(), space, points
     )
     assert torch.allclose(found, torch.tensor([3.5, 0.0, 0.0, 6.3]), atol=0.05)

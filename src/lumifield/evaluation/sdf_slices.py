@@ -30,8 +30,8 @@ def render_slices(method: Method, box: Float[Tensor, "2 3"]) -> UInt8[Tensor, "h
         right, up = (axis for axis in range(3) if axis != across)
         points = torch.zeros(SIDE, SIDE, 3, device=box.device)
         points[..., right], points[..., up] = place, -place[:, None]
-        depth = method.inside((middle + half * points).view(-1, 3)).view(SIDE, SIDE) / float(half.amin())
-        planes.append(color_by_depth(depth))
+        distance = method.signed_distance((middle + half * points).view(-1, 3)).view(SIDE, SIDE)
+        planes.append(color_by_depth(-distance / float(half.amin())))
     return to_uint8(torch.cat(planes, 1)).cpu()
 
 

@@ -28,7 +28,8 @@ MAX_NDC_DEPTH = 0.95
 
 @dataclass(frozen=True)
 class DensityField:
-    """Scalar field whose zero level set is the surface of a run: where `inside` of the method equals `level`.
+    """Scalar field whose zero level set is the surface of a run: where density equals `level`,
+    or signed distance equals -`level`.
 
     Coordinates are world coordinates, or normalized device coordinates for forward-facing scenes.
     """
@@ -38,10 +39,13 @@ class DensityField:
 
     def evaluate(self, points: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, " p"]:
         """Positive inside: log of density over level, or the difference for a signed distance."""
+        method, ray_points = self.run.method, self.to_ray_space(points).to(self.run.device)
         with torch.no_grad():
-            found = self.run.method.inside(self.to_ray_space(points).to(self.run.device)).double().cpu()
-        is_signed_distance = self.run.method.surface_level is not None
-        values = (found - self.level if is_signed_distance else torch.log(found.clamp_min(1e-9) / self.level)).numpy()
+            if method.has_signed_distance:
+                values = (-method.signed_distance(ray_points).double().cpu() - self.level).numpy()
+            else:
+                density = method.density(ray_points).double().cpu()
+                values = torch.log(density.clamp_min(1e-9) / self.level).numpy()
         # The border cells of a grid may extend beyond the bounds, and in NDC beyond infinity.
         is_beyond = points[:, 2] > MAX_NDC_DEPTH if self.run.scenes["train"].ndc is not None else False
         return np.where(is_beyond, -np.inf, values)
@@ -92,13 +96,12 @@ class DensityField:
 def build_density_field(run: LoadedRun, level: float | None) -> DensityField:
     """Density field of a run at a level [1 / unit of ray space].
 
-    The default is `SURFACE_OPTICAL_DEPTH` per median pixel width, or the surface level of a signed distance.
+    The default is `SURFACE_OPTICAL_DEPTH` per median pixel width, or 0 for a signed distance.
     """
     if level is not None:
         return DensityField(run, level)
-    own_level = run.method.surface_level
-    if own_level is not None:
-        return DensityField(run, own_level)
+    if run.method.has_signed_distance:
+        return DensityField(run, 0.0)
     return DensityField(run, SURFACE_OPTICAL_DEPTH / median_pixel_width(run.scenes["train"]))
 
 

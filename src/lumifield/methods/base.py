@@ -66,8 +66,8 @@ class Method(nn.Module):
 
     settings: Any
 
-    surface_level: float | None = None
-    """Value of `inside` at the surface if it is a signed distance; None for a density."""
+    has_signed_distance: bool = False
+    """Whether the surface is the zero level set of `signed_distance`."""
 
     channels: tuple[str, ...] = ()
     """Outputs besides color, depth and opacity."""
@@ -95,22 +95,22 @@ class Method(nn.Module):
         """Named, weighted loss terms; their sum is the objective."""
         raise TypeError(f"{type(self).__name__} defines no losses")
 
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Density at scene points [1 / scene unit], or a negated signed distance: positive inside an object."""
-        raise TypeError(f"{type(self).__name__} defines no inside")
-
     def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Non-negative density at scene points [1 / scene unit]; `inside`, unless that is a signed distance."""
-        return self.inside(points)
+        """Density at scene points [1 / scene unit]: that of a rendering, so zero where no ray is sampled."""
+        raise TypeError(f"{type(self).__name__} defines no density")
+
+    def signed_distance(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+        """Distance of scene points to the surface [scene units], negative inside."""
+        raise TypeError(f"{type(self).__name__} defines no signed_distance")
 
     def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, " p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
         """Outward unit normals at scene points before any warp (`ndc`), from differences over `step` [scene units]."""
         return density_normals(
-            lambda about: self.inside(about if ndc is None else points_to_ndc(about, ndc)), points, step
+            lambda about: self.density(about if ndc is None else points_to_ndc(about, ndc)), points, step
         )
 
     def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
-        """RGB in [0, 1] at points as `inside` takes them, seen along `viewdirs`, without gradient."""
+        """RGB in [0, 1] at points as `density` takes them, seen along `viewdirs`, without gradient."""
         raise TypeError(f"{type(self).__name__} defines no colors")
 
     def param_groups(self) -> list[dict[str, Any]]:

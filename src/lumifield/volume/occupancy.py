@@ -63,7 +63,7 @@ class OccupancyGrid(nn.Module):
         x, y, z = cell.clamp(0, self.resolution - 1).unbind(-1)
         return self.occupied[z, y, x] & ((unit >= 0) & (unit <= 1)).all(-1)
 
-    def inside(self, density: Density, space: SceneBox, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    def mask_density(self, density: Density, space: SceneBox, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density at scene points in occupied cells; 0 elsewhere, where the density is not evaluated."""
         occupied = self.is_occupied(space.to_unit_cube(points))
         found = torch.zeros(len(points), device=points.device)

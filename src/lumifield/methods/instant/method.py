@@ -104,7 +104,7 @@ class InstantMethod(Method):
         """
         if self.contracted and self.open:
             rays = replace(rays, far=rays.far.clamp_min(OPAQUE_LENGTH))
-        return self.sampler(rays, self.space, self.density, context.rng)
+        return self.sampler(rays, self.space, self.query_density, context.rng)
 
     def composite_samples(
         self,
@@ -163,11 +163,13 @@ class InstantMethod(Method):
         return self.to_density(optical_depth, unit[:count]), torch.sigmoid(color)
 
     @torch.no_grad()
-    def density(
+    def query_density(
         self, points: Float[Tensor, "p 3"], median_pixel_width: Float[Tensor, " p"] | None = None
     ) -> Float[Tensor, " p"]:
-        """Density without gradient [1 / scene unit], anti-aliased to the pixel width (of the training images by
-        default)."""
+        """Density of the network, also outside the occupied cells, without gradient [1 / scene unit].
+
+        It is anti-aliased to the pixel width, by default that of the training images.
+        """
         if median_pixel_width is None:
             median_pixel_width = points.new_full((len(points),), self.pixel)
         unit, features = self.features(points, median_pixel_width)
@@ -206,9 +208,9 @@ class InstantMethod(Method):
         """Squared error of the colors, and the losses of the sampler."""
         return {"rgb": F.mse_loss(rendered.rgb, batch.rgb), **rendered.penalties}
 
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density at scene points; zero where no ray is sampled."""
-        return self.sampler.inside(self.density, self.space, points)
+        return self.sampler.mask_density(self.query_density, self.space, points)
 
     @torch.no_grad()
     def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
@@ -226,7 +228,7 @@ class InstantMethod(Method):
 
     def before_step(self, step: int, rng: Rng) -> None:
         """Updates the sampler."""
-        self.sampler.prepare(step, self.space, self.density, rng)
+        self.sampler.prepare(step, self.space, self.query_density, rng)
 
     def after_step(self, step: int, rays: int, samples: int) -> None:
         """Adapts the number of rays to their samples."""

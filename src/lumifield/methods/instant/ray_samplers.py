@@ -88,9 +88,9 @@ class OccupancySampler(nn.Module):
         """Whether density is allowed at points of the unit cube: marching has already excluded the rest."""
         return 1.0
 
-    def inside(self, density: Density, space: SceneBox, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    def mask_density(self, density: Density, space: SceneBox, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density at scene points in occupied cells; elsewhere no image constrains it."""
-        return self.occupancy.inside(density, space, points)
+        return self.occupancy.mask_density(density, space, points)
 
     def prepare(self, step: int, space: SceneBox, density: AntiAliasedDensity, rng: Rng) -> None:
         """Updates the occupancy grid at intervals: all cells at first, then some of them."""
@@ -149,7 +149,7 @@ class ProposalSampler(nn.Module):
         x, y, z = (unit * TRIANGULATION_RESOLUTION).long().clamp(0, TRIANGULATION_RESOLUTION - 1).unbind(-1)
         return self.triangulated_cells[z, y, x]
 
-    def inside(self, density: Density, space: SceneBox, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    def mask_density(self, density: Density, space: SceneBox, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density at scene points: proposals can reach all of them."""
         return density(points)
 

@@ -110,7 +110,7 @@ class MipNerfMethod(Method):
         return losses
 
     @torch.no_grad()
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density at points, over the width of a pixel [1 / unit of the rays' space]."""
         with autocast(points.device, self.settings.bf16):
             return self.field.density_alone(self.pixel_gaussians(points))

@@ -91,7 +91,7 @@ class NerfMethod(Method):
         return losses
 
     @torch.no_grad()
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density of the finest network [1 / unit of the rays' space]."""
         with autocast(points.device, self.settings.bf16):
             return (self.fine or self.coarse).density_alone(points)

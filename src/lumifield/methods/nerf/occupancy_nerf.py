@@ -59,7 +59,9 @@ class OccupancyNerf(Method):
         if (
             torch.is_grad_enabled()
         ):  # evaluating density first costs less than the gradients that it saves, but only in training
-            packed = keep_visible(packed, rays, lambda part: self.density(part.points(rays)), min_weight=MIN_WEIGHT)
+            packed = keep_visible(
+                packed, rays, lambda part: self.query_density(part.points(rays)), min_weight=MIN_WEIGHT
+            )
         view = self.network.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
         with autocast(rays.origins.device, self.settings.bf16):
             density, rgb = self.network(packed.points(rays), view.index_select(0, packed.ray))
@@ -78,13 +80,13 @@ class OccupancyNerf(Method):
         """Squared error of the colors."""
         return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
 
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density in occupied cells, zero elsewhere, where no image constrains it [1 / unit of the rays' space]."""
-        return self.occupancy.inside(self.density, self.space, points)
+        return self.occupancy.mask_density(self.query_density, self.space, points)
 
     @torch.no_grad()
-    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Density of the network anywhere, without gradient."""
+    def query_density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+        """Density of the network, also outside the occupied cells, without gradient."""
         with autocast(points.device, self.settings.bf16):
             return self.network.density_alone(points)
 
@@ -102,4 +104,4 @@ class OccupancyNerf(Method):
         """Updates the occupancy grid: all cells at first, then a fraction of them."""
         if step % UPDATE_EVERY == 0:
             cells = self.settings.occupancy_resolution**3 // UPDATED_CELLS_FRACTION
-            self.occupancy.update(self.density, self.space, rng, everywhere=step < WARM_UP, cells=cells)
+            self.occupancy.update(self.query_density, self.space, rng, everywhere=step < WARM_UP, cells=cells)

@@ -57,9 +57,9 @@ class NerfWHashGridMethod(Method):
         """Errors weighted by uncertainty, the transient density loss and the losses of the sampler."""
         return transient.nerf_w_losses(rendered, batch, self.settings)
 
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density of the static scene; zero where no ray is sampled [1 / scene unit]."""
-        return self.static.inside(points)
+        return self.static.density(points)
 
     @torch.no_grad()
     def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:

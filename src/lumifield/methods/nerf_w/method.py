@@ -92,7 +92,7 @@ class NerfWMethod(Method):
         return transient.nerf_w_losses(rendered, batch, self.settings)
 
     @torch.no_grad()
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density of the static scene [1 / unit of the rays' space]."""
         with autocast(points.device, self.settings.bf16):
             return self.last.static.density_alone(points)

@@ -49,7 +49,7 @@ BLUR = 0.005
 class NlrMethod(Method):
     """Signed distance field in a ball around the object, with image-based appearance (NLR++)."""
 
-    surface_level = 0.0
+    has_signed_distance = True
     channels = ("blended", "sources")
     center: Tensor
     radius: Tensor
@@ -290,14 +290,14 @@ class NlrMethod(Method):
             self.settings.min_visibility_tolerance,
         )
 
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """Depth of points below the surface [scene units], negative outside."""
-        return -self.radius * self.sdf((points - self.center) / self.radius)
+    def signed_distance(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+        """Distance of scene points to the surface [scene units], negative inside."""
+        return self.radius * self.sdf((points - self.center) / self.radius)
 
     def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density inside the surface, opaque within a few `BLUR` radii."""
         blur = BLUR * self.radius
-        return torch.sigmoid(self.inside(points) / blur) / blur
+        return torch.sigmoid(-self.signed_distance(points) / blur) / blur
 
     def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, " p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
         """Unit gradients of the distance."""

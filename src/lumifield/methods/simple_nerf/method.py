@@ -76,7 +76,7 @@ class SimpleNerfMethod(Method):
         return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}
 
     @torch.no_grad()
-    def inside(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+    def density(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
         """Density of the network [1 / unit of the rays' space]."""
         with autocast(points.device, self.settings.bf16):
             return self.network.density_alone(points)
