@@ -20,7 +20,7 @@ from scenes import FOCAL_OF_WIDTH, ball
 TINTS = ((1.0, 0.3, 0.3), (0.3, 1.0, 0.3), (0.3, 0.3, 1.0), (1.0, 1.0, 0.3), (1.0, 0.3, 1.0))
 NAMES = {"train": ["a", "b", "c"], "val": ["d"], "test": ["e"]}
 TINY = SimpleNerf(
-    num_samples=8, hidden_dim=12, num_layers=2, num_frequencies=5, num_octaves=3.0, batch_size=24, bf16="off"
+    num_samples=8, hidden_dim=12, num_layers=2, num_position_frequencies=5, num_octaves=3.0, batch_size=24, bf16="off"
 )
 
 

@@ -76,14 +76,14 @@ MIP_NERF = MipNerf(
     num_samples=8,
     hidden_dim=16,
     num_layers=3,
-    position_degrees=(0, 6),
-    direction_degrees=(0, 2),
+    num_position_frequencies=6,
+    num_direction_frequencies=2,
     batch_size=64,
     bf16="off",
 )
 
 SIMPLE_NERF = SimpleNerf(
-    num_samples=12, hidden_dim=16, num_layers=2, num_frequencies=6, num_octaves=4.0, batch_size=32, bf16="off"
+    num_samples=12, hidden_dim=16, num_layers=2, num_position_frequencies=6, num_octaves=4.0, batch_size=32, bf16="off"
 )
 
 NLR = Nlr(

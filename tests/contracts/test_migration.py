@@ -52,7 +52,7 @@ TRAINING = {
     "--num-samples": ("", "--num-samples 5"),
     "--num-fine-samples": ("", "--num-fine-samples 5"),
     "--disparity": ("", "--disparity"),
-    "--perturb": ("", "--perturb 0"),
+    "--jitter": ("", "--jitter 0"),
     "--density-noise-std": ("", "--density-noise-std 1"),
     "--batch-size": ("", "--batch-size 17"),
     "--steps": ("", "--steps 3"),
@@ -103,8 +103,10 @@ MIP_TRAINING = {
     "--density-bias": ("", "--density-bias 0"),
     "--rgb-padding": ("", "--rgb-padding 0.1"),
     "--resample-padding": ("", "--resample-padding 1"),
-    "--position-degrees": ("", "--position-degrees 1 4"),
-    "--direction-degrees": ("", "--direction-degrees 1 3"),
+    "--num-position-frequencies": ("", "--num-position-frequencies 2"),
+    "--min-position-octave": ("", "--min-position-octave 1"),
+    "--num-direction-frequencies": ("", "--num-direction-frequencies 1"),
+    "--min-direction-octave": ("", "--min-direction-octave 1"),
     "--coarse-loss-weight": ("", "--coarse-loss-weight 1"),
     "--disparity": ("", "--disparity"),
     "--no-stop-gradient": ("--steps 3", "--no-stop-gradient"),
@@ -149,7 +151,7 @@ WILD_TRAINING = {
     "--num-fine-samples": ("", "--num-fine-samples 5"),
     "--num-fine-passes": ("", "--num-fine-passes 2"),
     "--disparity": ("", "--disparity"),
-    "--perturb": ("", "--perturb 0"),
+    "--jitter": ("", "--jitter 0"),
     "--appearance-dim": ("", "--appearance-dim 0"),
     "--transient-dim": ("", "--transient-dim 0"),
     "--no-uncertainty": ("", "--no-uncertainty"),
@@ -204,7 +206,7 @@ LOCALIZING = {
 SIMPLE_TRAINING = {
     "--init": ("", "--init {start}"),
     "--num-octaves": ("", "--num-octaves 3"),
-    "--num-frequencies": ("", "--num-frequencies 4"),
+    "--num-position-frequencies": ("", "--num-position-frequencies 4"),
     "--num-layers": ("", "--num-layers 2"),
     "--hidden-dim": ("", "--hidden-dim 10"),
     "--num-samples": ("", "--num-samples 5"),
@@ -265,16 +267,16 @@ WILD = (
 )
 OWN = {
     "nerf": "--num-fine-samples 4 --num-position-frequencies 2 --num-direction-frequencies 2",
-    "mip-nerf": "--position-degrees 0 3 --direction-degrees 0 2",
+    "mip-nerf": "--num-position-frequencies 3 --num-direction-frequencies 2",
     "nerf-w": "--backbone mlp --num-fine-samples 4 --num-position-frequencies 2 --num-direction-frequencies 2 "
     "--appearance-dim 3 --transient-dim 2",
-    "simple-nerf": "--num-frequencies 3 --num-octaves 2",
+    "simple-nerf": "--num-position-frequencies 3 --num-octaves 2",
 }
 META = (
     "--steps 2 --meta-batch-size 2 --num-views 3 --inner.steps 2 --inner.batch-size 16 "
     "--few-shot.held-out-frames 3 6 --few-shot.loop.steps 2 "
     "--num-validation-tasks 0 --seed 5 --batch-size 16 --hidden-dim 8 --num-layers 4 --num-samples 4 "
-    "--num-frequencies 3 --num-octaves 2 --bf16 off "
+    "--num-position-frequencies 3 --num-octaves 2 --bf16 off "
     "--device cpu"
 )
 

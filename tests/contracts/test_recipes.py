@@ -43,7 +43,7 @@ MIP = {
 }
 OUTER = MetaTrain().outer
 NETWORK = {
-    "num_frequencies": 20,
+    "num_position_frequencies": 20,
     "num_octaves": 8.0,
     "num_layers": 5,
     "hidden_dim": 256,

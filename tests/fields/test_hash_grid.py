@@ -94,8 +94,8 @@ def test_no_points():
     assert grid(torch.zeros(0, 3)).shape == (0, 4)
 
 
-def test_a_smeared_grid_fades_what_is_finer_than_the_gaussian():
-    grid = FeatureGrid([2, 8, 40], 2, 12, smeared=True)
+def test_anti_aliasing_down_weights_levels_finer_than_the_gaussian():
+    grid = FeatureGrid([2, 8, 40], 2, 12, anti_alias=True)
     plain = FeatureGrid([2, 8, 40], 2, 12)
     plain.load_state_dict(grid.state_dict())
     points, width = torch.rand(20, 3), torch.rand(20) * 0.1
@@ -111,7 +111,7 @@ def test_a_smeared_grid_fades_what_is_finer_than_the_gaussian():
 
 @pytest.mark.parametrize(("width", "share"), [(0.0, 1.0), (1e-38, 1.0), (1e30, 0.0)])
 def test_extreme_gaussians(width, share):
-    grid = FeatureGrid([4, 9], 1, 12, smeared=True)
+    grid = FeatureGrid([4, 9], 1, 12, anti_alias=True)
     points = torch.rand(5, 3)
     found = grid(points, torch.full((5,), width))
     torch.testing.assert_close(found[:, 2:], torch.full((5, 2), 0.1 * (2 * share - 1)))

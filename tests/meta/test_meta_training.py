@@ -37,7 +37,7 @@ QUICK = MetaTrain(
 OPTIONS = (
     "--steps 4 --meta-batch-size 2 --num-views 3 --inner.steps 3 --inner.batch-size 16 --inner.optimizer.lr 0.1 "
     "--few-shot.held-out-frames 3 6 "
-    "--num-validation-tasks 0 --device cpu --num-samples 8 --hidden-dim 12 --num-layers 2 --num-frequencies 5 "
+    "--num-validation-tasks 0 --device cpu --num-samples 8 --hidden-dim 12 --num-layers 2 --num-position-frequencies 5 "
     "--num-octaves 3 --batch-size 24 "
     "--bf16 off"
 )

@@ -12,11 +12,11 @@ from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
 from lumifield.methods.base import RenderContext
 from lumifield.methods.mip_nerf import MipNerf
-from lumifield.methods.mip_nerf.gaussian_fields import GridField
+from lumifield.methods.mip_nerf.gaussian_fields import GridField, build_position_encoding
 from lumifield.methods.mip_nerf.method import MipNerfMethod
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
-from lumifield.volume.mip_gaussians import PIXEL_RADIUS, IntegratedEncoding
+from lumifield.volume.mip_gaussians import PIXEL_RADIUS
 from lumifield.volume.sampling import blur_weights, resample_edges
 from scenes import MIP_NERF, ball
 
@@ -141,9 +141,11 @@ CHANGES = {
     "disparity": True,
     "resample_padding": 0.5,
     "integrated_encoding": False,
-    "position_degrees": (1, 7),
+    "num_position_frequencies": 5,
+    "min_position_octave": 1,
     "viewdirs": False,
-    "direction_degrees": (1, 3),
+    "num_direction_frequencies": 3,
+    "min_direction_octave": 1,
     "hidden_dim": 16,
     "num_layers": 4,
     "early_skip": True,
@@ -293,7 +295,7 @@ def test_training_learns_the_ball_at_both_sizes(settings: MipNerf, lr: float):
 def test_wide_cones_see_a_smoother_field():
     """The same rays with a hundredfold footprint: fine octaves and levels fade, so that neighbors look alike."""
     scene = ball(3, 12)
-    for settings in (replace(SMALL, position_degrees=(0, 12)), GRID):
+    for settings in (replace(SMALL, num_position_frequencies=12), GRID):
         method = trained(settings, scene, 10)[0]
         if isinstance(method.field, GridField):
             with torch.no_grad():
@@ -306,7 +308,7 @@ def test_wide_cones_see_a_smoother_field():
             if isinstance(method.field, GridField):
                 features = method.field.features(method.gaussians_of(rays, t))
             else:
-                features = IntegratedEncoding(*settings.position_degrees)(method.gaussians_of(rays, t))
+                features = build_position_encoding(settings)(method.gaussians_of(rays, t))
             rough.append(float(features.detach().diff(dim=1).square().mean()))
         assert rough[1] < 0.5 * rough[0]
 
@@ -360,8 +362,8 @@ def test_empty_space_shows_the_background_at_far():
     [
         ({"num_samples": 0}, "num_samples: found 0"),
         ({"num_passes": 0}, "num_passes: found 0"),
-        ({"position_degrees": (3, 3)}, "position_degrees: found 3 3"),
-        ({"direction_degrees": (4, 2)}, "direction_degrees: found 4 2"),
+        ({"num_position_frequencies": 0}, "num_position_frequencies: found 0"),
+        ({"num_direction_frequencies": -1}, "num_direction_frequencies: found -1"),
         ({"density_noise_std": -1.0}, "density_noise_std: found -1"),
     ],
 )

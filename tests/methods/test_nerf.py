@@ -139,7 +139,7 @@ def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: 
 
 def test_without_perturbation_and_noise_draws_change_nothing():
     scene = ball()
-    method = built(replace(SMALL, perturb=0.0), scene)
+    method = built(replace(SMALL, jitter=0.0), scene)
     rays = scene.rays(0)
     torch.testing.assert_close(
         method(rays, RenderContext(torch.ones(3), rng=rng())).rgb, method(rays, RenderContext(torch.ones(3))).rgb
@@ -267,7 +267,7 @@ def test_each_setting_changes_the_image(name: str):
     assert float((images[0] - images[1]).detach().abs().max()) > 1e-5
 
 
-@pytest.mark.parametrize("change", [{"perturb": 0.5}, {"density_noise_std": 1.0}])
+@pytest.mark.parametrize("change", [{"jitter": 0.5}, {"density_noise_std": 1.0}])
 def test_each_setting_of_training_changes_the_training_pass(change: dict[str, float]):
     scene = ball()
     context = RenderContext(torch.ones(3), rng=rng())

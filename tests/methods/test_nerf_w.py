@@ -101,20 +101,20 @@ def plain(rays: int = 3) -> Rendered:
 def test_color_and_uncertainty_are_those_of_a_loop():
     mixed, background = mixture(), torch.tensor([0.1, 0.2, 0.3])
     seen = transient_field.composite_transient(plain(), mixed, NERF_W, RenderContext(background, 0, rng()))
-    thick, own = mixed.density * mixed.width, mixed.passing.density * mixed.width
+    thick, own = mixed.density * mixed.width, mixed.transient.density * mixed.width
     lasting, passed, stopped = by_loops(thick, own, mixed.offsets.tolist())
     for ray in range(3):
         rows = range(int(mixed.offsets[ray]), int(mixed.offsets[ray + 1]))
         static = sum((lasting[i] * mixed.rgb[i] for i in rows), torch.zeros(3))
-        transient = sum((passed[i] * mixed.passing.rgb[i] for i in rows), torch.zeros(3))
+        transient = sum((passed[i] * mixed.transient.rgb[i] for i in rows), torch.zeros(3))
         left = 1 - sum(float(stopped[i]) for i in rows)
-        beta = NERF_W.beta_min + sum(float(passed[i] * mixed.passing.uncertainty[i]) for i in rows)
+        beta = NERF_W.beta_min + sum(float(passed[i] * mixed.transient.uncertainty[i]) for i in rows)
         torch.testing.assert_close(seen.rgb[ray], (static + transient + left * background).float())
         torch.testing.assert_close(seen.channels["transient"][ray], transient.float())
         assert float(seen.channels["uncertainty"][ray]) == pytest.approx(beta, abs=1e-6)
     assert torch.equal(seen.channels["static"], plain().rgb)
     assert float(seen.penalties["transient"]) == pytest.approx(
-        NERF_W.transient_loss_weight * float(mixed.passing.density.mean())
+        NERF_W.transient_loss_weight * float(mixed.transient.density.mean())
     )
     assert float(seen.penalties["other"]) == 1
 

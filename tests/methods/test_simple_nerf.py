@@ -111,7 +111,7 @@ CHANGES = {
     "sampling": "official",
     "hidden_dim": 17,
     "num_layers": 3,
-    "num_frequencies": 5,
+    "num_position_frequencies": 5,
     "num_octaves": 3.0,
     "density_activation": "relu",
     "weight_init": "normal",
@@ -131,7 +131,10 @@ def test_each_setting_changes_the_image(name):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"num_samples": 1}, "num_samples: found 1"), ({"num_frequencies": 0}, "num_frequencies: found 0")],
+    [
+        ({"num_samples": 1}, "num_samples: found 1"),
+        ({"num_position_frequencies": 0}, "num_position_frequencies: found 0"),
+    ],
 )
 def test_settings_that_cannot_work_are_refused(change, message):
     with pytest.raises(DataError, match=message):

@@ -22,7 +22,7 @@ def learning() -> RenderContext:
 
 
 def by_loops(cells, x, y):
-    """Raw values of one veil at a place, from the four nearest middles of cells, the outermost ones continued."""
+    """Raw values of one transient map at a place, interpolated between the four nearest cells."""
     side = cells.shape[0]
     found = torch.zeros(5, dtype=torch.float64)
     for row in range(side):
@@ -34,31 +34,31 @@ def by_loops(cells, x, y):
 
 
 @given(st.integers(1, 5), st.floats(0, 1), st.floats(0, 1), st.integers(0, 99))
-def test_a_veil_is_bilinear_between_the_middles_of_its_cells(side, x, y, seed):
-    veils = torch.randn(3, 5 * side**2, generator=torch.Generator().manual_seed(seed))
+def test_a_transient_map_is_bilinear_between_the_middles_of_its_cells(side, x, y, seed):
+    maps = torch.randn(3, 5 * side**2, generator=torch.Generator().manual_seed(seed))
     own, place = torch.tensor([2, 0]), torch.tensor([[x, y], [y, x]])
-    seen = transient_map.sample_transient_map(veils, own, place)
+    seen = transient_map.sample_transient_map(maps, own, place)
     for ray, (across, down) in enumerate(((x, y), (y, x))):
-        raw = by_loops(veils[own[ray]].view(side, side, 5), across, down)
+        raw = by_loops(maps[own[ray]].view(side, side, 5), across, down)
         assert float(seen.density[ray]) == pytest.approx(
-            math.log1p(math.exp(float(raw[0]) + transient_map.THIN)), abs=1e-5
+            math.log1p(math.exp(float(raw[0]) + transient_map.INITIAL_RAW_DEPTH)), abs=1e-5
         )
         torch.testing.assert_close(seen.rgb[ray], torch.sigmoid(raw[1:4]).float(), atol=1e-5, rtol=1e-5)
         assert float(seen.uncertainty[ray]) == pytest.approx(math.log1p(math.exp(float(raw[4]))), abs=1e-5)
 
 
-def test_gradients_of_a_veil_are_those_of_differences():
-    veils = torch.randn(2, 20, dtype=torch.float64, requires_grad=True)
+def test_gradients_of_a_transient_map_are_those_of_differences():
+    maps = torch.randn(2, 20, dtype=torch.float64, requires_grad=True)
     own, place = torch.tensor([1, 0, 1]), torch.rand(3, 2, dtype=torch.float64)
 
     def seen(cells):
         found = transient_map.sample_transient_map.__wrapped__(cells, own, place)
         return found.density, found.rgb, found.uncertainty
 
-    assert torch.autograd.gradcheck(seen, (veils,))
+    assert torch.autograd.gradcheck(seen, (maps,))
 
 
-def test_no_rays_see_no_veil():
+def test_no_rays_see_no_transients():
     seen = transient_map.sample_transient_map(torch.zeros(2, 20), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 2))
     assert (len(seen.density), len(seen.rgb), len(seen.uncertainty)) == (0, 0, 0)
     nothing = Rendered(torch.zeros(0, 3), torch.zeros(0), torch.zeros(0))
@@ -66,7 +66,7 @@ def test_no_rays_see_no_veil():
 
 
 @pytest.mark.parametrize("raw", [-1e30, -1e3, 1e3, 1e30])
-def test_veils_of_any_magnitude_are_finite(raw):
+def test_transient_maps_of_any_magnitude_are_finite(raw):
     cells = torch.full((1, 5), raw, requires_grad=True)
     rendered = Rendered(torch.full((1, 3), 0.5), torch.ones(1), torch.ones(1))
     seen = transient_map.composite_transient_map(
@@ -80,7 +80,7 @@ def test_veils_of_any_magnitude_are_finite(raw):
     assert bool(torch.isfinite(cells.grad).all())
 
 
-def test_what_is_seen_through_a_veil():
+def test_what_is_seen_through_a_transient_map():
     optical_depth, rgb, beta = torch.tensor([0.0, 0.5, 40.0]), torch.rand(3, 3), torch.tensor([1.0, 2.0, 3.0])
     rendered = Rendered(torch.rand(3, 3), torch.ones(3), torch.ones(3), penalties={"other": torch.ones(())})
     seen = transient_map.composite_transient_map(
@@ -105,7 +105,7 @@ def test_what_is_seen_through_a_veil():
     assert float(plain.penalties["transient"]) == pytest.approx(NERF_W.transient_loss_weight * mean)
 
 
-def test_views_have_the_channels_that_are_asked_for_and_no_veil_in_their_colors():
+def test_views_have_the_channels_that_are_asked_for_and_no_transients_in_their_colors():
     rendered = Rendered(torch.rand(1, 3), torch.ones(1), torch.ones(1))
     passed = TransientSamples(torch.ones(1), torch.zeros(1, 3), torch.ones(1))
     seen = transient_map.composite_transient_map(
@@ -117,16 +117,18 @@ def test_views_have_the_channels_that_are_asked_for_and_no_veil_in_their_colors(
 
 @torch.no_grad()
 def test_a_ray_wears_its_photographs_look_while_training_a_given_one_or_the_mean():
-    looks = transient_map.AppearanceTable(3, 4, 2)
-    looks.veils.normal_()
+    embeddings = transient_map.AppearanceTable(3, 4, 2)
+    embeddings.transient_maps.normal_()
     image = torch.tensor([2, 0])
-    assert looks.table.shape == (3, 4 + 20)
+    assert embeddings.table.shape == (3, 4 + 20)
 
     def worn(context):
-        appearance, veils, own = looks(image, context)
-        return torch.cat([appearance, veils[own]], -1)
+        appearance, maps, own = embeddings(image, context)
+        return torch.cat([appearance, maps[own]], -1)
 
-    assert torch.equal(worn(learning()), looks.table[image])
-    assert torch.equal(worn(RenderContext(WHITE, appearance_embedding=looks.table[1])), looks.table[[1, 1]])
-    assert torch.equal(worn(RenderContext(WHITE, appearance_embedding=looks.table[[1, 2]])), looks.table[[1, 2]])
-    torch.testing.assert_close(worn(RenderContext(WHITE)), looks.table.mean(0).expand(2, -1))
+    assert torch.equal(worn(learning()), embeddings.table[image])
+    assert torch.equal(worn(RenderContext(WHITE, appearance_embedding=embeddings.table[1])), embeddings.table[[1, 1]])
+    assert torch.equal(
+        worn(RenderContext(WHITE, appearance_embedding=embeddings.table[[1, 2]])), embeddings.table[[1, 2]]
+    )
+    torch.testing.assert_close(worn(RenderContext(WHITE)), embeddings.table.mean(0).expand(2, -1))

@@ -39,19 +39,19 @@ def test_spaced_in_disparity_has_even_inverse():
 def test_stratified_without_draws_leaves_points_where_they_are():
     z = linspace_depths(torch.tensor([2.0]), torch.tensor([6.0]), 9)
     assert sample_stratified(z, None) is z
-    assert sample_stratified(z, rng(), perturb=0.0) is z
+    assert sample_stratified(z, rng(), jitter=0.0) is z
 
 
-@pytest.mark.parametrize("perturb", [0.3, 1.0])
-def test_stratified_fills_each_cell_evenly(perturb: float):
+@pytest.mark.parametrize("jitter", [0.3, 1.0])
+def test_stratified_fills_each_cell_evenly(jitter: float):
     z = torch.tensor([[1.0, 2.0, 4.0, 5.0]])
     cells = [(1.0, 1.5), (1.5, 3.0), (3.0, 4.5), (4.5, 5.0)]
-    found = sample_stratified(z.expand(20_000, 4), rng(), perturb=perturb)
+    found = sample_stratified(z.expand(20_000, 4), rng(), jitter=jitter)
     for column, (low, high) in enumerate(cells):
         share = (found[:, column] - low) / (high - low)
         assert float(share.min()) >= 0
-        assert float(share.max()) <= perturb
-        counts = torch.histc(share, 10, 0, perturb)
+        assert float(share.max()) <= jitter
+        counts = torch.histc(share, 10, 0, jitter)
         assert float((counts / 2000 - 1).abs().max()) < 0.15
     assert bool((found.diff(dim=-1) >= 0).all())
 

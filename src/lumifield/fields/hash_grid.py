@@ -10,7 +10,7 @@ from lumifield import kernels
 
 INITIAL_RANGE = 1e-4
 MIN_OPTICAL_DEPTH = 1e-15
-SHARE_SCALE = 0.1
+WEIGHT_SCALE = 0.1
 
 
 def geometric_resolutions(coarsest: int, finest: int, levels: int) -> list[int]:
@@ -22,15 +22,15 @@ def geometric_resolutions(coarsest: int, finest: int, levels: int) -> list[int]:
 
 
 class FeatureGrid(nn.Module):
-    """Trilinear features of several grids at points of the unit cube, one after the other.
+    """Concatenated trilinear features of grids of several resolutions over the unit cube.
 
-    Where it is `smeared` it is asked for Gaussians instead of points. A level of n cells a side counts by
-    erf(1 / sqrt(8 s^2 n^2)) for a standard deviation s (Zip-NeRF, equation 4); how much each counts are features, too.
+    With `anti_alias` it takes Gaussians instead of points: a level of resolution n is weighted by
+    erf(1 / sqrt(8 s^2 n^2)) for a standard deviation s (Zip-NeRF, equation 4). The weights are features as well.
     """
 
-    def __init__(self, resolutions: list[int], features: int, log2_entries: int, *, smeared: bool = False) -> None:
+    def __init__(self, resolutions: list[int], features: int, log2_entries: int, *, anti_alias: bool = False) -> None:
         super().__init__()
-        self.smeared = smeared
+        self.anti_alias = anti_alias
         self.resolutions = resolutions
         self.offsets = [0]
         for resolution in resolutions:
@@ -40,17 +40,17 @@ class FeatureGrid(nn.Module):
     @property
     def width(self) -> int:
         """Number of features per point."""
-        return len(self.resolutions) * (self.table.shape[1] + self.smeared)
+        return len(self.resolutions) * (self.table.shape[1] + self.anti_alias)
 
     def forward(
         self, points: Float[Tensor, "p 3"], width: Float[Tensor, " p"] | None = None
     ) -> Float[Tensor, "p features"]:
-        """Features at points in [0, 1]^3, or of Gaussians of standard deviation `width` about them."""
+        """Features at points in [0, 1]^3, or of Gaussians of standard deviation `width` around them."""
         found = kernels.grid_encode(points, self.table, self.resolutions, self.offsets)
-        if not self.smeared:
+        if not self.anti_alias:
             return found
         assert width is not None
-        cells = torch.tensor(self.resolutions, device=width.device, dtype=width.dtype)
-        shares = torch.erf(1 / (8**0.5 * width.clamp_min(MIN_OPTICAL_DEPTH)[:, None] * cells))
-        faded = (found.view(-1, len(cells), self.table.shape[1]) * shares[..., None]).view(found.shape)
-        return torch.cat([faded, SHARE_SCALE * (2 * shares - 1)], -1)
+        resolutions = torch.tensor(self.resolutions, device=width.device, dtype=width.dtype)
+        weights = torch.erf(1 / (8**0.5 * width.clamp_min(MIN_OPTICAL_DEPTH)[:, None] * resolutions))
+        weighted = (found.view(-1, len(resolutions), self.table.shape[1]) * weights[..., None]).view(found.shape)
+        return torch.cat([weighted, WEIGHT_SCALE * (2 * weights - 1)], -1)

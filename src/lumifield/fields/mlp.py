@@ -1,4 +1,4 @@
-"""NeRF's network: position and direction to density and color through eight layers."""
+"""The NeRF MLP: encoded position and direction to density and color."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from lumifield.fields.encodings import Encoding, Positional
 
 Density = Literal["softplus", "relu"]
 BIASES: dict[Density, float] = {"softplus": -1.0, "relu": 0.0}
-"""Added to raw densities: softplus acts on lowered ones, so that space starts thin but not dead (mip-NeRF, 3.1)."""
+"""Added to raw densities: with softplus a lower bias makes the initial density small (mip-NeRF, section 3.1)."""
 POSITION, DIRECTION = Positional(10), Positional(4)
 CHUNK = 16_384
-"""Samples in one pass on a CPU: as many as its caches serve well."""
+"""Samples per pass on a CPU, so that activations fit its cache."""
 
 
 class Mlp(nn.Module):
-    """The network of NeRF's figure 7: `depth` layers, of which layer number `skip` (from 0) sees the position again.
+    """MLP of NeRF's figure 7 with `depth` layers; layer `skip` (from 0; None: no layer) takes the encoding again.
 
-    What it takes for a point is up to the encoding of `position`. Without `skip` no layer does. Without an encoding of
-    `direction` colors are the same from everywhere. `bias` is added to raw densities (None: the activation's own, see
-    `BIASES`).
+    `position` encodes points, or Gaussians of mip-NeRF. Without an encoding of `direction` colors do not depend on the
+    view. `bias` is added to raw densities (None: that of the activation in `BIASES`).
     """
 
     def __init__(
@@ -66,41 +65,41 @@ class Mlp(nn.Module):
         view: Float[Tensor, "*#s side"],
         noise: Float[Tensor, "*s"] | None = None,
     ) -> tuple[Float[Tensor, "*s"], Float[Tensor, "*s 3"]]:
-        """Density and color at the points; `view` is `directional` of each point's ray.
+        """Density and color at points; `view` is `directional` of the ray of each point.
 
-        `noise` is added to the density before its activation.
+        `noise` is added to raw densities.
         """
         weight, raw, color = self.joined_weight(), [], []
-        for piece, beside in zip(pieces(points), view.split(piece_rows(points)), strict=True):
+        for piece, view_features in zip(pieces(points), view.split(piece_rows(points)), strict=True):
             hidden = self.hidden(piece)
             raw.append(self.density(hidden)[..., 0])
-            color.append(self.raw_color(hidden, beside, weight))
+            color.append(self.raw_color(hidden, view_features, weight))
         rgb = torch.sigmoid(torch.cat(color).to(points.dtype))
         return self.activated(torch.cat(raw).to(points.dtype), noise), rgb
 
     def joined_weight(self) -> Float[Tensor, "out width"] | None:
-        """The feature layer and the layer after it as one product, of a third of the work: the first has no activation.
+        """Product of the weights of the feature layer, which has no activation, and of the layer after it.
 
-        None where colors have no branch of their own.
+        It saves two thirds of the multiplications of both layers. None without directions.
         """
         return None if self.direction is None else self._side_weights()[0] @ self.feature.weight
 
     def raw_color(
-        self, hidden: Float[Tensor, "*s width"], beside: Float[Tensor, "*#s side"], weight: Tensor | None
+        self, hidden: Float[Tensor, "*s width"], view_features: Float[Tensor, "*#s side"], weight: Tensor | None
     ) -> Float[Tensor, "*s 3"]:
-        """Color before its activation, from the last layer of the trunk; `weight` is `joined_weight`."""
-        seen = hidden if weight is None else F.relu(F.linear(hidden, weight) + beside.to(hidden.dtype))
-        return self.color(seen)
+        """Color before the sigmoid, from the last layer of the trunk; `weight` is `joined_weight`."""
+        features = hidden if weight is None else F.relu(F.linear(hidden, weight) + view_features.to(hidden.dtype))
+        return self.color(features)
 
     def density_alone(
         self, points: Float[Tensor, "*s c"], noise: Float[Tensor, "*s"] | None = None
     ) -> Float[Tensor, "*s"]:
-        """Density at the points, without the color branch."""
+        """Density at points, without evaluating colors."""
         raw = torch.cat([self.density(self.hidden(piece))[..., 0] for piece in pieces(points)])
         return self.activated(raw.to(points.dtype), noise)
 
     def directional(self, viewdirs: Float[Tensor, "*r c"]) -> Float[Tensor, "*r side"]:
-        """What the viewing direction adds to the color branch, to be computed once a ray; no column without one."""
+        """Contribution of the viewing direction to the color branch, for each ray; empty without directions."""
         if self.direction is None:
             return viewdirs[..., :0]
         inner, outer = self._side_weights()
@@ -108,7 +107,7 @@ class Mlp(nn.Module):
         return F.linear(self.direction(viewdirs), outer, bias)
 
     def hidden(self, points: Float[Tensor, "*s c"]) -> Float[Tensor, "*s width"]:
-        """The last layer of the trunk at the points."""
+        """Output of the trunk at points."""
         position = self.position(points)
         h = position
         for index, layer in enumerate(self.trunk):
@@ -122,45 +121,45 @@ class Mlp(nn.Module):
         return self.side.weight[:, :width], self.side.weight[:, width:]
 
     def activated(self, raw: Float[Tensor, "*s"], noise: Float[Tensor, "*s"] | None = None) -> Float[Tensor, "*s"]:
-        """Density of raw density, noise added before."""
+        """Density from raw density and noise."""
         raw = raw if noise is None else raw + noise
         return F.relu(raw + self.bias) if self.activation == "relu" else F.softplus(raw + self.bias)
 
 
 def piece_rows(points: Float[Tensor, "*s c"]) -> int:
-    """How many rows of points go through a network at once."""
+    """Rows of points per pass of a network."""
     if points.device.type == "cpu":
         return max(CHUNK // max(points.shape[1:-1].numel(), 1), 1)
     return max(len(points), 1)
 
 
 def pieces(points: Float[Tensor, "*s c"]) -> tuple[Tensor, ...]:
-    """The points in rows that go through a network at once."""
+    """Points split into the rows of each pass of a network."""
     return points.split(piece_rows(points))
 
 
 def load_published(network: Mlp, path: Path, prefix: Literal["nerf_coarse", "nerf_fine"]) -> None:
-    """Fills a network from a published nerf_pl state dict (.safetensors, or a torch file, trainer state ignored).
+    """Loads the parameters of a network from a nerf_pl checkpoint (.safetensors, or a torch file).
 
-    Raises DataError where the file cannot be read as plain tensors, or a tensor is missing or of another shape.
+    Raises `DataError` if the file is not a state dict of tensors, or a tensor is missing or has another shape.
     """
     state = read_tensors(path)
     found = {}
-    for name, own in network.state_dict().items():
+    for name, parameter in network.state_dict().items():
         published = f"{prefix}.{_published_name(name)}"
         value = state.get(published)
         if not isinstance(value, Tensor):
             fix = "give a checkpoint of nerf_pl with this network"
-            raise DataError(path, "the state dict", f"without '{published}'", f"a tensor {list(own.shape)}", fix)
-        if value.shape != own.shape:
-            fix = "build the method with the width, depth, octaves and early_skip of the checkpoint"
-            raise DataError(path, published, f"of shape {list(value.shape)}", f"{list(own.shape)}", fix)
+            raise DataError(path, "the state dict", f"without '{published}'", f"a tensor {list(parameter.shape)}", fix)
+        if value.shape != parameter.shape:
+            fix = "use the hidden_dim, num_layers, number of frequencies and early_skip of the checkpoint"
+            raise DataError(path, published, f"of shape {list(value.shape)}", f"{list(parameter.shape)}", fix)
         found[name] = value
     network.load_state_dict(found)
 
 
 def _published_name(name: str) -> str:
-    """Our name of a parameter in the words of nerf_pl."""
+    """Name of a parameter in checkpoints of nerf_pl."""
     layer, kind = name.rsplit(".", 1)
     if layer.startswith("trunk."):
         return f"xyz_encoding_{int(layer.removeprefix('trunk.')) + 1}.0.{kind}"
@@ -169,14 +168,14 @@ def _published_name(name: str) -> str:
 
 
 def read_tensors(path: Path) -> dict[str, object]:
-    """A state dict of a .safetensors or torch file, plain values alone; raises `DataError` where it is unreadable."""
+    """State dict of a .safetensors or torch file, without other objects; raises `DataError` if it is unreadable."""
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        expected, fix = "a state dict of plain tensors", "export the weights alone and give that file"
+        expected, fix = "a state dict of tensors", "save the state dict without other objects"
         raise DataError(path, "the file", f"unreadable ({reason})", expected, fix) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     return state if isinstance(state, dict) else {}

@@ -166,8 +166,8 @@ def _occupied_at(p, d, t, occupied, low, scale, contracted):
 @numba.njit(inline="always")
 def _span(p, d, near, far, low, high):
     for axis in range(3):
-        slope = d[axis] if abs(d[axis]) >= np.float32(1e-12) else np.float32(1e-12)
-        a, b = (low[axis] - p[axis]) / slope, (high[axis] - p[axis]) / slope
+        safe = d[axis] if abs(d[axis]) >= np.float32(1e-12) else np.float32(1e-12)
+        a, b = (low[axis] - p[axis]) / safe, (high[axis] - p[axis]) / safe
         near, far = max(near, min(a, b)), min(far, max(a, b))
     return near, far
 

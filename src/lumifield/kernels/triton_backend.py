@@ -145,9 +145,9 @@ def _encode_points_gradient(
 
 
 @triton.jit
-def _inside(coordinate, slope):
+def _inside(coordinate, gradient):
     """The gradient, or zero outside [0, 1], where a clamped point does not change the features."""
-    return tl.where((coordinate >= 0) & (coordinate <= 1), slope, 0.0)
+    return tl.where((coordinate >= 0) & (coordinate <= 1), gradient, 0.0)
 
 
 @triton.jit

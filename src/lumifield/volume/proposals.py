@@ -80,8 +80,8 @@ def interlevel_loss(proposal: Histogram, final: Histogram) -> Float[Tensor, ""]:
     total = torch.nn.functional.pad(proposal.weights.cumsum(-1), (1, 0))
     first = torch.searchsorted(proposal.edges, edges[:, :-1].contiguous(), right=True) - 1
     last = torch.searchsorted(proposal.edges, edges[:, 1:].contiguous())
-    most = proposal.weights.shape[1]
-    bound = total.gather(1, last.clamp(0, most)) - total.gather(1, first.clamp(0, most))
+    end = proposal.weights.shape[1]
+    bound = total.gather(1, last.clamp(0, end)) - total.gather(1, first.clamp(0, end))
     missing = (weights - bound).clamp_min(0)
     return (missing**2 / (weights + MIN_WEIGHT)).sum() / max(len(edges), 1)
 
@@ -89,8 +89,8 @@ def interlevel_loss(proposal: Histogram, final: Histogram) -> Float[Tensor, ""]:
 def distortion_loss(histogram: Histogram) -> Float[Tensor, ""]:
     """Mean distance in s between pairs of weights along a ray, which penalizes fog and floaters (equation 15)."""
     weights, edges = histogram.weights, histogram.edges
-    middle = 0.5 * (edges[:, 1:] + edges[:, :-1])
-    before, moment = weights.cumsum(-1) - weights, (weights * middle).cumsum(-1) - weights * middle
-    between = 2 * (weights * (middle * before - moment)).sum(-1)
+    midpoint = 0.5 * (edges[:, 1:] + edges[:, :-1])
+    before, moment = weights.cumsum(-1) - weights, (weights * midpoint).cumsum(-1) - weights * midpoint
+    between = 2 * (weights * (midpoint * before - moment)).sum(-1)
     within = (weights**2 * (edges[:, 1:] - edges[:, :-1])).sum(-1) / 3
     return (between + within).sum() / max(len(edges), 1)

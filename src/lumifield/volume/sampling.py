@@ -35,17 +35,17 @@ def midpoints(t: Float[Tensor, "r n_plus_1"]) -> Float[Tensor, "r n"]:
     return 0.5 * (t[:, 1:] + t[:, :-1])
 
 
-def sample_stratified(z: Float[Tensor, "r n"], rng: Rng | None, *, perturb: float = 1.0) -> Float[Tensor, "r n"]:
+def sample_stratified(z: Float[Tensor, "r n"], rng: Rng | None, *, jitter: float = 1.0) -> Float[Tensor, "r n"]:
     """Each depth moved uniformly within its stratum, which ends halfway to its neighbors (NeRF, equation 2).
 
-    `perturb` scales the offset: 0, or no `rng`, returns the depths unchanged.
+    `jitter` scales the offset: 0, or no `rng`, returns the depths unchanged.
     """
-    if rng is None or perturb == 0:
+    if rng is None or jitter == 0:
         return z
     between = midpoints(z)
     lower = torch.cat([z[:, :1], between], -1)
     upper = torch.cat([between, z[:, -1:]], -1)
-    return lower + (upper - lower) * perturb * rng.uniform(*z.shape)
+    return lower + (upper - lower) * jitter * rng.uniform(*z.shape)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ class Instant:
     base_resolution: int = 16
     """Resolution of the coarsest level."""
     max_resolution: int = 0
-    """Resolution of the finest level (0: half the width of a pixel)."""
+    """Resolution of the finest level (0: half the width of a pixel, at most 2048, or 512 if images have no alpha)."""
     anti_alias: bool = True
     """Down-weight levels that are finer than a pixel at the sample."""
     hidden_dim: int = 64

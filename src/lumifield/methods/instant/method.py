@@ -44,7 +44,7 @@ class InstantMethod(Method):
     box: Tensor
     rays: Tensor
 
-    def __init__(self, settings: Instant, scene: Scene, *, beside: int = 0) -> None:
+    def __init__(self, settings: Instant, scene: Scene, *, num_extra_features: int = 0) -> None:
         super().__init__()
         carve = settings.space_carving and scene.images is not None
         box = crop_to_silhouettes(scene) if carve else scene.box
@@ -55,8 +55,8 @@ class InstantMethod(Method):
         self.ndc = scene.ndc is not None
         cone = settings.cone_angle if scene.unbounded else 0.0
         # Unbounded scenes are scaled to a camera distance of 1; closer than half of that the step size is constant.
-        usual = 1 / NDC_STEPS if scene.ndc else max(cone / 2, pixel) if scene.unbounded else pixel
-        self.step = usual * settings.step_size
+        base_step = 1 / NDC_STEPS if scene.ndc else max(cone / 2, pixel) if scene.unbounded else pixel
+        self.step = base_step * settings.step_size
         limit = MAX_RESOLUTION_UNBOUNDED if self.open else MAX_RESOLUTION_BOUNDED
         finest = settings.max_resolution or min(round(2 * self.space.diameter / pixel), limit)
         sampling = settings.sampling
@@ -67,21 +67,21 @@ class InstantMethod(Method):
             geometric_resolutions(settings.base_resolution, finest, settings.num_levels),
             settings.features_per_level,
             settings.log2_hashmap_size,
-            smeared=settings.anti_alias,
+            anti_alias=settings.anti_alias,
         )
         hidden = settings.hidden_dim
         self.density_net = nn.Sequential(
             nn.Linear(self.grid.width, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, 16, bias=False)
         )
         self.color_net = nn.Sequential(
-            nn.Linear(32 + beside, hidden, bias=False),
+            nn.Linear(32 + num_extra_features, hidden, bias=False),
             nn.ReLU(),
             nn.Linear(hidden, hidden, bias=False),
             nn.ReLU(),
             nn.Linear(hidden, 3, bias=False),
         )
         if sampling == "proposals":
-            self.sampler = ProposalSampler(settings, scene, self.space, first=self.initial_density)
+            self.sampler = ProposalSampler(settings, scene, self.space, initial_density=self.initial_density)
         else:
             self.sampler = OccupancySampler(settings, scene, self.space, step=self.step, cone=cone)
         self.register_buffer("rays", torch.tensor(float(INITIAL_RAYS)))
@@ -130,61 +130,61 @@ class InstantMethod(Method):
         )
 
     def query_samples(
-        self, packed: PackedSamples, rays: Rays, beside: Float[Tensor, "r b"] | None = None
+        self, packed: PackedSamples, rays: Rays, extra_features: Float[Tensor, "r b"] | None = None
     ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s 3"]]:
         """Density and color of each sample.
 
-        Colors also depend on `beside`, per ray, if the method was built for such inputs.
+        Colors also depend on `extra_features`, per ray, if the method was built for them.
         """
-        side = spherical_harmonics(rays.viewdirs, 4)
-        side = side if beside is None else torch.cat([side, beside], -1)
-        median_pixel_width = packed.pixel_widths(rays, cylinders=self.ndc)
-        density, rgb = self.field(packed.points(rays), median_pixel_width, side[packed.ray])
+        view = spherical_harmonics(rays.viewdirs, 4)
+        view = view if extra_features is None else torch.cat([view, extra_features], -1)
+        pixel_width = packed.pixel_widths(rays, cylinders=self.ndc)
+        density, rgb = self.field(packed.points(rays), pixel_width, view[packed.ray])
         if self.contracted:
             density, rgb = scale_gradients(density, packed.midpoints), scale_gradients(rgb, packed.midpoints[:, None])
         return density, rgb
 
     def field(
-        self, points: Float[Tensor, "s 3"], median_pixel_width: Float[Tensor, " s"], side: Float[Tensor, "s c"]
+        self, points: Float[Tensor, "s 3"], pixel_width: Float[Tensor, " s"], view: Float[Tensor, "s c"]
     ) -> tuple[Float[Tensor, " s"], Float[Tensor, "s 3"]]:
         """Density and color at points, anti-aliased to the pixel width, in chunks that fit the cache.
 
-        `side` holds the spherical harmonics of the direction and further inputs of the color network.
+        `view` holds the spherical harmonics of the direction and the extra features of the color network.
         """
-        count, side = len(points), pad_rows(side)
-        unit, features = self.features(points, median_pixel_width)
+        count, view = len(points), pad_rows(view)
+        unit, features = self.features(points, pixel_width)
         parts = []
         with autocast(features.device, self.settings.bf16):
-            for feature, beside in zip(features.split(CHUNK), side.split(CHUNK), strict=True):
+            for feature, view_part in zip(features.split(CHUNK), view.split(CHUNK), strict=True):
                 hidden = self.density_net(feature)
-                color = self.color_net(torch.cat([hidden, beside.to(hidden.dtype)], -1))
+                color = self.color_net(torch.cat([hidden, view_part.to(hidden.dtype)], -1))
                 parts.append((hidden[:, 0], color))
         optical_depth, color = (torch.cat(part)[:count].float() for part in zip(*parts, strict=True))
         return self.to_density(optical_depth, unit[:count]), torch.sigmoid(color)
 
     @torch.no_grad()
     def query_density(
-        self, points: Float[Tensor, "p 3"], median_pixel_width: Float[Tensor, " p"] | None = None
+        self, points: Float[Tensor, "p 3"], pixel_width: Float[Tensor, " p"] | None = None
     ) -> Float[Tensor, " p"]:
         """Density of the network, also outside the occupied cells, without gradient [1 / scene unit].
 
         It is anti-aliased to the pixel width, by default that of the training images.
         """
-        if median_pixel_width is None:
-            median_pixel_width = points.new_full((len(points),), self.pixel)
-        unit, features = self.features(points, median_pixel_width)
+        if pixel_width is None:
+            pixel_width = points.new_full((len(points),), self.pixel)
+        unit, features = self.features(points, pixel_width)
         with autocast(points.device, self.settings.bf16):
             raw = [self.density_net(part)[:, 0] for part in features.split(CHUNK)]
-        return self.to_density(torch.cat(raw)[: len(median_pixel_width)].float(), unit[: len(median_pixel_width)])
+        return self.to_density(torch.cat(raw)[: len(pixel_width)].float(), unit[: len(pixel_width)])
 
     def features(
-        self, points: Float[Tensor, "p 3"], median_pixel_width: Float[Tensor, " p"]
+        self, points: Float[Tensor, "p 3"], pixel_width: Float[Tensor, " p"]
     ) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m features"]]:
         """Coordinates in the unit cube and hash grid features of the given pixel width; both padded."""
         unit = self.space.to_unit_cube(pad_rows(points))
         if not self.settings.anti_alias:
             return unit, self.grid(unit)
-        width = median_pixel_width * self.space.contraction_scale(points) / SQUARE
+        width = pixel_width * self.space.contraction_scale(points) / SQUARE
         return unit, self.grid(unit, pad_rows(width[:, None])[:, 0])
 
     def to_density(self, raw: Float[Tensor, " s"], unit: Float[Tensor, "s 3"]) -> Float[Tensor, " s"]:
@@ -201,7 +201,7 @@ class InstantMethod(Method):
 
     @property
     def initial_density(self) -> float:
-        """Density where training sets out [1 / scene unit]."""
+        """Density at the start of training [1 / scene unit]."""
         return (INITIAL_OPTICAL_DEPTH_UNBOUNDED if self.open else INITIAL_OPTICAL_DEPTH_BOUNDED) / self.step
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:

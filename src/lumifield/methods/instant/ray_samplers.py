@@ -49,13 +49,13 @@ class RaySamples:
     edges: Float[Tensor, "r n_plus_1"] | None = None
     proposals: tuple[Histogram, ...] = ()
 
-    def penalties(self, weights: Float[Tensor, " s"], price: float) -> dict[str, Tensor]:
-        """Loss terms of the sampler given the weights of the intervals; `price` weighs the distortion loss."""
+    def penalties(self, weights: Float[Tensor, " s"], distortion_loss_weight: float) -> dict[str, Tensor]:
+        """Loss terms of the sampler given the weights of the intervals; the last weighs the distortion loss."""
         if self.edges is None:
             return {}
         final = Histogram(self.edges, weights.view(len(self.edges), self.edges.shape[1] - 1))
-        missed = torch.stack([interlevel_loss(proposal, final) for proposal in self.proposals]).sum()
-        return {"proposal": missed, "distortion": price * distortion_loss(final)}
+        interlevel = torch.stack([interlevel_loss(proposal, final) for proposal in self.proposals]).sum()
+        return {"proposal": interlevel, "distortion": distortion_loss_weight * distortion_loss(final)}
 
 
 class OccupancySampler(nn.Module):
@@ -63,7 +63,7 @@ class OccupancySampler(nn.Module):
 
     def __init__(self, settings: Instant, scene: Scene, space: SceneBox, *, step: float, cone: float) -> None:
         super().__init__()
-        self.step, self.cone, self.every = step, cone, settings.occupancy_update_interval
+        self.step, self.cone, self.update_interval = step, cone, settings.occupancy_update_interval
         self.ndc = scene.ndc is not None
         self.finest, self.coarsest = (float(width) for width in pixel_widths(scene).aminmax())
         allowed = visible_cells(
@@ -94,14 +94,14 @@ class OccupancySampler(nn.Module):
 
     def prepare(self, step: int, space: SceneBox, density: AntiAliasedDensity, rng: Rng) -> None:
         """Updates the occupancy grid at intervals: all cells at first, then some of them."""
-        if step % self.every == 0:
+        if step % self.update_interval == 0:
             cells = self.occupancy.resolution**3 // UPDATED_FRACTION
 
-            def of_any_pixel(points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
+            def query_density(points: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
                 share = rng.replicated().uniform(len(points), 1)[:, 0]
                 return density(points, self.finest * (self.coarsest / self.finest) ** share)
 
-            self.occupancy.update(of_any_pixel, space, rng, everywhere=step < WARM_UP, cells=cells)
+            self.occupancy.update(query_density, space, rng, everywhere=step < WARM_UP, cells=cells)
 
 
 class ProposalSampler(nn.Module):
@@ -112,10 +112,10 @@ class ProposalSampler(nn.Module):
 
     triangulated_cells: Tensor
 
-    def __init__(self, settings: Instant, scene: Scene, space: SceneBox, *, first: float) -> None:
+    def __init__(self, settings: Instant, scene: Scene, space: SceneBox, *, initial_density: float) -> None:
         super().__init__()
         self.counts = (*settings.num_proposal_samples, settings.num_samples)
-        self.first = first
+        self.initial_density = initial_density
         self.grid = FeatureGrid(PROPOSAL_RESOLUTIONS, 1, PROPOSAL_LOG2_ENTRIES)
         self.register_buffer("triangulated_cells", triangulated_cells(scene, space))
 
@@ -132,16 +132,16 @@ class ProposalSampler(nn.Module):
 
     def weights(self, t: Float[Tensor, "r n_plus_1"], rays: Rays, space: SceneBox) -> Float[Tensor, "r n"]:
         """Rendering weights of the intervals, from the density of the grid at their midpoints."""
-        middle = 0.5 * (t[:, 1:] + t[:, :-1])
-        points = torch.addcmul(rays.origins[:, None], rays.directions[:, None], middle[..., None])
+        midpoint = 0.5 * (t[:, 1:] + t[:, :-1])
+        points = torch.addcmul(rays.origins[:, None], rays.directions[:, None], midpoint[..., None])
         unit = space.to_unit_cube(points.view(-1, 3))
         density = (
-            self.first
+            self.initial_density
             * torch.exp(self.grid(unit).sum(-1).clamp(max=LOG_DENSITY_LIMIT))
             * self.may_contain_density(unit)
         )
         return compositing.weights_from_density(
-            density.view(middle.shape), (t[:, 1:] - t[:, :-1]) * rays.directions.norm(dim=-1, keepdim=True)
+            density.view(midpoint.shape), (t[:, 1:] - t[:, :-1]) * rays.directions.norm(dim=-1, keepdim=True)
         )
 
     def may_contain_density(self, unit: Float[Tensor, "p 3"]) -> Bool[Tensor, " p"]:

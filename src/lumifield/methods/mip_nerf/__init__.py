@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from lumifield.errors import DataError
 from lumifield.optim import Optimizer, Schedule
 from lumifield.runtime.config import check_min
 
@@ -38,12 +37,16 @@ class MipNerf:
     """Loss weight of all passes but the last."""
     integrated_encoding: bool = True
     """Use the integrated positional encoding; otherwise encode interval midpoints."""
-    position_degrees: tuple[int, int] = (0, 16)
-    """First and last + 1 octave of the positional encoding."""
+    num_position_frequencies: int = 16
+    """Number of frequencies of the positional encoding, one per octave."""
+    min_position_octave: int = 0
+    """First octave of the positional encoding."""
     viewdirs: bool = True
     """Condition color on the viewing direction."""
-    direction_degrees: tuple[int, int] = (0, 4)
-    """First and last + 1 octave of the direction encoding."""
+    num_direction_frequencies: int = 4
+    """Number of frequencies of the direction encoding, one per octave."""
+    min_direction_octave: int = 0
+    """First octave of the direction encoding."""
     hidden_dim: int = 256
     """Width of the MLP."""
     num_layers: int = 8
@@ -67,7 +70,7 @@ class MipNerf:
     grid_base_resolution: int = 16
     """Backbone grid: resolution of the coarsest level."""
     grid_max_resolution: int = 0
-    """Backbone grid: resolution of the finest level (0: half the width of a pixel)."""
+    """Backbone grid: resolution of the finest level (0: half the width of a pixel, at most 2048)."""
     grid_hidden_dim: int = 64
     """Backbone grid: width of hidden layers."""
     batch_size: int = 1024
@@ -88,6 +91,7 @@ class MipNerf:
             num_samples=1,
             num_passes=1,
             num_layers=1,
+            num_position_frequencies=1,
             batch_size=1,
             grid_num_levels=1,
             grid_features_per_level=1,
@@ -95,19 +99,12 @@ class MipNerf:
             grid_base_resolution=1,
             grid_hidden_dim=1,
             density_noise_std=0,
+            num_direction_frequencies=0,
             coarse_loss_weight=0,
             resample_padding=0,
             rgb_padding=0,
             grid_max_resolution=0,
         )
-        self._validate_degrees("position_degrees", 1)
-        self._validate_degrees("direction_degrees", 0)
-
-    def _validate_degrees(self, name: str, least: int) -> None:
-        first, end = getattr(self, name)
-        if end - first < least:
-            found, expected = f"{first} {end}", f"two numbers that increase by at least {least}"
-            raise DataError("mip-nerf", name, found, expected, "name the first octave and the one after the last")
 
     def build(self, scene: Scene) -> MipNerfMethod:
         """The method for a scene, with random parameters."""

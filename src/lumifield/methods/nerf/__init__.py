@@ -24,7 +24,7 @@ class Nerf:
     """Additional fine samples per ray, by the coarse weights (0: no fine network)."""
     disparity: bool = False
     """Space the coarse samples linearly in 1 / t."""
-    perturb: float = 1.0
+    jitter: float = 1.0
     """Amount of stratified jitter in training (0: none, 1: full strata)."""
     density_noise_std: float = 0.0
     """Standard deviation of noise added to raw densities in training (paper: 1 for real images)."""
@@ -67,7 +67,7 @@ class Nerf:
             occupancy_resolution=1,
             num_occupancy_samples=1,
             num_fine_samples=0,
-            perturb=0,
+            jitter=0,
             density_noise_std=0,
             num_position_frequencies=0,
             num_direction_frequencies=0,

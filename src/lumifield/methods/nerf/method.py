@@ -39,7 +39,7 @@ class NerfMethod(Method):
         """Coarse pass, resampling, fine pass over all samples, compositing."""
         settings, rng = self.settings, context.rng
         even = linspace_depths(rays.near, rays.far, settings.num_samples, disparity=settings.disparity)
-        z = sample_stratified(even, rng, perturb=settings.perturb)
+        z = sample_stratified(even, rng, jitter=settings.jitter)
         coarse, samples = (), z.numel()
         if self.fine is not None:
             if rng is None:  # without losses the coarse color is not needed
@@ -48,7 +48,7 @@ class NerfMethod(Method):
                 weights, rgb = self.weights_and_colors(self.coarse, rays, z, context)
                 coarse = (composite(weights, rgb, context.background),)
             further = resample(
-                midpoints(z), weights[:, 1:-1], settings.num_fine_samples, rng if settings.perturb else None
+                midpoints(z), weights[:, 1:-1], settings.num_fine_samples, rng if settings.jitter else None
             )
             z = merge_depths(z, further)
             samples += z.numel()

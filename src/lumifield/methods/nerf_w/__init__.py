@@ -38,7 +38,7 @@ class NerfW:
     """Backbone mlp: fine passes, each with its own network (0: one network, coarse samples only)."""
     disparity: bool = False
     """Backbone mlp: space the coarse samples linearly in 1 / t."""
-    perturb: float = 1.0
+    jitter: float = 1.0
     """Backbone mlp: amount of stratified jitter in training (0: none)."""
     hidden_dim: int = 256
     """Backbone mlp: width of the MLPs."""
@@ -57,7 +57,7 @@ class NerfW:
     grid_log2_hashmap_size: int = 18
     """Backbone grid: log2 of the maximum number of entries per level."""
     grid_max_resolution: int = 0
-    """Backbone grid: resolution of the finest level (0: half the width of a pixel)."""
+    """Backbone grid: resolution of the finest level (0: as in instant)."""
     grid_hidden_dim: int = 64
     """Backbone grid: width of hidden layers."""
     grid_sampling: Literal["auto", "occupancy", "proposals"] = "auto"
@@ -80,7 +80,7 @@ class NerfW:
             transient_dim=0,
             transient_loss_weight=0,
             num_fine_passes=0,
-            perturb=0,
+            jitter=0,
             grid_max_resolution=0,
             num_position_frequencies=0,
             num_direction_frequencies=0,

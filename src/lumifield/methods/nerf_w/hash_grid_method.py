@@ -27,30 +27,30 @@ class NerfWHashGridMethod(Method):
 
     def __init__(self, settings: NerfW, scene: Scene) -> None:
         super().__init__()
-        self.static = InstantMethod(static_settings(settings), scene, beside=settings.appearance_dim)
+        self.static = InstantMethod(static_settings(settings), scene, num_extra_features=settings.appearance_dim)
         chosen = self.static.settings
         self.settings = replace(settings, grid_max_resolution=chosen.max_resolution, grid_sampling=chosen.sampling)
         self.num_appearance_dims = settings.appearance_dim
         self.channels = transient.CHANNELS if settings.transient_dim else ()
-        self.looks = transient_map.AppearanceTable(len(scene), settings.appearance_dim, settings.transient_dim)
+        self.embeddings = transient_map.AppearanceTable(len(scene), settings.appearance_dim, settings.transient_dim)
 
     @property
     def appearance_embeddings(self) -> Float[Tensor, "n e"] | None:
         """Appearance embedding and transient map of each image, concatenated."""
-        table = self.looks.table
+        table = self.embeddings.table
         return table if table.shape[1] else None
 
     def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """Renders the static scene and composites the transient map."""
         static = self.static
-        appearance, veils, own = self.looks(rays.image, context)
+        appearance, maps, map_index = self.embeddings(rays.image, context)
         sampled = static.sample_rays(rays, context)
         density, rgb = static.query_samples(sampled.packed, rays, appearance)
         rendered = static.composite_samples(sampled, rays, density, rgb, context)
         if not transient.renders_transient(self.settings, context):
             return rendered
         return transient_map.composite_transient_map(
-            rendered, transient_map.sample_transient_map(veils, own, rays.place), self.settings, context
+            rendered, transient_map.sample_transient_map(maps, map_index, rays.place), self.settings, context
         )
 
     def losses(self, rendered: Rendered, batch: Batch) -> dict[str, Tensor]:
@@ -64,14 +64,17 @@ class NerfWHashGridMethod(Method):
     @torch.no_grad()
     def colors(self, points: Float[Tensor, "p 3"], viewdirs: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
         """Colors of the static scene with the mean appearance."""
-        appearance = self.looks.appearances.mean(0).expand(len(points), -1)
+        appearance = self.embeddings.appearances.mean(0).expand(len(points), -1)
         side = torch.cat([spherical_harmonics(viewdirs, 4), appearance], -1)
         return self.static.field(points, points.new_full((len(points),), self.static.pixel), side)[1]
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Groups of the static scene, one for transient maps, and a slow one for appearance."""
-        own = [{"params": [self.looks.veils]}, {"params": [self.looks.appearances], "lr_factor": APPEARANCE_RATE}]
-        return [*self.static.param_groups(), *own]
+        embeddings = [
+            {"params": [self.embeddings.transient_maps]},
+            {"params": [self.embeddings.appearances], "lr_factor": APPEARANCE_RATE},
+        ]
+        return [*self.static.param_groups(), *embeddings]
 
     def rays_per_step(self) -> int:
         """Number of rays that yields the target number of samples."""

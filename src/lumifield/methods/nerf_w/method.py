@@ -49,19 +49,21 @@ class NerfWMethod(Method):
         appearance, code = self.codes(rays.image, context)
         view = torch.cat([rays.viewdirs, appearance], -1)
         z, coarse, samples = self.coarse_passes(rays, view, context)
-        mixed = transient.renders_transient(self.settings, context)
+        with_transients = transient.renders_transient(self.settings, context)
         with autocast(z.device, self.settings.bf16):
-            density, rgb, passed = self.last(points_on_rays(rays, z), view[:, None], code[:, None] if mixed else None)
+            density, rgb, transient_samples = self.last(
+                points_on_rays(rays, z), view[:, None], code[:, None] if with_transients else None
+            )
         width = self.interval_lengths(rays, z)
         weights = weights_from_density(density, width)
         depth, opacity = expected_depth(weights, z, rays.far)
         rendered = Rendered(
             composite(weights, rgb, context.background), depth, opacity, tuple(coarse), samples + z.numel()
         )
-        if passed is None:
+        if transient_samples is None:
             return rendered
         ends = torch.arange(len(z) + 1, device=z.device) * z.shape[1]
-        mixture = transient.Mixture(density.reshape(-1), rgb.reshape(-1, 3), passed, width.reshape(-1), ends)
+        mixture = transient.Mixture(density.reshape(-1), rgb.reshape(-1, 3), transient_samples, width.reshape(-1), ends)
         return transient.composite_transient(rendered, mixture, self.settings, context)
 
     def coarse_passes(
@@ -70,7 +72,7 @@ class NerfWMethod(Method):
         """Depths of the last pass, colors of the coarse passes, and their number of samples."""
         settings, rng = self.settings, context.rng
         even = linspace_depths(rays.near, rays.far, settings.num_samples, disparity=settings.disparity)
-        z = sample_stratified(even, rng, perturb=settings.perturb)
+        z = sample_stratified(even, rng, jitter=settings.jitter)
         coarse, samples = [], 0
         for network in self.coarse:
             assert isinstance(network, Mlp)
@@ -79,8 +81,8 @@ class NerfWMethod(Method):
             weights = weights_from_density(density, self.interval_lengths(rays, z))
             coarse.append(composite(weights, rgb, context.background))
             samples += z.numel()
-            moved = rng if settings.perturb else None
-            z = merge_depths(z, resample(midpoints(z), weights[:, 1:-1], settings.num_fine_samples, moved))
+            resampling_rng = rng if settings.jitter else None
+            z = merge_depths(z, resample(midpoints(z), weights[:, 1:-1], settings.num_fine_samples, resampling_rng))
         return z, coarse, samples
 
     def interval_lengths(self, rays: Rays, z: Float[Tensor, "r n"]) -> Float[Tensor, "r n"]:

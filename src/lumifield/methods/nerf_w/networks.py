@@ -19,12 +19,12 @@ class DirectionWithAppearance:
     """Encoding of a direction, with further inputs concatenated unchanged."""
 
     direction: Positional
-    numbers: int
+    num_extra: int
 
     @property
     def width(self) -> int:
         """Number of features."""
-        return self.direction.width + self.numbers
+        return self.direction.width + self.num_extra
 
     def __call__(self, x: Float[Tensor, "*p c"]) -> Float[Tensor, "*p features"]:
         """Features of direction and further inputs."""
@@ -52,22 +52,24 @@ class TransientMlp(nn.Module):
         self.static = static_mlp(settings)
         inputs = settings.hidden_dim + settings.transient_dim
         head = TransientHead(inputs, settings.hidden_dim // 2, settings.num_transient_layers)
-        self.passing = head if settings.transient_dim else None
+        self.transient = head if settings.transient_dim else None
 
     def forward(
         self, points: Float[Tensor, "r n 3"], view: Float[Tensor, "r 1 c"], code: Float[Tensor, "r 1 t"] | None
     ) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n 3"], TransientSamples | None]:
         """Density and color of the static scene, and the transient samples for the embeddings `code`."""
-        beside = self.static.directional(view)
-        if code is None or self.passing is None:
-            return *self.static(points, beside), None
+        view_features = self.static.directional(view)
+        if code is None or self.transient is None:
+            return *self.static(points, view_features), None
         rows, weight = piece_rows(points), self.static.joined_weight()
         parts = []
-        for piece, side, own in zip(points.split(rows), beside.split(rows), code.split(rows), strict=True):
+        for piece, view_piece, code_piece in zip(
+            points.split(rows), view_features.split(rows), code.split(rows), strict=True
+        ):
             hidden = self.static.hidden(piece)
             raw = self.static.density(hidden)
-            passed = self.passing(self.static.feature(hidden), own)
-            parts.append(torch.cat([raw, self.static.raw_color(hidden, side, weight), passed], -1))
+            transient = self.transient(self.static.feature(hidden), code_piece)
+            parts.append(torch.cat([raw, self.static.raw_color(hidden, view_piece, weight), transient], -1))
         values = torch.cat(parts).to(points.dtype)
         density, rgb = self.static.activated(values[..., 0]), torch.sigmoid(values[..., 1:4])
         return density, rgb, activate_raw(values[..., 4:].reshape(-1, 5))

@@ -34,7 +34,7 @@ class Mixture:
 
     density: Float[Tensor, " s"]
     rgb: Float[Tensor, "s 3"]
-    passing: TransientSamples
+    transient: TransientSamples
     width: Float[Tensor, " s"]
     offsets: Int[Tensor, " r_plus_1"]
 
@@ -63,9 +63,9 @@ def activate_raw(raw: Float[Tensor, "s 5"]) -> TransientSamples:
 class Embeddings(nn.Module):
     """Appearance and transient embeddings of all images in one table."""
 
-    def __init__(self, settings: NerfW, photographs: int) -> None:
+    def __init__(self, settings: NerfW, num_images: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(photographs, settings.appearance_dim + settings.transient_dim))
+        self.table = nn.Parameter(torch.randn(num_images, settings.appearance_dim + settings.transient_dim))
         self.appearance = settings.appearance_dim
 
     def forward(
@@ -92,15 +92,15 @@ def renders_transient(settings: NerfW, context: RenderContext) -> bool:
 
 
 def static_and_transient_weights(
-    static: Float[Tensor, " s"], passing: Float[Tensor, " s"], offsets: Int[Tensor, " r_plus_1"]
+    static: Float[Tensor, " s"], transient: Float[Tensor, " s"], offsets: Int[Tensor, " r_plus_1"]
 ) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"], Float[Tensor, " s"]]:
     """Weights of static and transient samples, and of both together (NeRF-W, equations 8 and 9).
 
     `w_i = T_i (1 - exp(-tau_i))` for each, with T_i = exp(-sum of both optical depths before i).
     """
-    stopped = kernels.packed_weights(static + passing, offsets)
-    light = stopped / (-torch.expm1(-(static + passing))).clamp_min(MIN_OPTICAL_DEPTH)
-    return -torch.expm1(-static) * light, -torch.expm1(-passing) * light, stopped
+    weights = kernels.packed_weights(static + transient, offsets)
+    transmittance = weights / (-torch.expm1(-(static + transient))).clamp_min(MIN_OPTICAL_DEPTH)
+    return -torch.expm1(-static) * transmittance, -torch.expm1(-transient) * transmittance, weights
 
 
 def composite_transient(rendered: Rendered, mixture: Mixture, settings: NerfW, context: RenderContext) -> Rendered:
@@ -108,34 +108,34 @@ def composite_transient(rendered: Rendered, mixture: Mixture, settings: NerfW, c
 
     The combined color is `sum_i w_i c_i`, the uncertainty `beta_min + sum_i w_i beta_i` over transient samples.
     """
-    passing, width = mixture.passing, mixture.width
-    lasting, own, stopped = static_and_transient_weights(
-        mixture.density * width, passing.density * width, mixture.offsets
+    transient, width = mixture.transient, mixture.width
+    static_weights, transient_weights, weights = static_and_transient_weights(
+        mixture.density * width, transient.density * width, mixture.offsets
     )
     parts = (
-        lasting[:, None] * mixture.rgb,
-        own[:, None] * passing.rgb,
-        (own * passing.uncertainty)[:, None],
-        stopped[:, None],
+        static_weights[:, None] * mixture.rgb,
+        transient_weights[:, None] * transient.rgb,
+        (transient_weights * transient.uncertainty)[:, None],
+        weights[:, None],
     )
-    static, transient, uncertainty, opacity = kernels.segment_sum(torch.cat(parts, -1), mixture.offsets).split(
+    static_rgb, transient_rgb, uncertainty, opacity = kernels.segment_sum(torch.cat(parts, -1), mixture.offsets).split(
         (3, 3, 1, 1), -1
     )
     channels = {
         "static": rendered.rgb,
-        "transient": transient,
-        "combined": static + transient + (1 - opacity) * context.background,
+        "transient": transient_rgb,
+        "combined": static_rgb + transient_rgb + (1 - opacity) * context.background,
         "uncertainty": settings.beta_min + uncertainty[:, 0],
     }
-    price = settings.transient_loss_weight * passing.density.sum() / max(passing.density.numel(), 1)
-    return with_transient(rendered, channels, price, context)
+    loss = settings.transient_loss_weight * transient.density.sum() / max(transient.density.numel(), 1)
+    return with_transient(rendered, channels, loss, context)
 
 
-def with_transient(rendered: Rendered, channels: dict[str, Tensor], price: Tensor, context: RenderContext) -> Rendered:
+def with_transient(rendered: Rendered, channels: dict[str, Tensor], loss: Tensor, context: RenderContext) -> Rendered:
     """The rendering with the requested channels, or in training with the combined color."""
     if context.rng is None:
         return replace(rendered, channels={name: channels[name] for name in context.channels})
-    penalties = {**rendered.penalties, "transient": price}
+    penalties = {**rendered.penalties, "transient": loss}
     return replace(rendered, rgb=channels["combined"], channels=channels, penalties=penalties)
 
 

@@ -26,7 +26,7 @@ class SimpleNerf:
     """Width of the MLP."""
     num_layers: int = 5
     """Number of MLP layers before density and color."""
-    num_frequencies: int = 20
+    num_position_frequencies: int = 20
     """Number of frequencies of the positional encoding."""
     num_octaves: float = 8.0
     """Range of the frequencies in octaves."""
@@ -45,7 +45,9 @@ class SimpleNerf:
     """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        check_min(self, num_samples=2, hidden_dim=1, num_layers=1, num_frequencies=1, batch_size=1, num_octaves=0)
+        check_min(
+            self, num_samples=2, hidden_dim=1, num_layers=1, num_position_frequencies=1, batch_size=1, num_octaves=0
+        )
 
     def build(self, scene: Scene) -> Method:
         """The method for a scene, with random parameters."""

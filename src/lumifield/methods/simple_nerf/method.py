@@ -36,7 +36,7 @@ class SimpleNerfMethod(Method):
             width=settings.hidden_dim,
             depth=settings.num_layers,
             skip=None,
-            position=Waves(settings.num_frequencies, settings.num_octaves),
+            position=Waves(settings.num_position_frequencies, settings.num_octaves),
             direction=None,
             activation=settings.density_activation,
             bias=0.0,
