@@ -21,7 +21,7 @@ from lumifield.meta.inner_loop import clone_for_scene
 from lumifield.meta.reference_initializations import random_initialization
 from lumifield.methods.base import Method
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runs.run_folder import LoadedRun, load_run, write_json
+from lumifield.runs.run_folder import LoadedRun, read_run, write_json
 from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Budget, StepReport, TrainingState, fit
 
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    run = load_run(given.start)
+    run = read_run(given.start)
     assert run.source is not None
     every = {}
     for task in list_tasks(run.source, given.split):

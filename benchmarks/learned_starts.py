@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lumifield.data.scene import Scene
 from lumifield.data.scene_collection import list_tasks
-from lumifield.runs.run_folder import LoadedRun, load_run, write_json
+from lumifield.runs.run_folder import LoadedRun, read_run, write_json
 from lumifield.runtime.config import read_json
 from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.image_metrics import mean_squared_error, psnr
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     found = [read_json(run / "eval" / "test" / "metrics.json") for run in given.runs]
-    white, mean = images(load_run(given.runs[0]))
+    white, mean = images(read_run(given.runs[0]))
     name = given.data.resolve().name
     table = rows([one["initializations"] for one in found], PAPER.get(name, {}), white, mean)
     print(table)

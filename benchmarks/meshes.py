@@ -22,7 +22,7 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import read_scene
 from lumifield.data.scene import Scene
 from lumifield.export import MeshExport
-from lumifield.runs.run_folder import LoadedRun, load_run, write_json
+from lumifield.runs.run_folder import LoadedRun, read_run, write_json
 from lumifield.runtime.files import replacing
 
 NUM_QUERY_POINTS, NUM_REFERENCE_POINTS = 100_000, 1_000_000
@@ -127,9 +127,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the results")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        textured_run = load_run(options.textured)
+        textured_run = read_run(options.textured)
         parts = {
-            "still life": measure_still_life(load_run(options.still_life), Path(folder)),
+            "still life": measure_still_life(read_run(options.still_life), Path(folder)),
             "textured": measure_textured(textured_run, Path(folder), options.num_faces, options.texture_size),
         }
     rounded = {part: {key: round(float(value), 4) for key, value in row.items()} for part, row in parts.items()}

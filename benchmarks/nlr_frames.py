@@ -15,7 +15,7 @@ import torch
 
 from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.rendering.view import RenderedView, render_view
-from lumifield.runs.run_folder import LoadedRun, load_run, write_json
+from lumifield.runs.run_folder import LoadedRun, read_run, write_json
 from lumifield.runtime.files import replacing
 from lumifield.runtime.image_metrics import psnr
 
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    row = measured(load_run(options.run))
+    row = measured(read_run(options.run))
     where = f"{describe_machine(torch.device('cpu'))}, 1 thread, commit {current_commit()}, run {options.run.name}"
     write_json(options.out / "nlr_frames.json", {"machine": where, **row})
     with replacing(options.out / "nlr_frames.md") as temporary:

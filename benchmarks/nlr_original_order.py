@@ -32,7 +32,7 @@ from lumifield.geometry.image_sampling import sample_bicubic
 from lumifield.methods.base import RenderContext
 from lumifield.methods.nlr.blending import normalize_weights
 from lumifield.methods.nlr.method import NlrMethod
-from lumifield.runs.run_folder import load_run, write_json
+from lumifield.runs.run_folder import read_run, write_json
 from lumifield.runtime.files import replacing
 from lumifield.runtime.rng import Rng
 
@@ -288,7 +288,7 @@ STEPS = {
 
 def trained(folder: Path) -> tuple[NlrMethod, Scene]:
     """The method of a run and the cameras of its images."""
-    run = load_run(folder)
+    run = read_run(folder)
     assert isinstance(run.method, NlrMethod)
     return run.method.train(), run.scenes["train"].without_images()
 

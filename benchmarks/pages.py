@@ -22,7 +22,7 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data.scene import Scene
 from lumifield.export import WebExport
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import LoadedRun, load_run, write_json
+from lumifield.runs.run_folder import LoadedRun, read_run, write_json
 from lumifield.runtime.files import replacing
 from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.image_metrics import psnr
@@ -79,7 +79,7 @@ def compare_with_rendering(run: LoadedRun, file: Path, profile: Path, images: Pa
 
 def measure_page(folder: Path, images: Path | None) -> dict[str, Any]:
     """Exports and measures the page of one run."""
-    run = load_run(folder)
+    run = read_run(folder)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         file = Path(scratch) / "scene.html"
         start = time.perf_counter()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lumifield.runs.run_folder import STATE, SUMMARY, LoadedRun, load_run, write_json
+from lumifield.runs.run_folder import STATE, SUMMARY, LoadedRun, read_run, write_json
 from lumifield.runtime.config import read_json
 from lumifield.training.job import TrainingJob, run_training
 
@@ -17,7 +17,7 @@ def trained(job: TrainingJob) -> LoadedRun:
         run_training(job, resume=(job.out / STATE).is_file())
     if not whole(job):
         raise SystemExit(f"{job.out}: stopped early; the same command goes on")
-    return load_run(job.out)
+    return read_run(job.out)
 
 
 def whole(job: TrainingJob) -> bool:

@@ -28,7 +28,7 @@ from lumifield.evaluation.evaluate import comparison_images, load_ground_truth
 from lumifield.meta import FewShot
 from lumifield.rendering.render import RenderOptions, make_path_cameras, render_camera_path
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import LoadedRun, load_run
+from lumifield.runs.run_folder import LoadedRun, read_run
 from lumifield.runtime.files import replacing
 from lumifield.runtime.image_io import to_uint8
 
@@ -71,7 +71,7 @@ def main(
 
 def load_on_fastest_device(run: Path) -> LoadedRun:
     """Loads a run on the fastest available device."""
-    return load_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
+    return read_run(run, device="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def write_demo(run: Path, out: Path) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from lumifield.data import Source
 from lumifield.evaluation.evaluate import evaluate
 from lumifield.export import WeightsExport
 from lumifield.methods import Instant
-from lumifield.runs.run_folder import load_run
+from lumifield.runs.run_folder import read_run
 from lumifield.training import Train
 from lumifield.training.job import TrainingJob, run_training
 
@@ -30,8 +30,8 @@ def main(data: Path = Path("demo/still-life"), out: Path = Path("examples/still_
         run = run_training(
             TrainingJob(SMALL, Source(data), Train(steps=steps), Path(folder) / "run"), console=Console()
         )
-        WeightsExport(half=True).write(load_run(run), out)
-        psnr = evaluate(load_run(run), "test", save_images=False)["psnr"]
+        WeightsExport(half=True).write(read_run(run), out)
+        psnr = evaluate(read_run(run), "test", save_images=False)["psnr"]
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB, {psnr:.2f} dB on the test views")
     if out.stat().st_size > MAX_BYTES:
         raise SystemExit("too large: lower log2_hashmap_size or occupancy_resolution")

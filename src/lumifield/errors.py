@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class DataError(Exception):
-    """A file or folder cannot be used: where, which field, what was found, what was expected, and the fix.
+    """A file or folder cannot be used: the path, the field, the value found, the value expected, and a fix.
 
     Not a `ValueError`, which tyro would report as a mistake in its own options.
     """

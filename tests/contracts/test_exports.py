@@ -24,7 +24,7 @@ from lumifield.export import (
     voxel_baking,
 )
 from lumifield.methods import METHODS, method_name
-from lumifield.runs.run_folder import LoadedRun, load_run
+from lumifield.runs.run_folder import LoadedRun, read_run
 from lumifield.runtime.config import to_plain
 from refusals import refuses
 from scenes import SCENES, SMALL, pairs
@@ -89,7 +89,7 @@ def test_every_extension_of_every_export_writes_files_and_reports_progress(run, 
 def test_exports_of_a_portable_scene_are_equal(run, kind, tmp_path):
     WeightsExport().write(run, tmp_path / "portable.zip")
     export, (extension, *_) = EXPORTS[kind]
-    for name, source in (("run", run), ("portable", load_run(tmp_path / "portable.zip"))):
+    for name, source in (("run", run), ("portable", read_run(tmp_path / "portable.zip"))):
         export.write(source, tmp_path / f"from {name}" / f"scene.{extension}")
     assert tree(tmp_path / "from run") == tree(tmp_path / "from portable")
 

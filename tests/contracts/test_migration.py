@@ -19,7 +19,7 @@ from lumifield.download.datasets import DatasetArchive, PublishedDataset
 from lumifield.evaluation import appearance_fit
 from lumifield.methods import Nerf
 from lumifield.rendering import view
-from lumifield.runs.run_folder import load_run
+from lumifield.runs.run_folder import read_run
 from lumifield.synthetic import StillLife, synthesize_data
 from made_collections import balls
 from made_objects import dtu, edited, sphere
@@ -516,7 +516,7 @@ def test_an_option_of_render_changes_the_files(flag, places, tmp_path):
 def meshed(out, places, *parts):
     """The files of a mesh at the median density of the box, or None where there is none."""
     out.mkdir()
-    density = load_run(places["run"]).method.density(
+    density = read_run(places["run"]).method.density(
         2 * torch.rand(999, 3, generator=torch.Generator().manual_seed(0)) - 1
     )
     common = f"--out {out}/mesh.ply --resolution 8 --bounds -1 -1 -1 1 1 1 --components all"

@@ -18,7 +18,7 @@ from lumifield.data.scene import Images
 from lumifield.errors import DataError
 from lumifield.evaluation import evaluate, metrics
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import load_run
+from lumifield.runs.run_folder import read_run
 from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.image_metrics import PSNR_LIMIT
 from lumifield.training import Train
@@ -158,7 +158,7 @@ def test_silhouettes_show_what_is_missing_and_what_is_added():
 def test_of_a_surface_that_is_cut_out_there_are_more_images(tmp_path):
     capture = made_objects.dtu(tmp_path / "capture", n=9)
     run_training(TrainingJob(NLR, Source(capture), Train(steps=1, num_validation_views=0), tmp_path / "run"))
-    evaluate.evaluate(load_run(tmp_path / "run"))
+    evaluate.evaluate(read_run(tmp_path / "run"))
     names = {path.name for path in (tmp_path / "run/eval/test").iterdir()}
     assert names >= {f"000{kind}.png" for kind in ("", "_error", "_silhouettes", "_blended", "_sources")}
     assert "slices.png" in names

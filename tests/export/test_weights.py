@@ -14,7 +14,7 @@ from commands import called, files, train
 from lumifield.data.scene import Scene
 from lumifield.export import WeightsExport
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import load_run
+from lumifield.runs.run_folder import read_run
 from lumifield.runtime.config import to_plain
 from refusals import refuses
 from scenes import INSTANT, ball, written
@@ -32,7 +32,7 @@ def exports(tmp_path_factory) -> Path:
 
 
 def render_test_view(path: Path) -> torch.Tensor:
-    run = load_run(path)
+    run = read_run(path)
     return render_view(run.method, run.scenes["test"], 0, device=run.device).rgb
 
 
@@ -68,7 +68,7 @@ def test_half_precision_renders_nearly_equal_pixels(exports):
 
 
 def test_half_precision_is_finite_and_leaves_buffers_unchanged(tmp_path, exports):
-    run = load_run(exports / "run")
+    run = read_run(exports / "run")
     name, parameter = next(iter(run.method.named_parameters()))
     parameter.data.view(-1)[:2] = torch.tensor([1e9, -1e9])
     WeightsExport(half=True).write(run, tmp_path / "scene")
@@ -117,7 +117,7 @@ def change_archive(exports: Path, out: Path, **changes: bytes | None) -> Path:
 def test_a_damaged_member_is_refused(exports, tmp_path, changes, path, field, found):
     bad = change_archive(exports, tmp_path / "bad.zip", **changes)
     with refuses(field, found=found, path=tmp_path / path):
-        load_run(bad)
+        read_run(bad)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_damaged_archive_is_refused(exports, tmp_path, damage, found):
     bad = tmp_path / "bad.zip"
     bad.write_bytes(damage((exports / "scene.zip").read_bytes()))
     with refuses("file", found=found, path=bad):
-        load_run(bad)
+        read_run(bad)
 
 
 def test_a_damaged_archive_ends_a_command_with_one_sentence(refused, exports, tmp_path):
@@ -144,7 +144,7 @@ def test_a_damaged_archive_ends_a_command_with_one_sentence(refused, exports, tm
 def test_an_archive_that_unpacks_to_too_many_bytes_is_refused(exports, monkeypatch):
     monkeypatch.setattr("lumifield.runs.run_folder.MAX_PORTABLE_BYTES", 1000)
     with refuses("content", found="more than 1,000 bytes", path="scene.zip"):
-        load_run(exports / "scene.zip")
+        read_run(exports / "scene.zip")
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,6 @@ def test_a_grid_carved_by_object_masks_is_rebuilt_without_images(tmp_path):
     run = run_of(tmp_path / "run", method, {"train": scene.without_images()})
     run.config.update(format=1, lumifield="0", method={"kind": "instant"} | to_plain(method.settings))
     WeightsExport().write(run, tmp_path / "scene.zip")
-    loaded = load_run(tmp_path / "scene.zip")
+    loaded = read_run(tmp_path / "scene.zip")
     views = [render_view(each, scene, 0, device=run.device).rgb for each in (method, loaded.method)]
     assert torch.equal(*views)

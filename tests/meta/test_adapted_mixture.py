@@ -15,7 +15,7 @@ from lumifield.meta.inner_loop import initial_parameters
 from lumifield.meta.meta_training import MetaJob, run_meta_training
 from lumifield.optim import Optimizer
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import load_run
+from lumifield.runs.run_folder import read_run
 from made_collections import TINY, balls
 from scenes import written
 
@@ -31,11 +31,11 @@ def run(tmp_path_factory):
 
 
 def names(run):
-    return [task.name for task in list_tasks(load_run(run).source, "train")]
+    return [task.name for task in list_tasks(read_run(run).source, "train")]
 
 
 def test_the_ends_are_the_adapted_renderings(run):
-    start, (first, second, *_) = load_run(run), names(run)
+    start, (first, second, *_) = read_run(run), names(run)
     there = mix_adapted_clones(start, (first, second, first))
     assert there.scenes["train"].names == (first, second)
     assert there.scenes["test"].names == (first, second, first)
@@ -50,12 +50,12 @@ def test_the_ends_are_the_adapted_renderings(run):
 
 
 def test_between_them_are_means_of_their_parameters(run):
-    there = mix_adapted_clones(load_run(run), names(run)[:2])
+    there = mix_adapted_clones(read_run(run), names(run)[:2])
     mixed = there.method.mean(torch.tensor([0.25, 0.75]))
     ends = [there.method.mean(row) for row in there.method.appearance_embeddings]
     for name, value in mixed.items():
         torch.testing.assert_close(value, 0.25 * ends[0][name] + 0.75 * ends[1][name])
-    assert set(mixed) == set(initial_parameters(load_run(run).method))
+    assert set(mixed) == set(initial_parameters(read_run(run).method))
 
 
 def test_a_film_leads_through_photographs(run, tmp_path):

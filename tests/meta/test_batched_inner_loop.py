@@ -23,7 +23,7 @@ COPIES, RAYS = 3, 20
 
 @dataclass(frozen=True)
 class Block(Rng):
-    """One copy's share of the numbers that all copies draw together."""
+    """The share of one clone in the numbers that all clones draw together."""
 
     copy: int = 0
 
@@ -58,7 +58,7 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
         together.losses(seen, whole)["rgb"].backward()
         inner.step()
     assert seen.samples == COPIES * RAYS * SIMPLE_NERF.num_samples
-    for number, (batch, found) in enumerate(zip(parts, together.copies(), strict=True)):
+    for number, (batch, found) in enumerate(zip(parts, together.clones(), strict=True)):
         alone = clone_for_scene(method, bounded())
         inner, source = build_optimizer(optimizer, alone.param_groups()), Block(generator(), copy=number)
         for _ in range(6):

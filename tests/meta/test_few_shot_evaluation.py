@@ -24,7 +24,7 @@ from lumifield.meta.reference_initializations import (
 )
 from lumifield.methods import SimpleNerf
 from lumifield.optim import Optimizer
-from lumifield.runs.run_folder import load_run
+from lumifield.runs.run_folder import read_run
 from lumifield.runtime.rng import Rng
 from made_collections import TINY, balls
 from scenes import bounded, written
@@ -92,7 +92,7 @@ def test_views_are_evenly_spread():
 
 
 def test_adaptation_learns_and_leaves_the_start(source, run):
-    start, (task,) = load_run(run).method, list_tasks(source, "test")
+    start, (task,) = read_run(run).method, list_tasks(source, "test")
     before = {name: value.clone() for name, value in start.state_dict().items()}
     support, held_out = split_task(task, FEW)
     copy, looks = adapt_to_task(start, support, held_out, LOOP, seed=0, eval_steps=(0, 5, 12))
@@ -104,7 +104,7 @@ def test_adaptation_learns_and_leaves_the_start(source, run):
 
 
 def test_shuffled_starts_hold_the_same_numbers_in_disorder(run):
-    start, scene = load_run(run).method, load_run(run).scenes["train"]
+    start, scene = read_run(run).method, read_run(run).scenes["train"]
     other = shuffled_initialization(start, scene, 0)
     for name, value in initial_parameters(start).items():
         mixed = other.get_parameter(name)
@@ -115,7 +115,7 @@ def test_shuffled_starts_hold_the_same_numbers_in_disorder(run):
 def test_matched_starts_show_the_same_with_other_weights(run, monkeypatch):
     monkeypatch.setattr(reference_initializations, "MATCHED_PSNR", 30.0)
     monkeypatch.setattr(reference_initializations, "MATCHING", InnerLoop(50, 128, Optimizer(kind="adam", lr=1e-2)))
-    start, scene = load_run(run).method, load_run(run).scenes["train"]
+    start, scene = read_run(run).method, read_run(run).scenes["train"]
     shown = with_rendered_images(start, scene)
     fresh = random_initialization(start, scene, 1)
     assert rendering_psnr(fresh, shown) < 25
@@ -162,8 +162,8 @@ def test_a_learned_start_is_scored_beside_the_others(run, capsys):
 
 def test_what_a_start_became_is_a_scene_to_render(run, tmp_path):
     main.main(["eval", str(run), "--save-adapted", "--no-save-images", "--adapt-steps", "4"])
-    kept = load_run(run / "eval" / "test" / "e" / "scene")
-    start = load_run(run).method
+    kept = read_run(run / "eval" / "test" / "e" / "scene")
+    start = read_run(run).method
     assert len(kept.scenes["train"]) == 6
     assert kept.scenes["test"].names == ("003", "004", "005")
     assert any(

@@ -9,7 +9,7 @@ import torch
 from commands import called, refusal
 from lumifield.methods import SimpleNerf
 from lumifield.runs import bundled, run_folder
-from lumifield.runs.run_folder import load_run
+from lumifield.runs.run_folder import read_run
 from lumifield.synthetic import ObjectCaptures, synthesize_data
 from scenes import written
 
@@ -18,7 +18,7 @@ def test_every_start_but_that_of_networks_alone_is_a_portable_scene_of_16_bits()
     scenes = [name for name in bundled.list_initializations() if name != "features"]
     assert scenes
     for name in scenes:
-        run = load_run(bundled.resolve_initialization(bundled.FOLDER / name))
+        run = read_run(bundled.resolve_initialization(bundled.FOLDER / name))
         weights, _ = run_folder.read_tensors(run.folder / run_folder.WEIGHTS)
         assert {weights[key].dtype for key, _ in run.method.named_parameters()} == {torch.float16}
         assert json.loads((run.folder / run_folder.CONFIG).read_text())["source"] is None
@@ -29,7 +29,7 @@ def test_a_training_starts_from_a_name(tmp_path):
     name = bundled.list_initializations()[0]
     data = written(tmp_path / "data", views=2, size=8).data
     called("train", "--data", data, "--out", tmp_path / "run", "--init", name, "--steps", "0", "--device", "cpu")
-    run = load_run(tmp_path / "run")
+    run = read_run(tmp_path / "run")
     assert isinstance(run.method.settings, SimpleNerf)
     expected, _ = run_folder.read_tensors(bundled.FOLDER / name / run_folder.WEIGHTS)
     for key, value in run.method.named_parameters():
@@ -41,7 +41,7 @@ def test_a_surface_starts_from_sculptures(tmp_path):
     data = tmp_path / "data"
     synthesize_data(ObjectCaptures(image_width=16, num_train=3, num_val=0, num_test=1, samples_per_pixel=1), data)
     called("train", "nlr", "--data", data, "--out", tmp_path / "run", "--init", "sculptures", "--steps", "0")
-    own = load_run(tmp_path / "run").method.state_dict()
+    own = read_run(tmp_path / "run").method.state_dict()
     shipped, _ = run_folder.read_tensors(bundled.FOLDER / "sculptures" / run_folder.WEIGHTS)
     learned = [name for name, value in shipped.items() if value.dtype == torch.float16]
     assert {name.split(".")[0] for name in learned} == {"sdf", "appearance_net"}
@@ -53,7 +53,7 @@ def test_a_surface_starts_from_features(tmp_path):
     data = tmp_path / "data"
     synthesize_data(ObjectCaptures(image_width=16, num_train=3, num_val=0, num_test=1, samples_per_pixel=1), data)
     called("train", "--data", data, "--out", tmp_path / "run", "--init", "features", "--steps", "0", "--device", "cpu")
-    run = load_run(tmp_path / "run")
+    run = read_run(tmp_path / "run")
     shipped, _ = run_folder.read_tensors(bundled.FOLDER / "features" / run_folder.WEIGHTS)
     assert {value.dtype for value in shipped.values()} == {torch.float16}
     assert {".".join(name.split(".")[:2]) for name in shipped} == {"appearance_net.encoder", "appearance_net.decoder"}

@@ -63,7 +63,7 @@ def begun(folder: Path, settings=INSTANT, scenes: dict[str, Scene] | None = None
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_comes_back_bit_for_bit(name, tmp_path):
     method = begun(tmp_path, METHODS[name])
-    run = run_folder.load_run(tmp_path)
+    run = run_folder.read_run(tmp_path)
     loaded = run.method.state_dict()
     assert loaded.keys() == method.state_dict().keys()
     for key, value in method.state_dict().items():
@@ -95,7 +95,7 @@ def scenes() -> dict[str, Scene]:
 @pytest.mark.parametrize("split", ["train", "val", "test", "none"])
 def test_cameras_come_back_bit_for_bit(split, tmp_path):
     begun(tmp_path, scenes=scenes())
-    meant, found = scenes()[split], run_folder.load_run(tmp_path).scenes[split]
+    meant, found = scenes()[split], run_folder.read_run(tmp_path).scenes[split]
     for tensors_with_prefix in ("c2w", "focal", "center", "size", "distortion"):
         assert torch.equal(getattr(meant.cameras, tensors_with_prefix), getattr(found.cameras, tensors_with_prefix)), (
             tensors_with_prefix
@@ -165,7 +165,7 @@ def test_best_and_last(tmp_path):
     doubled = {name: (value * 2).to(value.dtype) for name, value in method.state_dict().items()}
     last = {f"weights.{name}": value for name, value in doubled.items()}
     run_folder.write_tensors(tmp_path / run_folder.STATE, last | {"generator": torch.zeros(3)})
-    best, latest = (run_folder.load_run(tmp_path, which).method.state_dict() for which in ("best", "last"))
+    best, latest = (run_folder.read_run(tmp_path, which).method.state_dict() for which in ("best", "last"))
     for name, value in method.state_dict().items():
         assert torch.equal(best[name], value)
         assert torch.equal(latest[name], doubled[name])
@@ -173,14 +173,14 @@ def test_best_and_last(tmp_path):
 
 def test_a_run_without_a_summary_has_not_trained(tmp_path):
     begun(tmp_path)
-    assert run_folder.load_run(tmp_path).training_summary == {
+    assert run_folder.read_run(tmp_path).training_summary == {
         "seconds": 0.0,
         "rays": 0,
         "steps": 0,
         "n_train_images": 8,
     }
     run_folder.write_json(tmp_path / run_folder.SUMMARY, {"seconds": 2.5, "steps": 7})
-    assert run_folder.load_run(tmp_path).training_summary == {
+    assert run_folder.read_run(tmp_path).training_summary == {
         "seconds": 2.5,
         "rays": 0,
         "steps": 7,
@@ -194,7 +194,7 @@ def test_another_version_of_the_format(version, tmp_path):
     config = json.loads((tmp_path / run_folder.CONFIG).read_text())
     run_folder.write_json(tmp_path / run_folder.CONFIG, config | {"format": version})
     with pytest.raises(DataError, match=rf"config.json: format: found {version!r}"):
-        run_folder.load_run(tmp_path)
+        run_folder.read_run(tmp_path)
 
 
 def damaged(method, change: str) -> dict[str, torch.Tensor]:
@@ -221,7 +221,7 @@ def test_weights_that_do_not_fit(change, name, tmp_path):
     method = begun(tmp_path)
     run_folder.write_tensors(tmp_path / run_folder.WEIGHTS, damaged(method, change))
     with pytest.raises(DataError, match=r"weights.safetensors: parameters: found a mismatch in grid\."):
-        run_folder.load_run(tmp_path)
+        run_folder.read_run(tmp_path)
 
 
 def test_the_message_names_the_file_that_was_read(tmp_path):
@@ -229,7 +229,7 @@ def test_the_message_names_the_file_that_was_read(tmp_path):
     last = {f"weights.{name}": value for name, value in damaged(method, "missing").items()}
     run_folder.write_tensors(tmp_path / run_folder.STATE, last)
     with pytest.raises(DataError, match=r"last\.safetensors: parameters: found a mismatch in grid\.table"):
-        run_folder.load_run(tmp_path, "last")
+        run_folder.read_run(tmp_path, "last")
 
 
 def test_no_file_of_a_run_is_a_pickle_or_an_archive(trained):
@@ -257,34 +257,34 @@ def test_loading_never_unpickles(trained, monkeypatch):
     monkeypatch.setattr(torch, "load", refuse)
     monkeypatch.setattr("pickle.load", refuse)
     monkeypatch.setattr("pickle.loads", refuse)
-    assert run_folder.load_run(trained).method is not None
-    assert run_folder.load_run(trained, "last").method is not None
+    assert run_folder.read_run(trained).method is not None
+    assert run_folder.read_run(trained, "last").method is not None
 
 
 def test_a_pickle_in_the_place_of_the_weights_is_refused(tmp_path):
     method = begun(tmp_path)
     torch.save(method.state_dict(), tmp_path / run_folder.WEIGHTS)
     with pytest.raises(DataError, match=r"weights\.safetensors: checkpoint: found damaged .*"):
-        run_folder.load_run(tmp_path)
+        run_folder.read_run(tmp_path)
 
 
 def test_a_run_works_from_another_folder(source, trained, tmp_path):
     moved = Path(shutil.copytree(trained, tmp_path / "elsewhere"))
-    here, there = run_folder.load_run(trained), run_folder.load_run(moved)
+    here, there = run_folder.read_run(trained), run_folder.read_run(moved)
     assert there.folder == moved
     assert str(trained) not in "".join(path.read_text() for path in moved.rglob("*.json"))
     shown = [render_view(run.method, run.scenes["test"], 0, device=CPU).rgb for run in (here, there)]
     assert torch.equal(shown[0], shown[1])
     run_training(TrainingJob(INSTANT, source, Train(steps=4), moved), resume=True)
-    assert run_folder.load_run(moved).training_summary["steps"] == 4
-    assert run_folder.load_run(trained).training_summary["steps"] == 3
+    assert run_folder.read_run(moved).training_summary["steps"] == 4
+    assert run_folder.read_run(trained).training_summary["steps"] == 3
 
 
 def test_the_data_is_remembered_by_its_whole_path(source, tmp_path, monkeypatch):
     monkeypatch.chdir(source.data.parent)
     run_training(TrainingJob(INSTANT, Source(Path(source.data.name)), Train(steps=1), tmp_path / "run"))
     monkeypatch.chdir(tmp_path)
-    assert run_folder.load_run(tmp_path / "run").source == Source(source.data.resolve())
+    assert run_folder.read_run(tmp_path / "run").source == Source(source.data.resolve())
 
 
 class Interrupted(BaseException):

@@ -57,7 +57,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
         torch.testing.assert_close(
             one[name], two[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
-    assert run_folder.load_run(tmp_path / "two").training_summary["rays"] == STEPS * FEW["batch_size"]
+    assert run_folder.read_run(tmp_path / "two").training_summary["rays"] == STEPS * FEW["batch_size"]
 
 
 def test_all_processes_fail_and_stop_together(tmp_path):

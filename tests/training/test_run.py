@@ -126,7 +126,7 @@ def test_no_image_of_the_test_split_is_opened(source, tmp_path):
     for image in (broken.data / "test").iterdir():
         image.unlink()
     run_training(TrainingJob(INSTANT, broken, Train(steps=2), tmp_path / "run"))
-    assert set(run_folder.load_run(tmp_path / "run").scenes) == {"train", "val"}
+    assert set(run_folder.read_run(tmp_path / "run").scenes) == {"train", "val"}
 
 
 def test_a_damaged_val_split_is_told_and_does_not_stop_the_training(source, tmp_path, capsys):
@@ -149,9 +149,9 @@ def test_the_best_weights_are_kept_beside_the_last(source, tmp_path):
     best = max(history, key=lambda entry: entry["psnr"])
     assert best["step"] < 9
     views = data.read_scene(source, "val")
-    method = run_folder.load_run(tmp_path / "run").method
+    method = run_folder.read_run(tmp_path / "run").method
     assert mean_psnr(method, views) == pytest.approx(best["psnr"], abs=1e-9)
-    assert mean_psnr(run_folder.load_run(tmp_path / "run", "last").method, views) == pytest.approx(history[-1]["psnr"])
+    assert mean_psnr(run_folder.read_run(tmp_path / "run", "last").method, views) == pytest.approx(history[-1]["psnr"])
 
 
 def mean_psnr(method, views) -> float:
@@ -166,7 +166,7 @@ def test_init_carries_the_parameters_over(source, tmp_path):
     run_training(TrainingJob(NERF, source, Train(steps=3), tmp_path / "first"))
     still = replace(NERF, optimizer=Optimizer(kind="sgd", lr=0.0))
     run_training(TrainingJob(still, source, Train(steps=1, seed=9, init=tmp_path / "first"), tmp_path / "second"))
-    first, second = (run_folder.load_run(tmp_path / name, "last").method.state_dict() for name in ("first", "second"))
+    first, second = (run_folder.read_run(tmp_path / name, "last").method.state_dict() for name in ("first", "second"))
     assert_same(first, second)
 
 
@@ -217,7 +217,7 @@ def test_init_from_a_published_checkpoint_renders_what_its_networks_show(source,
     first = method.build(ball())
     torch.save({"state_dict": published(first)}, tmp_path / "epoch.ckpt")
     run_training(TrainingJob(method, source, Train(steps=0, init=tmp_path / "epoch.ckpt"), tmp_path / "run"))
-    assert_same(run_folder.load_run(tmp_path / "run").method.state_dict(), first.state_dict())
+    assert_same(run_folder.read_run(tmp_path / "run").method.state_dict(), first.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_resumption_before_the_first_checkpoint_notes_its_settings(source, tmp
     run_training(TrainingJob(NERF, source, Train(steps=1), tmp_path / "run"))
     (tmp_path / "run" / run_folder.STATE).unlink()
     run_training(TrainingJob(replace(NERF, hidden_dim=8), source, Train(steps=2), tmp_path / "run"), resume=True)
-    assert run_folder.load_run(tmp_path / "run").method.settings.hidden_dim == 8
+    assert run_folder.read_run(tmp_path / "run").method.settings.hidden_dim == 8
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(source, tmp_path):
@@ -348,7 +348,7 @@ def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
     _, about = run_folder.read_tensors(out / run_folder.STATE)
     assert f"{about['step']} steps, " in said
     assert json.loads((out / run_folder.SUMMARY).read_text())["steps"] == about["step"]
-    assert run_folder.load_run(out).method.rays_per_step() > 0
+    assert run_folder.read_run(out).method.rays_per_step() > 0
     assert not [path for path in out.rglob(".*") if path.is_file()]
 
 

@@ -23,8 +23,7 @@ from lumifield.methods import Settings
 from lumifield.rendering import appearance, render
 from lumifield.rendering.view import Normals, render_view
 from lumifield.runs.driver import select_device
-from lumifield.runs.run_folder import LoadedRun
-from lumifield.runs.run_folder import load_run as load_run_folder
+from lumifield.runs.run_folder import LoadedRun, read_run
 from lumifield.runtime import image_io
 
 Progress = Callable[[int, int], None]
@@ -319,7 +318,7 @@ def open_run(
     """A run that is loaded when first used."""
     if chunk is not None and chunk < 1:
         raise DataError("--chunk", "rays per chunk", str(chunk), "1 or more", "raise it")
-    return Run(lambda: load_run_folder(Path(path), checkpoint, device=select_device(device), chunk=chunk))
+    return Run(lambda: read_run(Path(path), checkpoint, device=select_device(device), chunk=chunk))
 
 
 def to_metrics(scores: dict[str, Any], lines: tuple[str, ...], folder: Path) -> Metrics:

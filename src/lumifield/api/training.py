@@ -38,7 +38,7 @@ def train(
     """Trains a method (`Instant()` by default) on a capture and returns the run, which is saved in `out`.
 
     `minutes`, `steps`, `seed` and `device` replace those of `settings`. Progress is printed on a terminal and not
-    otherwise, unless `quiet` says so. Raises `DataError` for unusable data or settings and `TrainingError` if training
+    otherwise, unless `quiet` is set. Raises `DataError` for unusable data or settings and `TrainingError` if training
     diverges.
     """
     changes = {"minutes": minutes, "steps": steps, "seed": seed, "device": device}

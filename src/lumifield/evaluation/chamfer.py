@@ -39,10 +39,10 @@ def chamfer_distance(run: LoadedRun) -> float | None:
         surface = extract_run_surface(SETTINGS, run)
     except DataError:  # no surface, or none that is seen
         return None
-    truth = select_visible_faces(whole, to_world_cameras(run.scenes["train"]))
-    if len(truth.faces) == 0:
+    ground_truth = select_visible_faces(whole, to_world_cameras(run.scenes["train"]))
+    if len(ground_truth.faces) == 0:
         return None
-    return surface_distance(surface, truth) / float(np.linalg.norm(np.ptp(whole.vertices, axis=0)))
+    return surface_distance(surface, ground_truth) / float(np.linalg.norm(np.ptp(whole.vertices, axis=0)))
 
 
 def read_mesh(path: Path) -> TriangleMesh:
@@ -72,9 +72,9 @@ def sample_surface(surface: TriangleMesh, count: int, seed: int) -> Float[np.nda
     """Points sampled uniformly on a surface, deterministic for a seed."""
     random = np.random.default_rng(seed)
     corners = surface.vertices[surface.faces]
-    along, beside = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    ends = np.cumsum(np.linalg.norm(np.cross(along, beside), axis=-1))
+    edge_u, edge_v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    ends = np.cumsum(np.linalg.norm(np.cross(edge_u, edge_v), axis=-1))
     face = np.searchsorted(ends, random.uniform(0, ends[-1], count)).clip(max=len(corners) - 1)
     u, v = random.uniform(size=(2, count, 1))
     u, v = np.where(u + v > 1, (1 - u, 1 - v), (u, v))
-    return corners[face, 0] + u * along[face] + v * beside[face]
+    return corners[face, 0] + u * edge_u[face] + v * edge_v[face]

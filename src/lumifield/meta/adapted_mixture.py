@@ -29,12 +29,12 @@ from lumifield.runtime.config import from_plain
 class AdaptedMixture(Method):
     """Adapted clones as one method with weighted mean parameters; an embedding holds the weights."""
 
-    def __init__(self, start: Method, copies: Sequence[Parameters]) -> None:
+    def __init__(self, initialization: Method, clones: Sequence[Parameters]) -> None:
         super().__init__()
-        self.settings = start.settings
-        self._start = (start,)  # a tuple, so that the method is not registered as a submodule
-        self._names = list(copies[0])
-        self.stacks = nn.ParameterList(torch.stack([copy[name].detach() for copy in copies]) for name in self._names)
+        self.settings = initialization.settings
+        self._initialization = (initialization,)  # a tuple, so that the method is not registered as a submodule
+        self._names = list(clones[0])
+        self.stacks = nn.ParameterList(torch.stack([clone[name].detach() for clone in clones]) for name in self._names)
 
     @property
     def appearance_embeddings(self) -> Float[Tensor, "n n"]:
@@ -46,7 +46,9 @@ class AdaptedMixture(Method):
         weights = (
             self.appearance_embeddings.mean(0) if context.appearance_embedding is None else context.appearance_embedding
         )
-        return functional_call(self._start[0], self.mean(weights), (rays, replace(context, appearance_embedding=None)))
+        return functional_call(
+            self._initialization[0], self.mean(weights), (rays, replace(context, appearance_embedding=None))
+        )
 
     def mean(self, weights: Float[Tensor, " n"]) -> Parameters:
         """Weighted mean of the parameters."""
@@ -64,25 +66,23 @@ def mix_adapted_clones(run: LoadedRun, names: Sequence[str]) -> LoadedRun:
         raise DataError(run.folder, "run", found, "an initialization for images of one place", fix)
     loop = from_plain(MetaTrain, run.config["meta"], run.folder / CONFIG).few_shot.loop
     every = {task.name: task for split in data.list_splits(run.source) for task in list_tasks(run.source, split)}
-    order = [find_image(every, name, run) for name in names]
+    order = [find_image_task(every, name, run) for name in names]
     once = list({task.name: task for task in order}.values())
-    copies = [
-        adapt_to_task(run.method, photograph, photograph, loop, seed=0)[0] for photograph in map(Task.photographs, once)
-    ]
-    method = AdaptedMixture(run.method, [initial_parameters(copy) for copy in copies]).to(run.device).eval()
+    clones = [adapt_to_task(run.method, image, image, loop, seed=0)[0] for image in map(Task.photographs, once)]
+    method = AdaptedMixture(run.method, [initial_parameters(clone) for clone in clones]).to(run.device).eval()
     return replace(run, method=method, scenes={"train": merge_scenes(once), "test": merge_scenes(order)})
 
 
-def merge_scenes(photographs: Sequence[Task]) -> Scene:
+def merge_scenes(tasks: Sequence[Task]) -> Scene:
     """The images as one scene, without pixels."""
-    scenes = [task.cameras() for task in photographs]
+    scenes = [task.cameras() for task in tasks]
     cameras = {f.name: torch.cat([getattr(scene.cameras, f.name) for scene in scenes]) for f in fields(Cameras)}
     near, far = (torch.cat([getattr(scene, name) for scene in scenes]) for name in ("near", "far"))
     names = tuple(name for scene in scenes for name in scene.names)
     return replace(scenes[0], cameras=Cameras(**cameras), names=names, near=near, far=far)
 
 
-def find_image(every: dict[str, Task], name: str, run: LoadedRun) -> Task:
+def find_image_task(every: dict[str, Task], name: str, run: LoadedRun) -> Task:
     """Image by name with or without folder and extension."""
     found = [task for own, task in every.items() if name in (own, Path(own).name, Path(own).stem)]
     if len(found) != 1:

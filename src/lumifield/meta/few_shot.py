@@ -28,8 +28,8 @@ def split_task(task: Task, few_shot: FewShot) -> tuple[Scene, Scene]:
     """
     count = len(task.cameras())
     if count == 1:
-        photograph = task.photographs()
-        return mask_half(photograph, left=True), mask_half(photograph, left=False)
+        image = task.photographs()
+        return mask_half(image, left=True), mask_half(image, left=False)
     others = task.held_out()
     if others is not None:
         return task.photographs(slice(few_shot.num_support_images)), others
@@ -40,31 +40,37 @@ def split_task(task: Task, few_shot: FewShot) -> tuple[Scene, Scene]:
     return task.photographs(slice(few_shot.num_support_images)), task.photographs(slice(first, end))
 
 
-def mask_half(photograph: Scene, *, left: bool) -> Scene:
+def mask_half(image: Scene, *, left: bool) -> Scene:
     """An image of which one half is valid; the right half includes the middle column of an odd width."""
-    (width, height), images = photograph.size(0), photograph.images
+    (width, height), images = image.size(0), image.images
     assert images is not None
     column = torch.arange(width, device=images.pixels.device).repeat(height)
-    counts: Bool[Tensor, " p"] = (column < width // 2) == left
-    mask = counts if images.mask is None else counts & images.mask
-    return replace(photograph, images=Images(images.pixels, images.offsets, mask))
+    is_half: Bool[Tensor, " p"] = (column < width // 2) == left
+    mask = is_half if images.mask is None else is_half & images.mask
+    return replace(image, images=Images(images.pixels, images.offsets, mask))
 
 
 def adapt_to_task(
-    start: Method, support: Scene, held_out: Scene, loop: InnerLoop, *, seed: int, eval_steps: Sequence[int] = ()
+    initialization: Method,
+    support: Scene,
+    held_out: Scene,
+    loop: InnerLoop,
+    *,
+    seed: int,
+    eval_steps: Sequence[int] = (),
 ) -> tuple[Method, dict[int, float]]:
     """A clone of the initialization adapted to `support`, and its PSNR [dB] on `held_out` after `eval_steps`."""
-    device = next(start.parameters()).device
-    copy, support = clone_for_scene(start, support), support.to(device)
-    found = {0: mean_psnr(copy, held_out)} if 0 in eval_steps else {}
+    device = next(initialization.parameters()).device
+    clone, support = clone_for_scene(initialization, support), support.to(device)
+    found = {0: mean_psnr(clone, held_out)} if 0 in eval_steps else {}
 
-    def look(state: TrainingState, report: StepReport) -> None:
+    def evaluate_step(state: TrainingState, report: StepReport) -> None:
         if state.step in eval_steps:
-            found[state.step] = mean_psnr(copy, held_out)
-            copy.train()
+            found[state.step] = mean_psnr(clone, held_out)
+            clone.train()
 
-    run_inner_loop(copy, [support], loop, Rng(torch.Generator(device).manual_seed(seed)), [look])
-    return copy.eval(), found
+    run_inner_loop(clone, [support], loop, Rng(torch.Generator(device).manual_seed(seed)), [evaluate_step])
+    return clone.eval(), found
 
 
 def mean_psnr(method: Method, scene: Scene) -> float:

@@ -10,9 +10,8 @@ from typing import Any, NoReturn
 from lumifield.data.scene import Scene
 from lumifield.data.scene_collection import Task, list_tasks
 from lumifield.errors import DataError
-from lumifield.evaluation import evaluate as scoring
+from lumifield.evaluation import evaluate, protocol, report
 from lumifield.evaluation import metrics as metrics_module
-from lumifield.evaluation import protocol, report
 from lumifield.export import WeightsExport
 from lumifield.export.weights import write_portable_scene
 from lumifield.meta import Adapt, FewShot, Initialization, MetaTrain
@@ -32,7 +31,7 @@ CURVE_STEPS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
 """Adaptation steps at which curves are evaluated, besides the last one."""
 SCORING = protocol.Scoring(appearance="mean", right_half=False)
 RULES = {
-    "photograph": "adapts to the left half of each image, scores its right half",
+    "image": "adapts to the left half of each image, scores its right half",
     "object": "adapts to the first frames of each object, scores frames {first} to {last}",
     "scene": "adapts to the first images of each scene, scores its held-out images",
 }
@@ -42,7 +41,7 @@ RULES = {
 class AdaptationResult:
     """Result of adapting to a task: PSNR over all held-out views, curve over some of them, and scored views."""
 
-    start: Initialization
+    initialization: Initialization
     task: str
     before: float
     psnr: float
@@ -61,36 +60,38 @@ class FewShotEvaluation:
     save_images: bool
     perceptual: metrics_module.Perceptual | None
 
-    def adapt_and_score(self, kind: Initialization, start: Method, task: Task) -> tuple[AdaptationResult, Scene]:
+    def adapt_and_score(
+        self, kind: Initialization, initialization: Method, task: Task
+    ) -> tuple[AdaptationResult, Scene]:
         """Adapts a clone to a task and scores it; views are saved for the meta-learned initialization only."""
         support, held_out = split_task(task, self.few_shot)
         loop, views = self.few_shot.loop, evenly_spaced_views(held_out, self.adapt.num_curve_views)
         eval_steps = [step for step in CURVE_STEPS if step < loop.steps] + [loop.steps]
-        copy, curve = adapt_to_task(start, support, views, loop, seed=self.adapt.seed, eval_steps=eval_steps)
-        before = mean_psnr(start, held_out)
+        clone, curve = adapt_to_task(initialization, support, views, loop, seed=self.adapt.seed, eval_steps=eval_steps)
+        before = mean_psnr(initialization, held_out)
         found: list[dict[str, Any]] = []
         if kind == "meta":
-            run = replace(self.run, method=copy)
+            run = replace(self.run, method=clone)
             if self.adapt.save_adapted:
                 self._save_adapted(run, task, held_out)
             found = [self._score_view(run, task, held_out, row) for row in range(len(held_out))]
             psnr = metrics_module.mean_scores(found)["psnr"]
             assert psnr is not None
         else:
-            psnr = mean_psnr(copy, held_out)
+            psnr = mean_psnr(clone, held_out)
         return AdaptationResult(kind, task.name, before, psnr, {str(k): v for k, v in curve.items()}, found), held_out
 
     def _score_view(self, run: LoadedRun, task: Task, scene: Scene, row: int) -> dict[str, Any]:
         name = Path(task.name).name
         file = self.out / name / f"{row:03d}.png" if self.save_images else None
-        seen = scoring.score_view(run, scene, row, SCORING, self.perceptual, file)
+        seen = evaluate.score_view(run, scene, row, SCORING, self.perceptual, file)
         return seen | {"name": f"{name}: {seen['name']}"}
 
     def _save_adapted(self, run: LoadedRun, task: Task, held_out: Scene) -> None:
         run = replace(run, scenes={"train": task.cameras(), "test": held_out})
         write_portable_scene(WeightsExport(half=False), run, self.out / Path(task.name).name / "scene")
 
-    def start(self, kind: Initialization) -> Method:
+    def build_initialization(self, kind: Initialization) -> Method:
         """Initialization of a kind."""
         method, scene, seed = self.run.method, self.run.scenes["train"], self.adapt.seed
         match kind:
@@ -130,15 +131,15 @@ def evaluate_few_shot(
             "add it",
         )
     few_shot = adapt.of(from_plain(MetaTrain, run.config["meta"], run.folder / CONFIG).few_shot)
-    out = scoring.evaluation_folder(run, split)
+    out = evaluate.evaluation_folder(run, split)
     perceptual, reason = metrics_module.load_lpips(run.device)
-    bench = FewShotEvaluation(run, few_shot, adapt, out, save_images, perceptual)
+    evaluation = FewShotEvaluation(run, few_shot, adapt, out, save_images, perceptual)
     every = list_tasks(run.source, split)
     own, scene = [], None
     for kind in adapt.initializations:
-        start = bench.start(kind)
+        initialization = evaluation.build_initialization(kind)
         for task in every[rank::world]:
-            result, scene = bench.adapt_and_score(kind, start, task)
+            result, scene = evaluation.adapt_and_score(kind, initialization, task)
             own.append(result)
             if progress is not None:
                 progress(len(own), len(adapt.initializations) * len(every[rank::world]))
@@ -147,9 +148,9 @@ def evaluate_few_shot(
     ]
     if scene is None:  # more processes than tasks
         _, scene = split_task(every[0], few_shot)
-    metrics = summarize_results(bench, split, every[0], scene, results, reason)
+    metrics = summarize_results(evaluation, split, every[0], scene, results, reason)
     if rank == 0:
-        write_few_shot_results(out, metrics, results, scoring.read_history(run.folder))
+        write_few_shot_results(out, metrics, results, evaluate.read_history(run.folder))
     return metrics
 
 
@@ -159,27 +160,34 @@ def forbid_adaptation(run: LoadedRun) -> NoReturn:
     raise DataError(run.folder, "run", "a run of one scene", "a meta-trained run", fix)
 
 
-def forbid_appearance(run: LoadedRun, asked: protocol.Scoring) -> None:
+def forbid_appearance(run: LoadedRun, scoring: protocol.Scoring) -> None:
     """Raises `DataError` for appearance options of a meta-learned run."""
-    if asked != protocol.Scoring.of(run):
+    if scoring != protocol.Scoring.of(run):
         fix = "drop --appearance and --right-half"
         raise DataError(run.folder, "run", "a meta-trained run", "a run of one scene", fix)
 
 
 def summarize_results(
-    bench: FewShotEvaluation, split: str, task: Task, scene: Scene, results: list[AdaptationResult], reason: str | None
+    evaluation: FewShotEvaluation,
+    split: str,
+    task: Task,
+    scene: Scene,
+    results: list[AdaptationResult],
+    reason: str | None,
 ) -> dict[str, Any]:
     """Content of metrics.json; `task` and `scene` are a task of the split and its held-out part."""
-    views = [view for result in results if result.start == "meta" for view in result.views]
-    metrics = scoring.summarize(bench.run, split, views, reason)
-    metrics["protocol"] = protocol.describe_protocol(bench.run, split, scene, scoring.image_sizes(views), SCORING) | {
-        "split_rule": describe_split(task, bench.few_shot),
-        "adaptation": describe_adaptation(bench.few_shot),
+    views = [view for result in results if result.initialization == "meta" for view in result.views]
+    metrics = evaluate.summarize(evaluation.run, split, views, reason)
+    metrics["protocol"] = protocol.describe_protocol(
+        evaluation.run, split, scene, evaluate.image_sizes(views), SCORING
+    ) | {
+        "split_rule": describe_task_split(task, evaluation.few_shot),
+        "adaptation": describe_adaptation(evaluation.few_shot),
         "initializations": f"matched ones reproduce renderings of the meta-learned one to {MATCHED_PSNR:g} dB",
     }
     metrics["initializations"] = {
-        kind: mean_results([result for result in results if result.start == kind])
-        for kind in bench.adapt.initializations
+        kind: mean_results([result for result in results if result.initialization == kind])
+        for kind in evaluation.adapt.initializations
     }
     return metrics
 
@@ -195,10 +203,10 @@ def mean_results(results: list[AdaptationResult]) -> dict[str, Any]:
     }
 
 
-def describe_split(task: Task, few_shot: FewShot) -> str:
+def describe_task_split(task: Task, few_shot: FewShot) -> str:
     """Support and held-out images in words."""
     if len(task.cameras()) == 1:
-        return RULES["photograph"]
+        return RULES["image"]
     first, end = few_shot.held_out_frames
     kind = "object" if task.held_out() is None else "scene"
     return RULES[kind].format(first=first, last=end - 1)
@@ -224,4 +232,4 @@ def write_few_shot_results(
     report.write_report(out / "report.html", metrics, sections, history)
     report.write_curves(out / "curves.svg", lines)
     write_json(out / "curves.json", metrics["initializations"])
-    scoring.write_scores(out, metrics)
+    evaluate.write_scores(out, metrics)

@@ -21,27 +21,27 @@ from lumifield.runtime.rng import Rng
 from lumifield.training.fit import Budget, Callback, StepReport, TrainingState, fit
 
 
-def initial_parameters(start: Method) -> Parameters:
+def initial_parameters(initialization: Method) -> Parameters:
     """Parameters of the initialization by name."""
-    names = set(start.adaptable_parameters())
-    return {name: value for name, value in start.named_parameters() if name in names}
+    names = set(initialization.adaptable_parameters())
+    return {name: value for name, value in initialization.named_parameters() if name in names}
 
 
-def method_for_scene(start: Method, scene: Scene) -> Method:
+def method_for_scene(initialization: Method, scene: Scene) -> Method:
     """A method for a scene that shares the adaptable parameters of the initialization.
 
     Scene-dependent state may be expensive to compute; deep copies are clones of the current initialization.
     """
-    method = start.settings.build(scene).to(next(start.parameters()).device)
-    for name, value in initial_parameters(start).items():
+    method = initialization.settings.build(scene).to(next(initialization.parameters()).device)
+    for name, value in initial_parameters(initialization).items():
         owner, _, own = name.rpartition(".")
         setattr(method.get_submodule(owner), own, value)
     return method
 
 
-def clone_for_scene(start: Method, scene: Scene) -> Method:
+def clone_for_scene(initialization: Method, scene: Scene) -> Method:
     """A method for a scene with the adaptable parameters of the initialization."""
-    return deepcopy(method_for_scene(start, scene))
+    return deepcopy(method_for_scene(initialization, scene))
 
 
 def run_inner_loop(
@@ -73,32 +73,32 @@ def batches_per_scene(scenes: Sequence[Scene], steps: int, rays: int, rng: Rng) 
 
 
 def adapt_clones(
-    start: Method,
+    initialization: Method,
     scenes: Sequence[Scene],
     loop: InnerLoop,
     rng: Rng,
-    note: Callable[[StepReport], None],
+    report_last_step: Callable[[StepReport], None],
     *,
     root: Callable[[int], Method] | None = None,
 ) -> list[Parameters]:
-    """Adapted parameters of clones on their scenes; `note` receives the last step.
+    """Adapted parameters of clones on their scenes; `report_last_step` receives the last step.
 
     `root` returns the cached `method_for_scene` of a scene by its index.
     """
 
     def last(state: TrainingState, report: StepReport) -> None:
         if state.step == loop.steps:
-            note(report)
+            report_last_step(report)
 
-    if start.supports_vmap and len(scenes) > 1:
-        together = BatchedMethod(start, len(scenes))
+    if initialization.supports_vmap and len(scenes) > 1:
+        together = BatchedMethod(initialization, len(scenes))
         run_inner_loop(together, scenes, loop, rng, [last])
-        return together.copies()
+        return together.clones()
     found = []
     for place, scene in enumerate(scenes):
-        copy = clone_for_scene(start, scene) if root is None else deepcopy(root(place))
-        run_inner_loop(copy, [scene], loop, rng, [last])
-        found.append({name: copy.get_parameter(name).detach() for name in initial_parameters(start)})
+        clone = clone_for_scene(initialization, scene) if root is None else deepcopy(root(place))
+        run_inner_loop(clone, [scene], loop, rng, [last])
+        found.append({name: clone.get_parameter(name).detach() for name in initial_parameters(initialization)})
     return found
 
 
@@ -116,19 +116,22 @@ class MethodObjective(nn.Module):
 
 
 def adaptation_objective(
-    start: Method, scene: Scene, loop: InnerLoop, rng: Rng, *, second_order: bool, root: Method | None = None
+    initialization: Method, scene: Scene, loop: InnerLoop, rng: Rng, *, second_order: bool, root: Method | None = None
 ) -> Tensor:
     """Loss on new rays of a clone after gradient steps, as a function of the parameters of the initialization.
 
     `root` is the cached `method_for_scene`.
     """
-    copy, rays = MethodObjective(root or method_for_scene(start, scene)), loop.batch_size or start.rays_per_step()
+    clone = MethodObjective(root or method_for_scene(initialization, scene))
+    rays = loop.batch_size or initialization.rays_per_step()
 
     def loss(parameters: Parameters, batch: Batch) -> Tensor:
-        return functional_call(copy, {f"method.{name}": value for name, value in parameters.items()}, (batch, rng))
+        return functional_call(clone, {f"method.{name}": value for name, value in parameters.items()}, (batch, rng))
 
-    batches = (sample_batch(scene, rays, rng, patch_size=start.patch_size) for _ in range(loop.steps))
+    batches = (sample_batch(scene, rays, rng, patch_size=initialization.patch_size) for _ in range(loop.steps))
     # Compiled kernels have no second derivative.
     with kernels.backend("reference"):
-        moved = gradient_descent(loss, initial_parameters(start), batches, loop.optimizer.lr, second_order=second_order)
-        return loss(moved, sample_batch(scene, rays, rng, patch_size=start.patch_size))
+        adapted = gradient_descent(
+            loss, initial_parameters(initialization), batches, loop.optimizer.lr, second_order=second_order
+        )
+        return loss(adapted, sample_batch(scene, rays, rng, patch_size=initialization.patch_size))

@@ -62,45 +62,45 @@ class InnerLoops:
         rows = slice(self.job.meta.num_views or None)
         return self.tasks[number].photographs(rows).to(self.device)
 
-    def _root(self, start: Method, number: int) -> Method:
+    def _root(self, initialization: Method, number: int) -> Method:
         # Parameters outside the initialization are the same whichever episode comes first, also after resuming.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.job.meta.seed)
-            return method_for_scene(start, self.scene(number))
+            return method_for_scene(initialization, self.scene(number))
 
-    def adapt_clones(self, start: Method, sample_episodes: Sequence[TaskEpisode]) -> list[dict[str, torch.Tensor]]:
+    def adapt_clones(self, initialization: Method, episodes: Sequence[TaskEpisode]) -> list[dict[str, torch.Tensor]]:
         """Adapted clones of the episodes; one with non-finite parameters stays at the initialization."""
-        scenes, rng = [self.scene(episode.task) for episode in sample_episodes], sample_episodes[0].rng(self.device)
+        scenes, rng = [self.scene(episode.task) for episode in episodes], episodes[0].rng(self.device)
 
         def root(place: int) -> Method:
-            return self.root(start, sample_episodes[place].task)
+            return self.root(initialization, episodes[place].task)
 
-        found = adapt_clones(start, scenes, self.job.meta.inner, rng, self._note, root=root)
-        before = {name: value.detach() for name, value in initial_parameters(start).items()}
-        whole = [all(bool(value.isfinite().all()) for value in copy.values()) for copy in found]
-        for episode, fine in zip(sample_episodes, whole, strict=True):
+        found = adapt_clones(initialization, scenes, self.job.meta.inner, rng, self._record_error, root=root)
+        before = {name: value.detach() for name, value in initial_parameters(initialization).items()}
+        whole = [all(bool(value.isfinite().all()) for value in clone.values()) for clone in found]
+        for episode, fine in zip(episodes, whole, strict=True):
             if not fine:
                 log.warning("the inner loop on %s diverges: lower its learning rate", self.tasks[episode.task].name)
-        return [copy if fine else before for copy, fine in zip(found, whole, strict=True)]
+        return [clone if fine else before for clone, fine in zip(found, whole, strict=True)]
 
-    def adaptation_objective(self, start: Method, episodes: Sequence[TaskEpisode]) -> torch.Tensor:
+    def adaptation_objective(self, initialization: Method, episodes: Sequence[TaskEpisode]) -> torch.Tensor:
         """Sum over the episodes of the loss after adaptation."""
         second_order, device = self.job.meta.algorithm == "maml", self.device
         losses = [
             adaptation_objective(
-                start,
+                initialization,
                 self.scene(episode.task),
                 self.job.meta.inner,
                 episode.rng(device),
                 second_order=second_order,
-                root=self.root(start, episode.task),
+                root=self.root(initialization, episode.task),
             )
             for episode in episodes
         ]
         self.errors += [float(loss.detach()) for loss in losses]
         return torch.stack(losses).sum()
 
-    def _note(self, report: StepReport) -> None:
+    def _record_error(self, report: StepReport) -> None:
         self.errors.append(float(((report.predicted - report.ground_truth) ** 2).mean()))
 
     def mean_inner_psnr(self) -> float:
@@ -177,10 +177,10 @@ def initialize_meta_state(job: MetaJob, scene: Scene, rng: Rng, *, resumed: bool
 
 def outer_groups(method: Method, meta: MetaTrain) -> list[dict[str, Any]]:
     """Parameters for the outer optimizer, in one group or in those of the method."""
-    start = list(initial_parameters(method).values())
+    parameters = list(initial_parameters(method).values())
     if not meta.use_method_rates:
-        return [{"params": start}]
-    among = {id(parameter) for parameter in start}
+        return [{"params": parameters}]
+    among = {id(parameter) for parameter in parameters}
     groups = [
         {**group, "params": [parameter for parameter in group["params"] if id(parameter) in among]}
         for group in method.param_groups()
@@ -219,12 +219,18 @@ def outer_step(state: TrainingState, meta: MetaTrain, inner: InnerLoops) -> None
     size = meta.vmap_batch_size or (len(every) if inner.device.type == "cuda" else 1)
     groups = [every[at : at + size] for at in range(0, len(every), size)]
     own = groups[state.rng.rank :: state.rng.world]
-    start = initial_parameters(state.method)
+    initialization = initial_parameters(state.method)
     if meta.algorithm == "reptile":
-        reptile(start, own, lambda group: inner.adapt_clones(state.method, group), state.optimizer, tasks=len(every))
+        reptile(
+            initialization,
+            own,
+            lambda group: inner.adapt_clones(state.method, group),
+            state.optimizer,
+            tasks=len(every),
+        )
     else:
         maml(
-            start,
+            initialization,
             own,
             lambda _, group: inner.adaptation_objective(state.method, group),
             state.optimizer,

@@ -17,28 +17,28 @@ Batch = TypeVar("Batch")
 
 
 def reptile(
-    start: Parameters,
+    initialization: Parameters,
     groups: Sequence[Group],
     adapt: Callable[[Group], Sequence[Parameters]],
     optimizer: TrainOptimizer,
     *,
     tasks: int,
 ) -> None:
-    """Outer step with `start - mean(adapted)` as gradient (Nichol et al. 2018, algorithm 2).
+    """Outer step with `initialization - mean(adapted)` as gradient (Nichol et al. 2018, algorithm 2).
 
     `adapt` returns adapted clones for the tasks of a group. Each process has its own `groups`; `tasks` counts those of
     all processes.
     """
-    towards = {name: torch.zeros_like(value) for name, value in start.items()}
+    total = {name: torch.zeros_like(value) for name, value in initialization.items()}
     for group in groups:
         for learned in adapt(group):
-            for name, value in towards.items():
-                value += start[name].detach() - learned[name].detach()
-    apply_outer_gradient(start, towards, optimizer, tasks=tasks)
+            for name, value in total.items():
+                value += initialization[name].detach() - learned[name].detach()
+    apply_outer_gradient(initialization, total, optimizer, tasks=tasks)
 
 
 def maml(
-    start: Parameters,
+    initialization: Parameters,
     groups: Sequence[Group],
     objective: Callable[[Parameters, Group], Tensor],
     optimizer: TrainOptimizer,
@@ -49,17 +49,19 @@ def maml(
 
     `objective` is the sum of the losses over the tasks of a group, after steps such as `gradient_descent`.
     """
-    total = {name: torch.zeros_like(value) for name, value in start.items()}
+    total = {name: torch.zeros_like(value) for name, value in initialization.items()}
     for group in groups:
-        gradients = torch.autograd.grad(objective(start, group), list(start.values()), materialize_grads=True)
+        gradients = torch.autograd.grad(
+            objective(initialization, group), list(initialization.values()), materialize_grads=True
+        )
         for value, gradient in zip(total.values(), gradients, strict=True):
             value += gradient
-    apply_outer_gradient(start, total, optimizer, tasks=tasks)
+    apply_outer_gradient(initialization, total, optimizer, tasks=tasks)
 
 
 def gradient_descent(
     loss: Callable[[Parameters, Batch], Tensor],
-    start: Parameters,
+    initialization: Parameters,
     batches: Iterable[Batch],
     rate: float,
     *,
@@ -69,22 +71,24 @@ def gradient_descent(
 
     With `second_order` gradients flow through the gradients of the steps.
     """
-    parameters = start
+    parameters = initialization
     for batch in batches:
         value = loss(parameters, batch)
         given = list(parameters.values())
         gradients = torch.autograd.grad(value, given, create_graph=second_order, materialize_grads=True)
-        moved = zip(parameters.items(), gradients, strict=True)
-        parameters = {name: before - rate * gradient for (name, before), gradient in moved}
+        updates = zip(parameters.items(), gradients, strict=True)
+        parameters = {name: before - rate * gradient for (name, before), gradient in updates}
     return parameters
 
 
-def apply_outer_gradient(start: Parameters, gradients: Parameters, optimizer: TrainOptimizer, *, tasks: int) -> None:
+def apply_outer_gradient(
+    initialization: Parameters, gradients: Parameters, optimizer: TrainOptimizer, *, tasks: int
+) -> None:
     """Optimizer step along the gradients summed over all processes and divided by the number of tasks."""
     flat = torch.cat([value.reshape(-1) for value in gradients.values()])
     if dist.is_initialized():
         dist.all_reduce(flat)
-    parts = (flat / tasks).split([value.numel() for value in start.values()])
-    for parameter, part in zip(start.values(), parts, strict=True):
+    parts = (flat / tasks).split([value.numel() for value in initialization.values()])
+    for parameter, part in zip(initialization.values(), parts, strict=True):
         parameter.grad = part.view_as(parameter)
     optimizer.step()

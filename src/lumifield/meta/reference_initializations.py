@@ -24,30 +24,30 @@ MATCHING = InnerLoop(steps=250, batch_size=256, optimizer=Optimizer(kind="adam",
 MAX_ROUNDS = 80
 
 
-def random_initialization(start: Method, scene: Scene, seed: int) -> Method:
+def random_initialization(initialization: Method, scene: Scene, seed: int) -> Method:
     """A method with the same settings and random parameters."""
     torch.manual_seed(seed)
-    return start.settings.build(scene).to(next(start.parameters()).device)
+    return initialization.settings.build(scene).to(next(initialization.parameters()).device)
 
 
-def shuffled_initialization(start: Method, scene: Scene, seed: int) -> Method:
+def shuffled_initialization(initialization: Method, scene: Scene, seed: int) -> Method:
     """The initialization with the values of each parameter permuted: same distribution, no structure."""
     generator = torch.Generator().manual_seed(seed)
-    method = random_initialization(start, scene, seed)
+    method = random_initialization(initialization, scene, seed)
     with torch.no_grad():
-        for name, value in initial_parameters(start).items():
+        for name, value in initial_parameters(initialization).items():
             order = torch.randperm(value.numel(), generator=generator).to(value.device)
             method.get_parameter(name).copy_(value.reshape(-1)[order].view_as(value))
     return method
 
 
-def matched_initialization(start: Method, scene: Scene, seed: int) -> Method:
+def matched_initialization(initialization: Method, scene: Scene, seed: int) -> Method:
     """A random method trained to reproduce renderings of the initialization from the cameras of `scene`.
 
     Raises `TrainingError` if it does not reach `MATCHED_PSNR`.
     """
-    method, shown = random_initialization(start, scene, seed), with_rendered_images(start, scene)
-    rng = Rng(torch.Generator(next(start.parameters()).device).manual_seed(seed))
+    method, shown = random_initialization(initialization, scene, seed), with_rendered_images(initialization, scene)
+    rng = Rng(torch.Generator(next(initialization.parameters()).device).manual_seed(seed))
     for _ in range(MAX_ROUNDS):
         run_inner_loop(method, [shown], MATCHING, rng)
         if rendering_psnr(method, shown) >= MATCHED_PSNR:
@@ -57,11 +57,11 @@ def matched_initialization(start: Method, scene: Scene, seed: int) -> Method:
     )
 
 
-def with_rendered_images(start: Method, scene: Scene) -> Scene:
+def with_rendered_images(initialization: Method, scene: Scene) -> Scene:
     """The scene with its images replaced by renderings of the initialization."""
-    device = next(start.parameters()).device
-    start.eval()
-    views = [to_uint8(render_view(start, scene, row, device=device).rgb) for row in range(len(scene))]
+    device = next(initialization.parameters()).device
+    initialization.eval()
+    views = [to_uint8(render_view(initialization, scene, row, device=device).rgb) for row in range(len(scene))]
     sizes = torch.tensor([0, *(view.shape[0] * view.shape[1] for view in views)])
     images = Images(torch.cat([view.reshape(-1, 3) for view in views]), sizes.cumsum(0))
     return replace(scene, images=images).to(device)

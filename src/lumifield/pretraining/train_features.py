@@ -43,7 +43,8 @@ def pretrain_features(settings: Pretrain, out: Path, console: Console) -> dict[s
     if (out / run_folder.CONFIG).is_file():
         raise DataError(out, "run folder", "an existing run", "a new folder", "choose another --out")
     method = settings.method
-    known, unknown = list_pairs(settings.data), () if settings.held_out is None else list_pairs(settings.held_out)
+    pairs = list_pairs(settings.data)
+    held_out = () if settings.held_out is None else list_pairs(settings.held_out)
     device = select_device(settings.device)
     torch.manual_seed(settings.seed)
     rng = Rng(torch.Generator().manual_seed(settings.seed))
@@ -51,10 +52,10 @@ def pretrain_features(settings: Pretrain, out: Path, console: Console) -> dict[s
     if settings.imagenet_weights is not None and net.encoder is not None:
         net.encoder.load_imagenet(settings.imagenet_weights)
     net.to(device)
-    train_networks(net, settings, known, rng, console)
+    train_networks(net, settings, pairs, rng, console)
     if settings.half:
         net.half().float()
-    scores = score_pairs(net, unknown, device)
+    scores = score_pairs(net, held_out, device)
     config = {
         "format": run_folder.FORMAT,
         "lumifield": VERSION,
@@ -72,7 +73,7 @@ def pretrain_features(settings: Pretrain, out: Path, console: Console) -> dict[s
 
 
 def train_networks(
-    net: ImageBasedAppearance, settings: Pretrain, known: Sequence[PairFiles], rng: Rng, console: Console
+    net: ImageBasedAppearance, settings: Pretrain, pairs: Sequence[PairFiles], rng: Rng, console: Console
 ) -> None:
     """Training steps until the budget is spent."""
     parameters = [value for name, value in net.named_parameters() if not name.startswith("weights.")]
@@ -82,8 +83,8 @@ def train_networks(
     budget, clock, step = Budget(settings.steps, None if minutes is None else 60 * minutes), TrainingClock(), 0
     while (fraction := budget.fraction(step, clock.seconds)) < 1:
         optimizer.set_rate(learning_rate_factor(settings.schedule, fraction, step))
-        chosen = rng.integers(settings.batch_size, len(known)).tolist()
-        losses = [pair_loss(net, known[index].read(), settings, rng) for index in chosen]
+        chosen = rng.integers(settings.batch_size, len(pairs)).tolist()
+        losses = [pair_loss(net, pairs[index].read(), settings, rng) for index in chosen]
         objective = torch.stack(losses).mean()
         optimizer.zero_grad()
         objective.backward()
@@ -106,14 +107,14 @@ def pair_loss(net: ImageBasedAppearance, pair: ImagePair, settings: Pretrain, rn
         exponent = sample_tone(rng)
         source, target = source**exponent, target**exponent
     squares, visible = [places + pair.flow[rows, columns]], [pair.visible[rows, columns]]
-    truths = [target[:, rows, columns]]
+    ground_truths = [target[:, rows, columns]]
     if settings.autoencode:
         squares.append(places)
         visible.append(torch.ones_like(visible[0]))
-        truths.append(source[:, rows, columns])
+        ground_truths.append(source[:, rows, columns])
     where, seen = torch.stack(squares).to(device), torch.stack(visible).to(device)
     views = warp_by_features(net, source.to(device), where, seen)
-    return (views - torch.stack(truths).to(device)).square().mean((1, 2, 3)).sum()
+    return (views - torch.stack(ground_truths).to(device)).square().mean((1, 2, 3)).sum()
 
 
 def sample_tone(rng: Rng) -> Float[Tensor, "3 1 1"]:
@@ -139,10 +140,10 @@ def warp_by_features(
 
 
 @torch.no_grad()
-def score_pairs(net: ImageBasedAppearance, unknown: Sequence[PairFiles], device: torch.device) -> dict[str, float]:
+def score_pairs(net: ImageBasedAppearance, held_out: Sequence[PairFiles], device: torch.device) -> dict[str, float]:
     """Mean PSNR over pairs [dB]: target from warped source, and source from itself."""
     found: dict[str, list[float]] = {"psnr_warped": [], "psnr_autoencoded": []}
-    for files in unknown:
+    for files in held_out:
         pair = files.read()
         source, target, visible = (
             to_colors(pair.source).to(device),
@@ -150,12 +151,12 @@ def score_pairs(net: ImageBasedAppearance, unknown: Sequence[PairFiles], device:
             pair.visible[None],
         )
         places = pixel_centers(*pair.flow.shape[:2])[None]
-        for name, truth, where, seen in (
+        for name, ground_truth, where, seen in (
             ("psnr_warped", target, places + pair.flow, visible),
             ("psnr_autoencoded", source, places, torch.ones_like(visible)),
         ):
             (view,) = warp_by_features(net, source, where.to(device), seen.to(device)).clamp(0, 1)
-            found[name].append(psnr(float(F.mse_loss(view, truth))))
+            found[name].append(psnr(float(F.mse_loss(view, ground_truth))))
     return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 

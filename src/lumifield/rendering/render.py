@@ -177,7 +177,7 @@ def render_camera_path(
         shown = write_raw_depth(shown, raw, depth_format)
     canvas = int(cameras.size[:, 0].max()), int(cameras.size[:, 1].max())
     if world == 1 and "depth" not in channels:
-        write_frames(out, (compose_panels(seen, channels, canvas) for _, seen in shown), fps)
+        write_frames(out, (compose_panels(view, channels, canvas) for _, view in shown), fps)
     else:
         with shared_temporary_folder(out.parent) as folder:
             spool_views(shown, folder)
@@ -210,30 +210,30 @@ def render_split_view(
     if not 0 <= index < len(scene):
         raise DataError(run.folder, "view", str(index), f"0 to {len(scene) - 1}", f"choose a view of {split!r}")
     scene = scene if size is None else replace(scene, cameras=with_image_size(scene.cameras, size))
-    worn = appearance.interpolate_embeddings(run, options.appearance[:1], 1)
-    seen = render_view(
+    embeddings = appearance.interpolate_embeddings(run, options.appearance[:1], 1)
+    view = render_view(
         run.method,
         scene,
         index,
         device=run.device,
         chunk=run.chunk,
         normals=Normals.for_training_scene(run.scenes["train"], options.normals),
-        appearance_embedding=None if worn is None else worn[0],
-        channels=() if worn is None else run.method.channels,
+        appearance_embedding=None if embeddings is None else embeddings[0],
+        channels=() if embeddings is None else run.method.channels,
     )
     out = run.folder / "views" / split if out is None else out
-    span = colormaps.quantile_range(seen.depth[seen.hit_mask])
+    span = colormaps.quantile_range(view.depth[view.hit_mask])
     images = {
-        "rgb": image_io.to_uint8(seen.rgb),
-        "depth": seen.depth_image(*span),
-        "normal": seen.normal_image(),
-        "opacity": image_io.to_uint8(seen.opacity),
-        **{name: channel_image(seen, name) for name in seen.channels},
+        "rgb": image_io.to_uint8(view.rgb),
+        "depth": view.depth_image(*span),
+        "normal": view.normal_image(),
+        "opacity": image_io.to_uint8(view.opacity),
+        **{name: channel_image(view, name) for name in view.channels},
     }
     files = {channel: out / f"{index:03d}_{channel}.png" for channel in images}
     for channel, pixels in images.items():
         image_io.write_png(files[channel], pixels)
-    return ViewFiles(tuple(files.values()), seen.seconds, _psnr(run, seen, split, index))
+    return ViewFiles(tuple(files.values()), view.seconds, _psnr(run, view, split, index))
 
 
 def render_distributed(
@@ -243,7 +243,7 @@ def render_distributed(
     rank, world = distributed.join()
     own = range(rank, len(scene), world)
     normals = Normals.for_training_scene(run.scenes["train"], options.normals) if "normal" in options.channels else None
-    worn = appearance.interpolate_embeddings(run, options.appearance, len(scene))
+    embeddings = appearance.interpolate_embeddings(run, options.appearance, len(scene))
     channels = method_channels(run, options.channels)
     for done, index in enumerate(own, 1):
         yield (
@@ -255,7 +255,7 @@ def render_distributed(
                 device=run.device,
                 chunk=run.chunk,
                 normals=normals,
-                appearance_embedding=None if worn is None else worn[index],
+                appearance_embedding=None if embeddings is None else embeddings[index],
                 channels=channels,
             ),
         )
@@ -263,9 +263,9 @@ def render_distributed(
             progress(done, len(own))
 
 
-def method_channels(run: LoadedRun, asked: Sequence[Channel]) -> tuple[str, ...]:
+def method_channels(run: LoadedRun, channels: Sequence[Channel]) -> tuple[str, ...]:
     """Channels that only some methods have; raises `DataError` if this one has not."""
-    own = tuple(channel for channel in asked if channel not in COMMON_CHANNELS)
+    own = tuple(channel for channel in channels if channel not in COMMON_CHANNELS)
     for channel in own:
         if channel not in run.method.channels:
             found, expected = (
@@ -280,9 +280,9 @@ def write_raw_depth(
     shown: Iterable[tuple[int, RenderedView]], folder: Path, depth_format: DepthFormat
 ) -> Iterator[tuple[int, RenderedView]]:
     """Passes views through, writing the depth of each to `folder`."""
-    for index, seen in shown:
-        DEPTH_WRITERS[depth_format](folder / f"{index:04d}.{depth_format}", seen.measured_depth)
-        yield index, seen
+    for index, view in shown:
+        DEPTH_WRITERS[depth_format](folder / f"{index:04d}.{depth_format}", view.measured_depth)
+        yield index, view
 
 
 @contextmanager
@@ -298,12 +298,12 @@ def shared_temporary_folder(parent: Path) -> Iterator[Path]:
 
 def spool_views(shown: Iterable[tuple[int, RenderedView]], folder: Path) -> None:
     """Writes views to disk, in 8 bits except depth and normals."""
-    for index, seen in shown:
+    for index, view in shown:
         file = folder / f"{index}.npz"
-        kept = {"rgb": image_io.to_uint8(seen.rgb), "opacity": image_io.to_uint8(seen.opacity), "depth": seen.depth}
-        if seen.normal is not None:
-            kept["normal"] = seen.normal
-        kept |= {f"{METHOD_PREFIX}{name}": values for name, values in seen.channels.items()}
+        kept = {"rgb": image_io.to_uint8(view.rgb), "opacity": image_io.to_uint8(view.opacity), "depth": view.depth}
+        if view.normal is not None:
+            kept["normal"] = view.normal
+        kept |= {f"{METHOD_PREFIX}{name}": values for name, values in view.channels.items()}
         with writing(file):
             np.savez(file, allow_pickle=False, **{name: values.numpy() for name, values in kept.items()})
 
@@ -311,10 +311,10 @@ def spool_views(shown: Iterable[tuple[int, RenderedView]], folder: Path) -> None
 def depth_range(files: Iterable[Path]) -> tuple[float, float]:
     """Depth range over all spooled views [world units]."""
     depths = []
-    for seen in map(load_spooled_view, files):
+    for view in map(load_spooled_view, files):
         # The same fraction of the pixels of every frame is used, so that quantiles are those of the whole video.
-        stride = max(seen.depth.numel() // MAX_DEPTH_SAMPLES, 1)
-        depths.append(seen.depth.flatten()[::stride][seen.hit_mask.flatten()[::stride]])
+        stride = max(view.depth.numel() // MAX_DEPTH_SAMPLES, 1)
+        depths.append(view.depth.flatten()[::stride][view.hit_mask.flatten()[::stride]])
     return colormaps.quantile_range(torch.cat(depths))
 
 
@@ -328,24 +328,24 @@ def load_spooled_view(file: Path) -> RenderedView:
 
 
 def compose_panels(
-    seen: RenderedView, channels: Sequence[Channel], canvas: tuple[int, int], span: tuple[float, float] = (0.0, 1.0)
+    view: RenderedView, channels: Sequence[Channel], canvas: tuple[int, int], span: tuple[float, float] = (0.0, 1.0)
 ) -> UInt8[Tensor, "h w 3"]:
     """Channels side by side, each centered on a black canvas (width, height)."""
     shown = []
     for channel in channels:
         match channel:
             case "rgb":
-                pixels = image_io.to_uint8(seen.rgb)
+                pixels = image_io.to_uint8(view.rgb)
             case "depth":
-                pixels = seen.depth_image(*span)
+                pixels = view.depth_image(*span)
             case "bands":
-                pixels = seen.bands_image()
+                pixels = view.bands_image()
             case "normal":
-                pixels = seen.normal_image()
+                pixels = view.normal_image()
             case "opacity":
-                pixels = image_io.to_uint8(seen.opacity)[..., None].expand(-1, -1, 3)
+                pixels = image_io.to_uint8(view.opacity)[..., None].expand(-1, -1, 3)
             case own:
-                pixels = channel_image(seen, own)
+                pixels = channel_image(view, own)
         height, width = pixels.shape[:2]
         panel = pixels.new_zeros(canvas[1], canvas[0], 3)
         top, left = (canvas[1] - height) // 2, (canvas[0] - width) // 2
@@ -354,15 +354,15 @@ def compose_panels(
     return torch.cat(shown, 1)
 
 
-def channel_image(seen: RenderedView, channel: str) -> UInt8[Tensor, "h w 3"]:
+def channel_image(view: RenderedView, channel: str) -> UInt8[Tensor, "h w 3"]:
     """A channel of the method as image: colors unchanged, scalars from black at 0 to bright at `MAX_UNCERTAINTY`."""
-    values = seen.channels[channel]
+    values = view.channels[channel]
     if values.shape[-1] == 1:
         values = colormaps.apply_colormap(values[..., 0], 0.0, MAX_UNCERTAINTY, colormaps.HEAT)
     return image_io.to_uint8(values)
 
 
-def _psnr(run: LoadedRun, seen: RenderedView, split: str, index: int) -> float | None:
+def _psnr(run: LoadedRun, view: RenderedView, split: str, index: int) -> float | None:
     """PSNR against ground truth; None if there is none of this size."""
     if run.source is None:
         return None
@@ -370,4 +370,4 @@ def _psnr(run: LoadedRun, seen: RenderedView, split: str, index: int) -> float |
         scene = data.read_scene(run.source, split, rows=slice(index, index + 1))
     except DataError:
         return None
-    return view_psnr(seen, scene, 0) if scene.size(0) == seen.rgb.shape[1::-1] else None
+    return view_psnr(view, scene, 0) if scene.size(0) == view.rgb.shape[1::-1] else None

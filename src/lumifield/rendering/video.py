@@ -30,7 +30,7 @@ CODECS = {
 def write_frames(out: Path, frames: Iterable[UInt8[Tensor, "h w 3"]], fps: int) -> None:
     """Frames of one size to a video, or to a folder of PNG files if `out` has no extension."""
     if out.suffix:
-        encode(out, iter(frames), fps)
+        encode_video(out, iter(frames), fps)
         return
     count = 0
     for count, frame in enumerate(frames, 1):
@@ -38,7 +38,7 @@ def write_frames(out: Path, frames: Iterable[UInt8[Tensor, "h w 3"]], fps: int) 
     remove_frames_beyond(out, count, ".png")
 
 
-def encode(out: Path, frames: Iterator[UInt8[Tensor, "h w 3"]], fps: int) -> None:
+def encode_video(out: Path, frames: Iterator[UInt8[Tensor, "h w 3"]], fps: int) -> None:
     """Encodes frames to H.264 in MP4 (BT.709, odd sides padded by repetition) or to GIF."""
     with replacing(out) as temporary:
         frames = map(pad_to_even, frames) if out.suffix == ".mp4" else frames
@@ -73,8 +73,8 @@ def pad_to_even(frame: UInt8[Tensor, "h w 3"]) -> UInt8[Tensor, "h2 w2 3"]:
     return torch.cat([frame, frame[:, -1:]], 1) if frame.shape[1] % 2 else frame
 
 
-def remove_frames_beyond(folder: Path, count: int, ending: str) -> None:
+def remove_frames_beyond(folder: Path, count: int, extension: str) -> None:
     """Removes numbered files left in the folder by an earlier, longer video."""
-    for file in folder.glob(f"[0-9][0-9][0-9][0-9]{ending}"):
+    for file in folder.glob(f"[0-9][0-9][0-9][0-9]{extension}"):
         if int(file.stem) >= count:
             file.unlink()

@@ -172,5 +172,5 @@ def view_psnr(view: RenderedView, scene: Scene, index: int) -> float | None:
     valid = scene.valid_mask(index).cpu()
     if not bool(valid.any()):
         return None
-    truth, prediction = to_uint8(scene.ground_truth(index).cpu()), to_uint8(view.rgb)
-    return psnr(mean_squared_error(prediction.float() / 255, truth.float() / 255, valid))
+    ground_truth, prediction = to_uint8(scene.ground_truth(index).cpu()), to_uint8(view.rgb)
+    return psnr(mean_squared_error(prediction.float() / 255, ground_truth.float() / 255, valid))

@@ -134,7 +134,7 @@ def method_settings(config: dict[str, Any], file: Path) -> Settings:
     return from_plain(METHODS[kind], plain, file)
 
 
-def load_run(
+def read_run(
     path: Path,
     which: Literal["best", "last"] = "best",
     device: torch.device | str = "cpu",

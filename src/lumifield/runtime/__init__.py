@@ -1,1 +1,1 @@
-"""Configuration, files, compiled loops, precision, processes and random numbers: what is not about radiance fields."""
+"""Settings, files, images, compiled loops, precision, processes and random numbers, independent of radiance fields."""

@@ -24,7 +24,7 @@ from lumifield.localization.lens import select, sequence_files, synthesize
 from lumifield.localization.lens.sequence_files import SevenScenes
 from lumifield.rendering.camera_paths import format_camera_path
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import load_run
+from lumifield.runs.run_folder import read_run
 from lumifield.runtime import distributed
 from lumifield.runtime.image_io import to_uint8
 from scenes import SMALL, ball
@@ -67,7 +67,7 @@ def stated(name, sequence):
 
 def test_the_same_reader_reads_the_sequence_again(looped):
     name, _, folder = looped
-    sequence, run = folder / "localize/sequence", load_run(folder)
+    sequence, run = folder / "localize/sequence", read_run(folder)
     assert data.detect_format(sequence) == name
     assert data.list_splits(Source(sequence)) == ("synthesis",)
     scene = data.read_scene(Source(sequence), "synthesis")
@@ -98,7 +98,7 @@ def test_the_sequence_can_be_put_into_the_scene(looped, tmp_path):
         torch.testing.assert_close(new_world, old_world, atol=1e-5, rtol=0)
         torch.testing.assert_close(new.near * new.frame.scale, old.near * old.frame.scale)
     assert len(data.read_cameras(source, "synthesis")) == 5
-    again = load_run(folder)
+    again = read_run(folder)
     settings = Synthesize(data=tmp_path / "both", out=tmp_path / "again")
     Synthesize.apply(settings, again, silent)
     assert np.abs(stated(name, tmp_path / "again") - wanted(folder)).max() < 1e-6
