@@ -50,7 +50,7 @@ def loaded(monkeypatch) -> SimpleNamespace:
         run.folder, run.which, run.chunk = folder, which, chunk
         return run
 
-    monkeypatch.setattr(lumifield.api.run, "load_run_folder", load)
+    monkeypatch.setattr(lumifield.api.run, "read_run", load)
     return run
 
 
@@ -205,7 +205,7 @@ def test_eval_looks_for_the_photographs_where_it_is_told(monkeypatch, tmp_path):
         *(tmp_path, INSTANT.build(ball()), {"source": {}}, Source(Path("old"), downscale=2), {}, None, {})  # type: ignore[arg-type]
     )
     seen = []
-    monkeypatch.setattr(lumifield.api.run, "load_run_folder", lambda *_, **__: run)
+    monkeypatch.setattr(lumifield.api.run, "read_run", lambda *_, **__: run)
     scores = {"psnr": 1.0, "ssim": None, "lpips": 0.1, "n_images": 1, "split": "test", "per_image": []}
     monkeypatch.setattr(
         lumifield.evaluation.evaluate, "evaluate", lambda run, *_, **__: seen.append(run.source) or scores
