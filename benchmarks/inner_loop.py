@@ -26,7 +26,7 @@ from lumifield.data.scene import Scene, sample_batch
 from lumifield.meta import InnerLoop
 from lumifield.meta.inner_loop import adapt_clones
 from lumifield.methods import SimpleNerf
-from lumifield.runs.run_folder import write_json
+from lumifield.runtime.files import write_json
 from lumifield.runtime.precision import bf16_is_faster
 from lumifield.runtime.rng import Rng
 

@@ -24,9 +24,8 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source, read_scene
 from lumifield.data.scene import Scene
 from lumifield.methods import Instant
-from lumifield.runs.run_folder import write_json
-from lumifield.runtime.files import replacing
-from lumifield.training.fit import Budget
+from lumifield.runs.state import Budget
+from lumifield.runtime.files import replacing, write_json
 
 CHOICES: dict[str, dict[str, Any]] = {
     "as it is": {},

@@ -21,9 +21,11 @@ from lumifield.meta.inner_loop import clone_for_scene
 from lumifield.meta.reference_initializations import random_initialization
 from lumifield.methods.base import Method
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runs.run_folder import LoadedRun, read_run, write_json
+from lumifield.runs.run_folder import LoadedRun, read_run
+from lumifield.runs.state import Budget
+from lumifield.runtime.files import write_json
 from lumifield.runtime.rng import Rng
-from lumifield.training.fit import Budget, StepReport, TrainingState, fit
+from lumifield.training.fit import StepReport, TrainingState, fit
 
 SUPPORT, HELD_OUT = slice(10), slice(25, 50)
 MARKS = (10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800)

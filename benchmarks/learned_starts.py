@@ -18,8 +18,9 @@ from torch import Tensor
 
 from lumifield.data.scene import Scene
 from lumifield.data.scene_collection import list_tasks
-from lumifield.runs.run_folder import LoadedRun, read_run, write_json
+from lumifield.runs.run_folder import LoadedRun, read_run
 from lumifield.runtime.config import read_json
+from lumifield.runtime.files import write_json
 from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.image_metrics import mean_squared_error, psnr
 

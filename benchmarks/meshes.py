@@ -22,8 +22,8 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import read_scene
 from lumifield.data.scene import Scene
 from lumifield.export import MeshExport
-from lumifield.runs.run_folder import LoadedRun, read_run, write_json
-from lumifield.runtime.files import replacing
+from lumifield.runs.run_folder import LoadedRun, read_run
+from lumifield.runtime.files import replacing, write_json
 
 NUM_QUERY_POINTS, NUM_REFERENCE_POINTS = 100_000, 1_000_000
 # Distance up to which points count for the F-score, relative to the diagonal.

@@ -25,11 +25,11 @@ from lumifield.methods import MipNerf, Nerf, Settings
 from lumifield.optim import Schedule
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view, view_psnr
-from lumifield.runs.run_folder import write_json
-from lumifield.runtime.files import replacing
+from lumifield.runs.state import Budget
+from lumifield.runtime.files import replacing, write_json
 from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, synthesize_data
-from lumifield.training.fit import Budget, TrainingState, fit
+from lumifield.training.fit import TrainingState, fit
 
 CPU = torch.device("cpu")
 WITHOUT_AREA_LOSS = "mip-nerf without area loss"

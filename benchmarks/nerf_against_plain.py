@@ -25,8 +25,7 @@ from lumifield.geometry.rays import Rays
 from lumifield.methods.base import Method, RenderContext, render_in_chunks
 from lumifield.methods.nerf import Nerf
 from lumifield.optim.optimizers import build_optimizer, learning_rate_factor
-from lumifield.runs.run_folder import write_json
-from lumifield.runtime.files import replacing
+from lumifield.runtime.files import replacing, write_json
 from lumifield.runtime.image_metrics import psnr
 from lumifield.runtime.rng import Rng
 from lumifield.synthetic import StillLife, synthesize_data

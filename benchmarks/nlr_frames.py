@@ -15,8 +15,8 @@ import torch
 
 from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.rendering.view import RenderedView, render_view
-from lumifield.runs.run_folder import LoadedRun, read_run, write_json
-from lumifield.runtime.files import replacing
+from lumifield.runs.run_folder import LoadedRun, read_run
+from lumifield.runtime.files import replacing, write_json
 from lumifield.runtime.image_metrics import psnr
 
 VIEWS, ROUNDS = 6, 3

@@ -32,8 +32,8 @@ from lumifield.geometry.image_sampling import sample_bicubic
 from lumifield.methods.base import RenderContext
 from lumifield.methods.nlr.blending import normalize_weights
 from lumifield.methods.nlr.method import NlrMethod
-from lumifield.runs.run_folder import read_run, write_json
-from lumifield.runtime.files import replacing
+from lumifield.runs.run_folder import read_run
+from lumifield.runtime.files import replacing, write_json
 from lumifield.runtime.rng import Rng
 
 THRESHOLD, MARCHES, SAMPLES, SECANTS, MASK_SAMPLES = 5e-5, 10, 100, 8, 40

@@ -22,8 +22,8 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data.scene import Scene
 from lumifield.export import WebExport
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import LoadedRun, read_run, write_json
-from lumifield.runtime.files import replacing
+from lumifield.runs.run_folder import LoadedRun, read_run
+from lumifield.runtime.files import replacing, write_json
 from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.image_metrics import psnr
 

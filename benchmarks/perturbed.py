@@ -19,8 +19,7 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source
 from lumifield.evaluation.evaluate import Scoring, evaluate
 from lumifield.methods import Instant, NerfW, Settings, method_name
-from lumifield.runs.run_folder import write_json
-from lumifield.runtime.files import replacing
+from lumifield.runtime.files import replacing, write_json
 from lumifield.synthetic.perturbations import perturb_scene
 from lumifield.training import Train
 from lumifield.training.job import TrainingJob

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lumifield.runs.run_folder import STATE, SUMMARY, LoadedRun, read_run, write_json
+from lumifield.runs.run_folder import STATE, SUMMARY, LoadedRun, read_run
 from lumifield.runtime.config import read_json
+from lumifield.runtime.files import write_json
 from lumifield.training.job import TrainingJob, run_training
 
 

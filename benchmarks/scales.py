@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from lumifield.bench.machine import current_commit, describe_machine
-from lumifield.runs.run_folder import read_config, write_json
-from lumifield.runtime.files import replacing
+from lumifield.runs.run_folder import read_config
+from lumifield.runtime.files import replacing, write_json
 
 SCORES = {"psnr": ".2f", "ssim": ".3f"}
 
@@ -28,7 +28,7 @@ def row(run: Path) -> dict[str, Any]:
     return {
         "run": run.name,
         "method": metrics["method"],
-        "anti_alias": config["method"].get("anti_alias"),
+        "anti_alias": getattr(config.method, "anti_alias", None),
         "data": Path(metrics["data"]).name,
         "train_seconds": metrics["train_seconds"],
         "seconds_per_step": metrics["train_seconds"] / max(metrics["train_steps"], 1),

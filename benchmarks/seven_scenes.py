@@ -27,8 +27,8 @@ from lumifield.localization.pose_refinement import localize, of_split, perturb_p
 from lumifield.localization.pose_regression import compare, sequence
 from lumifield.methods import Instant
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import LoadedRun, write_json
-from lumifield.runtime.files import replacing
+from lumifield.runs.run_folder import LoadedRun
+from lumifield.runtime.files import replacing, write_json
 from lumifield.training import Train
 from lumifield.training.job import TrainingJob
 

@@ -20,8 +20,8 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source
 from lumifield.evaluation.evaluate import Scoring, evaluate
 from lumifield.methods import Instant, NerfW, Settings
-from lumifield.runs.run_folder import LoadedRun, write_json
-from lumifield.runtime.files import replacing
+from lumifield.runs.run_folder import LoadedRun
+from lumifield.runtime.files import replacing, write_json
 from lumifield.training import Train
 from lumifield.training.job import TrainingJob
 
@@ -36,8 +36,8 @@ def score(settings: Settings, out: Path, looks: tuple[str, ...], options: argpar
     masked = None if options.masks is None else replace(run, source=replace(source, masks=options.masks))
     kinds: dict[str, LoadedRun] = {"whole": run} | ({} if masked is None else {"inside": masked})
     return {
-        "steps": run.training_summary["steps"],
-        "seconds": run.training_summary["seconds"],
+        "steps": run.training_summary.steps,
+        "seconds": run.training_summary.seconds,
         "psnr": {
             look: {kind: evaluate(each, scoring=Scoring(look, right_half=True))["psnr"] for kind, each in kinds.items()}
             for look in looks

@@ -14,9 +14,10 @@ from lumifield.data import Source
 from lumifield.data.scene import Frame, Scene
 from lumifield.geometry.cameras import Cameras, pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
+from lumifield.methods import Instant
 from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import LoadedRun
+from lumifield.runs.run_folder import LoadedRun, RunConfig, TrainingSummary
 from lumifield.runtime.image_io import to_uint8
 
 CPU = torch.device("cpu")
@@ -102,9 +103,8 @@ def scene_of(cameras: Cameras, *, frame: Frame | None = None, ndc: Ndc | None = 
 
 def run_of(folder: Path, method: Method, scenes: dict[str, Scene], source: Source | None = None) -> LoadedRun:
     """A run that has trained for 10 s on 5 images."""
-    train = {"seconds": 10.0, "rays": 5000, "steps": 50, "n_train_images": 5}
-    config = {"method": {"kind": "instant"}, "source": {"downscale": 1}}
-    return LoadedRun(folder, method, config, source, scenes, CPU, train)
+    config = RunConfig(getattr(method, "settings", Instant()), source)
+    return LoadedRun(folder, method, config, source, scenes, CPU, TrainingSummary(10.0, 5000, 50, 5))
 
 
 def photograph(folder: Path, scene: Scene, split: str, method: Method | None = None) -> Source:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from lumifield.bench import benchmark, machine
 from lumifield.data import Source
 from lumifield.errors import DataError
+from lumifield.runs.state import TrainingClock
 from lumifield.runtime.image_metrics import PSNR_LIMIT
-from lumifield.training.fit import TrainingClock
 from scenes import INSTANT, NERF, ball, written
 
 SPEED = {"seconds_per_step": 2.0, "rays_per_second": 10.0}

@@ -25,6 +25,7 @@ from lumifield.cli import main
 from lumifield.data import Source
 from lumifield.methods import Instant, Nerf
 from lumifield.methods.base import Method
+from lumifield.runs.run_config import RunConfig
 from lumifield.runtime.config import to_plain
 from lumifield.synthetic import StillLife
 from lumifield.training import Train, TrainingError
@@ -44,7 +45,7 @@ def trained(monkeypatch) -> list:
 @pytest.fixture
 def loaded(monkeypatch) -> SimpleNamespace:
     """Stands for a run that `load` gave; notes with what."""
-    run = SimpleNamespace(source=None, config={"source": {}}, method=Mock(spec=Method, num_appearance_dims=0))
+    run = SimpleNamespace(source=None, config=RunConfig(Instant()), method=Mock(spec=Method, num_appearance_dims=0))
 
     def load(folder, which, *, device, chunk):
         run.folder, run.which, run.chunk = folder, which, chunk
@@ -202,7 +203,7 @@ def test_eval_looks_for_the_photographs_where_it_is_told(monkeypatch, tmp_path):
     from scenes import INSTANT, ball
 
     run = lumifield.runs.run_folder.LoadedRun(
-        *(tmp_path, INSTANT.build(ball()), {"source": {}}, Source(Path("old"), downscale=2), {}, None, {})  # type: ignore[arg-type]
+        *(tmp_path, INSTANT.build(ball()), RunConfig(Instant()), Source(Path("old"), downscale=2), {}, None, {})  # type: ignore[arg-type]
     )
     seen = []
     monkeypatch.setattr(lumifield.api.run, "read_run", lambda *_, **__: run)

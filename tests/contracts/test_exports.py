@@ -25,7 +25,6 @@ from lumifield.export import (
 )
 from lumifield.methods import METHODS, method_name
 from lumifield.runs.run_folder import LoadedRun, read_run
-from lumifield.runtime.config import to_plain
 from refusals import refuses
 from scenes import SCENES, SMALL, pairs
 
@@ -61,9 +60,7 @@ def run(request, tmp_path) -> LoadedRun:
     settings, scene = SMALL[name], replace(SCENES[kind](), frame=FRAME)
     torch.manual_seed(0)
     method = settings.build(scene).eval()
-    untrained = run_of(tmp_path / "run", method, {"train": scene.without_images()})
-    config = {"kind": method_name(settings)} | to_plain(method.settings)
-    return replace(untrained, config={"format": 1, "lumifield": "0", "method": config})
+    return run_of(tmp_path / "run", method, {"train": scene.without_images()})
 
 
 def test_every_export_and_every_method_is_tested():

@@ -10,6 +10,7 @@ import pytest
 
 from lumifield.cli import main
 from lumifield.meta import MetaTrain
+from lumifield.methods import method_name
 from lumifield.optim.optimizers import learning_rate_factor
 from lumifield.runs.run_folder import read_run
 from lumifield.synthetic import ObjectCaptures, StillLife, synthesize_data
@@ -232,8 +233,8 @@ def test_a_recipe_of_surfaces_trains(recipe, scenes, tmp_path):
         main.main(arguments(recipe, tmp_path, str(scenes[layout]), str(run), str(start), *small, "--steps", "20"))
     else:
         main.main(arguments(recipe, tmp_path, str(scenes[layout]), str(run), *small, "--steps", "20"))
-    assert read_run(run).training_summary["steps"] == 20
-    assert read_run(run).config["method"]["kind"] == "nlr"
+    assert read_run(run).training_summary.steps == 20
+    assert method_name(read_run(run).config.method) == "nlr"
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if "nlr" not in recipe.name], ids=lambda one: one.name)
@@ -247,14 +248,14 @@ def test_a_recipe_trains(recipe, scenes, tmp_path):
         photographs = {"tourism", "photographs"} & set(recipe.stem.split("_"))
         source = scenes["blender"] if photographs else balls(tmp_path / "class").data
         main.main(arguments(recipe, tmp_path, str(source), str(tmp_path / "run"), *sized_down.split()))
-        assert read_run(tmp_path / "run").training_summary["steps"] == 2
+        assert read_run(tmp_path / "run").training_summary.steps == 2
         return
     method = next(name for name in TINY if recipe.name.startswith(name.replace("-", "_")))
     scene = scenes["llff" if "llff" in recipe.name else "multicam" if "multiscale" in recipe.name else "blender"]
     main.main(arguments(recipe, tmp_path, str(scene), str(tmp_path / "run"), *TINY[method].split()))
     run = read_run(tmp_path / "run")
-    assert run.training_summary["steps"] == 3
-    assert run.config["method"]["kind"] == method
+    assert run.training_summary.steps == 3
+    assert method_name(run.config.method) == method
 
 
 @pytest.mark.parametrize("recipe", STATED)

@@ -171,7 +171,7 @@ def test_images_may_be_left_out_and_another_folder_chosen(run, tmp_path):
 
 
 def test_the_report_shows_every_view_and_the_history_of_the_training(run):
-    rows = [{"step": i, "seconds": 30.0 * i, "psnr": 20.0 + i} for i in range(3)]
+    rows = [{"step": i, "seconds": 30.0 * i, "rays": 0, "psnr": 20.0 + i} for i in range(3)]
     (run.folder / "log").mkdir(parents=True)
     (run.folder / "log" / "history.json").write_text(json.dumps(rows))
     evaluate.evaluate(run)
@@ -322,7 +322,7 @@ def test_another_size_than_trained_is_told_and_written_apart(run):
 
 
 def test_the_size_of_the_training_is_not_told_twice(run):
-    config = {"method": {"kind": "instant"}, "source": {"downscale": 2}}
-    metrics = evaluate.evaluate(replace(run, config=config, source=replace(run.source, downscale=2)))
+    source = replace(run.source, downscale=2)
+    metrics = evaluate.evaluate(replace(run, config=replace(run.config, source=source), source=source))
     assert metrics["protocol"]["resolution"] == "16x12 (1/2 of the files)"
     assert (run.folder / "eval" / "test" / "metrics.json").is_file()

@@ -5,6 +5,7 @@ import torch
 
 from lumifield.errors import DataError
 from lumifield.evaluation import report
+from lumifield.runs.checkpoint import Validation
 
 SCORES = {"psnr": 30.0, "psnr_masked_image": None, "ssim": 0.9, "lpips": None}
 IMAGES = {
@@ -53,7 +54,7 @@ def test_views_are_sorted_the_worst_first_and_unscored_ones_last():
 
 
 def test_the_training_curve_is_there_when_there_is_a_history():
-    rows = [{"step": i, "seconds": 60.0 * i, "psnr": 20.0 + i} for i in range(4)] + [{"step": 9, "seconds": 300.0}]
+    rows = [Validation(step, 60.0 * step, 0, 20.0 + step) for step in range(4)]
     assert "polyline" not in report.report_page(METRICS, [sight("a", 27.0)], rows[:1])
     page = report.report_page(METRICS, [sight("a", 27.0)], rows)
     points = re.search(r'polyline class="curve" points="([^"]*)"', page)

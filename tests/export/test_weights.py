@@ -15,7 +15,6 @@ from lumifield.data.scene import Scene
 from lumifield.export import WeightsExport
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import read_run
-from lumifield.runtime.config import to_plain
 from refusals import refuses
 from scenes import INSTANT, ball, written
 
@@ -161,7 +160,6 @@ def test_a_grid_carved_by_object_masks_is_rebuilt_without_images(tmp_path):
     scene: Scene = ball()
     method = INSTANT.build(scene).eval()
     run = run_of(tmp_path / "run", method, {"train": scene.without_images()})
-    run.config.update(format=1, lumifield="0", method={"kind": "instant"} | to_plain(method.settings))
     WeightsExport().write(run, tmp_path / "scene.zip")
     loaded = read_run(tmp_path / "scene.zip")
     views = [render_view(each, scene, 0, device=run.device).rgb for each in (method, loaded.method)]

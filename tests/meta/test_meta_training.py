@@ -61,8 +61,8 @@ def saved(out):
 def test_every_algorithm_leaves_a_run_that_renders(source, tmp_path, algorithm, method):
     out = learned(source, tmp_path / "run", replace(QUICK, steps=2, algorithm=algorithm), method)
     run = read_run(out)
-    assert run.config["meta"]["algorithm"] == algorithm
-    assert run.training_summary["steps"] == 2
+    assert run.config.training_settings["algorithm"] == algorithm
+    assert run.training_summary.steps == 2
     scene = run.scenes["train"]
     assert scene.names == ("000", "001", "002")
     history = json.loads((out / "log" / "history.json").read_text())
@@ -89,7 +89,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(source, tmp_path, grou
     monkeypatch.setattr(meta_run, "outer_step", stopped_after_two)
     learned(source, tmp_path / "parts", meta)
     monkeypatch.setattr(meta_run, "outer_step", step)
-    assert read_run(tmp_path / "parts").training_summary["steps"] == 2
+    assert read_run(tmp_path / "parts").training_summary.steps == 2
     learned(source, tmp_path / "parts", meta, resume=True)
     whole, parts = saved(tmp_path / "whole"), saved(tmp_path / "parts")
     assert whole.keys() == parts.keys()
@@ -154,7 +154,7 @@ def test_two_processes_learn_what_one_does(source, tmp_path):
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
-    counts = [read_run(tmp_path / name).training_summary["rays"] for name in ("one", "two")]
+    counts = [read_run(tmp_path / name).training_summary.rays for name in ("one", "two")]
     assert counts == [4 * 2 * 3 * 16] * 2
 
 
@@ -163,7 +163,7 @@ def test_the_command_line_resumes_with_the_settings_of_the_run(source, tmp_path,
     main.main(command(source, out))
     assert "run folder: found an existing run" in refusal(capsys, *command(source, out))
     main.main(["meta-train", "simple-nerf", "--data", str(source.data), "--out", str(out), "--resume", "--steps", "5"])
-    assert read_run(out).training_summary["steps"] == 5
+    assert read_run(out).training_summary.steps == 5
 
 
 def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
@@ -175,7 +175,7 @@ def test_ctrl_c_leaves_a_whole_run(source, tmp_path):
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "saved in" in said
-    assert read_run(tmp_path / "run").training_summary["steps"] >= 1
+    assert read_run(tmp_path / "run").training_summary.steps >= 1
 
 
 @pytest.mark.parametrize(

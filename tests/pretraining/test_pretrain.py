@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
-from commands import refusal
+from commands import called, refusal
 from lumifield.data.flow_pairs import ImagePair, list_pairs
 from lumifield.errors import DataError
 from lumifield.methods.nlr.image_based_appearance import ImageBasedAppearance
@@ -23,14 +22,13 @@ from lumifield.pretraining.train_features import (
     warp_by_features,
 )
 from lumifield.runs import run_folder
+from lumifield.runs.initialization import initialize_from
 from lumifield.runtime.optical_flow import write_flow
 from lumifield.runtime.rng import Rng
 from lumifield.training import Train
-from lumifield.training.checkpoint import initialize_from
 from lumifield.training.job import TrainingJob, run_training
 from scenes import NLR, ball, written
 
-QUIET = Console(quiet=True)
 SHIFT = 3
 SMALL = {name: getattr(NLR, name) for name in NETWORKS}
 
@@ -153,7 +151,7 @@ def test_a_method_starts_strictly_from_the_pretrained_parts(tmp_path):
     settings = Pretrain(
         data=tmp_path / "pairs", held_out=tmp_path / "pairs", steps=3, batch_size=1, crop_size=16, **SMALL
     )
-    scores = pretrain_features(settings, tmp_path / "pre", QUIET)
+    scores = pretrain_features(settings, tmp_path / "pre")
     assert scores["psnr_autoencoded"] > 20
     assert set(scores) == {"psnr_warped", "psnr_autoencoded"}
     assert json.loads((tmp_path / "pre" / run_folder.CONFIG).read_text())["scores"] == scores
@@ -167,10 +165,7 @@ def test_a_method_starts_strictly_from_the_pretrained_parts(tmp_path):
         assert torch.equal(value, weights[name] if started else before[name])
     with pytest.raises(DataError, match="parameter 'sdf"):
         initialize_from(NLR.build(ball(4, 10)), tmp_path / "pre")
-    assert (
-        run_folder.method_settings(run_folder.read_config(tmp_path / "pre"), tmp_path)
-        == Pretrain(**SMALL, data=tmp_path).method
-    )
+    assert run_folder.read_config(tmp_path / "pre").method == Pretrain(**SMALL, data=tmp_path).method
     settings, scene = replace(NLR, init_parts=("encoder", "decoder")), written(tmp_path / "ball")
     run_training(TrainingJob(settings, scene, Train(steps=1, init=tmp_path / "pre"), tmp_path / "run"))
     assert (tmp_path / "run" / run_folder.WEIGHTS).is_file()
@@ -180,9 +175,41 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     write_pairs(tmp_path / "pairs")
     found = []
     for name in ("a", "b"):
-        pretrain_features(Pretrain(data=tmp_path / "pairs", steps=2, crop_size=16, **SMALL), tmp_path / name, QUIET)
+        pretrain_features(Pretrain(data=tmp_path / "pairs", steps=2, crop_size=16, **SMALL), tmp_path / name)
         found.append(run_folder.read_tensors(tmp_path / name / run_folder.WEIGHTS)[0])
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_resumed_pretraining_equals_an_unbroken_one_bit_for_bit(half, tmp_path):
+    write_pairs(tmp_path / "pairs")
+    settings = Pretrain(
+        data=tmp_path / "pairs", held_out=tmp_path / "pairs", steps=6, crop_size=16, half=half, save_every=2, **SMALL
+    )
+
+    def stop(state, _) -> None:
+        state.stopped = state.step == 3
+
+    scores = pretrain_features(settings, tmp_path / "whole")
+    pretrain_features(settings, tmp_path / "parts", callbacks=[stop])
+    assert run_folder.read_tensors(tmp_path / "parts" / run_folder.STATE)[1]["step"] == 3
+    assert pretrain_features(settings, tmp_path / "parts", resume=True) == scores
+    for name in (run_folder.WEIGHTS, run_folder.STATE):
+        whole, parts = (run_folder.read_tensors(tmp_path / part / name)[0] for part in ("whole", "parts"))
+        assert whole.keys() == parts.keys()
+        assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    assert (tmp_path / "parts/config.json").read_bytes() == (tmp_path / "whole/config.json").read_bytes()
+
+
+def test_a_pretraining_is_neither_overwritten_nor_resumed_with_other_networks(tmp_path, capsys):
+    write_pairs(tmp_path / "pairs")
+    settings = Pretrain(data=tmp_path / "pairs", steps=1, crop_size=16, **SMALL)
+    pretrain_features(settings, tmp_path / "pre")
+    command = ["pretrain-features", "--data", str(tmp_path / "pairs"), "--out", str(tmp_path / "pre")]
+    assert "run folder: found an existing run" in refusal(capsys, *command)
+    assert "feature_dim: found 4" in refusal(capsys, *command, "--resume", "--feature-dim", "12")
+    called("pretrain-features", "--resume", "--out", tmp_path / "pre", "--steps", "2")
+    assert run_folder.read_tensors(tmp_path / "pre" / run_folder.STATE)[1]["step"] == 2
 
 
 def test_no_pairs_are_scored_where_none_are_held_out():
@@ -201,7 +228,7 @@ def test_what_cannot_be_pretrained_is_said(tmp_path, capsys):
 def test_parameters_of_16_bits_are_those_that_are_scored(tmp_path):
     write_pairs(tmp_path / "pairs")
     settings = Pretrain(data=tmp_path / "pairs", held_out=tmp_path / "pairs", steps=2, half=True, crop_size=16, **SMALL)
-    scores = pretrain_features(settings, tmp_path / "pre", QUIET)
+    scores = pretrain_features(settings, tmp_path / "pre")
     weights, _ = run_folder.read_tensors(tmp_path / "pre" / run_folder.WEIGHTS)
     assert {value.dtype for value in weights.values()} == {torch.float16}
     method = settings.method.build(ball(4, 10))

@@ -34,7 +34,7 @@ def test_a_training_starts_from_a_name(tmp_path):
     expected, _ = run_folder.read_tensors(bundled.FOLDER / name / run_folder.WEIGHTS)
     for key, value in run.method.named_parameters():
         assert torch.equal(value, expected[key].float())
-    assert run.config["train"]["init"] == str(bundled.FOLDER / name)
+    assert run.config.training_settings["init"] == str(bundled.FOLDER / name)
 
 
 def test_a_surface_starts_from_sculptures(tmp_path):

@@ -18,7 +18,9 @@ from lumifield.geometry.rays import Ndc
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view
-from lumifield.runs import run_folder
+from lumifield.runs import checkpoint, run_folder
+from lumifield.runs.run_config import RunConfig
+from lumifield.runs.run_folder import TrainingSummary
 from lumifield.training import Train
 from lumifield.training.job import TrainingJob, run_training
 from scenes import INSTANT, MIP_NERF, NERF, ball, written
@@ -53,9 +55,8 @@ def begun(folder: Path, settings=INSTANT, scenes: dict[str, Scene] | None = None
         for name, value in method.state_dict().items()
     }
     method.load_state_dict(weights)
-    run_folder.create_run(
-        folder, method, settings, Source(Path("photos")), {"train": Train()}, scenes or {"train": scene}
-    )
+    RunConfig.of_training(method.settings, Source(Path("photos")), "train", Train()).write(folder)
+    run_folder.write_cameras(folder / run_folder.CAMERAS, scenes or {"train": scene})
     run_folder.write_tensors(folder / run_folder.WEIGHTS, method.state_dict())
     return method
 
@@ -151,10 +152,10 @@ def test_an_optimizer_comes_back_bit_for_bit(kind, tmp_path):
             optimizer.step()
 
     layer, optimizer = stepped(8)
-    run_folder.write_tensors(tmp_path / "x", *run_folder.flatten_optimizer_state(optimizer.state_dict()))
+    run_folder.write_tensors(tmp_path / "x", *checkpoint.flatten_optimizer_state(optimizer.state_dict()))
     other, restored = stepped(0)
     other.load_state_dict(layer.state_dict())
-    restored.load_state_dict(run_folder.unflatten_optimizer_state(*run_folder.read_tensors(tmp_path / "x")))
+    restored.load_state_dict(checkpoint.unflatten_optimizer_state(*run_folder.read_tensors(tmp_path / "x")))
     go(layer, optimizer, 8)
     go(other, restored, 8)
     assert torch.equal(layer.weight, other.weight)
@@ -173,19 +174,9 @@ def test_best_and_last(tmp_path):
 
 def test_a_run_without_a_summary_has_not_trained(tmp_path):
     begun(tmp_path)
-    assert run_folder.read_run(tmp_path).training_summary == {
-        "seconds": 0.0,
-        "rays": 0,
-        "steps": 0,
-        "n_train_images": 8,
-    }
+    assert run_folder.read_run(tmp_path).training_summary == TrainingSummary(0.0, 0, 0, 8)
     run_folder.write_json(tmp_path / run_folder.SUMMARY, {"seconds": 2.5, "steps": 7})
-    assert run_folder.read_run(tmp_path).training_summary == {
-        "seconds": 2.5,
-        "rays": 0,
-        "steps": 7,
-        "n_train_images": 8,
-    }
+    assert run_folder.read_run(tmp_path).training_summary == TrainingSummary(2.5, 0, 7, 8)
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
@@ -276,8 +267,8 @@ def test_a_run_works_from_another_folder(source, trained, tmp_path):
     shown = [render_view(run.method, run.scenes["test"], 0, device=CPU).rgb for run in (here, there)]
     assert torch.equal(shown[0], shown[1])
     run_training(TrainingJob(INSTANT, source, Train(steps=4), moved), resume=True)
-    assert run_folder.read_run(moved).training_summary["steps"] == 4
-    assert run_folder.read_run(trained).training_summary["steps"] == 3
+    assert run_folder.read_run(moved).training_summary.steps == 4
+    assert run_folder.read_run(trained).training_summary.steps == 3
 
 
 def test_the_data_is_remembered_by_its_whole_path(source, tmp_path, monkeypatch):

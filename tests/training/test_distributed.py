@@ -57,7 +57,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
         torch.testing.assert_close(
             one[name], two[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
         )
-    assert run_folder.read_run(tmp_path / "two").training_summary["rays"] == STEPS * FEW["batch_size"]
+    assert run_folder.read_run(tmp_path / "two").training_summary.rays == STEPS * FEW["batch_size"]
 
 
 def test_all_processes_fail_and_stop_together(tmp_path):
@@ -74,7 +74,8 @@ from lumifield.runtime.rng import Rng
 from lumifield.data.scene import sample_batch
 from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.training.fit import Budget, TrainingState, fit
+from lumifield.runs.state import Budget
+from lumifield.training.fit import TrainingState, fit
 from lumifield.training.guard import DivergenceGuard
 
 dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))

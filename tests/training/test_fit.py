@@ -12,9 +12,10 @@ from lumifield.data.scene import sample_batch
 from lumifield.methods.base import Method, Rendered
 from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
+from lumifield.runs.state import Budget, TrainingClock
+from lumifield.runtime import distributed
 from lumifield.runtime.rng import Rng
-from lumifield.training import fit as module
-from lumifield.training.fit import Budget, TrainingClock, TrainingState, fit
+from lumifield.training.fit import TrainingState, fit
 from scenes import NERF, ball
 
 SCENE = ball(2, 8)
@@ -178,7 +179,7 @@ def test_the_clock_runs_stands_still_and_goes_on(monkeypatch):
 
 def test_one_process_shares_with_nobody():
     values = torch.tensor([1.0, math.nan])
-    assert module.sum_over_processes(5, 1) == 5
-    assert module.broadcast_fraction(0.25, 1) == 0.25
-    assert module.mean_over_processes(values, 1)[0] == 1
-    assert math.isnan(module.mean_over_processes(values, 1)[1])
+    assert distributed.sum_over_processes(5, 1) == 5
+    assert distributed.broadcast_fraction(0.25, 1) == 0.25
+    assert distributed.mean_over_processes(values, 1)[0] == 1
+    assert math.isnan(distributed.mean_over_processes(values, 1)[1])

@@ -8,9 +8,10 @@ from lumifield.data.scene import sample_batch
 from lumifield.methods.base import Method, Rendered
 from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
+from lumifield.runs.state import Budget
 from lumifield.runtime.rng import Rng
 from lumifield.training import TrainingError, guard
-from lumifield.training.fit import Budget, TrainingState, fit
+from lumifield.training.fit import TrainingState, fit
 from lumifield.training.guard import CollapsedError, DivergedError, DivergenceGuard, max_channel_std
 from scenes import NERF, NLR, ball
 

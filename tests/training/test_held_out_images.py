@@ -13,8 +13,8 @@ from PIL import Image
 import made_scenes as made
 from lumifield import data
 from lumifield.data import Source, image_files
-from lumifield.runs import run_folder
-from lumifield.training import Train, checkpoint
+from lumifield.runs import checkpoint, run_folder
+from lumifield.training import Train
 from lumifield.training.job import TrainingJob, run_training
 from scenes import INSTANT, NERF, written
 

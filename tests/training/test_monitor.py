@@ -10,10 +10,12 @@ import torch
 from rich.console import Console
 
 from lumifield.methods.base import Method, Rendered
+from lumifield.runs.checkpoint import CheckpointSaver, Validation
+from lumifield.runs.state import Budget, RunState
 from lumifield.runtime.rng import Rng
 from lumifield.training import monitor
-from lumifield.training.fit import Budget, StepReport, TrainingState
-from lumifield.training.monitor import Monitor, Validator
+from lumifield.training.fit import StepReport
+from lumifield.training.monitor import Monitor, ViewValidator
 from scenes import NERF, ball
 
 SCENE = ball(3, 8)
@@ -42,7 +44,7 @@ def report_of(error: float, fraction: float = 0.25) -> StepReport:
 def state_at(step: int, seconds: float, method: Method | None = None):
     method = method or torch.nn.Linear(2, 1)
     clock = SimpleNamespace(seconds=seconds)
-    return Mock(spec=TrainingState, step=step, rays=4 * step, clock=clock, method=method)
+    return Mock(spec=RunState, step=step, rays=4 * step, clock=clock, method=method)
 
 
 def watching(writer, *, terminal: bool = False) -> tuple[Monitor, io.StringIO]:
@@ -53,7 +55,7 @@ def watching(writer, *, terminal: bool = False) -> tuple[Monitor, io.StringIO]:
 @pytest.fixture(autouse=True)
 def _loose(monkeypatch):
     """Stand-ins for a state and a writer are no instances of their types."""
-    for owner in (Monitor, Validator):
+    for owner in (Monitor, ViewValidator):
         for name in ("__init__", "__call__", "_line", "_scalars", "look", "_views"):
             if hasattr(getattr(owner, name, None), "__wrapped__"):
                 monkeypatch.setattr(owner, name, getattr(owner, name).__wrapped__)
@@ -138,11 +140,13 @@ class Gray(Method):
         return Rendered(self.value + torch.zeros(len(rays), 3), rays.far, torch.ones(len(rays)))
 
 
-def looking(folder, scene=SCENE, every: int = 10, history=None):
+def looking(folder, scene=SCENE, every: int = 10, history=None, keep_latest=False):
     kept, said, writer = [], [], Writer()
-    validator = Validator(scene, every, folder, writer, said.append, history or [])
-    validator._save_weights = lambda state: kept.append(state.step)
-    return validator, kept, said, writer
+    validate = None if scene is None else ViewValidator(scene, writer, said.append)
+    latest = {"keep_latest": keep_latest, "validate_every": every, "save_every": 0}
+    saver = CheckpointSaver(folder, history or [], validate, **latest)
+    saver._save_weights = lambda state: kept.append(state.step)
+    return saver, kept, said, writer
 
 
 def gray_errors(value: float) -> list[float]:
@@ -181,11 +185,9 @@ def test_views_are_looked_at_every_so_many_steps_and_the_best_are_kept(tmp_path)
 
 
 def test_where_photographs_have_appearances_the_last_weights_are_kept(tmp_path):
-    look, kept, _, _ = looking(tmp_path)
+    look, kept, _, _ = looking(tmp_path, keep_latest=True)
     for step, value in ((10, 0.5), (20, 0.0)):
-        method = Gray(value)
-        method.num_appearance_dims = 3
-        look(state_at(step, 1.0, method), report_of(0.1))
+        look(state_at(step, 1.0, Gray(value)), report_of(0.1))
     assert gray_psnr(0.0) < gray_psnr(0.5)
     assert kept == [10, 20]
 
@@ -210,7 +212,7 @@ def test_without_views_the_last_weights_are_the_best(tmp_path):
 
 
 def test_what_was_best_before_a_resumption_stays_best(tmp_path):
-    look, kept, _, _ = looking(tmp_path, history=[{"step": 3, "seconds": 1.0, "rays": 5, "psnr": 90.0}])
+    look, kept, _, _ = looking(tmp_path, history=[Validation(3, 1.0, 5, 90.0)])
     look.validate(state_at(10, 1.0, Gray(0.5)))
     assert kept == []
     assert len(json.loads((tmp_path / "log" / "history.json").read_text())) == 2
@@ -222,7 +224,7 @@ def test_pixels_that_do_not_count_are_left_out(tmp_path):
     scene = replace(SCENE, images=replace(SCENE.images, mask=mask))
     look, _, _, _ = looking(tmp_path, scene=scene)
     look.validate(state_at(10, 1.0, Gray(0.9)))
-    assert look.history[0]["psnr"] == pytest.approx(20, abs=1e-4)
+    assert look.history[0].psnr == pytest.approx(20, abs=1e-4)
 
 
 def test_looking_is_deterministic_and_leaves_the_random_numbers_alone(tmp_path):
@@ -232,7 +234,7 @@ def test_looking_is_deterministic_and_leaves_the_random_numbers_alone(tmp_path):
     before = torch.get_rng_state(), rng.generator.get_state()
     for step in (1, 2):
         look.validate(state_at(step, 1.0, method))
-    first, second = (entry["psnr"] for entry in look.history)
+    first, second = (entry.psnr for entry in look.history)
     assert first == second
     assert torch.equal(before[0], torch.get_rng_state())
     assert monitor.SMOOTHING < 1

@@ -20,10 +20,11 @@ from lumifield.methods import Instant
 from lumifield.optim import Optimizer, Schedule
 from lumifield.runs import run_folder
 from lumifield.runs.driver import select_device
+from lumifield.runs.state import Budget
 from lumifield.training import Train
-from lumifield.training.fit import Budget, StepReport, TrainingState
+from lumifield.training.fit import StepReport, TrainingState
 from lumifield.training.guard import CollapsedError, DivergenceGuard
-from lumifield.training.job import TrainingJob, run_training, training_budget
+from lumifield.training.job import DEFAULT_MINUTES, TrainingJob, run_training
 from scenes import INSTANT, MIP_NERF, NERF, NLR, ball, published, written
 
 STEPS, HALF = 12, 5
@@ -308,10 +309,10 @@ def test_three_collapsed_starts_are_an_error(source, tmp_path, monkeypatch):
 
 
 def test_a_run_has_a_length():
-    assert training_budget(Train()) == Budget(seconds=300.0)
-    assert training_budget(Train(steps=7)) == Budget(7)
-    assert training_budget(Train(minutes=0.5)) == Budget(seconds=30.0)
-    assert training_budget(Train(steps=7, minutes=0.5)) == Budget(7, 30.0)
+    assert Budget.of(None, None, default_minutes=DEFAULT_MINUTES) == Budget(seconds=300.0)
+    assert Budget.of(7, None, default_minutes=DEFAULT_MINUTES) == Budget(7)
+    assert Budget.of(None, 0.5, default_minutes=DEFAULT_MINUTES) == Budget(seconds=30.0)
+    assert Budget.of(7, 0.5, default_minutes=DEFAULT_MINUTES) == Budget(7, 30.0)
 
 
 def test_a_device_that_is_not_there_is_refused():
@@ -366,8 +367,7 @@ def test_a_killed_run_has_whole_files_and_goes_on_from_its_last_checkpoint(sourc
     process.wait(60)
     last = run_folder.read_tensors(out / run_folder.STATE)[1]
     assert json.loads((out / run_folder.SUMMARY).read_text())["steps"] - last["step"] in (0, 1)
-    config = run_folder.read_config(out)
-    method = run_folder.method_settings(config, out)
+    method = run_folder.read_config(out).method
     assert isinstance(method, Instant)
     run_training(TrainingJob(method, source, Train(steps=last["step"] + 1), out), resume=True)
     assert run_folder.read_tensors(out / run_folder.STATE)[1]["step"] == last["step"] + 1

@@ -178,7 +178,7 @@ class Run:
 
     def adapted_to(self, images: Sequence[str]) -> Run:
         """A meta-learned initialization adapted to training images by name; other runs are returned as they are."""
-        if "meta" not in self.loaded.config:
+        if self.loaded.config.training != "meta":
             return self
         from lumifield.meta import adapted_mixture
 
@@ -240,7 +240,7 @@ class Run:
             changes = {name: value for name, value in changes.items() if value is not None}
             run = replace(run, source=replace(run.source, **changes))
         scoring = Scoring.of(run, appearance, right_half=right_half)
-        if "meta" in run.config:
+        if run.config.training == "meta":
             few_shot_evaluation.forbid_appearance(run, scoring)
             adapt = adapt or Adapt()
             scores = few_shot_evaluation.evaluate_few_shot(

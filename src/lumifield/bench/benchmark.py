@@ -27,11 +27,11 @@ from lumifield.methods import Instant, Nerf, Settings
 from lumifield.methods.nerf.occupancy_nerf import UPDATE_EVERY, OccupancyNerf
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import write_json
-from lumifield.runtime.files import replacing
+from lumifield.runs.state import Budget, TrainingClock
+from lumifield.runtime.files import replacing, write_json
 from lumifield.runtime.image_metrics import mean_squared_error, psnr
 from lumifield.runtime.rng import Rng
-from lumifield.training.fit import Budget, Callback, StepReport, TrainingClock, TrainingState, fit
+from lumifield.training.fit import Callback, StepReport, TrainingState, fit
 
 TARGETS = (25.0, 28.0, 30.0, 31.0)
 VALIDATION_INTERVAL_SECONDS = 2.5

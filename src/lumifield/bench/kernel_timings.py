@@ -18,8 +18,7 @@ from torch import Tensor
 
 from lumifield import kernels
 from lumifield.bench.machine import current_commit, describe_machine
-from lumifield.runs.run_folder import write_json
-from lumifield.runtime.files import replacing
+from lumifield.runtime.files import replacing, write_json
 
 SAMPLES = (32_768, 262_144)
 PER_RAY = 64

@@ -9,12 +9,15 @@ from typing import Any
 import tyro
 
 from lumifield.cli.meta_train import MetaTrainCommand
+from lumifield.cli.pretrain_features import PretrainFeaturesCommand
 from lumifield.cli.train import TrainCommand
 from lumifield.data import Source
 from lumifield.errors import DataError
 from lumifield.meta import MetaTrain
-from lumifield.methods import METHODS, Instant, Settings, SimpleNerf, method_name
+from lumifield.methods import Instant, Settings, SimpleNerf
+from lumifield.pretraining import Pretrain
 from lumifield.runs import bundled
+from lumifield.runs.run_config import read_method
 from lumifield.runtime.config import from_plain, mapping, read_json
 from lumifield.training import Train
 
@@ -24,11 +27,10 @@ def default_from_config(arguments: list[str]) -> Any:
 
     `tyro.MISSING` without any of them.
     """
-    read_command = {"train": read_train_command, "meta-train": read_meta_train_command}.get(
-        arguments[0] if arguments else ""
-    )
-    if read_command is None:
+    command = arguments[0] if arguments else ""
+    if command not in READERS:
         return tyro.MISSING
+    read_command = READERS[command]
     config, out = option_value(arguments, "--config"), option_value(arguments, "--out")
     if config is not None:
         return read_command(Path(config))
@@ -36,10 +38,10 @@ def default_from_config(arguments: list[str]) -> Any:
     if resumed is not None and resumed.is_file():
         return read_command(resumed)
     init = option_value(arguments, "--init")
-    if init is None:
+    if init is None or command == "pretrain-features":
         return tyro.MISSING
     initialization = bundled.resolve_initialization(Path(init)) / "config.json"
-    return command_with_method(arguments[0], initialization) if initialization.is_file() else tyro.MISSING
+    return command_with_method(command, initialization) if initialization.is_file() else tyro.MISSING
 
 
 def option_value(arguments: list[str], option: str) -> str | None:
@@ -66,9 +68,15 @@ def read_meta_train_command(file: Path) -> MetaTrainCommand:
     return MetaTrainCommand(source=source, out=tyro.MISSING, method=method, meta=meta, config=file)
 
 
+def read_pretrain_command(file: Path) -> PretrainFeaturesCommand:
+    """The pretrain-features command that a config.json describes."""
+    plain = mapping(read_json(file), file, "content")
+    return PretrainFeaturesCommand(from_plain(Pretrain, plain.get("pretrain", {}), file), out=tyro.MISSING)
+
+
 def command_with_method(command: str, file: Path) -> TrainCommand | MetaTrainCommand:
     """A training command with the method of the run that it is initialized from."""
-    method = read_method(mapping(read_json(file), file, "content"), file, Instant())
+    method = read_method(mapping(read_json(file), file, "content").get("method", {}), file, Instant())
     kind = TrainCommand if command == "train" else MetaTrainCommand
     return kind(source=tyro.MISSING_NONPROP, out=tyro.MISSING, method=method)
 
@@ -83,13 +91,11 @@ def read_settings(file: Path, training: str, default: Settings) -> tuple[dict[st
     source = mapping(plain.get("source", {}), file, "source")
     read = from_plain(Source, {"data": "."} | source, file)
     read = read if "data" in source else replace(read, data=tyro.MISSING)
-    return plain, read_method(plain, file, default), read
+    return plain, read_method(plain.get("method", {}), file, default), read
 
 
-def read_method(plain: dict[str, Any], file: Path, default: Settings) -> Settings:
-    """Method settings in the content of a config.json; `default` is the kind if the file states none."""
-    method = dict(mapping(plain.get("method", {}), file, "method"))
-    kind = method.pop("kind", method_name(default))
-    if kind not in tuple(METHODS):
-        raise DataError(file, "method kind", repr(kind), f"one of {', '.join(METHODS)}", "correct it")
-    return from_plain(METHODS[kind], method, file)
+READERS = {
+    "train": read_train_command,
+    "meta-train": read_meta_train_command,
+    "pretrain-features": read_pretrain_command,
+}

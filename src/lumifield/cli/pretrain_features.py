@@ -18,6 +18,8 @@ class PretrainFeaturesCommand:
     pretrain_features: Annotated[Pretrain, arg(name="")]
     out: Path
     """Folder to write the run to."""
+    resume: bool = False
+    """Resume the run in --out with its settings."""
 
     def run(self) -> None:
         """Pre-trains."""
@@ -25,5 +27,5 @@ class PretrainFeaturesCommand:
 
         from lumifield.pretraining.train_features import pretrain_features
 
-        scores = pretrain_features(self.pretrain_features, self.out, Console())
+        scores = pretrain_features(self.pretrain_features, self.out, resume=self.resume, console=Console())
         print(*(f"{name} {value:.2f} dB" for name, value in scores.items()), self.out, sep="\n")

@@ -21,8 +21,9 @@ from lumifield.optim import Optimizer, Schedule
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.appearance import embedding_of, embedding_table
 from lumifield.rendering.view import RenderedView, render_view
+from lumifield.runs.state import Budget
 from lumifield.runtime.rng import Rng
-from lumifield.training.fit import Budget, TrainingState, fit
+from lumifield.training.fit import TrainingState, fit
 
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun

@@ -28,9 +28,10 @@ from lumifield.evaluation.metrics import (
 )
 from lumifield.evaluation.protocol import Scoring, describe_protocol, downscale_factors, has_masks
 from lumifield.evaluation.sdf_slices import render_slices
+from lumifield.methods import method_name
 from lumifield.rendering.view import RenderedView
+from lumifield.runs.checkpoint import read_history
 from lumifield.runtime import colormaps, distributed, image_io
-from lumifield.runtime.config import read_json
 from lumifield.runtime.files import replacing
 
 if TYPE_CHECKING:
@@ -173,13 +174,13 @@ def summarize(run: LoadedRun, split: str, views: list[dict[str, Any]], lpips_rea
         **scores,
         "lpips_reason": lpips_reason,
         "n_images": len(views),
-        "n_train_images": training["n_train_images"],
-        "train_seconds": training["seconds"],
-        "train_steps": training["steps"],
-        "train_rays_per_second": per_second(training["rays"], training["seconds"]),
+        "n_train_images": training.n_train_images,
+        "train_seconds": training.seconds,
+        "train_steps": training.steps,
+        "train_rays_per_second": per_second(training.rays, training.seconds),
         "render_seconds": seconds,
         "render_rays_per_second": per_second(sum(width * height for width, height in sizes), seconds),
-        "method": run.config["method"]["kind"],
+        "method": method_name(run.config.method),
         "data": str(run.source.data) if run.source else None,
         "split": split,
         "per_scale": {f"{width}x{height}": mean_scores(part) for (width, height), part in by_size.items()},
@@ -205,12 +206,6 @@ def format_scores(metrics: dict[str, Any], scoring: Scoring) -> list[str]:
     for name, row in metrics.get("initializations", {}).items():
         lines.append(f"{name} initialization: {row['before']:.2f} dB, adapted {row['psnr']:.2f} dB")
     return lines
-
-
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """Validation history of a run: step, seconds, psnr; empty if it has none."""
-    path = folder / "log" / "history.json"
-    return read_json(path) if path.is_file() else []
 
 
 def per_second(count: int, seconds: float) -> float | None:

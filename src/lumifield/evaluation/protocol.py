@@ -88,5 +88,5 @@ def describe_resolution(run: LoadedRun, sizes: list[tuple[int, int]]) -> str:
 
 def downscale_factors(run: LoadedRun) -> tuple[int, int]:
     """Downscale factor of the images now and in training."""
-    trained = run.config["source"].get("downscale", 1)
+    trained = 1 if run.config.source is None else run.config.source.downscale
     return trained if run.source is None else run.source.downscale, trained

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from lumifield.runs.checkpoint import Validation
 from lumifield.runtime.files import replacing
 
 THUMBNAIL = 288
@@ -91,18 +92,18 @@ class ReportView:
 
 
 def write_report(
-    path: Path, metrics: dict[str, Any], views: Sequence[ReportView], history: Sequence[dict[str, Any]]
+    path: Path, metrics: dict[str, Any], views: Sequence[ReportView], history: Sequence[Validation]
 ) -> None:
     """Writes the page; raises `DataError` if `path` is not writable."""
     with replacing(path) as temporary:
         temporary.write_text(report_page(metrics, views, history), encoding="utf-8")
 
 
-def report_page(metrics: dict[str, Any], views: Sequence[ReportView], history: Sequence[dict[str, Any]]) -> str:
+def report_page(metrics: dict[str, Any], views: Sequence[ReportView], history: Sequence[Validation]) -> str:
     """The page, without external references."""
     name = Path(metrics["data"]).name if metrics["data"] else "a scene"
     title = f"{metrics['method']} on {name}"
-    points = [(row["seconds"] / 60, row["psnr"]) for row in history if row.get("psnr") is not None]
+    points = [(row.seconds / 60, row.psnr) for row in history]
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{metrics['n_images']} {html.escape(metrics['split'])} views that a run of {metrics['n_train_images']} "

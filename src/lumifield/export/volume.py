@@ -21,9 +21,8 @@ from lumifield.errors import DataError
 from lumifield.export import Progress, VolumeExport
 from lumifield.export.world_field import WorldField
 from lumifield.geometry.rays import Ndc
-from lumifield.runs.run_folder import write_json
 from lumifield.runtime.config import check_min
-from lumifield.runtime.files import check_output, replacing
+from lumifield.runtime.files import check_output, replacing, write_json
 
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun

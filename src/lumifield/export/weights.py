@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lumifield.export import WeightsExport
 from lumifield.methods.base import Method
-from lumifield.runs.run_folder import CAMERAS, CONFIG, WEIGHTS, write_cameras, write_json, write_tensors
+from lumifield.runs.run_folder import CAMERAS, CONFIG, WEIGHTS, RunConfig, write_cameras, write_tensors
 from lumifield.runtime.files import check_output, replacing
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def export_weights(settings: WeightsExport, run: LoadedRun, out: Path) -> None:
 
 def write_portable_scene(settings: WeightsExport, run: LoadedRun, folder: Path) -> None:
     """Writes the files of a portable scene, without the location of the images."""
-    config = {key: run.config[key] for key in ("format", "lumifield", "method")}
-    write_json(folder / CONFIG, config | {"source": None})
+    RunConfig(run.config.method, version=run.config.version).write(folder)
     write_cameras(folder / CAMERAS, run.scenes)
     write_tensors(folder / WEIGHTS, half_precision_state(run.method) if settings.half else run.method.state_dict())
 

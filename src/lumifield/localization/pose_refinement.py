@@ -30,9 +30,9 @@ from lumifield.localization.alignment import ImageLevel, SurfacePoints, align_po
 from lumifield.rendering.camera_paths import format_camera_path, read_camera_path
 from lumifield.rendering.render import cameras_of_split, scene_of_cameras
 from lumifield.rendering.view import RenderedView, render_view
-from lumifield.runs.run_folder import LoadedRun, write_json
+from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime import colormaps, distributed, image_io
-from lumifield.runtime.files import check_writable
+from lumifield.runtime.files import check_writable, write_json
 
 SIDES = (40, 80, 160, 320)
 """Longer side of the image per pyramid level, from coarse to fine [pixels]."""

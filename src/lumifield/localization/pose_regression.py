@@ -23,10 +23,10 @@ from lumifield.evaluation.evaluate import load_ground_truth
 from lumifield.geometry.poses import normalize, pose_error
 from lumifield.localization import Baseline, Progress, Regressor
 from lumifield.rendering.camera_paths import format_camera_path
-from lumifield.runs.run_folder import LoadedRun, write_json
+from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime import distributed
 from lumifield.runtime.config import to_plain
-from lumifield.runtime.files import check_writable, replacing
+from lumifield.runtime.files import check_writable, replacing, write_json
 from lumifield.runtime.rng import Rng
 
 WIDTHS = (16, 32, 64, 96)

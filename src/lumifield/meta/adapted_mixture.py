@@ -17,13 +17,11 @@ from lumifield.data.scene_collection import Task, list_tasks
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.rays import Rays
-from lumifield.meta import MetaTrain
-from lumifield.meta.few_shot import adapt_to_task
+from lumifield.meta.few_shot import adapt_to_task, read_meta_settings
 from lumifield.meta.inner_loop import initial_parameters
 from lumifield.meta.outer_loop import Parameters
 from lumifield.methods.base import Method, RenderContext, Rendered
-from lumifield.runs.run_folder import CONFIG, LoadedRun
-from lumifield.runtime.config import from_plain
+from lumifield.runs.run_folder import LoadedRun
 
 
 class AdaptedMixture(Method):
@@ -64,7 +62,7 @@ def mix_adapted_clones(run: LoadedRun, names: Sequence[str]) -> LoadedRun:
     if run.source is None or data.find_format(run.source.data) is None:
         found, fix = "an initialization for scenes", "adapt it to a scene with `eval --save-adapted` and render that"
         raise DataError(run.folder, "run", found, "an initialization for images of one place", fix)
-    loop = from_plain(MetaTrain, run.config["meta"], run.folder / CONFIG).few_shot.loop
+    loop = read_meta_settings(run).few_shot.loop
     every = {task.name: task for split in data.list_splits(run.source) for task in list_tasks(run.source, split)}
     order = [find_image_task(every, name, run) for name in names]
     once = list({task.name: task for task in order}.values())

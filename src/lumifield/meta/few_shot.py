@@ -12,12 +12,19 @@ from torch import Tensor
 from lumifield.data.scene import Images, Scene
 from lumifield.data.scene_collection import Task
 from lumifield.errors import DataError
-from lumifield.meta import FewShot, InnerLoop
+from lumifield.meta import FewShot, InnerLoop, MetaTrain
 from lumifield.meta.inner_loop import clone_for_scene, run_inner_loop
 from lumifield.methods.base import Method
 from lumifield.rendering.view import render_view, view_psnr
+from lumifield.runs.run_folder import CONFIG, LoadedRun
+from lumifield.runtime.config import from_plain
 from lumifield.runtime.rng import Rng
 from lumifield.training.fit import StepReport, TrainingState
+
+
+def read_meta_settings(run: LoadedRun) -> MetaTrain:
+    """Settings with which a run was meta-trained."""
+    return from_plain(MetaTrain, run.config.training_settings, run.folder / CONFIG)
 
 
 def split_task(task: Task, few_shot: FewShot) -> tuple[Scene, Scene]:

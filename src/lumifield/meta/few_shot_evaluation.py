@@ -14,8 +14,8 @@ from lumifield.evaluation import evaluate, protocol, report
 from lumifield.evaluation import metrics as metrics_module
 from lumifield.export import WeightsExport
 from lumifield.export.weights import write_portable_scene
-from lumifield.meta import Adapt, FewShot, Initialization, MetaTrain
-from lumifield.meta.few_shot import adapt_to_task, evenly_spaced_views, mean_psnr, split_task
+from lumifield.meta import Adapt, FewShot, Initialization
+from lumifield.meta.few_shot import adapt_to_task, evenly_spaced_views, mean_psnr, read_meta_settings, split_task
 from lumifield.meta.reference_initializations import (
     MATCHED_PSNR,
     matched_initialization,
@@ -23,9 +23,10 @@ from lumifield.meta.reference_initializations import (
     shuffled_initialization,
 )
 from lumifield.methods.base import Method
-from lumifield.runs.run_folder import CONFIG, LoadedRun, write_json
+from lumifield.runs.checkpoint import Validation, read_history
+from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime import distributed
-from lumifield.runtime.config import from_plain
+from lumifield.runtime.files import write_json
 
 CURVE_STEPS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
 """Adaptation steps at which curves are evaluated, besides the last one."""
@@ -130,7 +131,7 @@ def evaluate_few_shot(
             "meta among them",
             "add it",
         )
-    few_shot = adapt.of(from_plain(MetaTrain, run.config["meta"], run.folder / CONFIG).few_shot)
+    few_shot = adapt.of(read_meta_settings(run).few_shot)
     out = evaluate.evaluation_folder(run, split)
     perceptual, reason = metrics_module.load_lpips(run.device)
     evaluation = FewShotEvaluation(run, few_shot, adapt, out, save_images, perceptual)
@@ -150,7 +151,7 @@ def evaluate_few_shot(
         _, scene = split_task(every[0], few_shot)
     metrics = summarize_results(evaluation, split, every[0], scene, results, reason)
     if rank == 0:
-        write_few_shot_results(out, metrics, results, evaluate.read_history(run.folder))
+        write_few_shot_results(out, metrics, results, read_history(run.folder))
     return metrics
 
 
@@ -223,7 +224,7 @@ def describe_adaptation(few_shot: FewShot) -> str:
 
 
 def write_few_shot_results(
-    out: Path, metrics: dict[str, Any], results: list[AdaptationResult], history: list[dict[str, Any]]
+    out: Path, metrics: dict[str, Any], results: list[AdaptationResult], history: list[Validation]
 ) -> None:
     """Writes metrics.json, metrics.csv, curves.json, curves.svg and report.html."""
     views = [view for result in results for view in result.views]

@@ -17,8 +17,9 @@ from lumifield.meta.outer_loop import Parameters, gradient_descent
 from lumifield.methods.base import Method, RenderContext
 from lumifield.optim import Schedule
 from lumifield.optim.optimizers import build_optimizer
+from lumifield.runs.state import Budget
 from lumifield.runtime.rng import Rng
-from lumifield.training.fit import Budget, Callback, StepReport, TrainingState, fit
+from lumifield.training.fit import Callback, StepReport, TrainingState, fit
 
 
 def initial_parameters(initialization: Method) -> Parameters:

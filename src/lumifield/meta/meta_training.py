@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,24 +19,19 @@ from lumifield.data.scene_collection import Task, list_tasks
 from lumifield.errors import DataError
 from lumifield.meta import MetaTrain
 from lumifield.meta.inner_loop import adapt_clones, adaptation_objective, initial_parameters, method_for_scene
-from lumifield.meta.monitoring import MetaJob, MetaMonitor
+from lumifield.meta.monitoring import MetaJob, MetaMonitor, OuterReport, TaskValidator
 from lumifield.meta.outer_loop import maml, reptile
 from lumifield.methods.base import Method
 from lumifield.optim.optimizers import build_optimizer, learning_rate_factor
-from lumifield.runs import run_folder
-from lumifield.runs.driver import open_summary_writer, select_device, stop_on_interrupt, validate_run_folder
-from lumifield.runtime import distributed
+from lumifield.runs.checkpoint import CheckpointSaver
+from lumifield.runs.driver import RunDriver
+from lumifield.runs.initialization import initialize_from
+from lumifield.runs.run_config import RunConfig
+from lumifield.runs.state import Budget, remaining_steps
+from lumifield.runtime.distributed import sum_over_processes
 from lumifield.runtime.image_metrics import psnr
 from lumifield.runtime.rng import Rng
-from lumifield.training.checkpoint import initialize_from, restore_state
-from lumifield.training.fit import (
-    Budget,
-    StepReport,
-    TrainingClock,
-    TrainingState,
-    broadcast_fraction,
-    sum_over_processes,
-)
+from lumifield.training.fit import StepReport, TrainingState
 
 log = logging.getLogger(__name__)
 
@@ -140,39 +135,36 @@ def run_meta_training(job: MetaJob, *, resume: bool = False, console: Console | 
 
     Ctrl-C stops after the current outer step with everything saved. Raises `DataError` for unusable data or settings.
     """
-    rank, world = distributed.join()
-    console = console if console is not None and rank == 0 else Console(quiet=True)
-    if rank == 0:  # later processes may find what the first one has already begun to write
-        validate_run_folder(job.out, job.method, job.source, resume=resume)
-    resume = resume and (job.out / run_folder.STATE).is_file()
-    device = select_device(job.meta.device)
-    inner = InnerLoops(job, list_tasks(job.source, "train"), device)
-    state = initialize_meta_state(job, inner.scene(0), Rng(torch.Generator(device), rank, world), resumed=resume)
-    history = restore_state(job.out, state) if resume else []
-    first = rank == 0
-    if first and not resume:
-        cameras = {"train": inner.scene(0).without_images().to("cpu")}
-        run_folder.create_run(job.out, state.method, job.method, job.source, {"meta": job.meta}, cameras)
-    with open_summary_writer(job.out if first else None) as writer, stop_on_interrupt(state.stop):
-        monitor = (
-            MetaMonitor(job, validation_tasks(job, console) if first else [], history, writer, console)
-            if first
-            else None
+    config = RunConfig.of_training(job.method, job.source, "meta", job.meta)
+    driver = RunDriver(job.out, config, device=job.meta.device, resume=resume, console=console)
+    inner = InnerLoops(job, list_tasks(job.source, "train"), driver.device)
+    state = initialize_meta_state(job, inner.scene(0), driver)
+    history = driver.start(state, state.method.settings, lambda: {"train": inner.scene(0).without_images().to("cpu")})
+    with driver.record(state) as writer:
+        tasks = validation_tasks(job, driver) if driver.is_first else []
+        saver = CheckpointSaver(
+            job.out,
+            history,
+            TaskValidator(job, tasks, writer, driver.print) if tasks else None,
+            validate_every=job.meta.validate_every,
+            save_every=job.meta.save_every,
         )
-        train_initialization(state, job, inner, monitor)
-        if monitor is not None:
-            monitor.save(state)
-    console.print(f"{state.step} outer steps, {state.clock.seconds:.0f} s, saved in {job.out}", highlight=False)
+        callbacks = [MetaMonitor(job, writer, driver.print), saver] if driver.is_first else []
+        train_initialization(state, job, inner, callbacks)
+        if driver.is_first:
+            saver.save(state)
+    driver.print(f"{state.step} outer steps, {state.clock.seconds:.0f} s, saved in {job.out}")
     return job.out
 
 
-def initialize_meta_state(job: MetaJob, scene: Scene, rng: Rng, *, resumed: bool) -> TrainingState:
+def initialize_meta_state(job: MetaJob, scene: Scene, driver: RunDriver) -> TrainingState:
     """Initialization with random parameters, or those of another run, and the outer optimizer at step 0."""
     torch.manual_seed(job.meta.seed)
-    method = job.method.build(scene).to(scene.cameras.c2w.device)
-    if job.meta.init is not None and not resumed:
+    method = job.method.build(scene).to(driver.device)
+    if job.meta.init is not None and not driver.resumes:
         initialize_from(method, job.meta.init)
-    return TrainingState(method, build_optimizer(job.meta.outer, outer_groups(method, job.meta)), rng, TrainingClock())
+    rng = Rng(torch.Generator(driver.device), driver.rank, driver.world)
+    return TrainingState(method, build_optimizer(job.meta.outer, outer_groups(method, job.meta)), rng)
 
 
 def outer_groups(method: Method, meta: MetaTrain) -> list[dict[str, Any]]:
@@ -188,29 +180,28 @@ def outer_groups(method: Method, meta: MetaTrain) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def train_initialization(state: TrainingState, job: MetaJob, inner: InnerLoops, monitor: MetaMonitor | None) -> None:
+def train_initialization(
+    state: TrainingState,
+    job: MetaJob,
+    inner: InnerLoops,
+    callbacks: Sequence[Callable[[TrainingState, OuterReport], None]],
+) -> None:
     """Outer steps until the budget is spent or the run is stopped."""
-    meta, world = job.meta, state.rng.world
-    budget = meta_training_budget(meta, len(inner.tasks))
-    while (
-        fraction := broadcast_fraction(
-            1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world
-        )
-    ) < 1:
-        state.optimizer.set_rate(learning_rate_factor(meta.outer_schedule, fraction, state.step))
-        outer_step(state, meta, inner)
+    for fraction in remaining_steps(state, meta_training_budget(job.meta, len(inner.tasks))):
+        state.optimizer.set_rate(learning_rate_factor(job.meta.outer_schedule, fraction, state.step))
+        outer_step(state, job.meta, inner)
         state.step += 1
-        if monitor is not None:
-            monitor(state, inner.mean_inner_psnr(), fraction)
+        if callbacks:
+            report = OuterReport(inner.mean_inner_psnr(), fraction)
+            for callback in callbacks:
+                callback(state, report)
 
 
 def meta_training_budget(meta: MetaTrain, count: int) -> Budget:
     """Shortest requested length of a run over `count` tasks; an hour if none is set."""
     steps = [] if meta.steps is None else [meta.steps]
     steps += [] if meta.epochs is None else [math.ceil(meta.epochs * count / meta.meta_batch_size)]
-    if not steps and meta.minutes is None:
-        return Budget(seconds=DEFAULT_MINUTES * 60)
-    return Budget(min(steps, default=None), None if meta.minutes is None else meta.minutes * 60)
+    return Budget.of(min(steps, default=None), meta.minutes, default_minutes=DEFAULT_MINUTES)
 
 
 def outer_step(state: TrainingState, meta: MetaTrain, inner: InnerLoops) -> None:
@@ -240,12 +231,12 @@ def outer_step(state: TrainingState, meta: MetaTrain, inner: InnerLoops) -> None
     state.rays += sum_over_processes(rays, state.rng.world)
 
 
-def validation_tasks(job: MetaJob, console: Console) -> Sequence[Task]:
+def validation_tasks(job: MetaJob, driver: RunDriver) -> Sequence[Task]:
     """First tasks of the val split; none, with a note on the console, if there are none."""
     if job.meta.num_validation_tasks == 0:
         return []
     try:
         return list_tasks(job.source, "val")[: job.meta.num_validation_tasks]
     except DataError as missing:
-        console.print(f"no validation: {missing}", highlight=False)
+        driver.print(f"no validation: {missing}")
         return []

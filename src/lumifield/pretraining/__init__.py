@@ -58,6 +58,8 @@ class Pretrain:
     """Width of the decoder at full resolution."""
     imagenet_weights: Path | None = None
     """State dict of torchvision's ResNet-18 to initialize the encoder with."""
+    save_every: int = 500
+    """Steps between checkpoints (0: only at the end)."""
     half: bool = False
     """Store parameters in fp16."""
     device: str = "auto"
@@ -68,7 +70,7 @@ class Pretrain:
     """Learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        check_min(self, steps=0, minutes=0, batch_size=1, crop_size=8)
+        check_min(self, steps=0, minutes=0, save_every=0, batch_size=1, crop_size=8)
 
     @property
     def method(self) -> Nlr:

@@ -7,7 +7,8 @@ reconstructs the target (MetaNLR++, section 4.3).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,20 +16,22 @@ from jaxtyping import Bool, Float
 from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
 
 from lumifield.data.flow_pairs import ImagePair, PairFiles, list_pairs
-from lumifield.errors import DataError
 from lumifield.geometry.image_sampling import sample_bilinear
 from lumifield.methods.nlr.image_based_appearance import GRAY, ImageBasedAppearance
 from lumifield.optim.optimizers import build_optimizer, learning_rate_factor
 from lumifield.pretraining import Pretrain
 from lumifield.runs import run_folder
-from lumifield.runs.driver import select_device
-from lumifield.runtime.config import to_plain
+from lumifield.runs.checkpoint import StateSaver
+from lumifield.runs.driver import RunDriver
+from lumifield.runs.run_config import RunConfig
+from lumifield.runs.state import Budget, RunState, remaining_steps
 from lumifield.runtime.image_metrics import psnr
 from lumifield.runtime.rng import Rng
-from lumifield.training.fit import Budget, TrainingClock
-from lumifield.version import VERSION
+
+PretrainingState = RunState[ImageBasedAppearance]
 
 DEFAULT_MINUTES = 15.0
 PRINT_EVERY = 100
@@ -38,60 +41,89 @@ MAX_GAMMA, TINT = 3.0, 1.3
 """Maximum common and per-channel gamma; the minima are their inverses."""
 
 
-def pretrain_features(settings: Pretrain, out: Path, console: Console) -> dict[str, float]:
-    """Trains the networks, writes a folder for `train nlr --init`, and returns the scores of held-out pairs."""
-    if (out / run_folder.CONFIG).is_file():
-        raise DataError(out, "run folder", "an existing run", "a new folder", "choose another --out")
-    method = settings.method
+def pretrain_features(
+    settings: Pretrain,
+    out: Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+    callbacks: Sequence[Callable[[PretrainingState, float], None]] = (),
+) -> dict[str, float]:
+    """Trains the networks, writes a folder for `train nlr --init`, and returns the scores of held-out pairs.
+
+    Ctrl-C stops after the current step with everything saved. Raises `DataError` for unusable data or settings.
+    """
+    config = RunConfig.of_training(settings.method, None, "pretrain", settings)
+    driver = RunDriver(out, config, device=settings.device, resume=resume, console=console)
     pairs = list_pairs(settings.data)
     held_out = () if settings.held_out is None else list_pairs(settings.held_out)
-    device = select_device(settings.device)
-    torch.manual_seed(settings.seed)
-    rng = Rng(torch.Generator().manual_seed(settings.seed))
-    net = ImageBasedAppearance(method)
-    if settings.imagenet_weights is not None and net.encoder is not None:
-        net.encoder.load_imagenet(settings.imagenet_weights)
-    net.to(device)
-    train_networks(net, settings, pairs, rng, console)
+    state = initialize_networks(settings, driver)
+    driver.start(state, settings.method, dict)
+    with driver.record(state) as writer:
+        monitor, saver = LossMonitor(writer, driver.print), StateSaver(out, settings.save_every)
+        train_networks(state, settings, pairs, [monitor, saver, *callbacks])
+        saver.save(state)
+    net = state.method
     if settings.half:
         net.half().float()
-    scores = score_pairs(net, held_out, device)
-    config = {
-        "format": run_folder.FORMAT,
-        "lumifield": VERSION,
-        "method": {"kind": "nlr"} | to_plain(method),
-        "pretrain": to_plain(settings),
-        "scores": scores,
-    }
-    run_folder.write_json(out / run_folder.CONFIG, config)
-    kind = torch.float16 if settings.half else torch.float32
-    state = {
-        PREFIX + name: value.to(kind) for name, value in net.state_dict().items() if not name.startswith("weights.")
-    }
-    run_folder.write_tensors(out / run_folder.WEIGHTS, state)
+    scores = score_pairs(net, held_out, driver.device)
+    replace(config, scores=scores).write(out)
+    write_networks(net, out / run_folder.WEIGHTS, torch.float16 if settings.half else torch.float32)
     return scores
 
 
-def train_networks(
-    net: ImageBasedAppearance, settings: Pretrain, pairs: Sequence[PairFiles], rng: Rng, console: Console
-) -> None:
-    """Training steps until the budget is spent."""
+def initialize_networks(settings: Pretrain, driver: RunDriver) -> PretrainingState:
+    """Networks with random parameters, or an encoder of published weights, and their optimizer at step 0."""
+    torch.manual_seed(settings.seed)
+    net = ImageBasedAppearance(settings.method)
+    if settings.imagenet_weights is not None and net.encoder is not None and not driver.resumes:
+        net.encoder.load_imagenet(settings.imagenet_weights)
+    net.to(driver.device)
     parameters = [value for name, value in net.named_parameters() if not name.startswith("weights.")]
-    optimizer = build_optimizer(settings.optimizer, [{"params": parameters}])
-    unbounded = settings.steps is None and settings.minutes is None
-    minutes = DEFAULT_MINUTES if unbounded else settings.minutes
-    budget, clock, step = Budget(settings.steps, None if minutes is None else 60 * minutes), TrainingClock(), 0
-    while (fraction := budget.fraction(step, clock.seconds)) < 1:
-        optimizer.set_rate(learning_rate_factor(settings.schedule, fraction, step))
-        chosen = rng.integers(settings.batch_size, len(pairs)).tolist()
-        losses = [pair_loss(net, pairs[index].read(), settings, rng) for index in chosen]
+    rng = Rng(torch.Generator().manual_seed(settings.seed))
+    return RunState(net, build_optimizer(settings.optimizer, [{"params": parameters}]), rng)
+
+
+def train_networks(
+    state: PretrainingState,
+    settings: Pretrain,
+    pairs: Sequence[PairFiles],
+    callbacks: Sequence[Callable[[PretrainingState, float], None]] = (),
+) -> None:
+    """Training steps until the budget is spent or the run is stopped; callbacks receive the loss of each."""
+    budget = Budget.of(settings.steps, settings.minutes, default_minutes=DEFAULT_MINUTES)
+    for fraction in remaining_steps(state, budget):
+        state.optimizer.set_rate(learning_rate_factor(settings.schedule, fraction, state.step))
+        chosen = state.rng.integers(settings.batch_size, len(pairs)).tolist()
+        losses = [pair_loss(state.method, pairs[index].read(), settings, state.rng) for index in chosen]
         objective = torch.stack(losses).mean()
-        optimizer.zero_grad()
+        state.optimizer.zero_grad()
         objective.backward()
-        optimizer.step()
-        step += 1
-        if step % PRINT_EVERY == 0:
-            console.print(f"step {step}: loss {float(objective.detach()):.4f}, {clock.seconds:.0f} s", highlight=False)
+        state.optimizer.step()
+        state.step += 1
+        for callback in callbacks:
+            callback(state, float(objective.detach()))
+
+
+class LossMonitor:
+    """Prints and records the loss."""
+
+    def __init__(self, writer: SummaryWriter, print_line: Callable[[str], None]) -> None:
+        self._writer, self._print = writer, print_line
+
+    def __call__(self, state: PretrainingState, loss: float) -> None:
+        """Records the loss of a step if it is due."""
+        if state.step % PRINT_EVERY == 0:
+            self._writer.add_scalar("train/loss", loss, state.step)
+            self._print(f"step {state.step}: loss {loss:.4f}, {state.clock.seconds:.0f} s")
+
+
+def write_networks(net: ImageBasedAppearance, file: Path, dtype: torch.dtype) -> None:
+    """Writes encoder and decoder under their names in `nlr`."""
+    state = net.state_dict().items()
+    run_folder.write_tensors(
+        file, {PREFIX + name: value.to(dtype) for name, value in state if not name.startswith("weights.")}
+    )
 
 
 def pair_loss(net: ImageBasedAppearance, pair: ImagePair, settings: Pretrain, rng: Rng) -> Tensor:

@@ -20,24 +20,20 @@ from zipfile import BadZipFile, ZipFile
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from lumifield.data import Source
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.rays import Ndc
-from lumifield.methods import METHODS, Settings, method_name
 from lumifield.methods.base import Method
-from lumifield.runs import bundled
+from lumifield.runs.run_config import CONFIG, RunConfig, read_config
 from lumifield.runtime.config import from_plain, mapping, read_json, to_plain
-from lumifield.runtime.files import replacing
-from lumifield.version import VERSION
+from lumifield.runtime.files import replacing, write_json
 
-FORMAT = 1
 MAX_PORTABLE_BYTES = 2**32
-CONFIG, CAMERAS, WEIGHTS, STATE, SUMMARY = (
-    "config.json",
+CAMERAS, WEIGHTS, STATE, SUMMARY = (
     "cameras.json",
     "weights.safetensors",
     "state/last.safetensors",
@@ -46,27 +42,30 @@ CONFIG, CAMERAS, WEIGHTS, STATE, SUMMARY = (
 
 
 @dataclass(frozen=True)
+class TrainingSummary:
+    """Content of log/summary.json: training time, rays, steps, and number of training images of one scene."""
+
+    seconds: float = 0.0
+    rays: int = 0
+    steps: int = 0
+    n_train_images: int | None = None
+
+
+@dataclass(frozen=True)
 class LoadedRun:
     """A trained run ready to render; `scenes` holds the splits without images.
 
-    `training_summary` holds seconds, rays, steps and the number of training images; `chunk` is the number of rays
-    rendered at once (None: chosen by the device).
+    `source` is where the images are now; `chunk` is the number of rays rendered at once (None: chosen by the device).
     """
 
     folder: Path
     method: Method
-    config: dict[str, Any]
+    config: RunConfig
     source: Source | None
     scenes: dict[str, Scene]
     device: torch.device
-    training_summary: dict[str, Any]
+    training_summary: TrainingSummary
     chunk: int | None = None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any] | None = None) -> None:
@@ -90,48 +89,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise DataError(path, "checkpoint", found, "a valid safetensors file", "restore it or train again") from None
 
 
-def create_run(
-    folder: Path, method: Method, settings: Settings, source: Source, training: dict[str, Any], scenes: dict[str, Scene]
-) -> None:
-    """Writes configuration and cameras of a new run; `training` maps its kind (train, meta) to its settings."""
-    config = {
-        "format": FORMAT,
-        "lumifield": VERSION,
-        "method": {"kind": method_name(settings)} | to_plain(method.settings),
-        "source": to_plain(source) | {"data": str(source.data.resolve())},
-    }
-    for kind, training_settings in training.items():
-        config[kind] = to_plain(training_settings)
-        if training_settings.init:
-            config[kind]["init"] = str(bundled.resolve_initialization(training_settings.init).resolve())
-    write_json(folder / CONFIG, config)
-    write_cameras(folder / CAMERAS, scenes)
-
-
 def write_cameras(path: Path, scenes: dict[str, Scene]) -> None:
     """Writes the cameras and bounds of every split."""
     write_json(path, {split: _scene_to_json(scene) for split, scene in scenes.items()})
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Configuration of a run; raises `DataError` if there is none or it has another format version."""
-    if not (folder / CONFIG).is_file():
-        raise DataError(folder, "run folder", "no config.json", "the folder of a run", "check the path")
-    config = read_json(folder / CONFIG)
-    found = config.get("format") if isinstance(config, dict) else None
-    if found != FORMAT:
-        fix = "use the release of Lumifield that wrote it, or train again"
-        raise DataError(folder / CONFIG, "format", repr(found), str(FORMAT), fix)
-    return config
-
-
-def method_settings(config: dict[str, Any], file: Path) -> Settings:
-    """Method settings of a run's configuration."""
-    plain = dict(mapping(config.get("method"), file, "method"))
-    kind = plain.pop("kind", None)
-    if kind not in tuple(METHODS):
-        raise DataError(file, "method kind", repr(kind), f"one of {', '.join(METHODS)}", "correct it")
-    return from_plain(METHODS[kind], plain, file)
 
 
 def read_run(
@@ -150,17 +110,21 @@ def read_run(
 
 def _loaded(folder: Path, which: Literal["best", "last"], device: torch.device, chunk: int | None) -> LoadedRun:
     config = read_config(folder)
-    portable = "source" in config and config["source"] is None
-    source = None if portable else from_plain(Source, config.get("source"), folder / CONFIG)
-    scenes = read_cameras(folder / CAMERAS)
-    method = method_settings(config, folder / CONFIG).build(scenes["train"])
+    scenes = read_split_cameras(folder / CAMERAS)
+    method = config.method.build(scenes["train"])
     file = folder / (WEIGHTS if which == "best" else STATE)
     tensors, _ = read_tensors(file)
     load_weights(method, tensors if which == "best" else tensors_with_prefix(tensors, "weights."), file)
-    summary = folder / SUMMARY
-    training_summary = {"seconds": 0.0, "rays": 0, "steps": 0, "n_train_images": len(scenes["train"])}
-    training_summary |= mapping(read_json(summary), summary, "content") if summary.is_file() else {}
-    return LoadedRun(folder, method.to(device).eval(), config, source, scenes, device, training_summary, chunk)
+    summary = read_summary(folder / SUMMARY, len(scenes["train"]))
+    return LoadedRun(folder, method.to(device).eval(), config, config.source, scenes, device, summary, chunk)
+
+
+def read_summary(file: Path, num_train_images: int) -> TrainingSummary:
+    """Summary of the training; that of no training if the file is missing."""
+    plain = {"n_train_images": num_train_images}
+    if file.is_file():
+        plain |= mapping(read_json(file), file, "content")
+    return from_plain(TrainingSummary, plain, file)
 
 
 @contextmanager
@@ -185,8 +149,8 @@ def _extract_portable(path: Path) -> Iterator[Path]:
             raise DataError(place, error.field, error.found, error.expected, error.fix) from None
 
 
-def load_weights(method: Method, weights: dict[str, Tensor], file: Path) -> None:
-    """Loads weights into a method; raises `DataError` if names or shapes differ."""
+def load_weights(method: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+    """Loads weights into a method or network; raises `DataError` if names or shapes differ."""
     own = method.state_dict()
     wrong = sorted(own.keys() ^ weights.keys())
     wrong += [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
@@ -200,28 +164,6 @@ def load_weights(method: Method, weights: dict[str, Tensor], file: Path) -> None
 def tensors_with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names start with a prefix, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def flatten_optimizer_state(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State of a torch optimizer as named tensors and JSON metadata."""
-    tensors, plain = {}, {}
-    for index, values in state["state"].items():
-        for key, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"{index}.{key}"] = value
-            else:
-                plain[f"{index}.{key}"] = value
-    return tensors, {"groups": state["param_groups"], "values": plain}
-
-
-def unflatten_optimizer_state(tensors: dict[str, Tensor], about: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten_optimizer_state`."""
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in (tensors | about["values"]).items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    groups = [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in about["groups"]]
-    return {"state": state, "param_groups": groups}
 
 
 def _scene_to_json(scene: Scene) -> dict[str, Any]:
@@ -248,7 +190,7 @@ def _scene_to_json(scene: Scene) -> dict[str, Any]:
     }
 
 
-def read_cameras(file: Path) -> dict[str, Scene]:
+def read_split_cameras(file: Path) -> dict[str, Scene]:
     """Splits in cameras.json; raises `DataError` if the file is damaged."""
     plain = mapping(read_json(file), file, "content")
     try:

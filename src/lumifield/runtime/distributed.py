@@ -45,6 +45,32 @@ def gather(value: Any) -> list[Any]:
     return [json.loads(bytes(row[: int(length)].numpy())) for row, length in zip(received, lengths, strict=True)]
 
 
+def mean_over_processes(values: torch.Tensor, world: int) -> list[float]:
+    """Values averaged over all processes."""
+    if world > 1:
+        dist.all_reduce(values)
+        values = values / world
+    return values.tolist()
+
+
+def sum_over_processes(count: int, world: int) -> int:
+    """A count summed over all processes."""
+    if world == 1:
+        return count
+    value = torch.tensor(count, dtype=torch.int64)
+    dist.all_reduce(value)
+    return int(value)
+
+
+def broadcast_fraction(fraction: float, world: int) -> float:
+    """The first process's value, so that all processes stop at the same step."""
+    if world == 1:
+        return fraction
+    value = torch.tensor(fraction, dtype=torch.float64)
+    dist.broadcast(value, 0)
+    return float(value)
+
+
 def leave() -> None:
     """Ends the process successfully once every process has called it, without tearing down the group.
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -13,64 +11,12 @@ import torch.distributed as dist
 from lumifield.data.scene import Batch
 from lumifield.methods.base import Method, RenderContext
 from lumifield.optim import Schedule
-from lumifield.optim.optimizers import TrainOptimizer, learning_rate_factor
+from lumifield.optim.optimizers import learning_rate_factor
+from lumifield.runs.state import Budget, RunState, remaining_steps
+from lumifield.runtime.distributed import mean_over_processes, sum_over_processes
 from lumifield.runtime.rng import Rng
 
-
-class TrainingClock:
-    """Seconds of training; does not advance inside `paused` and continues from `elapsed` after a resume."""
-
-    def __init__(self, elapsed: float = 0.0) -> None:
-        self._before, self._since = elapsed, time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """Training time so far [s]."""
-        return self._before + time.perf_counter() - self._since
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Inside, time does not count as training."""
-        self._before = self.seconds
-        try:
-            yield
-        finally:
-            self._since = time.perf_counter()
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Length of a run: `steps` or `seconds`, whichever is reached first."""
-
-    steps: int | None = None
-    seconds: float | None = None
-
-    def fraction(self, step: int, seconds: float) -> float:
-        """Completed fraction of the run in [0, 1]."""
-        parts = [0.0]
-        if self.steps is not None:
-            parts.append(step / self.steps if step < self.steps else 1.0)
-        if self.seconds is not None:
-            parts.append(seconds / self.seconds if seconds < self.seconds else 1.0)
-        return max(parts)
-
-
-@dataclass
-class TrainingState:
-    """Everything that changes during training; all of it is saved and restored."""
-
-    method: Method
-    optimizer: TrainOptimizer
-    rng: Rng
-    clock: TrainingClock = field(default_factory=TrainingClock)
-    step: int = 0
-    rays: int = 0
-    stopped: bool = False
-    rate_factor: float = 1.0
-
-    def stop(self) -> None:
-        """Ends training after the current step."""
-        self.stopped = True
+TrainingState = RunState[Method]
 
 
 @dataclass(frozen=True)
@@ -104,14 +50,9 @@ def fit(
     max_grad_value: float = 0.0,
     callbacks: Sequence[Callback] = (),
 ) -> TrainingState:
-    """Trains `state.method` on batches until the budget is spent or a listener sets `state.stopped`."""
+    """Trains `state.method` on batches until the budget is spent or a callback sets `state.stopped`."""
     state.method.train()
-    world = state.rng.world
-    while (
-        fraction := broadcast_fraction(
-            1.0 if state.stopped else budget.fraction(state.step, state.clock.seconds), world
-        )
-    ) < 1:
+    for fraction in remaining_steps(state, budget):
         factor = learning_rate_factor(schedule, fraction, state.step) * state.rate_factor
         state.optimizer.set_rate(factor)
         report = train_step(
@@ -172,29 +113,3 @@ def average_gradients(method: Method, world: int) -> None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)
         parameter.grad /= world
-
-
-def mean_over_processes(values: torch.Tensor, world: int) -> list[float]:
-    """Values averaged over all processes."""
-    if world > 1:
-        dist.all_reduce(values)
-        values = values / world
-    return values.tolist()
-
-
-def sum_over_processes(count: int, world: int) -> int:
-    """A count summed over all processes."""
-    if world == 1:
-        return count
-    value = torch.tensor(count, dtype=torch.int64)
-    dist.all_reduce(value)
-    return int(value)
-
-
-def broadcast_fraction(fraction: float, world: int) -> float:
-    """The first process's value, so that all processes stop at the same step."""
-    if world == 1:
-        return fraction
-    value = torch.tensor(fraction, dtype=torch.float64)
-    dist.broadcast(value, 0)
-    return float(value)

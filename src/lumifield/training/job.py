@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,15 +18,16 @@ from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.methods import Settings
 from lumifield.optim.optimizers import build_optimizer
-from lumifield.runs import run_folder
-from lumifield.runs.driver import open_summary_writer, select_device, stop_on_interrupt, validate_run_folder
-from lumifield.runtime import distributed
+from lumifield.runs.checkpoint import CheckpointSaver
+from lumifield.runs.driver import RunDriver
+from lumifield.runs.initialization import initialize_from
+from lumifield.runs.run_config import RunConfig
+from lumifield.runs.state import Budget, TrainingClock
 from lumifield.runtime.rng import Rng
 from lumifield.training import Train
-from lumifield.training.checkpoint import CheckpointSaver, initialize_from, restore_state
-from lumifield.training.fit import Budget, Callback, TrainingClock, TrainingState, fit
+from lumifield.training.fit import Callback, TrainingState, fit
 from lumifield.training.guard import CollapsedError, DivergenceGuard
-from lumifield.training.monitor import Monitor, Validator
+from lumifield.training.monitor import Monitor, ViewValidator
 
 log = logging.getLogger(__name__)
 
@@ -51,103 +54,77 @@ def run_training(
     process calls `callbacks`. Ctrl-C stops after the current step with everything saved. Raises `DataError` for
     unusable data or settings.
     """
-    rank, world = distributed.join()
-    console = console if console is not None and rank == 0 else Console(quiet=True)
-    if rank == 0:  # later processes may find what the first one has already begun to write
-        validate_run_folder(job.out, job.method, job.source, resume=resume)
-    resume = resume and (job.out / run_folder.STATE).is_file()
-    device = select_device(job.settings.device)
-    scene = data.read_scene(job.source, "train").to(device)
+    config = RunConfig.of_training(job.method, job.source, "train", job.settings)
+    driver = RunDriver(job.out, config, device=job.settings.device, resume=resume, console=console)
+    scene = data.read_scene(job.source, "train").to(driver.device)
     if not job.settings.loss_multipliers:
         scene = replace(scene, loss_weight=None)
     clock = TrainingClock()
-    for attempt in range(MAX_ATTEMPTS):
-        rng = Rng(torch.Generator(device), rank, world)
-        state = initialize_state(job, scene, device, attempt, rng, clock, init=None if resume else job.settings.init)
+    for seed in range(job.settings.seed, job.settings.seed + MAX_ATTEMPTS):
+        state = initialize_state(job, scene, driver, seed, clock)
         try:
-            train_once(job, state, scene, console, resume=resume, callbacks=callbacks)
+            train_once(job, state, scene, driver, callbacks)
             return job.out
         except CollapsedError as collapsed:
-            log.warning("%s: starting again with seed %d", collapsed, job.settings.seed + attempt + 1)
-            resume = False
+            log.warning("%s: starting again with seed %d", collapsed, seed + 1)
+            driver.resumes = False
     raise CollapsedError(f"training collapsed to one color with {MAX_ATTEMPTS} different seeds")
 
 
+def initialize_state(
+    job: TrainingJob, scene: Scene, driver: RunDriver, seed: int, clock: TrainingClock
+) -> TrainingState:
+    """A method with random parameters, or those of another run, and its optimizer at step 0."""
+    torch.manual_seed(seed)
+    rng = Rng(torch.Generator(driver.device).manual_seed(seed), driver.rank, driver.world)
+    method = job.method.build(scene).to(driver.device)
+    if job.settings.init is not None and not driver.resumes:
+        initialize_from(method, job.settings.init)
+    return TrainingState(method, build_optimizer(job.method.optimizer, method.param_groups()), rng, clock)
+
+
 def train_once(
-    job: TrainingJob,
-    state: TrainingState,
-    scene: Scene,
-    console: Console,
-    *,
-    resume: bool,
-    callbacks: Sequence[Callback] = (),
+    job: TrainingJob, state: TrainingState, scene: Scene, driver: RunDriver, callbacks: Sequence[Callback] = ()
 ) -> None:
     """Trains from the first or the saved step to the end of the budget and saves the result."""
-    history = restore_state(job.out, state) if resume else []
-    is_first = state.rng.rank == 0
-    if is_first and not resume:
-        cameras = read_all_cameras(job.source, scene)
-        run_folder.create_run(job.out, state.method, job.method, job.source, {"train": job.settings}, cameras)
-    num_parameters = sum(parameter.numel() for parameter in state.method.parameters())
-    console.print(f"{num_parameters:,} parameters, {len(scene)} images", highlight=False)
-    budget, settings = training_budget(job.settings), job.settings
-    with open_summary_writer(job.out if is_first else None) as writer, stop_on_interrupt(state.stop):
-        views = load_validation_views(job, console) if is_first else None
-        monitor = Monitor(writer, budget, console)
-        validator = Validator(views, settings.validate_every, job.out, writer, console.print, history)
-        saver = CheckpointSaver(job.out, validator, settings.save_every, len(scene))
-
-        def next_batch(rays: int, rng: Rng) -> Batch:
-            return sample_batch(
-                scene, rays, rng, single_image=settings.single_image_batches, patch_size=state.method.patch_size
-            )
-
-        try:
+    settings, method = job.settings, state.method
+    budget = Budget.of(settings.steps, settings.minutes, default_minutes=DEFAULT_MINUTES)
+    history = driver.start(state, method.settings, lambda: read_all_cameras(job.source, scene))
+    driver.print(f"{sum(p.numel() for p in method.parameters()):,} parameters, {len(scene)} images")
+    with driver.record(state) as writer:
+        views = load_validation_views(job, driver) if driver.is_first else None
+        saver = CheckpointSaver(
+            job.out,
+            history,
+            None if views is None else ViewValidator(views, writer, driver.print),
+            validate_every=settings.validate_every,
+            save_every=settings.save_every,
+            num_train_images=len(scene),
+            # Without the embedding of a validation image its PSNR does not rank weights.
+            keep_latest=method.num_appearance_dims > 0,
+        )
+        with closing(Monitor(writer, budget, driver.console)) as monitor:
             fit(
                 state,
-                next_batch,
+                partial(next_batch, scene, settings, method.patch_size),
                 budget,
                 job.method.schedule,
                 max_grad_norm=settings.max_grad_norm,
                 max_grad_value=settings.max_grad_value,
-                callbacks=[DivergenceGuard(), monitor] + ([saver, *callbacks] if is_first else []),
+                callbacks=[DivergenceGuard(), monitor] + ([saver, *callbacks] if driver.is_first else []),
             )
-        finally:
-            monitor.close()
-        if is_first:
+        if driver.is_first:
             saver.save(state)
     rays_per_second = state.rays / max(state.clock.seconds, 1e-9)
-    console.print(f"{state.step} steps, {rays_per_second:,.0f} rays/s, saved in {job.out}", highlight=False)
+    driver.print(f"{state.step} steps, {rays_per_second:,.0f} rays/s, saved in {job.out}")
 
 
-def initialize_state(
-    job: TrainingJob,
-    scene: Scene,
-    device: torch.device,
-    attempt: int,
-    rng: Rng,
-    clock: TrainingClock,
-    *,
-    init: Path | None,
-) -> TrainingState:
-    """A method with random parameters, or those of `init`, and its optimizer at step 0."""
-    seed = job.settings.seed + attempt
-    torch.manual_seed(seed)
-    rng.generator.manual_seed(seed)
-    method = job.method.build(scene).to(device)
-    if init is not None:
-        initialize_from(method, init)
-    return TrainingState(method, build_optimizer(job.method.optimizer, method.param_groups()), rng, clock)
+def next_batch(scene: Scene, settings: Train, patch_size: int, rays: int, rng: Rng) -> Batch:
+    """Rays of random pixels, of all images or of one, for one step."""
+    return sample_batch(scene, rays, rng, single_image=settings.single_image_batches, patch_size=patch_size)
 
 
-def training_budget(settings: Train) -> Budget:
-    """The number of steps or the time to train for; five minutes if neither is set."""
-    if settings.steps is None and settings.minutes is None:
-        return Budget(seconds=DEFAULT_MINUTES * 60)
-    return Budget(settings.steps, None if settings.minutes is None else settings.minutes * 60)
-
-
-def load_validation_views(job: TrainingJob, console: Console) -> Scene | None:
+def load_validation_views(job: TrainingJob, driver: RunDriver) -> Scene | None:
     """Evenly spaced images of the val split; None, with a note on the console, if there are none."""
     if job.settings.num_validation_views == 0:
         return None
@@ -156,7 +133,7 @@ def load_validation_views(job: TrainingJob, console: Console) -> Scene | None:
             return None
         return data.read_scene(job.source, "val", at_most=job.settings.num_validation_views)
     except DataError as missing:
-        console.print(f"no validation: {missing}", highlight=False)
+        driver.print(f"no validation: {missing}")
         return None
 
 

@@ -1,11 +1,9 @@
-"""Monitoring of a training run: live status line, TensorBoard, validation and history.json."""
+"""Monitoring of a training run: live status line, TensorBoard, and validation views."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,10 +13,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lumifield.data.scene import Scene
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import WEIGHTS, write_json, write_tensors
+from lumifield.runs.checkpoint import Validation
+from lumifield.runs.state import Budget
 from lumifield.runtime.colormaps import quantile_range
 from lumifield.runtime.image_metrics import mean_squared_error, psnr
-from lumifield.training.fit import Budget, StepReport, TrainingState
+from lumifield.training.fit import StepReport, TrainingState
 
 SMOOTHING = 0.98
 SCALARS_EVERY = 100
@@ -84,57 +83,23 @@ class Monitor:
             self._writer.add_scalar(name, value, state.step)
 
 
-class Validator:
-    """Renders validation views without jitter or noise, saves the best weights, and records the history."""
+class ViewValidator:
+    """Renders validation views without jitter or noise, and records their mean PSNR."""
 
-    def __init__(
-        self,
-        scene: Scene | None,
-        every: int,
-        out: Path,
-        writer: SummaryWriter,
-        print_line: Callable[[str], None],
-        history: list[dict[str, Any]],
-    ) -> None:
-        self._scene, self._every, self._out, self._writer, self._print = scene, every, out, writer, print_line
-        self.history = history
-        self._last_step = -1
+    def __init__(self, scene: Scene, writer: SummaryWriter, print_line: Callable[[str], None]) -> None:
+        self._scene, self._writer, self._print = scene, writer, print_line
 
-    @property
-    def best(self) -> float:
-        """Best validation PSNR so far [dB], minus infinity before the first validation."""
-        return max((entry["psnr"] for entry in self.history), default=-math.inf)
-
-    def __call__(self, state: TrainingState, report: StepReport) -> None:
-        """Validates if this step is due."""
-        if self._scene is not None and self._every and state.step % self._every == 0:
-            self.validate(state)
-
-    def validate(self, state: TrainingState) -> None:
-        """Renders the views and saves the weights if they are the best so far, or always if there are no views."""
-        if self._scene is None:
-            self._save_weights(state)
-        if self._scene is None or self._last_step == state.step:
-            return
-        self._last_step = state.step
+    def __call__(self, state: TrainingState) -> Validation:
+        """Scores the current weights."""
         value, loss = self._score_views(state)
-        # Without the embedding of a validation image its PSNR does not rank weights: the latest are saved.
-        if value > self.best or state.method.num_appearance_dims:
-            self._save_weights(state)
-        entry = {"step": state.step, "seconds": state.clock.seconds, "rays": state.rays, "psnr": value}
-        self.history.append(entry)
-        write_json(self._out / "log" / "history.json", self.history)
         self._writer.add_scalar("val/psnr", value, state.step)
         self._writer.add_scalar("val/loss", loss, state.step)
         self._print(f"step {state.step}: validation psnr {value:.2f} dB after {state.clock.seconds:.0f} s")
-
-    def _save_weights(self, state: TrainingState) -> None:
-        write_tensors(self._out / WEIGHTS, state.method.state_dict())
+        return Validation(state.step, state.clock.seconds, state.rays, value)
 
     def _score_views(self, state: TrainingState) -> tuple[float, float]:
         """Mean PSNR [dB] and mean squared error over the views."""
         scene, method = self._scene, state.method
-        assert scene is not None
         method.eval()
         device = next(method.parameters()).device
         errors = []

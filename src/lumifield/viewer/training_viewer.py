@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from lumifield.runs.run_folder import CAMERAS, LoadedRun, read_cameras
+from lumifield.runs.run_folder import CAMERAS, LoadedRun, RunConfig, TrainingSummary, read_split_cameras
 from lumifield.training.fit import StepReport, TrainingState
 from lumifield.viewer.server import Viewer
 
@@ -57,8 +57,10 @@ class TrainingViewer:
     def _update_viewer(self, state: TrainingState) -> Viewer:
         """The viewer of the current method, started at the first call; training may restart with a new method."""
         if self.viewer is None:
-            scenes, device = read_cameras(self._folder / CAMERAS), state.rng.generator.device
-            self.viewer = Viewer(LoadedRun(self._folder, state.method, {}, None, scenes, device, {}), self._port)
+            scenes, device = read_split_cameras(self._folder / CAMERAS), state.rng.generator.device
+            config, summary = RunConfig(state.method.settings), TrainingSummary()
+            run = LoadedRun(self._folder, state.method, config, None, scenes, device, summary)
+            self.viewer = Viewer(run, self._port)
             self._report_status(f"viewer at {self.viewer.address}")
         self.viewer.run = replace(self.viewer.run, method=state.method)
         return self.viewer

@@ -20,10 +20,9 @@ from lumifield.localization.lens.sequence_files import Cambridge, Layout, SevenS
 from lumifield.rendering.camera_paths import read_camera_path
 from lumifield.rendering.render import scene_of_cameras, with_image_size
 from lumifield.rendering.view import render_view
-from lumifield.runs.run_folder import write_json
 from lumifield.runtime import distributed
 from lumifield.runtime.config import read_json
-from lumifield.runtime.files import check_writable
+from lumifield.runtime.files import check_writable, write_json
 from lumifield.runtime.rng import Rng
 
 if TYPE_CHECKING:
