@@ -36,9 +36,9 @@ def measure(views: Path, data: Path, focal: float = FOCAL) -> dict[str, float]:
     surfaces = []
     for file in sorted(data.rglob("*.depth.png")):
         pose = np.loadtxt(file.with_name(file.name.replace(".depth.png", ".pose.txt")))[:3]
-        depth = meters(file)
-        surfaces.append(surface(depth, pose, focal))
-        seen, free = shown(places, depth, pose, focal)
+        depth = read_depth(file)
+        surfaces.append(surface_points(depth, pose, focal))
+        seen, free = project_into_view(places, depth, pose, focal)
         before += seen & free
         behind += seen & ~free
     away = KDTree(np.concatenate(surfaces)).query(places)[0]
@@ -52,7 +52,7 @@ def measure(views: Path, data: Path, focal: float = FOCAL) -> dict[str, float]:
     }
 
 
-def meters(file: Path) -> np.ndarray:
+def read_depth(file: Path) -> np.ndarray:
     """Depth along the axis, 0 where there is none."""
     with Image.open(file) as image:
         values = np.asarray(image).astype(float)
@@ -67,12 +67,14 @@ def local_points(depth: np.ndarray, focal: float, stride: int = 1) -> np.ndarray
     return np.stack([(u - width / 2) / focal * z, (v - height / 2) / focal * z, z], -1)[z > 0]
 
 
-def surface(depth: np.ndarray, pose: np.ndarray, focal: float) -> np.ndarray:
+def surface_points(depth: np.ndarray, pose: np.ndarray, focal: float) -> np.ndarray:
     """The points that a frame shows, in the world."""
     return local_points(depth, focal, STRIDE) @ pose[:, :3].T + pose[:, 3]
 
 
-def shown(places: np.ndarray, depth: np.ndarray, pose: np.ndarray, focal: float) -> tuple[np.ndarray, np.ndarray]:
+def project_into_view(
+    places: np.ndarray, depth: np.ndarray, pose: np.ndarray, focal: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Whether a frame has depth where a place projects to, and whether the place is before it."""
     local = (places - pose[:, 3]) @ pose[:, :3]
     height, width = depth.shape

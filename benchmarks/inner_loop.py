@@ -49,7 +49,7 @@ class Plain(nn.Module):
         return torch.sigmoid(raw[..., :3]), F.softplus(raw[..., 3])
 
 
-def shown(network: Plain, origin: Tensor, direction: Tensor) -> Tensor:
+def render_rays(network: Plain, origin: Tensor, direction: Tensor) -> Tensor:
     """Colors of rays over white."""
     t = torch.linspace(NEAR, FAR, SAMPLES).expand(len(origin), SAMPLES)
     t = t + torch.rand(t.shape) * (FAR - NEAR) / SAMPLES
@@ -62,32 +62,32 @@ def shown(network: Plain, origin: Tensor, direction: Tensor) -> Tensor:
 
 
 def plain_tasks(scene: Scene, count: int, steps: int) -> None:
-    """The published inner loop on some tasks, one after the other."""
+    """The published inner loop, one task after the other."""
     network, pixels = Plain(), sample_batch(scene, 4096, Rng(torch.Generator().manual_seed(0)))
     for _ in range(count):
         own = copy.deepcopy(network)
         optimizer = torch.optim.SGD(own.parameters(), RATE)
         for _ in range(steps):
             rows = torch.randint(4096, (RAYS,))
-            seen = shown(own, pixels.rays.origins[rows], pixels.rays.directions[rows])
+            seen = render_rays(own, pixels.rays.origins[rows], pixels.rays.directions[rows])
             optimizer.zero_grad()
             F.mse_loss(seen, pixels.rgb[rows]).backward()
             optimizer.step()
 
 
 def our_tasks(scene: Scene, count: int, steps: int, bf16: str) -> None:
-    """Ours on some tasks, side by side where there are several."""
+    """The inner loop of the package, on several tasks at once if there are."""
     method = SimpleNerf(num_samples=SAMPLES, bf16=bf16).build(scene)
     loop = InnerLoop(steps=steps, batch_size=RAYS)
     adapt_clones(method, [scene] * count, loop, Rng(torch.Generator().manual_seed(0)), lambda _: None)
 
 
-def measured(scene: Scene, group: int, steps: int, rounds: int) -> dict[str, float]:
-    """Tasks a second of each, the median over rounds that take turns, scaled to tasks of 32 steps."""
+def measure_rates(scene: Scene, num_tasks: int, steps: int, rounds: int) -> dict[str, float]:
+    """Tasks of 32 steps per second of each implementation: the median over interleaved rounds."""
     work = {
-        "plain": lambda: plain_tasks(scene, group, steps),
-        "float32": lambda: our_tasks(scene, group, steps, "off"),
-        "bfloat16": lambda: our_tasks(scene, group, steps, "on"),
+        "plain": lambda: plain_tasks(scene, num_tasks, steps),
+        "float32": lambda: our_tasks(scene, num_tasks, steps, "off"),
+        "bfloat16": lambda: our_tasks(scene, num_tasks, steps, "on"),
     }
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
@@ -95,7 +95,7 @@ def measured(scene: Scene, group: int, steps: int, rounds: int) -> dict[str, flo
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
-    return {name: group * steps / STEPS / statistics.median(times) for name, times in seconds.items()}
+    return {name: num_tasks * steps / STEPS / statistics.median(times) for name, times in seconds.items()}
 
 
 def main() -> None:
@@ -107,9 +107,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     scene = read_scene(Source(given.data), "train", at_most=8)
-    rates = measured(scene, given.group, given.steps, given.rounds)
-    found = {"tasks_per_second": rates, "times_plain": {name: rate / rates["plain"] for name, rate in rates.items()}}
-    found |= {"group": given.group, "machine": describe_machine(torch.device("cpu")), "commit": current_commit()}
+    rates = measure_rates(scene, given.vmap_batch_size, given.steps, given.rounds)
+    found = {"tasks_per_second": rates, "speedup": {name: rate / rates["plain"] for name, rate in rates.items()}}
+    found |= {
+        "vmap_batch_size": given.vmap_batch_size,
+        "machine": describe_machine(torch.device("cpu")),
+        "commit": current_commit(),
+    }
     found |= {"bf16_is_faster": bf16_is_faster(torch.device("cpu"))}
     if given.out is not None:
         write_json(given.out / "inner_loop.json", found)

@@ -45,7 +45,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 RESULTS = Path(__file__).with_name("results")
 
 
-def trained(settings: Instant, train: Scene, views: Scene, seconds: float, seed: int) -> dict[str, Any]:
+def train_and_measure(settings: Instant, train: Scene, views: Scene, seconds: float, seed: int) -> dict[str, Any]:
     """Steps, rays and validation PSNR after some seconds, once the kernels for these settings are compiled."""
     train_uniformly(initialize_training(settings, train, seed), train, Budget(steps=COLD_STEPS))
     state = initialize_training(settings, train, seed)
@@ -59,7 +59,7 @@ def trained(settings: Instant, train: Scene, views: Scene, seconds: float, seed:
     }
 
 
-def markdown(result: dict[str, Any]) -> str:
+def format_table(result: dict[str, Any]) -> str:
     """The rows beside the first one."""
     lines = [
         f"Machine: {result['machine']}. Commit: {result['commit']}. Data: {result['data']}, images at "
@@ -95,12 +95,12 @@ def main(
     }
     result |= {"downscale": downscale, "seconds": seconds, "seed": seed, "rows": []}
     for choice, changed in CHOICES.items():
-        row = trained(replace(Instant(), **changed), train, views, seconds, seed)
+        row = train_and_measure(replace(Instant(), **changed), train, views, seconds, seed)
         result["rows"].append({"choice": choice, **changed, **row})
         write_json(out / "instant_choices.json", result)
         with replacing(out / "instant_choices.md") as temporary:
-            temporary.write_text(markdown(result), encoding="utf-8")
-    print(markdown(result))
+            temporary.write_text(format_table(result), encoding="utf-8")
+    print(format_table(result))
 
 
 if __name__ == "__main__":

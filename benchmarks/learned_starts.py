@@ -18,9 +18,8 @@ from torch import Tensor
 
 from lumifield.data.scene import Scene
 from lumifield.data.scene_collection import list_tasks
-from lumifield.runs.run_folder import LoadedRun, read_run
+from lumifield.runs.run_folder import LoadedRun, read_run, write_json
 from lumifield.runtime.config import read_json
-from lumifield.runtime.files import write_json
 from lumifield.runtime.image_io import to_uint8
 from lumifield.runtime.image_metrics import mean_squared_error, psnr
 
@@ -42,9 +41,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     found = [read_json(run / "eval" / "test" / "metrics.json") for run in given.runs]
-    white, mean = images(read_run(given.runs[0]))
+    white, mean = score_trivial_predictions(read_run(given.runs[0]))
     name = given.data.resolve().name
-    table = rows([one["initializations"] for one in found], PAPER.get(name, {}), white, mean)
+    table = format_table([one["initializations"] for one in found], PAPER.get(name, {}), white, mean)
     print(table)
     if given.out is not None:
         protocol = found[0]["protocol"]
@@ -61,7 +60,7 @@ def main() -> None:
         )
 
 
-def rows(seeds: list[dict], paper: dict[str, float], white: float, mean: float) -> str:
+def format_table(seeds: list[dict], paper: dict[str, float], white: float, mean: float) -> str:
     """The table, means over the seeds and their deviation."""
     lines = ["| initialization | before [dB] | adapted [dB] | deviation | after 100 steps | ShapeNet, in the paper |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
@@ -77,7 +76,7 @@ def rows(seeds: list[dict], paper: dict[str, float], white: float, mean: float) 
     return "\n".join(lines).replace("nan", "")
 
 
-def images(run: LoadedRun) -> tuple[float, float]:
+def score_trivial_predictions(run: LoadedRun) -> tuple[float, float]:
     """PSNR of white and of the mean image near the pose, over the held-out views of the test objects [dB]."""
     assert run.source is not None
     known = [task.photographs() for task in list_tasks(run.source, "train")]
@@ -87,11 +86,11 @@ def images(run: LoadedRun) -> tuple[float, float]:
         for row in range(len(scene)):
             truth = to_uint8(scene.ground_truth(row)).float() / 255
             white.append(psnr(mean_squared_error(torch.ones_like(truth), truth)))
-            mean.append(psnr(mean_squared_error(near(known, scene, row), truth)))
+            mean.append(psnr(mean_squared_error(nearest_views_mean(known, scene, row), truth)))
     return statistics.mean(white), statistics.mean(mean)
 
 
-def near(known: list[Scene], scene: Scene, row: int) -> Tensor:
+def nearest_views_mean(known: list[Scene], scene: Scene, row: int) -> Tensor:
     """The mean of known images, weighted by how near their viewing directions are to that of a view."""
     total, weights = torch.zeros(scene.ground_truth(row).shape), 0.0
     for other in known:

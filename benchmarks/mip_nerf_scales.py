@@ -36,14 +36,14 @@ WITHOUT_AREA_LOSS = "mip-nerf without area loss"
 SIZE, TEST_VIEWS, SAMPLES = 64, 8, 64
 
 
-def contestants(width: int, rays: int) -> dict[str, Settings]:
+def methods_to_compare(width: int, rays: int) -> dict[str, Settings]:
     """Every method with networks of one width, asked 2 SAMPLES times a ray, at the same learning rates."""
     schedule = Schedule(kind="exponential", gamma=0.1, warmup_steps=100)
     mip = MipNerf(num_samples=SAMPLES, hidden_dim=width, batch_size=rays, schedule=schedule)
     half = SAMPLES // 2
     return {
         "mip-nerf": mip,
-        "mip-nerf without integrated encoding": replace(mip, integrated=False),
+        "mip-nerf without integrated encoding": replace(mip, integrated_encoding=False),
         WITHOUT_AREA_LOSS: mip,
         "mip-nerf without viewing directions": replace(mip, viewdirs=False),
         "mip-nerf, feature grid": replace(mip, backbone="grid"),
@@ -53,7 +53,7 @@ def contestants(width: int, rays: int) -> dict[str, Settings]:
     }
 
 
-def learned(settings: Settings, train: Scene, steps: int, seed: int) -> TrainingState:
+def train_method(settings: Settings, train: Scene, steps: int, seed: int) -> TrainingState:
     """A method after some steps."""
     torch.manual_seed(seed)
     method = settings.build(train)
@@ -62,7 +62,7 @@ def learned(settings: Settings, train: Scene, steps: int, seed: int) -> Training
     return fit(state, lambda rays, rng: sample_batch(train, rays, rng), Budget(steps), settings.schedule)
 
 
-def scores(state: TrainingState, test: Scene) -> dict[str, float]:
+def score_scales(state: TrainingState, test: Scene) -> dict[str, float]:
     """Mean PSNR of the images of each width [dB]."""
     state.method.eval()
     found: dict[str, list[float]] = {}
@@ -73,7 +73,7 @@ def scores(state: TrainingState, test: Scene) -> dict[str, float]:
     return {width: mean(values) for width, values in found.items()}
 
 
-def markdown(result: dict[str, Any]) -> str:
+def format_table(result: dict[str, Any]) -> str:
     """Means over the seeds as a table."""
     rows: list[dict[str, Any]] = result["rows"]
     widths = list(rows[0]["psnr"])
@@ -93,14 +93,14 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def save(result: dict[str, Any], out: Path) -> None:
+def write_results(result: dict[str, Any], out: Path) -> None:
     """Both files, as far as the rows go."""
     write_json(out / "mip_nerf_scales.json", result)
     with replacing(out / "mip_nerf_scales.md") as temporary:
-        temporary.write_text(markdown(result), encoding="utf-8")
+        temporary.write_text(format_table(result), encoding="utf-8")
 
 
-def begun(asked: dict[str, Any], out: Path) -> dict[str, Any]:
+def load_partial_result(asked: dict[str, Any], out: Path) -> dict[str, Any]:
     """What has been measured of what is asked for."""
     file = out / "mip_nerf_scales.json"
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -109,7 +109,7 @@ def begun(asked: dict[str, Any], out: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    names = list(contestants(8, 8))
+    names = list(methods_to_compare(8, 8))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=4000, help="training steps of each")
     parser.add_argument("--rays", type=int, default=256, help="rays a step")
@@ -124,17 +124,17 @@ def main() -> None:
         synthesize_data(settings, source.data)
         train, test = read_scene(source, "train"), read_scene(source, "test")
     asked = {"machine": describe_machine(CPU), "commit": current_commit(), "steps": options.steps}
-    result = begun(asked | {"rays": options.rays, "width": options.width}, options.out)
+    result = load_partial_result(asked | {"rays": options.rays, "width": options.width}, options.out)
     done = {(row["method"], row["seed"]) for row in result["rows"]}
     for seed in options.seeds:
         for name in (name for name in options.methods if (name, seed) not in done):
             start = time.perf_counter()
             shown = replace(train, loss_weight=None) if name == WITHOUT_AREA_LOSS else train
-            state = learned(contestants(options.width, options.rays)[name], shown, options.steps, seed)
+            state = train_method(methods_to_compare(options.width, options.rays)[name], shown, options.steps, seed)
             row = {"method": name, "seed": seed, "seconds": time.perf_counter() - start}
-            result["rows"].append(row | {"psnr": scores(state, test)})
-            save(result, options.out)
-    print(markdown(result))
+            result["rows"].append(row | {"psnr": score_scales(state, test)})
+            write_results(result, options.out)
+    print(format_table(result))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class Task:
         return learning_rate_factor(self.settings.schedule, step / self.steps, step)
 
 
-def learn_nerf(task: Task) -> Method:
+def train_nerf(task: Task) -> Method:
     """`nerf`, trained."""
     torch.manual_seed(task.seed)
     method, rng = task.settings.build(task.train), task.rng()
@@ -107,8 +107,8 @@ def compare(task: Task) -> Iterator[dict[str, Any]]:
     behind = replace(task, settings=replace(task.settings, occupancy=True))
     for name, learn, colors, own in (
         ("plain", train_plain, plain_colors, task),
-        ("nerf", learn_nerf, nerf_colors, task),
-        ("nerf with occupancy", learn_nerf, nerf_colors, behind),
+        ("nerf", train_nerf, nerf_colors, task),
+        ("nerf with occupancy", train_nerf, nerf_colors, behind),
     ):
         start = time.perf_counter()
         model = learn(own)
@@ -117,7 +117,7 @@ def compare(task: Task) -> Iterator[dict[str, Any]]:
         yield {"method": name, "seed": task.seed, "psnr": sum(scores) / len(scores), "seconds": seconds}
 
 
-def markdown(result: dict[str, Any]) -> str:
+def format_table(result: dict[str, Any]) -> str:
     """Means over the seeds as a table; differences are those of the same seed."""
     rows: list[dict[str, Any]] = result["rows"]
     plain_psnr = {row["seed"]: row["psnr"] for row in rows if row["method"] == "plain"}
@@ -136,18 +136,18 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def still_life(folder: Path) -> tuple[Scene, Scene]:
+def synthesize_still_life(folder: Path) -> tuple[Scene, Scene]:
     """The views to learn from and those to judge by."""
     source = Source(folder / "still_life", background="white")
     synthesize_data(StillLife(image_width=SIZE, num_test=TEST_VIEWS, ground_truth=False), source.data)
     return read_scene(source, "train"), read_scene(source, "test")
 
 
-def save(result: dict[str, Any], out: Path) -> None:
+def write_results(result: dict[str, Any], out: Path) -> None:
     """Both files, as far as the rows go."""
     write_json(out / "nerf_against_plain.json", result)
     with replacing(out / "nerf_against_plain.md") as temporary:
-        temporary.write_text(markdown(result), encoding="utf-8")
+        temporary.write_text(format_table(result), encoding="utf-8")
 
 
 def main() -> None:
@@ -165,7 +165,7 @@ def main() -> None:
         hidden_dim=options.width,
     )
     with tempfile.TemporaryDirectory() as folder:
-        train, test = still_life(Path(folder))
+        train, test = synthesize_still_life(Path(folder))
     result: dict[str, Any] = {
         "machine": describe_machine(torch.device("cpu")),
         "commit": current_commit(),
@@ -175,8 +175,8 @@ def main() -> None:
     for seed in options.seeds:
         for row in compare(Task(train, test, options.steps, settings, seed)):
             result["rows"].append(row)
-            save(result, options.out)
-    print(markdown(result))
+            write_results(result, options.out)
+    print(format_table(result))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import torch
 
 from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.rendering.view import RenderedView, render_view
-from lumifield.runs.run_folder import LoadedRun, read_run
-from lumifield.runtime.files import replacing, write_json
+from lumifield.runs.run_folder import LoadedRun, read_run, write_json
+from lumifield.runtime.files import replacing
 from lumifield.runtime.image_metrics import psnr
 
 VIEWS, ROUNDS = 6, 3
@@ -24,7 +24,7 @@ EDGE = 3
 """Pixels about a silhouette that do not count as its inside."""
 
 
-def shown(run: LoadedRun, index: int, *, fast_preview: bool) -> RenderedView:
+def render_frame(run: LoadedRun, index: int, *, fast_preview: bool) -> RenderedView:
     """One view of the test split."""
     return render_view(run.method, run.scenes["test"], index, device=run.device, fast_preview=fast_preview)
 
@@ -37,17 +37,17 @@ def inner_error(traced: RenderedView, fast_preview: RenderedView) -> tuple[float
     return float(difference.square().mean()), float((difference.abs().amax(-1) > 1 / 255).float().mean())
 
 
-def measured(run: LoadedRun) -> dict[str, Any]:
+def measure_frames(run: LoadedRun) -> dict[str, Any]:
     """Milliseconds of a view both ways, in turn, and how far they agree; seconds until the first quick view."""
     run.method.eval()
     scene = run.scenes["test"]
     views = range(0, len(scene), max(1, len(scene) // VIEWS))
-    shown(run, 0, fast_preview=False)  # what both keep, and what is compiled, counts for neither
+    render_frame(run, 0, fast_preview=False)  # what both keep, and what is compiled, counts for neither
     begun = time.perf_counter()
-    shown(run, 0, fast_preview=True)
+    render_frame(run, 0, fast_preview=True)
     first = time.perf_counter() - begun
     pairs = [
-        [shown(run, index, fast_preview=fast_preview) for fast_preview in (False, True)]
+        [render_frame(run, index, fast_preview=fast_preview) for fast_preview in (False, True)]
         for _ in range(ROUNDS)
         for index in views
     ]
@@ -66,7 +66,7 @@ def measured(run: LoadedRun) -> dict[str, Any]:
     }
 
 
-def table(row: dict[str, Any], about: str) -> str:
+def format_table(row: dict[str, Any], about: str) -> str:
     """The result as Markdown."""
     return "\n".join(
         [
@@ -89,12 +89,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    row = measured(read_run(options.run))
+    row = measure_frames(read_run(options.run))
     where = f"{describe_machine(torch.device('cpu'))}, 1 thread, commit {current_commit()}, run {options.run.name}"
     write_json(options.out / "nlr_frames.json", {"machine": where, **row})
     with replacing(options.out / "nlr_frames.md") as temporary:
-        temporary.write_text(table(row, where), encoding="utf-8")
-    print(table(row, where))
+        temporary.write_text(format_table(row, where), encoding="utf-8")
+    print(format_table(row, where))
 
 
 if __name__ == "__main__":

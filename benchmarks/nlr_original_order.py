@@ -1,11 +1,11 @@
-"""One training step of `nlr` beside a plain port of the published order of work, on one run's parameters and rays.
+"""One training step of `nlr` against a plain port of the published order of operations, with equal parameters and rays.
 
-Run `python benchmarks/nlr_original_order.py RUN`; it writes nlr_original_order.json and .md. A step shows one
-image from all others and learns everything; both trace the same rays, compare as many silhouettes and look at as
-many slopes. The port goes about it as the published code does: both fronts and the samples of every ray, soft
-silhouettes of every ray, images encoded whole, and what hides what from a map of each image's surface points.
-It shares the networks alone, and how colors lie between pixels. One thread, float32, all in turn; memory is the most
-that a process of its own had, from its start to the end of a step.
+Run `python benchmarks/nlr_original_order.py RUN`; it writes nlr_original_order.json and .md. A step renders one image
+from all others and trains every part; both implementations trace the same rays and evaluate as many silhouette and
+eikonal samples. The port follows the published code: both fronts and the samples of every ray, soft silhouettes of every
+ray, features of whole images, and visibility from a map of the surface points of each image. It shares only the
+networks and the interpolation of colors. One thread, float32, interleaved; memory is the peak of a process that takes
+one step.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from lumifield.geometry.image_sampling import sample_bicubic
 from lumifield.methods.base import RenderContext
 from lumifield.methods.nlr.blending import normalize_weights
 from lumifield.methods.nlr.method import NlrMethod
-from lumifield.runs.run_folder import read_run
-from lumifield.runtime.files import replacing, write_json
+from lumifield.runs.run_folder import read_run, write_json
+from lumifield.runtime.files import replacing
 from lumifield.runtime.rng import Rng
 
 THRESHOLD, MARCHES, SAMPLES, SECANTS, MASK_SAMPLES = 5e-5, 10, 100, 8, 40
 SLOPES = 32768
 PIECE = 100_000
-"""Points that the samples of the published tracer ask for at once."""
+"""Number of SDF evaluations of the published tracer per call."""
 HIDES = 1e-4
-"""Squared distance between surface points from which on one hides the other."""
+"""Squared distance between surface points beyond which one occludes the other."""
 LATER = 10_000
-"""A step by which silhouettes are sharp and nothing is carved any more."""
+"""A step by which silhouettes are sharp and mask-only steps have ended."""
 ROUNDS = 5
 
 
-class Port:
-    """The published order of work on the networks of a method; lengths are those of its ball."""
+class PublishedOrder:
+    """The published order of operations with the networks of a method; lengths in units of its bounding sphere."""
 
     def __init__(self, method: NlrMethod, scene: Scene) -> None:
         self.method, self.scene = method, scene
         self.maps = [self.surface_map(index) for index in range(len(scene))]
 
     def chords(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Origins and directions of an image's rays, and where they enter and leave the ball (1, -1: never)."""
+        """Origins and directions of the rays of an image, and t where they enter and leave the sphere (1, -1: never)."""
         rays = self.scene.rays(index)
         origin, direction = (rays.origins - self.method.center) / self.method.radius, rays.directions
         middle = -(origin * direction).sum(-1)
@@ -66,39 +66,39 @@ class Port:
 
     @torch.no_grad()
     def surface_map(self, index: int) -> Tensor:
-        """The surface points of an image's pixels, (3, h, w)."""
+        """Surface points of the pixels of an image, (3, h, w)."""
         origin, direction, near, far = self.chords(index)
-        t, _ = traced(self.method.sdf, origin, direction, near, far)
+        t, _ = trace_rays(self.method.sdf, origin, direction, near, far)
         width, height = self.scene.size(index)
         return (origin + t[:, None] * direction).T.reshape(3, height, width)
 
-    def shown(self, index: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Colors of an image's pixels as the others show them, which rays meet the surface, and the losses."""
+    def render_image(self, index: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Colors of the pixels of an image blended from the other images, the hit mask, and the losses."""
         method, sdf = self.method, self.method.sdf
-        maps = {other: self.encoded(other) for other in range(len(self.scene)) if other != index}
+        maps = {other: self.encode_image(other) for other in range(len(self.scene)) if other != index}
         origin, direction, near, far = self.chords(index)
-        t, hit = traced(sdf, origin, direction, near, far)
-        points = torch.where(hit[:, None], first_order(sdf, origin, direction, t), 0.0)
+        t, hit = trace_rays(sdf, origin, direction, near, far)
+        points = torch.where(hit[:, None], first_order_points(sdf, origin, direction, t), 0.0)
         width, height = self.scene.size(index)
         self.maps[index] = points.detach().T.reshape(3, height, width)
-        features, rgb = self.blended(points, direction, maps)
+        features, rgb = self.blend(points, direction, maps)
         rgb = torch.where(hit[:, None], rgb, 0.5)
         every = torch.arange(len(rgb))
         rgb = method.appearance_net.image(features * hit[:, None], rgb, every, (height, width), len(rgb))
         return rgb, hit, self.losses(index, rgb, hit, (origin, direction, near, far))
 
-    def encoded(self, index: int) -> Tensor:
-        """The features of a whole image."""
+    def encode_image(self, index: int) -> Tensor:
+        """Features of a whole image."""
         encoder = self.method.appearance_net.encoder
         assert encoder is not None
         return encoder(self.method.sources.image(index)[None, :3])[0]
 
-    def blended(self, points: Tensor, direction: Tensor, maps: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """Features and colors of every pixel, from the images that have features."""
+    def blend(self, points: Tensor, direction: Tensor, maps: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """Blended features and colors of every pixel, from the images that have features."""
         net, weights, found, colors = self.method.appearance_net, [], [], []
         assert net.weights is not None
         for other, whole in maps.items():
-            rgb, features, visible, cosine = self.reprojected(other, points, direction, whole)
+            rgb, features, visible, cosine = self.sample_source_view(other, points, direction, whole)
             joined = torch.cat([rgb, features], -1) * visible[:, None]
             weights.append(net.weights(joined, direction, cosine) * visible)
             found.append(joined)
@@ -107,22 +107,22 @@ class Port:
         features, rgb = ((share * torch.stack(values)).sum(0) for values in (found, colors))
         return features, rgb + 0.5 * (1 - share.sum(0))
 
-    def reprojected(self, other: int, points: Tensor, direction: Tensor, features: Tensor) -> tuple[Tensor, ...]:
-        """What another image shows of points, whether it sees them, and the cosine between the rays."""
+    def sample_source_view(self, other: int, points: Tensor, direction: Tensor, features: Tensor) -> tuple[Tensor, ...]:
+        """Features of points in another image, their visibility there, and the cosine between the rays."""
         scene = self.method.center + self.method.radius * points
         width, height = self.scene.size(other)
         (xy,), (depth,) = self.scene.cameras[[other]].project(scene)
         inside = (depth > 0) & (xy >= 0).all(-1) & (xy < torch.tensor([width, height])).all(-1)
         place = 2 * xy / torch.tensor([width, height]) - 1
         image = self.method.sources.image(other)
-        solid = (looked_up(image[3:], place.detach(), "nearest") >= 0.5)[:, 0]
-        open_way = (looked_up(self.maps[other], place.detach()) - points.detach()).square().sum(-1) < HIDES
+        solid = (sample_image(image[3:], place.detach(), "nearest") >= 0.5)[:, 0]
+        open_way = (sample_image(self.maps[other], place.detach()) - points.detach()).square().sum(-1) < HIDES
         cosine = (F.normalize(scene - self.scene.cameras.positions[other], dim=-1) * direction).sum(-1)
         rgb = sample_bicubic(self.method.sources.unpack_image(self.method.sources.within, other), xy)
-        return rgb, looked_up(features, place), inside & solid & open_way, cosine
+        return rgb, sample_image(features, place), inside & solid & open_way, cosine
 
     def losses(self, index: int, rgb: Tensor, hit: Tensor, chords: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Colors, the soft silhouettes of all pixels, and the slopes."""
+        """Color, soft silhouette and eikonal losses of all pixels."""
         method, (origin, direction, near, far) = self.method, chords
         truth = method.sources.image(index).flatten(1).T
         solid = truth[:, 3] >= 0.5
@@ -142,14 +142,14 @@ class Port:
         }
 
 
-def looked_up(image: Tensor, place: Tensor, mode: str = "bilinear") -> Tensor:
-    """An image (c, h, w) at places in [-1, 1]."""
+def sample_image(image: Tensor, place: Tensor, mode: str = "bilinear") -> Tensor:
+    """Samples an image (c, h, w) at coordinates in [-1, 1]."""
     found = F.grid_sample(image[None], place[None, None], mode, "border", align_corners=False)
     return found[0, :, 0].T
 
 
-def first_order(sdf: Callable[[Tensor], Tensor], origin: Tensor, direction: Tensor, t: Tensor) -> Tensor:
-    """The points of all rays, which move with the field to first order."""
+def first_order_points(sdf: Callable[[Tensor], Tensor], origin: Tensor, direction: Tensor, t: Tensor) -> Tensor:
+    """Differentiable surface points to first order (IDR, eq. 3)."""
     start = origin + t[:, None] * direction
     with torch.no_grad():
         slope = (sdf.gradient(start) * direction).sum(-1)  # type: ignore[attr-defined]
@@ -158,10 +158,10 @@ def first_order(sdf: Callable[[Tensor], Tensor], origin: Tensor, direction: Tens
 
 
 @torch.no_grad()
-def traced(
+def trace_rays(
     sdf: Callable[[Tensor], Tensor], origin: Tensor, direction: Tensor, near: Tensor, far: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The t of every ray, and whether it meets the surface: IDR's tracer."""
+    """t and hit mask of every ray, by the tracer of IDR."""
     met = near < far
     fronts, going, values = [near, far], [met, met], [torch.zeros_like(near), torch.zeros_like(near)]
 
@@ -181,14 +181,14 @@ def traced(
             ask(end, passed)
         going = [rows & (fronts[0] < fronts[1]) for rows in going]
     rest = going[0] & (values[0] > THRESHOLD)
-    t, found = sampled(sdf, origin, direction, fronts, rest)
+    t, found = find_sign_change(sdf, origin, direction, fronts, rest)
     return torch.where(rest, t, fronts[0]), torch.where(rest, found, met & (fronts[0] < fronts[1]))
 
 
-def sampled(
+def find_sign_change(
     sdf: Callable[[Tensor], Tensor], origin: Tensor, direction: Tensor, fronts: list[Tensor], rows: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Samples between the fronts of rays that are not decided (points are made for all), and false position."""
+    """Uniform samples between the two fronts of unconverged rays (evaluated for all), refined by false position."""
     near, far = fronts
     t = near[:, None] + torch.linspace(0, 1, SAMPLES) * (far - near)[:, None]
     points = origin[:, None] + t[..., None] * direction[:, None]
@@ -209,7 +209,7 @@ def sampled(
 def false_position(
     sdf: Callable[[Tensor], Tensor], origin: Tensor, direction: Tensor, bracket: tuple[Tensor, ...], rows: Tensor
 ) -> Tensor:
-    """Where brackets of the rows hold a zero."""
+    """Zero crossing inside each bracket."""
     low, high, above, below = (values[rows] for values in bracket)
     origin, direction = origin[rows], direction[rows]
     t = high
@@ -223,8 +223,8 @@ def false_position(
     return bracket[1].index_put((rows,), t)
 
 
-def ours(method: NlrMethod, scene: Scene, index: int, side: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """A step of the method on all pixels of an image, or on a square of `side` in its middle."""
+def our_step(method: NlrMethod, scene: Scene, index: int, side: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """One step of the method on all pixels of an image, or on a central patch of `side` pixels."""
     width, height = scene.size(index)
     rays, size = scene.rays(index), (height, width)
     truth = method.sources.image(index).flatten(1).T
@@ -240,87 +240,87 @@ def ours(method: NlrMethod, scene: Scene, index: int, side: int | None = None) -
 
 
 def step_of(method: NlrMethod) -> int:
-    """A late step that learns everything and looks anew at what hides what."""
+    """A late step in which every part is trained and the visibility is refreshed."""
     every = math.lcm(method.settings.shape_update_interval, method.settings.visibility_update_interval)
     return LATER - LATER % every
 
 
-def equalized(method: NlrMethod, scene: Scene) -> NlrMethod:
-    """The method with as many rays and slopes as the port, in float32."""
+def use_published_settings(method: NlrMethod, scene: Scene) -> NlrMethod:
+    """The method with the number of rays and eikonal samples of the port, in float32."""
     pixels = int(scene.cameras.size[0].prod())
     method.settings = replace(method.settings, num_mask_rays=pixels, num_eikonal_points=SLOPES, bf16="off")
     method.appearance_net.settings = method.settings
     return method.train()
 
 
-def learned(method: NlrMethod, losses: dict[str, Tensor]) -> None:
-    """The way back."""
+def backpropagate(method: NlrMethod, losses: dict[str, Tensor]) -> None:
+    """Backpropagates the sum of the losses."""
     method.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
 
 
 def published_order(folder: Path) -> Callable[[], object]:
-    """A step of the port."""
-    method, scene = trained(folder)
-    port = Port(equalized(method, scene), scene)
-    return lambda: learned(method, port.shown(0)[2])
+    """One step of the port."""
+    method, scene = load_trained(folder)
+    port = PublishedOrder(use_published_settings(method, scene), scene)
+    return lambda: backpropagate(method, port.render_image(0)[2])
 
 
 def same_rays(folder: Path) -> Callable[[], object]:
-    """A step of ours on as many rays."""
-    method, scene = trained(folder)
-    equalized(method, scene)
-    return lambda: learned(method, ours(method, scene, 0)[1])
+    """One step of `nlr` on the same rays."""
+    method, scene = load_trained(folder)
+    use_published_settings(method, scene)
+    return lambda: backpropagate(method, our_step(method, scene, 0)[1])
 
 
-def square(folder: Path) -> Callable[[], object]:
-    """A step of ours as `train` takes it."""
-    method, scene = trained(folder)
-    return lambda: learned(method, ours(method, scene, 0, method.settings.patch_size)[1])
+def patch_step(folder: Path) -> Callable[[], object]:
+    """One step of `nlr` as in `train`."""
+    method, scene = load_trained(folder)
+    return lambda: backpropagate(method, our_step(method, scene, 0, method.settings.patch_size)[1])
 
 
 STEPS = {
     "published order": published_order,
     "nlr, the same rays": same_rays,
-    "nlr, a patch as in `train`": square,
+    "nlr, a patch as in `train`": patch_step,
 }
 
 
-def trained(folder: Path) -> tuple[NlrMethod, Scene]:
-    """The method of a run and the cameras of its images."""
+def load_trained(folder: Path) -> tuple[NlrMethod, Scene]:
+    """Method and training cameras of a run."""
     run = read_run(folder)
     assert isinstance(run.method, NlrMethod)
     return run.method.train(), run.scenes["train"].without_images()
 
 
-def agreement(folder: Path) -> dict[str, float]:
-    """The share of pixels within the silhouette and off the surface's rim that both orders show the same."""
-    method, scene = trained(folder)
-    equalized(method, scene)
+def compare_pixels(folder: Path) -> dict[str, float]:
+    """Share of equal pixels of both orders, inside the silhouette and away from its edge."""
+    method, scene = load_trained(folder)
+    use_published_settings(method, scene)
     with torch.no_grad():
-        rgb, hit, _ = Port(method, scene).shown(0)
-    shown, _ = ours(method, scene, 0)
+        rgb, hit, _ = PublishedOrder(method, scene).render_image(0)
+    shown, _ = our_step(method, scene, 0)
     counts = hit & (method.sources.image(0)[3].flatten() >= 0.5)
     difference = (rgb - shown.detach())[counts].abs().amax(-1)
     return {f"within_{level}": float((difference < level).float().mean()) for level in (0.001, 0.004, 0.02)}
 
 
-def memory(folder: Path, name: str) -> float:
-    """The most memory that a process has which takes a step [MiB]."""
+def measure_memory(folder: Path, name: str) -> float:
+    """Peak memory of a new process that takes one step [MiB]."""
     command = [sys.executable, __file__, str(folder), "--alone", name]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
-def alone(folder: Path, name: str) -> float:
-    """This process's peak after one step [MiB]."""
+def peak_memory_of_step(folder: Path, name: str) -> float:
+    """Peak memory of this process after one step [MiB]."""
     STEPS[name](folder)()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measured(folder: Path) -> dict[str, Any]:
-    """Seconds of each step, in turn, their memory, and how far both orders agree."""
+def measure_steps(folder: Path) -> dict[str, Any]:
+    """Seconds and peak memory of each step, interleaved, and the agreement of both orders."""
     # First, while this process is small: a new one begins with the peak of the one that it came from.
-    peaks = {name: memory(folder, name) for name in STEPS}
+    peaks = {name: measure_memory(folder, name) for name in STEPS}
     todo = {name: made(folder) for name, made in STEPS.items()}
     chosen: dict[str, list[float]] = {name: [] for name in todo}
     for number in range(ROUNDS + 1):
@@ -339,11 +339,11 @@ def measured(folder: Path) -> dict[str, Any]:
         }
         for name, seconds in chosen.items()
     ]
-    return {"rows": rows, "pixels": agreement(folder)}
+    return {"rows": rows, "pixels": compare_pixels(folder)}
 
 
-def table(found: dict[str, Any], about: str) -> str:
-    """The result as Markdown."""
+def format_table(found: dict[str, Any], about: str) -> str:
+    """Markdown of the result."""
     lines = [
         f"| {row['step']} | {row['seconds']:.2f} | {row['ratio']:.1f} | {row['mib']:.0f} |" for row in found["rows"]
     ]
@@ -360,14 +360,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.alone:
-        print(alone(options.run, options.alone))
+        print(peak_memory_of_step(options.run, options.alone))
         return
-    found = measured(options.run)
+    found = measure_steps(options.run)
     where = f"{describe_machine(torch.device('cpu'))}, 1 thread, commit {current_commit()}, run {options.run.name}"
     write_json(options.out / "nlr_original_order.json", {"machine": where, **found})
     with replacing(options.out / "nlr_original_order.md") as temporary:
-        temporary.write_text(table(found, where), encoding="utf-8")
-    print(table(found, where))
+        temporary.write_text(format_table(found, where), encoding="utf-8")
+    print(format_table(found, where))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pieces import once, trained
+from resumable import read_or_measure, train_or_resume
 
 from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source
@@ -51,7 +51,7 @@ def prepare_scene(scene: Path, kind: str, runs: Path, seed: int) -> Path:
 def train_and_score(scene: Path, settings: Settings, out: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Trains once; returns PSNR of the test views [dB], steps and seconds."""
     source = Source(scene, downscale=options.downscale)
-    run = trained(TrainingJob(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
+    run = train_or_resume(TrainingJob(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
     has_appearance = run.method.appearance_embeddings is not None and run.method.num_appearance_dims > 0
     appearance = Path(run.scenes["train"].names[0]).name if has_appearance else "mean"
     metrics = evaluate(run, scoring=Scoring(appearance, right_half=False), save_images=False)
@@ -107,7 +107,7 @@ def main() -> None:
         if num_trainings > options.trainings:
             break
         folder = prepare_scene(options.scene, kind, options.runs, options.seed)
-        row = once(out / SCORE_FILE, partial(train_and_score, folder, settings, out, options))
+        row = read_or_measure(out / SCORE_FILE, partial(train_and_score, folder, settings, out, options))
         result["rows"].setdefault(kind, {})[name] = row
         write_results(result, options.out)
     print(format_table(result))

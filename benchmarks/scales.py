@@ -20,7 +20,7 @@ from lumifield.runtime.files import replacing, write_json
 SCORES = {"psnr": ".2f", "ssim": ".3f"}
 
 
-def row(run: Path) -> dict[str, Any]:
+def read_row(run: Path) -> dict[str, Any]:
     """What a run's configuration and scores say; the mean is over the sizes, as in the paper."""
     config = read_config(run)
     metrics = json.loads((run / "eval" / "test" / "metrics.json").read_text(encoding="utf-8"))
@@ -38,7 +38,7 @@ def row(run: Path) -> dict[str, Any]:
     }
 
 
-def markdown(result: dict[str, Any]) -> str:
+def format_table(result: dict[str, Any]) -> str:
     """A row for each run: PSNR [dB] and SSIM at each size, largest first."""
     rows: list[dict[str, Any]] = result["rows"]
     sizes = sorted({size for row in rows for size in row["psnr"]}, key=lambda size: -int(size.split("x")[0]))
@@ -66,12 +66,12 @@ def main() -> None:
     result = {
         "machine": describe_machine(torch.device("cpu")),
         "commit": current_commit(),
-        "rows": [row(run) for run in options.runs],
+        "rows": [read_row(run) for run in options.runs],
     }
     write_json(options.out / "scales.json", result)
     with replacing(options.out / "scales.md") as temporary:
-        temporary.write_text(markdown(result), encoding="utf-8")
-    print(markdown(result))
+        temporary.write_text(format_table(result), encoding="utf-8")
+    print(format_table(result))
 
 
 if __name__ == "__main__":

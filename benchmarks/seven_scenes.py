@@ -15,7 +15,7 @@ from typing import Any
 import free_space
 import numpy as np
 import torch
-from pieces import once, trained
+from resumable import read_or_measure, train_or_resume
 
 from lumifield import data
 from lumifield.bench.machine import current_commit, describe_machine
@@ -37,22 +37,24 @@ DEGREES, CENTIMETERS = 5.0, 10.0
 SYNTHETIC_SIZE = (128, 96)
 
 
-def field(options: argparse.Namespace, name: str, focal: float, minutes: float) -> LoadedRun:
+def train_field(options: argparse.Namespace, name: str, focal: float, minutes: float) -> LoadedRun:
     """A run of `instant` with a focal length."""
     source = Source(options.data, downscale=options.downscale, focal=focal)
-    return trained(TrainingJob(Instant(), source, Train(minutes=minutes, seed=options.seed), options.runs / name))
+    return train_or_resume(
+        TrainingJob(Instant(), source, Train(minutes=minutes, seed=options.seed), options.runs / name)
+    )
 
 
-def focals(options: argparse.Namespace) -> dict[str, Any]:
+def compare_focal_lengths(options: argparse.Namespace) -> dict[str, Any]:
     """PSNR of validation frames for each focal length [dB], and the best of these."""
     scores = {}
     for focal in options.focals:
-        run = field(options, f"focal_{focal:g}", focal, options.focal_minutes)
+        run = train_field(options, f"focal_{focal:g}", focal, options.focal_minutes)
         scores[focal] = evaluate(run, "val", save_images=False)["psnr"]
     return {"psnr": list(scores.items()), "best": max(scores, key=lambda focal: scores[focal])}
 
 
-def held_out(run: LoadedRun) -> dict[str, Any]:
+def score_held_out_views(run: LoadedRun) -> dict[str, Any]:
     """PSNR of the test frames [dB], and the median error of their depth [m]."""
     assert run.source is not None
     test = data.read_scene(run.source, "test")
@@ -85,7 +87,7 @@ def depth_errors(run: LoadedRun, scene: Scene, index: int) -> np.ndarray:
     return np.abs(along.numpy()[y, x] - z[within])
 
 
-def poses(run: LoadedRun) -> dict[str, Any]:
+def refine_poses(run: LoadedRun) -> dict[str, Any]:
     """How well poses of the test frames are refined."""
     seed = Pose().seed
     asked = of_split(run, "test")
@@ -93,27 +95,27 @@ def poses(run: LoadedRun) -> dict[str, Any]:
     return {"seed": seed} | localize(run, asked, starts, run.folder / "localize" / "pose")
 
 
-def places(run: LoadedRun, options: argparse.Namespace) -> dict[str, Any]:
+def check_novel_views(run: LoadedRun, options: argparse.Namespace) -> dict[str, Any]:
     """How far new views are from true surfaces [m]."""
-    Density().apply(run, quietly)
-    Select(places=options.places, num_views=options.views).apply(run, quietly)
+    Density().apply(run, ignore_progress)
+    Select(places=options.places, num_views=options.views).apply(run, ignore_progress)
     return free_space.measure(run.folder / "localize" / "views.json", options.data)
 
 
-def regressor(run: LoadedRun) -> dict[str, Any]:
+def compare_regressors(run: LoadedRun) -> dict[str, Any]:
     """How far off a pose regressor is on test frames, without and with the new views."""
     assert run.source is not None
-    Synthesize(size=SYNTHETIC_SIZE).apply(run, quietly)
+    Synthesize(size=SYNTHETIC_SIZE).apply(run, ignore_progress)
     local = run.folder / "localize"
     training, test = (data.read_scene(run.source, split) for split in ("train", "test"))
     return compare(Baseline(), training, test, sequence(local / "sequence"), local / "baseline")
 
 
-def quietly(done: int, of: int) -> None:
+def ignore_progress(done: int, of: int) -> None:
     """Progress that nobody looks at."""
 
 
-def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+def table_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """What was measured, and how much it is."""
     pose, space, baseline = result["pose"], result["places"], result["baseline"]
     far, wide = pose["median_error"]
@@ -136,7 +138,7 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     return [*found, ("reduction", " and ".join(f"{share:.0%}" for share in baseline["drop"][::-1]))]
 
 
-def markdown(result: dict[str, Any]) -> str:
+def format_table(result: dict[str, Any]) -> str:
     """The figures in one table."""
     about = result["field"]
     seeds = len({row["seed"] for row in result["baseline"]["rows"]})
@@ -147,7 +149,7 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         "| quantity | value |",
         "| --- | --- |",
-        *(f"| {name} | {value} |" for name, value in rows(result)),
+        *(f"| {name} | {value} |" for name, value in table_rows(result)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -166,8 +168,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the results")
     options = parser.parse_args()
     records = options.runs / "records"
-    focal = once(records / "focal.json", lambda: focals(options))
-    run = field(options, "field", focal["best"], options.minutes)
+    focal = read_or_measure(records / "focal.json", lambda: compare_focal_lengths(options))
+    run = train_field(options, "field", focal["best"], options.minutes)
     result = {
         "machine": describe_machine(CPU),
         "commit": current_commit(),
@@ -175,15 +177,15 @@ def main() -> None:
         "downscale": options.downscale,
         "seed": options.seed,
         "focal": focal,
-        "field": once(records / "field.json", lambda: held_out(run)),
-        "pose": once(records / "pose.json", lambda: poses(run)),
-        "places": once(records / "places.json", lambda: places(run, options)),
-        "baseline": once(records / "baseline.json", lambda: regressor(run)),
+        "field": read_or_measure(records / "field.json", lambda: score_held_out_views(run)),
+        "pose": read_or_measure(records / "pose.json", lambda: refine_poses(run)),
+        "places": read_or_measure(records / "places.json", lambda: check_novel_views(run, options)),
+        "baseline": read_or_measure(records / "baseline.json", lambda: compare_regressors(run)),
     }
     write_json(options.out / "seven_scenes.json", result)
     with replacing(options.out / "seven_scenes.md") as temporary:
-        temporary.write_text(markdown(result), encoding="utf-8")
-    print(markdown(result))
+        temporary.write_text(format_table(result), encoding="utf-8")
+    print(format_table(result))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pieces import once, trained
+from resumable import read_or_measure, train_or_resume
 
 from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source
@@ -29,10 +29,12 @@ CURVE_STEPS = {"nerf-w": ("fitted",), "instant": ("mean", "affine")}
 TITLES = {"fitted": "fitted appearance", "mean": "none", "affine": "fitted affine colors"}
 
 
-def score(settings: Settings, out: Path, looks: tuple[str, ...], options: argparse.Namespace) -> dict[str, Any]:
+def train_and_score(
+    settings: Settings, out: Path, looks: tuple[str, ...], options: argparse.Namespace
+) -> dict[str, Any]:
     """PSNR of right halves in each look [dB], of all pixels and of those inside masks."""
     source = Source(options.data, downscale=options.downscale)
-    run = trained(TrainingJob(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
+    run = train_or_resume(TrainingJob(settings, source, Train(minutes=options.minutes, seed=options.seed), out))
     masked = None if options.masks is None else replace(run, source=replace(source, masks=options.masks))
     kinds: dict[str, LoadedRun] = {"whole": run} | ({} if masked is None else {"inside": masked})
     return {
@@ -45,7 +47,7 @@ def score(settings: Settings, out: Path, looks: tuple[str, ...], options: argpar
     }
 
 
-def markdown(result: dict[str, Any]) -> str:
+def format_table(result: dict[str, Any]) -> str:
     """The table."""
     lines = [
         f"Machine: {result['machine']}. Commit: {result['commit']}. {result['data']} at 1/{result['downscale']}, "
@@ -81,12 +83,12 @@ def main() -> None:
     methods: dict[str, Settings] = {"nerf-w": NerfW(beta_min=options.beta_min), "instant": Instant()}
     for name, settings in methods.items():
         out = options.runs / name
-        measure = partial(score, settings, out, CURVE_STEPS[name], options)
-        result["rows"][name] = once(out / "score.json", measure)
+        measure = partial(train_and_score, settings, out, CURVE_STEPS[name], options)
+        result["rows"][name] = read_or_measure(out / "score.json", measure)
     write_json(options.out / f"wild_{options.data.name}.json", result)
     with replacing(options.out / f"wild_{options.data.name}.md") as temporary:
-        temporary.write_text(markdown(result), encoding="utf-8")
-    print(markdown(result))
+        temporary.write_text(format_table(result), encoding="utf-8")
+    print(format_table(result))
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def test_means_and_differences_are_those_of_the_seeds(benchmark: ModuleType, tmp
         for name, values in psnr.items()
     ]
     result = {"machine": "M", "commit": "C", "steps": 5, "rays": 6, "width": 7, "rows": rows}
-    benchmark.save(result, tmp_path)
+    benchmark.write_results(result, tmp_path)
     assert json.loads((tmp_path / "nerf_against_plain.json").read_text()) == result
     table = (tmp_path / "nerf_against_plain.md").read_text()
     assert "5 steps of 6 rays, networks 7 wide, seeds [0, 1]" in table

@@ -1,4 +1,4 @@
-"""A step of `nlr` shows the same as the port of the published order of work in benchmarks/."""
+"""A step of `nlr` renders the same colors as the port of the published order of operations in benchmarks/."""
 
 import importlib.util
 import sys
@@ -28,34 +28,34 @@ def benchmark() -> ModuleType:
     return module
 
 
-def facing(scene: Scene, index: int) -> torch.Tensor:
-    """The pixels that show what all cameras of the scene look upon squarely, the surface being a ball."""
+def frontal_pixels(scene: Scene, index: int) -> torch.Tensor:
+    """Pixels of a ball that every camera of the scene sees within 60 degrees of its normal."""
     rays = scene.rays(index)
     b = (rays.origins * rays.directions).sum(-1)
     inner = b**2 - (rays.origins**2).sum(-1) + RADIUS**2
     points = rays.origins + (-b - inner.clamp_min(0).sqrt())[:, None] * rays.directions
-    slope = [(normalize(eye - points, dim=-1) * normalize(points, dim=-1)).sum(-1) for eye in scene.cameras.positions]
-    return (inner > 0) & (torch.stack(slope).amin(0) > 0.5)
+    cosines = [(normalize(eye - points, dim=-1) * normalize(points, dim=-1)).sum(-1) for eye in scene.cameras.positions]
+    return (inner > 0) & (torch.stack(cosines).amin(0) > 0.5)
 
 
-def test_both_orders_show_the_same_pixels_and_have_the_same_losses(benchmark):
-    scene = ball(24, 48).select([0, 1, 2, 3])  # near enough to each other to see the same
-    method = benchmark.equalized(built(NLR, scene), scene)
+def test_both_orders_render_the_same_pixels_and_losses(benchmark):
+    scene = ball(24, 48).select([0, 1, 2, 3])  # close to each other, so that they see the same points
+    method = benchmark.use_published_settings(built(NLR, scene), scene)
     method.sdf = Around(method, torch.nn.Parameter(torch.tensor(RADIUS)))
     plain = scene.without_images()
-    port = benchmark.Port(method, plain)
-    port.maps[0][:] = 9.0  # what lies elsewhere is hidden: one source less
-    one_less = port.shown(1)[0]
-    shown, hit, losses = benchmark.Port(method, plain).shown(1)
-    own, own_losses = benchmark.ours(method, plain, 1)
-    counts = facing(plain, 1)
+    port = benchmark.PublishedOrder(method, plain)
+    port.maps[0][:] = 9.0  # hides everything from the first image: one source less
+    one_less = port.render_image(1)[0]
+    shown, hit, losses = benchmark.PublishedOrder(method, plain).render_image(1)
+    own, own_losses = benchmark.our_step(method, plain, 1)
+    counts = frontal_pixels(plain, 1)
     assert counts.sum() > 200
     assert hit[counts].all()
     torch.testing.assert_close(shown[counts], own[counts], atol=2e-5, rtol=0)
     assert float((one_less - own).detach()[counts].abs().amax(-1).median()) > 2e-4
     for name, slack in (("rgb", 0.05), ("eikonal", 1e-4), ("silhouette", 0.2)):  # the last is of rays drawn at random
         assert float(losses[name].detach()) == pytest.approx(float(own_losses[name].detach()), rel=slack, abs=2e-3)
-    benchmark.learned(method, losses)
+    benchmark.backpropagate(method, losses)
     assert all(p.grad is not None and bool(p.grad.any()) for p in method.sdf.parameters())
     assert all(bool(p.grad.isfinite().all()) for p in method.parameters() if p.grad is not None)
 
@@ -71,7 +71,7 @@ def test_both_tracers_find_the_same_points(benchmark):
     met = rays.near < rays.far
     near, far = torch.where(met, rays.near, 1.0), torch.where(met, rays.far, -1.0)
     (t, hit), (own, own_hit) = (
-        benchmark.traced(knots, origin, direction, near, far),
+        benchmark.trace_rays(knots, origin, direction, near, far),
         sphere_trace(knots, rays, TracingSettings()),
     )
     assert float((hit != own_hit).float().mean()) < 0.01
