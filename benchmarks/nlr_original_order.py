@@ -2,9 +2,9 @@
 
 Run `python benchmarks/nlr_original_order.py RUN`; it writes nlr_original_order.json and .md. A step renders one image
 from all others and trains every part; both implementations trace the same rays and evaluate as many silhouette and
-eikonal samples. The port follows the published code: both fronts and the samples of every ray, soft silhouettes of every
-ray, features of whole images, and visibility from a map of the surface points of each image. It shares only the
-networks and the interpolation of colors. One thread, float32, interleaved; memory is the peak of a process that takes
+eikonal samples. The port follows the published code: both fronts and the samples of every ray, soft silhouettes of
+every ray, features of whole images, and visibility from a map of the surface points of each image. It shares only
+the networks and the interpolation of colors. One thread, float32, interleaved; memory is the peak of a process that takes
 one step.
 """
 
@@ -55,7 +55,7 @@ class PublishedOrder:
         self.maps = [self.surface_map(index) for index in range(len(scene))]
 
     def chords(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Origins and directions of the rays of an image, and t where they enter and leave the sphere (1, -1: never)."""
+        """Origins and directions of the rays of an image, and their t interval in the sphere (1, -1: empty)."""
         rays = self.scene.rays(index)
         origin, direction = (rays.origins - self.method.center) / self.method.radius, rays.directions
         middle = -(origin * direction).sum(-1)
