@@ -4,7 +4,7 @@ Run `python benchmarks/nlr_original_order.py RUN`; it writes nlr_original_order.
 from all others and trains every part; both implementations trace the same rays and evaluate as many silhouette and
 eikonal samples. The port follows the published code: both fronts and the samples of every ray, soft silhouettes of
 every ray, features of whole images, and visibility from a map of the surface points of each image. It shares only
-the networks and the interpolation of colors. One thread, float32, interleaved; memory is the peak of a process that takes
+the networks and the interpolation of colors. One thread, float32, interleaved; memory is the peak of a process of
 one step.
 """
 

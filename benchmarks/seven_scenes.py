@@ -23,7 +23,7 @@ from lumifield.data import Source
 from lumifield.data.scene import Scene
 from lumifield.evaluation.evaluate import evaluate
 from lumifield.localization import Baseline, Density, Pose, Select, Synthesize
-from lumifield.localization.pose_refinement import localize, of_split, perturb_pose
+from lumifield.localization.pose_refinement import localize, perturb_pose, queries_of_split
 from lumifield.localization.pose_regression import compare, sequence
 from lumifield.methods import Instant
 from lumifield.rendering.view import render_view
@@ -61,7 +61,7 @@ def score_held_out_views(run: LoadedRun) -> dict[str, Any]:
     off = [depth_errors(run, test, index) for index in range(len(test))]
     metrics = evaluate(run)
     return {
-        "photographs": len(test),
+        "images": len(test),
         "psnr": metrics["psnr"],
         "ssim": metrics["ssim"],
         "train_seconds": metrics["train_seconds"],
@@ -90,7 +90,7 @@ def depth_errors(run: LoadedRun, scene: Scene, index: int) -> np.ndarray:
 def refine_poses(run: LoadedRun) -> dict[str, Any]:
     """How well poses of the test frames are refined."""
     seed = Pose().seed
-    asked = of_split(run, "test")
+    asked = queries_of_split(run, "test")
     starts = [perturb_pose(run, each, DEGREES, CENTIMETERS, seed=seed) for each in asked]
     return {"seed": seed} | localize(run, asked, starts, run.folder / "localize" / "pose")
 

@@ -10,7 +10,7 @@ from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.poses import pose_error, se3_retract
 from lumifield.localization.alignment import (
     CAUCHY,
-    GAINS,
+    GAIN_RANGE,
     ImageLevel,
     SurfacePoints,
     align_pose,
@@ -57,7 +57,7 @@ def test_motion_is_that_of_points_before_a_camera_that_moves():
 def test_slopes_are_the_change_from_pixel_to_pixel():
     x, y = torch.meshgrid(torch.arange(8.0), torch.arange(6.0), indexing="xy")
     rgb = torch.stack([0.1 * x, 0.05 * y, 0.02 * x - 0.03 * y], -1)
-    across, down = ImageLevel.of(around(1, (8, 6)), rgb, 1.0).slopes.split(3)
+    across, down = ImageLevel.of(around(1, (8, 6)), rgb, 1.0).gradients.split(3)
     torch.testing.assert_close(across, torch.tensor([0.1, 0.0, 0.02]).view(3, 1, 1).expand(3, 6, 8))
     torch.testing.assert_close(down, torch.tensor([0.0, 0.05, -0.03]).view(3, 1, 1).expand(3, 6, 8))
 
@@ -96,12 +96,12 @@ def test_the_light_hardly_heeds_what_stands_before_the_scene():
 def test_no_gain_turns_an_image_into_its_negative():
     seen = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
     gain, _ = fit_gain_and_offset(seen, 1 - seen, torch.ones(50, dtype=torch.bool))
-    assert gain.tolist() == pytest.approx([GAINS[0]] * 3)
+    assert gain.tolist() == pytest.approx([GAIN_RANGE[0]] * 3)
 
 
 def test_trust_is_the_slope_of_the_cost_over_the_error():
-    level, matter, truth = photographed()
-    now = project_points(matter, level, se3_retract(truth, TWIST))
+    level, occupied_centers, truth = photographed()
+    now = project_points(occupied_centers, level, se3_retract(truth, TWIST))
     free = now.error.detach().requires_grad_()
     cost = 0.5 * CAUCHY**2 * torch.log1p((free[now.within] / CAUCHY) ** 2).mean()
     assert now.cost == pytest.approx(float(cost.detach()), rel=1e-5)
@@ -115,23 +115,25 @@ def test_trust_is_the_slope_of_the_cost_over_the_error():
 def test_alignment_finds_the_true_pose_in_another_light(scale, distorted):
     lens = around(1, (40, 30), 1.0)
     lens = replace(lens, distortion=DISTORTED) if distorted else lens
-    level, matter, truth = photographed(lens, scale=scale)
-    level = replace(level, rgb=0.7 * level.rgb + 0.1, slopes=0.7 * level.slopes)
+    level, occupied_centers, truth = photographed(lens, scale=scale)
+    level = replace(level, rgb=0.7 * level.rgb + 0.1, gradients=0.7 * level.gradients)
     start = se3_retract(truth, TWIST * torch.tensor([1.0, 1.0, 1.0, scale, scale, scale]))
-    found = align_pose(matter, level, start)
+    found = align_pose(occupied_centers, level, start)
     distance, degrees = pose_error(found.c2w, truth)
     assert float(distance) < 2e-3 * scale
     assert float(degrees) < 0.1
-    assert correlation(found.rgb[found.within], matter.rgb[found.within]) > 0.999
+    assert correlation(found.rgb[found.within], occupied_centers.rgb[found.within]) > 0.999
 
 
 def test_alignment_looks_past_what_the_rendering_does_not_have():
-    level, matter, truth = photographed()
+    level, occupied_centers, truth = photographed()
     before = level.rgb.clone()
     before[:, 10:20, 5:15] = torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1)
     down, across = torch.gradient(before, dim=(1, 2))
     found = align_pose(
-        matter, replace(level, rgb=before, slopes=torch.cat([across, down])), se3_retract(truth, 0.5 * TWIST)
+        occupied_centers,
+        replace(level, rgb=before, gradients=torch.cat([across, down])),
+        se3_retract(truth, 0.5 * TWIST),
     )
     distance, degrees = pose_error(found.c2w, truth)
     assert float(distance) < 0.02
@@ -141,15 +143,15 @@ def test_alignment_looks_past_what_the_rendering_does_not_have():
 @settings(max_examples=20)
 @given(st.lists(st.floats(-0.05, 0.05), min_size=6, max_size=6))
 def test_alignment_never_ends_at_a_higher_cost(twist):
-    level, matter, truth = photographed()
+    level, occupied_centers, truth = photographed()
     start = se3_retract(truth, torch.tensor(twist))
-    assert align_pose(matter, level, start).cost <= project_points(matter, level, start).cost
+    assert align_pose(occupied_centers, level, start).cost <= project_points(occupied_centers, level, start).cost
 
 
 def test_a_pose_that_sees_nothing_stays_as_it_is():
-    level, matter, truth = photographed()
+    level, occupied_centers, truth = photographed()
     away = se3_retract(truth, torch.tensor([0.0, 3.1, 0.0, 0.0, 0.0, 0.0]))
-    found = align_pose(matter, level, away)
+    found = align_pose(occupied_centers, level, away)
     assert found.cost == torch.inf
     torch.testing.assert_close(found.c2w, away)
 
@@ -162,12 +164,12 @@ def test_no_matter_leaves_the_pose_as_it_is():
 
 
 def test_an_image_of_one_color_moves_nothing():
-    level, matter, truth = photographed()
-    plain = replace(level, rgb=level.rgb * 0 + 0.5, slopes=level.slopes * 0)
-    torch.testing.assert_close(align_pose(matter, plain, truth).c2w, truth)
+    level, occupied_centers, truth = photographed()
+    plain = replace(level, rgb=level.rgb * 0 + 0.5, gradients=level.gradients * 0)
+    torch.testing.assert_close(align_pose(occupied_centers, plain, truth).c2w, truth)
 
 
-def test_alikeness_is_the_correlation_about_the_mean_of_each_channel():
+def test_correlation_is_the_correlation_about_the_mean_of_each_channel():
     generator = torch.Generator().manual_seed(0)
     a, b = torch.rand(2, 20, 3, generator=generator)
     centerd = [(x - x.mean(0)).flatten() for x in (a, b)]

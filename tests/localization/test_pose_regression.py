@@ -17,8 +17,8 @@ from lumifield.localization.pose_regression import (
     Examples,
     PoseRegressor,
     batch,
-    drop,
     errors,
+    relative_reduction,
     rotations,
     train_regressor,
 )
@@ -80,7 +80,7 @@ def test_the_loss_is_that_of_the_expected_errors(source):
     found[:, 0, 3] += 0.3
     found[:, :, 0] *= 0.5
     position, orientation = 0.3 / float(network.reach), 0.5
-    s, q = pose_regression.FIRST_WEIGHTS
+    s, q = pose_regression.INITIAL_LOG_VARIANCES
     expected = position * torch.tensor(-s).exp() + s + orientation * torch.tensor(-q).exp() + q
     assert float(network.loss(found, examples.c2w).detach()) == pytest.approx(float(expected), abs=1e-4)
 
@@ -97,7 +97,7 @@ def test_half_of_a_batch_is_synthetic(source):
     assert float(noisy.var()) == pytest.approx(1.25, abs=0.1)
 
 
-def test_it_learns_the_photographs_and_is_the_same_again(source):
+def test_it_learns_the_images_and_is_the_same_again(source):
     examples = Examples.of(data.read_scene(source, "train"), (16, 12))
     network = train_regressor(SMALL, examples, None, 0)
     distance, degrees = errors(network, examples)
@@ -138,7 +138,7 @@ def test_the_drop_is_that_of_the_means_over_the_seeds():
         {"synthetic": 0, "median_error": [20.0, 4.0]},
         {"synthetic": 5, "median_error": [8.0, 3.5]},
     ]
-    assert drop(rows) == {"without": [15.0, 3.0], "with": [6.0, 2.25], "drop": [pytest.approx(0.6), 0.25]}
+    assert relative_reduction(rows) == {"without": [15.0, 3.0], "with": [6.0, 2.25], "drop": [pytest.approx(0.6), 0.25]}
 
 
 def test_no_seed_is_refused():

@@ -74,13 +74,13 @@ class Select:
         if self.spacing is not None:
             check_min(self, spacing=1e-09)
             if self.places == "path":
-                raise DataError("select", "spacing", f"{self.spacing:g}", "none without a grid", "drop it")
+                raise DataError("select", "spacing", f"{self.spacing:g}", "none with --places path", "drop it")
 
     def apply(self, run: LoadedRun, progress: Progress) -> str:
         """Writes both files and returns a summary; raises `DataError` if there is too little free space."""
         from lumifield.localization.lens import select
 
-        return select.write_views(self, run, progress)
+        return select.write_novel_views(self, run, progress)
 
 
 @dataclass(frozen=True)
@@ -143,16 +143,16 @@ class Pose:
         if self.initial_error is not None and (self.image is not None or self.initial_poses is not None):
             fix = "leave out --image and --initial-poses"
             raise DataError(
-                "pose", "initial_error", "given", "none where no pose is known, or where a start is given", fix
+                "pose", "initial_error", "given", "none with --image (pose unknown) or --initial-poses", fix
             )
         if self.image is not None and self.view_index is not None:
-            raise DataError("pose", "view_index", str(self.view_index), "none beside --image", "leave one of them out")
+            raise DataError("pose", "view_index", str(self.view_index), "none with --image", "leave one of them out")
 
     def apply(self, run: LoadedRun, progress: Progress) -> str:
         """Writes poses and errors and returns a summary; raises `DataError` for missing images."""
         from lumifield.localization import pose_refinement
 
-        return pose_refinement.find(self, run, progress)
+        return pose_refinement.refine_and_write(self, run, progress)
 
 
 @dataclass(frozen=True)

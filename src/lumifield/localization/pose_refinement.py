@@ -34,13 +34,13 @@ from lumifield.runs.run_folder import LoadedRun
 from lumifield.runtime import colormaps, distributed, image_io
 from lumifield.runtime.files import check_writable, write_json
 
-SIDES = (40, 80, 160, 320)
+LEVEL_SIZES = (40, 80, 160, 320)
 """Longer side of the image per pyramid level, from coarse to fine [pixels]."""
 ROUNDS = 3
 """Renderings per level."""
-STARTS = 5
+NUM_INITIAL_POSES = 5
 """Number of training cameras tried as initial poses."""
-SUCCESSES = ((3.0, 1.0), (5.0, 5.0))
+SUCCESS_THRESHOLDS = ((3.0, 1.0), (5.0, 5.0))
 """Thresholds of a localized image [hundredths of a world unit, degrees]."""
 ERROR_RANGE = 0.25
 
@@ -57,23 +57,23 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Found:
+class PoseEstimate:
     """Estimated pose, its initialization, and the similarity of image and rendering (at most 1)."""
 
     start: Float[Tensor, "3 4"]
     c2w: Float[Tensor, "3 4"]
-    likeness: float
+    similarity: float
     seconds: float
 
 
-def find(settings: Pose, run: LoadedRun, progress: Progress) -> str:
+def refine_and_write(settings: Pose, run: LoadedRun, progress: Progress) -> str:
     """Refines the requested poses and returns a summary."""
     if settings.image is None:
-        asked = of_split(run, settings.split, settings.view_index)
+        asked = queries_of_split(run, settings.split, settings.view_index)
     else:
-        asked = [of_file(run, settings.image, settings.focal)]
+        asked = [query_from_file(run, settings.image, settings.focal)]
     if settings.initial_poses is not None:
-        starts = from_file(run, settings.initial_poses, len(asked))
+        starts = read_initial_poses(run, settings.initial_poses, len(asked))
     elif settings.initial_error is not None:
         starts = [perturb_pose(run, each, *settings.initial_error, seed=settings.seed) for each in asked]
     else:
@@ -83,13 +83,14 @@ def find(settings: Pose, run: LoadedRun, progress: Progress) -> str:
     if settings.image is not None:
         return str(out / "poses.json")
     before, after = (
-        f"{summary[name][0]:.1f} cm, {summary[name][1]:.2f} degrees" for name in ("median_start_error", "median_error")
+        f"{summary[name][0]:.1f} cm, {summary[name][1]:.2f} degrees"
+        for name in ("median_initial_error", "median_error")
     )
     shares = ", ".join(f"{share:.0%} {name}" for name, share in summary["success"].items())
     return f"{len(asked)} images: median {after} (from {before}); {shares}\n{out / 'poses.json'}"
 
 
-def of_split(run: LoadedRun, split: str, view: int | None = None) -> list[Query]:
+def queries_of_split(run: LoadedRun, split: str, view: int | None = None) -> list[Query]:
     """Images of a split, or one of them; raises `DataError` if there are none."""
     lenses = cameras_of_split(run, split).cameras
     if view is not None and not 0 <= view < len(lenses):
@@ -99,7 +100,7 @@ def of_split(run: LoadedRun, split: str, view: int | None = None) -> list[Query]
     return [Query(scene.names[place], lenses[[row]], scene.ground_truth(place), row) for place, row in enumerate(rows)]
 
 
-def of_file(run: LoadedRun, image: Path, focal: float | None = None) -> Query:
+def query_from_file(run: LoadedRun, image: Path, focal: float | None = None) -> Query:
     """An image from a file with a pinhole camera of `focal` [pixels] (field of view of most training images)."""
     files = read_headers([image])
     width, height = files.sizes[0]
@@ -111,7 +112,7 @@ def of_file(run: LoadedRun, image: Path, focal: float | None = None) -> Query:
     return Query(image.name, lens, pixels.view(height, width, 3), known=False)
 
 
-def from_file(run: LoadedRun, path: Path, count: int) -> list[Float[Tensor, "1 3 4"]]:
+def read_initial_poses(run: LoadedRun, path: Path, count: int) -> list[Float[Tensor, "1 3 4"]]:
     """Initial poses of `count` images from a camera path; raises `DataError` for another number of cameras."""
     poses = read_camera_path(path, run.scenes["train"]).c2w
     if len(poses) != count:
@@ -134,11 +135,11 @@ def perturb_pose(
 
 def similar_poses(run: LoadedRun, asked: Query) -> Float[Tensor, "g 3 4"]:
     """Poses of the training cameras whose renderings are most similar to the image."""
-    level = ImageLevel.of(asked.lens, asked.rgb, scale_to(asked, SIDES[0]))
+    level = ImageLevel.of(asked.lens, asked.rgb, level_scale(asked, LEVEL_SIZES[0]))
     seen = level.rgb.flatten(1).T
     poses = run.scenes["train"].cameras.c2w
-    likeness = [correlation(seen, render_at_pose(run, level.camera, c2w)[1].rgb.view(-1, 3)) for c2w in poses]
-    return poses[torch.tensor(likeness).argsort(descending=True)[:STARTS]]
+    similarity = [correlation(seen, render_at_pose(run, level.camera, c2w)[1].rgb.view(-1, 3)) for c2w in poses]
+    return poses[torch.tensor(similarity).argsort(descending=True)[:NUM_INITIAL_POSES]]
 
 
 def localize(
@@ -159,8 +160,8 @@ def localize(
     entries = []
     for done, index in enumerate(own, 1):
         found = refine_pose(run, asked[index], starts[index])
-        image_io.write_png(out / f"{index:03d}.png", panels(run, asked[index], found))
-        entries.append(camera_entry(run, asked[index], found))
+        image_io.write_png(out / f"{index:03d}.png", compose_comparison(run, asked[index], found))
+        entries.append(format_estimate(run, asked[index], found))
         if progress is not None:
             progress(done, len(own))
     shares = distributed.gather(entries)
@@ -172,26 +173,26 @@ def localize(
     return summary
 
 
-def refine_pose(run: LoadedRun, asked: Query, starts: Float[Tensor, "g 3 4"]) -> Found:
+def refine_pose(run: LoadedRun, asked: Query, starts: Float[Tensor, "g 3 4"]) -> PoseEstimate:
     """The refined pose from the best initial pose, chosen at the coarsest level."""
-    begun = time.perf_counter()
-    coarse, *finer = (ImageLevel.of(asked.lens, asked.rgb, scale_to(asked, side)) for side in SIDES)
-    tried = [align_at_level(run, coarse, start) for start in starts]
-    best = max(range(len(tried)), key=lambda index: tried[index][1])
-    c2w, likeness = tried[best]
+    start_time = time.perf_counter()
+    coarse, *finer = (ImageLevel.of(asked.lens, asked.rgb, level_scale(asked, side)) for side in LEVEL_SIZES)
+    candidates = [align_at_level(run, coarse, start) for start in starts]
+    best = max(range(len(candidates)), key=lambda index: candidates[index][1])
+    c2w, similarity = candidates[best]
     for level in finer:
-        c2w, likeness = align_at_level(run, level, c2w)
-    return Found(starts[best], c2w, likeness, time.perf_counter() - begun)
+        c2w, similarity = align_at_level(run, level, c2w)
+    return PoseEstimate(starts[best], c2w, similarity, time.perf_counter() - start_time)
 
 
 def align_at_level(run: LoadedRun, level: ImageLevel, c2w: Float[Tensor, "3 4"]) -> tuple[Float[Tensor, "3 4"], float]:
     """Pose after several rounds of rendering and alignment at one level, and the final similarity."""
-    likeness = 0.0
+    similarity = 0.0
     for _ in range(ROUNDS):
         surface = visible_points(*render_at_pose(run, level.camera, c2w))
-        sight = align_pose(surface, level, c2w)
-        c2w, likeness = sight.c2w, correlation(sight.rgb[sight.within], surface.rgb[sight.within])
-    return c2w, likeness
+        projection = align_pose(surface, level, c2w)
+        c2w, similarity = projection.c2w, correlation(projection.rgb[projection.within], surface.rgb[projection.within])
+    return c2w, similarity
 
 
 def render_at_pose(run: LoadedRun, camera: Cameras, c2w: Float[Tensor, "3 4"]) -> tuple[Scene, RenderedView]:
@@ -209,28 +210,28 @@ def visible_points(scene: Scene, view: RenderedView) -> SurfacePoints:
     return SurfacePoints(points[seen], view.rgb.view(-1, 3)[seen])
 
 
-def scale_to(asked: Query, side: int) -> float:
+def level_scale(asked: Query, side: int) -> float:
     """Scale factor that makes the longer side at most `side`, with at least 2 pixels per side."""
     shorter, longer = asked.lens.size[0].sort().values.tolist()
     return max(min(side / longer, 1.0), 2 / shorter)
 
 
-def panels(run: LoadedRun, asked: Query, found: Found) -> UInt8[Tensor, "h w 3"]:
+def compose_comparison(run: LoadedRun, asked: Query, found: PoseEstimate) -> UInt8[Tensor, "h w 3"]:
     """Image, renderings at the initial and refined poses, and error, side by side."""
-    level = ImageLevel.of(asked.lens, asked.rgb, scale_to(asked, SIDES[-1]))
-    photograph = level.rgb.permute(1, 2, 0)
+    level = ImageLevel.of(asked.lens, asked.rgb, level_scale(asked, LEVEL_SIZES[-1]))
+    image = level.rgb.permute(1, 2, 0)
     before, after = (render_at_pose(run, level.camera, c2w)[1].rgb for c2w in (found.start, found.c2w))
-    error = colormaps.apply_colormap((after - photograph).abs().mean(-1), 0.0, ERROR_RANGE, colormaps.HEAT)
-    return image_io.to_uint8(torch.cat([photograph, before, after, error], 1))
+    error = colormaps.apply_colormap((after - image).abs().mean(-1), 0.0, ERROR_RANGE, colormaps.HEAT)
+    return image_io.to_uint8(torch.cat([image, before, after, error], 1))
 
 
-def camera_entry(run: LoadedRun, asked: Query, found: Found) -> dict[str, Any]:
+def format_estimate(run: LoadedRun, asked: Query, found: PoseEstimate) -> dict[str, Any]:
     """Camera path entry of an image with its errors."""
     frame = run.scenes["train"].frame
     camera = json.loads(format_camera_path(replace(asked.lens, c2w=found.c2w[None]), frame))[0]
-    entry = {"name": asked.name} | camera | {"likeness": found.likeness, "seconds": found.seconds}
+    entry = {"name": asked.name} | camera | {"similarity": found.similarity, "seconds": found.seconds}
     if asked.known:
-        for name, c2w in (("start_error", found.start), ("error", found.c2w)):
+        for name, c2w in (("initial_error", found.start), ("error", found.c2w)):
             distance, degrees = pose_error(c2w, asked.lens.c2w[0])
             entry[name] = [100 * float(distance) * frame.scale, float(degrees)]
     return entry
@@ -241,14 +242,14 @@ def summarize_errors(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
     Errors are in hundredths of a world unit (centimeters if the unit is a meter) and degrees.
     """
-    summary: dict[str, Any] = {"photographs": len(entries), "seconds": sum(entry["seconds"] for entry in entries)}
+    summary: dict[str, Any] = {"images": len(entries), "seconds": sum(entry["seconds"] for entry in entries)}
     known = [entry for entry in entries if "error" in entry]
     if not known:
         return summary
-    for name in ("start_error", "error"):
+    for name in ("initial_error", "error"):
         summary[f"median_{name}"] = [median(entry[name][kind] for entry in known) for kind in (0, 1)]
     success = {
         f"within {far:g} cm and {wide:g} degrees": [e["error"][0] <= far and e["error"][1] <= wide for e in known]
-        for far, wide in SUCCESSES
+        for far, wide in SUCCESS_THRESHOLDS
     }
     return summary | {"success": {name: sum(each) / len(each) for name, each in success.items()}}

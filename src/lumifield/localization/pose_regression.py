@@ -31,7 +31,7 @@ from lumifield.runtime.rng import Rng
 
 WIDTHS = (16, 32, 64, 96)
 HIDDEN = 128
-FIRST_WEIGHTS = (0.0, -3.0)
+INITIAL_LOG_VARIANCES = (0.0, -3.0)
 """Initial log variances of position and orientation."""
 
 
@@ -45,13 +45,13 @@ class Examples:
     @staticmethod
     def of(scene: Scene, size: tuple[int, int]) -> Examples:
         """The images of a scene, resized to (width, height)."""
-        small = [
+        size_within = [
             F.interpolate(
                 scene.ground_truth(index).permute(2, 0, 1)[None], size[::-1], mode="bilinear", antialias=True
             )[0]
             for index in range(len(scene))
         ]
-        images = torch.stack(small)
+        images = torch.stack(size_within)
         flat = images.flatten(1)
         off = images - flat.mean(1)[:, None, None, None]
         return Examples(
@@ -78,15 +78,15 @@ class PoseRegressor(nn.Module):
             nn.Linear(HIDDEN, 9),
         )
         positions = training.c2w[:, :, 3]
-        self.middle = positions.mean(0)
-        self.reach = (positions - self.middle).square().sum(-1).mean().sqrt().clamp_min(1e-9)
+        self.mean_position = positions.mean(0)
+        self.reach = (positions - self.mean_position).square().sum(-1).mean().sqrt().clamp_min(1e-9)
         self.axes = training.c2w[:, :, :2].mean(0)
-        self.weights = nn.Parameter(torch.tensor(FIRST_WEIGHTS))
+        self.weights = nn.Parameter(torch.tensor(INITIAL_LOG_VARIANCES))
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 4"]:
         """Poses in world coordinates."""
         out = self.layers(images)
-        positions = self.middle + self.reach * out[:, :3]
+        positions = self.mean_position + self.reach * out[:, :3]
         return torch.cat([rotations(self.axes + out[:, 3:].view(-1, 3, 2)), positions[..., None]], -1)
 
     def loss(self, found: Float[Tensor, "n 3 4"], c2w: Float[Tensor, "n 3 4"]) -> Tensor:
@@ -144,14 +144,16 @@ def errors(network: PoseRegressor, examples: Examples) -> Float[Tensor, "2 n"]:
 
 def measure(settings: Baseline, run: LoadedRun, progress: Progress) -> str:
     """Compares training without and with synthetic views and returns a summary."""
-    training, judged = load_ground_truth(run, "train"), load_ground_truth(run, settings.split)
+    training, evaluated = load_ground_truth(run, "train"), load_ground_truth(run, settings.split)
     synthetic = None if settings.synthetic is None else sequence(settings.synthetic)
     out = settings.out or run.folder / "localize" / "baseline"
-    result = compare(settings, training, judged, synthetic, out, progress)
-    said = f"{len(judged)} images: median {result['without'][0]:.1f} cm, {result['without'][1]:.2f} degrees"
+    result = compare(settings, training, evaluated, synthetic, out, progress)
+    summary = f"{len(evaluated)} images: median {result['without'][0]:.1f} cm, {result['without'][1]:.2f} degrees"
     if synthetic is not None:
-        said += f"; with {len(synthetic)} synthetic views {result['with'][0]:.1f} cm, {result['with'][1]:.2f} degrees"
-    return f"{said}\n{out / 'baseline.json'}"
+        summary += (
+            f"; with {len(synthetic)} synthetic views {result['with'][0]:.1f} cm, {result['with'][1]:.2f} degrees"
+        )
+    return f"{summary}\n{out / 'baseline.json'}"
 
 
 def sequence(folder: Path) -> Scene:
@@ -163,7 +165,7 @@ def sequence(folder: Path) -> Scene:
 def compare(
     settings: Baseline,
     training: Scene,
-    judged: Scene,
+    evaluated: Scene,
     synthetic: Scene | None,
     out: Path,
     progress: Progress | None = None,
@@ -174,8 +176,8 @@ def compare(
     all images, an initialization for pose refinement. Processes share the networks.
     """
     check_writable(out, folder=True)
-    size = small(training, settings.network.image_size)
-    known, asked = Examples.of(training, size), Examples.of(judged, size)
+    size = size_within(training, settings.network.image_size)
+    training_examples, queries = Examples.of(training, size), Examples.of(evaluated, size)
     kinds = [None] if synthetic is None else [None, Examples.of(synthetic, size)]
     rank, world = distributed.join()
     jobs = [(seed, kind) for seed in settings.seeds for kind in kinds]
@@ -183,23 +185,23 @@ def compare(
     entries: list[dict[str, Any]] = []
     for index in own:
         seed, kind = jobs[index]
-        network = train_regressor(settings.network, known, kind, seed)
-        median = errors(network, asked).median(1).values.tolist()
+        network = train_regressor(settings.network, training_examples, kind, seed)
+        median = errors(network, queries).median(1).values.tolist()
         entries.append({"seed": seed, "synthetic": 0 if kind is None else len(kind.c2w), "median_error": median})
         if index == len(kinds) - 1:
-            write_poses(out / "poses.json", network, asked, judged)
+            write_poses(out / "poses.json", network, queries, evaluated)
         if progress is not None:
             progress(len(entries), len(own))
     shares = distributed.gather(entries)
     rows = [shares[index % world][index // world] for index in range(len(jobs))]
-    about = {"split": settings.split, "photographs": len(judged), "training": len(training)}
-    result = about | {"network": to_plain(settings.network), "rows": rows} | drop(rows)
+    about = {"split": settings.split, "images": len(evaluated), "training": len(training)}
+    result = about | {"network": to_plain(settings.network), "rows": rows} | relative_reduction(rows)
     if rank == 0:
         write_json(out / "baseline.json", result)
     return result
 
 
-def drop(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def relative_reduction(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean over seeds of the median errors without and with synthetic views, and the relative reduction."""
     without = [row["median_error"] for row in rows if row["synthetic"] == 0]
     within = [row["median_error"] for row in rows if row["synthetic"] > 0]
@@ -211,14 +213,14 @@ def drop(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def write_poses(path: Path, network: PoseRegressor, asked: Examples, scene: Scene) -> None:
+def write_poses(path: Path, network: PoseRegressor, queries: Examples, scene: Scene) -> None:
     """Writes the predicted poses of a scene as a camera path."""
-    cameras = replace(scene.cameras, c2w=scene.frame.poses_to_scene(network(asked.images)))
+    cameras = replace(scene.cameras, c2w=scene.frame.poses_to_scene(network(queries.images)))
     with replacing(path) as temporary:
         temporary.write_text(format_camera_path(cameras, scene.frame), encoding="utf-8")
 
 
-def small(scene: Scene, side: int) -> tuple[int, int]:
+def size_within(scene: Scene, side: int) -> tuple[int, int]:
     """Image size with the longer side at `side` [pixels]."""
     width, height = scene.size(0)
     scale = side / max(width, height)

@@ -42,7 +42,7 @@ def test_the_box_holds_nearly_all_cameras_with_a_margin():
     bounds = density.camera_bounds(positions, 0.5)
     assert np.abs(bounds - [[-1.5] * 3, [1.5] * 3]).max() < 0.05
     usual = density.camera_bounds(positions, None)
-    assert usual[1, 0] - bounds[1, 0] == pytest.approx(density.spread(positions) / 4 - 0.5)
+    assert usual[1, 0] - bounds[1, 0] == pytest.approx(density.camera_spread(positions) / 4 - 0.5)
 
 
 def test_cells_are_cubes_that_cover_the_bounds(tmp_path):
@@ -72,17 +72,17 @@ def test_matter_is_where_the_ball_is(tmp_path):
     run = ball_run(tmp_path)
     bounds = np.array([[1.0, -10.0, 3.0], [9.0, -2.0, 11.0]])
     grid = density.measure_density(run, bounds, Density(num_cells=8000, density_threshold=100 / 3), silent)
-    away = np.linalg.norm(grid.matter - [5, -6, 7], axis=-1)
+    away = np.linalg.norm(grid.occupied_centers - [5, -6, 7], axis=-1)
     assert away.max() < 3 + grid.edge
-    assert 4 / 3 * math.pi * 27 < len(grid.matter) * grid.edge**3 < 4 / 3 * math.pi * (3 + grid.edge) ** 3
+    assert 4 / 3 * math.pi * 27 < len(grid.occupied_centers) * grid.edge**3 < 4 / 3 * math.pi * (3 + grid.edge) ** 3
 
 
 @given(arrays(np.bool_, (3, 4, 2)), arrays(np.float64, (5, 3), elements=st.floats(-3, 5)))
-def test_no_matter_is_nearer_than_the_distance(solid, points):
+def test_no_matter_is_nearer_than_the_distance(occupied, points):
     """And none is farther off than by the diagonal of a cell."""
-    grid = DensityGrid(np.array([[-1.0, 0.0, 1.0], [0.5, 2.0, 2.0]]), solid.astype(np.float32), 0.5)
+    grid = DensityGrid(np.array([[-1.0, 0.0, 1.0], [0.5, 2.0, 2.0]]), occupied.astype(np.float32), 0.5)
     found = grid.distance(points)
-    low = grid.bounds[0] + grid.edge * np.argwhere(solid)
+    low = grid.bounds[0] + grid.edge * np.argwhere(occupied)
     for point, distance in zip(points, found, strict=True):
         gaps = np.maximum(np.maximum(low - point, point - low - grid.edge), 0)
         true = np.linalg.norm(gaps, axis=-1).min(initial=np.inf)
@@ -101,32 +101,32 @@ def test_no_points_have_no_distance():
 def test_both_files_hold_the_grid(tmp_path, level):
     run = ball_run(tmp_path)
     said = Density(num_cells=1000, density_threshold=level).apply(run, silent)
-    grid = density.read_grid(run.folder / "localize" / "density.npz")
-    assert (grid.density_threshold, grid.density.shape) == (level, grid.solid.shape)
+    grid = density.read_density_grid(run.folder / "localize" / "density.npz")
+    assert (grid.density_threshold, grid.density.shape) == (level, grid.occupied.shape)
     cloud = (run.folder / "localize" / "density.ply").read_bytes()
-    count = int(grid.solid.sum())
+    count = int(grid.occupied.sum())
     assert (count > 0) == (level < 1)
     assert f"element vertex {count}\n".encode() in cloud
-    assert said.startswith(f"{count} of {grid.density.size} cells of {grid.edge:.3g} hold matter")
+    assert said.startswith(f"{count} of {grid.density.size} cells of {grid.edge:.3g} are occupied")
     if count:
         points = trimesh.load(run.folder / "localize" / "density.ply")
-        assert np.allclose(points.vertices, grid.matter, atol=1e-4)
+        assert np.allclose(points.vertices, grid.occupied_centers, atol=1e-4)
         assert (points.colors[:, :3] == 51).all()
 
 
 def test_the_usual_level_stops_half_of_the_light_over_a_tenth_of_the_spread(tmp_path):
     run = ball_run(tmp_path)
     Density(num_cells=10, out=tmp_path / "d.npz").apply(run, silent)
-    assert math.exp(-0.1 * 12 * density.read_grid(tmp_path / "d.npz").density_threshold) == pytest.approx(0.5)
+    assert math.exp(-0.1 * 12 * density.read_density_grid(tmp_path / "d.npz").density_threshold) == pytest.approx(0.5)
 
 
-def test_cameras_that_touch_matter_are_counted(tmp_path):
+def test_cameras_inside_occupied_cells_are_counted(tmp_path):
     said = Density(num_cells=1000, density_threshold=1e-30).apply(ball_run(tmp_path), silent)
-    assert "6 of 6 training cameras touch it" in said
+    assert "6 of 6 training cameras are inside" in said
 
 
 def test_flat_bounds_are_refused(tmp_path):
-    with pytest.raises(DataError, match="--margin: box: found flat, as the cameras stand in a plane or a line"):
+    with pytest.raises(DataError, match="--margin: box: found flat, because the cameras lie in a plane or a line"):
         Density(margin=0.0).apply(ball_run(tmp_path), silent)
 
 
@@ -142,7 +142,7 @@ def test_flat_bounds_are_refused(tmp_path):
         ({"density": np.zeros((2, 2, 2))}, r"d.npz: file: found damaged \('bounds is not a file in the archive'\)"),
         (
             {"bounds": np.zeros((2, 2)), "density": np.zeros((2, 2, 2)), "density_threshold": 1.0},
-            "d.npz: content: found of other shapes",
+            "d.npz: content: found arrays of other shapes",
         ),
     ],
 )
@@ -153,7 +153,7 @@ def test_files_that_are_no_density(tmp_path, content, message):
     elif content is not None:
         file.write_bytes(content)
     with pytest.raises(DataError, match=message):
-        density.read_grid(file)
+        density.read_density_grid(file)
 
 
 def test_settings_that_cannot_be():

@@ -29,9 +29,9 @@ def silent(done: int, total: int) -> None:
 
 def wall() -> DensityGrid:
     """A box about the cameras of `ball_run`, with matter where y > -6 in the world."""
-    solid = np.zeros((30, 30, 10), np.float32)
-    solid[:, 15:] = 1
-    return DensityGrid(np.array([[-10.0, -21.0, 2.0], [20.0, 9.0, 12.0]]), solid, 0.5)
+    occupied = np.zeros((30, 30, 10), np.float32)
+    occupied[:, 15:] = 1
+    return DensityGrid(np.array([[-10.0, -21.0, 2.0], [20.0, 9.0, 12.0]]), occupied, 0.5)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def run(tmp_path):
     """Twelve cameras on a circle of radius 12 about (5, -6, 7) and two test cameras, with a wall through the middle."""
     scenes = {"train": scene_of(around(12), frame=FRAME), "test": scene_of(around(2), frame=FRAME)}
     made = run_of(tmp_path / "run", Ball(), scenes)
-    density.save_grid(wall(), density.default_file(made))
+    density.write_density_grid(wall(), density.density_file(made))
     return made
 
 
@@ -48,12 +48,12 @@ def views(run, **options):
     settings = Select(**({"num_views": 40, "min_clearance": 0.7, "max_camera_distance": 2.5} | options))
     said = settings.apply(run, silent)
     scene = run.scenes["train"]
-    cameras = to_world_cameras(scene_of(read_camera_path(select.views_file(run), scene), frame=scene.frame))
+    cameras = to_world_cameras(scene_of(read_camera_path(select.novel_views_file(run), scene), frame=scene.frame))
     assert said.startswith(f"{len(cameras)} views: ")
     return cameras
 
 
-def photographs(run):
+def nearest_images(run):
     return to_world_cameras(run.scenes["train"])
 
 
@@ -64,7 +64,7 @@ def test_views_keep_their_distances(run, options):
     """From the wall, by brute force, from the border of the box, and from the nearest image."""
     found = views(run, **options).positions.numpy()
     assert len(found) == 40
-    away = np.linalg.norm(found[:, None] - photographs(run).positions.numpy(), axis=-1).min(-1)
+    away = np.linalg.norm(found[:, None] - nearest_images(run).positions.numpy(), axis=-1).min(-1)
     assert away.max() <= options.get("max_camera_distance", 2.5) + 1e-5
     assert (found[:, 1] <= -6.7 + 1e-5).all()
     assert (found >= wall().bounds[0] + 0.7 - 1e-5).all()
@@ -72,7 +72,7 @@ def test_views_keep_their_distances(run, options):
 
 
 def test_views_look_where_the_nearest_photograph_does(run):
-    found, taken = views(run, rotation_range=0.0), photographs(run)
+    found, taken = views(run, rotation_range=0.0), nearest_images(run)
     row = (found.positions[:, None] - taken.positions).norm(dim=-1).argmin(-1)
     torch.testing.assert_close(found.c2w[:, :, :3], taken.c2w[row][:, :, :3], atol=1e-6, rtol=0)
     assert torch.equal(found.size, taken.size[row])
@@ -80,7 +80,7 @@ def test_views_look_where_the_nearest_photograph_does(run):
 
 
 def test_views_turn_by_at_most_half_the_angle_about_each_axis(run):
-    found, taken = views(run, rotation_range=20.0, num_views=400), photographs(run)
+    found, taken = views(run, rotation_range=20.0, num_views=400), nearest_images(run)
     row = (found.positions[:, None] - taken.positions).norm(dim=-1).argmin(-1)
     turn = taken.c2w[row][:, :, :3].transpose(1, 2) @ found.c2w[:, :, :3]
     angles = np.degrees(np.abs(Rotation.from_matrix(turn.numpy()).as_rotvec()))
@@ -91,8 +91,8 @@ def test_views_turn_by_at_most_half_the_angle_about_each_axis(run):
 
 def test_displacements_fill_a_ball_evenly():
     positions, grid = np.zeros((1, 3)), wall()
-    room = select.Room(positions, grid, 0.0, 1.0, 2.0, Rng(torch.Generator().manual_seed(0)))
-    moved = np.linalg.norm(room.displaced(np.zeros((4000, 3))), axis=-1)
+    space = select.FreeSpace(positions, grid, 0.0, 1.0, 2.0, Rng(torch.Generator().manual_seed(0)))
+    moved = np.linalg.norm(space.add_offsets(np.zeros((4000, 3))), axis=-1)
     assert moved.max() <= 2
     assert np.mean(moved < 2 * 0.5 ** (1 / 3)) == pytest.approx(0.5, abs=0.03)
 
@@ -101,11 +101,11 @@ def test_a_grid_of_given_spacing(run):
     found = views(run, spacing=1.5, num_views=10_000).positions.numpy()
     offsets = (found - found[0]) / 1.5
     assert np.abs(offsets - offsets.round()).max() < 1e-4
-    nodes = select.nodes(wall().bounds + np.array([[0.7], [-0.7]]), 1.5)
-    away = np.linalg.norm(nodes[:, None] - photographs(run).positions.numpy(), axis=-1).min(-1)
+    grid_nodes = select.grid_nodes(wall().bounds + np.array([[0.7], [-0.7]]), 1.5)
+    away = np.linalg.norm(grid_nodes[:, None] - nearest_images(run).positions.numpy(), axis=-1).min(-1)
     # Cells of edge 1 are known but for half a diagonal.
-    free = (away <= 2.5) & (nodes[:, 1] < -6.7)
-    sure = (away <= 2.5) & (nodes[:, 1] < -6.7 - math.sqrt(3))
+    free = (away <= 2.5) & (grid_nodes[:, 1] < -6.7)
+    sure = (away <= 2.5) & (grid_nodes[:, 1] < -6.7 - math.sqrt(3))
     assert sure.sum() <= len(found) <= free.sum()
 
 
@@ -116,12 +116,12 @@ def test_the_seed_decides(run):
 
 
 def test_lenses_become_pinholes(run):
-    taken = photographs(run)
+    taken = nearest_images(run)
     taken.distortion[:] = 0.1
     taken.center[:, 0] += 3
     taken.focal[:, 1] += 2
     rng = Rng(torch.Generator().manual_seed(0))
-    found = select.views_at(np.array([[17.0, -6.0, 7.0]]), taken, 0.0, rng)
+    found = select.orient_cameras(np.array([[17.0, -6.0, 7.0]]), taken, 0.0, rng)
     assert (found.distortion.tolist(), found.center.tolist(), found.focal.tolist()) == (
         [[0.0] * 4],
         [[16.0, 12.0]],
@@ -131,13 +131,13 @@ def test_lenses_become_pinholes(run):
 
 def test_frusta_are_red_blue_and_green(run):
     views(run)
-    shape = trimesh.load(select.views_file(run).with_suffix(".ply"), process=False)
+    shape = trimesh.load(select.novel_views_file(run).with_suffix(".ply"), process=False)
     colors = shape.visual.vertex_colors[::5, :3].tolist()
     assert colors == [[210, 40, 40]] * 12 + [[30, 90, 220]] * 2 + [[40, 160, 60]] * 40
 
 
 def test_files_of_ones_own(run, tmp_path):
-    density.default_file(run).rename(tmp_path / "mine.npz")
+    density.density_file(run).rename(tmp_path / "mine.npz")
     Select(
         num_views=5,
         min_clearance=0.7,
@@ -152,27 +152,27 @@ def test_files_of_ones_own(run, tmp_path):
 @pytest.fixture
 def coarse(monkeypatch):
     """Grids that soon have too many nodes."""
-    monkeypatch.setattr(select, "MOST_NODES", 5000)
+    monkeypatch.setattr(select, "MAX_NODES", 5000)
 
 
-def test_too_little_room(run, coarse):
-    with pytest.raises(DataError, match=r"free places: found 0"):
+def test_too_little_free_space(run, coarse):
+    with pytest.raises(DataError, match=r"free positions: found 0"):
         views(run, min_clearance=4.9, max_camera_distance=0.1)
-    fix = "lower --num-views or --min-clearance, raise --max-camera-distance, or raise the level of the density"
+    fix = "lower --num-views or --min-clearance, raise --max-camera-distance or the density threshold"
     with pytest.raises(DataError, match=fix):
         views(run, places="path", min_clearance=4.9, max_camera_distance=0.1)
 
 
-def test_a_spacing_without_any_place_or_with_too_many(run, coarse):
+def test_a_spacing_with_no_or_too_many_nodes(run, coarse):
     for spacing in (100.0, 1e-3):
-        with pytest.raises(DataError, match="number of free places: found 0"):
+        with pytest.raises(DataError, match="number of free positions: found 0"):
             views(run, spacing=spacing)
 
 
 def test_bounds_that_have_nothing_in_common_with_the_cameras(run):
     grid = wall()
-    density.save_grid(DensityGrid(grid.bounds + 100, grid.density, 0.5), density.default_file(run))
-    with pytest.raises(DataError, match=r"density\.npz: bounds: found empty where they meet those of the cameras"):
+    density.write_density_grid(DensityGrid(grid.bounds + 100, grid.density, 0.5), density.density_file(run))
+    with pytest.raises(DataError, match=r"density\.npz: bounds: found no overlap with the surroundings of the cameras"):
         views(run)
 
 
@@ -189,4 +189,7 @@ def test_settings_that_cannot_be():
 
 
 def test_cameras_in_one_place_have_a_spread():
-    assert density.spread(pinhole_cameras(torch.eye(3, 4)[None].repeat(3, 1, 1), 9.0, (8, 6)).positions.numpy()) == 1.0
+    assert (
+        density.camera_spread(pinhole_cameras(torch.eye(3, 4)[None].repeat(3, 1, 1), 9.0, (8, 6)).positions.numpy())
+        == 1.0
+    )

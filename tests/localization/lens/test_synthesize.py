@@ -75,12 +75,12 @@ def test_the_same_reader_reads_the_sequence_again(looped):
     world = scene.frame.poses_to_world(scene.cameras.c2w)
     assert np.abs(world.numpy() - wanted(folder)).max() < 1e-5
     settings = Synthesize()
-    views, _ = synthesize.new_scene(settings, run, synthesize.layout_of(settings, run, sequence))
+    views, _ = synthesize.novel_view_scene(settings, run, synthesize.select_layout(settings, run, sequence))
     torch.testing.assert_close(scene.cameras.focal, views.cameras.focal)
     torch.testing.assert_close(scene.cameras.center, views.cameras.center)
     for index in range(5):
-        seen = render_view(run.method, views, index, device=run.device)
-        assert torch.equal(scene.images.image(index, scene.size(index)), to_uint8(seen.rgb))
+        view = render_view(run.method, views, index, device=run.device)
+        assert torch.equal(scene.images.image(index, scene.size(index)), to_uint8(view.rgb))
 
 
 def test_the_sequence_can_be_put_into_the_scene(looped, tmp_path):
@@ -107,11 +107,11 @@ def test_the_sequence_can_be_put_into_the_scene(looped, tmp_path):
 def test_lists_for_hloc(looped):
     _, _, folder = looped
     sequence = folder / "localize/sequence"
-    names, lenses, poses = (
+    names, with_supported_intrinsics, poses = (
         (sequence / f"hloc/synthesis_{part}.txt").read_text().splitlines() for part in ("names", "lenses", "poses")
     )
     assert all((sequence / name).is_file() for name in names)
-    for name, lens, pose, c2w in zip(names, lenses, poses, wanted(folder), strict=True):
+    for name, lens, pose, c2w in zip(names, with_supported_intrinsics, poses, wanted(folder), strict=True):
         words, numbers = lens.split(), np.array(pose.split()[1:], float)
         with Image.open(sequence / name) as image:
             assert words[:4] == [name, "PINHOLE", str(image.width), str(image.height)]
@@ -139,7 +139,7 @@ def test_cambridge_lists_have_the_published_form(looped):
 def ball_run(folder, count: int = 6, method: Ball | None = None):
     """The ball in a world half as large, turned and moved, with `count` new views round it."""
     run = run_of(folder / "run", method or Ball(), {"train": scene_of(around(4), frame=FRAME)})
-    file = select.views_file(run)
+    file = select.novel_views_file(run)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(format_camera_path(around(count, distance=3.5), FRAME))
     return run
@@ -171,19 +171,19 @@ def test_depth_beyond_sixteen_bits_is_no_measurement(tmp_path):
 
 def test_rays_reach_as_much_farther_as_the_view_is_off(tmp_path):
     run = ball_run(tmp_path, count=4)
-    scene, row = synthesize.new_scene(Synthesize(), run, SevenScenes())
+    scene, row = synthesize.novel_view_scene(Synthesize(), run, SevenScenes())
     assert row.tolist() == [0, 1, 2, 3]
     assert scene.near.tolist() == pytest.approx([1.5] * 4)
     assert scene.far.tolist() == pytest.approx([6.5] * 4)
-    select.views_file(run).write_text(format_camera_path(around(1, distance=1.0), FRAME))
-    assert synthesize.new_scene(Synthesize(), run, SevenScenes())[0].near.item() == pytest.approx(0.2)
+    select.novel_views_file(run).write_text(format_camera_path(around(1, distance=1.0), FRAME))
+    assert synthesize.novel_view_scene(Synthesize(), run, SevenScenes())[0].near.item() == pytest.approx(0.2)
 
 
 def test_one_lens_for_a_sequence():
     cameras = around(3)
     cameras.focal[2] = 40.0
     cameras.size[1] = torch.tensor([64, 48])
-    alike = SevenScenes().lenses(cameras)
+    alike = SevenScenes().with_supported_intrinsics(cameras)
     assert (alike.size == torch.tensor([32, 24])).all()
     assert (alike.focal == alike.focal[0, 0]).all()
 
@@ -232,21 +232,21 @@ def test_several_processes_share_what_is_absent(tmp_path, rendered, monkeypatch)
     assert not (tmp_path / "1/SynthesisSplit.txt").exists()
 
 
-def test_another_sequence_is_not_gone_on_with(tmp_path):
+def test_another_sequence_is_not_continued(tmp_path):
     run, out = ball_run(tmp_path), tmp_path / "out"
     Synthesize(out=out).apply(run, silent)
-    with pytest.raises(DataError, match="out: sequence: found of other views, weights or looks"):
+    with pytest.raises(DataError, match="out: sequence: found a sequence of other views, weights or appearances"):
         Synthesize(out=out, size=(16, 12)).apply(run, silent)
     (out / "synthesis.json").unlink()
     with pytest.raises(DataError, match="choose another --out, or remove it"):
         Synthesize(out=out).apply(run, silent)
 
 
-def test_the_folder_of_the_photographs_is_spared(looped, capsys):
+def test_the_folder_of_the_images_is_not_overwritten(looped, capsys):
     name, scene, run = looped
     if name == "cambridge":
         said = refusal(capsys, "localize", "synthesize", run, "--out", scene)
-        assert "output: found that of the images, whose model would be replaced" in said
+        assert "output: found the folder of the images, whose model would be replaced" in said
 
 
 class Lit(Ball):
@@ -257,13 +257,15 @@ class Lit(Ball):
         return torch.tensor([[0.0], [0.25], [0.5], [1.0]])
 
     def forward(self, rays, context):
-        seen = super().forward(rays, context)
-        return replace(seen, rgb=context.appearance_embedding.expand(len(rays), 1).expand(-1, 3))
+        view = super().forward(rays, context)
+        return replace(view, rgb=context.appearance_embedding.expand(len(rays), 1).expand(-1, 3))
 
 
-def lights(run, appearance, photographs=(0, 1, 2, 3), **options):
-    looks = synthesize.appearances(Synthesize(appearance=appearance, **options), run, torch.tensor(photographs))
-    return looks[:, 0].tolist()
+def lights(run, appearance, nearest_images=(0, 1, 2, 3), **options):
+    embeddings = synthesize.select_embeddings(
+        Synthesize(appearance=appearance, **options), run, torch.tensor(nearest_images)
+    )
+    return embeddings[:, 0].tolist()
 
 
 def test_appearances(tmp_path):
@@ -291,12 +293,12 @@ def test_appearances_that_cannot_be(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nerf-w", "nerf-w, mlp"])
-def test_photographs_in_the_wild_lend_their_looks(name, tmp_path):
+def test_images_in_the_wild_lend_their_looks(name, tmp_path):
     torch.manual_seed(0)
     scene = ball(4)
     run = run_of(tmp_path / "run", SMALL[name].build(scene).eval(), {"train": scene.without_images()})
-    select.views_file(run).parent.mkdir(parents=True)
-    select.views_file(run).write_text(format_camera_path(scene.cameras[[1]], scene.frame))
+    select.novel_views_file(run).parent.mkdir(parents=True)
+    select.novel_views_file(run).write_text(format_camera_path(scene.cameras[[1]], scene.frame))
     images = []
     for appearance in ("nearest", scene.names[1], scene.names[2], "mixed"):
         out = tmp_path / str(len(images))
@@ -317,5 +319,5 @@ def test_depth_along_the_axis_is_that_of_a_plane():
     cameras = around(2)
     x, y = np.meshgrid(np.arange(32) + 0.5, np.arange(24) + 0.5)
     distance = 5 * np.sqrt(1 + ((x - 16) / 32) ** 2 + ((y - 12) / 32) ** 2)
-    along = sequence_files.along_axis(torch.from_numpy(distance).float(), cameras, 1)
+    along = sequence_files.distance_to_axial_depth(torch.from_numpy(distance).float(), cameras, 1)
     torch.testing.assert_close(along, torch.full((24, 32), 5.0))

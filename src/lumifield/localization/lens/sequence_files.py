@@ -24,9 +24,9 @@ from lumifield.runtime.files import replacing
 from lumifield.runtime.image_io import to_uint8, write_png
 
 HEADER = ("Visual Landmark Dataset V1", "ImageFile, Camera Position [X Y Z W P Q R]", "")
-# Above all numbers of the published sequences.
-SEQUENCE = 99
-MILLIMETERS, FARTHEST = 1000, 65534
+# Larger than the numbers of the published sequences.
+SEQUENCE_NUMBER = 99
+MILLIMETERS, MAX_DEPTH = 1000, 65534
 
 
 @runtime_checkable
@@ -42,7 +42,7 @@ class Layout(Protocol):
         """Image file of a view, relative to the root."""
         ...
 
-    def lenses(self, cameras: Cameras) -> Cameras:
+    def with_supported_intrinsics(self, cameras: Cameras) -> Cameras:
         """The cameras with intrinsics that the format can represent."""
         ...
 
@@ -50,18 +50,18 @@ class Layout(Protocol):
         """Writes the files of one view, the image last."""
         ...
 
-    def finish(self, out: Path, scene: Scene) -> None:
+    def write_lists(self, out: Path, scene: Scene) -> None:
         """Writes the files for all views, after each view is complete."""
         ...
 
-    def reading(self, scene: Scene) -> str:
+    def reader_options(self, scene: Scene) -> str:
         """Options required to read the sequence."""
         ...
 
 
 @dataclass(frozen=True)
 class Cambridge:
-    """`seq_synthesis`, `dataset_synthesis.txt`, and the model with the new cameras beside those of the images."""
+    """`seq_synthesis`, `dataset_synthesis.txt`, and the model with the novel cameras added."""
 
     model: Path
     folder: str = "seq_synthesis"
@@ -70,7 +70,7 @@ class Cambridge:
         """Image file of a view."""
         return f"{self.folder}/synthesis_view_{index:05d}.png"
 
-    def lenses(self, cameras: Cameras) -> Cameras:
+    def with_supported_intrinsics(self, cameras: Cameras) -> Cameras:
         """Unchanged: VisualSFM stores a focal length per camera."""
         return cameras
 
@@ -78,18 +78,21 @@ class Cambridge:
         """Writes the image."""
         write_png(out / self.name(index), to_uint8(seen.rgb))
 
-    def finish(self, out: Path, scene: Scene) -> None:
+    def write_lists(self, out: Path, scene: Scene) -> None:
         """Writes the list and the model."""
         cameras = to_world_cameras(scene)
-        shots = [
+        images = [
             nvm_model.NvmImage(self.name(row), float(cameras.focal[row, 0]), cameras.c2w[row].numpy(), 0.0)
             for row in range(len(scene))
         ]
-        write_text(out / "reconstruction.nvm", nvm_model.append_images(self.model, self.folder, shots))
-        lines = [f"{shot.name} {_words(shot.c2w[:, 3])} {_words(_quaternion(shot.c2w))}" for shot in shots]
+        write_text(out / "reconstruction.nvm", nvm_model.append_images(self.model, self.folder, images))
+        lines = [
+            f"{image.name} {_format_numbers(image.c2w[:, 3])} {_format_numbers(_quaternion(image.c2w))}"
+            for image in images
+        ]
         write_text(out / "dataset_synthesis.txt", "\n".join([*HEADER, *lines]) + "\n")
 
-    def reading(self, scene: Scene) -> str:
+    def reader_options(self, scene: Scene) -> str:
         """None: the model contains everything."""
         return ""
 
@@ -98,17 +101,17 @@ class Cambridge:
 class SevenScenes:
     """A sequence of frames with poses, color and depth, and `SynthesisSplit.txt`, which names it."""
 
-    folder: str = f"seq-{SEQUENCE:02d}"
+    folder: str = f"seq-{SEQUENCE_NUMBER:02d}"
 
     def name(self, index: int) -> str:
         """The image of a view."""
         return f"{self.folder}/frame-{index:06d}.color.png"
 
-    def lenses(self, cameras: Cameras) -> Cameras:
+    def with_supported_intrinsics(self, cameras: Cameras) -> Cameras:
         """Median intrinsics and size for all views."""
         width, height = cameras.size.median(0).values.tolist()
-        alike = with_image_size(cameras, (width, height))
-        return replace(alike, focal=alike.focal.median().expand_as(alike.focal))
+        uniform = with_image_size(cameras, (width, height))
+        return replace(uniform, focal=uniform.focal.median().expand_as(uniform.focal))
 
     def save(self, out: Path, scene: Scene, index: int, seen: RenderedView) -> None:
         """Writes pose, depth [mm along the axis] and image."""
@@ -117,23 +120,23 @@ class SevenScenes:
         pose = np.vstack([to_world_cameras(scene.select([index])).c2w[0].numpy(), [0, 0, 0, 1]])
         rows = [" ".join(f"{number:.17e}" for number in row) for row in pose.tolist()]
         write_text(image.with_name(f"{stem}.pose.txt"), "\n".join(rows) + "\n")
-        depth = (MILLIMETERS * along_axis(seen.measured_depth, scene.cameras, index)).round().numpy()
+        depth = (MILLIMETERS * distance_to_axial_depth(seen.measured_depth, scene.cameras, index)).round().numpy()
         with replacing(image.with_name(f"{stem}.depth.png")) as temporary:
-            Image.fromarray(np.where(depth <= FARTHEST, depth, 0).astype(np.uint16)).save(temporary, format="png")
+            Image.fromarray(np.where(depth <= MAX_DEPTH, depth, 0).astype(np.uint16)).save(temporary, format="png")
         write_png(image, to_uint8(seen.rgb))
 
-    def finish(self, out: Path, scene: Scene) -> None:
+    def write_lists(self, out: Path, scene: Scene) -> None:
         """Writes the list."""
-        write_text(out / "SynthesisSplit.txt", f"sequence{SEQUENCE}\n")
+        write_text(out / "SynthesisSplit.txt", f"sequence{SEQUENCE_NUMBER}\n")
 
-    def reading(self, scene: Scene) -> str:
+    def reader_options(self, scene: Scene) -> str:
         """The focal length, if it differs from the reader's default."""
         focal, width = float(scene.cameras.focal[0, 0]), int(scene.cameras.size[0, 0])
-        usual = seven_scenes.FOCAL / seven_scenes.WIDTH * width
-        return "" if abs(focal - usual) < 1e-4 * usual else f"--focal {focal:.6g}"
+        default = seven_scenes.FOCAL / seven_scenes.WIDTH * width
+        return "" if abs(focal - default) < 1e-4 * default else f"--focal {focal:.6g}"
 
 
-def along_axis(distance: Float[Tensor, "h w"], cameras: Cameras, index: int) -> Float[Tensor, "h w"]:
+def distance_to_axial_depth(distance: Float[Tensor, "h w"], cameras: Cameras, index: int) -> Float[Tensor, "h w"]:
     """Depth along the optical axis from the distance to the camera."""
     height, width = distance.shape
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
@@ -144,9 +147,9 @@ def write_hloc(out: Path, scene: Scene, layout: Layout) -> None:
     """Writes the lists of hloc: names, names with intrinsics (queries), and world-to-camera poses (results)."""
     cameras = to_world_cameras(scene)
     names = [layout.name(index) for index in range(len(scene))]
-    lenses = [f"{name} {format_colmap_camera(cameras[[row]])}" for row, name in enumerate(names)]
+    with_supported_intrinsics = [f"{name} {format_colmap_camera(cameras[[row]])}" for row, name in enumerate(names)]
     poses = [f"{name} {format_colmap_pose(cameras.c2w[row])}" for row, name in enumerate(names)]
-    for file, lines in (("names", names), ("lenses", lenses), ("poses", poses)):
+    for file, lines in (("names", names), ("lenses", with_supported_intrinsics), ("poses", poses)):
         write_text(out / "hloc" / f"synthesis_{file}.txt", "\n".join(lines) + "\n")
 
 
@@ -161,5 +164,5 @@ def _quaternion(c2w: Float[np.ndarray, "3 4"]) -> Float[np.ndarray, "4"]:
     return Rotation.from_matrix(c2w[:, :3].T).as_quat(scalar_first=True)
 
 
-def _words(numbers: Float[np.ndarray, " n"]) -> str:
+def _format_numbers(numbers: Float[np.ndarray, " n"]) -> str:
     return " ".join(map(repr, numbers.tolist()))

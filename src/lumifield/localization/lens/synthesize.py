@@ -15,7 +15,7 @@ from lumifield import data
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.localization import Progress, Synthesize
-from lumifield.localization.lens.select import nearest, views_file
+from lumifield.localization.lens.select import nearest_cameras, novel_views_file
 from lumifield.localization.lens.sequence_files import Cambridge, Layout, SevenScenes, write_hloc
 from lumifield.rendering.camera_paths import read_camera_path
 from lumifield.rendering.render import scene_of_cameras, with_image_size
@@ -28,41 +28,43 @@ from lumifield.runtime.rng import Rng
 if TYPE_CHECKING:
     from lumifield.runs.run_folder import LoadedRun
 
-CLAIM = "synthesis.json"
-# A view stands a little off the nearest image, whose bounds it has: its rays begin no nearer than at this share.
-NEAREST = 0.1
+SEQUENCE_RECORD = "synthesis.json"
+# Minimum near bound of a novel view relative to that of the nearest training image.
+MIN_NEAR_FRACTION = 0.1
 
 
 def write_sequence(settings: Synthesize, run: LoadedRun, progress: Progress) -> str:
     """Renders the views without an image, shared by all processes; the first writes the lists."""
     out = run.folder / "localize" / "sequence" if settings.out is None else settings.out
     check_writable(out, folder=True)
-    layout = layout_of(settings, run, out)
-    scene, photographs = new_scene(settings, run, layout)
-    looks = appearances(settings, run, photographs)
-    claim = {"sequence": layout.folder, "fingerprint": fingerprint(run, scene, looks)}
-    check_claim(out, claim)
-    absent = [index for index in range(len(scene)) if not (out / layout.name(index)).is_file()]
+    layout = select_layout(settings, run, out)
+    scene, nearest_images = novel_view_scene(settings, run, layout)
+    embeddings = select_embeddings(settings, run, nearest_images)
+    record = {"sequence": layout.folder, "fingerprint": hash_inputs(run, scene, embeddings)}
+    check_record(out, record)
+    missing = [index for index in range(len(scene)) if not (out / layout.name(index)).is_file()]
     rank, world = distributed.join()
-    # Until all have looked nobody writes.
+    # No process writes before all have listed the missing images.
     distributed.gather(None)
     if rank == 0:
-        write_json(out / CLAIM, claim)
-    own = absent[rank::world]
+        write_json(out / SEQUENCE_RECORD, record)
+    own = missing[rank::world]
     for done, index in enumerate(own, 1):
-        look = None if looks is None else looks[index]
-        seen = render_view(run.method, scene, index, device=run.device, chunk=settings.chunk, appearance_embedding=look)
-        layout.save(out, scene, index, seen)
+        embedding = None if embeddings is None else embeddings[index]
+        view = render_view(
+            run.method, scene, index, device=run.device, chunk=settings.chunk, appearance_embedding=embedding
+        )
+        layout.save(out, scene, index, view)
         progress(done, len(own))
     distributed.gather(None)
     if rank == 0:
         write_hloc(out, scene, layout)
-        layout.finish(out, scene)
-    reading = layout.reading(scene)
-    return f"{len(scene)} views: {out}" + (f" (to be read with {reading})" if reading else "")
+        layout.write_lists(out, scene)
+    reader_options = layout.reader_options(scene)
+    return f"{len(scene)} views: {out}" + (f" (to be read with {reader_options})" if reader_options else "")
 
 
-def layout_of(settings: Synthesize, run: LoadedRun, out: Path) -> Layout:
+def select_layout(settings: Synthesize, run: LoadedRun, out: Path) -> Layout:
     """Cambridge format for Cambridge data, 7-Scenes for all other data."""
     if run.source is None:
         return SevenScenes()
@@ -70,29 +72,31 @@ def layout_of(settings: Synthesize, run: LoadedRun, out: Path) -> Layout:
     if (data.detect_format(folder) if run.source.format == "auto" else run.source.format) != "cambridge":
         return SevenScenes()
     if out.resolve() == folder.resolve():
-        found, expected = "that of the images, whose model would be replaced", "a folder of its own"
-        raise DataError(out, "output", found, expected, "choose another, and copy its content over afterwards")
+        found, expected = "the folder of the images, whose model would be replaced", "another folder"
+        raise DataError(out, "output", found, expected, "choose another --out, and copy its content afterwards")
     return Cambridge(folder / "reconstruction.nvm")
 
 
-def new_scene(settings: Synthesize, run: LoadedRun, layout: Layout) -> tuple[Scene, Tensor]:
+def novel_view_scene(settings: Synthesize, run: LoadedRun, layout: Layout) -> tuple[Scene, Tensor]:
     """The novel views without images, and the index of the nearest training image of each.
 
     If that image is at distance d, rays run from d before its near bound to d behind its far bound.
     """
     train = run.scenes["train"]
-    cameras = read_camera_path(views_file(run) if settings.views is None else settings.views, train)
-    cameras = layout.lenses(cameras if settings.size is None else with_image_size(cameras, settings.size))
+    cameras = read_camera_path(novel_views_file(run) if settings.views is None else settings.views, train)
+    cameras = layout.with_supported_intrinsics(
+        cameras if settings.size is None else with_image_size(cameras, settings.size)
+    )
     scene = scene_of_cameras(run, cameras)
-    away, row = map(torch.from_numpy, nearest(cameras.positions.numpy(), train.cameras.positions.numpy()))
+    away, row = map(torch.from_numpy, nearest_cameras(cameras.positions.numpy(), train.cameras.positions.numpy()))
     scene = replace(scene, names=tuple(layout.name(index) for index in range(len(scene))))
     if scene.ndc is None:
         near, far, away = train.near[row], train.far[row], away.float()
-        scene = replace(scene, near=torch.maximum(near - away, NEAREST * near), far=far + away)
+        scene = replace(scene, near=torch.maximum(near - away, MIN_NEAR_FRACTION * near), far=far + away)
     return scene, row
 
 
-def appearances(settings: Synthesize, run: LoadedRun, photographs: Tensor) -> Float[Tensor, "n e"] | None:
+def select_embeddings(settings: Synthesize, run: LoadedRun, nearest_images: Tensor) -> Float[Tensor, "n e"] | None:
     """Appearance embedding of each view; None for methods without embeddings."""
     table = run.method.appearance_embeddings
     if table is None:
@@ -104,33 +108,33 @@ def appearances(settings: Synthesize, run: LoadedRun, photographs: Tensor) -> Fl
     match settings.appearance:
         case None | "mixed":
             rng = Rng(torch.Generator().manual_seed(settings.seed))
-            pair = rng.integers(2 * len(photographs), len(table)).view(-1, 2)
-            return torch.lerp(table[pair[:, 0]], table[pair[:, 1]], rng.uniform(len(photographs), 1))
+            pair = rng.integers(2 * len(nearest_images), len(table)).view(-1, 2)
+            return torch.lerp(table[pair[:, 0]], table[pair[:, 1]], rng.uniform(len(nearest_images), 1))
         case "nearest":
-            return table[photographs]
+            return table[nearest_images]
         case "mean":
-            return table.mean(0).expand(len(photographs), -1)
+            return table.mean(0).expand(len(nearest_images), -1)
         case name if name in names:
-            return table[names.index(name)].expand(len(photographs), -1)
+            return table[names.index(name)].expand(len(nearest_images), -1)
         case name:
             expected = f"mixed, nearest, mean, or a training image like {names[0]}"
             raise DataError("--appearance", "appearance", repr(name), expected, "choose one of these")
 
 
-def fingerprint(run: LoadedRun, scene: Scene, looks: Tensor | None) -> str:
+def hash_inputs(run: LoadedRun, scene: Scene, embeddings: Tensor | None) -> str:
     """Hash of everything that the images depend on."""
     cameras = scene.cameras
     digest = hashlib.sha256()
-    for part in (cameras.c2w, cameras.focal, cameras.size, looks, *run.method.state_dict().values()):
+    for part in (cameras.c2w, cameras.focal, cameras.size, embeddings, *run.method.state_dict().values()):
         if part is not None:
             digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def check_claim(out: Path, claim: dict[str, str]) -> None:
+def check_record(out: Path, record: dict[str, str]) -> None:
     """Raises `DataError` if the folder holds a sequence of other views, weights or appearances."""
-    file = out / CLAIM
-    known = file.is_file() and read_json(file) == claim
-    if not known and (file.is_file() or (out / claim["sequence"]).exists()):
-        found, expected = "of other views, weights or looks", "the one to go on with"
+    file = out / SEQUENCE_RECORD
+    known = file.is_file() and read_json(file) == record
+    if not known and (file.is_file() or (out / record["sequence"]).exists()):
+        found, expected = "a sequence of other views, weights or appearances", "the same or none"
         raise DataError(out, "sequence", found, expected, "choose another --out, or remove it")

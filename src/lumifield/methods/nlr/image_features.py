@@ -42,14 +42,14 @@ class ResidualBlock(nn.Module):
         self.scale1 = ChannelScaling(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.scale2 = ChannelScaling(width, 0.0)
-        self.beside = nn.Identity()
+        self.shortcut = nn.Identity()
         if stride > 1 or entry != width:
-            self.beside = nn.Sequential(nn.Conv2d(entry, width, 1, stride, bias=False), ChannelScaling(width))
+            self.shortcut = nn.Sequential(nn.Conv2d(entry, width, 1, stride, bias=False), ChannelScaling(width))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d k l"]:
         """Output of the block, of half the size with a stride of 2."""
         inner = F.relu(self.scale1(self.conv1(x)))
-        return F.relu(self.beside(x) + self.scale2(self.conv2(inner)))
+        return F.relu(self.shortcut(x) + self.scale2(self.conv2(inner)))
 
 
 class Encoder(nn.Module):
@@ -70,8 +70,8 @@ class Encoder(nn.Module):
             self.stages.append(nn.Sequential(down, *blocks))
         self.skips = nn.ModuleList([nn.Conv2d(channels, channels, 1) for channels in widths])
         outs = [features, *widths[:-1]]
-        beside = [width, *widths[:-1]]
-        rows = zip(widths, beside, outs, strict=True)
+        skip_channels = [width, *widths[:-1]]
+        rows = zip(widths, skip_channels, outs, strict=True)
         self.ups = nn.ModuleList([nn.Conv2d(below + skip, out, 3, padding=1) for below, skip, out in rows])
         self.multiple = 2**stages
         initialize_weights(self)
@@ -80,14 +80,14 @@ class Encoder(nn.Module):
         """Non-negative features of images in [0, 1]."""
         mean, deviation = (torch.tensor(v, device=images.device)[:, None, None] for v in (MEAN, DEVIATION))
         x, size = pad_to_multiple((images - mean) / deviation, self.multiple)
-        beside, inner = [self.full(x)], x
+        skips, inner = [self.full(x)], x
         for stage, skip in zip(self.stages, self.skips, strict=True):
             inner = stage(inner)
-            beside.append(F.relu(skip(inner)))
-        found = beside.pop()
+            skips.append(F.relu(skip(inner)))
+        features = skips.pop()
         for up in reversed(self.ups):
-            found = F.relu(up(torch.cat([upsample_twice(found), beside.pop()], 1)))
-        return found[..., : size[0], : size[1]]
+            features = F.relu(up(torch.cat([upsample_twice(features), skips.pop()], 1)))
+        return features[..., : size[0], : size[1]]
 
     def load_imagenet(self, path: Path) -> None:
         """Loads the convolutions of torchvision's ResNet-18 (a state dict), with normalizations folded in.
@@ -173,7 +173,7 @@ def _published(state: dict[str, Tensor], name: str) -> Tensor | None:
         layer = {"0": "conv1", "1": "bn1"}[rest.split(".")[0]]
     else:
         number, inner = rest.split(".", 1)
-        parts = {"scale1": "bn1", "scale2": "bn2", "beside.0": "downsample.0", "beside.1": "downsample.1"}
+        parts = {"scale1": "bn1", "scale2": "bn2", "shortcut.0": "downsample.0", "shortcut.1": "downsample.1"}
         part = inner.rsplit(".", 1)[0]
         layer = f"layer{stage}.{int(number) - 1}.{parts.get(part, part)}"
     kind = name.rsplit(".", 1)[1]

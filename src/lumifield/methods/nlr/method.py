@@ -205,8 +205,8 @@ class NlrMethod(Method):
         if self.background_model is not None:
             opacity = torch.sigmoid(-sharpness * distance)[:, None]
             with torch.no_grad():
-                matter = self.blend_at_points(segments.at(t), rays, context).rgb
-            seen = opacity * matter + (1 - opacity) * self.background_model(segments)
+                surface_rgb = self.blend_at_points(segments.at(t), rays, context).rgb
+            seen = opacity * surface_rgb + (1 - opacity) * self.background_model(segments)
             return found | {"silhouette": (seen - rgb).abs().mean()}
         # Rays deep inside count as well: without them, rays just outside would push edges inwards unopposed.
         error = F.binary_cross_entropy_with_logits(-sharpness * distance, solid.float(), reduction="sum")

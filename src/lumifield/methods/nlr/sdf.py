@@ -120,9 +120,9 @@ class Sdf(nn.Module):
         self.hidden = nn.ModuleList([nn.Linear(channels, width) for channels in inputs])
         self.out = nn.Linear(width, 1)
         if periodic(activation):
-            self._start_as_siren()
+            self._initialize_siren()
         else:
-            self._start_as_sphere()
+            self._initialize_sphere()
         if not geometric:
             nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)
@@ -143,30 +143,30 @@ class Sdf(nn.Module):
 
     def gradient(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 3"]:
         """Gradient of the distance, differentiable with respect to the parameters."""
-        learns = torch.is_grad_enabled()
+        needs_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             points = points.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self(points).sum(), points, create_graph=learns)
-        return slope
+            (gradient,) = torch.autograd.grad(self(points).sum(), points, create_graph=needs_graph)
+        return gradient
 
     def _linears(self) -> list[nn.Linear]:
         return [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
 
     @torch.no_grad()
-    def _start_as_siren(self) -> None:
+    def _initialize_siren(self) -> None:
         for layer, linear in enumerate(self._linears()):
             bound = 1 / linear.in_features if layer == 0 else sqrt(6 / linear.in_features) / OMEGA
             linear.weight.uniform_(-bound, bound)
 
     @torch.no_grad()
-    def _start_as_sphere(self) -> None:
+    def _initialize_sphere(self) -> None:
         entry = self._linears()[0].in_features
         for layer, linear in enumerate(self._linears()):
             linear.weight.normal_(0, sqrt(2 / linear.out_features))
             linear.bias.zero_()
             if layer == 0 or layer in self.skips:
-                beside = linear.weight[:, linear.in_features - entry + 3 :]
-                beside.normal_(0, INITIAL_STD)
+                encoded = linear.weight[:, linear.in_features - entry + 3 :]
+                encoded.normal_(0, INITIAL_STD)
         self.out.weight.normal_(sqrt(pi / self.out.in_features), 1e-6)
         self.out.bias.fill_(-RADIUS)
 

@@ -318,6 +318,8 @@ def hit_points(distance: Distance, rays: RaySegments, t: Float[Tensor, " r"]) ->
     start = rays.at(t.detach())
     with torch.no_grad():
         step = GRADIENT_STEP * rays.directions
-        slope = (distance(start + step) - distance(start - step)) / (2 * GRADIENT_STEP)
-        slope = torch.where(slope < 0, slope.clamp(max=-MIN_GRADIENT), slope.clamp(min=MIN_GRADIENT))
-    return start - rays.directions * (distance(start) / slope)[:, None]
+        derivative = (distance(start + step) - distance(start - step)) / (2 * GRADIENT_STEP)
+        derivative = torch.where(
+            derivative < 0, derivative.clamp(max=-MIN_GRADIENT), derivative.clamp(min=MIN_GRADIENT)
+        )
+    return start - rays.directions * (distance(start) / derivative)[:, None]
