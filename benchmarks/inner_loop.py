@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    scene = read_scene(Source(given.data), "train", at_most=8)
+    scene = read_scene(Source(given.data), "train", max_images=8)
     rates = measure_rates(scene, given.vmap_batch_size, given.steps, given.rounds)
     found = {"tasks_per_second": rates, "speedup": {name: rate / rates["plain"] for name, rate in rates.items()}}
     found |= {

@@ -87,7 +87,7 @@ def main(
 ) -> None:
     """Trains every choice and prints the table."""
     source = Source(scene, downscale=downscale)
-    train, views = read_scene(source, "train"), read_scene(source, "val", at_most=VALIDATION_VIEWS)
+    train, views = read_scene(source, "train"), read_scene(source, "val", max_images=VALIDATION_VIEWS)
     result: dict[str, Any] = {
         "machine": describe_machine(torch.device("cpu")),
         "commit": current_commit(),

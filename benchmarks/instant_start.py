@@ -61,7 +61,7 @@ def train_and_score(method: Method, scene: Scene, held_out: Scene, steps: int, s
 
 def trial(run: LoadedRun, task: Task, steps: int, views: int, seed: int) -> dict[str, list[Mark]]:
     """The marks of each kind of training on one object."""
-    scene, held_out = task.photographs(SUPPORT), evenly_spaced_views(task.photographs(HELD_OUT), views)
+    scene, held_out = task.load_images(SUPPORT), evenly_spaced_views(task.load_images(HELD_OUT), views)
     kinds = {
         "random": (False, steps),
         "random, a quarter": (False, steps // 4),

@@ -79,10 +79,10 @@ def format_table(seeds: list[dict], paper: dict[str, float], white: float, mean:
 def score_trivial_predictions(run: LoadedRun) -> tuple[float, float]:
     """PSNR of white and of the mean image near the pose, over the held-out views of the test objects [dB]."""
     assert run.source is not None
-    known = [task.photographs() for task in list_tasks(run.source, "train")]
+    known = [task.load_images() for task in list_tasks(run.source, "train")]
     white, mean = [], []
     for task in list_tasks(run.source, "test"):
-        scene = task.photographs(HELD_OUT)
+        scene = task.load_images(HELD_OUT)
         for row in range(len(scene)):
             truth = to_uint8(scene.ground_truth(row)).float() / 255
             white.append(psnr(mean_squared_error(torch.ones_like(truth), truth)))

@@ -93,7 +93,7 @@ def measure_still_life(run: LoadedRun, folder: Path) -> dict[str, Any]:
     MeshExport().write(run, folder / "complete.ply")
     mesh, complete = rasterizer.load(folder / "visible.ply"), rasterizer.load(folder / "complete.ply")
     ground_truth = trimesh.load(ground_truth_folder / "mesh.ply", process=False)
-    test = read_scene(run.source, "test", at_most=NUM_VIEWS)
+    test = read_scene(run.source, "test", max_images=NUM_VIEWS)
     depths = [np.load(ground_truth_folder / f"{name.removeprefix('./')}_depth.npy") for name in test.names]
     result = score_geometry(mesh, select_visible_faces(ground_truth, run.scenes["train"]))
     result |= score_vertex_colors(mesh, test, depths)
@@ -105,7 +105,7 @@ def measure_textured(run: LoadedRun, folder: Path, num_faces: int, texture_size:
     start = time.perf_counter()
     MeshExport(keep_unseen=False, num_faces=num_faces, texture_size=texture_size).write(run, folder / "scene.glb")
     seconds, mesh = time.perf_counter() - start, rasterizer.load(folder / "scene.glb")
-    test = read_scene(run.source, "test", at_most=NUM_VIEWS)
+    test = read_scene(run.source, "test", max_images=NUM_VIEWS)
     psnrs, overlaps = [], []
     for index in range(len(test)):
         rgba = rasterizer.image(mesh, *pinhole_parameters(test, index), test.size(index))

@@ -117,7 +117,7 @@ def write_objects(run_folder: Path, file: Path) -> tuple[Path, ...]:
     source, rows = load_on_fastest_device(run_folder).source, []
     assert source is not None
     for task in list_tasks(source, "test"):
-        support, queries = task.photographs(slice(1)), task.photographs(slice(*FewShot().held_out_frames))
+        support, queries = task.load_images(slice(1)), task.load_images(slice(*FewShot().held_out_frames))
         row = [to_uint8(support.ground_truth(0))]
         for index in np.linspace(0, len(queries) - 1, NUM_SHOWN).astype(int):
             rendering = np.array(Image.open(run_folder / "eval" / "test" / task.name / f"{index:03d}.png"))

@@ -40,7 +40,7 @@ def test_objects_with_their_list(tmp_path, synset, listing):
 
 def test_a_task_has_all_frames_of_its_object(tmp_path):
     task = list_tasks(Source(objects(tmp_path)), "train")[1]
-    scene = task.photographs()
+    scene = task.load_images()
     assert (task.name, scene.names) == ("b", ("000", "001", "002", "003", "004"))
     assert torch.equal(scene.images.image(4, (8, 8)), torch.from_numpy(made.image(14, (8, 8), 4)))
     assert task.held_out() is None
@@ -51,13 +51,13 @@ def test_a_task_has_all_frames_of_its_object(tmp_path):
 def test_some_rows_decode_no_other_image(tmp_path):
     task = list_tasks(Source(objects(tmp_path)), "train")[0]
     (tmp_path / "things/a/004.png").write_bytes((tmp_path / "things/a/004.png").read_bytes()[:60])
-    assert task.photographs(slice(1, 3)).names == ("001", "002")
+    assert task.load_images(slice(1, 3)).names == ("001", "002")
     with pytest.raises(DataError, match=r"004\.png: image: found damaged or cut off \(image file is truncated\)"):
-        task.photographs()
+        task.load_images()
 
 
 def test_settings_reach_every_task(tmp_path):
-    scene = list_tasks(Source(objects(tmp_path), downscale=2, far=5.0, background="black"), "val")[0].photographs()
+    scene = list_tasks(Source(objects(tmp_path), downscale=2, far=5.0, background="black"), "val")[0].load_images()
     assert (scene.size(0), scene.far.tolist(), scene.background) == ((4, 4), [5.0] * 5, "black")
 
 
@@ -79,10 +79,10 @@ def test_a_folder_of_any_scenes(tmp_path):
     (tmp_path / "readme.txt").touch()
     first, second = list_tasks(Source(tmp_path), "train")
     assert (first.name, second.name) == ("b", "c")
-    assert first.photographs().names[0] == "images/001.png"
+    assert first.load_images().names[0] == "images/001.png"
     assert first.held_out().names == ("images/000.png", "images/008.png")
     (blender,) = list_tasks(Source(tmp_path), "test")
-    assert (len(blender.photographs()), len(blender.held_out())) == (3, 2)
+    assert (len(blender.load_images()), len(blender.held_out())) == (3, 2)
 
 
 def test_the_val_split_judges_where_there_is_no_test(tmp_path):
@@ -100,7 +100,7 @@ def test_every_photograph_of_a_scene_is_a_task(tmp_path):
     sfm.colmap(tmp_path, made.ring(9), place="dense/sparse")
     found = list_tasks(Source(tmp_path), "train")
     assert [task.name for task in found] == [f"{n:03d}.png" for n in range(1, 8)]
-    scene = found[2].photographs()
+    scene = found[2].load_images()
     assert scene.names == ("003.png",)
     assert torch.equal(scene.images.image(0, sfm.SIZE), torch.from_numpy(made.image(3, sfm.SIZE, 3)))
     assert found[2].held_out() is None
@@ -168,7 +168,7 @@ def test_real_collections():
     cars = Source(root / "kenney_views/cars", downscale=2)
     assert [len(list_tasks(cars, split)) for split in SPLIT] == [14, 2, 4]
     assert names(cars, "test") == ["suv", "tractor-police", "truck", "truck-flat"]
-    assert len(list_tasks(cars, "test")[0].photographs()) == 50
+    assert len(list_tasks(cars, "test")[0].load_images()) == 50
     liberty = list_tasks(Source(root / "statue_of_liberty"), "train")
     assert len(liberty) == 99
-    assert liberty[5].photographs().size(0) == (400, 600)
+    assert liberty[5].load_images().size(0) == (400, 600)

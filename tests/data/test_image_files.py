@@ -10,7 +10,7 @@ from PIL import Image
 import made_scenes as made
 from lumifield import data
 from lumifield.data import Source, image_files
-from lumifield.data.image_files import decode_images, downscale_image, listed_images, read_headers
+from lumifield.data.image_files import decode_images, downscale_image, list_images, read_headers
 from lumifield.data.undistort import Radial
 from lumifield.errors import DataError
 
@@ -128,7 +128,7 @@ def test_masks_of_another_size(tmp_path):
 def test_only_images_are_listed_and_sorted(tmp_path):
     for name in ("b.png", "a.JPG", "c.jpeg", "._b.png", "notes.txt"):
         (tmp_path / name).touch()
-    assert [path.name for path in listed_images(tmp_path)] == ["a.JPG", "b.png", "c.jpeg"]
+    assert [path.name for path in list_images(tmp_path)] == ["a.JPG", "b.png", "c.jpeg"]
 
 
 @pytest.fixture

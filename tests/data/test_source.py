@@ -93,10 +93,10 @@ def test_an_unknown_split_names_those_there_are(tmp_path):
 
 def test_some_images_evenly_spread(tmp_path):
     source = Source(made.transforms(tmp_path, n=9), hold_out="none")
-    whole, some = data.read_scene(source, "train"), data.read_scene(source, "train", at_most=3)
+    whole, some = data.read_scene(source, "train"), data.read_scene(source, "train", max_images=3)
     assert some.names == (whole.names[0], whole.names[3], whole.names[6])
     assert torch.equal(some.ground_truth(1), whole.ground_truth(3))
-    assert data.read_scene(source, "train", at_most=20).names == whole.names
+    assert data.read_scene(source, "train", max_images=20).names == whole.names
 
 
 def test_some_rows_alone(tmp_path):

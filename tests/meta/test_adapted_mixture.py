@@ -39,7 +39,7 @@ def test_the_ends_are_the_adapted_renderings(run):
     there = mix_adapted_clones(start, (first, second, first))
     assert there.scenes["train"].names == (first, second)
     assert there.scenes["test"].names == (first, second, first)
-    photograph = list_tasks(start.source, "train")[1].photographs()
+    photograph = list_tasks(start.source, "train")[1].load_images()
     copy, _ = adapt_to_task(start.method, photograph, photograph, LOOP, seed=0)
     expected = render_view(copy, photograph, 0, device=CPU).rgb
     found = render_view(

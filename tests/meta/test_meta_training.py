@@ -67,7 +67,7 @@ def test_every_algorithm_leaves_a_run_that_renders(source, tmp_path, algorithm, 
     assert scene.names == ("000", "001", "002")
     history = json.loads((out / "log" / "history.json").read_text())
     assert [entry["step"] for entry in history] == [2]
-    fresh = method.build(list_tasks(source, "train")[0].photographs())
+    fresh = method.build(list_tasks(source, "train")[0].load_images())
     assert any(not torch.equal(value, fresh.state_dict()[name]) for name, value in saved_weights(out).items())
 
 
@@ -126,7 +126,7 @@ def test_a_broken_inner_loop_leaves_the_start(source, tmp_path, caplog):
     out = learned(source, tmp_path / "run", replace(QUICK, steps=1, inner=loop, num_validation_tasks=0))
     assert caplog.text.count("diverges: lower its learning rate") == 2
     torch.manual_seed(QUICK.seed)
-    fresh = TINY.build(list_tasks(source, "train")[0].photographs())
+    fresh = TINY.build(list_tasks(source, "train")[0].load_images())
     assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in saved_weights(out).items())
 
 

@@ -70,7 +70,7 @@ def test_the_reader_finds_splits_cameras_and_images(tmp_path):
     names = {split: [task.name for task in list_tasks(Source(out), split)] for split in ("train", "val", "test")}
     assert names == {"train": ["0000", "0001"], "val": ["0002"], "test": ["0003"]}
     assert names == json.loads((out / "splits.json").read_text())
-    scene = list_tasks(Source(out), "test")[0].photographs()
+    scene = list_tasks(Source(out), "test")[0].load_images()
     expected_views = random_object_views(replace(SMALL, category="lamps"), 3)
     torch.testing.assert_close(scene.cameras.c2w, torch.tensor(np.stack([view.c2w for view in expected_views])).float())
     assert scene.cameras.focal[0].tolist() == pytest.approx([expected_views[0].focal] * 2)

@@ -97,7 +97,7 @@ def run_benchmark(source: Source, minutes: float, seed: int, out: Path, name: Li
         expected = "a CUDA device that torch can use"
         raise DataError("bench gpu", "CUDA device", "none", expected, "run `lumifield bench cpu`")
     train = data.read_scene(source, "train").to(device)
-    views = data.read_scene(source, "val", at_most=VALIDATION_VIEWS)
+    views = data.read_scene(source, "val", max_images=VALIDATION_VIEWS)
     plain, nerf = measure_plain_nerf(device), Nerf(num_samples=64, num_fine_samples=64, batch_size=1024)
     with empty_kernel_cache():  # first, so that the peak of memory is that of `instant`
         instant = measure_instant(Instant(), train, views, minutes, seed)

@@ -130,15 +130,15 @@ def list_splits(source: Source) -> tuple[str, ...]:
     return _reader(source).splits(source)
 
 
-def read_scene(source: Source, split: str, *, at_most: int | None = None, rows: slice = slice(None)) -> Scene:
+def read_scene(source: Source, split: str, *, max_images: int | None = None, rows: slice = slice(None)) -> Scene:
     """One split with its images: all of them, those of `rows`, or `at_most` evenly spaced ones.
 
-    Only these images are decoded, and no image of another split is opened.
+    Only these images are decoded; those of other splits are not opened.
     """
     scene, files = locate_images(source, split)
     kept = list(range(len(scene)))[rows]
-    if at_most is not None and at_most < len(kept):
-        kept = [kept[index * len(kept) // at_most] for index in range(at_most)]
+    if max_images is not None and max_images < len(kept):
+        kept = [kept[index * len(kept) // max_images] for index in range(max_images)]
     return attach_images(scene, files, kept)
 
 
@@ -151,7 +151,7 @@ def describe_split(source: Source, split: str) -> str:
 
 
 def attach_images(scene: Scene, files: ImageFiles, rows: list[int]) -> Scene:
-    """These rows of what `located` returns, with their images."""
+    """The scene of `locate_images`, reduced to `rows`, with decoded images."""
     from lumifield.data.image_files import decode_images
 
     if len(rows) < len(scene):

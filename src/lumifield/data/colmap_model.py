@@ -1,4 +1,4 @@
-"""COLMAP's sparse models on disk: `cameras`, `images` and `points3D`, binary or text."""
+"""COLMAP sparse models: `cameras`, `images` and `points3D`, binary or text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_POINT = -1
 
 @dataclass(frozen=True)
 class ColmapImage:
-    """A registered image: world to camera as quaternion (w first) and translation, and the points it sees."""
+    """A registered image: world-to-camera quaternion (w first) and translation, and ids of its 3D points."""
 
     name: str
     camera: int
@@ -29,7 +29,7 @@ class ColmapImage:
     points: Int[np.ndarray, " k"]
 
     def c2w(self, path: Path) -> Float[np.ndarray, "3 4"]:
-        """Camera to world; raises `DataError` about the file `path` for a rotation that is none."""
+        """Camera-to-world matrix; raises `DataError` for `path` if the rotation is invalid."""
         length = np.linalg.norm(self.quaternion)
         if not (np.isfinite(length) and length > 1e-3 and np.isfinite(self.translation).all()):
             fix = "correct or remove this image"
@@ -40,7 +40,7 @@ class ColmapImage:
 
 @dataclass(frozen=True)
 class ColmapModel:
-    """A sparse model: cameras by their number, images in the order of their names, points by their number."""
+    """A sparse model: cameras by id, images sorted by name, points by id."""
 
     images: Path
     cameras: dict[int, pycolmap.Camera]
@@ -50,12 +50,12 @@ class ColmapModel:
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder holds a sparse model."""
-    return any((folder / f"cameras{ending}").is_file() for ending in (".bin", ".txt"))
+    """Whether a folder contains a sparse model."""
+    return any((folder / f"cameras{extension}").is_file() for extension in (".bin", ".txt"))
 
 
 def load_colmap_model(folder: Path) -> ColmapModel:
-    """The model in a folder, the binary one where there are both; raises `DataError` for a file that cannot be read."""
+    """The model in a folder, binary rather than text; raises `DataError` for an unreadable file."""
     binary = (folder / "cameras.bin").is_file()
     cameras, images, points = (folder / f"{n}{'.bin' if binary else '.txt'}" for n in ("cameras", "images", "points3D"))
     known = _binary_cameras(_Cursor(cameras)) if binary else _text_cameras(cameras)
@@ -65,19 +65,19 @@ def load_colmap_model(folder: Path) -> ColmapModel:
         raise DataError(images, "list of images", "empty", "registered images", "reconstruct the scene again")
     for shot in shots:
         if shot.camera not in known:
-            found, expected = f"{shot.camera}, which {cameras.name} has not", f"a camera of {cameras.name}"
+            found, expected = f"{shot.camera}, missing in {cameras.name}", f"a camera of {cameras.name}"
             raise DataError(images, f"camera of {shot.name}", found, expected, "write both files again")
     return ColmapModel(images, known, tuple(sorted(shots, key=lambda shot: shot.name)), ids, xyz)
 
 
 class _Cursor:
-    """Little-endian records of a file, one after the other."""
+    """Sequential little-endian records of a file."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.at, self.data = path, 0, _content(path)
 
     def take(self, form: str) -> tuple:
-        """The next values, in the letters of `struct`."""
+        """The next values in a format of `struct`."""
         return struct.unpack("<" + form, self.bytes(struct.calcsize("<" + form)))
 
     def bytes(self, count: int) -> bytes:
@@ -163,7 +163,7 @@ def _text_points(path: Path) -> tuple[Int[np.ndarray, " p"], Float[np.ndarray, "
 
 
 def _lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
-    """The lines that are no comments, and empty only where `blank`, with their numbers from 1."""
+    """Lines without comments, and without empty ones unless `blank`, numbered from 1."""
     text = _content(path).decode("utf-8", "replace")
     for number, line in enumerate(text.splitlines(), 1):
         if not line.startswith("#") and (blank or line.strip()):
@@ -172,7 +172,7 @@ def _lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def _columns(path: Path, line: int) -> Iterator[None]:
-    """Turns what goes wrong when a line is taken apart into a `DataError`."""
+    """Converts errors while parsing a line to `DataError`."""
     try:
         yield
     except (ValueError, IndexError):
@@ -202,4 +202,4 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         found = "missing" if isinstance(error, FileNotFoundError) else f"unreadable ({error.strerror})"
-        raise DataError(path, "file", found, "a part of COLMAP's sparse model", "restore it") from None
+        raise DataError(path, "file", found, "a file of a COLMAP sparse model", "restore it") from None

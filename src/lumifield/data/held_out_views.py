@@ -43,7 +43,7 @@ def split_rows(source: Source, split: str, positions: Float[Tensor, "n 3"]) -> l
     chosen = [i for i in everything if (i in held) == (split == "test")]
     if not chosen:
         raise DataError(
-            source.data, f"{split} split", "empty", f"an image beside the {len(held)} held out", "set hold_out to none"
+            source.data, f"{split} split", "empty", f"an image besides the {len(held)} held out", "set hold_out to none"
         )
     return chosen
 
@@ -65,7 +65,7 @@ def reject_hold_out(source: Source, named_in: Path) -> None:
     """Raises `DataError` if a hold-out is requested although the dataset defines splits."""
     if source.hold_out != "auto":
         raise DataError(
-            named_in, "hold_out", repr(source.hold_out), "auto, as this file names the splits", "drop the option"
+            named_in, "hold_out", repr(source.hold_out), "auto, because this file lists the splits", "remove the option"
         )
 
 

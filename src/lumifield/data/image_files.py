@@ -1,4 +1,4 @@
-"""Images: images decoded one at a time into the flat uint8 buffer of a scene."""
+"""Image files of a split, decoded one at a time into the flat uint8 buffer of a scene."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from lumifield.data.scene import Background, Images
 from lumifield.data.undistort import Undistortion
 from lumifield.errors import DataError
 
-# To be raised when the same files are decoded to other pixels.
+# Version of the decoder in the keys of the cache.
 DECODER = 1
-# Images of fewer pixels in all are decoded faster than they need be kept.
-SLOW = 2**23
-ENDINGS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
+# Splits with fewer pixels are decoded each time instead of cached.
+MIN_CACHED_PIXELS = 2**23
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The image files of a split: their sizes (width, height) and whether any has alpha, from the headers alone.
+    """Image files of a split with their sizes (width, height) and whether any has alpha, read from the headers.
 
-    `masks` are files whose pixels of value 0 do not count (None: no mask for that image); `masked` says whether any
-    image of the split has one. `straight` resamples images of lenses that cameras cannot say; `sizes` are those
-    that they have afterwards. `silhouettes` are files that become the alpha of their images (None: that one has its
-    own or none). `cached` says whether what takes long to decode is kept on the disk.
+    `masks` are files whose black pixels are ignored (None: no mask for the image), `masked` tells whether any image of
+    the split has one. `undistortion` resamples images whose distortion `Cameras` cannot represent; `sizes` are those
+    after resampling. `silhouettes` are object masks that become the alpha of their images (None: none). `cached` tells
+    whether decoded images are cached on disk.
     """
 
     paths: tuple[Path, ...]
@@ -46,7 +46,7 @@ class ImageFiles:
     cached: bool = True
 
     def select(self, rows: list[int]) -> ImageFiles:
-        """The files of these rows."""
+        """The files of the given rows."""
         return replace(
             self,
             paths=tuple(self.paths[row] for row in rows),
@@ -57,12 +57,12 @@ class ImageFiles:
         )
 
     def with_undistortion(self, undistortion: Sequence[Undistortion | None]) -> ImageFiles:
-        """The files of images that are resampled when they are decoded (None: that one is not)."""
+        """The files with a resampling on decoding per image (None: none)."""
         sizes = (size if one is None else one.size for one, size in zip(undistortion, self.sizes, strict=True))
         return replace(self, sizes=tuple(sizes), undistortion=tuple(undistortion))
 
     def with_object_masks(self, silhouettes: Sequence[Path | None]) -> ImageFiles:
-        """The files of images that these silhouettes cut out; raises `DataError` for one of another size."""
+        """The files with an object mask per image; raises `DataError` for a mask of another size."""
         for path, size in zip(silhouettes, self.sizes, strict=True):
             if path is not None:
                 with _opened(path) as image:
@@ -71,7 +71,7 @@ class ImageFiles:
 
 
 def read_headers(paths: Sequence[Path], masks: Sequence[Path | None] | None = None) -> ImageFiles:
-    """The headers of the files; raises `DataError` for one that is missing or no image."""
+    """Reads the headers of image files; raises `DataError` for a missing or invalid one."""
     sizes, alpha = [], False
     for path in paths:
         with _opened(path) as image:
@@ -82,36 +82,36 @@ def read_headers(paths: Sequence[Path], masks: Sequence[Path | None] | None = No
     return ImageFiles(tuple(paths), tuple(sizes), alpha, masks, any(masks), undistortion=none, silhouettes=none)
 
 
-def resolve_background(files: ImageFiles, asked: Literal["auto", "white", "black", "random"]) -> Background:
-    """What stands behind the images: as asked; for "auto" white where they have alpha."""
-    if asked == "random" and not files.alpha:
+def resolve_background(files: ImageFiles, requested: Literal["auto", "white", "black", "random"]) -> Background:
+    """Background of the images; "auto" is white if they have alpha."""
+    if requested == "random" and not files.alpha:
         raise DataError(
             files.paths[0], "alpha channel", "absent", "one for a random background", "choose another background"
         )
-    if asked == "auto":
+    if requested == "auto":
         return "white" if files.alpha else "none"
-    return asked
+    return requested
 
 
 def decode_images(files: ImageFiles, sizes: Int[Tensor, "n 2"]) -> Images:
-    """All images, shrunk to `sizes` (width, height), in one buffer, which is in memory or mapped from the cache.
+    """All images, downscaled to `sizes` (width, height), in one buffer in memory or mapped from the cache.
 
-    Shrinking takes the mean of the straight RGBA values of each block, the convention of the published half-size
-    Blender scenes: colors of transparent pixels count as they stand. Raises `DataError` for a damaged image.
+    Downscaling takes the mean of the unpremultiplied RGBA values of each block, as the published half-size Blender
+    scenes do, so that colors of transparent pixels count. Raises `DataError` for a damaged image.
     """
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.prod(-1).cumsum(0)])
     total, channels = int(offsets[-1]), 4 if files.alpha else 3
     wanted = [(width, height) for width, height in sizes.tolist()]
 
-    def decoded() -> Iterator[UInt8[np.ndarray, "_ c"]]:
+    def decode_all() -> Iterator[UInt8[np.ndarray, "_ c"]]:
         for index, size in enumerate(wanted):
             yield _image(files, index, size).reshape(-1, channels)
 
-    slow = files.cached and sum(width * height for width, height in files.sizes) >= SLOW
+    is_cached = files.cached and sum(width * height for width, height in files.sizes) >= MIN_CACHED_PIXELS
     array = (
-        cached_array(_key(files, wanted), (total, channels), decoded)
-        if slow
-        else assemble_array((total, channels), decoded)
+        cached_array(_key(files, wanted), (total, channels), decode_all)
+        if is_cached
+        else assemble_array((total, channels), decode_all)
     )
     return Images(torch.from_numpy(array), offsets, _mask(files, wanted))
 
@@ -125,27 +125,27 @@ def _image(files: ImageFiles, index: int, size: tuple[int, int]) -> UInt8[np.nda
 
 
 def _mask(files: ImageFiles, wanted: list[tuple[int, int]]) -> Bool[Tensor, " p"] | None:
-    """Which pixels of all images count; None where all do."""
+    """Mask of the valid pixels of all images; None if all are valid."""
     if not files.masked:
         return None
     masks = [
-        np.ones(size[0] * size[1], bool) if path is None else _counting(path, whole, size)
+        np.ones(size[0] * size[1], bool) if path is None else _valid_pixels(path, whole, size)
         for path, whole, size in zip(files.masks, files.sizes, wanted, strict=True)
     ]
     return torch.from_numpy(np.concatenate(masks))
 
 
 def _key(files: ImageFiles, wanted: list[tuple[int, int]]) -> tuple[object, ...]:
-    """All that the decoded images depend on."""
+    """Everything that the decoded images depend on."""
     read = [path for path in (*files.paths, *files.silhouettes) if path is not None]
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
-    cut = [path is not None for path in files.silhouettes]
-    bent = [None if one is None else one.key() for one in files.undistortion]
-    return (DECODER, files.alpha, stats, cut, wanted, bent)
+    has_silhouette = [path is not None for path in files.silhouettes]
+    undistortions = [None if one is None else one.key() for one in files.undistortion]
+    return (DECODER, files.alpha, stats, has_silhouette, wanted, undistortions)
 
 
 def downscale_image(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt8[np.ndarray, "rows columns c"]:
-    """An image at `size` (width, height): means of blocks, or of Hamming windows where whole blocks do not fit."""
+    """An image at `size` (width, height): means of blocks, or a Hamming filter if the factor is not an integer."""
     height, width, channels = pixels.shape
     if (width, height) == size:
         return pixels
@@ -156,28 +156,28 @@ def downscale_image(pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -
         for row, column in np.ndindex(down, across):
             total += pixels[row::down, column::across]
         return (total // count).astype(np.uint8)
-    # Band by band: Pillow would weight the colors of an image with alpha by that alpha.
-    bands = [Image.fromarray(pixels[..., c]).resize(size, Image.Resampling.HAMMING) for c in range(channels)]
-    return np.stack([np.asarray(band) for band in bands], -1)
+    # Channel by channel, because Pillow would weight colors by alpha.
+    channels_resized = [Image.fromarray(pixels[..., c]).resize(size, Image.Resampling.HAMMING) for c in range(channels)]
+    return np.stack([np.asarray(channel) for channel in channels_resized], -1)
 
 
-def listed_images(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The image files of a folder, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix in ENDINGS and not p.name.startswith("."))
+    return sorted(p for p in folder.iterdir() if p.suffix in EXTENSIONS and not p.name.startswith("."))
 
 
 def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """An image in color, without alpha."""
+    """RGB values of an image, without alpha."""
     return _pixels(path, "RGB").copy()
 
 
 def read_gray(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """An image in shades of gray."""
+    """Gray values of an image."""
     return _pixels(path, "L")[..., 0]
 
 
 def read_single_channel(path: Path) -> Float[np.ndarray, "h w"]:
-    """The numbers of an image with one channel of whatever type; raises `DataError` for a damaged one."""
+    """Values of a single-channel image of any type; raises `DataError` if it is damaged."""
     with _opened(path) as image:
         values = np.asarray(image, dtype=np.float64)
     if values.ndim != 2:
@@ -185,16 +185,16 @@ def read_single_channel(path: Path) -> Float[np.ndarray, "h w"]:
     return values
 
 
-def _counting(path: Path, expected: tuple[int, int], size: tuple[int, int]) -> Bool[np.ndarray, " p"]:
-    """Which pixels of a shrunk image count: those whose whole block does."""
+def _valid_pixels(path: Path, expected: tuple[int, int], size: tuple[int, int]) -> Bool[np.ndarray, " p"]:
+    """Mask of the valid pixels of a downscaled image: those with only valid pixels in their block."""
     mask = read_gray(path)
     _check_size(path, (mask.shape[1], mask.shape[0]), expected)
-    counts = np.where(mask > 0, 255, 0).astype(np.uint8)
-    return downscale_image(counts[..., None], size).reshape(-1) == 255
+    valid = np.where(mask > 0, 255, 0).astype(np.uint8)
+    return downscale_image(valid[..., None], size).reshape(-1) == 255
 
 
 def _check_size(path: Path, found: tuple[int, int], expected: tuple[int, int]) -> None:
-    """Raises `DataError` where a mask is not as large as its image."""
+    """Raises `DataError` if a mask has another size than its image."""
     if found != expected:
         wanted = f"its image's {expected[0]}x{expected[1]}"
         raise DataError(path, "mask size", f"{found[0]}x{found[1]}", wanted, "make the mask as large as its image")
@@ -217,7 +217,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError:
         raise DataError(path, "image", "missing", "a PNG or JPEG file", "restore the file") from None
-    # Pillow reports damage found in the header, in a chunk and in the data as these three.
+    # Pillow raises these for damage in the header, a chunk and the data.
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(
             path, "image", f"damaged or cut off ({error})", "a whole PNG or JPEG file", "copy the file again"

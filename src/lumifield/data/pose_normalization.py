@@ -1,4 +1,4 @@
-"""Scene frames that follow from the poses of a capture, whatever units and axes its world has."""
+"""Scene frames computed from the camera poses of a capture."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 from lumifield.data.scene import Frame
 from lumifield.geometry.poses import average_pose, estimate_up, focus_point, orthogonal_vector
 
-# Rays of cameras about something begin at this share of the distance of the nearest thing.
-NEAR_SHARE = 0.5
+# Near bound of inward-facing cameras relative to the distance of the nearest point.
+NEAR_FRACTION = 0.5
 NEIGHBORS = 9
 
 
 def inward_frame(c2w: Float[Tensor, "n 3 4"]) -> Frame:
-    """Origin where the cameras look, +z their common up, the farthest camera at distance 1."""
+    """Origin at the point nearest to all optical axes, +z up, the farthest camera at distance 1."""
     center = focus_point(c2w)
     up = estimate_up(c2w)
     x = orthogonal_vector(up)
@@ -25,22 +25,22 @@ def inward_frame(c2w: Float[Tensor, "n 3 4"]) -> Frame:
 
 
 def inward_near(c2w: Float[Tensor, "n 3 4"], nearest: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Where the rays of each image begin, from the distance of the nearest thing that each is said to show.
+    """Near bound of each image from the distance of the nearest point that it observes.
 
-    It is half the median of its own and the eight nearest cameras' distance: a wrongly triangulated point makes a few
-    images begin much nearer than their neighbors, and fog would hide in what only they see.
+    Half the median over the camera and its eight nearest neighbors: wrongly triangulated points bring the near bound of
+    single images much closer, and floaters would remain in the space that only these images see.
     """
-    apart = torch.cdist(c2w[:, :, 3], c2w[:, :, 3])
-    near = nearest[apart.topk(min(NEIGHBORS, len(nearest)), largest=False).indices]
-    return NEAR_SHARE * near.median(dim=-1).values
+    distances = torch.cdist(c2w[:, :, 3], c2w[:, :, 3])
+    near = nearest[distances.topk(min(NEIGHBORS, len(nearest)), largest=False).indices]
+    return NEAR_FRACTION * near.median(dim=-1).values
 
 
 def forward_frame(c2w: Float[Tensor, "n 3 4"], unit: float) -> Frame:
-    """The average camera is the origin and looks along +z; `unit` world units become one scene unit."""
+    """Origin and axes of the average camera; a scene unit is `unit` world units."""
     average = average_pose(c2w)
     return Frame(average[:, :3], average[:, 3], unit)
 
 
 def frame_to_float32(frame: Frame) -> Frame:
-    """The frame in single precision."""
+    """The frame in float32."""
     return Frame(frame.rotation.float(), frame.translation.float(), frame.scale)

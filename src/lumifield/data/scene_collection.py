@@ -34,7 +34,7 @@ class Task:
         """Cameras of the images; only headers are read."""
         return self.find()[0]
 
-    def photographs(self, rows: slice = slice(None)) -> Scene:
+    def load_images(self, rows: slice = slice(None)) -> Scene:
         """The images, or those of `rows`; all frames in listed order for an object."""
         scene, files = self.find()
         return data.attach_images(scene, files, list(range(len(scene)))[rows])

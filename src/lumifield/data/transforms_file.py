@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.data import Source, held_out_views
-from lumifield.data.image_files import ENDINGS
+from lumifield.data.image_files import EXTENSIONS
 from lumifield.errors import DataError
 from lumifield.geometry.poses import opengl_to_opencv, validate_number, validate_pose
 
@@ -64,9 +64,9 @@ def split_files(source: Source) -> tuple[str, ...]:
 def find_image(folder: Path, file_path: str) -> Path | None:
     """Image file of a frame, with or without extension; None if it does not exist."""
     path = folder / file_path
-    if path.suffix in ENDINGS and path.is_file():
+    if path.suffix in EXTENSIONS and path.is_file():
         return path
-    candidates = (path.parent / (path.name + ending) for ending in ENDINGS)
+    candidates = (path.parent / (path.name + extension) for extension in EXTENSIONS)
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
@@ -84,7 +84,7 @@ def existing_frames(path: Path, frames: list[dict[str, Any]]) -> list[tuple[dict
             path,
             "every image",
             f"missing ({absent} listed, first {first})",
-            "files beside it",
+            "files next to it",
             "restore the images",
         )
     if absent:

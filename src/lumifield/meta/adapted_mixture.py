@@ -66,7 +66,7 @@ def mix_adapted_clones(run: LoadedRun, names: Sequence[str]) -> LoadedRun:
     every = {task.name: task for split in data.list_splits(run.source) for task in list_tasks(run.source, split)}
     order = [find_image_task(every, name, run) for name in names]
     once = list({task.name: task for task in order}.values())
-    clones = [adapt_to_task(run.method, image, image, loop, seed=0)[0] for image in map(Task.photographs, once)]
+    clones = [adapt_to_task(run.method, image, image, loop, seed=0)[0] for image in map(Task.load_images, once)]
     method = AdaptedMixture(run.method, [initial_parameters(clone) for clone in clones]).to(run.device).eval()
     return replace(run, method=method, scenes={"train": merge_scenes(once), "test": merge_scenes(order)})
 

@@ -35,16 +35,16 @@ def split_task(task: Task, few_shot: FewShot) -> tuple[Scene, Scene]:
     """
     count = len(task.cameras())
     if count == 1:
-        image = task.photographs()
+        image = task.load_images()
         return mask_half(image, left=True), mask_half(image, left=False)
     others = task.held_out()
     if others is not None:
-        return task.photographs(slice(few_shot.num_support_images)), others
+        return task.load_images(slice(few_shot.num_support_images)), others
     first, end = few_shot.held_out_frames
     if first >= count:
         fix = "choose frames that it has"
         raise DataError(task.name, "held-out frames", f"{first} to {end}", f"frames among 0 to {count - 1}", fix)
-    return task.photographs(slice(few_shot.num_support_images)), task.photographs(slice(first, end))
+    return task.load_images(slice(few_shot.num_support_images)), task.load_images(slice(first, end))
 
 
 def mask_half(image: Scene, *, left: bool) -> Scene:

@@ -55,7 +55,7 @@ class InnerLoops:
 
     def _scene(self, number: int) -> Scene:
         rows = slice(self.job.meta.num_views or None)
-        return self.tasks[number].photographs(rows).to(self.device)
+        return self.tasks[number].load_images(rows).to(self.device)
 
     def _root(self, initialization: Method, number: int) -> Method:
         # Parameters outside the initialization are the same whichever episode comes first, also after resuming.

@@ -131,7 +131,7 @@ def load_validation_views(job: TrainingJob, driver: RunDriver) -> Scene | None:
     try:
         if "val" not in data.list_splits(job.source):
             return None
-        return data.read_scene(job.source, "val", at_most=job.settings.num_validation_views)
+        return data.read_scene(job.source, "val", max_images=job.settings.num_validation_views)
     except DataError as missing:
         driver.print(f"no validation: {missing}")
         return None

@@ -114,7 +114,7 @@ def test_the_forced_format_misses_its_files(tmp_path):
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")
 def test_lego():
     source = Source(Path(os.environ["LUMIFIELD_DATA"]) / "nerf_synthetic/lego", downscale=4)
-    scene = data.read_scene(source, "train", at_most=8)
+    scene = data.read_scene(source, "train", max_images=8)
     assert [len(data.read_cameras(source, split)) for split in data.list_splits(source)] == [100, 100, 200]
     assert scene.cameras.focal[0].tolist() == pytest.approx([555.5555 / 4] * 2, rel=1e-5)
     # The model fills the middle of every view and leaves the corners empty.

@@ -1,4 +1,4 @@
-"""Cambridge Landmarks: frames of videos, VisualSFM's `reconstruction.nvm`, and lists of the frames of each split."""
+"""Cambridge Landmarks: video frames, `reconstruction.nvm` of VisualSFM, and a list of frames per split."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from lumifield.data.undistort import Radial
 from lumifield.errors import DataError
 
 SPLITS = ("train", "test", "synthesis")
-# The published lists begin with three lines of words.
+# Header lines of the published lists.
 HEADER = 3
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """VisualSFM's camera: one focal length [pixels], the middle of the image as center, radial distortion."""
+class NvmCamera:
+    """Camera of VisualSFM: one focal length [pixels], principal point at the image center, radial distortion."""
 
     focal: float
     radial: float
 
     def optics(self, path: Path, size: tuple[int, int]) -> PinholeImage:
-        """A pinhole as it is; images with distortion are resampled."""
+        """A pinhole camera, with resampling for distorted images."""
         center = (size[0] / 2, size[1] / 2)
         if self.radial == 0:
             return PinholeImage((self.focal, self.focal), center, size)
         lens = Radial(self.focal, center, self.radial)
-        if not lens.invertible(size):
-            expected = "a distortion that folds nothing over"
+        if not lens.is_invertible(size):
+            expected = "an invertible distortion"
             raise DataError(path, "radial distortion", f"{self.radial:g}", expected, "reconstruct the scene again")
         return PinholeImage.resampled(lens.with_undistortion(size))
 
 
 def cambridge_splits(source: Source) -> tuple[str, ...]:
-    """Those that have a list."""
+    """Splits with a list."""
     found = tuple(split for split in SPLITS if _list(source, split).is_file())
     if not found:
         raise DataError(source.data, "dataset_train.txt", "missing", "the list of training frames", "restore it")
@@ -52,10 +52,10 @@ def cambridge_splits(source: Source) -> tuple[str, ...]:
 
 
 def cambridge_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
-    """One split without its pixels, and the files that hold them, in the order of its list.
+    """Cameras and image files of one split, in the order of its list.
 
-    Poses, focal lengths and distortion are those of the model; the list says which frames belong to the split. Listed
-    frames that the model has not are skipped, and their number is logged.
+    Poses, focal lengths and distortion are from the model. Listed frames that are not in the model are skipped, and
+    their number is logged.
     """
     path = _list(source, split)
     listed = read_image_names(path)
@@ -73,7 +73,7 @@ def cambridge_cameras(source: Source, split: str) -> tuple[Scene, image_files.Im
 
 
 def read_image_names(path: Path) -> list[str]:
-    """The frames of a list; raises `DataError` for a line that is neither heading nor frame."""
+    """Frames of a list; raises `DataError` for an invalid line."""
     found = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
@@ -87,7 +87,7 @@ def read_image_names(path: Path) -> list[str]:
 
 
 def load_cambridge(folder: Path) -> Reconstruction:
-    """The model of a scene with the frames that it names, whatever their ending is by now."""
+    """The model of a scene and its frames, found with any image extension."""
     model = nvm_model.load_nvm(folder / "reconstruction.nvm")
     plain = [_plain(shot.name) for shot in model.shots]
     return Reconstruction(
@@ -95,7 +95,7 @@ def load_cambridge(folder: Path) -> Reconstruction:
         names=tuple(shot.name for shot in model.shots),
         images=tuple(transforms_file.find_image(folder, name) or folder / f"{name}.png" for name in plain),
         c2w=torch.from_numpy(np.stack([shot.c2w for shot in model.shots])),
-        calibrations=tuple(Measured(shot.focal, shot.radial) for shot in model.shots),
+        calibrations=tuple(NvmCamera(shot.focal, shot.radial) for shot in model.shots),
         points=model.points,
         seen=model.seen,
     )
@@ -106,7 +106,7 @@ def _list(source: Source, split: str) -> Path:
 
 
 def _plain(name: str) -> str:
-    """The name without its ending, which differs between the model (.jpg) and the files (.png)."""
+    """The name without extension, which differs between the model (.jpg) and the files (.png)."""
     return str(PurePosixPath(name.replace("\\", "/")).with_suffix(""))
 
 

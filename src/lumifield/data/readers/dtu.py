@@ -63,7 +63,7 @@ def load_dtu(source: Source) -> object_capture.ObjectCapture:
 
 
 def _listed(folder: Path, what: str) -> list[Path]:
-    found = image_files.listed_images(folder) if folder.is_dir() else []
+    found = image_files.list_images(folder) if folder.is_dir() else []
     if not found:
         raise DataError(folder, "folder", "missing or empty", f"the {what}", "restore the images")
     return found

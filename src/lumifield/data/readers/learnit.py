@@ -25,7 +25,7 @@ SPLITS = ("train", "val", "test")
 # One world unit is so many scene units, and the stated depths are widened by these factors.
 UNIT, NEAR, FAR = 0.05, 0.9, 1.2
 # Scene units in half a side of the region of interest, as networks can see it: structure from motion knows no size.
-LEAST_REACH, MOST_REACH = 0.1, 10.0
+MIN_REACH, MAX_REACH = 0.1, 10.0
 # The first images are the test, the next ones val.
 TEST, VAL = 20, 5
 # The cube that is the region of interest holds this percentage of the places at middle depth in all images.
@@ -87,7 +87,7 @@ def learnit_cameras(source: Source, split: str) -> tuple[Scene, image_files.Imag
 
 def load_learnit(folder: Path) -> Capture:
     """The arrays of a folder; raises `DataError` for one that is missing, broken or of another length."""
-    paths = image_files.listed_images(folder / "images") if (folder / "images").is_dir() else []
+    paths = image_files.list_images(folder / "images") if (folder / "images").is_dir() else []
     if not paths:
         raise DataError(folder / "images", "folder", "missing or empty", "the images", "restore the images")
     n = len(paths)
@@ -153,7 +153,7 @@ def _warn_of_shifts(taken: Capture, rows: list[int], files: image_files.ImageFil
 def _unit(box: Float[Tensor, "2 3"]) -> float:
     """learnit's scale of the world, or the one at which the region of interest reaches 1 to each side of its middle."""
     reach = float(box[1, 0] - box[0, 0]) / 2
-    return UNIT if reach == 0 or LEAST_REACH <= reach * UNIT <= MOST_REACH else 1 / reach
+    return UNIT if reach == 0 or MIN_REACH <= reach * UNIT <= MAX_REACH else 1 / reach
 
 
 def _core(taken: Capture) -> Float[Tensor, "2 3"]:

@@ -118,7 +118,7 @@ def _folder(source: Source, count: int) -> Folder:
     for path in source.data.glob("images_*"):
         if match := re.fullmatch(r"images_([1-9]\d*)", path.name):
             factors[int(match[1])] = path
-    there = {k: files for k, path in factors.items() if path.is_dir() and (files := image_files.listed_images(path))}
+    there = {k: files for k, path in factors.items() if path.is_dir() and (files := image_files.list_images(path))}
     if not there:
         raise DataError(source.data, "images", "missing or empty", "images or images_K", "restore the images")
     asked = source.downscale

@@ -44,7 +44,7 @@ def load_metanlr(source: Source) -> object_capture.ObjectCapture:
     """
     images = [
         path
-        for path in image_files.listed_images(source.data)
+        for path in image_files.list_images(source.data)
         if path.stem.endswith("_rgb") and (path.parent / (path.stem + META)).is_file()
     ]
     if not images:

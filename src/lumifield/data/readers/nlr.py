@@ -44,7 +44,7 @@ def nlr_published_split(count: int) -> object_capture.Rows:
 def load_nlr(source: Source) -> object_capture.ObjectCapture:
     """The images, mattes and cameras of a folder; raises `DataError` where they do not fit together."""
     folder, path = source.data / "rgb", source.data / FILE
-    images = image_files.listed_images(folder) if folder.is_dir() else []
+    images = image_files.list_images(folder) if folder.is_dir() else []
     if not images:
         raise DataError(folder, "folder", "missing or empty", "the images", "restore the images")
     names = [image.stem.removesuffix("_rgb") for image in images]
