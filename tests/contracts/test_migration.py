@@ -716,7 +716,7 @@ def test_other_layouts_are_those_of_the_scene_asked_for(places, tmp_path):
 
 
 def test_no_cache_keeps_nothing(places, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_files, "SLOW", 1)
+    monkeypatch.setattr(image_files, "MIN_CACHED_PIXELS", 1)
     monkeypatch.setenv("LUMIFIELD_CACHE", str(tmp_path / "cache"))
     without = trained(tmp_path / "a", places, "--no-cache")
     assert not (tmp_path / "cache").exists()

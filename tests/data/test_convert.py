@@ -28,9 +28,9 @@ def in_world(scene, row: int) -> Rays:
 
 def assert_same_rays(first: Source, second: Source, *, bounds: bool = True) -> None:
     """Splits, order, rays and images are the same."""
-    assert sorted(data.list_splits(first)) == sorted(data.list_splits(second))
-    for split in data.list_splits(first):
-        a, b = data.read_cameras(first, split), data.read_cameras(second, split)
+    assert sorted(data.open_capture(first).splits) == sorted(data.open_capture(second).splits)
+    for split in data.open_capture(first).splits:
+        a, b = data.open_capture(first).cameras(split), data.open_capture(second).cameras(split)
         assert len(a) == len(b)
         for row in range(len(a)):
             one, other = in_world(a, row), in_world(b, row)
@@ -49,7 +49,7 @@ def test_to_learnit_and_back(tmp_path):
     assert_same_rays(Source(tmp_path / "a"), Source(tmp_path / "b"))
     assert_same_rays(Source(tmp_path / "a"), Source(tmp_path / "c"), bounds=False)
     assert np.load(tmp_path / "b/res_mats.npy").tolist() == [[24, 32]] * 9
-    assert data.read_cameras(Source(tmp_path / "b"), "test").names == ("00000_003.jpg", "00001_005.jpg")
+    assert data.open_capture(Source(tmp_path / "b")).cameras("test").names == ("00000_003.jpg", "00001_005.jpg")
 
 
 def test_photographs_that_stay_are_copied(tmp_path):
@@ -110,7 +110,7 @@ def test_real_landmarks(tmp_path, scene):
 def same_images(first: Source, second: Source) -> bool:
     return all(
         torch.equal(data.read_scene(first, split).images.pixels, data.read_scene(second, split).images.pixels)
-        for split in data.list_splits(first)
+        for split in data.open_capture(first).splits
     )
 
 
@@ -121,7 +121,7 @@ def test_an_object_of_metanlr_in_the_layout_of_dtu(tmp_path):
     assert data.detect_format(tmp_path / "b") == "dtu"
     assert_same_rays(first, second)
     assert same_images(first, second)
-    a, b = data.read_cameras(first, "train").frame, data.read_cameras(second, "train").frame
+    a, b = data.open_capture(first).cameras("train").frame, data.open_capture(second).cameras("train").frame
     assert a.scale == pytest.approx(b.scale)
     torch.testing.assert_close(a.translation, b.translation)
 
@@ -139,4 +139,4 @@ def test_a_blender_scene_in_the_layout_of_dtu(tmp_path):
     assert_same_rays(Source(tmp_path / "a"), Source(tmp_path / "b"), bounds=False)
     assert same_images(Source(tmp_path / "a"), Source(tmp_path / "b"))
     # No sphere is known: it is that of the silhouettes.
-    assert 1.0 < data.read_cameras(Source(tmp_path / "b"), "train").frame.scale < 1.8
+    assert 1.0 < data.open_capture(Source(tmp_path / "b")).cameras("train").frame.scale < 1.8

@@ -1,4 +1,4 @@
-"""Hold-outs in words: what an evaluation says of how its images were chosen."""
+"""Descriptions of how the images of a split were selected."""
 
 from dataclasses import replace
 
@@ -7,12 +7,16 @@ import pytest
 import made_objects as objects
 import made_reconstructions as sfm
 import made_scenes as made
+from analytic import Ball, around, run_of, scene_of
 from lumifield import data
 from lumifield.data import Source
+from lumifield.evaluation.protocol import describe_split_rule
 
 
 def listed(folder):
-    (sfm.colmap(folder, made.ring(9), place="dense/sparse") / "place.tsv").write_text("filename\tid\tsplit\n")
+    (sfm.colmap(folder, made.ring(9), place="dense/sparse") / "place.tsv").write_text(
+        "filename\tid\tsplit\n000.png\t1\ttrain\n"
+    )
     return folder
 
 
@@ -42,12 +46,13 @@ def named(folder):
 )
 def test_the_rule_is_that_of_the_layout(tmp_path, make, rule):
     source = Source(make(tmp_path / "scene"))
-    assert data.describe_split(source, "test") == rule
+    assert data.open_capture(source).describe_split("test") == rule
     if rule == "every-8th held out":
         for asked in ("center", "none"):
-            assert data.describe_split(replace(source, hold_out=asked), "test") == f"{asked} held out"
+            assert data.open_capture(replace(source, hold_out=asked)).describe_split("test") == f"{asked} held out"
 
 
-def test_a_folder_that_is_no_scene_has_no_known_rule(tmp_path):
-    assert data.describe_split(Source(tmp_path), "test") == "unknown"
-    assert data.describe_split(Source(tmp_path / "gone"), "test") == "unknown"
+def test_the_rule_is_unknown_without_the_data(tmp_path):
+    run = run_of(tmp_path / "run", Ball(), {"train": scene_of(around(2))})
+    for source in (None, Source(tmp_path), Source(tmp_path / "gone")):
+        assert describe_split_rule(replace(run, source=source), "test") == "unknown"

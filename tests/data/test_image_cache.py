@@ -83,7 +83,7 @@ def test_a_place_that_cannot_be_written_is_no_mistake(tmp_path, monkeypatch, cap
     monkeypatch.setenv("LUMIFIELD_CACHE", str(tmp_path / "file" / "below"))
     array = cached_array(("a",), (5, 3), Maker(7))
     assert (array == 7).all()
-    assert "below: decoded images are not kept (Not a directory)." in caplog.text
+    assert "below: decoded images are not cached (Not a directory)." in caplog.text
 
 
 def test_the_least_recently_used_go_first(place, monkeypatch):

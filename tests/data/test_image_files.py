@@ -134,7 +134,7 @@ def test_only_images_are_listed_and_sorted(tmp_path):
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
     """Every image is slow, and the files that are kept for it are listed."""
-    monkeypatch.setattr(image_files, "SLOW", 1)
+    monkeypatch.setattr(image_files, "MIN_CACHED_PIXELS", 1)
     monkeypatch.setenv("LUMIFIELD_CACHE", str(tmp_path / "cache"))
     return lambda: len(list((tmp_path / "cache").glob("*"))) if (tmp_path / "cache").exists() else 0
 
@@ -148,7 +148,7 @@ def test_what_is_kept_equals_what_is_decoded(tmp_path, kept):
         assert torch.equal(again.pixels, plain.pixels)
         assert kept() == 1
     data.read_scene(source, "val")
-    data.read_scene(source, "train", rows=slice(1, 2))
+    data.open_capture(source).read("train", rows=slice(1, 2))
     data.read_scene(replace(source, downscale=1), "train")
     assert kept() == 4
 
@@ -181,6 +181,6 @@ def test_another_lens_is_another_image(tmp_path, kept):
 
 
 def test_few_pixels_are_not_worth_a_file(tmp_path, kept, monkeypatch):
-    monkeypatch.setattr(image_files, "SLOW", 3 * 48 + 1)
+    monkeypatch.setattr(image_files, "MIN_CACHED_PIXELS", 3 * 48 + 1)
     data.read_scene(Source(made.blender(tmp_path / "scene")), "train")
     assert kept() == 0

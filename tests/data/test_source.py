@@ -34,8 +34,8 @@ def test_formats_are_told_apart(tmp_path):
 def test_a_forced_format_overrides_detection(tmp_path):
     made.llff(tmp_path, made.row(9))
     made.transforms(tmp_path, n=9, size=(16, 12))
-    assert data.read_cameras(Source(tmp_path), "train").ndc is not None
-    assert data.read_cameras(Source(tmp_path, format="transforms"), "train").unbounded
+    assert data.open_capture(Source(tmp_path)).cameras("train").ndc is not None
+    assert data.open_capture(Source(tmp_path, format="transforms")).cameras("train").unbounded
 
 
 @pytest.mark.parametrize(
@@ -73,22 +73,22 @@ def test_unusable_folders(tmp_path, arrange, message):
 )
 def test_options_that_cannot_apply_are_refused(tmp_path, make, options, message):
     with pytest.raises(DataError, match=message):
-        data.read_cameras(Source(make(tmp_path), **options), "train")
+        data.open_capture(Source(make(tmp_path), **options)).cameras("train")
 
 
 def test_bounds_that_are_asked_for(tmp_path):
     source = Source(made.blender(tmp_path), near=1.5, far=7.0)
-    scene = data.read_cameras(source, "val")
+    scene = data.open_capture(source).cameras("val")
     assert (scene.near.tolist(), scene.far.tolist()) == ([1.5] * 2, [7.0] * 2)
-    assert data.read_cameras(Source(tmp_path, far=9.0), "val").near.tolist() == [2.0] * 2
+    assert data.open_capture(Source(tmp_path, far=9.0)).cameras("val").near.tolist() == [2.0] * 2
     for bounds, found in (({"near": 6.0}, "6 to 6"), ({"near": -1.0}, "-1 to 6"), ({"far": 1.0}, "2 to 1")):
         with pytest.raises(DataError, match=f"near and far: found {found} for val/r_0"):
-            data.read_cameras(Source(tmp_path, **bounds), "val")
+            data.open_capture(Source(tmp_path, **bounds)).cameras("val")
 
 
 def test_an_unknown_split_names_those_there_are(tmp_path):
     with pytest.raises(DataError, match="split: found 'val'"):
-        data.read_cameras(Source(made.transforms(tmp_path)), "val")
+        data.open_capture(Source(made.transforms(tmp_path))).cameras("val")
 
 
 def test_some_images_evenly_spread(tmp_path):
@@ -104,24 +104,24 @@ def test_some_rows_alone(tmp_path):
     whole = data.read_scene(source, "train")
     for row in (0, 2, 4):
         cut_off(tmp_path / whole.names[row])
-    some = data.read_scene(source, "train", rows=slice(1, None, 2))
+    some = data.open_capture(source).read("train", rows=slice(1, None, 2))
     assert some.names == (whole.names[1], whole.names[3])
     assert torch.equal(some.ground_truth(1), whole.ground_truth(3))
-    assert len(data.read_scene(source, "train", rows=slice(7, None))) == 0
+    assert len(data.open_capture(source).read("train", rows=slice(7, None))) == 0
 
 
 def test_rows_without_a_mask_still_know_that_the_split_has_masks(tmp_path):
     source = Source(made.transforms(tmp_path, n=3), hold_out="none")
     made.save(tmp_path / "masks/1.png", np.zeros((6, 8), dtype=np.uint8))
     made.edit(tmp_path / "transforms.json", lambda content: content["frames"][1].update(mask_path="masks/1.png"))
-    assert data.read_scene(source, "train", rows=slice(1)).images.mask.all()
-    assert not data.read_scene(source, "train", rows=slice(1, 2)).images.mask.any()
+    assert data.open_capture(source).read("train", rows=slice(1)).images.mask.all()
+    assert not data.open_capture(source).read("train", rows=slice(1, 2)).images.mask.any()
 
 
 def test_cameras_are_those_that_read_gives(tmp_path):
     for make in (made.blender, made.transforms, lambda p: made.llff(p, made.row(9))):
         source = Source(make(tmp_path / make.__name__), downscale=2)
-        outline, whole = data.read_cameras(source, "train"), data.read_scene(source, "train")
+        outline, whole = data.open_capture(source).cameras("train"), data.read_scene(source, "train")
         assert outline.images is None
         assert torch.equal(outline.cameras.size, whole.cameras.size)
         assert len(whole.images.pixels) == int(whole.cameras.size.prod(-1).sum())
@@ -154,7 +154,7 @@ def test_training_needs_no_file_of_another_split(tmp_path):
         (tmp_path / f"transforms_{split}.json").unlink()
     after = data.read_scene(Source(tmp_path), "train")
     assert torch.equal(before.images.pixels, after.images.pixels)
-    assert data.list_splits(Source(tmp_path)) == ("train",)
+    assert data.open_capture(Source(tmp_path)).splits == ("train",)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3", '{"frames": 5}', '{"frames": [1]}'])
@@ -162,17 +162,17 @@ def test_training_needs_no_file_of_another_split(tmp_path):
 def test_broken_lists_of_frames(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=r"(content: found no JSON|frames: found missing or no list)"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_lists_without_frames_or_names(tmp_path):
     path = tmp_path / "transforms.json"
     made.write(path, {"frames": []})
     with pytest.raises(DataError, match="frames: found empty"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
     made.write(path, {"frames": [{"transform_matrix": []}]})
     with pytest.raises(DataError, match=r"frames\[0\]\.file_path: found missing"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_no_image_at_all(tmp_path):
@@ -186,7 +186,7 @@ def test_absent_images_are_skipped_and_counted_in_one_line(tmp_path, caplog):
     for index in (3, 4):
         (tmp_path / "images" / f"{index:03d}.png").unlink()
     with caplog.at_level(logging.WARNING):
-        scene = data.read_cameras(Source(tmp_path, hold_out="none"), "train")
+        scene = data.open_capture(Source(tmp_path, hold_out="none")).cameras("train")
     assert len(scene) == 8
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path / 'transforms.json'}: 2 of 10 listed images do not exist and are skipped."
@@ -228,7 +228,7 @@ def test_poses_that_cannot_be(tmp_path, make, name, spoil, found):
     make(tmp_path)
     made.edit(tmp_path / f"{name}.json", lambda content: spoil(content["frames"][1]))
     with pytest.raises(DataError, match=rf"{name}\.json: transform_matrix of .*: found {found}"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_nan_is_the_word_in_the_file(tmp_path):
@@ -276,18 +276,18 @@ def test_bounds_may_be_depths(tmp_path):
     assert not data.read_scene(Source(tmp_path / "a"), "train").bounds_are_z_depth
     capture = Source(made.llff(tmp_path / "b", made.row(3)), bounds="depth")
     with pytest.raises(DataError, match="bounds: found depth with normalized device coordinates"):
-        data.read_cameras(capture, "train")
+        data.open_capture(capture).cameras("train")
 
 
 def test_noise_moves_the_training_cameras_alone_and_always_alike(tmp_path):
     made.blender(tmp_path, counts=(200, 2, 2))
-    still, moved = (data.read_cameras(Source(tmp_path, pose_noise=noise), "train") for noise in (0.0, 0.2))
+    still, moved = (data.open_capture(Source(tmp_path, pose_noise=noise)).cameras("train") for noise in (0.0, 0.2))
     away = moved.cameras.positions - still.cameras.positions
     assert float(away.std()) == pytest.approx(0.2, rel=0.1)
     assert torch.equal(moved.cameras.c2w[..., :3], still.cameras.c2w[..., :3])
-    again = data.read_cameras(Source(tmp_path, pose_noise=0.2), "train")
+    again = data.open_capture(Source(tmp_path, pose_noise=0.2)).cameras("train")
     assert torch.equal(again.cameras.c2w, moved.cameras.c2w)
-    tests = (data.read_cameras(Source(tmp_path, pose_noise=noise), "test") for noise in (0.0, 0.2))
+    tests = (data.open_capture(Source(tmp_path, pose_noise=noise)).cameras("test") for noise in (0.0, 0.2))
     assert torch.equal(*(scene.cameras.c2w for scene in tests))
     with pytest.raises(DataError, match="pose_noise: found -1"):
-        data.read_cameras(Source(tmp_path, pose_noise=-1.0), "train")
+        data.open_capture(Source(tmp_path, pose_noise=-1.0)).cameras("train")

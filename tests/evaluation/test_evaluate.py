@@ -109,7 +109,9 @@ def test_metrics_json_has_every_key_and_is_what_is_returned(run):
 def test_scores_are_also_given_for_each_size(run, tmp_path):
     folder = made.multicam(tmp_path / "scene", size=(32, 24), counts=(2, 1, 2))
     source = data.Source(folder)
-    run = replace(run, source=source, scenes={split: data.read_cameras(source, split) for split in ("train", "test")})
+    run = replace(
+        run, source=source, scenes={split: data.open_capture(source).cameras(split) for split in ("train", "test")}
+    )
     metrics = evaluate.evaluate(run, save_images=False)
     assert list(metrics["per_scale"]) == ["32x24", "16x12", "8x6", "4x3"]
     for level, scores in enumerate(metrics["per_scale"].values()):

@@ -34,13 +34,16 @@ def capture_run(folder: Path, root: Path, **changes):
     """A run with the scenes of a capture."""
     source = Source(root, **changes)
     return run_of(
-        folder, Ball(), {split: data.read_cameras(source, split) for split in data.list_splits(source)}, source
+        folder,
+        Ball(),
+        {split: data.open_capture(source).cameras(split) for split in data.open_capture(source).splits},
+        source,
     )
 
 
 def cameras_by_image(source: Source, split: str) -> dict[Path, Cameras]:
     """World camera of each image."""
-    scene, files = data.locate_images(source, split)
+    scene, files = data.open_capture(source).locate_images(split)
     cameras = to_world_cameras(scene)
     return {path.resolve(): cameras[[row]] for row, path in enumerate(files.paths)}
 
@@ -55,8 +58,8 @@ def test_the_reader_finds_equal_cameras_in_the_same_splits(layout, tmp_path):
     run = capture_run(tmp_path / "run", LAYOUTS[layout](tmp_path / "data"), downscale=2)
     CamerasExport().write(run, tmp_path / "elsewhere" / "transforms.json")
     again = Source(tmp_path / "elsewhere")
-    assert data.list_splits(again) == data.list_splits(run.source)
-    for split in data.list_splits(again):
+    assert data.open_capture(again).splits == data.open_capture(run.source).splits
+    for split in data.open_capture(again).splits:
         before, after = cameras_by_image(replace(run.source, downscale=1), split), cameras_by_image(again, split)
         assert before.keys() == after.keys()
         for path in before:

@@ -35,7 +35,7 @@ def test_readers_find_cameras_and_object_masks(capture):
     captured_object = make_captured_object(settings, 0)
     all_views = capture_views(settings, 0, captured_object)
     source = Source(folder)
-    assert data.list_splits(source) == ("train", "val", "test")
+    assert data.open_capture(source).splits == ("train", "val", "test")
     first = 0
     for split, count in (("train", 5), ("val", 2), ("test", 3)):
         scene = data.read_scene(source, split)
@@ -53,7 +53,7 @@ def test_readers_find_cameras_and_object_masks(capture):
 
 def test_the_object_lies_in_the_unit_sphere(capture):
     _, folder = capture
-    frame = data.read_cameras(Source(folder), "train").frame
+    frame = data.open_capture(Source(folder)).cameras("train").frame
     mesh = trimesh.load(folder / "ground_truth/mesh.ply")
     distances = frame.to_scene(torch.from_numpy(np.array(mesh.vertices)).float()).norm(dim=-1)
     assert 0.5 < float(distances.max()) < 1.05

@@ -30,7 +30,7 @@ def scenes(tmp_path_factory):
 def test_readers_find_the_cameras(scenes, format_name):
     source = data.Source(scenes / format_name)
     assert data.detect_format(source.data) == format_name
-    assert data.list_splits(source) == ("train", "test")
+    assert data.open_capture(source).splits == ("train", "test")
     photos = tourist_photos.plan_photos(replace(SMALL, format=format_name))
     for split in ("train", "test"):
         scene = data.read_scene(source, split)
@@ -66,14 +66,14 @@ def test_landmarks_project_to_their_measurements(scenes):
     settings = replace(SMALL, format="cambridge")
     photos = tourist_photos.plan_photos(settings)
     landmarks = tourist_photos.sample_landmarks(tourist_photos.pack_day_and_evening()[0], photos, settings)
-    world = cambridge.load_cambridge(scenes / "cambridge").trusted()
-    scene = data.read_cameras(data.Source(scenes / "cambridge"), "train")
+    world = cambridge.load_cambridge(scenes / "cambridge").without_short_tracks()
+    scene = data.open_capture(data.Source(scenes / "cambridge")).cameras("train")
     assert len(world.points) > 50
     for row in range(len(scene)):
         assert np.array_equal(world.seen[row], landmarks.visible_rows[row])
         points = scene.frame.to_scene(torch.from_numpy(world.points[world.seen[row]]).float())
         at, _ = scene.cameras[[row]].project(points)
-        undistorted = world.calibrations[row].optics(scenes, (32, 24)).undistortion
+        undistorted = world.calibrations[row].intrinsics(scenes, (32, 24)).undistortion
         seen = undistorted.lens.pixels((at[0].numpy() - undistorted.center) / undistorted.focal)
         assert np.abs(seen - (landmarks.projections[row] * photos[row].view.focal + (16, 12))).max() < 1e-3
 
@@ -132,7 +132,7 @@ def test_photos_vary_in_lighting_occluders_and_focal_length():
 
 
 def test_depth_files_hold_the_depth_of_the_room(scenes):
-    scene = data.read_cameras(data.Source(scenes / "seven_scenes"), "train")
+    scene = data.open_capture(data.Source(scenes / "seven_scenes")).cameras("train")
     day, _ = tourist_photos.pack_day_and_evening()
     photo = tourist_photos.plan_photos(replace(SMALL, format="seven_scenes"))[0]
     z = render_ground_truth(day, photo.view).depth * (photo.view.ray_directions() @ photo.view.c2w[:, 2])

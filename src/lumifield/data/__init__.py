@@ -1,18 +1,19 @@
-"""Scene readers: load the posed images of one split as a `Scene`."""
+"""Captures: folders of posed images in one of several formats, opened once and read as scenes."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lumifield.data.metadata_files import read_metadata
 from lumifield.errors import DataError
 
 if TYPE_CHECKING:
-    from lumifield.data.image_files import ImageFiles
-    from lumifield.data.reader import Reader
+    from lumifield.data.capture import Capture
     from lumifield.data.scene import Scene
 
 Format = Literal[
@@ -125,137 +126,27 @@ def find_format(path: Path) -> Format | None:
     return None
 
 
-def list_splits(source: Source) -> tuple[str, ...]:
-    """Available splits among "train", "val" and "test"."""
-    return _reader(source).splits(source)
+def open_capture(source: Source) -> Capture:
+    """Opens a capture: detects its format and parses its metadata, once for all that is read from it.
 
-
-def read_scene(source: Source, split: str, *, max_images: int | None = None, rows: slice = slice(None)) -> Scene:
-    """One split with its images: all of them, those of `rows`, or `at_most` evenly spaced ones.
-
-    Only these images are decoded; those of other splits are not opened.
+    Raises `DataError` for an unknown format, an option that does not apply to it, or unusable metadata.
     """
-    scene, files = locate_images(source, split)
-    kept = list(range(len(scene)))[rows]
-    if max_images is not None and max_images < len(kept):
-        kept = [kept[index * len(kept) // max_images] for index in range(max_images)]
-    return attach_images(scene, files, kept)
+    from lumifield.data.capture import Capture
 
-
-def describe_split(source: Source, split: str) -> str:
-    """Describes how the images of a split were selected; "unknown" if the folder is not a scene."""
-    from lumifield.data import held_out_views
-
-    layout = find_format(source.data) if source.format == "auto" else source.format
-    return "unknown" if layout is None else held_out_views.describe_split(source, layout, split)
-
-
-def attach_images(scene: Scene, files: ImageFiles, rows: list[int]) -> Scene:
-    """The scene of `locate_images`, reduced to `rows`, with decoded images."""
-    from lumifield.data.image_files import decode_images
-
-    if len(rows) < len(scene):
-        scene, files = scene.select(rows), files.select(rows)
-    return replace(scene, images=decode_images(files, scene.cameras.size))
-
-
-def read_cameras(source: Source, split: str) -> Scene:
-    """Cameras of one split; only the headers of its images are read."""
-    return locate_images(source, split)[0]
-
-
-def locate_images(source: Source, split: str) -> tuple[Scene, ImageFiles]:
-    """Cameras and image files of one split; only the headers of the images are read."""
-    reader = _reader(source)
-    available = reader.splits(source)
-    if split not in available:
-        raise DataError(source.data, "split", repr(split), f"one of {', '.join(available)}", "choose one of these")
-    scene, files = reader.cameras(source, split)
-    if bool((scene.cameras.size < 1).any()):
-        smallest = min(min(size) for size in files.sizes)
-        raise DataError(
-            source.data, "downscale", str(source.downscale), f"at most {smallest} for these images", "lower it"
-        )
-    if split == "train" and source.pose_noise:
-        scene = _perturb_positions(source, scene)
-    files = replace(files, cached=source.cache)
-    return _apply_bounds(source, scene), files if source.masks is None else _add_masks(source.masks, files)
-
-
-def _add_masks(folder: Path, files: ImageFiles) -> ImageFiles:
-    """Adds the masks of a folder; raises `DataError` if an image has none."""
-    masks = tuple(folder / f"{path.stem}.png" for path in files.paths)
-    for mask in masks:
-        if not mask.is_file():
-            expected = "a PNG file for each image, with the same name"
-            raise DataError(mask, "mask", "missing", expected, "add it or give another folder")
-    return replace(files, masks=masks, masked=True)
-
-
-def _perturb_positions(source: Source, scene: Scene) -> Scene:
-    """Adds reproducible Gaussian noise to the camera positions."""
-    import torch
-
-    c2w = scene.cameras.c2w.clone()
-    c2w[:, :, 3] += source.pose_noise * torch.randn(len(scene), 3, generator=torch.Generator().manual_seed(0))
-    return replace(scene, cameras=replace(scene.cameras, c2w=c2w))
-
-
-def _apply_bounds(source: Source, scene: Scene) -> Scene:
-    """Overrides near and far."""
-    near = scene.near if source.near is None else scene.near * 0 + source.near
-    far = scene.far if source.far is None else scene.far * 0 + source.far
-    wrong = ((near < 0) | (near >= far)).nonzero()
-    if len(wrong):
-        row = int(wrong[0, 0])
-        found = f"{float(near[row]):g} to {float(far[row]):g} for {scene.names[row]}"
-        raise DataError(source.data, "near and far", found, "0 <= near < far", "correct them")
-    if source.bounds == "depth" and scene.ndc is not None:
-        found, fix = "depth with normalized device coordinates", "remove it"
-        raise DataError(source.data, "bounds", found, "distance, because NDC rays run from 0 to 1", fix)
-    return replace(scene, near=near, far=far, bounds_are_z_depth=source.bounds == "depth")
-
-
-def _reader(source: Source) -> Reader:
     check_folder(source.data)
     if source.downscale < 1:
         raise DataError(source.data, "downscale", str(source.downscale), "1 or more", "raise it")
     if not 0 <= source.pose_noise < math.inf:
         raise DataError(source.data, "pose_noise", f"{source.pose_noise:g}", "0 or more", "raise it")
-    layout = _layout(source)
+    layout = detect_format(source.data) if source.format == "auto" else source.format
     _check_options(source, layout)
-    match layout:
-        case "blender":
-            from lumifield.data.readers.blender import READER as reader
-        case "cambridge":
-            from lumifield.data.readers.cambridge import READER as reader
-        case "colmap":
-            from lumifield.data.readers.colmap import READER as reader
-        case "dtu":
-            from lumifield.data.readers.dtu import READER as reader
-        case "learnit":
-            from lumifield.data.readers.learnit import READER as reader
-        case "llff":
-            from lumifield.data.readers.llff import READER as reader
-        case "metanlr":
-            from lumifield.data.readers.metanlr import READER as reader
-        case "multicam":
-            from lumifield.data.readers.multicam import READER as reader
-        case "nlr":
-            from lumifield.data.readers.nlr import READER as reader
-        case "phototourism":
-            from lumifield.data.readers.phototourism import READER as reader
-        case "seven_scenes":
-            from lumifield.data.readers.seven_scenes import READER as reader
-        case "shapenet":
-            from lumifield.data.readers.shapenet import READER as reader
-        case "transforms":
-            from lumifield.data.readers.transforms import READER as reader
-    return reader
+    reader = import_module(f"lumifield.data.readers.{layout}")
+    return Capture(source, layout, reader.open_files(source))
 
 
-def _layout(source: Source) -> Format:
-    return detect_format(source.data) if source.format == "auto" else source.format
+def read_scene(source: Source, split: str, *, max_images: int | None = None) -> Scene:
+    """One split with its images; opens the capture for this split alone."""
+    return open_capture(source).read(split, max_images=max_images)
 
 
 def _check_options(source: Source, layout: Format) -> None:
@@ -294,10 +185,10 @@ def _has(path: Path, split: str) -> bool:
 
 def _names_focal_length(path: Path) -> bool:
     """Whether a transforms file gives `fl_x`: instant-ngp and nerfstudio, not Blender."""
-    return b'"fl_x"' in path.read_bytes()
+    return b'"fl_x"' in read_metadata(path)
 
 
 def _lists_an_object(path: Path) -> bool:
     """Whether a transforms file is from learnit: a field of view, and image names without extension."""
-    content = path.read_bytes()
+    content = read_metadata(path)
     return b'"camera_angle_x"' in content and b'"fl_x"' not in content and not NAME_WITH_EXTENSION.search(content)

@@ -1,4 +1,4 @@
-"""FlyingChairs and FlyingChairs2: pairs of images with the true flow between them."""
+"""FlyingChairs and FlyingChairs2: image pairs with ground truth optical flow."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from lumifield.data import check_folder, image_files
 from lumifield.errors import DataError
 from lumifield.runtime.optical_flow import read_flow
 
-# Values from which on a flow is unknown (Middlebury's format).
+# Minimum magnitude of unknown flow (Middlebury format).
 UNKNOWN = 1e9
-# Endings of the file of the flow, and of its source, target and occlusion: backward flow, where there is one.
+# Suffixes of the flow file, and of its source, target and occlusion: backward flow, if there is one.
 TWO = ("-flow_10.flo", ("-img_0.png", "-img_1.png", "-occ_10.png"))
 ONE = (("-gt.flo", "-img1.ppm", "-img0.ppm"), ("_flow.flo", "_img2.ppm", "_img1.ppm"))
 
 
 @dataclass(frozen=True)
 class ImagePair:
-    """Two images: the target shows at each pixel `p` what the source shows at `p + flow(p)`, where `visible`.
+    """Two images: pixel `p` of the target corresponds to `p + flow(p)` in the source, where `visible`.
 
-    The flow is in pixels, x first. It leads from the second image to the first in FlyingChairs2, whose occlusions are
-    known; and from the first to the second in FlyingChairs, where all that stays in the image counts as visible.
+    The flow is in pixels, x first. FlyingChairs2 has flow from the second image to the first with occlusions;
+    FlyingChairs has flow from the first to the second, and every pixel that stays in the image counts as visible.
     """
 
     source: UInt8[Tensor, "h w 3"]
@@ -36,7 +36,7 @@ class ImagePair:
 
 @dataclass(frozen=True)
 class PairFiles:
-    """The files of a pair; without a file of the occlusion nothing is occluded."""
+    """Files of a pair; without an occlusion file nothing is occluded."""
 
     flow: Path
     source: Path
@@ -44,7 +44,7 @@ class PairFiles:
     occlusion: Path | None
 
     def read(self) -> ImagePair:
-        """The pair; raises `DataError` for a file that is missing or damaged, or of another size than the flow."""
+        """Reads the pair; raises `DataError` for a missing or damaged file, or one of another size than the flow."""
         flow = torch.from_numpy(read_flow(self.flow))
         source, target = (self._image(path, flow) for path in (self.source, self.target))
         visible = _within(flow) & (flow.abs() < UNKNOWN).all(-1)
@@ -56,17 +56,17 @@ class PairFiles:
         pixels = image_files.read_rgb(path)
         if pixels.shape[:2] != flow.shape[:2]:
             height, width = flow.shape[:2]
-            found, expected = f"{pixels.shape[1]}x{pixels.shape[0]}", f"{width}x{height}, as the flow is"
+            found, expected = f"{pixels.shape[1]}x{pixels.shape[0]}", f"{width}x{height}, the size of the flow"
             raise DataError(path, "size", found, expected, "restore the files of this pair")
         return torch.from_numpy(pixels)
 
 
 def list_pairs(folder: Path) -> tuple[PairFiles, ...]:
-    """The pairs of a folder in order of their names; raises `DataError` where there is none, or a file is missing."""
+    """Pairs of a folder sorted by name; raises `DataError` if there are none or a file is missing."""
     check_folder(folder)
     flow, others = TWO
     found = [
-        PairFiles(path, *(path.with_name(path.name.removesuffix(flow) + ending) for ending in others))
+        PairFiles(path, *(path.with_name(path.name.removesuffix(flow) + suffix) for suffix in others))
         for path in sorted(folder.glob(f"*{flow}"))
     ]
     for flow, source, target in ONE:
@@ -75,7 +75,7 @@ def list_pairs(folder: Path) -> tuple[PairFiles, ...]:
             found.append(PairFiles(path, path.with_name(name + source), path.with_name(name + target), None))
     if not found:
         expected = "NAME-flow_10.flo (FlyingChairs2), NAME-gt.flo or NAME_flow.flo (FlyingChairs)"
-        raise DataError(folder, "pairs", "missing", expected, "point at the folder that holds them")
+        raise DataError(folder, "pairs", "missing", expected, "give the folder that contains them")
     for pair in found:
         for path in (pair.source, pair.target, pair.occlusion):
             if path is not None and not path.is_file():
@@ -84,7 +84,7 @@ def list_pairs(folder: Path) -> tuple[PairFiles, ...]:
 
 
 def _within(flow: Float[Tensor, "h w 2"]) -> Bool[Tensor, "h w"]:
-    """Where the flow does not lead out of the image."""
+    """Mask of the pixels whose flow stays in the image."""
     height, width, _ = flow.shape
     x = torch.arange(width) + flow[..., 0]
     y = torch.arange(height)[:, None] + flow[..., 1]

@@ -53,9 +53,6 @@ def describe_split(source: Source, layout: Format, split: str) -> str:
     pattern = SPLIT_FILES.get(layout, "").format(split, split.title())
     if pattern and (named := sorted(source.data.glob(pattern))):
         return f"the data's own {named[0].name}"
-    names, single = f"{split}_filenames", source.data / "transforms.json"
-    if layout == "transforms" and single.is_file() and f'"{names}"' in single.read_text(encoding="utf-8"):
-        return f"the data's own {names} in {single.name}"
     if source.hold_out == "auto":
         return DEFAULT_RULES.get(layout, "every-8th held out")
     return f"{source.hold_out} held out"

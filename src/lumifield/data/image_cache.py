@@ -1,4 +1,4 @@
-"""Arrays that take long to make, kept on the disk from one run to the next and mapped into memory."""
+"""Disk cache of arrays that are slow to compute, mapped into memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import UInt8
 
-# What the folder may hold [bytes] before those arrays go that were not used for longest.
+# Maximum size of the cache [bytes]; the least recently used arrays are removed.
 MAX_CACHE_BYTES = 16 * 2**30
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ Parts = Callable[[], Iterable[UInt8[np.ndarray, "_ c"]]]
 
 
 def folder() -> Path:
-    """Where the arrays are: what `LUMIFIELD_CACHE` names, or a folder of the platform's for such things."""
+    """Folder of the cache: `LUMIFIELD_CACHE`, or the cache folder of the platform."""
     if named := os.environ.get("LUMIFIELD_CACHE"):
         return Path(named)
     if sys.platform == "darwin":
@@ -31,19 +31,19 @@ def folder() -> Path:
 
 
 def cached_array(key: tuple[object, ...], shape: tuple[int, int], make: Parts) -> UInt8[np.ndarray, "n c"]:
-    """The array of a key, which `make` gives in parts, row after row, where none is kept yet.
+    """The cached array of `key`; computed by `make`, in parts of rows, if it is not cached.
 
-    The key is all that the array depends on, in values whose `repr` tells them apart. What is written to the array
-    stays in this process. Several processes may ask at once. Where nothing can be kept the array is in memory.
+    `key` contains everything that the array depends on, distinguished by `repr`. Writes to the array stay in this
+    process. Processes may call it concurrently. If the cache cannot be written, the array is in memory.
     """
     path = folder() / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.npy"
-    found = _kept(path, shape)
+    found = _load_cached(path, shape)
     if found is None:
         try:
-            _keep(path, shape, make)
-            found = _kept(path, shape)
+            _write_cached(path, shape, make)
+            found = _load_cached(path, shape)
         except OSError as error:
-            log.warning("%s: decoded images are not kept (%s).", path.parent, error.strerror or error)
+            log.warning("%s: decoded images are not cached (%s).", path.parent, error.strerror or error)
     return assemble_array(shape, make) if found is None else found
 
 
@@ -56,8 +56,8 @@ def assemble_array(shape: tuple[int, int], make: Parts) -> UInt8[np.ndarray, "n 
     return array
 
 
-def _kept(path: Path, shape: tuple[int, int]) -> UInt8[np.ndarray, "n c"] | None:
-    """The array of a file, None where there is none that is whole; says that it is used."""
+def _load_cached(path: Path, shape: tuple[int, int]) -> UInt8[np.ndarray, "n c"] | None:
+    """The array of a file, marked as used; None if it is missing or incomplete."""
     try:
         array = np.load(path, mmap_mode="c", allow_pickle=False)
         os.utime(path)
@@ -66,8 +66,8 @@ def _kept(path: Path, shape: tuple[int, int]) -> UInt8[np.ndarray, "n c"] | None
     return array if array.dtype == np.uint8 and array.shape == shape else None
 
 
-def _keep(path: Path, shape: tuple[int, int], make: Parts) -> None:
-    """Writes the array, without ever having more than a part of it in memory."""
+def _write_cached(path: Path, shape: tuple[int, int], make: Parts) -> None:
+    """Writes the array part by part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _make_room(path.parent, shape[0] * shape[1])
     partial = path.with_name(f"{uuid4().hex}.partial")
@@ -85,7 +85,7 @@ def _keep(path: Path, shape: tuple[int, int], make: Parts) -> None:
 
 
 def _make_room(place: Path, size: int) -> None:
-    """Removes the arrays that were not used for longest until `size` more bytes may be kept."""
+    """Removes the least recently used arrays to make room for `size` bytes."""
     kept = sorted((file.stat().st_mtime_ns, file.stat().st_size, file) for file in place.glob("*.npy"))
     total = size + sum(length for _, length, _ in kept)
     for _, length, file in kept:

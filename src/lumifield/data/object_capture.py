@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.data import Source, held_out_views, image_files, transforms_file, visual_hull
+from lumifield.data.capture import CaptureFiles
 from lumifield.data.pose_normalization import frame_to_float32
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 
 SPLITS = ("train", "val", "test")
-# Rays begin here where the camera is within the sphere, or surroundings are seen.
+# Near bound if the camera is inside the sphere, or the surroundings are visible; far bound of the surroundings.
 NEAR, FAR_UNBOUNDED = 0.05, 100.0
-# The sphere that poses alone suggest, over the distance of the nearest camera (the loader of NLR's data).
-REACH = 0.7
-# How far a matrix may be from one of rotation and scale.
+# Radius of the sphere computed from poses alone, relative to the distance of the nearest camera (NLR data loader).
+RADIUS_FRACTION = 0.7
+# Tolerance for a matrix to be a similarity.
 TOLERANCE = 1e-3
 
 Rows = dict[str, list[int]]
@@ -44,10 +46,15 @@ class ObjectCapture:
     sphere: Frame | None
 
 
-def capture_splits(source: Source, taken: ObjectCapture, published: Rows) -> tuple[str, ...]:
-    """Splits with at least one image."""
-    named = select_rows(source, taken, published)
-    return tuple(split for split in SPLITS if named.get(split))
+def open_object(source: Source, taken: ObjectCapture, published: Rows) -> CaptureFiles:
+    """Splits with at least one image; scene coordinates are those of the unit sphere.
+
+    Without a given sphere it bounds the visual hull of the training masks, or follows from the poses.
+    """
+    rows = select_rows(source, taken, published)
+    frame = cache(lambda: _frame(source, taken, rows["train"]))
+    splits = tuple(split for split in SPLITS if rows.get(split))
+    return CaptureFiles(splits, lambda split: _scene(source, taken, rows[split], frame()))
 
 
 def select_rows(source: Source, taken: ObjectCapture, published: Rows) -> Rows:
@@ -65,25 +72,16 @@ def select_rows(source: Source, taken: ObjectCapture, published: Rows) -> Rows:
     return {split: held_out_views.split_rows(source, split, positions) for split in held_out_views.split_names(source)}
 
 
-def capture_cameras(
-    source: Source, split: str, taken: ObjectCapture, published: Rows
-) -> tuple[Scene, image_files.ImageFiles]:
-    """Cameras and image files of one split; scene coordinates are those of the unit sphere.
-
-    Without a given sphere it bounds the visual hull of the training masks, or follows from the poses. Raises
-    `DataError` if rays or masks do not meet the sphere.
-    """
-    named = select_rows(source, taken, published)
-    frame = _frame(source, taken, named["train"])
-    rows = named[split]
+def _scene(source: Source, taken: ObjectCapture, rows: list[int], frame: Frame) -> tuple[Scene, image_files.ImageFiles]:
+    """Cameras and image files; raises `DataError` if rays or masks do not meet the sphere."""
     files = image_files.read_headers([taken.images[row] for row in rows])
     if source.object_masks:
         files = files.with_object_masks([taken.silhouettes[row] for row in rows])
-    placed = _placed(taken, rows, files, frame)
-    visual_hull.check_object_masks(placed, files, taken.path)
-    distance = placed.positions.norm(dim=-1)
+    cameras = _cameras_in_frame(taken, rows, files, frame)
+    visual_hull.check_object_masks(cameras, files, taken.path)
+    distance = cameras.positions.norm(dim=-1)
     scene = Scene(
-        cameras=placed.resized(1 / source.downscale),
+        cameras=cameras.resized(1 / source.downscale),
         names=tuple(path.name for path in files.paths),
         near=(distance - 1).clamp(min=NEAR) if files.alpha else torch.full_like(distance, NEAR),
         far=distance + 1 if files.alpha else torch.full_like(distance, FAR_UNBOUNDED),
@@ -99,10 +97,10 @@ def capture_cameras(
 def similarity_frame(path: Path, name: str, matrix: Float[np.ndarray, "4 4"]) -> Frame:
     """Frame of a matrix from the unit sphere to the world; raises `DataError` unless it is a similarity."""
     scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
-    turn = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
-    if np.abs(turn.T @ turn - np.eye(3)).max() > TOLERANCE:
+    rotation = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
+    if np.abs(rotation.T @ rotation - np.eye(3)).max() > TOLERANCE:
         raise DataError(path, name, "no rotation and scale", "a similarity", "write the file again")
-    return Frame(torch.from_numpy(turn), torch.from_numpy(matrix[:3, 3].copy()), scale)
+    return Frame(torch.from_numpy(rotation), torch.from_numpy(matrix[:3, 3].copy()), scale)
 
 
 def _listed(path: Path, names: list[str]) -> Rows:
@@ -112,7 +110,7 @@ def _listed(path: Path, names: list[str]) -> Rows:
     for split in SPLITS:
         listed = named.get(split, [])
         if not isinstance(listed, list) or (split == "train" and not listed):
-            raise DataError(path, split, "no list of names", "names of images without their ending", "list them")
+            raise DataError(path, split, "no list of names", "image names without extension", "list them")
         for name in listed:
             if name not in names:
                 raise DataError(path, f"image {name} of {split}", "missing", "an image", "restore it or unlist it")
@@ -125,14 +123,14 @@ def _frame(source: Source, taken: ObjectCapture, train: list[int]) -> Frame:
         return taken.sphere
     masks = [taken.silhouettes[row] for row in train]
     if not source.object_masks or None in masks:
-        return visual_hull.sphere_of_poses(taken.c2w, REACH)
+        return visual_hull.sphere_of_poses(taken.c2w, RADIUS_FRACTION)
     files = image_files.read_headers([taken.images[row] for row in train]).with_object_masks(masks)
     identity = Frame(torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64), 1.0)
-    world = _placed(taken, train, files, identity)
+    world = _cameras_in_frame(taken, train, files, identity)
     return visual_hull.sphere_of_hull(world, files, taken.path)
 
 
-def _placed(taken: ObjectCapture, rows: list[int], files: image_files.ImageFiles, frame: Frame) -> Cameras:
+def _cameras_in_frame(taken: ObjectCapture, rows: list[int], files: image_files.ImageFiles, frame: Frame) -> Cameras:
     lenses = taken.lenses[rows].float()
     return Cameras(
         c2w=frame.poses_to_scene(taken.c2w[rows]).float(),

@@ -1,4 +1,4 @@
-"""NumPy's files of pickled objects, of which nothing but plain data is taken."""
+"""NumPy files with pickled objects, restricted to plain data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from lumifield.errors import DataError
 
-# What an array, a number of NumPy's or a string of bytes is rebuilt by.
-REBUILDING = {
+# Constructors of arrays, NumPy scalars and bytes.
+ALLOWED = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -22,23 +22,23 @@ REBUILDING = {
 
 
 class _Refused(Exception):
-    """Something else than plain data."""
+    """The pickle contains more than plain data."""
 
 
 class _Plain(pickle.Unpickler):
-    """Builds dictionaries, lists, strings, numbers and arrays of them."""
+    """Unpickles dictionaries, lists, strings, numbers and arrays only."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        # Files from before NumPy 2 have the older name of the same module.
+        # Name of the module before NumPy 2.
         module = module_name.replace("numpy.core.", "numpy._core.")
-        if (module, global_name) not in REBUILDING:
+        if (module, global_name) not in ALLOWED:
             raise _Refused(f"{module_name}.{global_name}")
         return super().find_class(module, global_name)
 
 
-def table(path: Path) -> dict[str, Any]:
-    """The dictionary that a `.npy` file holds; raises `DataError` for anything but plain data, which stays unread."""
-    expected, fix = "a dictionary of plain data", "convert the file where it comes from"
+def read_dictionary(path: Path) -> dict[str, Any]:
+    """The dictionary in a `.npy` file; raises `DataError` for anything but plain data, without loading it."""
+    expected, fix = "a dictionary of plain data", "convert the file with the program that wrote it"
     try:
         with path.open("rb") as file:
             content = _content(file)
@@ -47,7 +47,7 @@ def table(path: Path) -> dict[str, Any]:
     except _Refused as refused:
         expected = "nothing but dictionaries, lists, strings, numbers and arrays"
         raise DataError(path, "content", f"a pickle with {refused}", expected, fix) from None
-    # What a damaged pickle raises is not limited to errors of its own.
+    # Damaged pickles raise arbitrary exceptions.
     except Exception as error:
         raise DataError(path, "content", f"damaged ({error})", expected, "copy the file again") from None
     if not isinstance(content, dict):

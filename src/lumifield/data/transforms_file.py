@@ -15,13 +15,14 @@ from torch import Tensor
 
 from lumifield.data import Source, held_out_views
 from lumifield.data.image_files import EXTENSIONS
+from lumifield.data.metadata_files import read_metadata
 from lumifield.errors import DataError
 from lumifield.geometry.poses import opengl_to_opencv, validate_number, validate_pose
 
 SPLITS = ("train", "val", "test")
 
-# The entries of a camera matrix, or of its inverse, that are zero.
-OF_NOTHING = ([0, 1, 2, 2], [1, 0, 0, 1])
+# Zero entries of an intrinsic matrix and its inverse.
+ZERO_ENTRIES = ([0, 1, 2, 2], [1, 0, 0, 1])
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def load_listing(path: Path) -> dict[str, Any]:
 def load_json(path: Path) -> Any:
     """Content of a JSON file; raises `DataError` if it is missing or invalid."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_metadata(path).decode("utf-8"))
     except FileNotFoundError:
         raise DataError(
             path, "file", "missing", "a JSON list of frames", "restore it or choose another split"
@@ -108,8 +109,8 @@ def pinhole_intrinsics(path: Path, field: str, pix2cam: Any) -> list[float]:
     except (TypeError, ValueError):
         matrix = np.zeros(0)
     fits = matrix.shape == (3, 3) and np.isfinite(matrix).all() and matrix[0, 0] > 0 > matrix[1, 1]
-    # Inverses of matrices have zeros that are none, which would not move a pixel by a thousandth of its width.
-    if not fits or np.abs(matrix[OF_NOTHING]).max() > 1e-9 or abs(matrix[2, 2] + 1) > 1e-9:
+    # Numerically inverted matrices have rounding errors there, far below a thousandth of a pixel.
+    if not fits or np.abs(matrix[ZERO_ENTRIES]).max() > 1e-9 or abs(matrix[2, 2] + 1) > 1e-9:
         expected = "[[1/f, 0, -cx/f], [0, -1/f, cy/f], [0, 0, -1]]"
         raise DataError(path, field, "of another form", expected, "undistort the images first")
     fx, fy = 1 / matrix[0, 0], -1 / matrix[1, 1]

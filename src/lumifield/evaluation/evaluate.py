@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, UInt8
 from torch import Tensor
 
-from lumifield import data
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.evaluation import appearance_fit, report
@@ -131,11 +130,9 @@ def evaluation_folder(run: LoadedRun, split: str, scoring: Scoring | None = None
 
 def load_ground_truth(run: LoadedRun, split: str, rows: slice = slice(None)) -> Scene:
     """Images of a split; raises `DataError` if they are unknown or missing."""
-    if run.source is None:
-        raise DataError(run.folder, "data", "none (a portable scene)", "a run with images", "evaluate a run folder")
-    if not run.source.data.exists():
+    if run.source is not None and not run.source.data.exists():
         raise DataError(run.source.data, "folder", "nothing", "the images of the run", "give their folder with --data")
-    return data.read_scene(run.source, split, rows=rows)
+    return run.capture.read(split, rows=rows)
 
 
 def comparison_images(view: RenderedView, scene: Scene, index: int) -> dict[str, Tensor]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lumifield import data
 from lumifield.data.scene import Scene
+from lumifield.errors import DataError
 from lumifield.evaluation import appearance_fit
 from lumifield.evaluation.metrics import LPIPS_NET, SSIM_SIGMA, SSIM_WINDOW
 from lumifield.runtime import image_metrics
@@ -40,6 +40,14 @@ class Scoring:
         return width // 2 if self.right_half else 0
 
 
+def describe_split_rule(run: LoadedRun, split: str) -> str:
+    """How the images of a split were selected; "unknown" without the data of the run."""
+    try:
+        return run.capture.describe_split(split)
+    except DataError:
+        return "unknown"
+
+
 def describe_protocol(
     run: LoadedRun, split: str, scene: Scene, sizes: list[tuple[int, int]], scoring: Scoring
 ) -> dict[str, str]:
@@ -49,7 +57,7 @@ def describe_protocol(
         "background": BACKGROUNDS[scene.background],
         "resolution": describe_resolution(run, sizes),
         "pixel_centers": "at half-integers",
-        "split_rule": data.describe_split(run.source, split) if run.source else "unknown",
+        "split_rule": describe_split_rule(run, split),
         "clipping": "to [0, 1] before rounding",
         "rounding_8bit": "rendering and ground truth are rounded to 256 levels before scoring",
         "psnr": f"mean over images of the PSNR of each image, sRGB values; {limit} for equal images",

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from lumifield import data
+from lumifield.data import open_capture
+from lumifield.data.capture import Capture
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.export import CamerasExport
@@ -56,7 +57,8 @@ def export_cameras(settings: CamerasExport, run: LoadedRun, out: Path) -> None:
         check_output(out, tuple(FORMATS), ".json (transforms), .ply (frusta), or none for a folder (COLMAP)")
         file_format = FORMATS[out.suffix]
     splits = tuple(run.scenes) if settings.split is None else (settings.split,)
-    split_cameras = {split: load_world_cameras(run, split) for split in splits}
+    full_size = open_full_size(run)
+    split_cameras = {split: load_world_cameras(run, split, full_size) for split in splits}
     check_writable(out, folder=file_format == "colmap")
     match file_format:
         case "transforms":
@@ -67,13 +69,23 @@ def export_cameras(settings: CamerasExport, run: LoadedRun, out: Path) -> None:
             write_frusta(out, {split: world.cameras for split, world in split_cameras.items()})
 
 
-def load_world_cameras(run: LoadedRun, split: str) -> WorldCameras:
+def open_full_size(run: LoadedRun) -> Capture | None:
+    """The data of a run without downscaling; None if it is not available."""
+    if run.source is None:
+        return None
+    try:
+        return open_capture(replace(run.source, downscale=1))
+    except DataError:
+        return None
+
+
+def load_world_cameras(run: LoadedRun, split: str, full_size: Capture | None) -> WorldCameras:
     """Cameras of a split at the full size of the images if these are available, else at the training size."""
     if split not in run.scenes:
         raise DataError(run.folder, "split", repr(split), f"one of {', '.join(run.scenes)}", "correct --split")
-    if run.source is not None:
+    if full_size is not None:
         try:
-            scene, files = data.locate_images(replace(run.source, downscale=1), split)
+            scene, files = full_size.locate_images(split)
             return WorldCameras(to_world_cameras(scene), files.paths, files.masks)
         except DataError:
             pass

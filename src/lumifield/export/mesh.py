@@ -88,7 +88,9 @@ def select_color_source(settings: MeshExport, run: LoadedRun) -> ColorSource:
     if run.source is None:
         fix = "use --color-source radiance or field"
         raise DataError(run.folder, "images", "none (a portable scene)", "the training images", fix)
-    scene = data.read_scene(run.source if settings.data is None else replace(run.source, data=settings.data), "train")
+    moved = settings.data is not None
+    capture = data.open_capture(replace(run.source, data=settings.data)) if moved else run.capture
+    scene = capture.read("train")
     return lambda mesh, samples, cell_size: fuse_colors(samples, mesh, lambda: iterate_posed_images(scene))
 
 

@@ -158,8 +158,8 @@ def measure(settings: Baseline, run: LoadedRun, progress: Progress) -> str:
 
 def sequence(folder: Path) -> Scene:
     """Images of a synthetic sequence, or of the train split of another scene."""
-    source = Source(folder)
-    return data.read_scene(source, "synthesis" if "synthesis" in data.list_splits(source) else "train")
+    capture = data.open_capture(Source(folder))
+    return capture.read("synthesis" if "synthesis" in capture.splits else "train")
 
 
 def compare(

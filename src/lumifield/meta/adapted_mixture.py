@@ -63,7 +63,7 @@ def mix_adapted_clones(run: LoadedRun, names: Sequence[str]) -> LoadedRun:
         found, fix = "an initialization for scenes", "adapt it to a scene with `eval --save-adapted` and render that"
         raise DataError(run.folder, "run", found, "an initialization for images of one place", fix)
     loop = read_meta_settings(run).few_shot.loop
-    every = {task.name: task for split in data.list_splits(run.source) for task in list_tasks(run.source, split)}
+    every = {task.name: task for split in run.capture.splits for task in list_tasks(run.source, split)}
     order = [find_image_task(every, name, run) for name in names]
     once = list({task.name: task for task in order}.values())
     clones = [adapt_to_task(run.method, image, image, loop, seed=0)[0] for image in map(Task.load_images, once)]

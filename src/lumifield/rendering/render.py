@@ -14,7 +14,6 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from lumifield import data
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
@@ -364,10 +363,8 @@ def channel_image(view: RenderedView, channel: str) -> UInt8[Tensor, "h w 3"]:
 
 def _psnr(run: LoadedRun, view: RenderedView, split: str, index: int) -> float | None:
     """PSNR against ground truth; None if there is none of this size."""
-    if run.source is None:
-        return None
     try:
-        scene = data.read_scene(run.source, split, rows=slice(index, index + 1))
+        scene = run.capture.read(split, rows=slice(index, index + 1))
     except DataError:
         return None
     return view_psnr(view, scene, 0) if scene.size(0) == view.rgb.shape[1::-1] else None

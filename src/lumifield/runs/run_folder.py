@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile, ZipFile
@@ -22,7 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from lumifield.data import Source
+from lumifield.data import Source, open_capture
+from lumifield.data.capture import Capture
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
@@ -66,6 +68,14 @@ class LoadedRun:
     device: torch.device
     training_summary: TrainingSummary
     chunk: int | None = None
+
+    @cached_property
+    def capture(self) -> Capture:
+        """The data of the run, opened once; raises `DataError` if it is missing, and for a portable scene."""
+        if self.source is None:
+            found, fix = "none (a portable scene)", "use the run folder it was exported from"
+            raise DataError(self.folder, "data", found, "a run with images", fix)
+        return open_capture(self.source)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any] | None = None) -> None:

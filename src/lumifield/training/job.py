@@ -14,6 +14,7 @@ from rich.console import Console
 
 from lumifield import data
 from lumifield.data import Source
+from lumifield.data.capture import Capture
 from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.methods import Settings
@@ -56,14 +57,15 @@ def run_training(
     """
     config = RunConfig.of_training(job.method, job.source, "train", job.settings)
     driver = RunDriver(job.out, config, device=job.settings.device, resume=resume, console=console)
-    scene = data.read_scene(job.source, "train").to(driver.device)
+    capture = data.open_capture(job.source)
+    scene = capture.read("train").to(driver.device)
     if not job.settings.loss_multipliers:
         scene = replace(scene, loss_weight=None)
     clock = TrainingClock()
     for seed in range(job.settings.seed, job.settings.seed + MAX_ATTEMPTS):
         state = initialize_state(job, scene, driver, seed, clock)
         try:
-            train_once(job, state, scene, driver, callbacks)
+            train_once(job, capture, state, scene, driver, callbacks)
             return job.out
         except CollapsedError as collapsed:
             log.warning("%s: starting again with seed %d", collapsed, seed + 1)
@@ -84,15 +86,20 @@ def initialize_state(
 
 
 def train_once(
-    job: TrainingJob, state: TrainingState, scene: Scene, driver: RunDriver, callbacks: Sequence[Callback] = ()
+    job: TrainingJob,
+    capture: Capture,
+    state: TrainingState,
+    scene: Scene,
+    driver: RunDriver,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Trains from the first or the saved step to the end of the budget and saves the result."""
     settings, method = job.settings, state.method
     budget = Budget.of(settings.steps, settings.minutes, default_minutes=DEFAULT_MINUTES)
-    history = driver.start(state, method.settings, lambda: read_all_cameras(job.source, scene))
+    history = driver.start(state, method.settings, lambda: read_all_cameras(capture, scene))
     driver.print(f"{sum(p.numel() for p in method.parameters()):,} parameters, {len(scene)} images")
     with driver.record(state) as writer:
-        views = load_validation_views(job, driver) if driver.is_first else None
+        views = load_validation_views(capture, settings.num_validation_views, driver) if driver.is_first else None
         saver = CheckpointSaver(
             job.out,
             history,
@@ -124,26 +131,24 @@ def next_batch(scene: Scene, settings: Train, patch_size: int, rays: int, rng: R
     return sample_batch(scene, rays, rng, single_image=settings.single_image_batches, patch_size=patch_size)
 
 
-def load_validation_views(job: TrainingJob, driver: RunDriver) -> Scene | None:
+def load_validation_views(capture: Capture, count: int, driver: RunDriver) -> Scene | None:
     """Evenly spaced images of the val split; None, with a note on the console, if there are none."""
-    if job.settings.num_validation_views == 0:
+    if count == 0 or "val" not in capture.splits:
         return None
     try:
-        if "val" not in data.list_splits(job.source):
-            return None
-        return data.read_scene(job.source, "val", max_images=job.settings.num_validation_views)
+        return capture.read("val", max_images=count)
     except DataError as missing:
         driver.print(f"no validation: {missing}")
         return None
 
 
-def read_all_cameras(source: Source, scene: Scene) -> dict[str, Scene]:
+def read_all_cameras(capture: Capture, scene: Scene) -> dict[str, Scene]:
     """Every split without its images; a split whose cameras cannot be read is left out with a warning."""
     scenes = {"train": scene.without_images().to("cpu")}
-    for split in data.list_splits(source):
+    for split in capture.splits:
         if split != "train":
             try:
-                scenes[split] = data.read_cameras(source, split)
+                scenes[split] = capture.cameras(split)
             except DataError as missing:
                 log.warning("the %s split is left out of the run: %s", split, missing)
     return scenes

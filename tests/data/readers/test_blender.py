@@ -14,7 +14,7 @@ from lumifield.errors import DataError
 
 def test_a_scene_as_it_is_on_disk(tmp_path):
     scene = data.read_scene(Source(made.blender(tmp_path)), "train")
-    assert data.list_splits(Source(tmp_path)) == ("train", "val", "test")
+    assert data.open_capture(Source(tmp_path)).splits == ("train", "val", "test")
     assert scene.names == ("train/r_0", "train/r_1", "train/r_2")
     assert np.array_equal(scene.images.image(1, (8, 6)).numpy(), made.image(1, (8, 6), 4))
     torch.testing.assert_close(scene.cameras.c2w, made.ring(3).float())
@@ -28,7 +28,7 @@ def test_a_scene_as_it_is_on_disk(tmp_path):
 
 
 def test_the_origin_lies_in_the_middle_of_every_view(tmp_path):
-    scene = data.read_cameras(Source(made.blender(tmp_path)), "test")
+    scene = data.open_capture(Source(made.blender(tmp_path))).cameras("test")
     seen, depth = scene.cameras.project(torch.zeros(1, 3))
     torch.testing.assert_close(seen[:, 0], torch.tensor([[4.0, 3.0]] * 2), atol=1e-4, rtol=0)
     assert bool((depth > 4).all())
@@ -53,7 +53,7 @@ def test_sizes_that_the_factor_does_not_divide(tmp_path):
 
 @pytest.mark.parametrize(("asked", "got"), [("auto", "white"), ("black", "black"), ("random", "random")])
 def test_backgrounds(tmp_path, asked, got):
-    scene = data.read_cameras(Source(made.blender(tmp_path), background=asked), "train")
+    scene = data.open_capture(Source(made.blender(tmp_path), background=asked)).cameras("train")
     assert scene.background == got
 
 
@@ -61,7 +61,7 @@ def test_opaque_images(tmp_path):
     scene = data.read_scene(Source(made.blender(tmp_path, channels=3)), "train")
     assert scene.images.pixels.shape == (3 * 48, 3)
     assert scene.background == "none"
-    assert data.read_cameras(Source(tmp_path, background="white"), "train").background == "white"
+    assert data.open_capture(Source(tmp_path, background="white")).cameras("train").background == "white"
 
 
 def test_images_of_unequal_size(tmp_path):
@@ -102,20 +102,24 @@ def test_angles_that_cannot_be(tmp_path, angle, message):
     made.blender(tmp_path)
     made.edit(tmp_path / "transforms_train.json", lambda content: content.update(camera_angle_x=angle))
     with pytest.raises(DataError, match=rf"transforms_train\.json: {message}"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_the_forced_format_misses_its_files(tmp_path):
     made.llff(tmp_path, made.row(3))
     with pytest.raises(DataError, match=r"transforms_train\.json: found missing"):
-        data.read_cameras(Source(tmp_path, format="blender"), "train")
+        data.open_capture(Source(tmp_path, format="blender")).cameras("train")
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")
 def test_lego():
     source = Source(Path(os.environ["LUMIFIELD_DATA"]) / "nerf_synthetic/lego", downscale=4)
     scene = data.read_scene(source, "train", max_images=8)
-    assert [len(data.read_cameras(source, split)) for split in data.list_splits(source)] == [100, 100, 200]
+    assert [len(data.open_capture(source).cameras(split)) for split in data.open_capture(source).splits] == [
+        100,
+        100,
+        200,
+    ]
     assert scene.cameras.focal[0].tolist() == pytest.approx([555.5555 / 4] * 2, rel=1e-5)
     # The model fills the middle of every view and leaves the corners empty.
     for index in range(len(scene)):

@@ -16,14 +16,14 @@ from lumifield.errors import DataError
 
 
 def cameras(root, split="train", **options):
-    return data.read_cameras(Source(root, **options), split)
+    return data.open_capture(Source(root, **options)).cameras(split)
 
 
 def test_lists_say_the_splits_and_the_model_the_poses(tmp_path):
     poses = made.ring(9, target=(3, 1, -2))
     source = Source(sfm.cambridge(tmp_path, poses))
     assert data.detect_format(tmp_path) == "cambridge"
-    assert data.list_splits(source) == ("train", "test")
+    assert data.open_capture(source).splits == ("train", "test")
     for split, rows in (("train", [0, 1, 3, 4, 6, 7, 8]), ("test", [2, 5])):
         scene = data.read_scene(source, split)
         assert scene.names == tuple(f"seq1/frame{row:05d}.jpg" for row in rows)

@@ -17,7 +17,7 @@ def read(root: Path, **options):
 
 
 def test_cameras_stand_about_the_unit_sphere(tmp_path):
-    scene = data.read_cameras(Source(objects.dtu(tmp_path)), "train")
+    scene = data.open_capture(Source(objects.dtu(tmp_path))).cameras("train")
     world = objects.around(10)
     rows = [row for row in range(10) if row % 8]
     torch.testing.assert_close(scene.frame.poses_to_world(scene.cameras.c2w), world.c2w[rows].float())
@@ -45,11 +45,11 @@ def test_masks_are_the_alpha_and_scores_count_within(tmp_path):
 
 
 def test_a_projection_may_have_any_scale_and_sign(tmp_path):
-    whole = data.read_cameras(Source(objects.dtu(tmp_path)), "train").cameras
+    whole = data.open_capture(Source(objects.dtu(tmp_path))).cameras("train").cameras
     matrix = objects.projection(objects.around(10), 1)
     matrix[:3] *= -2.5
     objects.edited(tmp_path / "cameras_sphere.npz", world_mat_1=matrix)
-    again = data.read_cameras(Source(tmp_path), "train").cameras
+    again = data.open_capture(Source(tmp_path)).cameras("train").cameras
     torch.testing.assert_close(again.c2w, whole.c2w)
     torch.testing.assert_close(again.center, whole.center)
 
@@ -61,44 +61,44 @@ def test_another_file_of_cameras(tmp_path):
     objects.edited(tmp_path / "cameras_large.npz", **large)
     with pytest.raises(DataError, match=r"cameras_sphere\.npz: file: found missing"):
         read(tmp_path)
-    scene = data.read_cameras(Source(tmp_path, cameras="cameras_large.npz"), "train")
+    scene = data.open_capture(Source(tmp_path, cameras="cameras_large.npz")).cameras("train")
     assert scene.frame.scale == pytest.approx(2 * objects.RADIUS)
     with pytest.raises(DataError, match=r"cameras: found 'a\.npz'"):
-        data.read_cameras(Source(made.blender(tmp_path / "blender"), cameras="a.npz"), "train")
+        data.open_capture(Source(made.blender(tmp_path / "blender"), cameras="a.npz")).cameras("train")
 
 
 def test_published_splits_of_49_views(tmp_path):
     source = Source(objects.dtu(tmp_path, n=50, size=(8, 6)))
     names = {
-        split: [int(Path(name).stem) for name in data.read_cameras(source, split).names]
-        for split in data.list_splits(source)
+        split: [int(Path(name).stem) for name in data.open_capture(source).cameras(split).names]
+        for split in data.open_capture(source).splits
     }
     assert names["train"] == [1, 9, 17, 25, 33, 41, 47]
     assert names["test"] == [12, 32, 40]
     assert sorted(names["train"] + names["val"] + names["test"]) == list(range(49))
     asked = Source(tmp_path, hold_out="every-8th")
-    assert len(data.read_cameras(asked, "test")) == 7
+    assert len(data.open_capture(asked).cameras("test")) == 7
 
 
 def test_splits_of_a_file_go_before_all_others(tmp_path):
     objects.dtu(tmp_path)
     made.write(tmp_path / "splits.json", {"train": ["000003", "000001"], "test": ["000000"]})
     source = Source(tmp_path)
-    assert data.list_splits(source) == ("train", "test")
-    assert data.read_cameras(source, "train").names == ("000003.png", "000001.png")
+    assert data.open_capture(source).splits == ("train", "test")
+    assert data.open_capture(source).cameras("train").names == ("000003.png", "000001.png")
     with pytest.raises(DataError, match="hold_out: found 'center'"):
-        data.list_splits(Source(tmp_path, hold_out="center"))
+        data.open_capture(Source(tmp_path, hold_out="center"))
     made.write(tmp_path / "splits.json", {"train": ["000003"], "test": ["9"]})
     with pytest.raises(DataError, match=r"splits\.json: image 9 of test: found missing"):
-        data.list_splits(source)
+        data.open_capture(source)
     for content in ({"train": []}, [], {"train": ["000003"], "val": "000001"}):
         made.write(tmp_path / "splits.json", content)
         with pytest.raises(DataError, match=r"(train|val): found no list of names"):
-            data.list_splits(source)
+            data.open_capture(source)
 
 
 def test_a_sphere_is_computed_where_none_is_named(tmp_path):
-    scene = data.read_cameras(Source(objects.dtu(tmp_path, size=(96, 72), spheres=False)), "train")
+    scene = data.open_capture(Source(objects.dtu(tmp_path, size=(96, 72), spheres=False))).cameras("train")
     middle = scene.frame.to_world(torch.zeros(3)) - torch.tensor(objects.CENTER)
     assert float(middle.norm()) < 0.1 * objects.RADIUS
     # The hull of seven views from above is somewhat larger than the ball.
@@ -116,13 +116,13 @@ def test_without_silhouettes_the_photographs_stay_as_they_are(tmp_path, masks):
     assert bool(scene.valid_mask(0).all())
     spheres = {f"scale_mat_{row}": None for row in range(10)}
     objects.edited(tmp_path / "cameras_sphere.npz", **spheres)
-    again = data.read_cameras(source, "train")
+    again = data.open_capture(source).cameras("train")
     torch.testing.assert_close(again.cameras.positions.norm(dim=-1), torch.full((8,), 1 / 0.7))
 
 
 def test_silhouettes_are_for_objects(tmp_path):
     with pytest.raises(DataError, match="object_masks: found off"):
-        data.read_cameras(Source(made.blender(tmp_path), object_masks=False), "train")
+        data.open_capture(Source(made.blender(tmp_path), object_masks=False)).cameras("train")
 
 
 def test_a_missing_matrix(tmp_path):
@@ -228,21 +228,19 @@ def test_silhouettes_of_one_color_are_told(tmp_path, caplog):
     assert caplog.messages == []
     made.save(tmp_path / "mask/005.png", np.zeros((18, 24), np.uint8))
     read(tmp_path)
-    assert caplog.messages == [f"{tmp_path}: 1 of 8 silhouettes are black (first: 000005.png)."]
+    assert caplog.messages == [f"{tmp_path}: 1 of 8 object masks are completely black (first: 000005.png)."]
     caplog.clear()
     objects.edited(tmp_path / "cameras_sphere.npz", **{f"scale_mat_{row}": objects.sphere(8.0) for row in range(10)})
     for row in range(10):
         made.save(tmp_path / f"mask/{row:03d}.png", np.full((18, 24), 255, np.uint8))
     read(tmp_path)
-    assert caplog.messages[0].startswith(
-        f"{tmp_path}: all silhouettes are white and cut nothing out; --no-object-masks"
-    )
+    assert caplog.messages[0].startswith(f"{tmp_path}: all object masks are completely white; with --no-object-masks")
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real images")
 def test_scan_65(tmp_path):
     place = Path(os.environ["LUMIFIELD_DATA"]) / "dtu/dtu_scan65"
-    scenes = [data.read_cameras(Source(place), split) for split in ("train", "val", "test")]
+    scenes = [data.open_capture(Source(place)).cameras(split) for split in ("train", "val", "test")]
     assert [len(scene) for scene in scenes] == [7, 39, 3]
     assert scenes[0].cameras.focal[0].tolist() == pytest.approx([723.1, 720.8], abs=0.1)
     assert scenes[0].cameras.center[0].tolist() == pytest.approx([205.9, 154.9], abs=0.1)
@@ -252,6 +250,6 @@ def test_scan_65(tmp_path):
     with np.load(place / "cameras_sphere.npz") as file:
         named = {name: file[name] for name in file.files if name.startswith("world_mat") and "inv" not in name}
     np.savez(tmp_path / "cameras_sphere.npz", **named)
-    hull = data.read_cameras(Source(tmp_path), "train").frame
+    hull = data.open_capture(Source(tmp_path)).cameras("train").frame
     apart = (hull.translation - scenes[0].frame.translation).norm() / scenes[0].frame.scale
     assert float(apart) < hull.scale / scenes[0].frame.scale < 2.5

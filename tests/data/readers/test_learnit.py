@@ -28,15 +28,15 @@ def landmark(root: Path, n: int = 28) -> Path:
 def test_splits_by_position(tmp_path):
     source = Source(landmark(tmp_path))
     assert data.detect_format(tmp_path) == "learnit"
-    assert data.list_splits(source) == ("train", "val", "test")
-    assert data.read_cameras(source, "test").names == tuple(f"{n:02d}.jpg" for n in range(20))
-    assert data.read_cameras(source, "val").names == tuple(f"{n:02d}.jpg" for n in range(20, 25))
-    assert data.read_cameras(source, "train").names == ("25.jpg", "26.jpg", "27.jpg")
+    assert data.open_capture(source).splits == ("train", "val", "test")
+    assert data.open_capture(source).cameras("test").names == tuple(f"{n:02d}.jpg" for n in range(20))
+    assert data.open_capture(source).cameras("val").names == tuple(f"{n:02d}.jpg" for n in range(20, 25))
+    assert data.open_capture(source).cameras("train").names == ("25.jpg", "26.jpg", "27.jpg")
     assert len(list_tasks(source, "train")) == 3
 
 
 def test_poses_and_bounds_are_a_twentieth(tmp_path):
-    scene = data.read_cameras(Source(landmark(tmp_path)), "train")
+    scene = data.open_capture(Source(landmark(tmp_path))).cameras("train")
     poses = made.ring(28, target=(40.0, -20.0, 10.0), radius=30.0)[25:].float()
     torch.testing.assert_close(scene.cameras.positions, poses[:, :, 3] / 20)
     torch.testing.assert_close(scene.frame.poses_to_world(scene.cameras.c2w), poses)
@@ -46,7 +46,7 @@ def test_poses_and_bounds_are_a_twentieth(tmp_path):
 
 
 def test_rays_are_those_of_the_inverse_intrinsics(tmp_path):
-    scene = data.read_cameras(Source(landmark(tmp_path), bounds="depth"), "val")
+    scene = data.open_capture(Source(landmark(tmp_path), bounds="depth")).cameras("val")
     matrices, inverses = (np.load(tmp_path / f"{name}.npy")[20:25] for name in ("c2w_mats", "kinv_mats"))
     for index in range(5):
         rays = scene.rays(index)
@@ -59,7 +59,7 @@ def test_rays_are_those_of_the_inverse_intrinsics(tmp_path):
 
 
 def test_the_region_of_interest_is_what_the_photographs_look_at(tmp_path):
-    box = data.read_cameras(Source(landmark(tmp_path)), "train").box
+    box = data.open_capture(Source(landmark(tmp_path))).cameras("train").box
     torch.testing.assert_close(box.mean(0), torch.tensor([2.0, -1.0, 0.5]), atol=0.8, rtol=0)
     assert 0.5 < float((box[1] - box[0])[0]) < 4
 
@@ -72,7 +72,7 @@ def test_a_world_of_any_size_is_seen_at_a_size_that_networks_can_see(tmp_path, s
     matrices[:, :3, 3] *= size
     np.save(tmp_path / "c2w_mats.npy", matrices)
     np.save(tmp_path / "bds.npy", np.load(tmp_path / "bds.npy") * size)
-    scene = data.read_cameras(Source(tmp_path), "train")
+    scene = data.open_capture(Source(tmp_path)).cameras("train")
     assert float(scene.box[1, 0] - scene.box[0, 0]) == pytest.approx(2, rel=1e-3)
     torch.testing.assert_close(
         scene.frame.poses_to_world(scene.cameras.c2w)[..., 3], torch.from_numpy(matrices[25:, :3, 3]).float()
@@ -85,19 +85,19 @@ def test_a_world_of_any_size_is_seen_at_a_size_that_networks_can_see(tmp_path, s
 
 def test_a_list_of_splits_goes_before_positions(tmp_path):
     (landmark(tmp_path) / "place.tsv").write_text("filename\tid\tsplit\n01.jpg\t1\ttrain\n07.jpg\t2\ttest\n")
-    assert data.list_splits(Source(tmp_path)) == ("train", "test")
-    assert data.read_cameras(Source(tmp_path), "test").names == ("07.jpg",)
+    assert data.open_capture(Source(tmp_path)).splits == ("train", "test")
+    assert data.open_capture(Source(tmp_path)).cameras("test").names == ("07.jpg",)
     (tmp_path / "place.tsv").write_text("filename\tid\tsplit\nx.jpg\t1\ttrain\n")
     with pytest.raises(DataError, match=r"place\.tsv: image x\.jpg: found missing"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_few_photographs(tmp_path):
     landmark(tmp_path, 10)
     message = r"number of images: found 10"
     with pytest.raises(DataError, match=message):
-        data.read_cameras(Source(tmp_path), "train")
-    assert data.read_cameras(Source(tmp_path, hold_out="every-8th"), "test").names == ("00.jpg", "08.jpg")
+        data.open_capture(Source(tmp_path)).cameras("train")
+    assert data.open_capture(Source(tmp_path, hold_out="every-8th")).cameras("test").names == ("00.jpg", "08.jpg")
 
 
 def turned(array):
@@ -129,26 +129,26 @@ def test_arrays_that_cannot_be(tmp_path, name, change, message):
     path = landmark(tmp_path) / f"{name}.npy"
     np.save(path, change(np.load(path)))
     with pytest.raises(DataError, match=rf"{name}\.npy: {message}"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_files_that_are_missing(tmp_path):
     (landmark(tmp_path) / "bds.npy").unlink()
     with pytest.raises(DataError, match=r"bds\.npy: file: found missing"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
     for path in (tmp_path / "images").iterdir():
         path.unlink()
     with pytest.raises(DataError, match=r"images: folder: found missing or empty"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_objects_in_an_array_are_refused(tmp_path):
     np.save(landmark(tmp_path) / "bds.npy", np.array([{}] * 28), allow_pickle=True)
     with pytest.raises(DataError, match=r"bds\.npy: content: found no array \(.*pickle.*\)"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_rows_that_seem_shifted_are_reported(tmp_path, caplog):
     made.save(landmark(tmp_path) / "images/26.jpg", made.image(26, (6, 8), 3))
-    data.read_cameras(Source(tmp_path), "train")
+    data.open_capture(Source(tmp_path)).cameras("train")
     assert "1 of 3 principal points lie far from the middle of the image (first: 26.jpg)" in caplog.text

@@ -36,21 +36,21 @@ def test_forward_facing(tmp_path):
     assert (scene.unbounded, scene.background) == (False, "none")
     assert scene.ndc.focal == pytest.approx((14.0, 14.0))
     assert (scene.ndc.size, scene.ndc.plane) == ((16, 12), 1.0)
-    assert data.list_splits(Source(tmp_path)) == ("train", "test")
+    assert data.open_capture(Source(tmp_path)).splits == ("train", "test")
 
 
 def test_the_frame_leads_back_to_the_world_of_the_file(tmp_path):
     poses = made.row(9)
     source = Source(made.llff(tmp_path, poses), hold_out="none")
     for layout in ("forward", "inward"):
-        scene = data.read_cameras(Source(tmp_path, hold_out="none", layout=layout), "train")
+        scene = data.open_capture(Source(tmp_path, hold_out="none", layout=layout)).cameras("train")
         world = scene.frame.poses_to_world(scene.cameras.c2w)
         torch.testing.assert_close(world, poses.float(), atol=1e-4, rtol=1e-4)
-    assert data.read_cameras(source, "train").frame.scale == pytest.approx(0.75 * 2.0)
+    assert data.open_capture(source).cameras("train").frame.scale == pytest.approx(0.75 * 2.0)
 
 
 def test_the_average_camera_is_the_origin_and_the_nearest_depth_is_four_thirds(tmp_path):
-    scene = data.read_cameras(Source(made.llff(tmp_path, made.row(9)), hold_out="none"), "train")
+    scene = data.open_capture(Source(made.llff(tmp_path, made.row(9)), hold_out="none")).cameras("train")
     torch.testing.assert_close(scene.cameras.positions.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(scene.cameras.forward.mean(0), torch.tensor([0.0, 0.0, 1.0]), atol=1e-5, rtol=0)
     torch.testing.assert_close(scene.cameras.c2w[:, :, 1].mean(0), torch.tensor([0.0, 1.0, 0.0]), atol=1e-5, rtol=0)
@@ -58,7 +58,7 @@ def test_the_average_camera_is_the_origin_and_the_nearest_depth_is_four_thirds(t
 
 
 def test_all_rays_of_the_training_images_stay_in_the_box(tmp_path):
-    scene = data.read_cameras(Source(made.llff(tmp_path, made.row(9))), "train")
+    scene = data.open_capture(Source(made.llff(tmp_path, made.row(9)))).cameras("train")
     lower, upper = scene.box
     for index in range(len(scene)):
         rays = scene.rays(index)
@@ -66,11 +66,13 @@ def test_all_rays_of_the_training_images_stay_in_the_box(tmp_path):
             points = rays.origins + t * rays.directions
             assert bool(((points >= lower) & (points <= upper)).all())
     assert scene.box[:, 2].tolist() == pytest.approx([-1.02, 1.02])
-    assert torch.equal(scene.box, data.read_cameras(Source(tmp_path), "test").box)
+    assert torch.equal(scene.box, data.open_capture(Source(tmp_path)).cameras("test").box)
 
 
 def test_inward_facing(tmp_path):
-    scene = data.read_cameras(Source(made.llff(tmp_path, made.ring(9, target=(3, 1, -2))), hold_out="none"), "train")
+    scene = data.open_capture(Source(made.llff(tmp_path, made.ring(9, target=(3, 1, -2))), hold_out="none")).cameras(
+        "train"
+    )
     assert (scene.ndc, scene.unbounded, scene.background) == (None, True, "none")
     torch.testing.assert_close(scene.frame.to_world(torch.zeros(3)), torch.tensor([3.0, 1.0, -2.0]))
     torch.testing.assert_close(scene.frame.rotation[:, 2], torch.tensor([0.0, 0.0, 1.0]))
@@ -90,16 +92,16 @@ def test_each_photograph_of_an_inward_facing_capture_has_a_near_of_its_own(tmp_p
     whole = inward_near(poses, torch.from_numpy(table[:, 15]))
     assert len(set(whole.tolist())) > 5
     for split, rows in (("train", [row for row in range(20) if row % 8]), ("test", [0, 8, 16])):
-        scene = data.read_cameras(Source(folder), split)
+        scene = data.open_capture(Source(folder)).cameras(split)
         assert (scene.frame.scale * scene.near).tolist() == pytest.approx(whole[rows].tolist())
 
 
 def test_the_layout_can_be_forced(tmp_path):
     made.llff(tmp_path / "row", made.row(9))
-    assert data.read_cameras(Source(tmp_path / "row", layout="inward"), "train").unbounded
+    assert data.open_capture(Source(tmp_path / "row", layout="inward")).cameras("train").unbounded
     made.llff(tmp_path / "ring", made.ring(9))
-    with pytest.raises(DataError, match=r"layout: found forward with cameras that look sideways or back"):
-        data.read_cameras(Source(tmp_path / "ring", layout="forward"), "train")
+    with pytest.raises(DataError, match=r"layout: found forward with cameras that face sideways or back"):
+        data.open_capture(Source(tmp_path / "ring", layout="forward")).cameras("train")
 
 
 @pytest.mark.parametrize(
@@ -131,21 +133,21 @@ def test_folders_by_downscale(tmp_path, folders, downscale, read_from, size):
 def test_no_folder_is_fine_enough(tmp_path):
     made.llff(tmp_path, made.row(9), folders=["images_4"])
     with pytest.raises(DataError, match="downscale: found 2"):
-        data.read_cameras(Source(tmp_path, downscale=2), "train")
+        data.open_capture(Source(tmp_path, downscale=2)).cameras("train")
 
 
 def test_no_images(tmp_path):
     made.llff(tmp_path, made.row(9), folders=[])
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match="images: found missing or empty"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_every_row_has_its_own_size_and_focal_length(tmp_path):
     made.llff(tmp_path, made.row(9))
     made.save(tmp_path / "images/003.png", made.image(3, (20, 10), 3))
     table(tmp_path, put(3, [4, 9, 14], [10, 20, 17.5]))
-    cameras = data.read_cameras(Source(tmp_path, hold_out="none", downscale=2), "train").cameras
+    cameras = data.open_capture(Source(tmp_path, hold_out="none", downscale=2)).cameras("train").cameras
     assert cameras.size[2:5].tolist() == [[8, 6], [10, 5], [8, 6]]
     assert cameras.focal[2:5, 0].tolist() == pytest.approx([7, 8.75, 7])
     assert cameras.center[3].tolist() == [5, 2.5]
@@ -156,14 +158,14 @@ def test_images_of_another_size_than_stated(tmp_path):
     table(tmp_path, put(slice(None), [4, 9], [16, 12]))
     expected = r"001\.png: image size: found 16x12"
     with pytest.raises(DataError, match=expected):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_another_number_of_images_than_poses(tmp_path):
     made.llff(tmp_path, made.row(9))
     (tmp_path / "images/004.png").unlink()
     with pytest.raises(DataError, match=r"images: number of images: found 8"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 @pytest.mark.parametrize(
@@ -192,14 +194,14 @@ def test_tables_that_cannot_be(tmp_path, change, message):
     made.llff(tmp_path, made.row(9))
     table(tmp_path, change)
     with pytest.raises(DataError, match=rf"poses_bounds\.npy: {message}"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 @pytest.mark.parametrize("content", [b"", b"not an array", b"\x93NUMPY\x01"])
 def test_files_that_are_no_arrays(tmp_path, content):
     (tmp_path / "poses_bounds.npy").write_bytes(content)
     with pytest.raises(DataError, match=r"poses_bounds\.npy: content: found no array .*"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_pickled_arrays_are_refused(tmp_path):
@@ -207,13 +209,13 @@ def test_pickled_arrays_are_refused(tmp_path):
     with pytest.raises(
         DataError, match=r"content: found no array \(Object arrays cannot be loaded when allow_pickle=False\)"
     ):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_the_forced_format_misses_its_file(tmp_path):
     made.blender(tmp_path)
     with pytest.raises(DataError, match=r"poses_bounds\.npy: file: found missing"):
-        data.read_cameras(Source(tmp_path, format="llff"), "train")
+        data.open_capture(Source(tmp_path, format="llff")).cameras("train")
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")
@@ -222,7 +224,7 @@ class TestReal:
 
     def test_fern(self):
         source = Source(self.root / "nerf_llff_data/fern", downscale=8)
-        train, test = data.read_cameras(source, "train"), data.read_cameras(source, "test")
+        train, test = data.open_capture(source).cameras("train"), data.open_capture(source).cameras("test")
         assert (len(train), len(test)) == (17, 3)
         assert train.ndc.size == train.size(0) == (504, 378)
         assert test.names == ("image000.png", "image008.png", "image016.png")
@@ -230,10 +232,10 @@ class TestReal:
         assert 16.98529618 / train.frame.scale == pytest.approx(4 / 3)
 
     def test_fern_without_full_size_images(self):
-        assert data.read_cameras(Source(self.root / "nerf_llff_data/fern"), "train").size(0) == (1008, 756)
+        assert data.open_capture(Source(self.root / "nerf_llff_data/fern")).cameras("train").size(0) == (1008, 756)
 
     def test_bird(self):
-        scene = data.read_cameras(Source(self.root / "bird", downscale=8), "train")
+        scene = data.open_capture(Source(self.root / "bird", downscale=8)).cameras("train")
         assert len(scene) == 161
         assert (scene.ndc, scene.unbounded) == (None, True)
         seen, depth = scene.cameras.project(torch.zeros(1, 3))

@@ -34,7 +34,7 @@ def test_the_same_capture_as_in_the_layout_of_dtu(tmp_path):
 def test_images_that_were_shrunk_since(tmp_path):
     objects.metanlr(tmp_path)
     path = tmp_path / "01_rgb_meta.npy"
-    content = safe_pickle.table(path)
+    content = safe_pickle.read_dictionary(path)
     pickled(path, content | {"resolution": [48, 36]})
     assert read(tmp_path).cameras.focal[0].tolist() == pytest.approx([objects.FOCAL] * 2)
 
@@ -57,7 +57,7 @@ def test_without_the_matrix_the_sphere_is_computed(tmp_path):
 def test_tables_that_say_no_camera(tmp_path):
     objects.metanlr(tmp_path)
     path = tmp_path / "01_rgb_meta.npy"
-    content = safe_pickle.table(path)
+    content = safe_pickle.read_dictionary(path)
     for change, message in (
         ({"view": None}, "view: found missing or of another form"),
         ({"resolution": "a"}, "resolution: found missing or of another form"),
@@ -97,14 +97,14 @@ def test_plain_data_of_every_kind(tmp_path):
         "bytes": b"\xff",
     }
     pickled(tmp_path / "a.npy", content)
-    found = safe_pickle.table(tmp_path / "a.npy")
+    found = safe_pickle.read_dictionary(tmp_path / "a.npy")
     assert repr(found) == repr(content)
     # As NumPy 1 names its modules.
     older = pickle.dumps({"a": np.arange(3)}, protocol=0).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     with (tmp_path / "b.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
         file.write(older)
-    assert repr(safe_pickle.table(tmp_path / "b.npy")) == repr({"a": np.arange(3)})
+    assert repr(safe_pickle.read_dictionary(tmp_path / "b.npy")) == repr({"a": np.arange(3)})
 
 
 def test_files_that_hold_no_table(tmp_path):
@@ -117,9 +117,9 @@ def test_files_that_hold_no_table(tmp_path):
         ("damaged", "damaged .*"),
     ):
         with pytest.raises(DataError, match=rf"{name}\.npy: content: found {found}"):
-            safe_pickle.table(tmp_path / f"{name}.npy")
+            safe_pickle.read_dictionary(tmp_path / f"{name}.npy")
     with pytest.raises(DataError, match="file: found missing"):
-        safe_pickle.table(tmp_path / "missing.npy")
+        safe_pickle.read_dictionary(tmp_path / "missing.npy")
 
 
 def test_a_folder_without_photographs(tmp_path):

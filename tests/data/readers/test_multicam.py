@@ -18,7 +18,7 @@ FOCAL = 12 / math.tan(0.4)
 
 def test_a_pyramid_as_it_is_on_disk(tmp_path):
     scene = data.read_scene(Source(made.multicam(tmp_path / "scene")), "train")
-    assert data.list_splits(Source(tmp_path / "scene")) == ("train", "val", "test")
+    assert data.open_capture(Source(tmp_path / "scene")).splits == ("train", "val", "test")
     assert scene.names == tuple(f"images_train/{i:03d}_d{level}.png" for i in range(3) for level in range(4))
     assert scene.cameras.size.tolist() == [[24, 16], [12, 8], [6, 4], [3, 2]] * 3
     assert np.array_equal(scene.images.image(4, (24, 16)).numpy(), made.image(1, (24, 16), 4))
@@ -35,7 +35,7 @@ def test_a_pyramid_as_it_is_on_disk(tmp_path):
 
 
 def test_one_point_is_seen_at_the_same_place_of_every_size(tmp_path):
-    scene = data.read_cameras(Source(made.multicam(tmp_path / "scene")), "test")
+    scene = data.open_capture(Source(made.multicam(tmp_path / "scene"))).cameras("test")
     seen, depth = scene.cameras.project(torch.tensor([[0.3, -0.2, 0.4]]))
     share = seen[:, 0] / scene.cameras.size
     torch.testing.assert_close(share[:4], share[:1].expand(4, 2), atol=1e-5, rtol=0)
@@ -43,7 +43,7 @@ def test_one_point_is_seen_at_the_same_place_of_every_size(tmp_path):
 
 
 def test_pixels_twice_as_large_have_rays_twice_as_wide(tmp_path):
-    scene = data.read_cameras(Source(made.multicam(tmp_path / "scene")), "test")
+    scene = data.open_capture(Source(made.multicam(tmp_path / "scene"))).cameras("test")
     middle = [scene.rays(level).radius.max() for level in range(4)]
     assert [float(middle[k] / middle[0]) for k in range(4)] == pytest.approx([1, 2, 4, 8], rel=0.05)
 
@@ -57,7 +57,7 @@ def test_columns_that_differ_between_images(tmp_path):
         train["pix2cam"][0] = [[0.1, 0, -0.9], [0, -0.125, 1.5], [0, 0, -1]]
 
     made.edit(folder / "metadata.json", change)
-    scene = data.read_cameras(Source(folder), "train")
+    scene = data.open_capture(Source(folder)).cameras("train")
     assert scene.near[:3].tolist() == [2, 1.5, 2]
     assert scene.far[:3].tolist() == [6, 6, 7]
     assert scene.loss_weight[:4].tolist() == [1, 4, 16, 5]
@@ -68,7 +68,7 @@ def test_columns_that_differ_between_images(tmp_path):
 def test_rays_through_pixels_are_those_of_pix2cam(tmp_path):
     folder = made.multicam(tmp_path / "scene")
     columns = json.loads((folder / "metadata.json").read_text())["val"]
-    scene = data.read_cameras(Source(folder), "val")
+    scene = data.open_capture(Source(folder)).cameras("val")
     for row in range(8):
         matrix, pose = np.array(columns["pix2cam"][row]), np.array(columns["cam2world"][row])
         expected = pose[:3, :3] @ matrix @ [1.5, 0.5, 1]
@@ -96,8 +96,8 @@ def test_pixels_are_drawn_as_often_as_their_photograph_counts(tmp_path):
 
 def test_some_photographs_keep_their_weights(tmp_path):
     source = Source(made.multicam(tmp_path / "scene"))
-    assert data.read_scene(source, "train", rows=slice(1, 4)).loss_weight.tolist() == [4, 16, 64]
-    scene = data.read_cameras(source, "train")
+    assert data.open_capture(source).read("train", rows=slice(1, 4)).loss_weight.tolist() == [4, 16, 64]
+    scene = data.open_capture(source).cameras("train")
     assert scene.select([5, 0]).loss_weight.tolist() == [4, 1]
     assert scene.to("cpu").loss_weight.tolist() == scene.loss_weight.tolist()
 
@@ -108,12 +108,15 @@ def test_half_size(tmp_path):
     assert scene.cameras.focal[:2, 0].tolist() == pytest.approx([FOCAL / 2, FOCAL / 4])
     assert scene.loss_weight[:3].tolist() == [1, 4, 16]
     with pytest.raises(DataError, match="downscale: found 5"):
-        data.read_cameras(Source(tmp_path / "scene", downscale=5), "train")
+        data.open_capture(Source(tmp_path / "scene", downscale=5)).cameras("train")
 
 
 @pytest.mark.parametrize(("asked", "got"), [("auto", "white"), ("black", "black"), ("random", "random")])
 def test_backgrounds(tmp_path, asked, got):
-    assert data.read_cameras(Source(made.multicam(tmp_path / "scene"), background=asked), "train").background == got
+    assert (
+        data.open_capture(Source(made.multicam(tmp_path / "scene"), background=asked)).cameras("train").background
+        == got
+    )
 
 
 def test_opaque_images(tmp_path):
@@ -170,10 +173,10 @@ def test_columns_that_cannot_be(tmp_path, change, message):
     folder = made.multicam(tmp_path / "scene")
     made.edit(folder / "metadata.json", change)
     with pytest.raises(DataError, match=rf"metadata\.json: {message}"):
-        data.read_cameras(Source(folder), "train")
+        data.open_capture(Source(folder)).cameras("train")
 
 
 def test_a_hold_out_is_refused(tmp_path):
     source = Source(made.multicam(tmp_path / "scene"), hold_out="center")
     with pytest.raises(DataError, match="hold_out: found 'center'"):
-        data.read_cameras(source, "train")
+        data.open_capture(source).cameras("train")

@@ -31,16 +31,16 @@ def test_images_of_unequal_size_in_the_sphere_of_their_hull(tmp_path):
 
 def test_published_splits_of_22_photographs(tmp_path):
     source = Source(objects.nlr(tmp_path, n=22))
-    assert data.list_splits(source) == ("train", "test")
-    assert data.read_cameras(source, "train").names == tuple(f"{row:02d}_rgb.png" for row in range(16, 22))
-    assert len(data.read_cameras(source, "test")) == 16
+    assert data.open_capture(source).splits == ("train", "test")
+    assert data.open_capture(source).cameras("train").names == tuple(f"{row:02d}_rgb.png" for row in range(16, 22))
+    assert len(data.open_capture(source).cameras("test")) == 16
 
 
 def test_cameras_may_be_listed_by_the_name_of_the_file(tmp_path):
     objects.nlr(tmp_path)
-    first = data.read_cameras(Source(tmp_path), "train").cameras.c2w
+    first = data.open_capture(Source(tmp_path)).cameras("train").cameras.c2w
     objects.recalibrated(tmp_path, lambda content: {f"{name}_rgb": camera for name, camera in content.items()})
-    assert torch.equal(data.read_cameras(Source(tmp_path), "train").cameras.c2w, first)
+    assert torch.equal(data.open_capture(Source(tmp_path)).cameras("train").cameras.c2w, first)
 
 
 def test_without_mattes_nothing_is_cut_out(tmp_path):

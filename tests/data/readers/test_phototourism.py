@@ -26,14 +26,15 @@ def scene(root: Path, text: str = HEAD + ROWS) -> Path:
 
 def test_the_list_names_the_splits_by_file_name(tmp_path):
     assert data.detect_format(scene(tmp_path)) == "phototourism"
-    assert data.list_splits(Source(tmp_path)) == ("train", "test")
-    assert data.read_cameras(Source(tmp_path), "train").names == ("000.png", "001.png")
-    assert data.read_cameras(Source(tmp_path), "test").names == ("002.png",)
+    assert data.open_capture(Source(tmp_path)).splits == ("train", "test")
+    assert data.open_capture(Source(tmp_path)).cameras("train").names == ("000.png", "001.png")
+    assert data.open_capture(Source(tmp_path)).cameras("test").names == ("002.png",)
 
 
 def test_all_splits_share_the_frame(tmp_path):
     train, test = (
-        data.read_cameras(Source(scene(tmp_path)) if s == "train" else Source(tmp_path), s) for s in ("train", "test")
+        data.open_capture(Source(scene(tmp_path)) if s == "train" else Source(tmp_path)).cameras(s)
+        for s in ("train", "test")
     )
     assert train.frame.scale == test.frame.scale
 
@@ -41,7 +42,7 @@ def test_all_splits_share_the_frame(tmp_path):
 def listless(root: Path, split: str = "train", views: int = 9, **kind):
     """A reconstruction without a list, all of it in one split, read as images from anywhere."""
     sfm.colmap(root, made.ring(views, target=(3, 1, -2)), place="dense/sparse", **kind)
-    return data.read_cameras(Source(root, format="phototourism", hold_out="none"), split)
+    return data.open_capture(Source(root, format="phototourism", hold_out="none")).cameras(split)
 
 
 def test_bounds_are_percentiles_of_the_distances_of_the_points_that_are_seen(tmp_path):
@@ -76,8 +77,8 @@ def test_the_cube_holds_nine_tenths_of_the_points(tmp_path):
 def test_without_a_list_every_eighth_is_held_out(tmp_path, form):
     (scene(tmp_path) / "place.tsv").unlink()
     source = Source(tmp_path, format=form)
-    assert data.read_cameras(source, "test").names == ("000.png",)
-    assert len(data.read_cameras(source, "train")) == 5
+    assert data.open_capture(source).cameras("test").names == ("000.png",)
+    assert len(data.open_capture(source).cameras("train")) == 5
 
 
 @pytest.mark.parametrize(
@@ -97,28 +98,28 @@ def test_without_a_list_every_eighth_is_held_out(tmp_path, form):
 )
 def test_lists_that_cannot_be(tmp_path, text, message):
     with pytest.raises(DataError, match=message):
-        data.read_cameras(Source(scene(tmp_path, text)), "train")
+        data.open_capture(Source(scene(tmp_path, text))).cameras("train")
 
 
 def test_a_listed_photograph_is_missing(tmp_path):
     (scene(tmp_path) / "dense/images/001.png").unlink()
     with pytest.raises(DataError, match=r"place\.tsv: image 001\.png: found missing"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_two_lists(tmp_path):
     (scene(tmp_path) / "other.tsv").touch()
     with pytest.raises(DataError, match=r"list of splits: found not one \(other\.tsv, place\.tsv\)"):
-        data.list_splits(Source(tmp_path))
+        data.open_capture(Source(tmp_path))
 
 
 def test_hold_outs_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"place\.tsv: hold_out: found 'center'"):
-        data.list_splits(Source(scene(tmp_path), hold_out="center"))
+        data.open_capture(Source(scene(tmp_path), hold_out="center"))
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")
 def test_statue_of_liberty():
     source = Source(Path(os.environ["LUMIFIELD_DATA"]) / "statue_of_liberty")
     assert data.detect_format(source.data) == "phototourism"
-    assert [len(data.read_cameras(source, split)) for split in data.list_splits(source)] == [99, 14]
+    assert [len(data.open_capture(source).cameras(split)) for split in data.open_capture(source).splits] == [99, 14]

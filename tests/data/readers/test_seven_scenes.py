@@ -15,14 +15,14 @@ from lumifield.errors import DataError
 
 
 def cameras(root, split="train", **options):
-    return data.read_cameras(Source(root, **options), split)
+    return data.open_capture(Source(root, **options)).cameras(split)
 
 
 def test_sequences_with_two_digits(tmp_path):
     poses = made.ring(3, target=(3, 1, -2))
     source = Source(sfm.seven_scenes(tmp_path, poses, train=(1, 4), test=(10,)))
     assert data.detect_format(tmp_path) == "seven_scenes"
-    assert data.list_splits(source) == ("train", "test")
+    assert data.open_capture(source).splits == ("train", "test")
     train, test = data.read_scene(source, "train"), data.read_scene(source, "test")
     assert train.names == tuple(f"seq-{s:02d}/frame-{100 * s + i:06d}.color.png" for s in (1, 4) for i in range(3))
     assert test.names == tuple(f"seq-10/frame-00100{i}.color.png" for i in range(3))
@@ -116,22 +116,25 @@ def test_the_cube_holds_nine_tenths_of_what_the_depth_shows(tmp_path):
 def test_a_folder_of_frames_holds_out_those_with_depth(tmp_path):
     source = Source(sfm.frames_of(tmp_path, made.ring(14), depth=(3, 9)))
     assert data.detect_format(tmp_path) == "seven_scenes"
-    assert data.list_splits(source) == ("train", "val", "test")
-    rows = {s: [int(name[6:12]) for name in data.read_cameras(source, s).names] for s in data.list_splits(source)}
+    assert data.open_capture(source).splits == ("train", "val", "test")
+    rows = {
+        s: [int(name[6:12]) for name in data.open_capture(source).cameras(s).names]
+        for s in data.open_capture(source).splits
+    }
     assert rows == {"test": [3, 9], "val": [0, 10], "train": [1, 2, 4, 5, 6, 7, 8, 11, 12, 13]}
 
 
 @pytest.mark.parametrize("depth", [(), range(9)])
 def test_a_folder_of_frames_that_are_all_alike(tmp_path, depth):
     source = Source(sfm.frames_of(tmp_path, made.ring(9), depth=depth))
-    assert data.list_splits(source) == ("train", "test")
-    assert [name[6:12] for name in data.read_cameras(source, "test").names] == ["000000", "000008"]
+    assert data.open_capture(source).splits == ("train", "test")
+    assert [name[6:12] for name in data.open_capture(source).cameras("test").names] == ["000000", "000008"]
 
 
 def test_an_asked_hold_out_goes_before_the_depth(tmp_path):
     source = Source(sfm.frames_of(tmp_path, made.ring(9), depth=(3,)), hold_out="none")
-    assert data.list_splits(source) == ("train",)
-    assert len(data.read_cameras(source, "train")) == 9
+    assert data.open_capture(source).splits == ("train",)
+    assert len(data.open_capture(source).cameras("train")) == 9
 
 
 def test_jpeg_images(tmp_path):
@@ -194,6 +197,6 @@ def test_files_that_cannot_be(tmp_path, spoil, message):
 def test_red_kitchen():
     source = Source(Path(os.environ["LUMIFIELD_DATA"]) / "7scenes/redkitchen_subset")
     assert data.detect_format(source.data) == "seven_scenes"
-    found = [data.read_cameras(source, split) for split in data.list_splits(source)]
+    found = [data.open_capture(source).cameras(split) for split in data.open_capture(source).splits]
     assert [len(scene) for scene in found] == [70, 10, 20]
     assert all(int(name[6:12]) % 50 == 0 for name in found[2].names)

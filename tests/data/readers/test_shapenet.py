@@ -14,7 +14,7 @@ from lumifield.errors import DataError
 def test_an_object_as_it_is_on_disk(tmp_path):
     scene = data.read_scene(Source(made.shapenet(tmp_path)), "train")
     assert data.detect_format(tmp_path) == "shapenet"
-    assert data.list_splits(Source(tmp_path)) == ("train", "test")
+    assert data.open_capture(Source(tmp_path)).splits == ("train", "test")
     assert scene.names == ("000.png", "001.png", "002.png") or scene.names == ("000", "001", "002")
     assert np.array_equal(scene.images.image(2, (8, 8)).numpy(), made.image(2, (8, 8), 4))
     torch.testing.assert_close(scene.cameras.c2w, made.ring(5).float()[:3])
@@ -24,28 +24,28 @@ def test_an_object_as_it_is_on_disk(tmp_path):
 
 def test_the_second_half_is_held_out(tmp_path):
     source = Source(made.shapenet(tmp_path, n=6))
-    assert data.read_cameras(source, "train").names == ("000", "001", "002")
-    assert data.read_cameras(source, "test").names == ("003", "004", "005")
+    assert data.open_capture(source).cameras("train").names == ("000", "001", "002")
+    assert data.open_capture(source).cameras("test").names == ("003", "004", "005")
 
 
 def test_other_hold_outs(tmp_path):
     made.shapenet(tmp_path)
-    assert len(data.read_cameras(Source(tmp_path, hold_out="none"), "train")) == 5
-    assert data.read_cameras(Source(tmp_path, hold_out="every-8th"), "test").names == ("000",)
+    assert len(data.open_capture(Source(tmp_path, hold_out="none")).cameras("train")) == 5
+    assert data.open_capture(Source(tmp_path, hold_out="every-8th")).cameras("test").names == ("000",)
 
 
 def test_only_the_last_part_of_a_name_counts(tmp_path):
     made.shapenet(tmp_path)
     path = tmp_path / "transforms.json"
     made.edit(path, lambda c: [f.update(file_path="/home/x.y/03001627/a/" + f["file_path"]) for f in c["frames"]])
-    assert data.read_cameras(Source(tmp_path), "train").names == ("000", "001", "002")
+    assert data.open_capture(Source(tmp_path)).cameras("train").names == ("000", "001", "002")
 
 
 def test_a_single_frame_leaves_none_to_hold_out(tmp_path):
     source = Source(made.shapenet(tmp_path, n=1))
-    assert len(data.read_cameras(source, "train")) == 1
+    assert len(data.open_capture(source).cameras("train")) == 1
     with pytest.raises(DataError, match=r"transforms\.json: test split: found empty"):
-        data.read_cameras(source, "test")
+        data.open_capture(source).cameras("test")
 
 
 @pytest.mark.parametrize(

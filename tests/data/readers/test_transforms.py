@@ -29,13 +29,13 @@ def test_a_scene_as_it_is_on_disk(tmp_path):
 
 
 def test_the_frame_leads_back_to_the_world_of_the_file(tmp_path):
-    scene = data.read_cameras(everything(made.transforms(tmp_path)), "train")
+    scene = data.open_capture(everything(made.transforms(tmp_path))).cameras("train")
     world = made.ring(10, target=(5, -3, 2)).float()
     torch.testing.assert_close(scene.frame.poses_to_world(scene.cameras.c2w), world, atol=1e-5, rtol=1e-5)
 
 
 def test_the_scene_frame_is_centerd_upright_and_of_unit_size(tmp_path):
-    scene = data.read_cameras(everything(made.transforms(tmp_path)), "train")
+    scene = data.open_capture(everything(made.transforms(tmp_path))).cameras("train")
     torch.testing.assert_close(scene.frame.to_world(torch.zeros(3)), torch.tensor([5.0, -3.0, 2.0]))
     torch.testing.assert_close(scene.frame.rotation[:, 2], torch.tensor([0.0, 0.0, 1.0]))
     assert float(scene.cameras.positions.norm(dim=-1).max()) == pytest.approx(1)
@@ -45,11 +45,11 @@ def test_the_scene_frame_is_centerd_upright_and_of_unit_size(tmp_path):
 def test_every_8th_existing_image_is_held_out(tmp_path):
     source = Source(made.transforms(tmp_path, n=12))
     (tmp_path / "images/001.png").unlink()
-    assert data.list_splits(source) == ("train", "test")
-    assert data.read_cameras(source, "test").names == ("images/000.png", "images/009.png")
-    train = data.read_cameras(source, "train")
+    assert data.open_capture(source).splits == ("train", "test")
+    assert data.open_capture(source).cameras("test").names == ("images/000.png", "images/009.png")
+    train = data.open_capture(source).cameras("train")
     assert len(train) == 9
-    assert set(train.names).isdisjoint(data.read_cameras(source, "test").names)
+    assert set(train.names).isdisjoint(data.open_capture(source).cameras("test").names)
 
 
 def test_the_image_nearest_to_the_middle_is_held_out(tmp_path):
@@ -61,26 +61,26 @@ def test_the_image_nearest_to_the_middle_is_held_out(tmp_path):
 
     made.edit(tmp_path / "transforms.json", move)
     source = Source(tmp_path, hold_out="center")
-    assert data.read_cameras(source, "test").names == ("images/006.png",)
-    assert len(data.read_cameras(source, "train")) == 9
+    assert data.open_capture(source).cameras("test").names == ("images/006.png",)
+    assert len(data.open_capture(source).cameras("train")) == 9
 
 
 def test_nothing_held_out(tmp_path):
     source = everything(made.transforms(tmp_path))
-    assert data.list_splits(source) == ("train",)
-    assert len(data.read_cameras(source, "train")) == 10
+    assert data.open_capture(source).splits == ("train",)
+    assert len(data.open_capture(source).cameras("train")) == 10
 
 
 def test_one_image_cannot_be_held_out(tmp_path):
     made.transforms(tmp_path, n=1)
     with pytest.raises(DataError, match=r"train split: found empty"):
-        data.read_cameras(Source(tmp_path), "train")
+        data.open_capture(Source(tmp_path)).cameras("train")
 
 
 def test_order_in_the_file_does_not_matter(tmp_path):
-    before = data.read_cameras(Source(made.transforms(tmp_path)), "test").names
+    before = data.open_capture(Source(made.transforms(tmp_path))).cameras("test").names
     made.edit(tmp_path / "transforms.json", lambda content: content["frames"].reverse())
-    assert data.read_cameras(Source(tmp_path), "test").names == before
+    assert data.open_capture(Source(tmp_path)).cameras("test").names == before
 
 
 def test_intrinsics_of_single_frames_win(tmp_path):
@@ -88,7 +88,7 @@ def test_intrinsics_of_single_frames_win(tmp_path):
     made.save(tmp_path / "images/002.png", made.image(2, (10, 4), 3))
     own = {"fl_x": 11.0, "fl_y": 12.0, "cx": 5.5, "cy": 1.5, "w": 10, "h": 4, "k1": 0.0}
     made.edit(tmp_path / "transforms.json", lambda content: content["frames"][2].update(own))
-    cameras = data.read_cameras(everything(tmp_path, downscale=2), "train").cameras
+    cameras = data.open_capture(everything(tmp_path, downscale=2)).cameras("train").cameras
     assert cameras.size[1:4].tolist() == [[4, 3], [5, 2], [4, 3]]
     assert cameras.focal[2].tolist() == pytest.approx([5.5, 6.0])
     assert cameras.center[2].tolist() == pytest.approx([2.75, 0.75])
@@ -104,12 +104,12 @@ def test_an_angle_of_view_alone(tmp_path):
             content.pop(key)
 
     made.edit(tmp_path / "transforms.json", bare)
-    cameras = data.read_cameras(everything(tmp_path), "train").cameras
+    cameras = data.open_capture(everything(tmp_path)).cameras("train").cameras
     assert cameras.focal[0].tolist() == pytest.approx([4 / math.tan(0.45)] * 2)
     assert cameras.center[0].tolist() == [4, 3]
     made.edit(tmp_path / "transforms.json", lambda content: content.pop("camera_angle_x"))
     with pytest.raises(DataError, match=r"fl_x of images/000\.png: found missing"):
-        data.read_cameras(everything(tmp_path), "train")
+        data.open_capture(everything(tmp_path)).cameras("train")
 
 
 def test_applied_transform_and_scale_are_undone(tmp_path):
@@ -129,7 +129,7 @@ def test_applied_transform_and_scale_are_undone(tmp_path):
 
     made.edit(tmp_path / "stored/transforms.json", store)
     plain, count_video_frames = (
-        data.read_cameras(everything(tmp_path / name), "train") for name in ("plain", "stored")
+        data.open_capture(everything(tmp_path / name)).cameras("train") for name in ("plain", "stored")
     )
     worlds = [scene.frame.poses_to_world(scene.cameras.c2w) for scene in (plain, count_video_frames)]
     torch.testing.assert_close(*worlds, atol=1e-5, rtol=1e-5)
@@ -163,12 +163,12 @@ def test_blurred_photographs_are_left_out_of_the_training_alone(tmp_path, caplog
         about = [sharpness[other] for at, other in enumerate(trained) if abs(at - place) <= 3]
         if sharpness[row] >= 0.8 * sum(about) / len(about):
             expected.append(f"images/{row:03d}.png")
-    whole, sharp = (data.read_cameras(Source(tmp_path, min_sharpness=least), "train") for least in (0.0, 0.8))
+    whole, sharp = (data.open_capture(Source(tmp_path, min_sharpness=least)).cameras("train") for least in (0.0, 0.8))
     assert (len(whole), list(sharp.names)) == (14, expected)
     assert 8 < len(expected) < 13
-    assert f"{14 - len(expected)} of 14 training images are blurred and left out" in caplog.text
+    assert f"{14 - len(expected)} of 14 training images are blurred and omitted" in caplog.text
     assert torch.equal(whole.frame.translation, sharp.frame.translation)
-    held_out = data.read_cameras(Source(tmp_path, min_sharpness=0.8), "test").names
+    held_out = data.open_capture(Source(tmp_path, min_sharpness=0.8)).cameras("test").names
     assert held_out == ("images/000.png", "images/008.png", "images/016.png")
 
 
@@ -177,20 +177,20 @@ def test_what_states_no_sharpness_cannot_be_sorted_by_it(tmp_path):
     made.edit(tmp_path / "transforms.json", lambda content: content["frames"][3].pop("sharpness"))
     found = r"sharpness of images/003\.png: found None"
     with pytest.raises(DataError, match=found):
-        data.read_cameras(Source(tmp_path, min_sharpness=0.5), "train")
-    assert len(data.read_cameras(Source(tmp_path), "train")) == 8
+        data.open_capture(Source(tmp_path, min_sharpness=0.5)).cameras("train")
+    assert len(data.open_capture(Source(tmp_path)).cameras("train")) == 8
 
 
 def test_lists_of_file_names_are_the_splits(tmp_path):
     names = [f"images/{i:03d}.png" for i in range(10)]
     made.transforms(tmp_path, train_filenames=names[:6], val_filenames=names[6:8], test_filenames=names[8:])
-    assert data.list_splits(Source(tmp_path)) == ("train", "val", "test")
-    assert data.read_cameras(Source(tmp_path), "val").names == tuple(names[6:8])
+    assert data.open_capture(Source(tmp_path)).splits == ("train", "val", "test")
+    assert data.open_capture(Source(tmp_path)).cameras("val").names == tuple(names[6:8])
     with pytest.raises(DataError, match=r"transforms\.json: hold_out: found 'none'"):
-        data.list_splits(everything(tmp_path))
+        data.open_capture(everything(tmp_path))
     made.edit(tmp_path / "transforms.json", lambda content: content.update(val_filenames=["other.png"]))
     with pytest.raises(DataError, match="val_filenames: found empty"):
-        data.read_cameras(Source(tmp_path), "val")
+        data.open_capture(Source(tmp_path)).cameras("val")
 
 
 def test_one_file_a_split(tmp_path):
@@ -199,8 +199,8 @@ def test_one_file_a_split(tmp_path):
         made.edit(tmp_path / f"transforms_{split}.json", lambda content: content.update(fl_x=9.0))
     source = Source(tmp_path)
     assert data.detect_format(tmp_path) == "transforms"
-    assert data.list_splits(source) == ("train", "val", "test")
-    train, test = data.read_cameras(source, "train"), data.read_cameras(source, "test")
+    assert data.open_capture(source).splits == ("train", "val", "test")
+    train, test = data.open_capture(source).cameras("train"), data.open_capture(source).cameras("test")
     assert (len(train), len(test)) == (3, 2)
     # Both splits share the frame that follows from the training poses.
     assert torch.equal(train.frame.rotation, test.frame.rotation)
@@ -227,13 +227,13 @@ def test_one_file_a_split(tmp_path):
 def test_values_that_cannot_be(tmp_path, change, message):
     made.transforms(tmp_path, **change)
     with pytest.raises(DataError, match=rf"transforms\.json: {message}"):
-        data.read_cameras(everything(tmp_path), "train")
+        data.open_capture(everything(tmp_path)).cameras("train")
 
 
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")
 def test_fox():
     source = Source(Path(os.environ["LUMIFIELD_DATA"]) / "fox", downscale=4)
-    train, test = data.read_cameras(source, "train"), data.read_cameras(source, "test")
+    train, test = data.open_capture(source).cameras("train"), data.open_capture(source).cameras("test")
     assert (len(train), len(test)) == (43, 7)
     assert train.size(0) == (135, 240)
     assert train.cameras.focal[0].tolist() == pytest.approx([687.76 / 4, 687.245 / 4])

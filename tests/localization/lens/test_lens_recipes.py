@@ -68,4 +68,4 @@ def test_a_recipe_leaves_a_sequence(recipe, tmp_path):
     main.main([*train, *TINY["train"].split()])
     for step in steps:
         main.main([*step, *TINY[step[1]].split()])
-    assert len(data.read_cameras(Source(tmp_path / "run/localize/sequence"), "synthesis")) == 3
+    assert len(data.open_capture(Source(tmp_path / "run/localize/sequence")).cameras("synthesis")) == 3

@@ -69,7 +69,7 @@ def test_the_same_reader_reads_the_sequence_again(looped):
     name, _, folder = looped
     sequence, run = folder / "localize/sequence", read_run(folder)
     assert data.detect_format(sequence) == name
-    assert data.list_splits(Source(sequence)) == ("synthesis",)
+    assert data.open_capture(Source(sequence)).splits == ("synthesis",)
     scene = data.read_scene(Source(sequence), "synthesis")
     assert np.abs(stated(name, sequence) - wanted(folder)).max() < 1e-6
     world = scene.frame.poses_to_world(scene.cameras.c2w)
@@ -97,7 +97,7 @@ def test_the_sequence_can_be_put_into_the_scene(looped, tmp_path):
         old_world, new_world = (one.frame.poses_to_world(one.cameras.c2w) for one in (old, new))
         torch.testing.assert_close(new_world, old_world, atol=1e-5, rtol=0)
         torch.testing.assert_close(new.near * new.frame.scale, old.near * old.frame.scale)
-    assert len(data.read_cameras(source, "synthesis")) == 5
+    assert len(data.open_capture(source).cameras("synthesis")) == 5
     again = read_run(folder)
     settings = Synthesize(data=tmp_path / "both", out=tmp_path / "again")
     Synthesize.apply(settings, again, silent)

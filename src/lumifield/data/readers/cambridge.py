@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 
 from lumifield.data import Source, held_out_views, image_files, nvm_model, sparse_reconstruction, transforms_file
-from lumifield.data.reader import Reader
+from lumifield.data.capture import CaptureFiles
 from lumifield.data.scene import Scene
 from lumifield.data.sparse_reconstruction import PinholeImage, Reconstruction
 from lumifield.data.undistort import Radial
@@ -30,7 +31,7 @@ class NvmCamera:
     focal: float
     radial: float
 
-    def optics(self, path: Path, size: tuple[int, int]) -> PinholeImage:
+    def intrinsics(self, path: Path, size: tuple[int, int]) -> PinholeImage:
         """A pinhole camera, with resampling for distorted images."""
         center = (size[0] / 2, size[1] / 2)
         if self.radial == 0:
@@ -42,34 +43,38 @@ class NvmCamera:
         return PinholeImage.resampled(lens.with_undistortion(size))
 
 
-def cambridge_splits(source: Source) -> tuple[str, ...]:
-    """Splits with a list."""
-    found = tuple(split for split in SPLITS if _list(source, split).is_file())
-    if not found:
-        raise DataError(source.data, "dataset_train.txt", "missing", "the list of training frames", "restore it")
-    held_out_views.reject_hold_out(source, _list(source, found[0]))
-    return found
-
-
-def cambridge_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
-    """Cameras and image files of one split, in the order of its list.
+def open_files(source: Source) -> CaptureFiles:
+    """The model, with the splits that have a list, in its order.
 
     Poses, focal lengths and distortion are from the model. Listed frames that are not in the model are skipped, and
     their number is logged.
     """
-    path = _list(source, split)
-    listed = read_image_names(path)
+    splits = tuple(split for split in SPLITS if _list(source, split).is_file())
+    if not splits:
+        raise DataError(source.data, "dataset_train.txt", "missing", "the list of training frames", "restore it")
+    held_out_views.reject_hold_out(source, _list(source, splits[0]))
     taken = load_cambridge(source.data)
     row_of = {_plain(name): row for row, name in enumerate(taken.names)}
+    extent = cache(lambda: sparse_reconstruction.core_extent(taken))
+
+    rows_of = cache(lambda split: _listed_rows(_list(source, split), row_of))
+
+    def locate(split: str) -> tuple[Scene, image_files.ImageFiles]:
+        return sparse_reconstruction.scene_from_reconstruction(source, taken, rows_of(split), extent())
+
+    return CaptureFiles(splits, locate)
+
+
+def _listed_rows(path: Path, row_of: dict[str, int]) -> list[int]:
+    """Rows of the listed frames in the model; raises `DataError` if there are none."""
+    listed = read_image_names(path)
     rows = [row_of[_plain(name)] for name in listed if _plain(name) in row_of]
     if not rows:
         first = f"{listed[0]} …" if listed else "no frame"
         raise DataError(path, "list", first, "frames of reconstruction.nvm", "give both files of the same scene")
     if len(rows) < len(listed):
         log.warning("%s: %d of %d frames have no pose and are skipped.", path, len(listed) - len(rows), len(listed))
-    return sparse_reconstruction.scene_from_reconstruction(
-        source, taken, rows, sparse_reconstruction.core_extent(taken)
-    )
+    return rows
 
 
 def read_image_names(path: Path) -> list[str]:
@@ -89,13 +94,13 @@ def read_image_names(path: Path) -> list[str]:
 def load_cambridge(folder: Path) -> Reconstruction:
     """The model of a scene and its frames, found with any image extension."""
     model = nvm_model.load_nvm(folder / "reconstruction.nvm")
-    plain = [_plain(shot.name) for shot in model.shots]
+    plain = [_plain(image.name) for image in model.images]
     return Reconstruction(
         path=model.path,
-        names=tuple(shot.name for shot in model.shots),
+        names=tuple(image.name for image in model.images),
         images=tuple(transforms_file.find_image(folder, name) or folder / f"{name}.png" for name in plain),
-        c2w=torch.from_numpy(np.stack([shot.c2w for shot in model.shots])),
-        calibrations=tuple(NvmCamera(shot.focal, shot.radial) for shot in model.shots),
+        c2w=torch.from_numpy(np.stack([image.c2w for image in model.images])),
+        calibrations=tuple(NvmCamera(image.focal, image.radial) for image in model.images),
         points=model.points,
         seen=model.seen,
     )
@@ -115,6 +120,3 @@ def _is_number(word: str) -> bool:
         return bool(np.isfinite(float(word)))
     except ValueError:
         return False
-
-
-READER = Reader(splits=cambridge_splits, cameras=cambridge_cameras)

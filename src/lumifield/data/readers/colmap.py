@@ -1,8 +1,9 @@
-"""COLMAP scenes: a sparse model, binary or text, with cameras of every model, and the images beside it."""
+"""COLMAP scenes: a sparse model, binary or text, with any camera model, and the images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,14 @@ import torch
 from jaxtyping import Float
 
 from lumifield.data import Source, colmap_model, held_out_views, image_files, sparse_reconstruction
-from lumifield.data.reader import Reader
+from lumifield.data.capture import CaptureFiles
 from lumifield.data.scene import Scene
 from lumifield.data.sparse_reconstruction import PinholeImage, Reconstruction
 from lumifield.data.undistort import Undistortion
 from lumifield.errors import DataError
 
-# Where a model may be, and where its images are, below the folder of a scene.
-SAMPLE_BLOCKS = (
+# Folders of the model and its images, relative to the scene.
+LOCATIONS = (
     ("sparse/0", "images"),
     ("sparse", "images"),
     ("dense/sparse", "dense/images"),
@@ -27,17 +28,17 @@ SAMPLE_BLOCKS = (
 
 
 @dataclass(frozen=True)
-class Camera:
-    """A camera of any of COLMAP's models."""
+class ColmapCamera:
+    """A camera of any COLMAP model."""
 
     camera: pycolmap.Camera
 
     def pixels(self, points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
-        """Where points of the plane at depth 1 appear."""
+        """Projects points of the plane at depth 1 [pixels]."""
         return np.asarray(self.camera.img_from_cam(np.concatenate([points, np.ones_like(points[:, :1])], 1)))
 
-    def optics(self, path: Path, size: tuple[int, int]) -> PinholeImage:
-        """Pinholes and OpenCV's radial and tangential distortion as they are; all others are resampled."""
+    def intrinsics(self, path: Path, size: tuple[int, int]) -> PinholeImage:
+        """Intrinsics of pinhole and OpenCV models; images of other models are resampled."""
         camera, stated = self.camera, (self.camera.width, self.camera.height)
         if size != stated:
             found, expected = (f"{width}x{height}" for width, height in (size, stated))
@@ -45,44 +46,42 @@ class Camera:
             raise DataError(path, "image size", found, f"{expected}, as its camera states", fix)
         match camera.model.name:
             case "SIMPLE_PINHOLE" | "PINHOLE" | "SIMPLE_RADIAL" | "RADIAL" | "OPENCV":
-                bend = [float(camera.params[index]) for index in camera.extra_params_idxs()]
-                k1, k2, p1, p2 = (*bend, 0.0, 0.0, 0.0, 0.0)[:4]
+                distortion = [float(camera.params[index]) for index in camera.extra_params_idxs()]
+                k1, k2, p1, p2 = (*distortion, 0.0, 0.0, 0.0, 0.0)[:4]
                 return PinholeImage(*_pinhole(camera), size, (k1, k2, p1, p2))
             case "EQUIRECTANGULAR":
-                fix = "cut the panoramas into perspective images"
-                raise DataError(path, "camera model", "EQUIRECTANGULAR", "a camera that looks to one side", fix)
+                fix = "convert the panoramas to perspective images"
+                raise DataError(
+                    path, "camera model", "EQUIRECTANGULAR", "a camera with a field of view below 180 degrees", fix
+                )
             case _:
                 return PinholeImage.resampled(self.with_undistortion())
 
     def with_undistortion(self) -> Undistortion:
-        """The largest pinhole image whose every pixel this camera's image shows."""
+        """The largest pinhole image that the image of this camera covers completely."""
         plain = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), self.camera)
         return Undistortion(self, *_pinhole(plain), (plain.width, plain.height))
 
 
-def colmap_splits(source: Source) -> tuple[str, ...]:
-    """Those of the hold-out."""
-    return held_out_views.split_names(source)
-
-
-def colmap_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
-    """One split without its pixels, and the files that hold them; every eighth image by name is held out."""
+def open_files(source: Source) -> CaptureFiles:
+    """The model, with the splits of a hold-out of images sorted by name."""
     taken = load_colmap(source.data)
-    rows = held_out_views.split_rows(source, split, taken.c2w[:, :, 3])
-    return sparse_reconstruction.scene_from_reconstruction(
-        source, taken, rows, sparse_reconstruction.inward_extent(taken)
-    )
+    extent = cache(lambda: sparse_reconstruction.inward_extent(taken))
+
+    def locate(split: str) -> tuple[Scene, image_files.ImageFiles]:
+        rows = held_out_views.split_rows(source, split, taken.c2w[:, :, 3])
+        return sparse_reconstruction.scene_from_reconstruction(source, taken, rows, extent())
+
+    return CaptureFiles(held_out_views.split_names(source), locate)
 
 
 def load_colmap(folder: Path) -> Reconstruction:
-    """The model in a scene's folder with its images; raises `DataError` where there is none that can be used."""
-    places = [
-        (folder / model, folder / images) for model, images in SAMPLE_BLOCKS if colmap_model.is_model(folder / model)
-    ]
+    """The model of a scene folder with its images; raises `DataError` if there is no usable one."""
+    places = [(folder / model, folder / images) for model, images in LOCATIONS if colmap_model.is_model(folder / model)]
     if not places:
         raise DataError(folder, "sparse model", "missing", "sparse/0/cameras.bin or .txt", "reconstruct the scene")
     model, images = colmap_model.load_colmap_model(places[0][0]), places[0][1]
-    lenses = {number: Camera(camera) for number, camera in model.cameras.items()}
+    lenses = {number: ColmapCamera(camera) for number, camera in model.cameras.items()}
     order = np.argsort(model.point_ids)
     return Reconstruction(
         path=model.images,
@@ -96,7 +95,7 @@ def load_colmap(folder: Path) -> Reconstruction:
 
 
 def _rows(model: colmap_model.ColmapModel, shot: colmap_model.ColmapImage, order: np.ndarray) -> np.ndarray:
-    """The places of an image's points among the points by number."""
+    """Rows of the points of an image in the points sorted by id."""
     known = model.point_ids[order]
     rows = np.searchsorted(known, shot.points).clip(max=max(len(known) - 1, 0))
     if len(rows) and (not len(known) or (known[rows] != shot.points).any()):
@@ -106,8 +105,5 @@ def _rows(model: colmap_model.ColmapModel, shot: colmap_model.ColmapImage, order
 
 
 def _pinhole(camera: pycolmap.Camera) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Focal lengths and center."""
+    """Focal lengths and principal point [pixels]."""
     return (camera.focal_length_x, camera.focal_length_y), (camera.principal_point_x, camera.principal_point_y)
-
-
-READER = Reader(splits=colmap_splits, cameras=colmap_cameras)

@@ -12,8 +12,8 @@ from scipy.linalg import rq
 from torch import Tensor
 
 from lumifield.data import Source, image_files, object_capture
-from lumifield.data.reader import Reader
-from lumifield.data.scene import Frame, Scene
+from lumifield.data.capture import CaptureFiles
+from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 
 MATRIX = re.compile(r"(world|scale)_mat_\d+")
@@ -24,16 +24,10 @@ TRAIN, TEST, VIEWS = (1, 9, 17, 25, 33, 41, 47), (12, 32, 40), 49
 TOLERANCE = 1e-3
 
 
-def dtu_splits(source: Source) -> tuple[str, ...]:
-    """Those of `splits.json`, else the published ones of 49 views, else those of the hold-out."""
+def open_files(source: Source) -> CaptureFiles:
+    """Splits of `splits.json`, else the published ones of 49 views, else those of a hold-out."""
     taken = load_dtu(source)
-    return object_capture.capture_splits(source, taken, dtu_published_split(len(taken.images)))
-
-
-def dtu_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
-    """One split without its pixels, and the files that hold them."""
-    taken = load_dtu(source)
-    return object_capture.capture_cameras(source, split, taken, dtu_published_split(len(taken.images)))
+    return object_capture.open_object(source, taken, dtu_published_split(len(taken.images)))
 
 
 def dtu_published_split(count: int) -> object_capture.Rows:
@@ -128,6 +122,3 @@ def _sphere(path: Path, matrices: dict[str, np.ndarray], images: list[Path]) -> 
             fix = "give all images the same matrix"
             raise DataError(path, f"scale_mat_{row}", "another than scale_mat_0", "the sphere of the object", fix)
     return object_capture.similarity_frame(path, "scale_mat_0", first)
-
-
-READER = Reader(splits=dtu_splits, cameras=dtu_cameras)

@@ -1,4 +1,4 @@
-"""LLFF scenes: `poses_bounds.npy` and images in `images` or `images_K`, forward-facing or all round an object."""
+"""LLFF scenes: `poses_bounds.npy` and images in `images` or `images_K`, forward-facing or around an object."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.data import Source, held_out_views, image_files
+from lumifield.data.capture import CaptureFiles
 from lumifield.data.npy_files import load_array, validate_bounds
 from lumifield.data.pose_normalization import forward_frame, frame_to_float32, inward_frame, inward_near
-from lumifield.data.reader import Reader
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
@@ -24,19 +24,18 @@ from lumifield.geometry.poses import normalize, validate_number, validate_pose
 from lumifield.geometry.rays import Ndc, Rays, warp_rays_to_ndc
 
 COLUMNS = 17
-# The nearest depth of every forward-facing scene is 4/3 scene units, so that the near plane at 1 lies before it.
-UNIT_OF_NEAREST = 0.75
+# World units per scene unit relative to the minimum depth, which becomes 4/3 scene units, behind the near plane at 1.
+UNIT_PER_MIN_DEPTH = 0.75
 FORWARD_COSINE = math.cos(math.radians(45))
 INWARD_FAR = 100.0
-"""Where rays begin, as a share of the nearest depth that their image's bounds state: these are of few points."""
 BOX_MARGIN = 0.01
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Capture:
-    """The content of `poses_bounds.npy`: cameras at full size in its world, and the depths of what each sees."""
+class PosesBounds:
+    """Content of `poses_bounds.npy`: full-size cameras in its world, and near and far depth of each image."""
 
     path: Path
     cameras: Cameras
@@ -44,37 +43,36 @@ class Capture:
 
 
 @dataclass(frozen=True)
-class Folder:
-    """Where the images are: their factor against the stated size, and the factor that is asked for."""
+class ImageFolder:
+    """Image files, their downscale factor relative to the stated size, and the requested factor."""
 
     paths: list[Path]
     factor: int
-    asked: int
+    requested: int
 
 
-def llff_splits(source: Source) -> tuple[str, ...]:
-    """Those of the hold-out."""
-    return held_out_views.split_names(source)
+def open_files(source: Source) -> CaptureFiles:
+    """Splits of a hold-out; the scene frame is computed from all poses."""
+    poses = load_llff(source.data / "poses_bounds.npy")
+
+    def locate(split: str) -> tuple[Scene, image_files.ImageFiles]:
+        folder = _folder(source, len(poses.cameras))
+        rows = held_out_views.split_rows(source, split, poses.cameras.positions)
+        files = image_files.read_headers([folder.paths[row] for row in rows])
+        sized = _sized(poses.cameras[rows], files, folder)
+        names = tuple(path.name for path in files.paths)
+        background = image_files.resolve_background(files, source.background)
+        if _faces_forward(source, poses):
+            training = held_out_views.split_rows(source, "train", poses.cameras.positions)
+            scene = _forward_scene(poses, sized, folder.requested, training)
+        else:
+            scene = _inward_scene(poses, sized, rows)
+        return replace(scene, names=names, background=background), files
+
+    return CaptureFiles(held_out_views.split_names(source), locate)
 
 
-def llff_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
-    """One split without its pixels, and the files that hold them; the scene frame follows from all poses."""
-    capture = load_llff(source.data / "poses_bounds.npy")
-    folder = _folder(source, len(capture.cameras))
-    rows = held_out_views.split_rows(source, split, capture.cameras.positions)
-    files = image_files.read_headers([folder.paths[row] for row in rows])
-    sized = _sized(capture.cameras[rows], files, folder)
-    names = tuple(path.name for path in files.paths)
-    background = image_files.resolve_background(files, source.background)
-    if _faces_forward(source, capture):
-        training = held_out_views.split_rows(source, "train", capture.cameras.positions)
-        scene = _forward_scene(capture, sized, folder.asked, training)
-    else:
-        scene = _inward_scene(capture, sized, rows)
-    return replace(scene, names=names, background=background), files
-
-
-def load_llff(path: Path) -> Capture:
+def load_llff(path: Path) -> PosesBounds:
     """Reads `poses_bounds.npy`: per image a row-major 3x5 block and the nearest and farthest depth.
 
     The columns of the block are down, right, back, position and (H, W, f). Raises `DataError` for another shape, and
@@ -95,7 +93,7 @@ def load_llff(path: Path) -> Capture:
         size=size.round().long(),
         distortion=torch.zeros(len(table), 4),
     )
-    return Capture(path, full, validate_bounds(table[:, 15:], path))
+    return PosesBounds(path, full, validate_bounds(table[:, 15:], path))
 
 
 def _table(path: Path) -> Float[np.ndarray, "n 17"]:
@@ -112,8 +110,8 @@ def _table(path: Path) -> Float[np.ndarray, "n 17"]:
     return table.astype(np.float64)
 
 
-def _folder(source: Source, count: int) -> Folder:
-    """`images_K` for downscale K; else `images`; else the best of the smaller ones."""
+def _folder(source: Source, count: int) -> ImageFolder:
+    """`images_K` for downscale K, else the next larger images."""
     factors = {1: source.data / "images"}
     for path in source.data.glob("images_*"):
         if match := re.fullmatch(r"images_([1-9]\d*)", path.name):
@@ -137,11 +135,11 @@ def _folder(source: Source, count: int) -> Folder:
             f"{count}, one for each row of poses_bounds.npy",
             "restore the images that were posed and remove all others",
         )
-    return Folder(paths, factor, asked)
+    return ImageFolder(paths, factor, asked)
 
 
-def _sized(full: Cameras, files: image_files.ImageFiles, folder: Folder) -> Cameras:
-    """The cameras for the images as they will be; raises `DataError` where images have another size than stated."""
+def _sized(full: Cameras, files: image_files.ImageFiles, folder: ImageFolder) -> Cameras:
+    """Cameras of the downscaled images; raises `DataError` if images have another size than stated."""
     there = torch.tensor(files.sizes)
     off = ((there - full.size / folder.factor).abs() > 1).any(-1)
     if bool(off.any()):
@@ -154,7 +152,7 @@ def _sized(full: Cameras, files: image_files.ImageFiles, folder: Folder) -> Came
             f"{width / folder.factor:g}x{height / folder.factor:g} (poses_bounds.npy states {width}x{height})",
             "give poses_bounds.npy the height, width and focal length of the images in images",
         )
-    size = (there * (folder.factor / folder.asked)).round().long()
+    size = (there * (folder.factor / folder.requested)).round().long()
     return Cameras(
         c2w=full.c2w,
         focal=(full.focal * size / full.size).float(),
@@ -164,21 +162,21 @@ def _sized(full: Cameras, files: image_files.ImageFiles, folder: Folder) -> Came
     )
 
 
-def _faces_forward(source: Source, capture: Capture) -> bool:
-    """Whether the layout is forward-facing: as asked, or where all cameras look to one side."""
-    mean = normalize(capture.cameras.forward.mean(0))
-    ahead = bool((_corners(capture.cameras) @ mean > 0).all())
+def _faces_forward(source: Source, poses: PosesBounds) -> bool:
+    """Whether the layout is forward-facing: as set, or if all cameras look into one hemisphere."""
+    mean = normalize(poses.cameras.forward.mean(0))
+    ahead = bool((_corners(poses.cameras) @ mean > 0).all())
     if source.layout == "forward" and not ahead:
         raise DataError(
-            capture.path,
+            poses.path,
             "layout",
-            "forward with cameras that look sideways or back",
-            "cameras that all look to one side",
+            "forward with cameras that face sideways or back",
+            "cameras that all face one way",
             "use layout inward",
         )
     if source.layout != "auto":
         return source.layout == "forward"
-    return ahead and bool((capture.cameras.forward @ mean > FORWARD_COSINE).all())
+    return ahead and bool((poses.cameras.forward @ mean > FORWARD_COSINE).all())
 
 
 def _corners(full: Cameras) -> Float[Tensor, "n 4 3"]:
@@ -189,9 +187,9 @@ def _corners(full: Cameras) -> Float[Tensor, "n 4 3"]:
     return full.directions(torch.arange(n)[:, None].expand(n, 4), x, y)
 
 
-def _forward_scene(capture: Capture, sized: Cameras, factor: int, training: list[int]) -> Scene:
-    frame = forward_frame(capture.cameras.c2w, UNIT_OF_NEAREST * float(capture.bounds.min()))
-    first = capture.cameras[[0]].resized(1 / factor)
+def _forward_scene(poses: PosesBounds, sized: Cameras, factor: int, training: list[int]) -> Scene:
+    frame = forward_frame(poses.cameras.c2w, UNIT_PER_MIN_DEPTH * float(poses.bounds.min()))
+    first = poses.cameras[[0]].resized(1 / factor)
     width, height = first.size[0].tolist()
     fx, fy = first.focal[0].tolist()
     ndc = Ndc((fx, fy), (width, height))
@@ -201,19 +199,19 @@ def _forward_scene(capture: Capture, sized: Cameras, factor: int, training: list
         names=(),
         near=torch.zeros(n),
         far=torch.ones(n),
-        box=_ndc_box(_placed(capture.cameras[training], frame), ndc),
+        box=_ndc_box(_placed(poses.cameras[training], frame), ndc),
         frame=frame_to_float32(frame),
         ndc=ndc,
     )
 
 
-def _inward_scene(capture: Capture, sized: Cameras, rows: list[int]) -> Scene:
-    frame = inward_frame(capture.cameras.c2w)
+def _inward_scene(poses: PosesBounds, sized: Cameras, rows: list[int]) -> Scene:
+    frame = inward_frame(poses.cameras.c2w)
     n = len(sized)
     return Scene(
         cameras=_placed(sized, frame),
         names=(),
-        near=(inward_near(capture.cameras.c2w, capture.bounds[:, 0])[rows] / frame.scale).float(),
+        near=(inward_near(poses.cameras.c2w, poses.bounds[:, 0])[rows] / frame.scale).float(),
         far=torch.full((n,), INWARD_FAR),
         box=torch.tensor([[-1.0] * 3, [1.0] * 3]),
         frame=frame_to_float32(frame),
@@ -226,7 +224,7 @@ def _placed(world: Cameras, frame: Frame) -> Cameras:
 
 
 def _ndc_box(full: Cameras, ndc: Ndc) -> Float[Tensor, "2 3"]:
-    """The box that the rays of whole images span from the near plane to infinity, a little padded."""
+    """Padded bounding box of the rays of all images from the near plane to infinity."""
     directions = _corners(full).reshape(-1, 3).float()
     one = torch.ones(len(directions))
     origins = full.positions.repeat_interleave(4, 0)
@@ -235,6 +233,3 @@ def _ndc_box(full: Cameras, ndc: Ndc) -> Float[Tensor, "2 3"]:
     lower, upper = ends.amin(0), ends.amax(0)
     margin = BOX_MARGIN * (upper - lower)
     return torch.stack([lower - margin, upper + margin])
-
-
-READER = Reader(splits=llff_splits, cameras=llff_cameras)

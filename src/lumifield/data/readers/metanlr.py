@@ -11,25 +11,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.data import Source, image_files, object_capture, safe_pickle
-from lumifield.data.reader import Reader
+from lumifield.data.capture import CaptureFiles
 from lumifield.data.readers import dtu, nlr
-from lumifield.data.scene import Frame, Scene
+from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.poses import opengl_to_opencv, validate_pose
 
 META, MASK, SPHERE = "_meta.npy", "_mask.png", "model_matrix.npy"
 
 
-def metanlr_splits(source: Source) -> tuple[str, ...]:
-    """Those of `splits.json`, else the published ones of 22 or 49 images, else those of the hold-out."""
+def open_files(source: Source) -> CaptureFiles:
+    """Splits of `splits.json`, else the published ones of 22 or 49 images, else those of a hold-out."""
     taken = load_metanlr(source)
-    return object_capture.capture_splits(source, taken, metanlr_published_split(len(taken.images)))
-
-
-def metanlr_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
-    """One split without its pixels, and the files that hold them."""
-    taken = load_metanlr(source)
-    return object_capture.capture_cameras(source, split, taken, metanlr_published_split(len(taken.images)))
+    return object_capture.open_object(source, taken, metanlr_published_split(len(taken.images)))
 
 
 def metanlr_published_split(count: int) -> object_capture.Rows:
@@ -64,7 +58,7 @@ def load_metanlr(source: Source) -> object_capture.ObjectCapture:
 def _camera(image: Path) -> tuple[Float[Tensor, "4"], Float[Tensor, "3 4"]]:
     """`fx fy cx cy` and the pose, from OpenGL's matrices of view and projection."""
     path = image.with_name(image.stem + META)
-    content = safe_pickle.table(path)
+    content = safe_pickle.read_dictionary(path)
     view, projection = (_matrix(path, content, name) for name in ("view", "projection"))
     width, height = _matrix(path, content, "resolution", (2,)).tolist()
     if min(width, height) < 1 or projection[0, 0] <= 0 or projection[1, 1] <= 0 or projection[3, 2] != -1:
@@ -86,7 +80,9 @@ def _sphere(path: Path) -> Frame | None:
     """The frame of the unit sphere that the objects' coordinates are those of; None where no file says."""
     if not path.is_file():
         return None
-    return object_capture.similarity_frame(path, "model_matrix", _matrix(path, safe_pickle.table(path), "model_matrix"))
+    return object_capture.similarity_frame(
+        path, "model_matrix", _matrix(path, safe_pickle.read_dictionary(path), "model_matrix")
+    )
 
 
 def _matrix(
@@ -100,6 +96,3 @@ def _matrix(
         expected = f"{'x'.join(map(str, shape))} finite numbers"
         raise DataError(path, name, "missing or of another form", expected, "write the file again")
     return matrix
-
-
-READER = Reader(splits=metanlr_splits, cameras=metanlr_cameras)

@@ -1,4 +1,4 @@
-"""mip-NeRF's multiscale scenes: `metadata.json`, for each split columns of what is known about its images."""
+"""Multiscale scenes of mip-NeRF: `metadata.json` with columns of image properties per split."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from lumifield.data import Source, held_out_views, image_files, transforms_file
-from lumifield.data.reader import Reader
-from lumifield.data.readers.blender import HALF_SIDE
+from lumifield.data.capture import CaptureFiles
+from lumifield.data.readers.blender import HALF_EXTENT
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
@@ -19,16 +19,15 @@ COLUMNS = ("file_path", "cam2world", "pix2cam", "width", "height", "near", "far"
 Row = dict[str, Any]
 
 
-def multicam_splits(source: Source) -> tuple[str, ...]:
-    """The splits that the file has columns for."""
+def open_files(source: Source) -> CaptureFiles:
+    """Splits that the file has columns for."""
     path, content = _metadata(source)
     held_out_views.reject_hold_out(source, path)
-    return tuple(split for split in transforms_file.SPLITS if split in content)
+    splits = tuple(split for split in transforms_file.SPLITS if split in content)
+    return CaptureFiles(splits, lambda split: _scene(source, split, path, content))
 
 
-def multicam_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
-    """One split without its pixels, and the files that hold them; the scene frame is the world frame."""
-    path, content = _metadata(source)
+def _scene(source: Source, split: str, path: Path, content: dict[str, Any]) -> tuple[Scene, image_files.ImageFiles]:
     kept = transforms_file.existing_frames(path, _rows(path, split, content[split]))
     rows = [row for row, _ in kept]
     files = image_files.read_headers([image for _, image in kept])
@@ -46,7 +45,7 @@ def multicam_cameras(source: Source, split: str) -> tuple[Scene, image_files.Ima
         names=tuple(row["file_path"].removeprefix("./") for row in rows),
         near=near,
         far=far,
-        box=torch.tensor([[-HALF_SIDE] * 3, [HALF_SIDE] * 3]),
+        box=torch.tensor([[-HALF_EXTENT] * 3, [HALF_EXTENT] * 3]),
         frame=Frame.identity(),
         background=image_files.resolve_background(files, source.background),
         loss_weight=None if bool((weight == 1).all()) else weight,
@@ -64,7 +63,7 @@ def _metadata(source: Source) -> tuple[Path, dict[str, Any]]:
 
 
 def _rows(path: Path, split: str, columns: Any) -> list[Row]:
-    """The columns of a split as one row an image; raises `DataError` where they do not stand beside each other."""
+    """One row per image from the columns of a split; raises `DataError` if their lengths differ."""
     fix = "write the file again"
     columns = columns if isinstance(columns, dict) else {}
     for name in COLUMNS:
@@ -85,7 +84,7 @@ def _rows(path: Path, split: str, columns: Any) -> list[Row]:
 
 
 def _lens(path: Path, row: Row, size: tuple[int, int]) -> list[float]:
-    """`fx fy cx cy` of an image of `size` (width, height) from its `pix2cam`, a map from (x, y, 1) to OpenGL axes."""
+    """`fx fy cx cy` of an image of `size` (width, height) from `pix2cam`, its inverse intrinsics with OpenGL axes."""
     where = row["file_path"]
     for column, found in zip(("width", "height"), size, strict=True):
         stated = validate_number(row[column], path, f"{column} of {where}", positive=True)
@@ -99,6 +98,3 @@ def _numbers(path: Path, rows: list[Row], column: str) -> torch.Tensor:
     return torch.tensor(
         [validate_number(row[column], path, f"{column} of {row['file_path']}", positive=True) for row in rows]
     )
-
-
-READER = Reader(splits=multicam_splits, cameras=multicam_cameras)

@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.data import Source, image_files, object_capture
-from lumifield.data.reader import Reader
-from lumifield.data.scene import Scene
+from lumifield.data.capture import CaptureFiles
 from lumifield.errors import DataError
 from lumifield.geometry.poses import validate_pose
 
@@ -24,16 +23,10 @@ TRAIN, VIEWS = range(16, 22), 22
 Calibration = dict[str, Any]
 
 
-def nlr_splits(source: Source) -> tuple[str, ...]:
-    """Those of `splits.json`, else the published ones of 22 images, else those of the hold-out."""
+def open_files(source: Source) -> CaptureFiles:
+    """Splits of `splits.json`, else the published ones of 22 images, else those of a hold-out."""
     taken = load_nlr(source)
-    return object_capture.capture_splits(source, taken, nlr_published_split(len(taken.images)))
-
-
-def nlr_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
-    """One split without its pixels, and the files that hold them."""
-    taken = load_nlr(source)
-    return object_capture.capture_cameras(source, split, taken, nlr_published_split(len(taken.images)))
+    return object_capture.open_object(source, taken, nlr_published_split(len(taken.images)))
 
 
 def nlr_published_split(count: int) -> object_capture.Rows:
@@ -107,6 +100,3 @@ def _pose(path: Path, name: str, camera: Calibration) -> Float[Tensor, "3 4"]:
     inverse = validate_pose(camera.get("extrinsics"), path, f"extrinsics of {name}")
     turn = inverse[:, :3].T
     return torch.cat([turn, -turn @ inverse[:, 3:]], 1)
-
-
-READER = Reader(splits=nlr_splits, cameras=nlr_cameras)

@@ -1,12 +1,13 @@
-"""Images from the internet, as NeRF-W takes them: a COLMAP model in `dense`, and the splits in a .tsv file."""
+"""Phototourism scenes of NeRF-W: a COLMAP model in `dense`, and splits in a .tsv file."""
 
 from __future__ import annotations
 
 import csv
+from functools import cache
 from pathlib import Path
 
 from lumifield.data import Source, held_out_views, image_files, sparse_reconstruction
-from lumifield.data.reader import Reader
+from lumifield.data.capture import CaptureFiles
 from lumifield.data.readers import colmap
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
@@ -14,32 +15,29 @@ from lumifield.errors import DataError
 SPLITS = ("train", "val", "test")
 
 
-def phototourism_splits(source: Source) -> tuple[str, ...]:
-    """The splits that the list names; without a list those of the hold-out."""
-    path = find_split_listing(source.data)
-    if path is None:
-        return held_out_views.split_names(source)
-    held_out_views.reject_hold_out(source, path)
-    named = set(read_split_listing(path).values())
-    return tuple(split for split in SPLITS if split in named)
-
-
-def phototourism_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
-    """One split without its pixels, and the files that hold them, in the order of their names."""
+def open_files(source: Source) -> CaptureFiles:
+    """The model, with the splits of the list, or those of a hold-out if there is none."""
     path, taken = find_split_listing(source.data), colmap.load_colmap(source.data)
-    if path is None:
-        rows = held_out_views.split_rows(source, split, taken.c2w[:, :, 3])
-    else:
-        named = read_split_listing(path)
-        _check_files(path, named, taken)
-        rows = [row for row, name in enumerate(taken.names) if named.get(name) == split]
-    return sparse_reconstruction.scene_from_reconstruction(
-        source, taken, rows, sparse_reconstruction.core_extent(taken)
-    )
+    named = None if path is None else read_split_listing(path)
+    if path is not None:
+        held_out_views.reject_hold_out(source, path)
+    extent = cache(lambda: sparse_reconstruction.core_extent(taken))
+
+    def locate(split: str) -> tuple[Scene, image_files.ImageFiles]:
+        if path is None or named is None:
+            rows = held_out_views.split_rows(source, split, taken.c2w[:, :, 3])
+        else:
+            _check_files(path, named, taken)
+            rows = [row for row, name in enumerate(taken.names) if named.get(name) == split]
+        return sparse_reconstruction.scene_from_reconstruction(source, taken, rows, extent())
+
+    listed = None if named is None else set(named.values())
+    splits = held_out_views.split_names(source) if listed is None else tuple(s for s in SPLITS if s in listed)
+    return CaptureFiles(splits, locate)
 
 
 def find_split_listing(folder: Path) -> Path | None:
-    """The .tsv file of a scene's folder; None where there is none; raises `DataError` for more than one."""
+    """The .tsv file of a scene folder, or None; raises `DataError` for more than one."""
     found = sorted(folder.glob("*.tsv"))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
@@ -48,7 +46,7 @@ def find_split_listing(folder: Path) -> Path | None:
 
 
 def read_split_listing(path: Path) -> dict[str, str]:
-    """The split of each image that has a number and a split; raises `DataError` for a list that is none."""
+    """Split of each image that has an id and a split; raises `DataError` for an invalid file."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
         columns = rows.fieldnames or ()
@@ -64,7 +62,7 @@ def read_split_listing(path: Path) -> dict[str, str]:
 
 
 def _check_files(path: Path, listed: dict[str, str], taken: sparse_reconstruction.Reconstruction) -> None:
-    """Raises `DataError` for a listed image that is not on the disk, or not in the model."""
+    """Raises `DataError` for a listed image that is missing on disk or in the model."""
     where = dict(zip(taken.names, taken.images, strict=True))
     for name in listed:
         if name not in where:
@@ -73,6 +71,3 @@ def _check_files(path: Path, listed: dict[str, str], taken: sparse_reconstructio
         if not where[name].is_file():
             fix = "restore it or empty its split"
             raise DataError(path, f"image {name}", "missing", f"an image in {where[name].parent}", fix)
-
-
-READER = Reader(splits=phototourism_splits, cameras=phototourism_cameras)

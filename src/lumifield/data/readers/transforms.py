@@ -1,8 +1,9 @@
-"""instant-ngp and nerfstudio scenes: `transforms.json`, or one such file a split, with intrinsics and distortion."""
+"""instant-ngp and nerfstudio scenes: `transforms.json`, or one file per split, with intrinsics and distortion."""
 
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,15 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lumifield.data import Source, held_out_views, image_files, transforms_file
+from lumifield.data.capture import CaptureFiles
 from lumifield.data.pose_normalization import frame_to_float32, inward_frame
-from lumifield.data.reader import Reader
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import validate_number, validate_pose
 
 NEAR, FAR_BOUNDED, FAR_UNBOUNDED = 0.05, 3.0, 100.0
-# Images on each side in the list, which an image's sharpness is compared with.
+# Number of neighbors on each side in the list for the mean sharpness.
 NEIGHBORS = 3
 CAMERA_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 Listing = dict[str, Any]
@@ -29,30 +30,50 @@ Kept = list[tuple[Listing, Path]]
 log = logging.getLogger(__name__)
 
 
-def transforms_splits(source: Source) -> tuple[str, ...]:
-    """The splits that have a file or a list of file names; else those of the hold-out."""
-    if not (source.data / "transforms.json").is_file():
-        return transforms_file.split_files(source)
-    content = transforms_file.load_listing(source.data / "transforms.json")
-    named = tuple(split for split in transforms_file.SPLITS if f"{split}_filenames" in content)
-    if not named:
-        return held_out_views.split_names(source)
-    held_out_views.reject_hold_out(source, source.data / "transforms.json")
-    return named
+def open_files(source: Source) -> CaptureFiles:
+    """Splits with a file or a list of file names in `transforms.json`; else those of the hold-out.
 
-
-def transforms_cameras(source: Source, split: str) -> tuple[Scene, image_files.ImageFiles]:
-    """One split without its pixels, and the files that hold them.
-
-    The scene frame has its origin where the cameras look, +z as their common up and the farthest camera at distance 1.
-    It follows from all listed poses of the single file, or of the training file, whether their images exist or not.
+    The scene frame is computed from all listed poses of the single file, or of the training file, whether their images
+    exist or not.
     """
-    path, content, kept = _listed(source, split)
+    single = source.data / "transforms.json"
+    if single.is_file():
+        return _open_single(source, single)
+
+    @cache
+    def listing(split: str) -> tuple[Path, Listing]:
+        path = source.data / f"transforms_{split}.json"
+        return path, transforms_file.load_listing(path)
+
+    def locate(split: str) -> tuple[Scene, image_files.ImageFiles]:
+        path, content = listing(split)
+        kept = transforms_file.existing_frames(path, content["frames"])
+        return _scene(source, split, path, content, kept, _scene_frame(*listing("train")))
+
+    return CaptureFiles(transforms_file.split_files(source), locate)
+
+
+def _open_single(source: Source, path: Path) -> CaptureFiles:
+    content = transforms_file.load_listing(path)
+    named = tuple(split for split in transforms_file.SPLITS if f"{split}_filenames" in content)
+    if named:
+        held_out_views.reject_hold_out(source, path)
+
+    def locate(split: str) -> tuple[Scene, image_files.ImageFiles]:
+        kept = _select_frames(source, split, path, content)
+        return _scene(source, split, path, content, kept, _scene_frame(path, content))
+
+    rule = f"the data's own {{split}}_filenames in {path.name}" if named else None
+    return CaptureFiles(named or held_out_views.split_names(source), locate, rule)
+
+
+def _scene(
+    source: Source, split: str, path: Path, content: Listing, kept: Kept, frame: Frame
+) -> tuple[Scene, image_files.ImageFiles]:
     if split == "train" and source.min_sharpness:
-        kept = _sharp(path, kept, source.min_sharpness)
+        kept = _select_sharp(path, kept, source.min_sharpness)
     chosen = [frame for frame, _ in kept]
     files = image_files.read_headers([image for _, image in kept], [_mask(path, frame) for frame in chosen])
-    frame = _scene_frame(source, path, content)
     lenses = [_intrinsics(path, content | one, size) for one, size in zip(chosen, files.sizes, strict=True)]
     focal, center, distortion = torch.tensor(lenses).split([2, 2, 4], -1)
     scene = Scene(
@@ -74,47 +95,39 @@ def transforms_cameras(source: Source, split: str) -> tuple[Scene, image_files.I
     return scene, files
 
 
-def _listed(source: Source, split: str) -> tuple[Path, Listing, Kept]:
-    """The file that lists a split, its content, and the frames of the split with their images."""
-    path = source.data / "transforms.json"
-    if not path.is_file():
-        path = source.data / f"transforms_{split}.json"
-        content = transforms_file.load_listing(path)
-        return path, content, transforms_file.existing_frames(path, content["frames"])
-    content = transforms_file.load_listing(path)
+def _select_frames(source: Source, split: str, path: Path, content: Listing) -> Kept:
+    """Frames of a split of a single file with their images, sorted by name."""
     listed = sorted(content["frames"], key=lambda frame: frame["file_path"])
     names = content.get(f"{split}_filenames")
     if names is not None:
         listed = [frame for frame in listed if frame["file_path"] in set(names)]
         if not listed:
             raise DataError(path, f"{split}_filenames", "empty", "file_path of at least one frame", "list them")
-        return path, content, transforms_file.existing_frames(path, listed)
+        return transforms_file.existing_frames(path, listed)
     kept = transforms_file.existing_frames(path, listed)
     positions = transforms_file.frame_poses(path, [frame for frame, _ in kept])[:, :, 3]
-    return path, content, [kept[row] for row in held_out_views.split_rows(source, split, positions)]
+    return [kept[row] for row in held_out_views.split_rows(source, split, positions)]
 
 
-def _sharp(path: Path, kept: Kept, least: float) -> Kept:
-    """The frames whose `sharpness` is this share or more of the mean of their neighbors' in the list and their own."""
+def _select_sharp(path: Path, kept: Kept, min_sharpness: float) -> Kept:
+    """Frames whose `sharpness` relative to the mean over themselves and their neighbors is at least `min_sharpness`."""
     values = [
         validate_number(frame.get("sharpness"), path, f"sharpness of {frame['file_path']}", positive=True)
         for frame, _ in kept
     ]
     means = [fmean(values[max(row - NEIGHBORS, 0) : row + NEIGHBORS + 1]) for row in range(len(values))]
-    sharp = [one for one, value, mean in zip(kept, values, means, strict=True) if value >= least * mean]
-    log.info("%s: %d of %d training images are blurred and left out.", path, len(kept) - len(sharp), len(kept))
+    sharp = [one for one, value, mean in zip(kept, values, means, strict=True) if value >= min_sharpness * mean]
+    log.info("%s: %d of %d training images are blurred and omitted.", path, len(kept) - len(sharp), len(kept))
     return sharp
 
 
-def _scene_frame(source: Source, path: Path, content: Listing) -> Frame:
-    if path.name != "transforms.json":
-        path = source.data / "transforms_train.json"
-        content = transforms_file.load_listing(path)
+def _scene_frame(path: Path, content: Listing) -> Frame:
+    """Origin at the point nearest to all optical axes, +z up, the farthest camera at distance 1."""
     return inward_frame(_world_poses(path, content, content["frames"]))
 
 
 def _world_poses(path: Path, content: Listing, listed: list[Listing]) -> Float[Tensor, "n 3 4"]:
-    """The poses in the original world: nerfstudio's `file = applied_scale * applied_transform @ original` undone."""
+    """Poses in the original world: inverts `file = applied_scale * applied_transform @ original` of nerfstudio."""
     scale = validate_number(content.get("applied_scale", 1.0), path, "applied_scale", positive=True)
     poses = transforms_file.frame_poses(path, listed)
     applied = content.get("applied_transform")
@@ -125,7 +138,7 @@ def _world_poses(path: Path, content: Listing, listed: list[Listing]) -> Float[T
 
 
 def _intrinsics(path: Path, values: Listing, size: tuple[int, int]) -> list[float]:
-    """`fx fy cx cy k1 k2 p1 p2` of a frame, in pixels of its whole image of `size` (width, height)."""
+    """`fx fy cx cy k1 k2 p1 p2` of a frame with an image of `size` (width, height) [pixels]."""
     where = f"of {values['file_path']}"
 
     def number(key: str, otherwise: float | int | None = None, *, positive: bool = False) -> float:
@@ -147,7 +160,7 @@ def _intrinsics(path: Path, values: Listing, size: tuple[int, int]) -> list[floa
 
 
 def _check_lens(path: Path, values: Listing, where: str) -> None:
-    """Raises `DataError` for a lens beyond a perspective with `k1 k2 p1 p2`."""
+    """Raises `DataError` for a camera model other than perspective with `k1 k2 p1 p2`."""
     model = values.get("camera_model", "OPENCV")
     if model not in CAMERA_MODELS or values.get("is_fisheye"):
         found = model if model not in CAMERA_MODELS else "fisheye"
@@ -159,6 +172,3 @@ def _check_lens(path: Path, values: Listing, where: str) -> None:
 
 def _mask(path: Path, frame: Listing) -> Path | None:
     return path.parent / frame["mask_path"] if frame.get("mask_path") else None
-
-
-READER = Reader(splits=transforms_splits, cameras=transforms_cameras)
