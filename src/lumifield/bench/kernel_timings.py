@@ -82,13 +82,13 @@ def milliseconds(work: Work, device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for what was launched."""
+    """Waits for launched kernels."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def preparations(samples: int, device: torch.device) -> dict[str, Callable[[], Work]]:
-    """What is timed, by name. A preparation runs, untimed, what the timed part starts from."""
+    """Functions by name that prepare, outside of the timing, the work to time."""
     generator = torch.Generator().manual_seed(0)
     rays = samples // PER_RAY
     offsets = torch.arange(rays + 1, device=device) * PER_RAY

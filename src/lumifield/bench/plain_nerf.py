@@ -20,7 +20,7 @@ POSITION_OCTAVES, DIRECTION_OCTAVES = 10, 4
 LEARNING_RATE = 5e-4
 
 
-def encode(x: Tensor, octaves: int) -> Tensor:
+def positional_encoding(x: Tensor, octaves: int) -> Tensor:
     """Positional encoding: coordinates, then sines and cosines of increasing frequency (equation 4)."""
     features = [x]
     for octave in range(octaves):
@@ -60,8 +60,8 @@ class Network(nn.Module):
 def render(network: Network, origin: Tensor, direction: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Color over white, weights and expected depth of each ray (equation 3)."""
     points = origin[:, None] + z[..., None] * direction[:, None]
-    towards = encode(direction, DIRECTION_OCTAVES)[:, None].expand(-1, z.shape[1], -1)
-    density, rgb = network(encode(points, POSITION_OCTAVES), towards)
+    towards = positional_encoding(direction, DIRECTION_OCTAVES)[:, None].expand(-1, z.shape[1], -1)
+    density, rgb = network(positional_encoding(points, POSITION_OCTAVES), towards)
     width = torch.cat([z[:, 1:] - z[:, :-1], torch.full_like(z[:, :1], 1e10)], -1)
     alpha = 1 - torch.exp(-F.relu(density) * width)
     clear = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha[:, :-1] + 1e-10], -1), -1)

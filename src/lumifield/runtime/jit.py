@@ -31,12 +31,12 @@ def loop(function: FunctionType) -> Callable[..., Any]:
     """A parallel loop called from Python, compiled once and cached on disk, or once per process if no folder is
     writable."""
     try:
-        return numba.njit(parallel=True, cache=True, **OPTIONS)(stamped(function))
+        return numba.njit(parallel=True, cache=True, **OPTIONS)(with_source_digest(function))
     except RuntimeError:  # numba finds no writable cache folder
         return numba.njit(parallel=True, **OPTIONS)(function)
 
 
-def stamped(function: FunctionType) -> FunctionType:
+def with_source_digest(function: FunctionType) -> FunctionType:
     """The same function with a digest of the source files of its folder in its closure, part of the cache key of numba.
 
     numba itself notices changes in the file of a function, but not in those of the functions that it calls.

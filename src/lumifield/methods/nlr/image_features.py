@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lumifield.errors import DataError
-from lumifield.fields.mlp import read_tensors
+from lumifield.fields.mlp import read_state_dict
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EPSILON = 1e-5
@@ -184,4 +184,4 @@ def _published(state: dict[str, Tensor], name: str) -> Tensor | None:
 
 
 def _plain_tensors(path: Path) -> dict[str, Tensor]:
-    return {name: value for name, value in read_tensors(path).items() if isinstance(value, Tensor)}
+    return {name: value for name, value in read_state_dict(path).items() if isinstance(value, Tensor)}
