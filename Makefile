@@ -5,7 +5,7 @@ TORCH_INDEX ?=
 VENV := .venv
 PIP := $(VENV)/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: setup demo test lint docs
+.PHONY: setup demo test test-all lint docs
 
 setup: $(VENV)/.installed
 
@@ -34,9 +34,14 @@ lint: $(VENV)/.tested
 	$(VENV)/bin/pyright
 	$(VENV)/bin/lint-imports
 
-# One thread in each of the two processes: threads that wait for their turn on a core cost several times the work.
+# One thread in each of the two processes: threads that wait for a core take several times as long.
+PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(VENV)/bin/pytest --quiet --numprocesses 2 --durations=10
+
 test: lint
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(VENV)/bin/pytest --quiet --numprocesses 2 --durations=10
+	$(PYTEST) -m "not slow"
+
+test-all: lint
+	$(PYTEST)
 
 $(VENV)/.documented: $(VENV)/.installed
 	$(PIP) --editable '.[docs]'

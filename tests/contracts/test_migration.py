@@ -30,6 +30,8 @@ from serving import FaultyServer, make_zip, run_server
 from surface_options import PRETRAINING as FEATURES
 from surface_options import TRAINING as SURFACES
 
+pytestmark = pytest.mark.slow
+
 TABLE = re.compile(r"^\|(?: --- \|)+\n((?:\|.*\n)+)", re.MULTILINE)
 SYSTEMS = {"nerf-pl", "mip-nerf", "nerfw-lens", "learnit-nerf-meta", "metanlrpp"}
 PAGES = sorted((Path(__file__).parents[2] / "docs" / "migration").glob("*.md"))

@@ -10,6 +10,8 @@ from lumifield.cli import main
 from lumifield.synthetic import FlowPairs, ObjectCaptures, synthesize_data
 from surface_options import NETWORKS, PRETRAINING, SURFACE, TRAINING
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):

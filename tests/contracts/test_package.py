@@ -74,6 +74,7 @@ def test_settings_are_light():
     assert [name for name in HEAVY if name in modules] == []
 
 
+@pytest.mark.slow
 def test_every_module_can_be_the_first_to_be_imported():
     there = [name for name in MODULES if name not in (ENTRY, "lumifield.kernels.triton_backend")]
     assert len(there) > 50

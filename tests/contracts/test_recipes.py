@@ -17,6 +17,8 @@ from lumifield.synthetic import ObjectCaptures, StillLife, synthesize_data
 from lumifield.synthetic.multiscale import write_multiscale_scene
 from made_collections import balls
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(recipe for recipe in (ROOT / "recipes").glob("*.sh") if not recipe.name.startswith("lens"))
 TINY = {

@@ -96,6 +96,7 @@ def test_a_scene_in_device_coordinates_is_refused(tmp_path, refused):
     assert "layout: found forward (normalized device)" in said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("LUMIFIELD_DATA" not in os.environ, reason="LUMIFIELD_DATA names no folder of real data")
 @pytest.mark.parametrize("scene", ["statue_of_liberty", "phototourism/sacre_coeur"])
 def test_real_landmarks(tmp_path, scene):

@@ -37,6 +37,7 @@ def run(arguments: list[str], **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_results_depend_neither_on_threads_nor_on_their_layer() -> None:
     script = str(HERE / "numba_digest.py")
     one = json.loads(run([script], NUMBA_NUM_THREADS="1"))
@@ -46,6 +47,7 @@ def test_results_depend_neither_on_threads_nor_on_their_layer() -> None:
     assert "workqueue, 2 threads" in two["state"]
 
 
+@pytest.mark.slow
 def test_kernels_work_where_nothing_can_be_cached(tmp_path: Path) -> None:
     output = run(["-c", WITHOUT_CACHE], HOME=str(tmp_path / "missing"))
     assert output.startswith("[[2.0], [1.0]]")

@@ -24,6 +24,7 @@ LAUNCHED = {
 }
 
 
+@pytest.mark.slow
 def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
     """Its interpreter accepts what the compiler refuses; the compiler needs no GPU."""
     if not (Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas").exists():

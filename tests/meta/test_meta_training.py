@@ -134,6 +134,7 @@ def command(source, out, *more):
     return ["meta-train", "simple-nerf", "--data", str(source.data), "--out", str(out), *OPTIONS.split(), *more]
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(source, tmp_path):
     starter = [
         sys.executable,

@@ -122,6 +122,7 @@ def test_no_rays_train_too(scene):
     objective({"rgb": seen.rgb.sum(), **seen.penalties}).backward()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_behind_opaque_photographs_proposals_find_the_ball():
     scene = shrunk(opened(ball(24, 24)))

@@ -14,6 +14,8 @@ from lumifield.training import Train
 from lumifield.training.job import TrainingJob, run_training
 from scenes import INSTANT, written
 
+pytestmark = pytest.mark.slow
+
 CALLS = (
     "eval {run}",
     "eval {run} --split val --data {single}",

@@ -1,7 +1,11 @@
 import subprocess
 import sys
 
+import pytest
+
 from lumifield.runtime import distributed
+
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import os, torch

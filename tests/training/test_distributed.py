@@ -5,12 +5,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from lumifield.runs import run_folder
 from lumifield.training import Train
 from lumifield.training.job import TrainingJob, run_training
 from scenes import NERF, written
+
+pytestmark = pytest.mark.slow
 
 STEPS = 4
 FEW = {

@@ -143,7 +143,7 @@ def load_published(network: Mlp, path: Path, prefix: Literal["nerf_coarse", "ner
 
     Raises `DataError` if the file is not a state dict of tensors, or a tensor is missing or has another shape.
     """
-    state = read_tensors(path)
+    state = read_state_dict(path)
     found = {}
     for name, parameter in network.state_dict().items():
         published = f"{prefix}.{_published_name(name)}"
@@ -167,7 +167,7 @@ def _published_name(name: str) -> str:
     return f"{names[layer]}.{kind}"
 
 
-def read_tensors(path: Path) -> dict[str, object]:
+def read_state_dict(path: Path) -> dict[str, object]:
     """State dict of a .safetensors or torch file, without other objects; raises `DataError` if it is unreadable."""
     try:
         if path.suffix == ".safetensors":
