@@ -138,17 +138,17 @@ def read_history(folder: Path) -> list[Validation]:
     return history_from_plain(read_json(file), file) if file.is_file() else []
 
 
-def history_to_plain(history: list[Validation]) -> list[dict[str, float]]:
+def history_to_plain(history: list[Validation]) -> list[dict[str, float | int]]:
     """JSON of a validation history."""
     return [without_missing(row) for row in history]
 
 
-def without_missing(record: Validation | TrainingSummary) -> dict[str, float]:
+def without_missing(record: Validation | TrainingSummary) -> dict[str, float | int]:
     """Fields of a record that are not None."""
     return {name: value for name, value in asdict(record).items() if value is not None}
 
 
-def history_from_plain(plain: list[dict[str, float]], file: Path) -> list[Validation]:
+def history_from_plain(plain: list[dict[str, float | int]], file: Path) -> list[Validation]:
     """The inverse of `history_to_plain`; raises `DataError` for other content."""
     return [from_plain(Validation, row, file) for row in plain]
 
