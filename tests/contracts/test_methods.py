@@ -8,7 +8,7 @@ import torch
 
 from lumifield.data.scene import Batch, Scene
 from lumifield.methods import METHODS, SimpleNerf, method_name
-from lumifield.methods.base import Method, RenderContext, render_in_chunks
+from lumifield.methods.base import Method, RenderContext, TrainingContext, render_in_chunks
 from lumifield.runtime.config import from_plain, to_plain
 from scenes import SCENES, SMALL, pairs
 from training_steps import render_step, rng, take_step
@@ -92,7 +92,7 @@ def test_rays_do_not_see_each_other(method, scene):
 @torch.no_grad()
 def test_what_is_seen_is_in_bounds(method, scene):
     rays = scene.rays(2)
-    for context in (RenderContext(WHITE), RenderContext(WHITE, 7, rng())):
+    for context in (RenderContext(WHITE), TrainingContext(WHITE, 7, rng())):
         seen = method(rays, context)
         assert seen.rgb.shape == (len(rays), 3)
         assert seen.depth.shape == seen.opacity.shape == (len(rays),)
@@ -177,6 +177,6 @@ def test_colors_are_in_bounds_and_those_of_the_direction(method, scene):
 
 @torch.no_grad()
 def test_no_rays(method, scene):
-    for context in (RenderContext(WHITE), RenderContext(WHITE, 7, rng())):
+    for context in (RenderContext(WHITE), TrainingContext(WHITE, 7, rng())):
         seen = method(scene.rays(0)[slice(0, 0)], context)
         assert (seen.rgb.shape, seen.depth.shape, seen.opacity.shape) == ((0, 3), (0,), (0,))

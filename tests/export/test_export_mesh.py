@@ -18,7 +18,7 @@ from lumifield.export.marching_cubes import SamplingGrid, extract_surface, label
 from lumifield.export.mesh import select_surface
 from lumifield.geometry.poses import look_at
 from lumifield.geometry.rays import Ndc, points_from_ndc, points_to_ndc
-from lumifield.methods.base import Method
+from lumifield.methods.base import Method, Traits
 from refusals import refuses
 
 UP = torch.tensor([0.0, 0.0, 1.0])
@@ -27,7 +27,7 @@ UP = torch.tensor([0.0, 0.0, 1.0])
 class SignedBall(Method):
     """Signed distance of a ball of radius 0.9."""
 
-    has_signed_distance = True
+    traits = Traits(has_signed_distance=True)
 
     def signed_distance(self, points):
         return points.norm(dim=-1) - 0.9

@@ -9,7 +9,7 @@ from lumifield.data.scene import sample_batch
 from lumifield.meta import InnerLoop
 from lumifield.meta.batched_inner_loop import BatchedMethod, merge_batches
 from lumifield.meta.inner_loop import adapt_clones, clone_for_scene
-from lumifield.methods.base import RenderContext
+from lumifield.methods.base import RenderContext, TrainingContext
 from lumifield.optim import Optimizer
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.rendering.view import render_view
@@ -53,7 +53,7 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
     inner, source = build_optimizer(optimizer, together.param_groups()), Rng(generator())
     whole = merge_batches(parts)
     for _ in range(6):
-        seen = together(whole.rays, RenderContext(whole.background, rng=source))
+        seen = together(whole.rays, TrainingContext(whole.background, 0, source))
         inner.zero_grad()
         together.losses(seen, whole)["rgb"].backward()
         inner.step()
@@ -62,7 +62,7 @@ def test_copies_side_by_side_equal_copies_by_themselves(kind):
         alone = clone_for_scene(method, bounded())
         inner, source = build_optimizer(optimizer, alone.param_groups()), Block(generator(), copy=number)
         for _ in range(6):
-            loss = alone.losses(alone(batch.rays, RenderContext(batch.background, rng=source)), batch)["rgb"]
+            loss = alone.losses(alone(batch.rays, TrainingContext(batch.background, 0, source)), batch)["rgb"]
             inner.zero_grad()
             loss.backward()
             inner.step()

@@ -63,7 +63,7 @@ def test_one_plain_outer_step_of_one_inner_step_is_that_step(name):
     copy, source = clone_for_scene(start, bounded()), rng(3)
     copy.train()
     copy.before_step(0, source)
-    batch = sample_batch(bounded(), ONE_STEP.batch_size, source, patch_size=copy.patch_size)
+    batch = sample_batch(bounded(), ONE_STEP.batch_size, source, patch_size=copy.traits.patch_size)
     MethodObjective(copy)(batch, source).backward()
     groups = {id(p): group.get("lr_factor", 1.0) for group in copy.param_groups() for p in group["params"]}
     expected = {

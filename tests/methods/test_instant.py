@@ -9,7 +9,7 @@ from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc
 from lumifield.kernels import packed_weights
 from lumifield.methods import Instant
-from lumifield.methods.base import RenderContext
+from lumifield.methods.base import RenderContext, TrainingContext
 from lumifield.methods.instant.method import MAX_RAYS, ROUND, InstantMethod, pad_rows, scale_gradients
 from lumifield.methods.instant.ray_samplers import OccupancySampler, ProposalSampler, RaySamples, pack_intervals
 from lumifield.optim.optimizers import build_optimizer
@@ -63,7 +63,7 @@ def trained(scene: Scene, steps: int, settings: Instant = INSTANT) -> InstantMet
     for step in range(steps):
         method.before_step(step, source)
         batch = sample_batch(scene, method.rays_per_step(), source)
-        rendered = method(batch.rays, RenderContext(batch.background, step, source))
+        rendered = method(batch.rays, TrainingContext(batch.background, step, source))
         optimizer.zero_grad()
         objective(method.losses(rendered, batch)).backward()
         optimizer.step()
@@ -93,7 +93,7 @@ def test_gradients_reach_every_parameter(scene):
     ):  # a proposal that covers everything, as at first, has nothing to learn
         method.sampler.grid.table.data.sub_(3)
     batch = sample_batch(scene, 200, source)
-    objective(method.losses(method(batch.rays, RenderContext(batch.background, 0, source)), batch)).backward()
+    objective(method.losses(method(batch.rays, TrainingContext(batch.background, 0, source)), batch)).backward()
     for name, parameter in method.named_parameters():
         assert parameter.grad is not None, name
         assert bool(torch.isfinite(parameter.grad).all()), name
@@ -107,7 +107,7 @@ def test_where_no_cell_is_occupied_the_background_is_seen(scene):
     method.sampler.occupancy.occupied.zero_()
     color = torch.tensor([0.2, 0.4, 0.6])
     rays = scene.rays(0)
-    seen = method(rays, RenderContext(color, rng=rng()))
+    seen = method(rays, TrainingContext(color, 0, rng()))
     assert torch.equal(seen.rgb, color.expand(len(rays), 3))
     assert torch.equal(seen.depth, rays.far)
     assert float(seen.opacity.detach().abs().max()) == seen.samples == 0
@@ -117,7 +117,7 @@ def test_where_no_cell_is_occupied_the_background_is_seen(scene):
 @pytest.mark.parametrize("scene", [ball(3, 10), opened(ball(3, 10))], ids=["bounded", "open"])
 def test_no_rays_train_too(scene):
     method = built(scene)
-    seen = method(scene.rays(0)[slice(0, 0)], RenderContext(WHITE, rng=rng()))
+    seen = method(scene.rays(0)[slice(0, 0)], TrainingContext(WHITE, 0, rng()))
     assert (len(seen.rgb), seen.samples) == (0, 0)
     objective({"rgb": seen.rgb.sum(), **seen.penalties}).backward()
 
@@ -159,7 +159,7 @@ def test_rays_of_open_space_end_where_the_sky_is_whatever_their_bounds(sampling)
     method = built(near_by, replace(INSTANT, sampling=sampling))
     for source in (None, rng()):
         found, expected = (
-            method.sample_rays(each, RenderContext(WHITE, 0, source)).packed for each in (near_by.rays(1), rays)
+            method.sample_rays(each, TrainingContext(WHITE, 0, source)).packed for each in (near_by.rays(1), rays)
         )
         if source is None:
             assert torch.equal(found.t1, expected.t1)
@@ -173,7 +173,7 @@ def test_either_way_to_sample_serves_any_scene():
         for sampling in ("occupancy", "proposals"):
             method = built(scene, replace(INSTANT, sampling=sampling))
             batch = sample_batch(scene, 50, rng())
-            losses = method.losses(method(batch.rays, RenderContext(batch.background, 0, rng())), batch)
+            losses = method.losses(method(batch.rays, TrainingContext(batch.background, 0, rng())), batch)
             assert set(losses) == ({"rgb"} if sampling == "occupancy" else {"rgb", "proposal", "distortion"})
 
 

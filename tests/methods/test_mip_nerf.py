@@ -10,7 +10,7 @@ from lumifield.data.scene import Images, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
-from lumifield.methods.base import RenderContext
+from lumifield.methods.base import RenderContext, TrainingContext
 from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.mip_nerf.gaussian_fields import GridField, build_position_encoding
 from lumifield.methods.mip_nerf.method import MipNerfMethod
@@ -69,7 +69,7 @@ def scaled_scene() -> Scene:
 
 def losses_of(method: MipNerfMethod, scene: Scene, source: Rng, step: int = 0) -> dict[str, Tensor]:
     batch = sample_batch(scene, method.rays_per_step(), source)
-    return method.losses(method(batch.rays, RenderContext(batch.background, step, source)), batch)
+    return method.losses(method(batch.rays, TrainingContext(batch.background, step, source)), batch)
 
 
 def trained(settings: MipNerf, scene: Scene, steps: int, lr: float = 3e-3) -> tuple[MipNerfMethod, list[float]]:
@@ -199,7 +199,7 @@ def test_losses_are_the_squares_of_all_passes():
     method = built(replace(SMALL, num_passes=3, coarse_loss_weight=0.25), scene)
     source = rng()
     batch = sample_batch(scene, 10, source)
-    rendered = method(batch.rays, RenderContext(batch.background, rng=source))
+    rendered = method(batch.rays, TrainingContext(batch.background, 0, source))
     assert len(rendered.coarse) == 2
     assert rendered.samples == 10 * 3 * 12
     passes = (rendered.rgb.detach(), *(rgb.detach() for rgb in rendered.coarse))
@@ -216,7 +216,7 @@ def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: 
     first, second = (method(rays, RenderContext(WHITE)) for _ in range(2))
     assert torch.equal(first.rgb, second.rgb)
     assert first.coarse == ()
-    random = [method(rays, RenderContext(WHITE, rng=rng(seed))).rgb for seed in (0, 0, 1)]
+    random = [method(rays, TrainingContext(WHITE, 0, rng(seed))).rgb for seed in (0, 0, 1)]
     assert torch.equal(random[0], random[1])
     assert not torch.equal(random[0], random[2])
 
@@ -224,13 +224,13 @@ def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: 
 def test_without_jitter_and_noise_draws_change_nothing():
     scene = ball(3, 12)
     method = built(replace(SMALL, jitter=False), scene)
-    seen = (method(scene.rays(0), RenderContext(WHITE, rng=source)).rgb for source in (rng(), None))
+    seen = (method(scene.rays(0), TrainingContext(WHITE, 0, source)).rgb for source in (rng(), None))
     torch.testing.assert_close(*seen)
 
 
 def test_noise_is_normal_and_of_the_stated_deviation():
     method = built(replace(SMALL, density_noise_std=2.0), ball(3, 12))
-    noise = method.noise(torch.zeros(5000, 13), RenderContext(WHITE, rng=rng()))
+    noise = method.noise(torch.zeros(5000, 13), TrainingContext(WHITE, 0, rng()))
     assert noise is not None
     assert noise.shape == (5000, 12)
     assert float(noise.mean()) == pytest.approx(0, abs=0.05)
@@ -243,7 +243,7 @@ def test_two_processes_see_what_one_sees(noise: float):
     method = built(replace(SMALL, density_noise_std=noise), scene)
 
     def colors(rank: int, world: int) -> Tensor:
-        return method(scene.rays(0)[slice(rank, 64, world)], RenderContext(WHITE, rng=rng(5, rank, world))).rgb
+        return method(scene.rays(0)[slice(rank, 64, world)], TrainingContext(WHITE, 0, rng(5, rank, world))).rgb
 
     whole = colors(0, 1)
     for rank in range(2):

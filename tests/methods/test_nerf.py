@@ -10,7 +10,7 @@ from lumifield.data.scene import Background, Frame, Images, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import pinhole_cameras
 from lumifield.geometry.rays import Ndc, Rays
-from lumifield.methods.base import Method, RenderContext
+from lumifield.methods.base import Method, RenderContext, TrainingContext
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
 from lumifield.methods.nerf.occupancy_nerf import OccupancyNerf
@@ -57,7 +57,7 @@ def built(settings: Nerf, scene: Scene, seed: int = 0) -> Method:
 def step(method: Method, scene: Scene, optimizer, index: int, source: Rng) -> float:
     method.before_step(index, source)
     batch = sample_batch(scene, method.rays_per_step(), source)
-    losses = method.losses(method(batch.rays, RenderContext(batch.background, index, source)), batch)
+    losses = method.losses(method(batch.rays, TrainingContext(batch.background, index, source)), batch)
     optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
     optimizer.step()
@@ -131,7 +131,7 @@ def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: 
     first, second = (method(rays, RenderContext(torch.ones(3))) for _ in range(2))
     assert torch.equal(first.rgb, second.rgb)
     assert first.coarse == ()
-    random = [method(rays, RenderContext(torch.ones(3), rng=rng(seed))).rgb for seed in (0, 0, 1)]
+    random = [method(rays, TrainingContext(torch.ones(3), 0, rng(seed))).rgb for seed in (0, 0, 1)]
     assert torch.equal(random[0], random[1])
     assert not torch.equal(random[0], random[2])
     assert not torch.equal(random[0], first.rgb)
@@ -142,7 +142,7 @@ def test_without_perturbation_and_noise_draws_change_nothing():
     method = built(replace(SMALL, jitter=0.0), scene)
     rays = scene.rays(0)
     torch.testing.assert_close(
-        method(rays, RenderContext(torch.ones(3), rng=rng())).rgb, method(rays, RenderContext(torch.ones(3))).rgb
+        method(rays, TrainingContext(torch.ones(3), 0, rng())).rgb, method(rays, RenderContext(torch.ones(3))).rgb
     )
 
 
@@ -152,7 +152,7 @@ def test_two_processes_see_what_one_sees(noise: float):
     method = built(replace(SMALL, density_noise_std=noise), scene)
 
     def colors(rank: int, world: int) -> Tensor:
-        return method(scene.rays(0)[slice(rank, 64, world)], RenderContext(torch.ones(3), rng=rng(5, rank, world))).rgb
+        return method(scene.rays(0)[slice(rank, 64, world)], TrainingContext(torch.ones(3), 0, rng(5, rank, world))).rgb
 
     whole = colors(0, 1)
     for rank in range(2):
@@ -191,7 +191,7 @@ def test_losses_are_the_mean_squares_of_both_passes():
     scene = ball()
     method, source = built(SMALL, scene), rng()
     batch = sample_batch(scene, 10, source)
-    rendered = method(batch.rays, RenderContext(batch.background, rng=source))
+    rendered = method(batch.rays, TrainingContext(batch.background, 0, source))
     losses = {name: loss.detach() for name, loss in method.losses(rendered, batch).items()}
     assert float(losses["rgb"]) == pytest.approx(float(((rendered.rgb.detach() - batch.rgb) ** 2).mean()))
     assert float(losses["coarse"]) == pytest.approx(float(((rendered.coarse[0].detach() - batch.rgb) ** 2).mean()))
@@ -204,7 +204,7 @@ def test_gradients_reach_every_parameter():
     for settings in (SMALL, OCCUPIED):
         method, source = built(settings, scene), rng()
         batch = sample_batch(scene, 10, source)
-        losses = method.losses(method(batch.rays, RenderContext(batch.background, rng=source)), batch)
+        losses = method.losses(method(batch.rays, TrainingContext(batch.background, 0, source)), batch)
         torch.stack(list(losses.values())).sum().backward()
         for name, parameter in method.named_parameters():
             assert parameter.grad is not None, name
@@ -214,7 +214,7 @@ def test_gradients_reach_every_parameter():
 @pytest.mark.parametrize("settings", [SMALL, OCCUPIED])
 def test_no_rays(settings: Nerf):
     scene = ball()
-    rendered = built(settings, scene)(scene.rays(0)[slice(0, 0)], RenderContext(torch.ones(3), rng=rng()))
+    rendered = built(settings, scene)(scene.rays(0)[slice(0, 0)], TrainingContext(torch.ones(3), 0, rng()))
     assert rendered.rgb.shape == (0, 3)
     assert rendered.depth.shape == rendered.opacity.shape == (0,)
 
@@ -270,9 +270,9 @@ def test_each_setting_changes_the_image(name: str):
 @pytest.mark.parametrize("change", [{"jitter": 0.5}, {"density_noise_std": 1.0}])
 def test_each_setting_of_training_changes_the_training_pass(change: dict[str, float]):
     scene = ball()
-    context = RenderContext(torch.ones(3), rng=rng())
+    context = TrainingContext(torch.ones(3), 0, rng())
     first = built(SMALL, scene)(scene.rays(0), context).rgb
-    second = built(replace(SMALL, **change), scene)(scene.rays(0), RenderContext(torch.ones(3), rng=rng())).rgb
+    second = built(replace(SMALL, **change), scene)(scene.rays(0), TrainingContext(torch.ones(3), 0, rng())).rgb
     assert float((first - second).detach().abs().max()) > 1e-4
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.methods import NerfW
-from lumifield.methods.base import Method, RenderContext, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered, TrainingContext
 from lumifield.methods.nerf_w import transient as transient_field
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runtime.rng import Rng
@@ -39,7 +39,7 @@ def stepped(method: Method, scene: Scene, steps: int) -> tuple[Rendered, Batch, 
     for step in range(steps):
         method.before_step(step, source)
         batch = sample_batch(scene, method.rays_per_step(), source)
-        rendered = method(batch.rays, RenderContext(batch.background, step, source))
+        rendered = method(batch.rays, TrainingContext(batch.background, step, source))
         losses = method.losses(rendered, batch)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
@@ -100,7 +100,7 @@ def plain(rays: int = 3) -> Rendered:
 
 def test_color_and_uncertainty_are_those_of_a_loop():
     mixed, background = mixture(), torch.tensor([0.1, 0.2, 0.3])
-    seen = transient_field.composite_transient(plain(), mixed, NERF_W, RenderContext(background, 0, rng()))
+    seen = transient_field.composite_transient(plain(), mixed, NERF_W, TrainingContext(background, 0, rng()))
     thick, own = mixed.density * mixed.width, mixed.transient.density * mixed.width
     lasting, passed, stopped = by_loops(thick, own, mixed.offsets.tolist())
     for ray in range(3):
@@ -121,7 +121,7 @@ def test_color_and_uncertainty_are_those_of_a_loop():
 
 def test_where_nothing_passes_the_lasting_scene_is_seen():
     mixed = mixture(passed=0.0)
-    seen = transient_field.composite_transient(plain(), mixed, NERF_W, RenderContext(WHITE, 0, rng()))
+    seen = transient_field.composite_transient(plain(), mixed, NERF_W, TrainingContext(WHITE, 0, rng()))
     static = by_loops(mixed.density * mixed.width, mixed.width * 0, mixed.offsets.tolist())[0]
     first = (static[:3, None] * mixed.rgb[:3]).sum(0) + 1 - static[:3].sum()
     torch.testing.assert_close(seen.rgb[0], first.float())
@@ -189,7 +189,7 @@ def test_every_switch_trains_and_renders(backbone, switches):
     for name, value in method.named_parameters():
         assert value.numel() == 0 or not torch.equal(value, before[name]), name
     assert (method.appearance_embeddings is None) == (settings.appearance_dim + settings.transient_dim == 0)
-    assert bool(method.channels) == (settings.transient_dim > 0)
+    assert bool(method.traits.channels) == (settings.transient_dim > 0)
     with torch.no_grad():
         seen = method(scene.rays(0), RenderContext(WHITE))
     assert seen.channels == {}
@@ -220,7 +220,7 @@ def test_an_image_wears_the_embedding_that_is_given_and_else_the_mean(backbone):
     each = method(rays, RenderContext(WHITE, appearance_embedding=own)).rgb
     torch.testing.assert_close(each, torch.where((torch.arange(len(rays)) % 2 == 0)[:, None], first, second))
     # What passed before an image is no part of the lasting scene.
-    other = torch.cat([table[0, : method.num_appearance_dims], table[1, method.num_appearance_dims :]])
+    other = torch.cat([table[0, : method.traits.num_appearance_dims], table[1, method.traits.num_appearance_dims :]])
     assert torch.equal(method(rays, RenderContext(WHITE, appearance_embedding=other)).rgb, first)
 
 
@@ -239,10 +239,10 @@ def test_channels_are_those_asked_for_and_show_what_training_saw(backbone):
     assert set(seen.channels) == {"combined", "uncertainty"}
     assert not torch.equal(seen.channels["combined"], seen.rgb)
     assert bool((seen.channels["uncertainty"] >= BACKBONES[backbone].beta_min).all())
-    fitting = method(rays, RenderContext(WHITE, 0, rng(), appearance_embedding=method.appearance_embeddings[1]))
+    fitting = method(rays, TrainingContext(WHITE, 0, rng(), appearance_embedding=method.appearance_embeddings[1]))
     assert fitting.channels == {}
-    learning = method(rays, RenderContext(WHITE, 0, rng()))
-    assert set(learning.channels) == set(method.channels)
+    learning = method(rays, TrainingContext(WHITE, 0, rng()))
+    assert set(learning.channels) == set(method.traits.channels)
     assert torch.equal(learning.channels["combined"], learning.rgb)
 
 

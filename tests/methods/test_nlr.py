@@ -10,7 +10,7 @@ from lumifield.data.scene import Images, Scene, sample_batch
 from lumifield.errors import DataError
 from lumifield.geometry.rays import offset_rays
 from lumifield.methods import Nlr
-from lumifield.methods.base import RenderContext
+from lumifield.methods.base import RenderContext, TrainingContext
 from lumifield.methods.nlr.distance_grid import sample_on_grid
 from lumifield.methods.nlr.method import NlrMethod
 from lumifield.rendering.view import render_view
@@ -27,8 +27,8 @@ def rng(seed: int = 0) -> Rng:
 
 def stepped(method: NlrMethod, scene: Scene, step: int, source: Rng):
     method.before_step(step, source)
-    batch = sample_batch(scene, method.rays_per_step(), source, patch_size=method.patch_size)
-    rendered = method(batch.rays, RenderContext(batch.background, step, source, patch_size=batch.patch_size))
+    batch = sample_batch(scene, method.rays_per_step(), source, patch_size=method.traits.patch_size)
+    rendered = method(batch.rays, TrainingContext(batch.background, step, source, patch_size=batch.patch_size))
     return rendered, method.losses(rendered, batch), batch
 
 
@@ -150,14 +150,14 @@ def test_while_learning_no_ray_sees_its_own_photograph():
     method, source = built(), rng()
     method.before_step(0, source)
     batch = sample_batch(scene, 64, source, patch_size=8)
-    rendered = method(batch.rays, RenderContext(WHITE, 0, rng(5), patch_size=batch.patch_size)).rgb
+    rendered = method(batch.rays, TrainingContext(WHITE, 0, rng(5), patch_size=batch.patch_size)).rgb
     changing = []
     for index in range(4):
         changed = copy.deepcopy(method)
         first, last = changed.sources.starts[index : index + 2]
         changed.sources.pixels[first:last, :3] = 255 - changed.sources.pixels[first:last, :3]
         changed.sources.extend()
-        again = changed(batch.rays, RenderContext(WHITE, 0, rng(5), patch_size=batch.patch_size)).rgb
+        again = changed(batch.rays, TrainingContext(WHITE, 0, rng(5), patch_size=batch.patch_size)).rgb
         changing += [] if torch.equal(again, rendered) else [index]
     own = int(batch.rays.image[0])
     # The two cameras at its sides see what it sees, the one across does not.
@@ -350,7 +350,7 @@ def test_silhouettes_lead_to_the_true_radius_from_both_sides(share, grows):
     radius = torch.nn.Parameter(torch.tensor(share * RADIUS))
     method.sdf = Around(method, radius)
     method.distances.copy_(sample_on_grid(method.sdf, len(method.distances), CPU))
-    method.penalties(RenderContext(WHITE), rng())["silhouette"].backward()
+    method.penalties(TrainingContext(WHITE, 0, rng()))["silhouette"].backward()
     assert radius.grad is not None
     assert bool(radius.grad < 0) == grows
 
@@ -379,7 +379,7 @@ def test_distances_are_in_scene_units_and_normals_point_outwards():
         torch.testing.assert_close(
             method.signed_distance(points), torch.full((50,), (share - 0.5) * radius), rtol=0, atol=0.1 * radius
         )
-    assert method.has_signed_distance
+    assert method.traits.has_signed_distance
     normals = method.normals(method.center + 0.5 * radius * away, torch.full((50,), 0.01), None)
     assert ((normals * away).sum(-1) > 0.8).all()
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumifield.methods.base import RenderContext, Rendered
+from lumifield.methods.base import RenderContext, Rendered, TrainingContext
 from lumifield.methods.nerf_w import transient_map
 from lumifield.methods.nerf_w.transient import TransientSamples
 from lumifield.runtime.rng import Rng
@@ -18,7 +18,7 @@ WHITE = torch.ones(3)
 
 
 def learning() -> RenderContext:
-    return RenderContext(WHITE, 0, Rng(torch.Generator().manual_seed(0)))
+    return TrainingContext(WHITE, 0, Rng(torch.Generator().manual_seed(0)))
 
 
 def by_loops(cells, x, y):

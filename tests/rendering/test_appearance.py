@@ -15,7 +15,7 @@ from lumifield.data.scene import Images, Scene
 from lumifield.errors import DataError
 from lumifield.evaluation import appearance_fit, evaluate
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Method, RenderContext, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered, Traits
 from lumifield.rendering import appearance
 from lumifield.rendering.view import render_view
 from lumifield.runs.run_folder import LoadedRun
@@ -31,8 +31,7 @@ def offline(monkeypatch):
 class Tinted(Method):
     """A ball in the light of each image: its colors are those of `Ball` plus the embedding's three numbers."""
 
-    channels = ("transient", "uncertainty")
-    num_appearance_dims = 3
+    traits = Traits(("transient", "uncertainty"), num_appearance_dims=3)
 
     def __init__(self, looks: torch.Tensor) -> None:
         super().__init__()

@@ -171,7 +171,7 @@ def test_steps_that_carve_may_show_one_color(monkeypatch):
     state = state_of(replace(NLR, num_mask_only_steps=3, num_joint_steps=1).build(scene))
     fit(
         state,
-        lambda rays, rng: sample_batch(scene, rays, rng, patch_size=state.method.patch_size),
+        lambda rays, rng: sample_batch(scene, rays, rng, patch_size=state.method.traits.patch_size),
         Budget(3),
         Schedule(),
         callbacks=[DivergenceGuard()],

@@ -6,13 +6,12 @@ import torch
 from analytic import CPU, Ball, scene_of
 from lumifield.data.scene import Frame
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import RenderContext, Rendered
+from lumifield.methods.base import RenderContext, Rendered, Traits
 from lumifield.rendering.view import RenderedView, render_view
 from lumifield.runtime.colormaps import quantile_range
 from lumifield.viewer.render_queue import RenderQueue
 from lumifield.viewer.server import CHANNELS
 from lumifield.viewer.task_rendering import (
-    CancelableMethod,
     RenderCanceledError,
     axial_depth,
     compose_view_image,
@@ -60,19 +59,26 @@ def test_a_canceled_task_stops_between_two_chunks(run, queue):
     assert run.method.calls == 3
 
 
-def test_normals_stop_when_the_client_leaves(queue):
-    task = replace(queue.next_task(0), is_first=False)
-    queue.remove_client(0)
-    method = CancelableMethod(Ball(), lambda: queue.is_canceled(task))
+def test_normals_stop_when_the_client_leaves(run, queue):
+    class ClientLeavesBeforeNormals(Ball):
+        def normals(self, points, step, ndc):
+            queue.remove_client(0)
+            calls.append(len(points))
+            return super().normals(points, step, ndc)
+
+    calls: list[int] = []
+    queue.request_view(0, replace(VIEW, channel="normal"))
+    task = replace(queue.next_task(0), height=96, is_first=False)
     with pytest.raises(RenderCanceledError):
-        method.normals(torch.zeros(1, 3), torch.ones(1), None)
+        render_task(replace(run, method=ClientLeavesBeforeNormals(), chunk=64), task, queue)
+    assert calls == [64]
 
 
 def test_patch_methods_render_whole_images_as_a_fast_preview(run, queue):
     calls = []
 
     class WholeImages(Ball):
-        patch_size = 8
+        traits = Traits(patch_size=8)
 
         def forward(self, rays: Rays, context: RenderContext) -> Rendered:
             calls.append((len(rays), context.patch_size, context.fast_preview))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Union
 
 from tyro.conf import OmitSubcommandPrefixes, subcommand
 
-from lumifield.methods import Instant, MipNerf, Nerf, NerfW, Nlr, SimpleNerf
+from lumifield.methods import METHODS, Settings
 
-MethodChoice = Annotated[
-    Annotated[Instant, subcommand("instant")]
-    | Annotated[MipNerf, subcommand("mip-nerf")]
-    | Annotated[Nerf, subcommand("nerf")]
-    | Annotated[NerfW, subcommand("nerf-w")]
-    | Annotated[Nlr, subcommand("nlr")]
-    | Annotated[SimpleNerf, subcommand("simple-nerf")],
-    OmitSubcommandPrefixes,
-]
+if TYPE_CHECKING:
+    MethodChoice = Settings
+else:
+    commands = tuple(Annotated[kind, subcommand(name)] for name, kind in METHODS.items())
+    MethodChoice = Annotated[Union[commands], OmitSubcommandPrefixes]  # noqa: UP007

@@ -37,7 +37,7 @@ FITTED_APPEARANCES = ("fitted", "affine")
 
 def default_appearance(method: Method) -> str:
     """Default appearance of evaluations: fitted for methods with appearance embeddings, else mean."""
-    return "fitted" if method.num_appearance_dims else "mean"
+    return "fitted" if method.traits.num_appearance_dims else "mean"
 
 
 def describe_appearance(method: Method, appearance: str) -> str:
@@ -49,9 +49,9 @@ def describe_appearance(method: Method, appearance: str) -> str:
                 f"{FIT_STEPS} steps of {FIT_RAYS} rays, all other parameters frozen"
             )
         case "affine":
-            embedding = "none" if not method.num_appearance_dims else "none, mean of the training images"
+            embedding = "none" if not method.traits.num_appearance_dims else "none, mean of the training images"
             return f"{embedding}; colors A c + b are fitted to the left half of each image by least squares"
-        case "mean" if not method.num_appearance_dims:
+        case "mean" if not method.traits.num_appearance_dims:
             return "none, the method has no embeddings"
         case "mean":
             return "none, mean of the training images"
@@ -70,7 +70,7 @@ def render_with_appearance(run: LoadedRun, scene: Scene, row: int, appearance: s
         view = render_view(run.method, scene, row, device=run.device, chunk=run.chunk)
         return replace(view, rgb=fit_affine_colors(view.rgb, scene, row))
     embedding = None if appearance == "mean" else embedding_for(run, scene, row, appearance)
-    channels = run.method.channels if run.method.appearance_embeddings is None else ()
+    channels = run.method.traits.channels if run.method.appearance_embeddings is None else ()
     return render_view(
         run.method, scene, row, device=run.device, chunk=run.chunk, appearance_embedding=embedding, channels=channels
     )

@@ -32,7 +32,7 @@ def chamfer_distance(run: LoadedRun) -> float | None:
     `DataError` if the mesh is unreadable.
     """
     path = None if run.source is None else run.source.data / FILE
-    if path is None or not path.is_file() or not run.method.has_signed_distance:
+    if path is None or not path.is_file() or not run.method.traits.has_signed_distance:
         return None
     whole = read_mesh(path)
     try:

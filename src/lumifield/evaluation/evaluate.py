@@ -77,7 +77,7 @@ def evaluate(
         metrics["chamfer"] = chamfer_distance(run)
         report_views = [report.ReportView(view["name"], view["scores"], view["images"]) for view in views]
         report.write_report(out / "report.html", metrics, report_views, history)
-        if save_images and run.method.has_signed_distance:
+        if save_images and run.method.traits.has_signed_distance:
             image_io.write_png(out / "slices.png", render_slices(run.method, scene.box.to(run.device)))
         write_scores(out, metrics)
     return metrics

@@ -41,7 +41,7 @@ class DensityField:
         """Positive inside: log of density over level, or the difference for a signed distance."""
         method, ray_points = self.run.method, self.to_ray_space(points).to(self.run.device)
         with torch.no_grad():
-            if method.has_signed_distance:
+            if method.traits.has_signed_distance:
                 values = (-method.signed_distance(ray_points).double().cpu() - self.level).numpy()
             else:
                 density = method.density(ray_points).double().cpu()
@@ -100,7 +100,7 @@ def build_density_field(run: LoadedRun, level: float | None) -> DensityField:
     """
     if level is not None:
         return DensityField(run, level)
-    if run.method.has_signed_distance:
+    if run.method.traits.has_signed_distance:
         return DensityField(run, 0.0)
     return DensityField(run, SURFACE_OPTICAL_DEPTH / median_pixel_width(run.scenes["train"]))
 

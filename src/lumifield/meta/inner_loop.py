@@ -14,7 +14,7 @@ from lumifield.data.scene import Batch, Scene, sample_batch
 from lumifield.meta import InnerLoop
 from lumifield.meta.batched_inner_loop import BatchedMethod, merge_batches
 from lumifield.meta.outer_loop import Parameters, gradient_descent
-from lumifield.methods.base import Method, RenderContext
+from lumifield.methods.base import Method, TrainingContext
 from lumifield.optim import Schedule
 from lumifield.optim.optimizers import build_optimizer
 from lumifield.runs.state import Budget
@@ -91,7 +91,7 @@ def adapt_clones(
         if state.step == loop.steps:
             report_last_step(report)
 
-    if initialization.supports_vmap and len(scenes) > 1:
+    if initialization.traits.supports_vmap and len(scenes) > 1:
         together = BatchedMethod(initialization, len(scenes))
         run_inner_loop(together, scenes, loop, rng, [last])
         return together.clones()
@@ -112,7 +112,7 @@ class MethodObjective(nn.Module):
 
     def forward(self, batch: Batch, rng: Rng | None) -> Tensor:
         """Sum of the losses."""
-        rendered = self.method(batch.rays, RenderContext(batch.background, rng=rng, patch_size=batch.patch_size))
+        rendered = self.method(batch.rays, TrainingContext(batch.background, rng=rng, patch_size=batch.patch_size))
         return torch.stack(list(self.method.losses(rendered, batch).values())).sum()
 
 
@@ -129,10 +129,10 @@ def adaptation_objective(
     def loss(parameters: Parameters, batch: Batch) -> Tensor:
         return functional_call(clone, {f"method.{name}": value for name, value in parameters.items()}, (batch, rng))
 
-    batches = (sample_batch(scene, rays, rng, patch_size=initialization.patch_size) for _ in range(loop.steps))
+    batches = (sample_batch(scene, rays, rng, patch_size=initialization.traits.patch_size) for _ in range(loop.steps))
     # Compiled kernels have no second derivative.
     with kernels.backend("reference"):
         adapted = gradient_descent(
             loss, initial_parameters(initialization), batches, loop.optimizer.lr, second_order=second_order
         )
-        return loss(adapted, sample_batch(scene, rays, rng, patch_size=initialization.patch_size))
+        return loss(adapted, sample_batch(scene, rays, rng, patch_size=initialization.traits.patch_size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,38 @@ from lumifield.runtime.rng import Rng
 
 @dataclass(frozen=True)
 class RenderContext:
-    """Inputs of a forward pass besides the rays.
+    """Inputs of a rendering besides the rays; a rendering is deterministic, without jitter or noise.
 
-    `rng` is None for deterministic passes (validation, rendering): no jitter, no noise. `background` is the color
-    behind the scene, per ray or for all. `appearance_embedding`, per ray or for all, is used by methods that learn
-    embeddings; without it training uses the embedding of each image and rendering uses their mean. `channels` are the
-    requested ones of the method's `channels`. `patch_size` is the height and width of the images or patches whose
-    pixels the rays are, in row order (None: arbitrary rays). `fast_preview` is the camera of the single image to render
-    approximately but fast, if the method can (None: exactly).
+    `background` is the color behind the scene, per ray or for all. `appearance_embedding`, per ray or for all, is used
+    by methods that learn embeddings; without it training uses the embedding of each image and rendering uses their
+    mean. `channels` are the requested ones of the method's traits. `patch_size` is the height and width of the images
+    or patches whose pixels the rays are, in row order (None: arbitrary rays). `fast_preview` is the camera of the
+    single image to render approximately but fast, if the method can (None: exactly).
     """
 
     background: Float[Tensor, "*r 3"]
-    step: int = 0
-    rng: Rng | None = None
-    appearance_embedding: Float[Tensor, "*rows e"] | None = None
-    channels: tuple[str, ...] = ()
-    patch_size: tuple[int, int] | None = None
-    fast_preview: Cameras | None = None
+    appearance_embedding: Float[Tensor, "*rows e"] | None = field(default=None, kw_only=True)
+    channels: tuple[str, ...] = field(default=(), kw_only=True)
+    patch_size: tuple[int, int] | None = field(default=None, kw_only=True)
+    fast_preview: Cameras | None = field(default=None, kw_only=True)
+
+    @property
+    def jitter_rng(self) -> Rng | None:
+        """Generator for jitter and noise; None without them."""
+        return None
+
+
+@dataclass(frozen=True)
+class TrainingContext(RenderContext):
+    """Inputs of the forward pass of a training step besides the rays."""
+
+    step: int
+    rng: Rng
+
+    @property
+    def jitter_rng(self) -> Rng:
+        """Generator for jitter and noise."""
+        return self.rng
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,24 @@ class Rendered:
     channels: dict[str, Float[Tensor, " r *c"]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Traits:
+    """Properties in which a method differs from others, for the rest of the package to adapt to.
+
+    `channels` are its outputs besides color, depth and opacity. `patch_size` is the size of the square image patches
+    that a training pass takes (0: arbitrary rays); such a method renders whole images at once, and may render a ray
+    differently than within its image. The leading `num_appearance_dims` dimensions of an embedding affect color.
+    With `has_signed_distance` the surface is the zero level set of `signed_distance`. With `supports_vmap` clones can
+    run vmapped: shapes do not depend on parameters, and there are no buffers.
+    """
+
+    channels: tuple[str, ...] = ()
+    patch_size: int = 0
+    num_appearance_dims: int = 0
+    has_signed_distance: bool = False
+    supports_vmap: bool = False
+
+
 class Method(nn.Module):
     """A radiance field method. Subclasses are final; the rest of the package relies on this contract only.
 
@@ -66,21 +100,7 @@ class Method(nn.Module):
 
     settings: Any
 
-    has_signed_distance: bool = False
-    """Whether the surface is the zero level set of `signed_distance`."""
-
-    channels: tuple[str, ...] = ()
-    """Outputs besides color, depth and opacity."""
-
-    supports_vmap: bool = False
-    """Whether several copies can run vmapped: shapes do not depend on parameters, and there are no buffers."""
-
-    patch_size: int = 0
-    """Size of the square image patches that a training pass takes; 0: arbitrary rays. A method that takes patches
-    renders whole images at once, and may render a single ray differently than within its image."""
-
-    num_appearance_dims: int = 0
-    """Leading dimensions of an embedding that affect color."""
+    traits = Traits()
 
     @property
     def appearance_embeddings(self) -> Float[Tensor, "n e"] | None:
@@ -144,16 +164,23 @@ class Method(nn.Module):
         raise DataError(path, "initialization", "a file", "the folder of a run of this method", fix)
 
 
-def render_in_chunks(method: Method, rays: Rays, context: RenderContext, chunk: int) -> Rendered:
+def render_in_chunks(
+    method: Method,
+    rays: Rays,
+    context: RenderContext,
+    chunk: int,
+    before_chunk: Callable[[], None] = lambda: None,
+) -> Rendered:
     """A forward pass without gradients in chunks of `chunk` rays, halved if memory runs out.
 
-    Rays that form an image (`context.patch_size`) pass in one chunk.
+    Rays that form an image (`context.patch_size`) pass in one chunk. `before_chunk` may raise an error to stop.
     """
     parts: list[Rendered] = []
     chunk = chunk if context.patch_size is None else len(rays)
     start = 0
     while start < len(rays):
         piece = slice(start, start + chunk)
+        before_chunk()
         try:
             with torch.no_grad():
                 parts.append(method(rays[piece], chunk_context(context, piece)))
@@ -173,11 +200,10 @@ def render_in_chunks(method: Method, rays: Rays, context: RenderContext, chunk: 
 
 
 def chunk_context(context: RenderContext, piece: slice) -> RenderContext:
-    """Deterministic context of the rays of one chunk."""
+    """Context of the rays of one chunk."""
     background, embedding = context.background, context.appearance_embedding
     return replace(
         context,
-        rng=None,
         background=background[piece] if background.dim() == 2 else background,
         appearance_embedding=embedding[piece] if embedding is not None and embedding.dim() == 2 else embedding,
     )

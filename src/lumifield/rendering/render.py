@@ -218,7 +218,7 @@ def render_split_view(
         chunk=run.chunk,
         normals=Normals.for_training_scene(run.scenes["train"], options.normals),
         appearance_embedding=None if embeddings is None else embeddings[0],
-        channels=() if embeddings is None else run.method.channels,
+        channels=() if embeddings is None else run.method.traits.channels,
     )
     out = run.folder / "views" / split if out is None else out
     span = colormaps.quantile_range(view.depth[view.hit_mask])
@@ -266,10 +266,10 @@ def method_channels(run: LoadedRun, channels: Sequence[Channel]) -> tuple[str, .
     """Channels that only some methods have; raises `DataError` if this one has not."""
     own = tuple(channel for channel in channels if channel not in COMMON_CHANNELS)
     for channel in own:
-        if channel not in run.method.channels:
+        if channel not in run.method.traits.channels:
             found, expected = (
                 f"{channel!r}, which this method does not have",
-                ", ".join((*COMMON_CHANNELS, *run.method.channels)),
+                ", ".join((*COMMON_CHANNELS, *run.method.traits.channels)),
             )
             raise DataError(run.folder, "channel", found, expected, "choose one of these")
     return own

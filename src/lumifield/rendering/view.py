@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -99,23 +100,25 @@ def render_view(
     appearance_embedding: Float[Tensor, " e"] | None = None,
     channels: tuple[str, ...] = (),
     fast_preview: bool = False,
+    before_chunk: Callable[[], None] = lambda: None,
 ) -> RenderedView:
     """Renders one view of `scene` (images are not needed) without jitter or noise, over the background of the scene.
 
     Uses the given appearance embedding (default: mean of the images) and renders the named channels. `fast_preview`
-    views are approximate but fast, if the method supports it.
+    views are approximate but fast, if the method supports it. `before_chunk` is called before each chunk of rays or
+    points and may raise an error to stop.
     """
     start = time.perf_counter()
     width, height = scene.size(index)
     embedding = None if appearance_embedding is None else appearance_embedding.to(device)
-    patch = (height, width) if method.patch_size else None
-    camera = scene.cameras[[index]].to(device) if fast_preview and method.patch_size else None
+    patch = (height, width) if method.traits.patch_size else None
+    camera = scene.cameras[[index]].to(device) if fast_preview and method.traits.patch_size else None
     background = background_color(scene.background).to(device)
     context = RenderContext(
         background, appearance_embedding=embedding, channels=channels, patch_size=patch, fast_preview=camera
     )
     chunk = chunk or default_chunk(device)
-    seen = render_in_chunks(method, scene.rays(index).to(device), context, chunk)
+    seen = render_in_chunks(method, scene.rays(index).to(device), context, chunk, before_chunk)
     rays = image_rays(scene.cameras, index, scene.near, scene.far).to("cpu")
     rgb, depth, opacity = seen.rgb.float().cpu(), seen.depth.float().cpu(), seen.opacity.float().cpu()
     distance = distance_from_t(depth, rays, scene.ndc)
@@ -126,11 +129,19 @@ def render_view(
         seconds=time.perf_counter() - start,
         channels={name: values.float().cpu().view(height, width, -1) for name, values in seen.channels.items()},
     )
-    return view if normals is None else add_normals(view, method, scene.select([index]), normals, device, chunk)
+    if normals is None:
+        return view
+    return add_normals(view, method, scene.select([index]), normals, device, chunk, before_chunk)
 
 
 def add_normals(
-    view: RenderedView, method: Method, scene: Scene, normals: Normals, device: torch.device, chunk: int
+    view: RenderedView,
+    method: Method,
+    scene: Scene,
+    normals: Normals,
+    device: torch.device,
+    chunk: int,
+    before_chunk: Callable[[], None],
 ) -> RenderedView:
     """The view with normals at its surface points; the scene has only its camera."""
     rays = image_rays(scene.cameras, 0, scene.near, scene.far).to("cpu")
@@ -144,7 +155,14 @@ def add_normals(
         points = rays.origins + (distance - NORMAL_LIFT * pixel)[:, None] * rays.directions
         seen = view.opacity.reshape(-1) > MIN_VISIBLE_OPACITY
         found = view_normals_from_density(
-            method, points, STEP_OF_DENSITY * pixel, seen, scene.ndc, device=device, chunk=chunk
+            method,
+            points,
+            STEP_OF_DENSITY * pixel,
+            seen,
+            scene.ndc,
+            device=device,
+            chunk=chunk,
+            before_chunk=before_chunk,
         )
     return replace(view, normal=(found.view(-1, 3) @ scene.frame.rotation.T.to("cpu")).view(view.rgb.shape))
 
@@ -159,10 +177,12 @@ def view_normals_from_density(
     *,
     device: torch.device,
     chunk: int,
+    before_chunk: Callable[[], None],
 ) -> Float[Tensor, "p 3"]:
     """Normals from the density at visible points, in chunks; zero elsewhere."""
     normal = torch.zeros_like(points)
     for rows in seen.nonzero()[:, 0].split(chunk):
+        before_chunk()
         normal[rows] = method.normals(points[rows].to(device), step[rows].to(device), ndc).float().cpu()
     return normal
 

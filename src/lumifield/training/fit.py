@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from lumifield.data.scene import Batch
-from lumifield.methods.base import Method, RenderContext
+from lumifield.methods.base import Method, TrainingContext
 from lumifield.optim import Schedule
 from lumifield.optim.optimizers import learning_rate_factor
 from lumifield.runs.state import Budget, RunState, remaining_steps
@@ -79,7 +79,7 @@ def train_step(
     method.before_step(state.step, rng)
     batch = next_batch(max(method.rays_per_step() // rng.world, 1), rng)
     rays = len(batch.rays)
-    rendered = method(batch.rays, RenderContext(batch.background, state.step, rng, patch_size=batch.patch_size))
+    rendered = method(batch.rays, TrainingContext(batch.background, state.step, rng, patch_size=batch.patch_size))
     losses = method.losses(rendered, batch)
     state.optimizer.zero_grad()
     torch.stack(list(losses.values())).sum().backward()

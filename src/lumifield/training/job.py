@@ -108,12 +108,12 @@ def train_once(
             save_every=settings.save_every,
             num_train_images=len(scene),
             # Without the embedding of a validation image its PSNR does not rank weights.
-            keep_latest=method.num_appearance_dims > 0,
+            keep_latest=method.traits.num_appearance_dims > 0,
         )
         with closing(Monitor(writer, budget, driver.console)) as monitor:
             fit(
                 state,
-                partial(next_batch, scene, settings, method.patch_size),
+                partial(next_batch, scene, settings, method.traits.patch_size),
                 budget,
                 job.method.schedule,
                 max_grad_norm=settings.max_grad_norm,

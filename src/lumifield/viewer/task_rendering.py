@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lumifield.geometry.rays import Ndc, Rays
-from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.rendering.render import Channel, compose_panels, scene_of_cameras
 from lumifield.rendering.view import Normals, RenderedView, default_chunk, render_view
 from lumifield.runs.run_folder import LoadedRun
@@ -25,26 +22,6 @@ class RenderCanceledError(Exception):
     """The image is obsolete."""
 
 
-class CancelableMethod(Method):
-    """Wraps a method to raise `RenderCanceledError` before a chunk of an image that is obsolete."""
-
-    def __init__(self, method: Method, is_canceled: Callable[[], bool]) -> None:
-        super().__init__()
-        self.method, self.is_canceled, self.patch_size = method, is_canceled, method.patch_size
-
-    def forward(self, rays: Rays, context: RenderContext) -> Rendered:
-        """Renders rays with the wrapped method."""
-        if self.is_canceled():
-            raise RenderCanceledError
-        return self.method(rays, context)
-
-    def normals(self, points: Float[Tensor, "p 3"], step: Float[Tensor, " p"], ndc: Ndc | None) -> Float[Tensor, "p 3"]:
-        """Normals of the wrapped method."""
-        if self.is_canceled():
-            raise RenderCanceledError
-        return self.method.normals(points, step, ndc)
-
-
 def render_task(run: LoadedRun, task: RenderTask, queue: RenderQueue) -> RenderedView:
     """Renders the image of a task; raises `RenderCanceledError` once `queue` has canceled it."""
     train = run.scenes["train"]
@@ -52,8 +29,21 @@ def render_task(run: LoadedRun, task: RenderTask, queue: RenderQueue) -> Rendere
     normals = Normals.for_training_scene(train, task.view.normals) if task.view.channel == "normal" else None
     responsive_chunk = max(round(queue.rays_per_second * FIRST_FRAME_SECONDS), MIN_CHUNK)
     chunk = min(run.chunk or default_chunk(run.device), responsive_chunk)
-    method = CancelableMethod(run.method, lambda: queue.is_canceled(task))
-    return render_view(method, scene, 0, device=run.device, chunk=chunk, normals=normals, fast_preview=True)
+
+    def stop_if_canceled() -> None:
+        if queue.is_canceled(task):
+            raise RenderCanceledError
+
+    return render_view(
+        run.method,
+        scene,
+        0,
+        device=run.device,
+        chunk=chunk,
+        normals=normals,
+        fast_preview=True,
+        before_chunk=stop_if_canceled,
+    )
 
 
 def format_timing(view: RenderedView) -> str:

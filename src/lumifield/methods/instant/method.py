@@ -16,7 +16,7 @@ from lumifield.fields.encodings import spherical_harmonics
 from lumifield.fields.hash_grid import FeatureGrid, geometric_resolutions
 from lumifield.geometry.contraction import SceneBox
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Method, RenderContext, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered, TrainingContext
 from lumifield.methods.instant import Instant
 from lumifield.methods.instant.ray_samplers import OccupancySampler, ProposalSampler, RaySamples
 from lumifield.runtime.precision import autocast
@@ -104,7 +104,7 @@ class InstantMethod(Method):
         """
         if self.contracted and self.open:
             rays = replace(rays, far=rays.far.clamp_min(OPAQUE_LENGTH))
-        return self.sampler(rays, self.space, self.query_density, context.rng)
+        return self.sampler(rays, self.space, self.query_density, context.jitter_rng)
 
     def composite_samples(
         self,
@@ -125,7 +125,7 @@ class InstantMethod(Method):
             opacity=opacity,
             samples=len(packed),
             penalties=sampled.penalties(weights, self.settings.distortion_loss_weight)
-            if context.rng is not None
+            if isinstance(context, TrainingContext)
             else {},
         )
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lumifield.data.scene import Batch, Scene, median_pixel_width
 from lumifield.errors import DataError
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Method, RenderContext, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered, TrainingContext
 from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.mip_nerf.gaussian_fields import GridField, build_mip_nerf_mlp, grid_resolution
 from lumifield.runtime.precision import autocast
@@ -47,13 +47,13 @@ class MipNerfMethod(Method):
     def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """Uniform intervals, resampled passes, compositing of the last."""
         settings = self.settings
-        rng = context.rng if settings.jitter else None
+        rng = context.jitter_rng if settings.jitter else None
         t = sample_stratified(
             linspace_depths(rays.near, rays.far, settings.num_samples + 1, disparity=settings.disparity), rng
         )
         coarse = []
         for _ in range(settings.num_passes - 1):
-            if context.rng is None:  # without losses the coarse color is not needed
+            if not isinstance(context, TrainingContext):  # without losses the coarse color is not needed
                 weights = self.weights_only(rays, t, context)
             else:
                 weights, rgb = self.weights_and_colors(rays, t, context)
@@ -97,7 +97,7 @@ class MipNerfMethod(Method):
 
     def noise(self, t: Float[Tensor, "r n_plus_1"], context: RenderContext) -> Float[Tensor, "r n"] | None:
         """Noise for raw densities in training, if enabled."""
-        if context.rng is None or self.settings.density_noise_std == 0:
+        if not isinstance(context, TrainingContext) or self.settings.density_noise_std == 0:
             return None
         return self.settings.density_noise_std * context.rng.normal(len(t), t.shape[1] - 1)
 

@@ -14,7 +14,7 @@ from lumifield.errors import DataError
 from lumifield.fields.encodings import Positional
 from lumifield.fields.mlp import Mlp, load_published
 from lumifield.geometry.rays import Rays, points_on_rays
-from lumifield.methods.base import Method, RenderContext, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered, TrainingContext
 from lumifield.methods.nerf import Nerf
 from lumifield.runtime.precision import autocast
 from lumifield.volume.compositing import composite, expected_depth, interval_lengths, weights_from_density
@@ -37,12 +37,12 @@ class NerfMethod(Method):
 
     def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """Coarse pass, resampling, fine pass over all samples, compositing."""
-        settings, rng = self.settings, context.rng
+        settings, rng = self.settings, context.jitter_rng
         even = linspace_depths(rays.near, rays.far, settings.num_samples, disparity=settings.disparity)
         z = sample_stratified(even, rng, jitter=settings.jitter)
         coarse, samples = (), z.numel()
         if self.fine is not None:
-            if rng is None:  # without losses the coarse color is not needed
+            if not isinstance(context, TrainingContext):  # without losses the coarse color is not needed
                 weights = self.weights_only(self.coarse, rays, z, context)
             else:
                 weights, rgb = self.weights_and_colors(self.coarse, rays, z, context)
@@ -79,7 +79,7 @@ class NerfMethod(Method):
 
     def noise(self, z: Float[Tensor, "r n"], context: RenderContext) -> Float[Tensor, "r n"] | None:
         """Noise for raw densities in training, if enabled."""
-        if context.rng is None or self.settings.density_noise_std == 0:
+        if not isinstance(context, TrainingContext) or self.settings.density_noise_std == 0:
             return None
         return self.settings.density_noise_std * context.rng.normal(*z.shape)
 

@@ -55,7 +55,7 @@ class OccupancyNerf(Method):
 
     def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """Marches rays, drops occluded samples, evaluates the network, composites."""
-        packed = march_rays(rays, self.occupancy, self.space, self.step, 0.0, context.rng)
+        packed = march_rays(rays, self.occupancy, self.space, self.step, 0.0, context.jitter_rng)
         if (
             torch.is_grad_enabled()
         ):  # evaluating density first costs less than the gradients that it saves, but only in training

@@ -30,8 +30,7 @@ class NerfWHashGridMethod(Method):
         self.static = InstantMethod(static_settings(settings), scene, num_extra_features=settings.appearance_dim)
         chosen = self.static.settings
         self.settings = replace(settings, grid_max_resolution=chosen.max_resolution, grid_sampling=chosen.sampling)
-        self.num_appearance_dims = settings.appearance_dim
-        self.channels = transient.CHANNELS if settings.transient_dim else ()
+        self.traits = transient.nerf_w_traits(settings)
         self.embeddings = transient_map.AppearanceTable(len(scene), settings.appearance_dim, settings.transient_dim)
 
     @property

@@ -31,8 +31,8 @@ class NerfWMethod(Method):
         if settings.disparity and not bool((scene.near > 0).all()):
             found, fix = "rays that start at t = 0", "drop it (NDC rays are linear in disparity already)"
             raise DataError("nerf-w", "disparity", found, "near bounds above 0", fix)
-        self.settings, self.num_appearance_dims = settings, settings.appearance_dim
-        self.channels = transient.CHANNELS if settings.transient_dim else ()
+        self.settings = settings
+        self.traits = transient.nerf_w_traits(settings)
         self.codes = transient.Embeddings(settings, len(scene))
         self.coarse = nn.ModuleList([static_mlp(settings) for _ in range(settings.num_fine_passes)])
         self.last = TransientMlp(settings)
@@ -70,7 +70,7 @@ class NerfWMethod(Method):
         self, rays: Rays, view: Float[Tensor, "r c"], context: RenderContext
     ) -> tuple[Float[Tensor, "r n"], list[Float[Tensor, "r 3"]], int]:
         """Depths of the last pass, colors of the coarse passes, and their number of samples."""
-        settings, rng = self.settings, context.rng
+        settings, rng = self.settings, context.jitter_rng
         even = linspace_depths(rays.near, rays.far, settings.num_samples, disparity=settings.disparity)
         z = sample_stratified(even, rng, jitter=settings.jitter)
         coarse, samples = [], 0

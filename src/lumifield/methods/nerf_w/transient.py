@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lumifield import kernels
 from lumifield.data.scene import Batch
-from lumifield.methods.base import RenderContext, Rendered
+from lumifield.methods.base import RenderContext, Rendered, TrainingContext, Traits
 from lumifield.methods.nerf_w import NerfW
 
 MIN_OPTICAL_DEPTH = 1e-12
@@ -74,7 +74,7 @@ class Embeddings(nn.Module):
         """Appearance and transient embedding of each ray: that of the context, else of its image in training."""
         if context.appearance_embedding is not None:
             return self.parts(context.appearance_embedding.expand(len(image), -1))
-        return self.parts(self.table[image]) if context.rng is not None else self.mean(len(image))
+        return self.parts(self.table[image]) if isinstance(context, TrainingContext) else self.mean(len(image))
 
     def mean(self, rows: int) -> tuple[Float[Tensor, "{rows} a"], Float[Tensor, "{rows} t"]]:
         """Mean embedding, repeated in rows."""
@@ -85,9 +85,14 @@ class Embeddings(nn.Module):
         return rows[:, : self.appearance], rows[:, self.appearance :]
 
 
+def nerf_w_traits(settings: NerfW) -> Traits:
+    """Traits of either backbone."""
+    return Traits(CHANNELS if settings.transient_dim else (), num_appearance_dims=settings.appearance_dim)
+
+
 def renders_transient(settings: NerfW, context: RenderContext) -> bool:
     """Whether a pass renders transients: in training, or if one of their channels is requested."""
-    learning = context.rng is not None and context.appearance_embedding is None
+    learning = isinstance(context, TrainingContext) and context.appearance_embedding is None
     return settings.transient_dim > 0 and (learning or bool(context.channels))
 
 
@@ -133,7 +138,7 @@ def composite_transient(rendered: Rendered, mixture: Mixture, settings: NerfW, c
 
 def with_transient(rendered: Rendered, channels: dict[str, Tensor], loss: Tensor, context: RenderContext) -> Rendered:
     """The rendering with the requested channels, or in training with the combined color."""
-    if context.rng is None:
+    if not isinstance(context, TrainingContext):
         return replace(rendered, channels={name: channels[name] for name in context.channels})
     penalties = {**rendered.penalties, "transient": loss}
     return replace(rendered, rgb=channels["combined"], channels=channels, penalties=penalties)

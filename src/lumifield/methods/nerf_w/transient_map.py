@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lumifield.methods.base import RenderContext, Rendered
+from lumifield.methods.base import RenderContext, Rendered, TrainingContext
 from lumifield.methods.nerf_w import NerfW
 from lumifield.methods.nerf_w.transient import TransientSamples, activate_raw, with_transient
 
@@ -46,9 +46,9 @@ class AppearanceTable(nn.Module):
         if context.appearance_embedding is not None:
             given = context.appearance_embedding.reshape(-1, context.appearance_embedding.shape[-1])
             appearances, maps = given.split([self.appearances.shape[1], self.transient_maps.shape[1]], -1)
-        elif context.rng is None:
+        elif not isinstance(context, TrainingContext):
             appearances, maps = self.appearances.mean(0, keepdim=True), self.transient_maps.mean(0, keepdim=True)
-        if context.appearance_embedding is not None or context.rng is None:
+        if context.appearance_embedding is not None or not isinstance(context, TrainingContext):
             map_index = torch.arange(len(image), device=image.device) % len(maps)
         return appearances[map_index], maps, map_index
 

@@ -15,7 +15,7 @@ from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.normals import normalize_or_zero
 from lumifield.geometry.rays import Ndc, Rays, offset_rays
-from lumifield.methods.base import Method, RenderContext, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered, TrainingContext, Traits
 from lumifield.methods.nlr import ColorLoss, Nlr
 from lumifield.methods.nlr.distance_grid import Distance, DistanceGrid, refine_grid, sample_on_grid
 from lumifield.methods.nlr.hits import Hit, average_hits, subpixel_offsets
@@ -49,8 +49,6 @@ BLUR = 0.005
 class NlrMethod(Method):
     """Signed distance field in a ball around the object, with image-based appearance (NLR++)."""
 
-    has_signed_distance = True
-    channels = ("blended", "sources")
     center: Tensor
     radius: Tensor
     distances: Tensor
@@ -58,7 +56,8 @@ class NlrMethod(Method):
     def __init__(self, settings: Nlr, scene: Scene) -> None:
         super().__init__()
         validate_scene(scene)
-        self.settings, self.patch_size = settings, settings.patch_size
+        self.settings = settings
+        self.traits = Traits(("blended", "sources"), patch_size=settings.patch_size, has_signed_distance=True)
         self.masked = scene.background != "none"
         center, radius = bounding_ball(scene)
         self.register_buffer("center", center)
@@ -81,18 +80,18 @@ class NlrMethod(Method):
 
     def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """Traces, blends and decodes; shape steps add mask and eikonal losses."""
-        shape = context.rng is not None and self.learns_shape(context.step)
-        if context.rng is not None and context.step % self.settings.visibility_update_interval == 0:
+        shape = isinstance(context, TrainingContext) and self.learns_shape(context.step)
+        if isinstance(context, TrainingContext) and context.step % self.settings.visibility_update_interval == 0:
             self.distances.copy_(sample_on_grid(self.sdf, GRID, self.distances.device))
         segments = self.segments(rays)
-        if context.patch_size is not None and context.rng is None:
+        if context.patch_size is not None and not isinstance(context, TrainingContext):
             hit = self.trace_supersampled(rays, context.patch_size, context)
         else:
             hit = self.trace_hits(rays, segments, context, shape=shape)
         rows, blend, rgb = hit.rows, hit.blend, hit.blend.rgb
         if context.patch_size is not None and len(rows):
             rgb = self.appearance_net.image(blend.features, rgb, rows, context.patch_size, len(rays))
-        if context.rng is None:
+        if not isinstance(context, TrainingContext):
             rgb = rgb.clamp(0, 1)
         opacity = torch.zeros_like(rays.far).index_fill(0, rows, 1)
         background = (
@@ -105,14 +104,14 @@ class NlrMethod(Method):
             depth=rays.far.index_put((rows,), hit.t),
             opacity=opacity if self.background_model is None else torch.ones_like(opacity),
             samples=len(rays),
-            penalties=self.penalties(context, context.rng) if shape and context.rng is not None else {},
+            penalties=self.penalties(context) if shape and isinstance(context, TrainingContext) else {},
             channels={name: channel_of_blend(blend, name, rows, background) for name in context.channels},
         )
 
     def trace_hits(self, rays: Rays, segments: RaySegments, context: RenderContext, *, shape: bool) -> Hit:
         """Rays that hit the surface, distances, and blended samples there."""
         rows = self.may_hit(rays, context).nonzero()[:, 0]
-        if context.rng is None:
+        if not isinstance(context, TrainingContext):
             t, is_hit = sphere_trace(self.sdf, segments[rows], TRACING)
         else:
             t, is_hit = sphere_trace_guided(self.sdf, DistanceGrid(self.distances), segments[rows], TRACING)
@@ -151,7 +150,7 @@ class NlrMethod(Method):
 
     def may_hit(self, rays: Rays, context: RenderContext) -> Bool[Tensor, " r"]:
         """Rays that may hit the surface: in training those whose pixels have a color to compare with."""
-        if context.rng is None:
+        if not isinstance(context, TrainingContext):
             return torch.ones_like(rays.image, dtype=torch.bool)
         return self.sources.is_in_silhouette(rays) & (not self.is_mask_only_step(context.step))
 
@@ -164,14 +163,14 @@ class NlrMethod(Method):
     def blend_at_points(self, points: Float[Tensor, "p 3"], rays: Rays, context: RenderContext) -> BlendedSamples:
         """Blended features and colors at surface points; in training without the image of each ray."""
         where = self.center + self.radius * points
-        if context.rng is None:
+        if not isinstance(context, TrainingContext):
             indices, tolerance = list(range(len(self.sources))), self.settings.min_visibility_tolerance
             distances, feature_maps = self.inference_cache()
         else:
             indices, tolerance = self.select_sources(rays.image, context.rng), self.visibility_tolerance(context.step)
             distances, feature_maps = self.distances, None
         projected = {index: self.sources.project_samples(index, where, rays.directions) for index in indices}
-        if context.rng is not None:
+        if isinstance(context, TrainingContext):
             projected = {
                 index: replace(sample, seen=sample.seen & (rays.image != index)) for index, sample in projected.items()
             }
@@ -189,8 +188,9 @@ class NlrMethod(Method):
         seen[source, point] = is_unoccluded(distance, points[point], centers[source], tolerance, TRACING)
         return {index: replace(sample, seen=own) for (index, sample), own in zip(projected.items(), seen, strict=True)}
 
-    def penalties(self, context: RenderContext, rng: Rng) -> dict[str, Tensor]:
+    def penalties(self, context: TrainingContext) -> dict[str, Tensor]:
         """Shape losses: eikonal and mask loss (equations 7 to 9)."""
+        rng = context.rng
         count = max(self.settings.num_eikonal_points // rng.world, 1)
         norm = self.sdf.gradient(2 * rng.uniform(count, 3) - 1).norm(dim=-1)
         deviation = color_error(norm, torch.ones_like(norm), self.settings.eikonal_loss)
@@ -314,7 +314,7 @@ class NlrMethod(Method):
 
     def rays_per_step(self) -> int:
         """Number of pixels of a patch."""
-        return self.patch_size**2
+        return self.settings.patch_size**2
 
     def param_groups(self) -> list[dict[str, Any]]:
         """The shape has its own learning rate."""

@@ -11,7 +11,7 @@ from lumifield.data.scene import Batch, Scene
 from lumifield.fields.encodings import Waves
 from lumifield.fields.mlp import Mlp
 from lumifield.geometry.rays import Rays, points_on_rays
-from lumifield.methods.base import Method, RenderContext, Rendered
+from lumifield.methods.base import Method, RenderContext, Rendered, Traits
 from lumifield.methods.simple_nerf import SimpleNerf
 from lumifield.runtime.precision import autocast
 from lumifield.runtime.rng import Rng
@@ -27,7 +27,7 @@ NORMAL_WITHIN_TWO = 0.87962566103423978
 class SimpleNerfMethod(Method):
     """One MLP of positions, evaluated at uniform samples of each ray (Tancik et al. 2021, section 4.3)."""
 
-    supports_vmap = True
+    traits = Traits(supports_vmap=True)
 
     def __init__(self, settings: SimpleNerf, scene: Scene) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class SimpleNerfMethod(Method):
 
     def forward(self, rays: Rays, context: RenderContext) -> Rendered:
         """Samples rays, evaluates the MLP, composites."""
-        z, width = self.sampled(rays, context.rng)
+        z, width = self.sampled(rays, context.jitter_rng)
         view = self.network.directional(rays.viewdirs)
         with autocast(z.device, self.settings.bf16):
             density, rgb = self.network(points_on_rays(rays, z), view[:, None])
