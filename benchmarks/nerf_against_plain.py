@@ -22,7 +22,7 @@ from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data import Source, read_scene
 from lumifield.data.scene import Scene, sample_batch
 from lumifield.geometry.rays import Rays
-from lumifield.methods.base import Method, RenderContext, render_in_chunks
+from lumifield.methods.base import Method, RenderContext, TrainingContext, render_in_chunks
 from lumifield.methods.nerf import Nerf
 from lumifield.optim.optimizers import build_optimizer, learning_rate_factor
 from lumifield.runtime.files import replacing, write_json
@@ -62,7 +62,7 @@ def train_nerf(task: Task) -> Method:
         optimizer.set_rate(task.factor(step))
         method.before_step(step, rng)
         batch = sample_batch(task.train, task.settings.batch_size, rng)
-        losses = method.losses(method(batch.rays, RenderContext(batch.background, step, rng)), batch)
+        losses = method.losses(method(batch.rays, TrainingContext(batch.background, step, rng)), batch)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from lumifield.bench.machine import current_commit, describe_machine
 from lumifield.data.scene import Batch, Scene
 from lumifield.geometry.image_sampling import sample_bicubic
-from lumifield.methods.base import RenderContext
+from lumifield.methods.base import TrainingContext
 from lumifield.methods.nlr.blending import normalize_weights
 from lumifield.methods.nlr.method import NlrMethod
 from lumifield.runs.run_folder import read_run, write_json
@@ -234,7 +234,7 @@ def our_step(method: NlrMethod, scene: Scene, index: int, side: int | None = Non
         rays, truth, size = rays[rows], truth[rows], (side, side)
     rng, number, white = Rng(torch.Generator().manual_seed(0)), step_of(method), torch.ones(3)
     method.before_step(number, rng)
-    rendered = method(rays, RenderContext(white, number, rng, patch_size=size))
+    rendered = method(rays, TrainingContext(white, number, rng, patch_size=size))
     batch = Batch(rays, truth[:, :3], white.expand(len(rays), 3), truth[:, 3], patch_size=size)
     return rendered.rgb, method.losses(rendered, batch)
 

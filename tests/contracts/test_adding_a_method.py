@@ -34,8 +34,8 @@ class PlainGrid:
         from torch.nn import functional as F
 
         from lumifield.geometry.rays import points_on_rays
-        from lumifield.methods.base import Method, Rendered
-        from lumifield.volume.compositing import composite, expected_depth, interval_lengths, weights_from_density
+        from lumifield.methods.base import Method
+        from lumifield.volume.compositing import composite, interval_lengths, weights_from_density
         from lumifield.volume.sampling import linspace_depths
 
         class PlainGridMethod(Method):
@@ -55,8 +55,7 @@ class PlainGrid:
                 z = linspace_depths(rays.near, rays.far, 32)
                 density, rgb = self.query(points_on_rays(rays, z))
                 weights = weights_from_density(density, interval_lengths(z, rays.directions, rays.far))
-                depth, opacity = expected_depth(weights, z, rays.far)
-                return Rendered(composite(weights, rgb, context.background), depth, opacity, samples=z.numel())
+                return composite(weights, rgb, z, rays.far, context.background)
 
             def losses(self, rendered, batch):
                 return {"rgb": F.mse_loss(rendered.rgb, batch.rgb)}

@@ -224,7 +224,8 @@ def test_without_draws_a_pass_repeats_itself_and_with_draws_it_varies(settings: 
 def test_without_jitter_and_noise_draws_change_nothing():
     scene = ball(3, 12)
     method = built(replace(SMALL, jitter=False), scene)
-    seen = (method(scene.rays(0), TrainingContext(WHITE, 0, source)).rgb for source in (rng(), None))
+    contexts = TrainingContext(WHITE, 0, rng()), RenderContext(WHITE)
+    seen = (method(scene.rays(0), context).rgb for context in contexts)
     torch.testing.assert_close(*seen)
 
 

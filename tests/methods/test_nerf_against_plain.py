@@ -14,7 +14,7 @@ from lumifield.methods.base import RenderContext
 from lumifield.methods.nerf import Nerf
 from lumifield.methods.nerf.method import NerfMethod
 from lumifield.optim import Optimizer
-from lumifield.volume.compositing import composite, expected_depth
+from lumifield.volume.compositing import composite_colors, expected_depth
 from lumifield.volume.sampling import resample
 from scenes import ball
 
@@ -47,7 +47,7 @@ def test_the_same_parameters_show_the_same_image_and_give_the_same_gradient(benc
     z = plain_nerf.sample_coarse(40, 2.0, 6.0)
     expected, weights, depth = plain_nerf.render(network, rays.origins, rays.directions, z)
     seen, rgb = method.weights_and_colors(method.coarse, rays, z, RenderContext(torch.ones(3)))
-    found = composite(seen, rgb, torch.ones(3))
+    found = composite_colors(seen, rgb, torch.ones(3))
     torch.testing.assert_close(seen, weights, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     mean, opacity = expected_depth(seen, z, rays.far)

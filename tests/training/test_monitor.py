@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from lumifield.methods.base import Method, Rendered
+from lumifield.methods.base import Method, Rendered, TrainingContext
 from lumifield.runs.checkpoint import CheckpointSaver, Validation
 from lumifield.runs.state import Budget, RunState
 from lumifield.runtime.rng import Rng
@@ -135,7 +135,7 @@ class Gray(Method):
         self.value = torch.nn.Parameter(torch.tensor(value))
 
     def forward(self, rays, context):
-        assert context.rng is None
+        assert not isinstance(context, TrainingContext)
         assert not self.training
         return Rendered(self.value + torch.zeros(len(rays), 3), rays.far, torch.ones(len(rays)))
 

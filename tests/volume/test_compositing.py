@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lumifield.volume.compositing import (
     OPAQUE_LENGTH,
-    composite,
+    composite_colors,
     expected_depth,
     interval_lengths,
     weights_from_density,
@@ -76,9 +76,9 @@ def test_splitting_an_interval_changes_nothing():
 
 def test_blend_shows_the_background_through():
     weights, rgb = torch.tensor([[0.25, 0.5], [0.0, 0.0]]), torch.ones(2, 2, 3) * torch.tensor([1.0, 0.0, 0.5])
-    found = composite(weights, rgb, torch.tensor([0.0, 1.0, 0.0]))
+    found = composite_colors(weights, rgb, torch.tensor([0.0, 1.0, 0.0]))
     torch.testing.assert_close(found, torch.tensor([[0.75, 0.25, 0.375], [0.0, 1.0, 0.0]]))
-    each = composite(weights, rgb, torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]))
+    each = composite_colors(weights, rgb, torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]))
     assert each[1].tolist() == [1.0, 0.0, 0.0]
 
 
@@ -91,7 +91,7 @@ def test_gradients():
 
     def seen(density: torch.Tensor, rgb: torch.Tensor) -> tuple[torch.Tensor, ...]:
         weights = weights_from_density(density, width)
-        return composite(weights, rgb, background), *expected_depth(weights, z, far)
+        return composite_colors(weights, rgb, background), *expected_depth(weights, z, far)
 
     assert torch.autograd.gradcheck(seen, (density, rgb))
     assert torch.autograd.gradgradcheck(seen, (density, rgb))
@@ -103,7 +103,7 @@ def test_values_and_gradients_are_finite_at_any_magnitude(magnitude: float):
     density = torch.full((2, 5), magnitude, requires_grad=True)
     weights = weights_from_density(density, interval_lengths(z, torch.tensor([[0.0, 0.0, 1.0]]).expand(2, 3)))
     depth, opacity = expected_depth(weights, z, torch.full((2,), 3.0))
-    color = composite(weights, torch.ones(2, 5, 3), torch.zeros(3))
+    color = composite_colors(weights, torch.ones(2, 5, 3), torch.zeros(3))
     (depth.sum() + opacity.sum() + color.sum()).backward()
     assert density.grad is not None
     for name, value in {"depth": depth, "opacity": opacity, "rgb": color, "gradient": density.grad}.items():
@@ -115,7 +115,7 @@ def test_no_rays_and_no_samples():
     assert weights_from_density(none, interval_lengths(none, torch.zeros(0, 3))).shape == (0, 4)
     empty = weights_from_density(torch.zeros(2, 0), torch.zeros(2, 0))
     assert empty.shape == (2, 0)
-    assert composite(empty, torch.zeros(2, 0, 3), torch.ones(3)).tolist() == [[1.0] * 3] * 2
+    assert composite_colors(empty, torch.zeros(2, 0, 3), torch.ones(3)).tolist() == [[1.0] * 3] * 2
     depth, opacity = expected_depth(empty, empty, torch.tensor([5.0, 6.0]))
     assert depth.tolist() == [5.0, 6.0]
     assert opacity.tolist() == [0.0, 0.0]

@@ -149,8 +149,7 @@ class SparseVoxels:
         packed = keep_visible(
             PackedSamples(*marched), rays, lambda part: self.density(part.points(rays)), min_weight=min_weight
         )
-        optical_depth = self.density(packed.points(rays)) * packed.lengths(rays)
-        return packed, kernels.packed_weights(optical_depth, packed.offsets)
+        return packed, packed.weights(self.density(packed.points(rays)), rays)
 
 
 def interpolate_rows(

@@ -58,7 +58,7 @@ def run_inner_loop(
         (scene,) = scenes
         fit(
             state,
-            lambda rays, rng: sample_batch(scene, loop.batch_size or rays, rng, patch_size=method.patch_size),
+            lambda rays, rng: sample_batch(scene, loop.batch_size or rays, rng, patch_size=method.traits.patch_size),
             Budget(loop.steps),
             Schedule(),
             callbacks=callbacks,
@@ -110,9 +110,9 @@ class MethodObjective(nn.Module):
         super().__init__()
         self.method = method
 
-    def forward(self, batch: Batch, rng: Rng | None) -> Tensor:
+    def forward(self, batch: Batch, rng: Rng) -> Tensor:
         """Sum of the losses."""
-        rendered = self.method(batch.rays, TrainingContext(batch.background, rng=rng, patch_size=batch.patch_size))
+        rendered = self.method(batch.rays, TrainingContext(batch.background, 0, rng, patch_size=batch.patch_size))
         return torch.stack(list(self.method.losses(rendered, batch).values())).sum()
 
 

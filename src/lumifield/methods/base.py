@@ -17,6 +17,7 @@ from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.normals import density_normals
 from lumifield.geometry.rays import Ndc, Rays, points_to_ndc
 from lumifield.runtime.rng import Rng
+from lumifield.volume.compositing import Rendered
 
 
 @dataclass(frozen=True)
@@ -53,25 +54,6 @@ class TrainingContext(RenderContext):
     def jitter_rng(self) -> Rng:
         """Generator for jitter and noise."""
         return self.rng
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """Output of a method per ray.
-
-    `depth` is t of the surface: the expected t of the weights divided by `opacity`, or for packed samples of `instant`
-    their median; t of `far` if nothing is hit. `coarse` holds the colors of coarser passes; `samples` counts field
-    evaluations; `penalties` are weighted loss terms that only the pass itself can compute. `channels` are further
-    outputs, colors or scalars.
-    """
-
-    rgb: Float[Tensor, "r 3"]
-    depth: Float[Tensor, " r"]
-    opacity: Float[Tensor, " r"]
-    coarse: tuple[Float[Tensor, "r 3"], ...] = ()
-    samples: int = 0
-    penalties: dict[str, Tensor] = field(default_factory=dict)
-    channels: dict[str, Float[Tensor, " r *c"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +12,25 @@ OPAQUE_LENGTH = 1e10
 """Length of an interval in which any positive density is opaque; infinity itself would have no gradient."""
 MIN_OPACITY = 1e-6
 """Rays of lower opacity hit nothing: their depth is `far`."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Output of a method per ray.
+
+    `depth` is t of the surface: the expected t of the weights divided by `opacity`, or for packed samples of `instant`
+    their median; t of `far` if nothing is hit. `coarse` holds the colors of coarser passes; `samples` counts field
+    evaluations; `penalties` are weighted loss terms that only the pass itself can compute. `channels` are further
+    outputs, colors or scalars.
+    """
+
+    rgb: Float[Tensor, "r 3"]
+    depth: Float[Tensor, " r"]
+    opacity: Float[Tensor, " r"]
+    coarse: tuple[Float[Tensor, "r 3"], ...] = ()
+    samples: int = 0
+    penalties: dict[str, Tensor] = field(default_factory=dict)
+    channels: dict[str, Float[Tensor, " r *c"]] = field(default_factory=dict)
 
 
 def interval_lengths(
@@ -31,6 +52,18 @@ def weights_from_density(density: Float[Tensor, "r n"], width: Float[Tensor, "r 
 
 
 def composite(
+    weights: Float[Tensor, "r n"],
+    rgb: Float[Tensor, "r n 3"],
+    z: Float[Tensor, "r n"],
+    far: Float[Tensor, " r"],
+    background: Float[Tensor, "*#r 3"],
+) -> Rendered:
+    """Color, expected depth and opacity of each ray from samples at depths `z`."""
+    depth, opacity = expected_depth(weights, z, far)
+    return Rendered(composite_colors(weights, rgb, background), depth, opacity, samples=z.numel())
+
+
+def composite_colors(
     weights: Float[Tensor, "r n"], rgb: Float[Tensor, "r n 3"], background: Float[Tensor, "*#r 3"]
 ) -> Float[Tensor, "r 3"]:
     """Color of each ray: weighted sum of sample colors over the background."""

@@ -16,7 +16,7 @@ from lumifield import kernels
 from lumifield.geometry.contraction import SceneBox
 from lumifield.geometry.rays import Rays
 from lumifield.runtime.rng import Rng
-from lumifield.volume.compositing import MIN_OPACITY
+from lumifield.volume.compositing import MIN_OPACITY, Rendered
 from lumifield.volume.occupancy import OccupancyGrid
 
 SAMPLE_BLOCKS = (0, 16, 64, 256, 1 << 30)
@@ -54,6 +54,24 @@ class PackedSamples:
         """
         radius = rays.radius[self.ray]
         return radius if cylinders else radius * self.midpoints
+
+    def weights(self, density: Float[Tensor, " s"], rays: Rays) -> Float[Tensor, " s"]:
+        """Rendering weights of the intervals (NeRF, equation 3)."""
+        return kernels.packed_weights(density * self.lengths(rays), self.offsets)
+
+    def composite(
+        self,
+        weights: Float[Tensor, " s"],
+        rgb: Float[Tensor, "s 3"],
+        far: Float[Tensor, " r"],
+        background: Float[Tensor, "*#r 3"],
+    ) -> Rendered:
+        """Color, median depth and opacity of each ray."""
+        values = torch.cat([rgb, torch.ones_like(rgb[:, :1])], -1)
+        sums = kernels.segment_sum(weights[:, None] * values, self.offsets)
+        opacity = sums[:, 3]
+        colors = sums[:, :3] + (1 - opacity[:, None]) * background
+        return Rendered(colors, self.median(weights, far), opacity, samples=len(self))
 
     def median(self, weights: Float[Tensor, " s"], far: Float[Tensor, " r"]) -> Float[Tensor, " r"]:
         """Median t of the weights of each ray, uniform within intervals; `far` where the weights are zero.

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lumifield import kernels
 from lumifield.data.scene import Batch, Scene, median_pixel_width
 from lumifield.fields.encodings import spherical_harmonics
 from lumifield.fields.hash_grid import FeatureGrid, geometric_resolutions
@@ -116,18 +115,11 @@ class InstantMethod(Method):
     ) -> Rendered:
         """Composites samples to colors, depth and opacity."""
         packed = sampled.packed
-        weights = kernels.packed_weights(density * packed.lengths(rays), packed.offsets)
-        sums = kernels.segment_sum(weights[:, None] * torch.cat([rgb, torch.ones_like(rgb[:, :1])], -1), packed.offsets)
-        opacity = sums[:, 3]
-        return Rendered(
-            rgb=sums[:, :3] + (1 - opacity[:, None]) * context.background,
-            depth=packed.median(weights, rays.far),
-            opacity=opacity,
-            samples=len(packed),
-            penalties=sampled.penalties(weights, self.settings.distortion_loss_weight)
-            if isinstance(context, TrainingContext)
-            else {},
-        )
+        weights = packed.weights(density, rays)
+        rendered = packed.composite(weights, rgb, rays.far, context.background)
+        if not isinstance(context, TrainingContext):
+            return rendered
+        return replace(rendered, penalties=sampled.penalties(weights, self.settings.distortion_loss_weight))
 
     def query_samples(
         self, packed: PackedSamples, rays: Rays, extra_features: Float[Tensor, "r b"] | None = None

@@ -18,7 +18,7 @@ from lumifield.methods.mip_nerf import MipNerf
 from lumifield.methods.mip_nerf.gaussian_fields import GridField, build_mip_nerf_mlp, grid_resolution
 from lumifield.runtime.precision import autocast
 from lumifield.runtime.rng import Rng
-from lumifield.volume.compositing import composite, expected_depth, weights_from_density
+from lumifield.volume.compositing import composite, composite_colors, weights_from_density
 from lumifield.volume.mip_gaussians import interval_gaussians
 from lumifield.volume.sampling import blur_weights, linspace_depths, midpoints, resample_edges, sample_stratified
 
@@ -57,12 +57,11 @@ class MipNerfMethod(Method):
                 weights = self.weights_only(rays, t, context)
             else:
                 weights, rgb = self.weights_and_colors(rays, t, context)
-                coarse.append(composite(weights, rgb, context.background))
+                coarse.append(composite_colors(weights, rgb, context.background))
             t = self.resample_edges_for(t, weights, rng)
         weights, rgb = self.weights_and_colors(rays, t, context)
-        depth, opacity = expected_depth(weights, midpoints(t), rays.far)
-        samples = settings.num_passes * weights.numel()
-        return Rendered(composite(weights, rgb, context.background), depth, opacity, tuple(coarse), samples)
+        rendered = composite(weights, rgb, midpoints(t), rays.far, context.background)
+        return replace(rendered, coarse=tuple(coarse), samples=settings.num_passes * rendered.samples)
 
     def weights_and_colors(
         self, rays: Rays, t: Float[Tensor, "r n_plus_1"], context: RenderContext

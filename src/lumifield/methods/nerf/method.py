@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from lumifield.geometry.rays import Rays, points_on_rays
 from lumifield.methods.base import Method, RenderContext, Rendered, TrainingContext
 from lumifield.methods.nerf import Nerf
 from lumifield.runtime.precision import autocast
-from lumifield.volume.compositing import composite, expected_depth, interval_lengths, weights_from_density
+from lumifield.volume.compositing import composite, composite_colors, interval_lengths, weights_from_density
 from lumifield.volume.sampling import linspace_depths, merge_depths, midpoints, resample, sample_stratified
 
 
@@ -46,15 +47,15 @@ class NerfMethod(Method):
                 weights = self.weights_only(self.coarse, rays, z, context)
             else:
                 weights, rgb = self.weights_and_colors(self.coarse, rays, z, context)
-                coarse = (composite(weights, rgb, context.background),)
+                coarse = (composite_colors(weights, rgb, context.background),)
             further = resample(
                 midpoints(z), weights[:, 1:-1], settings.num_fine_samples, rng if settings.jitter else None
             )
             z = merge_depths(z, further)
             samples += z.numel()
         weights, rgb = self.weights_and_colors(self.fine or self.coarse, rays, z, context)
-        depth, opacity = expected_depth(weights, z, rays.far)
-        return Rendered(composite(weights, rgb, context.background), depth, opacity, coarse, samples)
+        rendered = composite(weights, rgb, z, rays.far, context.background)
+        return replace(rendered, coarse=coarse, samples=samples)
 
     def weights_and_colors(
         self, mlp: Mlp, rays: Rays, z: Float[Tensor, "r n"], context: RenderContext

@@ -65,7 +65,7 @@ class OccupancyNerf(Method):
         view = self.network.directional(rays.directions if self.settings.ndc_viewdirs else rays.viewdirs)
         with autocast(rays.origins.device, self.settings.bf16):
             density, rgb = self.network(packed.points(rays), view.index_select(0, packed.ray))
-        weights = kernels.packed_weights(density * packed.lengths(rays), packed.offsets)
+        weights = packed.weights(density, rays)
         values = torch.cat([rgb, packed.midpoints[:, None], torch.ones_like(rgb[:, :1])], -1)
         sums = kernels.segment_sum(weights[:, None] * values, packed.offsets)
         opacity = sums[:, 4]

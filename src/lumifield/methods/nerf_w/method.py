@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from lumifield.methods.base import Method, RenderContext, Rendered
 from lumifield.methods.nerf_w import NerfW, transient
 from lumifield.methods.nerf_w.networks import TransientMlp, static_mlp
 from lumifield.runtime.precision import autocast
-from lumifield.volume.compositing import composite, expected_depth, interval_lengths, weights_from_density
+from lumifield.volume.compositing import composite, composite_colors, interval_lengths, weights_from_density
 from lumifield.volume.sampling import linspace_depths, merge_depths, midpoints, resample, sample_stratified
 
 RATE = 1 / 40
@@ -56,10 +57,8 @@ class NerfWMethod(Method):
             )
         width = self.interval_lengths(rays, z)
         weights = weights_from_density(density, width)
-        depth, opacity = expected_depth(weights, z, rays.far)
-        rendered = Rendered(
-            composite(weights, rgb, context.background), depth, opacity, tuple(coarse), samples + z.numel()
-        )
+        rendered = composite(weights, rgb, z, rays.far, context.background)
+        rendered = replace(rendered, coarse=tuple(coarse), samples=samples + rendered.samples)
         if transient_samples is None:
             return rendered
         ends = torch.arange(len(z) + 1, device=z.device) * z.shape[1]
@@ -79,7 +78,7 @@ class NerfWMethod(Method):
             with autocast(z.device, settings.bf16):
                 density, rgb = network(points_on_rays(rays, z), network.directional(view)[:, None])
             weights = weights_from_density(density, self.interval_lengths(rays, z))
-            coarse.append(composite(weights, rgb, context.background))
+            coarse.append(composite_colors(weights, rgb, context.background))
             samples += z.numel()
             resampling_rng = rng if settings.jitter else None
             z = merge_depths(z, resample(midpoints(z), weights[:, 1:-1], settings.num_fine_samples, resampling_rng))

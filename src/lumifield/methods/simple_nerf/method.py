@@ -15,7 +15,7 @@ from lumifield.methods.base import Method, RenderContext, Rendered, Traits
 from lumifield.methods.simple_nerf import SimpleNerf
 from lumifield.runtime.precision import autocast
 from lumifield.runtime.rng import Rng
-from lumifield.volume.compositing import composite, expected_depth, interval_lengths, weights_from_density
+from lumifield.volume.compositing import composite, interval_lengths, weights_from_density
 from lumifield.volume.sampling import linspace_depths, midpoints
 
 LAST_WIDTH = 1e-3
@@ -54,8 +54,7 @@ class SimpleNerfMethod(Method):
         with autocast(z.device, self.settings.bf16):
             density, rgb = self.network(points_on_rays(rays, z), view[:, None])
         weights = weights_from_density(density, width)
-        depth, opacity = expected_depth(weights, z, rays.far)
-        return Rendered(composite(weights, rgb, context.background), depth, opacity, samples=z.numel())
+        return composite(weights, rgb, z, rays.far, context.background)
 
     def sampled(self, rays: Rays, rng: Rng | None) -> tuple[Float[Tensor, "r n"], Float[Tensor, "r n"]]:
         """Depths of the samples of each ray in increasing order, and the lengths of their intervals."""
