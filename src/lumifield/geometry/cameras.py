@@ -7,6 +7,7 @@ coordinates; lengths are in scene units, focal lengths and principal points in p
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -55,12 +56,17 @@ class Cameras:
         """Cameras whose pixel centers are offset by a fraction of a pixel to the right and down."""
         return replace(self, center=self.center - self.center.new_tensor(step))
 
+    @cached_property
+    def is_distorted(self) -> bool:
+        """Whether any camera has distortion; cached, because every training step asks and reading it synchronizes."""
+        return bool(self.distortion.any())
+
     def directions(
         self, camera: Int[Tensor, "*r"], x: Float[Tensor, "*r"], y: Float[Tensor, "*r"]
     ) -> Float[Tensor, "*r 3"]:
         """Scene directions through image points `(x, y)` [pixels], of length 1 along the optical axis."""
         xy = (torch.stack([x, y], -1) - self.center[camera]) / self.focal[camera]
-        if bool(self.distortion.any()):
+        if self.is_distorted:
             xy = undistort(xy, self.distortion[camera])
         local = torch.cat([xy, torch.ones_like(xy[..., :1])], -1)
         return (self.c2w[camera][..., :3] * local[..., None, :]).sum(-1)

@@ -356,7 +356,7 @@ def march(
     ends = torch.zeros(n + 1, dtype=torch.int64, device=origins.device)
     _launch(_march, grid, *rays, *space, n, ends, near, near, ends, FILL=False, **how)
     ends = ends.cumsum(0)
-    samples = int(ends[-1])
+    samples = int(ends[-1])  # synchronizes with the device: the number of samples sizes the outputs
     t0, t1, ray = near.new_empty(samples), near.new_empty(samples), near.new_empty(samples, dtype=torch.int32)
     if samples:
         _launch(_march, grid, *rays, *space, n, ends, t0, t1, ray, FILL=True, **how)

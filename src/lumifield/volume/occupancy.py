@@ -71,10 +71,12 @@ class OccupancyGrid(nn.Module):
         return found
 
     def _allowed_cells(self) -> Int[Tensor, " c"]:
+        # Synchronizes with the device, at the interval of the updates only: the number of cells bounds random indices.
         return self.allowed.view(-1).nonzero()[:, 0]
 
     def _sample_cells(self, cells: int, rng: Rng) -> Int[Tensor, " c"]:
         rng = rng.replicated()
+        # Synchronizes, as in `_allowed_cells`.
         allowed, occupied = self._allowed_cells(), self.occupied.view(-1).nonzero()[:, 0]
         chosen = [allowed[rng.integers(cells // 2, len(allowed))]]
         if len(occupied):

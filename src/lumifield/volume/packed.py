@@ -127,6 +127,7 @@ def keep_visible(
     before = torch.zeros_like(rays.near)
     for first, last in itertools.pairwise(SAMPLE_BLOCKS):
         open_rays = before < -math.log(min_weight)
+        # Synchronizes with the device: the number of samples to evaluate sizes the next arrays.
         rows = ((position >= first) & (position < last) & open_rays[packed.ray]).nonzero()[:, 0]
         if len(rows) == 0:
             continue
@@ -135,4 +136,4 @@ def keep_visible(
         weights = kernels.packed_weights(optical_depth, part.offsets) * torch.exp(-before)[part.ray]
         visible[rows] = weights > min_weight
         before += kernels.segment_sum(optical_depth[:, None], part.offsets)[:, 0]
-    return packed.select(visible.nonzero()[:, 0])
+    return packed.select(visible.nonzero()[:, 0])  # synchronizes, as above

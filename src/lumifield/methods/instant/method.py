@@ -216,7 +216,7 @@ class InstantMethod(Method):
 
     def rays_per_step(self) -> int:
         """Number of rays that yields the target number of samples."""
-        return int(self.rays)
+        return int(self.rays)  # synchronizes with the device: the host samples the batch
 
     def before_step(self, step: int, rng: Rng) -> None:
         """Updates the sampler."""
