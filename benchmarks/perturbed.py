@@ -55,7 +55,7 @@ def train_and_score(scene: Path, settings: Settings, out: Path, options: argpars
     has_appearance = run.method.appearance_embeddings is not None and run.method.traits.num_appearance_dims > 0
     appearance = Path(run.scenes["train"].names[0]).name if has_appearance else "mean"
     metrics = evaluate(run, scoring=Scoring(appearance, right_half=False), save_images=False)
-    return {"psnr": metrics["psnr"], "steps": metrics["train_steps"], "seconds": metrics["train_seconds"]}
+    return {"psnr": metrics.psnr, "steps": metrics.train_steps, "seconds": metrics.train_seconds}
 
 
 def format_table(result: dict[str, Any]) -> str:

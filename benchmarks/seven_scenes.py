@@ -50,7 +50,7 @@ def compare_focal_lengths(options: argparse.Namespace) -> dict[str, Any]:
     scores = {}
     for focal in options.focals:
         run = train_field(options, f"focal_{focal:g}", focal, options.focal_minutes)
-        scores[focal] = evaluate(run, "val", save_images=False)["psnr"]
+        scores[focal] = evaluate(run, "val", save_images=False).psnr
     return {"psnr": list(scores.items()), "best": max(scores, key=lambda focal: scores[focal])}
 
 
@@ -62,9 +62,9 @@ def score_held_out_views(run: LoadedRun) -> dict[str, Any]:
     metrics = evaluate(run)
     return {
         "images": len(test),
-        "psnr": metrics["psnr"],
-        "ssim": metrics["ssim"],
-        "train_seconds": metrics["train_seconds"],
+        "psnr": metrics.psnr,
+        "ssim": metrics.ssim,
+        "train_seconds": metrics.train_seconds,
         "median_depth_error": float(np.median(np.concatenate(off))),
         "median_depth_errors": [float(np.median(each)) for each in off],
     }

@@ -41,7 +41,7 @@ def train_and_score(
         "steps": run.training_summary.steps,
         "seconds": run.training_summary.seconds,
         "psnr": {
-            look: {kind: evaluate(each, scoring=Scoring(look, right_half=True))["psnr"] for kind, each in kinds.items()}
+            look: {kind: evaluate(each, scoring=Scoring(look, right_half=True)).psnr for kind, each in kinds.items()}
             for look in looks
         },
     }

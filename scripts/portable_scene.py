@@ -31,7 +31,7 @@ def main(data: Path = Path("demo/still-life"), out: Path = Path("examples/still_
             TrainingJob(SMALL, Source(data), Train(steps=steps), Path(folder) / "run"), console=Console()
         )
         WeightsExport(half=True).write(read_run(run), out)
-        psnr = evaluate(read_run(run), "test", save_images=False)["psnr"]
+        psnr = evaluate(read_run(run), "test", save_images=False).psnr
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB, {psnr:.2f} dB on the test views")
     if out.stat().st_size > MAX_BYTES:
         raise SystemExit("too large: lower log2_hashmap_size or occupancy_resolution")

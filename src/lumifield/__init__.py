@@ -20,10 +20,11 @@ from lumifield.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from lumifield.api.capture import Camera, LoadedScene, load_scene
-    from lumifield.api.run import Metrics, RenderedImage, Run, load_run
+    from lumifield.api.run import RenderedImage, Run, load_run
     from lumifield.api.training import meta_train, train
     from lumifield.data import Source
     from lumifield.errors import DataError
+    from lumifield.evaluation.metrics import Metrics
     from lumifield.meta import MetaTrain
     from lumifield.meta.outer_loop import gradient_descent, maml, reptile
     from lumifield.methods import Instant, MipNerf, Nerf, NerfW, Nlr, SimpleNerf
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "lumifield.api.capture": ("Camera", "LoadedScene", "load_scene"),
-    "lumifield.api.run": ("Metrics", "RenderedImage", "Run", "load_run"),
+    "lumifield.api.run": ("RenderedImage", "Run", "load_run"),
     "lumifield.api.training": ("meta_train", "train"),
     "lumifield.data": ("Source",),
     "lumifield.errors": ("DataError",),
+    "lumifield.evaluation.metrics": ("Metrics",),
     "lumifield.meta": ("MetaTrain",),
     "lumifield.meta.outer_loop": ("gradient_descent", "maml", "reptile"),
     "lumifield.methods": ("Instant", "MipNerf", "Nerf", "NerfW", "Nlr", "SimpleNerf"),

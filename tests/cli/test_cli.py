@@ -23,6 +23,7 @@ import lumifield.training.job
 from commands import SENTENCE, called, refusal
 from lumifield.cli import main
 from lumifield.data import Source
+from lumifield.evaluation.metrics import Metrics
 from lumifield.methods import Instant, Nerf
 from lumifield.methods.base import Method
 from lumifield.runs.run_config import RunConfig
@@ -175,14 +176,24 @@ def test_a_wrong_word_is_named(words, named, trained, capsys):
     assert trained == []
 
 
+def metrics_of(folder: Path, *, split: str = "test", right_half: bool = False) -> Metrics:
+    """Metrics of two views; the fields that are not printed are empty."""
+    scores = dict.fromkeys(("psnr_masked_image", "lpips", "mask_iou", "average_error"))
+    rates = dict.fromkeys(("n_train_images", "train_rays_per_second", "render_rays_per_second", "data"))
+    durations = {"train_seconds": 0.0, "train_steps": 0, "render_seconds": 0.0}
+    content = {"per_scale": {}, "per_image": (), "protocol": {}, "method": "instant", "lpips_reason": "offline"}
+    said = {"psnr": 30.123, "ssim": 0.9, "n_images": 2, "split": split, "right_half": right_half, "folder": folder}
+    return Metrics(**scores | rates | durations | content | said)  # type: ignore[arg-type]
+
+
 def test_eval(loaded, monkeypatch, capsys, tmp_path):
     asked = []
 
     def evaluate(run, split, *, scoring, save_images, download_lpips, progress):
         asked.append((run, split, scoring.appearance, scoring.right_half, save_images))
         progress(1, 2)
-        scores = {"psnr": 30.123, "ssim": 0.9, "lpips": None, "lpips_reason": "offline"}
-        return scores | {"n_images": 2, "split": split, "per_image": []}
+        folder = lumifield.evaluation.evaluate.evaluation_folder(run, split, scoring)
+        return metrics_of(folder, split=split, right_half=scoring.right_half)
 
     monkeypatch.setattr(lumifield.evaluation.evaluate, "evaluate", evaluate)
     called("eval", tmp_path)
@@ -207,9 +218,10 @@ def test_eval_looks_for_the_photographs_where_it_is_told(monkeypatch, tmp_path):
     )
     seen = []
     monkeypatch.setattr(lumifield.api.run, "read_run", lambda *_, **__: run)
-    scores = {"psnr": 1.0, "ssim": None, "lpips": 0.1, "n_images": 1, "split": "test", "per_image": []}
     monkeypatch.setattr(
-        lumifield.evaluation.evaluate, "evaluate", lambda run, *_, **__: seen.append(run.source) or scores
+        lumifield.evaluation.evaluate,
+        "evaluate",
+        lambda run, *_, **__: seen.append(run.source) or metrics_of(folder=tmp_path),
     )
     called("eval", tmp_path, "--data", "new")
     called("eval", tmp_path, "--downscale", "4")

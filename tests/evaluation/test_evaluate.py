@@ -87,23 +87,23 @@ def pictured(scene, shift, mask=None):
 def test_a_method_scores_the_limit_on_its_own_images(run):
     metrics = evaluate.evaluate(run)
     # Cameras that went through a file are not the same to the last bit, so a pixel may be off by one level.
-    assert 60 < metrics["psnr"] <= PSNR_LIMIT
-    assert metrics["ssim"] == pytest.approx(1.0, abs=1e-4)
+    assert 60 < metrics.psnr <= PSNR_LIMIT
+    assert metrics.ssim == pytest.approx(1.0, abs=1e-4)
 
 
 def test_metrics_json_has_every_key_and_is_what_is_returned(run):
     metrics = evaluate.evaluate(run)
     written = json.loads((run.folder / "eval" / "test" / "metrics.json").read_text(), parse_constant=pytest.fail)
-    assert written == metrics
-    assert metrics.keys() >= KEYS
-    assert metrics["protocol"].keys() >= PROTOCOL
-    assert (metrics["n_images"], metrics["n_train_images"], metrics["method"]) == (3, 5, "instant")
-    assert metrics["train_rays_per_second"] == 500
-    assert metrics["render_rays_per_second"] * metrics["render_seconds"] == pytest.approx(3 * 32 * 24)
-    assert metrics["lpips"] is None
-    assert metrics["lpips_reason"] == "offline"
+    assert written == metrics.to_json()
+    assert written.keys() >= KEYS
+    assert metrics.protocol.keys() >= PROTOCOL
+    assert (metrics.n_images, metrics.n_train_images, metrics.method) == (3, 5, "instant")
+    assert metrics.train_rays_per_second == 500
+    assert metrics.render_rays_per_second * metrics.render_seconds == pytest.approx(3 * 32 * 24)
+    assert metrics.lpips is None
+    assert metrics.lpips_reason == "offline"
     names = data.read_scene(run.source, "test").names
-    assert tuple(image["name"] for image in metrics["per_image"]) == names
+    assert tuple(image.name for image in metrics.per_image) == names
 
 
 def test_scores_are_also_given_for_each_size(run, tmp_path):
@@ -113,17 +113,17 @@ def test_scores_are_also_given_for_each_size(run, tmp_path):
         run, source=source, scenes={split: data.open_capture(source).cameras(split) for split in ("train", "test")}
     )
     metrics = evaluate.evaluate(run, save_images=False)
-    assert list(metrics["per_scale"]) == ["32x24", "16x12", "8x6", "4x3"]
-    for level, scores in enumerate(metrics["per_scale"].values()):
-        own = [image["psnr"] for image in metrics["per_image"][level::4]]
-        assert scores["psnr"] == pytest.approx(sum(own) / 2)
-    assert metrics["per_scale"]["4x3"]["ssim"] is None
-    assert metrics["protocol"]["split_rule"] == "the data's own metadata.json"
-    assert metrics["protocol"]["resolution"] == "4x3 to 32x24"
+    assert list(metrics.per_scale) == ["32x24", "16x12", "8x6", "4x3"]
+    for level, scores in enumerate(metrics.per_scale.values()):
+        own = [image.psnr for image in metrics.per_image[level::4]]
+        assert scores.psnr == pytest.approx(sum(own) / 2)
+    assert metrics.per_scale["4x3"].ssim is None
+    assert metrics.protocol["split_rule"] == "the data's own metadata.json"
+    assert metrics.protocol["resolution"] == "4x3 to 32x24"
 
 
 def test_the_protocol_is_declared(run):
-    protocol = evaluate.evaluate(run)["protocol"]
+    protocol = evaluate.evaluate(run).protocol
     assert protocol["background"] == "white"
     assert protocol["resolution"] == "32x24"
     assert protocol["split_rule"] == "the data's own transforms_test.json"
@@ -133,10 +133,10 @@ def test_each_image_has_a_row_in_metrics_csv(run):
     metrics = evaluate.evaluate(run)
     with (run.folder / "eval" / "test" / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows] == [each["name"] for each in metrics["per_image"]]
-    for row, each in zip(rows, metrics["per_image"], strict=True):
-        assert row.keys() == each.keys()
-        assert float(row["psnr"]) == each["psnr"]
+    assert [row["name"] for row in rows] == [each.name for each in metrics.per_image]
+    for row, each in zip(rows, metrics.per_image, strict=True):
+        assert row.keys() == each.to_row().keys()
+        assert float(row["psnr"]) == each.psnr
         assert row["lpips"] == ""
 
 
@@ -187,8 +187,8 @@ def test_psnr_is_the_mean_over_images_of_the_rounded_ones(run, monkeypatch):
     scene = run.scenes["test"]
     monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10))
     metrics = evaluate.evaluate(run)
-    assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
-    assert metrics["psnr_masked_image"] is None
+    assert metrics.psnr == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
+    assert metrics.psnr_masked_image is None
 
 
 def test_with_silhouettes_scores_are_of_the_object_alone(run, monkeypatch):
@@ -200,13 +200,13 @@ def test_with_silhouettes_scores_are_of_the_object_alone(run, monkeypatch):
     scene = replace(scene, images=replace(scene.images, pixels=pixels), has_object_mask=True)
     monkeypatch.setattr(data, "read_scene", lambda source, split, rows: scene)
     metrics = evaluate.evaluate(run)
-    assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
-    assert metrics["psnr_masked_image"] == pytest.approx(metrics["psnr"] + 10 * math.log10(4), abs=1e-4)
+    assert metrics.psnr == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
+    assert metrics.psnr_masked_image == pytest.approx(metrics.psnr + 10 * math.log10(4), abs=1e-4)
     solid = torch.stack([render_view(Ball(), scene, row, device=CPU).hit_mask.flatten() for row in range(3)])
     shown = opaque.view(3, -1)
     expected = [float((a & b).sum() / (a | b).sum()) for a, b in zip(solid, shown, strict=True)]
-    assert metrics["mask_iou"] == pytest.approx(sum(expected) / 3)
-    assert "silhouette" in metrics["protocol"]["mask"]
+    assert metrics.mask_iou == pytest.approx(sum(expected) / 3)
+    assert "silhouette" in metrics.protocol["mask"]
 
 
 def test_two_empty_silhouettes_agree():
@@ -220,8 +220,8 @@ def test_with_masks_psnr_counts_the_mask_and_the_masked_image_all_pixels(run, mo
     mask = (torch.arange(3 * 32 * 24) % 32) < 8
     monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10, mask))
     metrics = evaluate.evaluate(run)
-    assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
-    assert metrics["psnr_masked_image"] == pytest.approx(metrics["psnr"] + 10 * math.log10(4), abs=1e-4)
+    assert metrics.psnr == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
+    assert metrics.psnr_masked_image == pytest.approx(metrics.psnr + 10 * math.log10(4), abs=1e-4)
     error = np.asarray(Image.open(run.folder / "eval" / "test" / "000_error.png"))
     assert error[:, 8:].max() == 0
     assert error[:, :8].min(axis=(0, 1)).max() > 0
@@ -232,8 +232,8 @@ def test_an_image_without_a_counting_pixel_has_no_psnr(run, monkeypatch):
     mask = torch.arange(3 * 32 * 24) >= 32 * 24
     monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10, mask))
     metrics = evaluate.evaluate(run)
-    assert metrics["per_image"][0]["psnr"] is None
-    assert metrics["psnr"] == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
+    assert metrics.per_image[0].psnr is None
+    assert metrics.psnr == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
 
 
 def test_ssim_agrees_with_its_definition():
@@ -268,18 +268,18 @@ def test_lpips_is_the_mean_of_what_the_network_says(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10))
     run = run_of(tmp_path, Ball(), {"test": scene}, data.Source(tmp_path, format="llff"))
     metrics = evaluate.evaluate(run)
-    assert metrics["lpips"] == 0.25
-    (scale,) = metrics["per_scale"].values()
-    assert metrics["average_error"] == scale["average_error"] > 0
-    assert metrics["lpips_reason"] is None
+    assert metrics.lpips == 0.25
+    (scale,) = metrics.per_scale.values()
+    assert metrics.average_error == scale.average_error > 0
+    assert metrics.lpips_reason is None
     assert seen == [((1, 3, 36, 40), 1.0)] * 2
 
 
 def test_lpips_of_small_images_is_absent_with_a_reason(run, monkeypatch):
     monkeypatch.setattr(evaluate, "load_lpips", lambda device, download: (pytest.fail, None))
     metrics = evaluate.evaluate(run)
-    assert metrics["lpips"] is None
-    assert metrics["lpips_reason"] == "all images are smaller than 32 pixels"
+    assert metrics.lpips is None
+    assert metrics.lpips_reason == "all images are smaller than 32 pixels"
 
 
 def test_evaluation_without_photographs_is_one_sentence(run):
@@ -309,22 +309,22 @@ def test_the_average_error_is_a_geometric_mean():
 
 def test_scores_do_not_depend_on_the_chunk(run):
     pieces = replace(run, method=Ball(), chunk=100)
-    whole, parts = (evaluate.evaluate(each)["per_image"] for each in (run, pieces))
-    assert [image["psnr"] for image in whole] == [image["psnr"] for image in parts]
+    whole, parts = (evaluate.evaluate(each).per_image for each in (run, pieces))
+    assert [image.psnr for image in whole] == [image.psnr for image in parts]
     assert pieces.method.calls == 3 * -(-32 * 24 // 100)
 
 
 def test_another_size_than_trained_is_told_and_written_apart(run):
     evaluate.evaluate(run)
     half = evaluate.evaluate(replace(run, source=replace(run.source, downscale=2)))
-    assert half["protocol"]["resolution"] == "16x12 (1/2 of the files, trained at 1/1)"
-    assert 20 < half["psnr"] < 60
+    assert half.protocol["resolution"] == "16x12 (1/2 of the files, trained at 1/1)"
+    assert 20 < half.psnr < 60
     written = {name: run.folder / "eval" / name / "metrics.json" for name in ("test", "test_downscale_2")}
-    assert [json.loads(file.read_text())["psnr"] == half["psnr"] for file in written.values()] == [False, True]
+    assert [json.loads(file.read_text())["psnr"] == half.psnr for file in written.values()] == [False, True]
 
 
 def test_the_size_of_the_training_is_not_told_twice(run):
     source = replace(run.source, downscale=2)
     metrics = evaluate.evaluate(replace(run, config=replace(run.config, source=source), source=source))
-    assert metrics["protocol"]["resolution"] == "16x12 (1/2 of the files)"
+    assert metrics.protocol["resolution"] == "16x12 (1/2 of the files)"
     assert (run.folder / "eval" / "test" / "metrics.json").is_file()

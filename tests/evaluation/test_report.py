@@ -1,39 +1,50 @@
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from lumifield.errors import DataError
 from lumifield.evaluation import report
+from lumifield.evaluation.metrics import Metrics, ViewScore
 from lumifield.runs.checkpoint import Validation
 
-SCORES = {"psnr": 30.0, "psnr_masked_image": None, "ssim": 0.9, "lpips": None}
 IMAGES = {
     caption: torch.zeros(4, 6, 3, dtype=torch.uint8) for caption in ("ground truth", "rendering", "error", "depth")
 }
-METRICS = {
-    **SCORES,
-    "psnr": 28.5,
-    "lpips_reason": "torchvision is not installed",
-    "n_images": 2,
-    "n_train_images": 7,
-    "train_seconds": 300.0,
-    "train_rays_per_second": 5.1e5,
-    "render_rays_per_second": None,
-    "method": "instant",
-    "data": "/somewhere/<lego>",
-    "split": "test",
-    "protocol": {"background": "white", "psnr": "mean of images"},
-    "per_image": [],
-}
+METRICS = Metrics(
+    psnr=28.5,
+    psnr_masked_image=None,
+    ssim=0.9,
+    lpips=None,
+    mask_iou=None,
+    average_error=None,
+    lpips_reason="torchvision is not installed",
+    n_images=2,
+    n_train_images=7,
+    train_seconds=300.0,
+    train_steps=100,
+    train_rays_per_second=5.1e5,
+    render_seconds=0.0,
+    render_rays_per_second=None,
+    method="instant",
+    data="/somewhere/<lego>",
+    split="test",
+    per_scale={},
+    per_image=(),
+    protocol={"background": "white", "psnr": "mean of images"},
+    folder=Path("eval"),
+)
 
 
-def sight(name, psnr):
-    return report.ReportView.of(name, SCORES | {"psnr": psnr}, IMAGES)
+def view_of(name, psnr):
+    score = ViewScore(name=name, seconds=1.0, psnr=psnr, psnr_masked_image=None, ssim=0.9, lpips=None, mask_iou=None)
+    return report.ReportView.of(score, (6, 4), IMAGES)
 
 
 def test_the_page_holds_every_image_and_refers_to_nothing_outside():
-    page = report.report_page(METRICS, [sight("a", 27.0), sight("b", 30.0)], [])
+    page = report.report_page(METRICS, [view_of("a", 27.0), view_of("b", 30.0)], [])
     assert page.count('src="data:image/jpeg;base64,') == 8
     assert "http" not in page
     assert "url(" not in page
@@ -41,7 +52,7 @@ def test_the_page_holds_every_image_and_refers_to_nothing_outside():
 
 
 def test_the_page_says_the_numbers_the_protocol_and_what_is_missing():
-    page = report.report_page(METRICS, [sight("a", 27.0)], [])
+    page = report.report_page(METRICS, [view_of("a", 27.0)], [])
     for text in ("28.50 dB", "0.9000", "5 min", "510 k/s", "Background", "mean of images", "torchvision is not"):
         assert text in page
     assert "&lt;lego&gt;" in page
@@ -49,14 +60,14 @@ def test_the_page_says_the_numbers_the_protocol_and_what_is_missing():
 
 
 def test_views_are_sorted_the_worst_first_and_unscored_ones_last():
-    page = report.report_page(METRICS, [sight("none", None), sight("good", 31.0), sight("bad", 20.0)], [])
+    page = report.report_page(METRICS, [view_of("none", None), view_of("good", 31.0), view_of("bad", 20.0)], [])
     assert re.findall(r"<header><b>(\w+)</b>", page) == ["bad", "good", "none"]
 
 
 def test_the_training_curve_is_there_when_there_is_a_history():
     rows = [Validation(step, 60.0 * step, 0, 20.0 + step) for step in range(4)]
-    assert "polyline" not in report.report_page(METRICS, [sight("a", 27.0)], rows[:1])
-    page = report.report_page(METRICS, [sight("a", 27.0)], rows)
+    assert "polyline" not in report.report_page(METRICS, [view_of("a", 27.0)], rows[:1])
+    page = report.report_page(METRICS, [view_of("a", 27.0)], rows)
     points = re.search(r'polyline class="curve" points="([^"]*)"', page)
     assert points is not None
     assert len(points[1].split()) == 4
@@ -116,4 +127,4 @@ def test_thumbnails_keep_their_shape_and_are_small():
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"output: found an error \(file exists\)"):
-        report.write_report(tmp_path / "file" / "report.html", METRICS, [], [])
+        report.write_report(replace(METRICS, folder=tmp_path / "file"), [], [])

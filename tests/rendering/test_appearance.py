@@ -142,13 +142,13 @@ def test_an_appearance_leads_from_one_photograph_to_the_next(run):
 
 def test_right_halves_of_fitted_views_are_scored(run, photographed):
     metrics = evaluate.evaluate(run)
-    assert metrics["psnr"] > 35
-    assert metrics["protocol"]["columns"] == "the right half, from column W // 2 on"
-    assert metrics["protocol"]["embedding_fit"].startswith("to the left half of each image")
-    assert json.loads((run.folder / "eval" / "test" / "metrics.json").read_text()) == metrics
+    assert metrics.psnr > 35
+    assert metrics.protocol["columns"] == "the right half, from column W // 2 on"
+    assert metrics.protocol["embedding_fit"].startswith("to the left half of each image")
+    assert json.loads((run.folder / "eval" / "test" / "metrics.json").read_text()) == metrics.to_json()
     mean = evaluate.evaluate(run, scoring=evaluate.Scoring.of(run, "mean"))
-    assert mean["psnr"] < 20
-    assert mean["protocol"]["columns"] == "all"
+    assert mean.psnr < 20
+    assert mean.protocol["columns"] == "all"
     assert (run.folder / "eval" / "test_mean" / "metrics.json").is_file()
 
 
@@ -156,7 +156,7 @@ def test_only_the_right_half_moves_the_score(run, monkeypatch):
     for right, least, most in ((TRUE, 35, 100), (TRUE - 0.3, 0, 20)):
         scene = tinted(run.scenes["test"], TRUE, right=right)
         monkeypatch.setattr(data, "read_scene", lambda source, split, rows, scene=scene: scene)
-        assert least < evaluate.evaluate(run, save_images=False)["psnr"] < most
+        assert least < evaluate.evaluate(run, save_images=False).psnr < most
 
 
 def test_every_appearance_has_its_words_and_its_folder(run, photographed):
@@ -167,20 +167,20 @@ def test_every_appearance_has_its_words_and_its_folder(run, photographed):
     }
     for name, (folder, words) in said.items():
         metrics = evaluate.evaluate(run, scoring=evaluate.Scoring.of(run, name), save_images=False)
-        assert words in metrics["protocol"]["embedding_fit"]
+        assert words in metrics.protocol["embedding_fit"]
         assert (run.folder / "eval" / folder / "metrics.json").is_file()
 
 
 def test_a_method_without_embeddings_may_wear_a_color_curve(run, photographed):
     plain = replace(run, method=Ball())
     whole = evaluate.evaluate(plain, save_images=False)
-    assert whole["protocol"]["embedding_fit"] == "none, the method has no embeddings"
+    assert whole.protocol["embedding_fit"] == "none, the method has no embeddings"
     right = evaluate.evaluate(plain, scoring=evaluate.Scoring.of(plain, right_half=True), save_images=False)
-    assert right["protocol"]["columns"].startswith("the right half")
+    assert right.protocol["columns"].startswith("the right half")
     assert (run.folder / "eval" / "test_right" / "metrics.json").is_file()
     curved = evaluate.evaluate(plain, scoring=evaluate.Scoring.of(plain, "affine"), save_images=False)
-    assert curved["psnr"] > right["psnr"] + 5
-    assert curved["protocol"]["embedding_fit"].startswith("none; colors A c + b")
+    assert curved.psnr > right.psnr + 5
+    assert curved.protocol["embedding_fit"].startswith("none; colors A c + b")
     with pytest.raises(DataError, match="method: found no appearance embeddings"):
         evaluate.evaluate(plain, scoring=evaluate.Scoring.of(plain, "fitted"))
 
@@ -198,8 +198,8 @@ def test_masks_of_a_folder_say_what_is_scored(tmp_path):
     read = data.read_scene(run.source, "test")
     assert [int(read.valid_mask(row).sum()) for row in range(2)] == [24, 48]
     metrics = evaluate.evaluate(run)
-    assert metrics["psnr_masked_image"] is not None
-    assert metrics["protocol"]["mask"] == "pixels outside the masks are not scored"
+    assert metrics.psnr_masked_image is not None
+    assert metrics.protocol["mask"] == "pixels outside the masks are not scored"
     assert (run.folder / "eval" / "test_masks" / "metrics.json").is_file()
     (tmp_path / "masks" / "test_view_1.png").unlink()
     with pytest.raises(DataError, match=r"test_view_1\.png: mask: found missing"):

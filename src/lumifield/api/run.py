@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lumifield.api.capture import Camera, scene_cameras, world_cameras
 from lumifield.errors import DataError
+from lumifield.evaluation.metrics import Metrics
 from lumifield.export import CamerasExport, MeshExport, PointsExport, VolumeExport, WebExport, WeightsExport
 from lumifield.export.world_field import WorldField
 from lumifield.meta import Adapt
@@ -50,33 +51,6 @@ class RenderedImage:
         """Writes `rgb` as a PNG file of 8 bits."""
         image_io.write_png(Path(path), image_io.to_uint8(torch.from_numpy(self.rgb)))
         return Path(path)
-
-
-@dataclass(frozen=True)
-class ImageScores:
-    """Scores of one rendered view; None if a score is undefined for it."""
-
-    name: str
-    psnr: float | None
-    ssim: float | None
-    lpips: float | None
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Mean scores of a split, the scores of each image, a summary in lines, and the folder with metrics.json."""
-
-    psnr: float | None
-    ssim: float | None
-    lpips: float | None
-    per_image: tuple[ImageScores, ...]
-    lines: tuple[str, ...]
-    folder: Path
-
-    @property
-    def report(self) -> Path:
-        """The HTML report with images and error maps."""
-        return self.folder / "report.html"
 
 
 class Run:
@@ -243,17 +217,12 @@ class Run:
         if run.config.training == "meta":
             few_shot_evaluation.forbid_appearance(run, scoring)
             adapt = adapt or Adapt()
-            scores = few_shot_evaluation.evaluate_few_shot(
-                run, split, adapt, save_images=save_images, progress=progress
-            )
-        else:
-            if adapt is not None:
-                few_shot_evaluation.forbid_adaptation(run)
-            scores = evaluate.evaluate(
-                run, split, scoring=scoring, save_images=save_images, download_lpips=lpips, progress=progress
-            )
-        lines = tuple(evaluate.format_scores(scores, scoring))
-        return to_metrics(scores, lines, evaluate.evaluation_folder(run, split, scoring))
+            return few_shot_evaluation.evaluate_few_shot(run, split, adapt, save_images=save_images, progress=progress)
+        if adapt is not None:
+            few_shot_evaluation.forbid_adaptation(run)
+        return evaluate.evaluate(
+            run, split, scoring=scoring, save_images=save_images, download_lpips=lpips, progress=progress
+        )
 
     def export_mesh(self, out: PathLike, settings: MeshExport | None = None, **options: Any) -> Path:
         """Writes the surface as .glb, .ply, .obj, .dae or .stl; `options` are fields of `MeshExport`."""
@@ -319,13 +288,6 @@ def open_run(
     if chunk is not None and chunk < 1:
         raise DataError("--chunk", "rays per chunk", str(chunk), "1 or more", "raise it")
     return Run(lambda: read_run(Path(path), checkpoint, device=select_device(device), chunk=chunk))
-
-
-def to_metrics(scores: dict[str, Any], lines: tuple[str, ...], folder: Path) -> Metrics:
-    """Typed scores of what metrics.json holds."""
-    names = [each.name for each in fields(ImageScores)]
-    per_image = tuple(ImageScores(**{name: row.get(name) for name in names}) for row in scores["per_image"])
-    return Metrics(scores.get("psnr"), scores.get("ssim"), scores.get("lpips"), per_image, lines, folder)
 
 
 def as_path(path: PathLike | None) -> Path | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,16 @@ from lumifield.evaluation import appearance_fit, report
 from lumifield.evaluation.chamfer import chamfer_distance
 from lumifield.evaluation.metrics import (
     LPIPS_MIN_SIZE,
+    Metrics,
     Perceptual,
+    ViewScore,
     intersection_over_union,
     load_lpips,
     mean_scores,
     score_image,
 )
 from lumifield.evaluation.protocol import Scoring, describe_protocol, downscale_factors, has_masks
+from lumifield.evaluation.report import ReportView
 from lumifield.evaluation.sdf_slices import render_slices
 from lumifield.methods import method_name
 from lumifield.rendering.view import RenderedView
@@ -50,12 +53,12 @@ def evaluate(
     save_images: bool = True,
     download_lpips: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Renders all views of a split, scores them and writes `evaluation_folder(run, split, scoring)` (or `out`).
 
-    Returns the content of metrics.json: `psnr` is the mean over images of the PSNR of each; an image without valid
-    pixels has none. Several processes share the views, and the first writes the result. Raises `DataError` if the run
-    has no images of the split, or `out` is not writable.
+    `psnr` is the mean over images of the PSNR of each; an image without valid pixels has none. Several processes
+    share the views, and the first writes the result. Raises `DataError` if the run has no images of the split, or `out`
+    is not writable.
     """
     rank, world = distributed.join()
     scene = load_ground_truth(run, split, slice(rank, None, world))
@@ -63,40 +66,41 @@ def evaluate(
     out = evaluation_folder(run, split, scoring) if out is None else out
     history = read_history(run.folder)
     perceptual, reason = load_lpips(run.device, download=download_lpips)
-    own = []
+    own: list[dict[str, Any]] = []
     for row in range(len(scene)):
         file = out / f"{rank + row * world:03d}.png" if save_images else None
-        own.append(score_view(run, scene, row, scoring, perceptual, file))
+        own.append(asdict(score_view(run, scene, row, scoring, perceptual, file)))
         if progress is not None:
             progress(row + 1, len(scene))
     shares = distributed.gather(own)
-    views = [shares[index % world][index // world] for index in range(sum(map(len, shares)))]
-    protocol = describe_protocol(run, split, scene, image_sizes(views), scoring)
-    metrics = summarize(run, split, views, reason) | {"protocol": protocol}
+    views = [ReportView.from_json(shares[row % world][row // world]) for row in range(sum(map(len, shares)))]
+    protocol = describe_protocol(run, split, scene, [view.size for view in views], scoring)
+    metrics = summarize(run, split, views, protocol, out, lpips_reason=reason, right_half=scoring.right_half)
     if rank == 0:
-        metrics["chamfer"] = chamfer_distance(run)
-        report_views = [report.ReportView(view["name"], view["scores"], view["images"]) for view in views]
-        report.write_report(out / "report.html", metrics, report_views, history)
+        metrics = replace(metrics, chamfer=chamfer_distance(run))
+        report.write_report(metrics, views, history)
         if save_images and run.method.traits.has_signed_distance:
             image_io.write_png(out / "slices.png", render_slices(run.method, scene.box.to(run.device)))
-        write_scores(out, metrics)
+        write_scores(metrics)
     return metrics
 
 
-def write_scores(out: Path, metrics: dict[str, Any]) -> None:
+def write_scores(metrics: Metrics) -> None:
     """Writes metrics.json, and metrics.csv with one row per image (empty cells for undefined scores)."""
-    with replacing(out / "metrics.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, list(metrics["per_image"][0]))
+    rows = [view.to_row() for view in metrics.per_image]
+    file = metrics.folder / "metrics.csv"
+    with replacing(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as opened:
+        table = csv.DictWriter(opened, list(rows[0]))
         table.writeheader()
-        table.writerows(metrics["per_image"])
-    with replacing(out / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        table.writerows(rows)
+    with replacing(metrics.folder / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(metrics.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def score_view(
     run: LoadedRun, scene: Scene, row: int, scoring: Scoring, perceptual: Perceptual | None, file: Path | None
-) -> dict[str, Any]:
-    """Renders and scores one view, as JSON; writes the rendering to `file` and its error map next to it."""
+) -> ReportView:
+    """Renders and scores one view; writes the rendering to `file` and its error map next to it."""
     view = appearance_fit.render_with_appearance(run, scene, row, scoring.appearance)
     images = comparison_images(view, scene, row)
     if file is not None:
@@ -105,12 +109,13 @@ def score_view(
             image_io.write_png(file.with_stem(f"{file.stem}_{name}"), images[name])
     columns = slice(scoring.first_column(scene.size(row)[0]), None)
     valid = scene.valid_mask(row).cpu()[:, columns] if has_masks(scene) else None
-    scores = score_image(images["rendering"][:, columns], images["ground truth"][:, columns], valid, perceptual)
-    scores["mask_iou"] = None
+    overlap = None
     if scene.has_object_mask:
-        scores["mask_iou"] = intersection_over_union(view.hit_mask, scene.object_mask(row).cpu())
-    report_view = report.ReportView.of(scene.names[row], scores, images)
-    return asdict(report_view) | {"size": scene.size(row), "seconds": view.seconds}
+        overlap = intersection_over_union(view.hit_mask, scene.object_mask(row).cpu())
+    rendering, ground_truth = images["rendering"][:, columns], images["ground truth"][:, columns]
+    scores = score_image(rendering, ground_truth, valid, perceptual, overlap)
+    score = ViewScore(**asdict(scores), name=scene.names[row], seconds=view.seconds)
+    return ReportView.of(score, scene.size(row), images)
 
 
 def evaluation_folder(run: LoadedRun, split: str, scoring: Scoring | None = None) -> Path:
@@ -160,49 +165,42 @@ def compare_silhouettes(rendered: Bool[Tensor, "h w"], ground_truth: Bool[Tensor
     return 255 * torch.stack([ground_truth, ground_truth & rendered, rendered], -1).to(torch.uint8)
 
 
-def summarize(run: LoadedRun, split: str, views: list[dict[str, Any]], lpips_reason: str | None) -> dict[str, Any]:
-    """Content of metrics.json without its protocol."""
-    seconds = sum(view["seconds"] for view in views)
-    scores, sizes, training = mean_scores(views), image_sizes(views), run.training_summary
-    if scores["lpips"] is None and lpips_reason is None:
+def summarize(
+    run: LoadedRun,
+    split: str,
+    views: Sequence[ReportView],
+    protocol: dict[str, str],
+    out: Path,
+    *,
+    lpips_reason: str | None,
+    right_half: bool = False,
+) -> Metrics:
+    """Metrics of scored views, as written to the folder `out`."""
+    scores, training = [view.score for view in views], run.training_summary
+    seconds = sum(score.seconds for score in scores)
+    means, sizes = mean_scores(scores), [view.size for view in views]
+    if means.lpips is None and lpips_reason is None:
         lpips_reason = f"all images are smaller than {LPIPS_MIN_SIZE} pixels"
-    by_size = {size: [view for view in views if tuple(view["size"]) == size] for size in sorted(set(sizes))[::-1]}
-    return {
-        **scores,
-        "lpips_reason": lpips_reason,
-        "n_images": len(views),
-        "n_train_images": training.n_train_images,
-        "train_seconds": training.seconds,
-        "train_steps": training.steps,
-        "train_rays_per_second": per_second(training.rays, training.seconds),
-        "render_seconds": seconds,
-        "render_rays_per_second": per_second(sum(width * height for width, height in sizes), seconds),
-        "method": method_name(run.config.method),
-        "data": str(run.source.data) if run.source else None,
-        "split": split,
-        "per_scale": {f"{width}x{height}": mean_scores(part) for (width, height), part in by_size.items()},
-        "per_image": [{"name": view["name"], "seconds": view["seconds"]} | view["scores"] for view in views],
-    }
-
-
-def image_sizes(views: list[dict[str, Any]]) -> list[tuple[int, int]]:
-    """Width and height of each view."""
-    return [tuple(view["size"]) for view in views]
-
-
-def format_scores(metrics: dict[str, Any], scoring: Scoring) -> list[str]:
-    """Scores as a few lines for the terminal."""
-    units = {"psnr": "dB", "ssim": "", "lpips": ""}
-    scores = [f"{key} {metrics[key]:.4g} {unit}".strip() for key, unit in units.items() if metrics[key] is not None]
-    views = f"{metrics['n_images']} {'right halves' if scoring.right_half else 'views'}"
-    lines = [f"{metrics['split']}, {views}: {', '.join(scores)}"]
-    if metrics.get("chamfer") is not None:
-        lines.append(f"surface: chamfer distance {metrics['chamfer']:.2%} of the diagonal of the ground truth mesh")
-    if metrics["lpips"] is None:
-        lines.append(f"no lpips: {metrics['lpips_reason']}")
-    for name, row in metrics.get("initializations", {}).items():
-        lines.append(f"{name} initialization: {row['before']:.2f} dB, adapted {row['psnr']:.2f} dB")
-    return lines
+    by_size = {size: [view.score for view in views if view.size == size] for size in sorted(set(sizes))[::-1]}
+    return Metrics(
+        **asdict(means),
+        lpips_reason=lpips_reason,
+        n_images=len(views),
+        n_train_images=training.n_train_images,
+        train_seconds=training.seconds,
+        train_steps=training.steps,
+        train_rays_per_second=per_second(training.rays, training.seconds),
+        render_seconds=seconds,
+        render_rays_per_second=per_second(sum(width * height for width, height in sizes), seconds),
+        method=method_name(run.config.method),
+        data=str(run.source.data) if run.source else None,
+        split=split,
+        per_scale={f"{width}x{height}": mean_scores(part) for (width, height), part in by_size.items()},
+        per_image=tuple(scores),
+        protocol=protocol,
+        folder=out,
+        right_half=right_half,
+    )
 
 
 def per_second(count: int, seconds: float) -> float | None:

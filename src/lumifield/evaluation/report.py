@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from lumifield.evaluation.metrics import InitializationScores, Metrics, ViewScore
 from lumifield.runs.checkpoint import Validation
 from lumifield.runtime.files import replacing
 
@@ -79,47 +80,50 @@ TERMS = {
 
 @dataclass(frozen=True)
 class ReportView:
-    """One view in the report: name, scores, and images as data URLs by caption."""
+    """One view in the report: scores, width and height, and images as data URLs by caption."""
 
-    name: str
-    scores: dict[str, float | None]
+    score: ViewScore
+    size: tuple[int, int]
     images: dict[str, str]
 
     @staticmethod
-    def of(name: str, scores: dict[str, float | None], images: dict[str, UInt8[Tensor, "h w 3"]]) -> ReportView:
+    def of(score: ViewScore, size: tuple[int, int], images: dict[str, UInt8[Tensor, "h w 3"]]) -> ReportView:
         """View with 8-bit images shrunk to thumbnails."""
-        return ReportView(name, scores, {caption: encode_thumbnail(pixels) for caption, pixels in images.items()})
+        return ReportView(score, size, {caption: encode_thumbnail(pixels) for caption, pixels in images.items()})
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> ReportView:
+        """The inverse of `asdict`, also after a round trip through JSON."""
+        return ReportView(ViewScore(**plain["score"]), tuple(plain["size"]), plain["images"])
 
 
-def write_report(
-    path: Path, metrics: dict[str, Any], views: Sequence[ReportView], history: Sequence[Validation]
-) -> None:
-    """Writes the page; raises `DataError` if `path` is not writable."""
-    with replacing(path) as temporary:
+def write_report(metrics: Metrics, views: Sequence[ReportView], history: Sequence[Validation]) -> None:
+    """Writes the page to the folder of the metrics; raises `DataError` if that is not possible."""
+    with replacing(metrics.report) as temporary:
         temporary.write_text(report_page(metrics, views, history), encoding="utf-8")
 
 
-def report_page(metrics: dict[str, Any], views: Sequence[ReportView], history: Sequence[Validation]) -> str:
+def report_page(metrics: Metrics, views: Sequence[ReportView], history: Sequence[Validation]) -> str:
     """The page, without external references."""
-    name = Path(metrics["data"]).name if metrics["data"] else "a scene"
-    title = f"{metrics['method']} on {name}"
+    name = Path(metrics.data).name if metrics.data else "a scene"
+    title = f"{metrics.method} on {name}"
     points = [(row.seconds / 60, row.psnr) for row in history]
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        f"<p>{metrics['n_images']} {html.escape(metrics['split'])} views that a run of {metrics['n_train_images']} "
-        f"training images is scored on. {html.escape(str(metrics['data'] or ''))}</p>",
+        f"<p>{metrics.n_images} {html.escape(metrics.split)} views that a run of {metrics.n_train_images} "
+        f"training images is scored on. {html.escape(str(metrics.data or ''))}</p>",
         tiles(metrics),
         "<h2>PSNR per view</h2>",
-        f"<p>Relative to the mean of all views, {format_number(metrics['psnr'], 2)} dB.</p>",
-        f'<div class="plot">{bars([(s.name, s.scores["psnr"]) for s in views], metrics["psnr"])}</div>',
+        f"<p>Relative to the mean of all views, {format_number(metrics.psnr, 2)} dB.</p>",
+        f'<div class="plot">{bars([(view.score.name, view.score.psnr) for view in views], metrics.psnr)}</div>',
         *(training_curve(points) if len(points) > 1 else ()),
-        *(initialization_curves(metrics["initializations"]) if "initializations" in metrics else ()),
+        *(initialization_curves(metrics.initializations) if metrics.initializations else ()),
         "<h2>Protocol</h2>",
         protocol_list(metrics),
         "<h2>Views, worst first</h2>",
         "<p>Ground truth, rendering, absolute error on one scale for all views, and depth (near is blue, far is red, "
         "scaled for each view).</p>",
-        *(view_article(view) for view in sorted(views, key=lambda view: _sort_key(view.scores["psnr"]))),
+        *(view_article(view) for view in sorted(views, key=lambda view: _sort_key(view.score.psnr))),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -130,15 +134,15 @@ def report_page(metrics: dict[str, Any], views: Sequence[ReportView], history: S
     )
 
 
-def tiles(metrics: dict[str, Any]) -> str:
+def tiles(metrics: Metrics) -> str:
     """Headline numbers."""
     shown = [
-        (f"{format_number(metrics['psnr'], 2)} dB", "PSNR"),
-        (format_number(metrics["ssim"], 4), "SSIM"),
-        (format_number(metrics["lpips"], 4), "LPIPS"),
-        (format_duration(metrics["train_seconds"]), "training"),
-        (f"{format_magnitude(metrics['train_rays_per_second'])}/s", "rays in training"),
-        (f"{format_magnitude(metrics['render_rays_per_second'])}/s", "rays in rendering"),
+        (f"{format_number(metrics.psnr, 2)} dB", "PSNR"),
+        (format_number(metrics.ssim, 4), "SSIM"),
+        (format_number(metrics.lpips, 4), "LPIPS"),
+        (format_duration(metrics.train_seconds), "training"),
+        (f"{format_magnitude(metrics.train_rays_per_second)}/s", "rays in training"),
+        (f"{format_magnitude(metrics.render_rays_per_second)}/s", "rays in rendering"),
     ]
     cells = "".join(f'<div class="tile"><b>{value}</b><span>{label}</span></div>' for value, label in shown)
     return f'<div class="tiles">{cells}</div>'
@@ -153,10 +157,10 @@ def training_curve(points: Sequence[tuple[float, float]]) -> tuple[str, str, str
     )
 
 
-def initialization_curves(rows: dict[str, dict[str, Any]]) -> tuple[str, str, str]:
+def initialization_curves(rows: dict[str, InitializationScores]) -> tuple[str, str, str]:
     """Plot of adaptation curves of each initialization, with heading."""
-    lines = {name: row["curve"] for name, row in rows.items()}
-    scores = ", ".join(f"{name} {format_number(row['psnr'], 2)} dB" for name, row in rows.items())
+    lines = {name: row.curve for name, row in rows.items()}
+    scores = ", ".join(f"{name} {format_number(row.psnr, 2)} dB" for name, row in rows.items())
     return (
         "<h2>Initializations</h2>",
         f"<p>Mean PSNR of held-out views [dB] over adaptation steps, for each initialization. Final: {scores}.</p>",
@@ -164,37 +168,36 @@ def initialization_curves(rows: dict[str, dict[str, Any]]) -> tuple[str, str, st
     )
 
 
-def protocol_list(metrics: dict[str, Any]) -> str:
+def protocol_list(metrics: Metrics) -> str:
     """Protocol as a definition list."""
-    rows = [(TERMS[key], value) for key, value in metrics["protocol"].items()]
-    if metrics["lpips"] is None:
-        rows.append(("No LPIPS", metrics["lpips_reason"]))
-    if metrics.get("mask_iou") is not None:
-        rows.append(("Silhouettes", f"intersection over union {format_number(metrics['mask_iou'], 4)}"))
-    if metrics.get("chamfer") is not None:
+    rows = [(TERMS[key], value) for key, value in metrics.protocol.items()]
+    if metrics.lpips is None:
+        rows.append(("No LPIPS", metrics.lpips_reason or "unknown"))
+    if metrics.mask_iou is not None:
+        rows.append(("Silhouettes", f"intersection over union {format_number(metrics.mask_iou, 4)}"))
+    if metrics.chamfer is not None:
         rows.append(
             (
                 "Surface",
-                f"chamfer distance {metrics['chamfer']:.2%} of the diagonal of the ground truth mesh, visible parts",
+                f"chamfer distance {metrics.chamfer:.2%} of the diagonal of the ground truth mesh, visible parts",
             )
         )
-    if metrics["psnr_masked_image"] is not None:
-        rows.append(
-            ("PSNR of masked images", f"{format_number(metrics['psnr_masked_image'], 2)} dB, black outside masks")
-        )
+    if metrics.psnr_masked_image is not None:
+        rows.append(("PSNR of masked images", f"{format_number(metrics.psnr_masked_image, 2)} dB, black outside masks"))
     return "<dl>" + "".join(f"<dt>{term}</dt><dd>{html.escape(str(value))}</dd>" for term, value in rows) + "</dl>"
 
 
 def view_article(view: ReportView) -> str:
     """One view: scores and images side by side."""
-    scores = f"{format_number(view.scores['psnr'], 2)} dB &ensp; SSIM {format_number(view.scores['ssim'], 4)}"
+    score, name = view.score, html.escape(view.score.name)
+    scores = f"{format_number(score.psnr, 2)} dB &ensp; SSIM {format_number(score.ssim, 4)}"
     images = "".join(
-        f'<figure><img loading="lazy" alt="{caption} of {html.escape(view.name)}" src="{address}">'
+        f'<figure><img loading="lazy" alt="{caption} of {name}" src="{address}">'
         f"<figcaption>{caption}</figcaption></figure>"
         for caption, address in view.images.items()
     )
     return (
-        f'<article class="view"><header><b>{html.escape(view.name)}</b><span class="scores">{scores}</span></header>'
+        f'<article class="view"><header><b>{name}</b><span class="scores">{scores}</span></header>'
         f'<div class="images">{images}</div></article>'
     )
 

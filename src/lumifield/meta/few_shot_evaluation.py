@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,8 +10,10 @@ from typing import Any, NoReturn
 from lumifield.data.scene import Scene
 from lumifield.data.scene_collection import Task, list_tasks
 from lumifield.errors import DataError
-from lumifield.evaluation import evaluate, protocol, report
-from lumifield.evaluation import metrics as metrics_module
+from lumifield.evaluation import evaluate, report
+from lumifield.evaluation.metrics import InitializationScores, Metrics, Perceptual, TaskScore, load_lpips, mean_scores
+from lumifield.evaluation.protocol import Scoring, describe_protocol
+from lumifield.evaluation.report import ReportView
 from lumifield.export import WeightsExport
 from lumifield.export.weights import write_portable_scene
 from lumifield.meta import Adapt, FewShot, Initialization
@@ -30,7 +32,7 @@ from lumifield.runtime.files import write_json
 
 CURVE_STEPS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
 """Adaptation steps at which curves are evaluated, besides the last one."""
-SCORING = protocol.Scoring(appearance="mean", right_half=False)
+SCORING = Scoring(appearance="mean", right_half=False)
 RULES = {
     "image": "adapts to the left half of each image, scores its right half",
     "object": "adapts to the first frames of each object, scores frames {first} to {last}",
@@ -46,8 +48,15 @@ class AdaptationResult:
     task: str
     before: float
     psnr: float
-    curve: dict[str, float]
-    views: list[dict[str, Any]]
+    curve: dict[int, float]
+    views: list[ReportView]
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> AdaptationResult:
+        """The inverse of `asdict`, also after a round trip through JSON."""
+        curve = {int(step): psnr for step, psnr in plain["curve"].items()}
+        views = [ReportView.from_json(view) for view in plain["views"]]
+        return AdaptationResult(**{**plain, "curve": curve, "views": views})
 
 
 @dataclass(frozen=True)
@@ -59,34 +68,36 @@ class FewShotEvaluation:
     adapt: Adapt
     out: Path
     save_images: bool
-    perceptual: metrics_module.Perceptual | None
+    perceptual: Perceptual | None
 
     def adapt_and_score(
         self, kind: Initialization, initialization: Method, task: Task
     ) -> tuple[AdaptationResult, Scene]:
         """Adapts a clone to a task and scores it; views are saved for the meta-learned initialization only."""
         support, held_out = split_task(task, self.few_shot)
-        loop, views = self.few_shot.loop, evenly_spaced_views(held_out, self.adapt.num_curve_views)
+        loop, curve_views = self.few_shot.loop, evenly_spaced_views(held_out, self.adapt.num_curve_views)
         eval_steps = [step for step in CURVE_STEPS if step < loop.steps] + [loop.steps]
-        clone, curve = adapt_to_task(initialization, support, views, loop, seed=self.adapt.seed, eval_steps=eval_steps)
+        clone, curve = adapt_to_task(
+            initialization, support, curve_views, loop, seed=self.adapt.seed, eval_steps=eval_steps
+        )
         before = mean_psnr(initialization, held_out)
-        found: list[dict[str, Any]] = []
+        views: list[ReportView] = []
         if kind == "meta":
             run = replace(self.run, method=clone)
             if self.adapt.save_adapted:
                 self._save_adapted(run, task, held_out)
-            found = [self._score_view(run, task, held_out, row) for row in range(len(held_out))]
-            psnr = metrics_module.mean_scores(found)["psnr"]
+            views = [self._score_view(run, task, held_out, row) for row in range(len(held_out))]
+            psnr = mean_scores([view.score for view in views]).psnr
             assert psnr is not None
         else:
             psnr = mean_psnr(clone, held_out)
-        return AdaptationResult(kind, task.name, before, psnr, {str(k): v for k, v in curve.items()}, found), held_out
+        return AdaptationResult(kind, task.name, before, psnr, curve, views), held_out
 
-    def _score_view(self, run: LoadedRun, task: Task, scene: Scene, row: int) -> dict[str, Any]:
+    def _score_view(self, run: LoadedRun, task: Task, scene: Scene, row: int) -> ReportView:
         name = Path(task.name).name
         file = self.out / name / f"{row:03d}.png" if self.save_images else None
-        seen = evaluate.score_view(run, scene, row, SCORING, self.perceptual, file)
-        return seen | {"name": f"{name}: {seen['name']}"}
+        view = evaluate.score_view(run, scene, row, SCORING, self.perceptual, file)
+        return replace(view, score=replace(view.score, name=f"{name}: {view.score.name}"))
 
     def _save_adapted(self, run: LoadedRun, task: Task, held_out: Scene) -> None:
         run = replace(run, scenes={"train": task.cameras(), "test": held_out})
@@ -113,12 +124,12 @@ def evaluate_few_shot(
     *,
     save_images: bool = True,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Adapts clones to every task of a split, scores them and writes the evaluation folder.
 
-    Returns the content of metrics.json: scores of the adapted meta-learned initialization, and under `initializations`
-    the PSNR of each before and after adaptation, per task and over steps, as in curves.json and curves.svg. Several
-    processes share the tasks. Raises `DataError` if the run has no collection.
+    Returns the scores of the adapted meta-learned initialization, and under `initializations` the PSNR of each before
+    and after adaptation, per task and over steps, as in curves.json and curves.svg. Several processes share the tasks.
+    Raises `DataError` if the run has no collection.
     """
     rank, world = distributed.join()
     if run.source is None:
@@ -133,7 +144,7 @@ def evaluate_few_shot(
         )
     few_shot = adapt.of(read_meta_settings(run).few_shot)
     out = evaluate.evaluation_folder(run, split)
-    perceptual, reason = metrics_module.load_lpips(run.device)
+    perceptual, reason = load_lpips(run.device)
     evaluation = FewShotEvaluation(run, few_shot, adapt, out, save_images, perceptual)
     every = list_tasks(run.source, split)
     own, scene = [], None
@@ -144,14 +155,13 @@ def evaluate_few_shot(
             own.append(result)
             if progress is not None:
                 progress(len(own), len(adapt.initializations) * len(every[rank::world]))
-    results = [
-        AdaptationResult(**each) for share in distributed.gather([asdict(result) for result in own]) for each in share
-    ]
+    shares = distributed.gather([asdict(result) for result in own])
+    results = [AdaptationResult.from_json(plain) for share in shares for plain in share]
     if scene is None:  # more processes than tasks
         _, scene = split_task(every[0], few_shot)
     metrics = summarize_results(evaluation, split, every[0], scene, results, reason)
     if rank == 0:
-        write_few_shot_results(out, metrics, results, read_history(run.folder))
+        write_few_shot_results(metrics, results, read_history(run.folder))
     return metrics
 
 
@@ -161,9 +171,9 @@ def forbid_adaptation(run: LoadedRun) -> NoReturn:
     raise DataError(run.folder, "run", "a run of one scene", "a meta-trained run", fix)
 
 
-def forbid_appearance(run: LoadedRun, scoring: protocol.Scoring) -> None:
+def forbid_appearance(run: LoadedRun, scoring: Scoring) -> None:
     """Raises `DataError` for appearance options of a meta-learned run."""
-    if scoring != protocol.Scoring.of(run):
+    if scoring != Scoring.of(run):
         fix = "drop --appearance and --right-half"
         raise DataError(run.folder, "run", "a meta-trained run", "a run of one scene", fix)
 
@@ -175,33 +185,32 @@ def summarize_results(
     scene: Scene,
     results: list[AdaptationResult],
     reason: str | None,
-) -> dict[str, Any]:
-    """Content of metrics.json; `task` and `scene` are a task of the split and its held-out part."""
+) -> Metrics:
+    """Metrics of the results; `task` and `scene` are a task of the split and its held-out part."""
     views = [view for result in results if result.initialization == "meta" for view in result.views]
-    metrics = evaluate.summarize(evaluation.run, split, views, reason)
-    metrics["protocol"] = protocol.describe_protocol(
-        evaluation.run, split, scene, evaluate.image_sizes(views), SCORING
-    ) | {
+    sizes = [view.size for view in views]
+    protocol = describe_protocol(evaluation.run, split, scene, sizes, SCORING) | {
         "split_rule": describe_task_split(task, evaluation.few_shot),
         "adaptation": describe_adaptation(evaluation.few_shot),
         "initializations": f"matched ones reproduce renderings of the meta-learned one to {MATCHED_PSNR:g} dB",
     }
-    metrics["initializations"] = {
+    metrics = evaluate.summarize(evaluation.run, split, views, protocol, evaluation.out, lpips_reason=reason)
+    initializations = {
         kind: mean_results([result for result in results if result.initialization == kind])
         for kind in evaluation.adapt.initializations
     }
-    return metrics
+    return replace(metrics, initializations=initializations)
 
 
-def mean_results(results: list[AdaptationResult]) -> dict[str, Any]:
+def mean_results(results: list[AdaptationResult]) -> InitializationScores:
     """Means over tasks, and the results of each task."""
-    curve = {int(step): sum(result.curve[step] for result in results) / len(results) for step in results[0].curve}
-    return {
-        "before": sum(result.before for result in results) / len(results),
-        "psnr": sum(result.psnr for result in results) / len(results),
-        "curve": dict(sorted(curve.items())),
-        "tasks": {result.task: {"before": result.before, "psnr": result.psnr} for result in results},
-    }
+    curve = {step: sum(result.curve[step] for result in results) / len(results) for step in sorted(results[0].curve)}
+    return InitializationScores(
+        before=sum(result.before for result in results) / len(results),
+        psnr=sum(result.psnr for result in results) / len(results),
+        curve=curve,
+        tasks={result.task: TaskScore(result.before, result.psnr) for result in results},
+    )
 
 
 def describe_task_split(task: Task, few_shot: FewShot) -> str:
@@ -223,14 +232,10 @@ def describe_adaptation(few_shot: FewShot) -> str:
     )
 
 
-def write_few_shot_results(
-    out: Path, metrics: dict[str, Any], results: list[AdaptationResult], history: list[Validation]
-) -> None:
+def write_few_shot_results(metrics: Metrics, results: list[AdaptationResult], history: Sequence[Validation]) -> None:
     """Writes metrics.json, metrics.csv, curves.json, curves.svg and report.html."""
-    views = [view for result in results for view in result.views]
-    sections = [report.ReportView(each["name"], each["scores"], each["images"]) for each in views]
-    lines = {kind: row["curve"] for kind, row in metrics["initializations"].items()}
-    report.write_report(out / "report.html", metrics, sections, history)
-    report.write_curves(out / "curves.svg", lines)
-    write_json(out / "curves.json", metrics["initializations"])
-    evaluate.write_scores(out, metrics)
+    scores = metrics.initializations or {}
+    report.write_report(metrics, [view for result in results for view in result.views], history)
+    report.write_curves(metrics.folder / "curves.svg", {kind: row.curve for kind, row in scores.items()})
+    write_json(metrics.folder / "curves.json", {kind: asdict(row) for kind, row in scores.items()})
+    evaluate.write_scores(metrics)
