@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
+import torch
 
 import lumifield.api.run
 import lumifield.api.training
@@ -27,6 +28,7 @@ from lumifield.evaluation.metrics import Metrics
 from lumifield.methods import Instant, Nerf
 from lumifield.methods.base import Method
 from lumifield.runs.run_config import RunConfig
+from lumifield.runs.run_folder import TrainingSummary
 from lumifield.runtime.config import to_plain
 from lumifield.synthetic import StillLife
 from lumifield.training import Train, TrainingError
@@ -214,7 +216,15 @@ def test_eval_looks_for_the_photographs_where_it_is_told(monkeypatch, tmp_path):
     from scenes import INSTANT, ball
 
     run = lumifield.runs.run_folder.LoadedRun(
-        *(tmp_path, INSTANT.build(ball()), RunConfig(Instant()), Source(Path("old"), downscale=2), {}, None, {})  # type: ignore[arg-type]
+        *(
+            tmp_path,
+            INSTANT.build(ball()),
+            RunConfig(Instant()),
+            Source(Path("old"), downscale=2),
+            {},
+            torch.device("cpu"),
+            TrainingSummary(),
+        )
     )
     seen = []
     monkeypatch.setattr(lumifield.api.run, "read_run", lambda *_, **__: run)

@@ -185,7 +185,7 @@ def test_the_report_shows_every_view_and_the_history_of_the_training(run):
 
 def test_psnr_is_the_mean_over_images_of_the_rounded_ones(run, monkeypatch):
     scene = run.scenes["test"]
-    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10))
+    monkeypatch.setattr(evaluate, "load_ground_truth", lambda run, split, rows: pictured(scene, 10))
     metrics = evaluate.evaluate(run)
     assert metrics.psnr == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
     assert metrics.psnr_masked_image is None
@@ -198,7 +198,7 @@ def test_with_silhouettes_scores_are_of_the_object_alone(run, monkeypatch):
     pixels = torch.cat([scene.images.pixels, 255 * opaque[:, None].to(torch.uint8)], -1)
     # What is transparent shows the white background: far from the view, if it counted.
     scene = replace(scene, images=replace(scene.images, pixels=pixels), has_object_mask=True)
-    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: scene)
+    monkeypatch.setattr(evaluate, "load_ground_truth", lambda run, split, rows: scene)
     metrics = evaluate.evaluate(run)
     assert metrics.psnr == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
     assert metrics.psnr_masked_image == pytest.approx(metrics.psnr + 10 * math.log10(4), abs=1e-4)
@@ -218,7 +218,7 @@ def test_two_empty_silhouettes_agree():
 def test_with_masks_psnr_counts_the_mask_and_the_masked_image_all_pixels(run, monkeypatch):
     scene = run.scenes["test"]
     mask = (torch.arange(3 * 32 * 24) % 32) < 8
-    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10, mask))
+    monkeypatch.setattr(evaluate, "load_ground_truth", lambda run, split, rows: pictured(scene, 10, mask))
     metrics = evaluate.evaluate(run)
     assert metrics.psnr == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
     assert metrics.psnr_masked_image == pytest.approx(metrics.psnr + 10 * math.log10(4), abs=1e-4)
@@ -230,7 +230,7 @@ def test_with_masks_psnr_counts_the_mask_and_the_masked_image_all_pixels(run, mo
 def test_an_image_without_a_counting_pixel_has_no_psnr(run, monkeypatch):
     scene = run.scenes["test"]
     mask = torch.arange(3 * 32 * 24) >= 32 * 24
-    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10, mask))
+    monkeypatch.setattr(evaluate, "load_ground_truth", lambda run, split, rows: pictured(scene, 10, mask))
     metrics = evaluate.evaluate(run)
     assert metrics.per_image[0].psnr is None
     assert metrics.psnr == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
@@ -265,7 +265,7 @@ def test_lpips_is_the_mean_of_what_the_network_says(tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluate, "load_lpips", lambda device, download: (perceptual, None))
     scene = scene_of(around(2, (40, 36)))
-    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: pictured(scene, 10))
+    monkeypatch.setattr(evaluate, "load_ground_truth", lambda run, split, rows: pictured(scene, 10))
     run = run_of(tmp_path, Ball(), {"test": scene}, data.Source(tmp_path, format="llff"))
     metrics = evaluate.evaluate(run)
     assert metrics.lpips == 0.25

@@ -85,7 +85,7 @@ def run(tmp_path) -> LoadedRun:
 def photographed(run, monkeypatch):
     """The run's test images are those of a light."""
     scene = tinted(run.scenes["test"], TRUE)
-    monkeypatch.setattr(data, "read_scene", lambda source, split, rows: scene)
+    monkeypatch.setattr(evaluate, "load_ground_truth", lambda run, split, rows: scene)
     return scene
 
 
@@ -155,7 +155,7 @@ def test_right_halves_of_fitted_views_are_scored(run, photographed):
 def test_only_the_right_half_moves_the_score(run, monkeypatch):
     for right, least, most in ((TRUE, 35, 100), (TRUE - 0.3, 0, 20)):
         scene = tinted(run.scenes["test"], TRUE, right=right)
-        monkeypatch.setattr(data, "read_scene", lambda source, split, rows, scene=scene: scene)
+        monkeypatch.setattr(evaluate, "load_ground_truth", lambda run, split, rows, scene=scene: scene)
         assert least < evaluate.evaluate(run, save_images=False).psnr < most
 
 
