@@ -26,7 +26,7 @@ from lumifield.cli import main
 from lumifield.data import Source
 from lumifield.evaluation.metrics import Metrics
 from lumifield.methods import Instant, Nerf
-from lumifield.methods.base import Method
+from lumifield.methods.base import Method, Traits
 from lumifield.runs.run_config import RunConfig
 from lumifield.runs.run_folder import TrainingSummary
 from lumifield.runtime.config import to_plain
@@ -48,7 +48,7 @@ def trained(monkeypatch) -> list:
 @pytest.fixture
 def loaded(monkeypatch) -> SimpleNamespace:
     """Stands for a run that `load` gave; notes with what."""
-    run = SimpleNamespace(source=None, config=RunConfig(Instant()), method=Mock(spec=Method, num_appearance_dims=0))
+    run = SimpleNamespace(source=None, config=RunConfig(Instant()), method=Mock(spec=Method, traits=Traits()))
 
     def load(folder, which, *, device, chunk):
         run.folder, run.which, run.chunk = folder, which, chunk

@@ -595,9 +595,9 @@ def test_an_option_of_localization_changes_the_files(step, flag, located, tmp_pa
 def test_the_chunk_of_a_synthesis_changes_the_passes(located, tmp_path, monkeypatch):
     sizes, whole = set(), view.render_in_chunks
 
-    def noted(method, rays, context, chunk):
+    def noted(method, rays, context, chunk, *rest):
         sizes.add(chunk)
-        return whole(method, rays, context, chunk)
+        return whole(method, rays, context, chunk, *rest)
 
     monkeypatch.setattr(view, "render_in_chunks", noted)
     localized(tmp_path, located, "synthesize", "--chunk 50")
@@ -651,9 +651,9 @@ def test_options_of_eval(places, tmp_path):
 def test_the_chunk_changes_the_passes_and_not_the_result(places, tmp_path, monkeypatch):
     sizes, whole = set(), view.render_in_chunks
 
-    def noted(method, rays, context, chunk):
+    def noted(method, rays, context, chunk, *rest):
         sizes.add(chunk)
-        return whole(method, rays, context, chunk)
+        return whole(method, rays, context, chunk, *rest)
 
     monkeypatch.setattr(view, "render_in_chunks", noted)
     (tmp_path / "before").mkdir()

@@ -149,7 +149,7 @@ def test_second_order_gradients_of_a_method_equal_finite_differences(settings):
     batches = [doubled(sample_batch(scene, 12, rng(seed))) for seed in range(3)]
 
     def loss(given, batch):
-        return functional_call(copy, {f"method.{name}": value for name, value in given.items()}, (batch, None))
+        return functional_call(copy, {f"method.{name}": value for name, value in given.items()}, (batch, rng()))
 
     def objective_of(given, second_order):
         return loss(gradient_descent(loss, given, batches[:2], 0.05, second_order=second_order), batches[2])

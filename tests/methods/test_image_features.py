@@ -100,7 +100,7 @@ def test_imagenet_normalizations_are_frozen_into_scales(tmp_path, generator):
     torch.testing.assert_close(made.stages[0](image), expected, rtol=1e-4, atol=1e-4)
     block = made.stages[2][1]
     assert torch.equal(block.conv2.weight, state["layer2.0.conv2.weight"])
-    assert torch.equal(block.beside[0].weight, state["layer2.0.downsample.0.weight"])
+    assert torch.equal(block.shortcut[0].weight, state["layer2.0.downsample.0.weight"])
 
 
 def test_imagenet_weights_of_another_width_are_refused(tmp_path):

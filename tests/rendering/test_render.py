@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from analytic import CPU, Ball, around, photograph, run_of, scene_of
+from lumifield.data import Source
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras, pinhole_cameras
@@ -328,7 +329,7 @@ def test_one_view_has_a_psnr_where_there_is_a_photograph(run, tmp_path):
 
 
 def test_one_view_is_shown_where_the_photographs_are_gone(run, tmp_path):
-    source = render.data.Source(tmp_path / "gone")
+    source = Source(tmp_path / "gone")
     assert render.render_split_view(replace(run, source=source), "test", 0).psnr is None
 
 

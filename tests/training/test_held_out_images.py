@@ -12,7 +12,7 @@ from PIL import Image
 
 import made_scenes as made
 from lumifield import data
-from lumifield.data import Source, image_files
+from lumifield.data import Source, capture, image_files
 from lumifield.runs import checkpoint, run_folder
 from lumifield.training import Train
 from lumifield.training.job import TrainingJob, run_training
@@ -125,7 +125,7 @@ def test_the_pixels_of_the_test_split_are_never_decoded(source, tmp_path, monkey
         decoded.extend(path.parent.name for path in files.paths)
         return real(files, sizes)
 
-    monkeypatch.setattr(image_files, "decode_images", watched)
+    monkeypatch.setattr(capture, "decode_images", watched)
     run_training(TrainingJob(INSTANT, source, Train(steps=2), tmp_path / "run"))
     assert set(decoded) == {"train", "val"}
     decoded.clear()

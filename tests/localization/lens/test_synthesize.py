@@ -85,14 +85,14 @@ def test_the_same_reader_reads_the_sequence_again(looped):
 
 def test_the_sequence_can_be_put_into_the_scene(looped, tmp_path):
     name, scene, folder = looped
-    before = {split: data.read_cameras(Source(scene), split) for split in ("train", "test")}
+    before = {split: data.open_capture(Source(scene)).cameras(split) for split in ("train", "test")}
     shutil.copytree(scene, tmp_path / "both")
     for _ in range(2):
         shutil.copytree(folder / "localize/sequence", tmp_path / "both", dirs_exist_ok=True)
     source = Source(tmp_path / "both")
-    assert data.list_splits(source) == ("train", "test", "synthesis")
+    assert data.open_capture(source).splits == ("train", "test", "synthesis")
     for split, old in before.items():
-        new = data.read_cameras(source, split)
+        new = data.open_capture(source).cameras(split)
         assert new.names == old.names
         old_world, new_world = (one.frame.poses_to_world(one.cameras.c2w) for one in (old, new))
         torch.testing.assert_close(new_world, old_world, atol=1e-5, rtol=0)
@@ -214,7 +214,7 @@ def test_views_that_are_there_are_kept(tmp_path, rendered):
         (out / name).unlink()
     Synthesize(out=out).apply(run, silent)
     assert rendered[6:] == [3]
-    assert len(data.read_cameras(Source(out), "synthesis")) == 6
+    assert len(data.open_capture(Source(out)).cameras("synthesis")) == 6
 
 
 def test_several_processes_share_what_is_absent(tmp_path, rendered, monkeypatch):
