@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal, get_args
 
-from lumifield.data.metadata_files import read_metadata
 from lumifield.errors import DataError
 
 if TYPE_CHECKING:
     from lumifield.data.capture import Capture
     from lumifield.data.scene import Scene
 
+# Each format is a module in `readers`; the first whose `matches` accepts a folder reads it.
 Format = Literal[
-    "blender",
-    "cambridge",
-    "colmap",
-    "dtu",
-    "learnit",
     "llff",
-    "metanlr",
-    "multicam",
-    "nlr",
-    "phototourism",
-    "seven_scenes",
+    "learnit",
+    "blender",
     "shapenet",
     "transforms",
+    "multicam",
+    "dtu",
+    "nlr",
+    "metanlr",
+    "phototourism",
+    "colmap",
+    "cambridge",
+    "seven_scenes",
 ]
-
-LAYOUTS = (
-    "transforms_train.json (Blender), transforms.json (instant-ngp, nerfstudio, ShapeNet), metadata.json (multicam), "
-    "poses_bounds.npy (LLFF), c2w_mats.npy (learnit), sparse (COLMAP), dataset_train.txt (Cambridge), "
-    "cameras_sphere.npz (DTU), calib_export.yaml (NLR), NAME_rgb_meta.npy (MetaNLR++), "
-    "frame-*.pose.txt or TrainSplit.txt (7-Scenes)"
-)
+# Options of `Source` that apply only to formats with them in `OPTIONS`.
+FORMAT_OPTIONS = ("layout", "focal", "cameras", "object_masks", "min_sharpness")
 
 # Formats of captures of one object with object masks.
 OBJECT_FORMATS = ("dtu", "metanlr", "nlr")
-# An image name with a file extension, in a list of frames.
-NAME_WITH_EXTENSION = re.compile(rb'"file_path"\s*:\s*"[^"]*\.\w+"')
 
 
 @dataclass(frozen=True)
@@ -89,41 +82,26 @@ class Source:
 def detect_format(path: Path) -> Format:
     """Format of a scene folder; raises `DataError` if it is not recognized."""
     check_folder(path)
-    layout = find_format(path)
-    if layout is not None:
-        return layout
+    name = find_format(path)
+    if name is not None:
+        return name
     found = "empty" if not any(path.iterdir()) else "an unknown format"
-    raise DataError(path, "folder", found, LAYOUTS, "give a folder that contains one of them")
+    expected = ", ".join(load_reader(name).LAYOUT for name in get_args(Format))
+    raise DataError(path, "folder", found, expected, "give a folder that contains one of them")
 
 
 def find_format(path: Path) -> Format | None:
     """Format of a scene folder (None: not recognized)."""
-    if (path / "poses_bounds.npy").is_file():
-        return "llff"
-    if (path / "c2w_mats.npy").is_file():
-        return "learnit"
-    listed = next((path / f"transforms_{s}.json" for s in ("train", "val", "test") if _has(path, s)), None)
-    if listed is not None:
-        return "transforms" if _names_focal_length(listed) else "blender"
-    if (path / "transforms.json").is_file():
-        return "shapenet" if _lists_an_object(path / "transforms.json") else "transforms"
-    if (path / "metadata.json").is_file():
-        return "multicam"
-    if (path / "image").is_dir() and any(path.glob("cameras*.npz")):
-        return "dtu"
-    if (path / "calib_export.yaml").is_file():
-        return "nlr"
-    if any(path.glob("*_rgb_meta.npy")):
-        return "metanlr"
-    if any((path / place).is_dir() for place in ("sparse", "dense/sparse")):
-        return "phototourism" if any(path.glob("*.tsv")) else "colmap"
-    if any((path / f"dataset_{split}.txt").is_file() for split in ("train", "test", "synthesis")):
-        return "cambridge"
-    if any((path / f"{split}Split.txt").is_file() for split in ("Train", "Synthesis")) or any(
-        path.glob("frame-*.pose.txt")
-    ):
-        return "seven_scenes"
-    return None
+    return next((name for name in get_args(Format) if load_reader(name).matches(path)), None)
+
+
+def load_reader(name: Format) -> ModuleType:
+    """Reader module of a format.
+
+    `LAYOUT` names the file that its `matches` detects a folder by, `OPTIONS` (if any) are those of `FORMAT_OPTIONS`
+    that apply, and `open_files` parses the metadata.
+    """
+    return import_module(f"lumifield.data.readers.{name}")
 
 
 def open_capture(source: Source) -> Capture:
@@ -138,10 +116,10 @@ def open_capture(source: Source) -> Capture:
         raise DataError(source.data, "downscale", str(source.downscale), "1 or more", "raise it")
     if not 0 <= source.pose_noise < math.inf:
         raise DataError(source.data, "pose_noise", f"{source.pose_noise:g}", "0 or more", "raise it")
-    layout = detect_format(source.data) if source.format == "auto" else source.format
-    _check_options(source, layout)
-    reader = import_module(f"lumifield.data.readers.{layout}")
-    return Capture(source, layout, reader.open_files(source))
+    name = detect_format(source.data) if source.format == "auto" else source.format
+    reader = load_reader(name)
+    _check_options(source, reader)
+    return Capture(source, name, reader.open_files(source))
 
 
 def read_scene(source: Source, split: str, *, max_images: int | None = None) -> Scene:
@@ -149,26 +127,15 @@ def read_scene(source: Source, split: str, *, max_images: int | None = None) -> 
     return open_capture(source).read(split, max_images=max_images)
 
 
-def _check_options(source: Source, layout: Format) -> None:
+def _check_options(source: Source, reader: ModuleType) -> None:
     """Raises `DataError` for an option that does not apply to the format."""
-    if layout != "llff" and source.layout != "auto":
-        raise DataError(source.data, "layout", repr(source.layout), "auto, because only LLFF has layouts", "remove it")
-    if source.focal is not None and (layout != "seven_scenes" or not 0 < source.focal < math.inf):
-        raise DataError(source.data, "focal", f"{source.focal:g}", "a positive number, for 7-Scenes only", "remove it")
-    if source.cameras is not None and layout != "dtu":
-        raise DataError(
-            source.data,
-            "cameras",
-            repr(source.cameras),
-            "unset, because only DTU has camera files to choose from",
-            "remove it",
-        )
-    if source.min_sharpness and (layout != "transforms" or not 0 < source.min_sharpness < 1):
-        expected = "0 to below 1, for transforms only"
-        raise DataError(source.data, "min_sharpness", f"{source.min_sharpness:g}", expected, "remove it")
-    if not source.object_masks and layout not in OBJECT_FORMATS:
-        expected = f"on, because only {', '.join(OBJECT_FORMATS)} have object masks"
-        raise DataError(source.data, "object_masks", "off", expected, "remove the option")
+    for option in fields(source):
+        value = getattr(source, option.name)
+        is_known = option.name not in FORMAT_OPTIONS or option.name in getattr(reader, "OPTIONS", ())
+        if not is_known and value != option.default:
+            found = "off" if value is False else f"{value:g}" if isinstance(value, float) else repr(value)
+            expected = f"the default, as captures with {reader.LAYOUT} have no such option"
+            raise DataError(source.data, option.name, found, expected, "remove the option")
 
 
 def check_folder(path: Path) -> None:
@@ -177,18 +144,3 @@ def check_folder(path: Path) -> None:
         raise DataError(path, "folder", "missing", "a scene folder", "check the path")
     if not path.is_dir():
         raise DataError(path, "path", "a file", "a scene folder", "give the folder that contains it")
-
-
-def _has(path: Path, split: str) -> bool:
-    return (path / f"transforms_{split}.json").is_file()
-
-
-def _names_focal_length(path: Path) -> bool:
-    """Whether a transforms file gives `fl_x`: instant-ngp and nerfstudio, not Blender."""
-    return b'"fl_x"' in read_metadata(path)
-
-
-def _lists_an_object(path: Path) -> bool:
-    """Whether a transforms file is from learnit: a field of view, and image names without extension."""
-    content = read_metadata(path)
-    return b'"camera_angle_x"' in content and b'"fl_x"' not in content and not NAME_WITH_EXTENSION.search(content)

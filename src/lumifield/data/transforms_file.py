@@ -53,6 +53,11 @@ def load_json(path: Path) -> Any:
         raise DataError(path, "content", f"no JSON ({error})", "a JSON object", "write the file again") from None
 
 
+def find_split_file(folder: Path) -> Path | None:
+    """The first `transforms_SPLIT.json` of a folder; None if there is none."""
+    return next((path for split in SPLITS if (path := folder / f"transforms_{split}.json").is_file()), None)
+
+
 def split_files(source: Source) -> tuple[str, ...]:
     """Splits with a `transforms_SPLIT.json`; raises `DataError` if there are none, or if a hold-out is requested."""
     found = tuple(split for split in SPLITS if (source.data / f"transforms_{split}.json").is_file())

@@ -10,12 +10,21 @@ import torch
 
 from lumifield.data import Source, image_files, transforms_file
 from lumifield.data.capture import CaptureFiles
+from lumifield.data.metadata_files import read_metadata
 from lumifield.data.scene import Frame, Scene
 from lumifield.geometry.cameras import Cameras
+
+LAYOUT = "transforms_train.json (Blender)"
 
 NEAR, FAR, HALF_EXTENT = 2.0, 6.0, 1.5
 Listing = dict[str, Any]
 Kept = list[tuple[Listing, Path]]
+
+
+def matches(folder: Path) -> bool:
+    """Whether there is a file per split without `fl_x`, which instant-ngp and nerfstudio write."""
+    path = transforms_file.find_split_file(folder)
+    return path is not None and b'"fl_x"' not in read_metadata(path)
 
 
 def open_files(source: Source) -> CaptureFiles:

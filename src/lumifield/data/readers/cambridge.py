@@ -17,6 +17,8 @@ from lumifield.data.sparse_reconstruction import PinholeImage, Reconstruction
 from lumifield.data.undistort import Radial
 from lumifield.errors import DataError
 
+LAYOUT = "dataset_train.txt (Cambridge)"
+
 SPLITS = ("train", "test", "synthesis")
 # Header lines of the published lists.
 HEADER = 3
@@ -41,6 +43,11 @@ class NvmCamera:
             expected = "an invertible distortion"
             raise DataError(path, "radial distortion", f"{self.radial:g}", expected, "reconstruct the scene again")
         return PinholeImage.resampled(lens.with_undistortion(size))
+
+
+def matches(folder: Path) -> bool:
+    """Whether a split has a list."""
+    return any((folder / f"dataset_{split}.txt").is_file() for split in SPLITS)
 
 
 def open_files(source: Source) -> CaptureFiles:

@@ -18,6 +18,8 @@ from lumifield.data.sparse_reconstruction import PinholeImage, Reconstruction
 from lumifield.data.undistort import Undistortion
 from lumifield.errors import DataError
 
+LAYOUT = "sparse (COLMAP)"
+
 # Folders of the model and its images, relative to the scene.
 LOCATIONS = (
     ("sparse/0", "images"),
@@ -61,6 +63,11 @@ class ColmapCamera:
         """The largest pinhole image that the image of this camera covers completely."""
         plain = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), self.camera)
         return Undistortion(self, *_pinhole(plain), (plain.width, plain.height))
+
+
+def matches(folder: Path) -> bool:
+    """Whether there is a folder of sparse models."""
+    return any((folder / model).is_dir() for model in ("sparse", "dense/sparse"))
 
 
 def open_files(source: Source) -> CaptureFiles:

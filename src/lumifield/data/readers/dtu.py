@@ -16,12 +16,20 @@ from lumifield.data.capture import CaptureFiles
 from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 
+LAYOUT = "cameras_sphere.npz (DTU)"
+OPTIONS = ("cameras", "object_masks")
+
 MATRIX = re.compile(r"(world|scale)_mat_\d+")
 FILES = ("cameras_sphere.npz", "cameras.npz")
 # The protocol of MetaNLR++: seven views to learn from and three to judge by, of the 49 that all scans have.
 TRAIN, TEST, VIEWS = (1, 9, 17, 25, 33, 41, 47), (12, 32, 40), 49
 # How far a lens may be from having none but right angles, and spheres from each other.
 TOLERANCE = 1e-3
+
+
+def matches(folder: Path) -> bool:
+    """Whether there are images and projection matrices."""
+    return (folder / "image").is_dir() and any(folder.glob("cameras*.npz"))
 
 
 def open_files(source: Source) -> CaptureFiles:

@@ -11,15 +11,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lumifield.data import Source, held_out_views, image_files, transforms_file
+from lumifield.data import Source, held_out_views, image_files, split_listing, transforms_file
 from lumifield.data.capture import CaptureFiles
 from lumifield.data.npy_files import load_array, validate_bounds
 from lumifield.data.pose_normalization import frame_to_float32
-from lumifield.data.readers import phototourism
 from lumifield.data.scene import Frame, Scene
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import opengl_to_opencv, validate_pose
+
+LAYOUT = "c2w_mats.npy (learnit)"
 
 SPLITS = ("train", "val", "test")
 # Scene units per world unit, and factors of the stated near and far depth.
@@ -46,14 +47,19 @@ class LearnitArrays:
     bounds: Float[Tensor, "n 2"]
 
 
+def matches(folder: Path) -> bool:
+    """Whether there is an array of poses."""
+    return (folder / "c2w_mats.npy").is_file()
+
+
 def open_files(source: Source) -> CaptureFiles:
     """Splits of a .tsv file, else those of learnit by position, or of a hold-out; scene axes are the world axes.
 
     The bounds are the stated depths, whether rays use them as z-depth, as learnit does, or as distance.
     """
     taken = load_learnit(source.data)
-    path = phototourism.find_split_listing(source.data)
-    named = None if path is None else phototourism.read_split_listing(path)
+    path = split_listing.find_split_listing(source.data)
+    named = None if path is None else split_listing.read_split_listing(path)
     if path is not None:
         held_out_views.reject_hold_out(source, path)
     box = _core(taken)

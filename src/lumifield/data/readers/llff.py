@@ -23,6 +23,9 @@ from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import normalize, validate_number, validate_pose
 from lumifield.geometry.rays import Ndc, Rays, warp_rays_to_ndc
 
+LAYOUT = "poses_bounds.npy (LLFF)"
+OPTIONS = ("layout",)
+
 COLUMNS = 17
 # World units per scene unit relative to the minimum depth, which becomes 4/3 scene units, behind the near plane at 1.
 UNIT_PER_MIN_DEPTH = 0.75
@@ -49,6 +52,11 @@ class ImageFolder:
     paths: list[Path]
     factor: int
     requested: int
+
+
+def matches(folder: Path) -> bool:
+    """Whether there are poses and bounds."""
+    return (folder / "poses_bounds.npy").is_file()
 
 
 def open_files(source: Source) -> CaptureFiles:

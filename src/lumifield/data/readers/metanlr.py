@@ -17,7 +17,15 @@ from lumifield.data.scene import Frame
 from lumifield.errors import DataError
 from lumifield.geometry.poses import opengl_to_opencv, validate_pose
 
+LAYOUT = "NAME_rgb_meta.npy (MetaNLR++)"
+OPTIONS = ("object_masks",)
+
 META, MASK, SPHERE = "_meta.npy", "_mask.png", "model_matrix.npy"
+
+
+def matches(folder: Path) -> bool:
+    """Whether an image has a camera file."""
+    return any(folder.glob("*_rgb_meta.npy"))
 
 
 def open_files(source: Source) -> CaptureFiles:

@@ -15,8 +15,15 @@ from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import opengl_to_opencv, validate_number, validate_pose
 
+LAYOUT = "metadata.json (multicam)"
+
 COLUMNS = ("file_path", "cam2world", "pix2cam", "width", "height", "near", "far", "lossmult")
 Row = dict[str, Any]
+
+
+def matches(folder: Path) -> bool:
+    """Whether there is a file for all splits."""
+    return (folder / "metadata.json").is_file()
 
 
 def open_files(source: Source) -> CaptureFiles:

@@ -16,11 +16,19 @@ from lumifield.data.capture import CaptureFiles
 from lumifield.errors import DataError
 from lumifield.geometry.poses import validate_pose
 
+LAYOUT = "calib_export.yaml (NLR)"
+OPTIONS = ("object_masks",)
+
 FILE = "calib_export.yaml"
 # The images to learn from, of the 22 of a capture: those of the best cameras.
 TRAIN, VIEWS = range(16, 22), 22
 
 Calibration = dict[str, Any]
+
+
+def matches(folder: Path) -> bool:
+    """Whether there is a calibration."""
+    return (folder / FILE).is_file()
 
 
 def open_files(source: Source) -> CaptureFiles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from lumifield.data.sparse_reconstruction import BOUND_PERCENTILES, NEAR_MARGIN,
 from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import validate_pose
+
+LAYOUT = "frame-*.pose.txt or TrainSplit.txt (7-Scenes)"
+OPTIONS = ("focal",)
 
 # Focal length of the color camera for its image width [pixels]; the published 585 is that of the depth camera.
 FOCAL, WIDTH = 525.0, 640
@@ -42,12 +46,20 @@ class VideoFrame:
     depth: Path | None
 
 
+def matches(folder: Path) -> bool:
+    """Whether a split has a list, or the folder has poses."""
+    has_list = any((folder / f"{split}Split.txt").is_file() for split in ("Train", "Synthesis"))
+    return has_list or any(folder.glob("frame-*.pose.txt"))
+
+
 def open_files(source: Source) -> CaptureFiles:
     """Splits with a list, or of a hold-out in a single folder; `synthesis` contains rendered views.
 
     Scene frame, region of interest and bounds follow from poses and depth of the training frames only, if there are
     any.
     """
+    if source.focal is not None and not 0 < source.focal < math.inf:
+        raise DataError(source.data, "focal", f"{source.focal:g}", "a positive number", "correct it")
     frames_in = cache(lambda folder: _frames(source.data, folder))
     splits = _splits(source, frames_in)
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+import re
+from pathlib import Path, PurePosixPath
 
 from lumifield.data import Source, held_out_views, image_files, transforms_file
 from lumifield.data.capture import CaptureFiles
+from lumifield.data.metadata_files import read_metadata
 from lumifield.data.readers import blender
 from lumifield.data.scene import Scene
 from lumifield.errors import DataError
+
+LAYOUT = "transforms.json (ShapeNet)"
+# An image name with a file extension, in a list of frames.
+NAME_WITH_EXTENSION = re.compile(rb'"file_path"\s*:\s*"[^"]*\.\w+"')
+
+
+def matches(folder: Path) -> bool:
+    """Whether there is a single file with a field of view, and image names without extension."""
+    path = folder / "transforms.json"
+    if transforms_file.find_split_file(folder) is not None or not path.is_file():
+        return False
+    content = read_metadata(path)
+    return b'"camera_angle_x"' in content and b'"fl_x"' not in content and not NAME_WITH_EXTENSION.search(content)
 
 
 def open_files(source: Source) -> CaptureFiles:

@@ -20,6 +20,9 @@ from lumifield.errors import DataError
 from lumifield.geometry.cameras import Cameras
 from lumifield.geometry.poses import validate_number, validate_pose
 
+LAYOUT = "transforms.json (instant-ngp, nerfstudio)"
+OPTIONS = ("min_sharpness",)
+
 NEAR, FAR_BOUNDED, FAR_UNBOUNDED = 0.05, 3.0, 100.0
 # Number of neighbors on each side in the list for the mean sharpness.
 NEIGHBORS = 3
@@ -30,12 +33,20 @@ Kept = list[tuple[Listing, Path]]
 log = logging.getLogger(__name__)
 
 
+def matches(folder: Path) -> bool:
+    """Whether there is a single file or one per split."""
+    return (folder / "transforms.json").is_file() or transforms_file.find_split_file(folder) is not None
+
+
 def open_files(source: Source) -> CaptureFiles:
     """Splits with a file or a list of file names in `transforms.json`; else those of the hold-out.
 
     The scene frame is computed from all listed poses of the single file, or of the training file, whether their images
     exist or not.
     """
+    if not 0 <= source.min_sharpness < 1:
+        found, expected = f"{source.min_sharpness:g}", "0 to below 1"
+        raise DataError(source.data, "min_sharpness", found, expected, "correct it")
     single = source.data / "transforms.json"
     if single.is_file():
         return _open_single(source, single)
